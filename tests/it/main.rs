@@ -1,0 +1,1 @@
+//! End-to-end tests: real binaries, real sockets, real processes that get killed.
