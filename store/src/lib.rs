@@ -1,1 +1,155 @@
+//! What the gateway keeps, as traits named after what they promise (DESIGN §3, §4, §6).
 //!
+//! A backend is one file (`embedded.rs`; `memory.rs` for the simulation) and passes the one suite in `contract.rs`.
+//! Only a backend knows its database. This crate decides nothing about who may do what, sends nothing to anyone, and
+//! gives out no `seq`: the conversation's owner does that, in the router.
+
+mod entry;
+mod error;
+
+pub use entry::{
+    Begun, Claim, ConversationKey, ConversationMeta, Cursor, Entry, Head, HistoryPage, HistoryRange, InboxChange,
+    InboxLast, InboxPage, InboxRange, InboxRow, Incarnation, Kind, Member, MessageState, NewConversation, Preview, ReactionState,
+    RecentSend, RecentWindow, Settings, StoredEntry, StoredMessage, TermNumber, UserKey, UserRecord,
+};
+pub use error::StoreError;
+
+use async_trait::async_trait;
+use std::sync::Arc;
+use switchboard_protocol::{ConversationId, Seq, Timestamp, UserId};
+
+/// What an append came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// These entries are in the log, at these `seq`, for ever and for every reader.
+    Durable,
+    /// Another term has begun. Nothing of this append that was not answered with `Durable` before is in the log, unless
+    /// it lies below the new term's end. The caller owns nothing any more.
+    Superseded,
+}
+
+/// The conversation logs (DESIGN §3).
+///
+/// Order: the entries of one conversation are in the log in the order of their `seq`, without holes. Atomicity: an
+/// append is in the log whole or, when it was superseded or the process died, up to some entry of it. Visibility: what
+/// `append` answered with [`Appended::Durable`] is returned by every later `read`, `history`, `head` and `begin_term`.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Begins the next term of a conversation for `claim.by`, ending every earlier one: an append of an earlier term
+    /// that is not durable yet will be answered with [`Appended::Superseded`]. Notes the conversation in `active` for
+    /// `claim.by` no later than the term's first append is durable.
+    ///
+    /// `None` when the conversation does not exist and `claim.create` is empty. With `claim.create`, a conversation that
+    /// exists already keeps what it has.
+    async fn begin_term(&self, conversation: &ConversationKey, claim: Claim) -> Result<Option<Begun>, StoreError>;
+
+    /// Appends entries whose `seq` follow the log's end (or repeat what this term has appended: an append whose outcome
+    /// was an error may be repeated as it is, and is stored once). Projections (members, message states, title and
+    /// custom) include an entry once its append is durable. An error leaves the outcome open.
+    async fn append(
+        &self,
+        conversation: &ConversationKey,
+        term: TermNumber,
+        entries: Arc<[Entry]>,
+    ) -> Result<Appended, StoreError>;
+
+    /// Ends `term` with nothing owed: takes the conversation out of `active`. Nothing happens if the term is not the
+    /// newest.
+    async fn end_term(&self, conversation: &ConversationKey, term: TermNumber) -> Result<(), StoreError>;
+
+    /// The conversation's head as far as it is durable; `None` when it was never begun.
+    async fn head(&self, conversation: &ConversationKey) -> Result<Option<Head>, StoreError>;
+
+    /// The entries after `after` up to `end`, ascending, at most `limit` of them and about `bytes_max` bytes (at least
+    /// one if there is one). `end` comes from the owner or from the head; nothing beyond it is shown.
+    async fn read(
+        &self,
+        conversation: &ConversationKey,
+        after: Seq,
+        end: Seq,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError>;
+
+    /// The messages in `range` as they are now, not beyond `end`, ascending, at most `limit` and about `bytes_max`.
+    async fn history(
+        &self,
+        conversation: &ConversationKey,
+        range: HistoryRange,
+        end: Seq,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<HistoryPage, StoreError>;
+
+    /// The message at `seq` as it is now; `None` where there is no entry or one that is no message.
+    async fn message(&self, conversation: &ConversationKey, seq: Seq) -> Result<Option<StoredMessage>, StoreError>;
+
+    /// The conversations noted for any incarnation: what is to be taken over from those that live no more.
+    async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError>;
+
+    /// Removes the notes of a dead incarnation about conversations whose next term has been begun by another.
+    async fn forget_active(&self, dead: &Incarnation, conversations: &[ConversationKey]) -> Result<(), StoreError>;
+}
+
+/// What is kept per conversation and user, besides the log.
+#[async_trait]
+pub trait Cursors: Send + Sync {
+    /// Raises receipt cursors; durable when it answers. Each value only grows: a smaller one changes nothing. Cursors
+    /// of users who are no members are dropped.
+    async fn put_cursors(
+        &self,
+        conversation: &ConversationKey,
+        cursors: Vec<(UserId, Cursor)>,
+    ) -> Result<(), StoreError>;
+}
+
+/// Each user's inbox: one row per conversation that ever concerned him.
+#[async_trait]
+pub trait Inbox: Send + Sync {
+    /// Merges changes into inbox rows; durable when it answers. Every field only grows in its own order (see
+    /// [`InboxChange`]), so repeats and late changes change nothing; a row that did change gets a `version` above every
+    /// version that any earlier [`Inbox::inbox`] of that user has returned.
+    async fn put_inbox(&self, changes: Vec<(UserKey, InboxChange)>) -> Result<(), StoreError>;
+
+    /// Rows of a user with a version in `range`, newest first.
+    async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError>;
+
+    /// One row.
+    async fn inbox_row(
+        &self,
+        user: &UserKey,
+        conversation: &ConversationId,
+    ) -> Result<Option<InboxRow>, StoreError>;
+}
+
+/// What is kept per user.
+#[async_trait]
+pub trait Users: Send + Sync {
+    /// All of it in one read; the default record for a user never seen.
+    async fn user(&self, user: &UserKey) -> Result<UserRecord, StoreError>;
+
+    /// `user` blocks `other`, seen from both sides; durable and visible when it answers. Twice is once.
+    async fn block(&self, user: &UserKey, other: &UserId, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Takes a block back.
+    async fn unblock(&self, user: &UserKey, other: &UserId) -> Result<(), StoreError>;
+
+    /// Refuses tokens issued up to and in the second of `at` from now on; durable when it answers. Only grows.
+    async fn revoke(&self, user: &UserKey, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Notes when users were last seen; a smaller time changes nothing.
+    async fn put_last_seen(&self, seen: Vec<(UserKey, Timestamp)>) -> Result<(), StoreError>;
+}
+
+/// A whole backend.
+#[async_trait]
+pub trait Store: Log + Cursors + Inbox + Users {
+    /// Names the store's life: made with the store, another one after a restore (PROTOCOL §2).
+    fn store_id(&self) -> &str;
+
+    /// Whether it answers, for `/readyz`.
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// Flushes and closes; everything answered is durable.
+    async fn close(&self) -> Result<(), StoreError>;
+}
