@@ -1,0 +1,41 @@
+//! What goes to a socket: one encoded frame, shared by all who get it, and how it may be treated when they are slow.
+
+use bytes::Bytes;
+use std::sync::Arc;
+use switchboard_protocol::CloseCode;
+
+/// A server frame, encoded once for all its recipients.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The frame's JSON.
+    pub json: Bytes,
+    /// Its `type`, for metrics.
+    pub kind: &'static str,
+    /// What a full queue may do with it.
+    pub class: Class,
+}
+
+/// How a frame may be treated when its reader is slow (DESIGN §5.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Never silently dropped: when it has no room the session is closed with 4508, and resumes by `sync`.
+    Undroppable,
+    /// Ephemeral: a newer one with the same key replaces one that still waits, and it is dropped first.
+    Ephemeral {
+        /// Hash of what it is about (kind of frame, conversation, user).
+        key: u64,
+    },
+}
+
+/// A socket as the router sees it; gateway implements it. Calls never block and never call back into the router.
+pub trait Socket: Send + Sync {
+    /// Queues a frame. The socket keeps its own bound (DESIGN §5.7). Frames leave in the order of the calls.
+    fn deliver(&self, delivery: &Arc<Delivery>);
+
+    /// Has the socket tell its client why, and close. What was queued before still leaves if there is time.
+    fn close(&self, why: CloseCode);
+
+    /// Asks the client to move (PROTOCOL §2 `reconnect`): after `after_ms` and a grace the socket closes with 1001.
+    /// `url` is empty when there is no other node.
+    fn reconnect(&self, after_ms: u64, url: Option<&str>);
+}
