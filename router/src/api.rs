@@ -1,8 +1,7 @@
 //! What the gateway asks of the router: commands in, answers out.
 
 use std::sync::Arc;
-use switchboard_protocol::client;
-use switchboard_protocol::{ConversationId, DeviceId, InstanceId, NodeId, ServerFrame, SessionId, Timestamp, UserId};
+use switchboard_protocol::{ClientFrame, ConversationId, DeviceId, InstanceId, NodeId, ServerFrame, SessionId, Timestamp, UserId};
 use switchboard_store::UserKey;
 
 /// In whose name a command is carried out, and from which session if it came over one.
@@ -12,40 +11,13 @@ pub struct Actor {
     pub user: UserKey,
     /// The acting session: gets no copy of what it did. `None` for HTTP.
     pub session: Option<SessionId>,
+    /// Whether an answer is waited for (the frame has an `id`). A `read` or `delivered` without one is answered before it
+    /// is durable, and made durable within a second (PROTOCOL §3, receipts).
+    pub awaited: bool,
 }
 
-/// Everything a user can ask for (PROTOCOL §3, §4). One variant per client frame that the router carries out.
-#[derive(Clone, Debug)]
-pub enum Command {
-    Send(Box<client::Send>),
-    ConversationCreate(Box<client::ConversationCreate>),
-    ConversationGet(client::ConversationGet),
-    ConversationUpdate(Box<client::ConversationUpdate>),
-    ConversationMembers(client::ConversationMembers),
-    MemberAdd(client::MemberAdd),
-    MemberRemove(client::MemberRemove),
-    MemberRole(client::MemberRole),
-    Edit(client::Edit),
-    Delete(client::Delete),
-    React(client::React),
-    Unreact(client::Unreact),
-    History(client::History),
-    Changes(client::Changes),
-    Sync(client::Sync),
-    ConversationSettings(client::ConversationSettings),
-    Block(client::Block),
-    Unblock(client::Unblock),
-    ConversationOpen(client::ConversationOpen),
-    ConversationClose(client::ConversationClose),
-    Delivered(client::Delivered),
-    Read(client::Read),
-    TypingStart(client::TypingStart),
-    TypingStop(client::TypingStop),
-    Signal(client::Signal),
-    PresenceSet(client::PresenceSet),
-    PresenceWatch(client::PresenceWatch),
-    PresenceUnwatch(client::PresenceUnwatch),
-}
+/// What a user asks for. A client's frame is a command as it is; `auth` and `ping` are the gateway's own and are refused.
+pub type Command = ClientFrame;
 
 /// What a command came to.
 #[derive(Clone, Debug)]
