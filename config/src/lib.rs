@@ -1,1 +1,28 @@
+//! The configuration: typed, with all mistakes at once (OPERATING, "Binary" and "Keys").
 //!
+//! A leaf: it knows no other crate of the project. Each component is given its own section and reads no other. Every
+//! key is declared once, in `sections.rs`; the defaults, the known keys, their ranges and `docs/configuration.md`
+//! come from there.
+
+mod auth_key;
+mod choice;
+mod config;
+mod file;
+mod mistake;
+mod nearest;
+mod secret;
+mod section;
+mod sections;
+mod text;
+mod value;
+
+pub use auth_key::{AuthKey, KeyMaterial, PublicKey};
+pub use choice::{BusKind, LogFormat, LogLevel, StoreKind};
+pub use config::Config;
+pub use ipnet::IpNet;
+pub use mistake::{Mistake, Mistakes, Problem};
+pub use secret::Secret;
+pub use sections::{
+    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Session, Store, Tls,
+};
+pub use text::{AdvertiseUrl, NodeName, Origin};

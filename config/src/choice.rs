@@ -1,0 +1,79 @@
+//! Keys whose value is one of a few words.
+
+use crate::value::Text;
+
+macro_rules! choice {
+    ($(#[$attr:meta])* $Choice:ident { $( $(#[doc = $doc:literal])+ $Variant:ident = $word:literal ),+ $(,)? } one of $all:literal) => {
+        $(#[$attr])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $Choice {
+            $( $(#[doc = $doc])+ $Variant, )+
+        }
+
+        impl $Choice {
+            /// The word that the configuration uses.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$Variant => $word,)+ }
+            }
+        }
+
+        impl Text for $Choice {
+            const TYPE: &'static str = $all;
+            const EXPECTED: &'static str = concat!("one of ", $all);
+
+            fn parse(text: &str) -> Option<Self> {
+                match text { $($word => Some(Self::$Variant),)+ _ => None }
+            }
+
+            fn text(&self) -> String {
+                self.as_str().to_owned()
+            }
+        }
+    };
+}
+
+choice! {
+    /// The store that keeps conversations.
+    StoreKind {
+        /// In a folder of this machine.
+        Embedded = "embedded",
+    } one of "embedded"
+}
+
+choice! {
+    /// The bus between nodes.
+    BusKind {
+        /// Within this process.
+        Memory = "memory",
+    } one of "memory"
+}
+
+choice! {
+    /// How a line of the log is written.
+    LogFormat {
+        /// `Text` on a terminal, else `Json`.
+        Auto = "auto",
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    } one of "auto, text, json"
+}
+
+choice! {
+    /// The least important that is logged.
+    LogLevel {
+        /// Nothing.
+        Off = "off",
+        /// What needs a person.
+        Error = "error",
+        /// What may need one.
+        Warn = "warn",
+        /// What the process does as a whole.
+        Info = "info",
+        /// What it does for each session and conversation.
+        Debug = "debug",
+        /// Every step.
+        Trace = "trace",
+    } one of "off, error, warn, info, debug, trace"
+}

@@ -1,0 +1,212 @@
+//! Every section with its keys, defaults, ranges and meanings: the one place where a key is declared.
+//!
+//! A component is given its own section and reads no other. The doc comments are the text of `docs/configuration.md`,
+//! so they speak to operators. Ranges are wide on purpose: they keep out what can't work, not what is unusual.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use crate::auth_key::AuthKey;
+use crate::choice::{BusKind, LogFormat, LogLevel, StoreKind};
+use crate::secret::Secret;
+use crate::section::section;
+use crate::text::{AdvertiseUrl, NodeName, Origin};
+
+section! {
+    /// This process: its name and where clients reach it.
+    "node" Node {
+        /// The node's name in logs, in `ready` frames and in the ring: 1 to 128 bytes of `A-Z a-z 0-9 _ - . : @`.
+        id: NodeName = NodeName::of_host(), shown "the host name";
+        /// Where clients connect, by WebSocket and HTTP. Port 0 takes a free one.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
+        /// The address under which clients reach this very node (`ws`, `wss`, `http` or `https`), given out by
+        /// `/v1/connect` and `reconnect`; `/v1/ws` is added. Not set: the address it listens on.
+        advertise_url: Option<AdvertiseUrl> = None;
+    }
+}
+
+section! {
+    /// TLS on `node.listen`. Both keys or neither.
+    "node.tls" Tls {
+        /// File with the certificate chain, PEM, the node's own certificate first.
+        cert: Option<PathBuf> = None;
+        /// File with the certificate's private key, PEM.
+        key: Option<PathBuf> = None;
+    }
+}
+
+section! {
+    /// The listener for Prometheus.
+    "metrics" Metrics {
+        /// Where `/metrics` is served, without authentication. Port 0 takes a free one.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9464));
+    }
+}
+
+section! {
+    /// Browsers and proxies.
+    "http" Http {
+        /// The `Origin`s that may connect, such as `https://app.example.com`; `*` is any. A request without an
+        /// `Origin` (no browser) is not asked. Empty: only pages from the server's own address, in development mode
+        /// from any loopback address too.
+        allowed_origins: Vec<Origin> = Vec::new();
+        /// Addresses and networks (`10.0.0.0/8`) of the proxies whose `X-Forwarded-For` is believed.
+        trusted_proxies: Vec<IpNet> = Vec::new();
+    }
+}
+
+section! {
+    /// The keys that tokens are checked with. With none set the server is in *development mode*: it makes a signing
+    /// key of its own and gives anyone a token.
+    "auth" Auth {
+        /// The secret for HS256 tokens that name no `kid`, used as its bytes, at least 32. `switchboard token` signs
+        /// with it.
+        hs256_secret: Option<Secret> = None;
+        /// Keys chosen by a token's `kid`. Each is a table of `kid`, `alg` (`HS256`, `RS256`, `ES256` or `EdDSA`) and
+        /// the key: `secret` or `secret_file` for HS256 (at least 32 bytes), `public_key` (PEM) or `public_key_file`
+        /// for the others.
+        keys: Vec<AuthKey> = Vec::new();
+    }
+}
+
+section! {
+    /// Where conversations are kept.
+    "store" Store {
+        /// `embedded` keeps everything in a folder of this machine.
+        kind: StoreKind = StoreKind::Embedded;
+        /// The embedded store's folder; made if it is missing. One process at a time.
+        path: PathBuf = PathBuf::from("./data");
+        /// Free disk space below which writes are answered with `unavailable`, so that the store never hits a full
+        /// disk.
+        reserve_bytes: u64 = 67_108_864, in 0..=1_099_511_627_776;
+        /// Memory for blocks read from disk.
+        cache_bytes: u64 = 67_108_864, in 1_048_576..=1_099_511_627_776;
+        /// Reads under way at once; more wait.
+        reads_max: usize = 64, in 1..=65_536;
+    }
+}
+
+section! {
+    /// What carries envelopes between nodes.
+    "bus" Bus {
+        /// `memory` is the bus within this process.
+        kind: BusKind = BusKind::Memory;
+        /// Envelopes waiting for one receiver; what is over is dropped, and told again because it is owed.
+        queue_bytes: usize = 67_108_864, in 65_536..=17_179_869_184;
+    }
+}
+
+section! {
+    /// Nodes among themselves.
+    "cluster" Cluster {
+        /// How long a node that is not heard of counts as alive.
+        heartbeat_ttl_ms: u64 = 3_000, in 100..=600_000;
+    }
+}
+
+section! {
+    /// How entries reach a conversation's members.
+    "fanout" Fanout {
+        /// Largest conversation whose entries are sent whole to every member (`delivery` `full`); in a larger one
+        /// only to those that have it open (`activity`).
+        push_members_max: usize = 100, in 0..=10_000;
+    }
+}
+
+section! {
+    /// Catching up by `changes`.
+    "changes" Changes {
+        /// Most entries that a client can be behind; one that is further gets `reset` and uses `history`.
+        max: usize = 5_000, in 1..=1_000_000;
+    }
+}
+
+section! {
+    /// Who is online.
+    "presence" Presence {
+        /// A watcher gets at most one `presence` frame in this time.
+        batch_ms: u64 = 1_000, in 1..=600_000;
+        /// A user whose last device has gone is offline only after this time, so that a reconnect is not seen.
+        grace_ms: u64 = 5_000, in 0..=600_000;
+    }
+}
+
+section! {
+    /// Going away on SIGTERM or SIGINT.
+    "drain" Drain {
+        /// The time over which clients are asked to reconnect elsewhere; cut to `drain.timeout_ms`.
+        spread_ms: u64 = 5_000, in 0..=3_600_000;
+        /// The process has ended by then, drained or not.
+        timeout_ms: u64 = 25_000, in 1..=3_600_000;
+    }
+}
+
+section! {
+    /// What the server tells each client about reconnecting, in `ready`.
+    "session" Session {
+        /// `reconnect.min_ms`.
+        reconnect_min_ms: u64 = 500, in 1..=600_000;
+        /// `reconnect.max_ms`.
+        reconnect_max_ms: u64 = 30_000, in 1..=3_600_000;
+    }
+}
+
+section! {
+    /// Bounds. Those on a session count for each session alone.
+    "limits" Limits {
+        /// Connections to this node. 0: as many as the descriptors (`nofile`) allow. The start is refused if they
+        /// don't allow what is asked for.
+        connections: Option<NonZeroU32> = None, in 0..=100_000_000;
+        /// Sessions of one user.
+        connections_per_user: u32 = 100, in 1..=1_000_000;
+        /// Connections from one address. 0: no limit.
+        connections_per_ip: Option<NonZeroU32> = None, in 0..=100_000_000;
+        /// Largest WebSocket message from a client.
+        frame_bytes: usize = 65_536, in 256..=16_777_216;
+        /// Largest `content`, as compact JSON. At most `limits.frame_bytes`.
+        content_bytes: usize = 32_768, in 16..=524_288;
+        /// Frames per second and session; the bucket holds two seconds' worth.
+        frames_per_s: u32 = 50, in 1..=1_000_000;
+        /// HTTP requests per second and user.
+        http_requests_per_s: u32 = 50, in 1..=1_000_000;
+        /// A socket that is not authenticated by then is closed with 4401.
+        auth_timeout_ms: u64 = 5_000, in 1..=600_000;
+        /// Time between the server's pings; a socket silent for two and a half of them is closed with 4408.
+        heartbeat_ms: u64 = 25_000, in 10..=3_600_000;
+        /// Frames waiting for one session; when undroppable ones don't fit, it is closed with 4508.
+        session_queue_bytes: usize = 1_048_576, in 1_024..=1_073_741_824;
+        /// Requests of one session under way at once; its next frame is read when one is answered.
+        session_requests_max: usize = 64, in 1..=65_536;
+        /// Requests of this node's sessions under way at once; more are answered with `overloaded`.
+        requests_waiting_max: usize = 100_000, in 1..=100_000_000;
+        /// Time after which a `send` that is not durable yet is answered with `unavailable`.
+        send_timeout_ms: u64 = 5_000, in 1..=600_000;
+        /// Commands waiting at one conversation's owner; more are answered with `overloaded`.
+        conversation_queue_max: usize = 1_024, in 1..=1_000_000;
+        /// The same in bytes.
+        conversation_queue_bytes: usize = 4_194_304, in 65_536..=1_073_741_824;
+        /// Conversations that this node owns in memory at once; for more, commands are answered with `overloaded`.
+        conversations_active_max: usize = 100_000, in 1..=100_000_000;
+        /// A conversation without a command for so long is released from memory.
+        conversation_idle_ms: u64 = 30_000, in 1..=86_400_000;
+        /// Inbox changes of one home's users that wait to be written; more slow the owners down.
+        home_dirty_max: usize = 100_000, in 1..=100_000_000;
+        /// Time between two writes of a home's inbox changes.
+        inbox_flush_ms: u64 = 1_000, in 1..=60_000;
+        /// Different emojis on one message.
+        reactions_per_message_max: usize = 100, in 1..=10_000;
+    }
+}
+
+section! {
+    /// The log, on stderr. Tokens and contents are never in it.
+    "log" Log {
+        /// `text`, `json`, or `auto`: `text` on a terminal, else `json`.
+        format: LogFormat = LogFormat::Auto;
+        /// The least important that is logged: `error`, `warn`, `info`, `debug`, `trace`, or `off`.
+        level: LogLevel = LogLevel::Info;
+    }
+}

@@ -1,0 +1,162 @@
+//! Keys whose value is text of a certain form: names, addresses, origins, paths.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use http::Uri;
+use ipnet::IpNet;
+
+use crate::value::Text;
+
+/// Longest name of a node, in bytes (PROTOCOL §1, ids).
+const NODE_NAME_BYTES_MAX: usize = 128;
+
+/// The name of a node: 1 to 128 bytes of `A-Z a-z 0-9 _ - . : @` (PROTOCOL §1, ids).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeName(String);
+
+impl NodeName {
+    /// This machine's host name; characters that a name can't have become `-`.
+    pub fn of_host() -> Self {
+        Self::sanitised(&gethostname::gethostname().to_string_lossy())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn sanitised(name: &str) -> Self {
+        let name: String =
+            name.chars().map(|c| if is_id_char(c) { c } else { '-' }).take(NODE_NAME_BYTES_MAX).collect();
+        if name.is_empty() { Self("node".to_owned()) } else { Self(name) }
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_id_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_-.:@".contains(c)
+}
+
+impl Text for NodeName {
+    const TYPE: &'static str = "name";
+    const EXPECTED: &'static str = "a name (1 to 128 bytes of A-Z a-z 0-9 _ - . : @)";
+
+    fn parse(text: &str) -> Option<Self> {
+        let valid = (1..=NODE_NAME_BYTES_MAX).contains(&text.len()) && text.chars().all(is_id_char);
+        valid.then(|| Self(text.to_owned()))
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// The base of the URLs under which clients reach a node: scheme, host, port and perhaps a path, without a `/` at
+/// the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdvertiseUrl(String);
+
+impl AdvertiseUrl {
+    /// The URL of `/v1/ws` (PROTOCOL §8: `/v1/ws` is added); the scheme is `ws` or `wss`.
+    pub fn websocket_url(&self) -> String {
+        // `https` becomes `wss`.
+        match self.0.strip_prefix("http") {
+            Some(rest) => format!("ws{rest}/v1/ws"),
+            None => format!("{}/v1/ws", self.0),
+        }
+    }
+}
+
+impl Text for AdvertiseUrl {
+    const TYPE: &'static str = "URL";
+    const EXPECTED: &'static str = "a base URL (ws, wss, http or https, with a host, without a query)";
+
+    fn parse(text: &str) -> Option<Self> {
+        let uri = uri(text, &["ws", "wss", "http", "https"])?;
+        uri.query().is_none().then(|| Self(text.trim_end_matches('/').to_owned()))
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// An allowed value of the header `Origin` (RFC 6454 §7), or `*` for any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(String);
+
+impl Origin {
+    /// Whether a request with this `Origin` may connect.
+    pub fn matches(&self, origin: &str) -> bool {
+        self.0 == "*" || self.0.eq_ignore_ascii_case(origin)
+    }
+}
+
+impl Text for Origin {
+    const TYPE: &'static str = "origin";
+    const EXPECTED: &'static str = "an origin (scheme://host or scheme://host:port, or *)";
+
+    fn parse(text: &str) -> Option<Self> {
+        let is_origin = || uri(text, &["http", "https"]).is_some_and(|uri| uri.path() == "/" && uri.query().is_none());
+        (text == "*" || (is_origin() && !text.ends_with('/'))).then(|| Self(text.to_owned()))
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// An absolute URI with one of these schemes and a host, and without user, password or fragment.
+fn uri(text: &str, schemes: &[&str]) -> Option<Uri> {
+    let uri: Uri = text.parse().ok()?;
+    let host = uri.host().filter(|host| !host.is_empty())?;
+    let authority = uri.authority()?.as_str();
+    let is_plain = authority.starts_with(host) && !text.contains('#');
+    (schemes.contains(&uri.scheme_str()?) && is_plain).then_some(uri)
+}
+
+impl Text for SocketAddr {
+    const TYPE: &'static str = "address";
+    const EXPECTED: &'static str = "an address (ip:port)";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Text for IpNet {
+    const TYPE: &'static str = "network";
+    const EXPECTED: &'static str = "an IP address or network (such as 10.0.0.0/8)";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Text for PathBuf {
+    const TYPE: &'static str = "path";
+    const EXPECTED: &'static str = "a path";
+
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self::from(text))
+    }
+
+    fn text(&self) -> String {
+        self.to_string_lossy().into_owned()
+    }
+}

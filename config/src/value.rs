@@ -1,0 +1,174 @@
+//! How the value of a key is read from TOML, written back and named in the reference: one type, one way.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use toml::Value as Toml;
+
+use crate::mistake::{Mistakes, Problem};
+
+/// Makes a value from the file that `<key>_file` names.
+pub(crate) type FromFile<T> = fn(&Path) -> Result<T, Problem>;
+
+/// A type that a key can have.
+pub(crate) trait Value: Sized {
+    /// `--set` and the environment give the value as it is, not as TOML.
+    const IS_TEXT: bool = false;
+    /// No mistake shows the value.
+    const IS_SECRET: bool = false;
+    /// The value may also be given as a file.
+    const FROM_FILE: Option<FromFile<Self>> = None;
+
+    /// The type's name in the reference and in mistakes, such as `integer`.
+    fn type_name() -> String;
+
+    /// Reads the value of the key `at`; what is wrong goes to `mistakes`.
+    fn read(value: &Toml, at: &str, mistakes: &mut Mistakes) -> Option<Self>;
+
+    /// The value as TOML, with secrets hidden; `None`: not set.
+    fn to_toml(&self) -> Option<Toml>;
+
+    /// Puts the value into its section's table.
+    fn write(&self, key: &str, section: &mut toml::Table) {
+        if let Some(value) = self.to_toml() {
+            section.insert(key.to_owned(), value);
+        }
+    }
+}
+
+/// A value that is written as text, and is given as it is by `--set` and the environment.
+pub(crate) trait Text: Sized {
+    /// The type's name in the reference.
+    const TYPE: &'static str;
+    /// What a wrong value is told to be not, such as `an address (ip:port)`.
+    const EXPECTED: &'static str;
+
+    /// The value of this text; `None` if it is none.
+    fn parse(text: &str) -> Option<Self>;
+
+    /// The text that [`Text::parse`] reads back as this value.
+    fn text(&self) -> String;
+}
+
+impl<T: Text> Value for T {
+    const IS_TEXT: bool = true;
+
+    fn type_name() -> String {
+        T::TYPE.to_owned()
+    }
+
+    fn read(value: &Toml, at: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        let text = string(value, at, T::TYPE, mistakes)?;
+        let parsed = T::parse(text);
+        if parsed.is_none() {
+            mistakes.push(at, Problem::NotA { value: text.to_owned(), expected: T::EXPECTED.to_owned() });
+        }
+        parsed
+    }
+
+    fn to_toml(&self) -> Option<Toml> {
+        Some(Toml::String(self.text()))
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    const IS_TEXT: bool = T::IS_TEXT;
+    const IS_SECRET: bool = T::IS_SECRET;
+
+    fn type_name() -> String {
+        T::type_name()
+    }
+
+    fn read(value: &Toml, at: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        T::read(value, at, mistakes).map(Some)
+    }
+
+    fn to_toml(&self) -> Option<Toml> {
+        self.as_ref().and_then(T::to_toml)
+    }
+}
+
+impl<T: Value> Value for Vec<T> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
+    fn type_name() -> String {
+        format!("list of {}", T::type_name())
+    }
+
+    fn read(value: &Toml, at: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        let Toml::Array(items) = value else {
+            mistakes.push(at, wrong_type(&Self::type_name(), value));
+            return None;
+        };
+        let read: Vec<Option<T>> =
+            items.iter().enumerate().map(|(n, item)| T::read(item, &format!("{at}[{n}]"), mistakes)).collect();
+        read.into_iter().collect()
+    }
+
+    fn to_toml(&self) -> Option<Toml> {
+        Some(Toml::Array(self.iter().filter_map(T::to_toml).collect()))
+    }
+}
+
+macro_rules! integer {
+    ($($T:ty),+) => {$(
+        impl Value for $T {
+            fn type_name() -> String {
+                "integer".to_owned()
+            }
+
+            fn read(value: &Toml, at: &str, mistakes: &mut Mistakes) -> Option<Self> {
+                let number = integer(value, at, mistakes)?;
+                let read = Self::try_from(number).ok();
+                if read.is_none() {
+                    let largest = i64::try_from(Self::MAX).unwrap_or(i64::MAX);
+                    mistakes.push(at, Problem::OutOfRange { value: number, range: 0..=largest });
+                }
+                read
+            }
+
+            fn to_toml(&self) -> Option<Toml> {
+                // A value comes from TOML or is a default; neither is beyond i64.
+                Some(Toml::Integer(i64::try_from(*self).unwrap_or(i64::MAX)))
+            }
+        }
+    )+};
+}
+integer!(u32, u64, usize);
+
+/// 0 stands for "no number": no limit, or one that the server finds out by itself.
+impl Value for Option<NonZeroU32> {
+    fn type_name() -> String {
+        u32::type_name()
+    }
+
+    fn read(value: &Toml, at: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        u32::read(value, at, mistakes).map(NonZeroU32::new)
+    }
+
+    fn to_toml(&self) -> Option<Toml> {
+        self.map_or(0, NonZeroU32::get).to_toml()
+    }
+}
+
+fn integer(value: &Toml, at: &str, mistakes: &mut Mistakes) -> Option<i64> {
+    let number = value.as_integer();
+    if number.is_none() {
+        mistakes.push(at, wrong_type("integer", value));
+    }
+    number
+}
+
+/// The text of a TOML string.
+pub(crate) fn string<'a>(value: &'a Toml, at: &str, expected: &str, mistakes: &mut Mistakes) -> Option<&'a str> {
+    let text = value.as_str();
+    if text.is_none() {
+        mistakes.push(at, wrong_type(expected, value));
+    }
+    text
+}
+
+/// The problem of a value that is of another TOML type than `expected`.
+pub(crate) fn wrong_type(expected: &str, value: &Toml) -> Problem {
+    Problem::WrongType { expected: expected.to_owned(), found: value.type_str() }
+}
