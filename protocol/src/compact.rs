@@ -1,0 +1,151 @@
+//! Brings the JSON that clients pass to each other into its compact form: no whitespace, and text as UTF-8 rather than
+//! as escapes. Field order, repeated keys and the spelling of numbers stay as they are.
+//!
+//! What a strict JSON reader (or MessagePack) could not hold is refused here, once, rather than handed to every reader:
+//! half a surrogate pair, a number beyond the doubles, nesting without end (RFC 7493, I-JSON).
+
+use std::borrow::Cow;
+
+/// Why JSON is not passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CompactFault {
+    TooDeep,
+    LoneSurrogate,
+    NumberTooLarge,
+}
+
+impl CompactFault {
+    pub(crate) fn message(self) -> &'static str {
+        match self {
+            Self::TooDeep => "must have at most 100 objects and arrays within each other",
+            Self::LoneSurrogate => "must not hold half of a surrogate pair",
+            Self::NumberTooLarge => "must not hold a number beyond the range of a double",
+        }
+    }
+}
+
+/// The compact form of `json`, which must be valid JSON (a `RawValue`'s text); borrowed if it is compact already.
+/// Uses no recursion, and at most the memory of its input.
+pub(crate) fn compact(json: &str, depth_max: usize) -> Result<Cow<'_, str>, CompactFault> {
+    let mut writer = Writer { json, position: 0, kept_to: 0, out: String::new() };
+    let mut depth = 0usize;
+    while let Some(byte) = writer.peek() {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => writer.replace(1, ""),
+            b'"' => writer.string()?,
+            b'-' | b'0'..=b'9' => writer.number()?,
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > depth_max {
+                    return Err(CompactFault::TooDeep);
+                }
+                writer.position += 1;
+            }
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                writer.position += 1;
+            }
+            _ => writer.position += 1,
+        }
+    }
+    Ok(writer.finish())
+}
+
+/// Copies runs of unchanged text; nothing is copied before the first change.
+struct Writer<'a> {
+    json: &'a str,
+    position: usize,
+    /// What is before this is in `out` already, or was left out.
+    kept_to: usize,
+    out: String,
+}
+
+impl<'a> Writer<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.json.as_bytes().get(self.position).copied()
+    }
+
+    /// Puts `text` in the place of the next `len` bytes.
+    fn replace(&mut self, len: usize, text: &str) {
+        self.out.push_str(&self.json[self.kept_to..self.position]);
+        self.out.push_str(text);
+        self.position += len;
+        self.kept_to = self.position;
+    }
+
+    fn finish(mut self) -> Cow<'a, str> {
+        if self.kept_to == 0 {
+            return Cow::Borrowed(self.json);
+        }
+        self.replace(0, "");
+        Cow::Owned(self.out)
+    }
+
+    fn number(&mut self) -> Result<(), CompactFault> {
+        let rest = &self.json[self.position..];
+        let len =
+            rest.bytes().take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).count();
+        let finite = rest[..len].parse::<f64>().is_ok_and(f64::is_finite);
+        self.position += len;
+        if finite { Ok(()) } else { Err(CompactFault::NumberTooLarge) }
+    }
+
+    fn string(&mut self) -> Result<(), CompactFault> {
+        self.position += 1;
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'"' => {
+                    self.position += 1;
+                    return Ok(());
+                }
+                b'\\' => self.escape()?,
+                _ => self.position += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn escape(&mut self) -> Result<(), CompactFault> {
+        match self.json.as_bytes().get(self.position + 1) {
+            Some(b'u') => {
+                let (character, len) = self.unicode_escape().ok_or(CompactFault::LoneSurrogate)?;
+                self.replace(len, &escaped(character));
+            }
+            Some(b'/') => self.replace(2, "/"),
+            _ => self.position += 2,
+        }
+        Ok(())
+    }
+
+    /// The character that a `\uXXXX` or a pair of them stands for, and its length in bytes.
+    fn unicode_escape(&self) -> Option<(char, usize)> {
+        let first = self.hex_unit(self.position)?;
+        if let Some(character) = char::from_u32(u32::from(first)) {
+            return Some((character, 6));
+        }
+        let pair = [first, self.hex_unit(self.position + 6)?];
+        let character = char::decode_utf16(pair).next()?.ok()?;
+        Some((character, 12))
+    }
+
+    fn hex_unit(&self, position: usize) -> Option<u16> {
+        let digits = self.json.get(position..position + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    }
+}
+
+/// How a character stands in a compact JSON string: only quote, backslash and control characters need an escape
+/// (RFC 8259 §7).
+fn escaped(character: char) -> Cow<'static, str> {
+    match character {
+        '"' => "\\\"".into(),
+        '\\' => "\\\\".into(),
+        '\u{8}' => "\\b".into(),
+        '\t' => "\\t".into(),
+        '\n' => "\\n".into(),
+        '\u{c}' => "\\f".into(),
+        '\r' => "\\r".into(),
+        '\0'..='\u{1f}' => format!("\\u{:04x}", u32::from(character)).into(),
+        _ => character.to_string().into(),
+    }
+}

@@ -1,0 +1,188 @@
+//! Ids and numbers as newtypes that cannot hold what PROTOCOL §1 and §3 forbid. They are held per session and per
+//! member, so they are small: 24 bytes, without an allocation up to 23 bytes of text.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::fields::FieldValue;
+use crate::limits::{CLIENT_ID_BYTES_MAX, FRAME_ID_BYTES_MAX, ID_BYTES_MAX, SEQ_MAX};
+use crate::text::{InvalidText, ParsedVisitor, checked_text};
+
+const ID_EXPECTED: &str = "a string of 1 to 128 bytes of A-Z a-z 0-9 _ - . : @";
+
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && is_id_or_empty(text)
+}
+
+fn is_id_or_empty(text: &str) -> bool {
+    text.len() <= ID_BYTES_MAX
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':' | b'@'))
+}
+
+checked_text! {
+    /// A user within a tenant: the token's `sub`.
+    UserId, is_id, ID_EXPECTED
+}
+checked_text! {
+    /// A user's device.
+    DeviceId, is_id, ID_EXPECTED
+}
+checked_text! {
+    /// A conversation; made by the server and opaque to clients.
+    ConversationId, is_id, ID_EXPECTED
+}
+checked_text! {
+    /// A dashboard topic.
+    TopicId, is_id, ID_EXPECTED
+}
+checked_text! {
+    /// A tenant: nothing crosses from one to another.
+    TenantId, is_id, ID_EXPECTED
+}
+checked_text! {
+    /// A node as clients and operators name it (`node.id`).
+    NodeId, is_id, ID_EXPECTED
+}
+checked_text! {
+    /// One authenticated connection; opaque.
+    SessionId, is_id, ID_EXPECTED
+}
+checked_text! {
+    /// The store's life: another one than before tells a client to forget what it kept (PROTOCOL §2).
+    StoreId, is_id, ID_EXPECTED
+}
+checked_text! {
+    /// An instance of a device, such as a browser tab; a missing one is the empty one (PROTOCOL §8).
+    #[derive(Default)]
+    InstanceId, is_id_or_empty, "a string of at most 128 bytes of A-Z a-z 0-9 _ - . : @"
+}
+checked_text! {
+    /// What makes a send count once. Any text without control characters, which no log line should have to show.
+    ClientId,
+    |text| (1..=CLIENT_ID_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control),
+    "a string of 1 to 128 bytes without control characters"
+}
+checked_text! {
+    /// A client frame's `id`, echoed by its answer.
+    FrameId, |text| text.len() <= FRAME_ID_BYTES_MAX, "a string of at most 64 bytes"
+}
+
+/// An entry's place in its conversation's log: 1, 2, 3, …; 0 is "before the first".
+///
+/// [`Seq::new`] takes any number, because the server counts; what is parsed from a client is at most
+/// [`SEQ_MAX`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Seq(u64);
+
+impl Seq {
+    /// Before the first entry.
+    pub const ZERO: Seq = Seq(0);
+
+    pub const fn new(seq: u64) -> Self {
+        Self(seq)
+    }
+
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The seq of the entry that follows.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+const SEQ_EXPECTED: &str = "a whole number from 0 to 9007199254740991";
+
+impl TryFrom<u64> for Seq {
+    type Error = InvalidText;
+
+    fn try_from(seq: u64) -> Result<Self, InvalidText> {
+        if seq <= SEQ_MAX { Ok(Self(seq)) } else { Err(InvalidText { expected: SEQ_EXPECTED }) }
+    }
+}
+
+impl FromStr for Seq {
+    type Err = InvalidText;
+
+    fn from_str(text: &str) -> Result<Self, InvalidText> {
+        let seq = parse_decimal(text).ok_or(InvalidText { expected: SEQ_EXPECTED })?;
+        Self::try_from(seq)
+    }
+}
+
+impl<'de> Deserialize<'de> for Seq {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(u64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl FieldValue for Seq {
+    const EXPECTED: &'static str = SEQ_EXPECTED;
+
+    fn from_json(raw: &RawValue) -> Option<Self> {
+        serde_json::from_str(raw.get()).ok()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// A message's Snowflake: a name for logs and people (clients address by [`Seq`]). A decimal string in JSON, because
+/// 64 bits are more than JavaScript's numbers hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(u64);
+
+impl MessageId {
+    pub const fn new(id: u64) -> Self {
+        Self(id)
+    }
+
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+const MESSAGE_ID_EXPECTED: &str = "a string holding a whole number of 64 bits";
+
+impl FromStr for MessageId {
+    type Err = InvalidText;
+
+    fn from_str(text: &str) -> Result<Self, InvalidText> {
+        parse_decimal(text).map(Self).ok_or(InvalidText { expected: MESSAGE_ID_EXPECTED })
+    }
+}
+
+impl Serialize for MessageId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(ParsedVisitor::<Self>::new(MESSAGE_ID_EXPECTED))
+    }
+}
+
+/// Digits only: Rust's own parser would also take a leading `+`.
+pub(crate) fn parse_decimal(text: &str) -> Option<u64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}

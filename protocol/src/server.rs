@@ -1,0 +1,198 @@
+//! The frames that the server sends (PROTOCOL §1 to §4), as types that write exactly the documented JSON, and read it
+//! again (for clients, the harness and tests).
+//!
+//! A payload struct holds a frame's fields without `type` and `id`, so it is also what HTTP answers under `data`.
+//! Lists are generic over their items, so that an answer can be put together from items that are JSON already.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::ids::FrameId;
+
+mod answers;
+mod entries;
+mod live;
+mod session;
+mod sync;
+
+pub use answers::{
+    Changes, Conversation, ConversationKind, Delivery, ErrorFrame, History, HistoryMessage, Member, Members, OkFrame,
+    Opened, PresenceState, ReactionCount, Sent, ShownStatus, UserPresence,
+};
+pub use entries::{ConversationUpdated, EntryFrame, Membership, Message, MessageUpdated, Reaction};
+pub use live::{
+    ConversationActivity, Cursor, DeliveryReceipt, Presence, ReadMarker, ReadReceipt, ReceiptCounts, Receipts, Signal,
+    TypingStart, TypingStop, UserReceipt,
+};
+pub use session::{Authenticated, Pong, Ready, Reconnect, ReconnectRange, Resync, SessionLimits};
+pub use sync::{ConversationSettings, LastMessage, Settings, Sync, SyncConversation, SyncState};
+
+/// A payload that is sent under one `type`.
+pub trait Frame: Serialize {
+    const TYPE: &'static str;
+
+    /// The frame's JSON: `type`, the `id` of the frame that it answers, the fields.
+    fn encode(&self, id: Option<&FrameId>) -> String
+    where
+        Self: Sized,
+    {
+        encode_tagged(Self::TYPE, id, self)
+    }
+}
+
+/// What stands around every frame's fields.
+#[derive(Serialize)]
+struct Tagged<'a, T> {
+    #[serde(rename = "type")]
+    type_name: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a FrameId>,
+    #[serde(flatten)]
+    fields: &'a T,
+}
+
+/// Writes a frame's JSON in one pass.
+pub(crate) fn encode_tagged<T: Serialize>(type_name: &'static str, id: Option<&FrameId>, fields: &T) -> String {
+    // Serialisation fails only for maps whose keys are no strings, and no frame has one.
+    serde_json::to_string(&Tagged { type_name, id, fields }).expect("frames serialise")
+}
+
+/// Text that is not a server frame of this version.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    #[error("not a server frame")]
+    Malformed(#[from] serde_json::Error),
+    /// Clients ignore such frames.
+    #[error("no server frame has the type {0:?}")]
+    UnknownType(String),
+}
+
+#[derive(Deserialize)]
+struct Header {
+    #[serde(rename = "type")]
+    type_name: String,
+    id: Option<FrameId>,
+}
+
+/// Gives a payload its `type`.
+macro_rules! frame_type {
+    ($payload:ty = $type:literal) => {
+        impl crate::server::Frame for $payload {
+            const TYPE: &'static str = $type;
+        }
+    };
+}
+pub(crate) use frame_type;
+
+/// Defines an enum of frames from the list of their payloads, once.
+macro_rules! frames {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident($payload:ty),)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum $name {
+            $($variant($payload),)*
+        }
+
+        impl $name {
+            /// The types of all of these frames, as in `type`.
+            pub const TYPES: &'static [&'static str] = &[$(<$payload as crate::server::Frame>::TYPE,)*];
+
+            /// The frame's `type`.
+            pub fn type_name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => <$payload as crate::server::Frame>::TYPE,)*
+                }
+            }
+
+            /// The frame's JSON: `type`, the `id` of the frame that it answers, the fields.
+            pub fn encode(&self, id: Option<&crate::ids::FrameId>) -> String {
+                match self {
+                    $(Self::$variant(payload) => crate::server::Frame::encode(payload, id),)*
+                }
+            }
+
+            /// Reads a frame and the `id` that it carries.
+            ///
+            /// # Errors
+            /// If the text is no such frame.
+            pub fn decode(text: &str) -> Result<(Option<crate::ids::FrameId>, Self), crate::server::DecodeError> {
+                let header: crate::server::Header = serde_json::from_str(text)?;
+                let frame = match header.type_name.as_str() {
+                    $(<$payload as crate::server::Frame>::TYPE => Self::$variant(serde_json::from_str(text)?),)*
+                    _ => return Err(crate::server::DecodeError::UnknownType(header.type_name)),
+                };
+                Ok((header.id, frame))
+            }
+        }
+
+        $(impl From<$payload> for $name {
+            fn from(payload: $payload) -> Self {
+                Self::$variant(payload)
+            }
+        })*
+    };
+}
+pub(crate) use frames;
+
+frames! {
+    /// One frame of the server.
+    ServerFrame {
+        Ready(Ready),
+        Authenticated(Authenticated),
+        Pong(Pong),
+        Ok(OkFrame),
+        Error(ErrorFrame),
+        Reconnect(Reconnect),
+        Resync(Resync),
+        Sent(Sent),
+        Message(Message),
+        Conversation(Conversation),
+        Members(Members),
+        MessageUpdated(MessageUpdated),
+        Reaction(Reaction),
+        Membership(Membership),
+        ConversationUpdated(ConversationUpdated),
+        History(History),
+        Changes(Changes),
+        Sync(Sync),
+        Cursor(Cursor),
+        ConversationSettings(ConversationSettings),
+        Opened(Opened),
+        ConversationActivity(ConversationActivity),
+        DeliveryReceipt(DeliveryReceipt),
+        ReadReceipt(ReadReceipt),
+        Receipts(Receipts),
+        ReceiptCounts(ReceiptCounts),
+        ReadMarker(ReadMarker),
+        TypingStart(TypingStart),
+        TypingStop(TypingStop),
+        Signal(Signal),
+        PresenceState(PresenceState),
+        Presence(Presence),
+    }
+}
+
+/// Encodes items for an answer until the next one would take them over `bytes_max`; the first is always among them, or
+/// no client would ever get past it. `true` if some were left out, which the answer says with `more`.
+///
+/// The items come in the order of their importance: for a `history` whose newest messages matter, newest first, to be
+/// turned round afterwards.
+pub fn fit_items<T: Serialize>(items: impl IntoIterator<Item = T>, bytes_max: usize) -> (Vec<Box<RawValue>>, bool) {
+    let mut fitting = Vec::new();
+    let mut bytes = 0;
+    for item in items {
+        let item = encode_item(&item);
+        // One more for the comma.
+        bytes += item.get().len() + 1;
+        if bytes > bytes_max && !fitting.is_empty() {
+            return (fitting, true);
+        }
+        fitting.push(item);
+    }
+    (fitting, false)
+}
+
+/// Encodes one item of an answer's list.
+pub fn encode_item<T: Serialize>(item: &T) -> Box<RawValue> {
+    serde_json::value::to_raw_value(item).expect("frames serialise")
+}

@@ -1,0 +1,91 @@
+//! Points in time as the protocol shows them: RFC 3339 in UTC with milliseconds (PROTOCOL §1). Reads no clock.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::fields::FieldValue;
+use crate::text::{InvalidText, ParsedVisitor};
+
+/// Milliseconds since 1970-01-01T00:00:00Z, within the years 0000 to 9999 that RFC 3339 can write.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+const EXPECTED: &str = "a time as RFC 3339 writes it, such as 2026-01-02T03:04:05.678Z";
+
+impl Timestamp {
+    /// 0000-01-01T00:00:00.000Z
+    pub const MIN: Timestamp = Timestamp(-62_167_219_200_000);
+    /// 9999-12-31T23:59:59.999Z
+    pub const MAX: Timestamp = Timestamp(253_402_300_799_999);
+
+    /// Values outside of [`Timestamp::MIN`] and [`Timestamp::MAX`] are cut to them.
+    pub const fn from_unix_ms(unix_ms: i64) -> Self {
+        if unix_ms < Self::MIN.0 {
+            Self::MIN
+        } else if unix_ms > Self::MAX.0 {
+            Self::MAX
+        } else {
+            Self(unix_ms)
+        }
+    }
+
+    pub const fn unix_ms(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The range of the type is within that of `OffsetDateTime`, so the fallback is never taken.
+        let time = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let (year, month, day) = (time.year(), u8::from(time.month()), time.day());
+        let (hour, minute, second) = time.to_hms();
+        let ms = self.0.rem_euclid(1_000);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = InvalidText;
+
+    /// Takes any offset; what is finer than a millisecond is cut off.
+    fn from_str(text: &str) -> Result<Self, InvalidText> {
+        let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidText { expected: EXPECTED })?;
+        Ok(Self::from_unix_ms(time.unix_timestamp() * 1_000 + i64::from(time.millisecond())))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(ParsedVisitor::<Self>::new(EXPECTED))
+    }
+}
+
+impl FieldValue for Timestamp {
+    const EXPECTED: &'static str = EXPECTED;
+
+    fn from_json(raw: &RawValue) -> Option<Self> {
+        serde_json::from_str(raw.get()).ok()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
