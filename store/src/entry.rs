@@ -159,6 +159,11 @@ pub struct Begun {
     pub recent_after: Seq,
     /// The newest message.
     pub last_message: Option<Preview>,
+    /// Who was removed within the claim's window and is no member now, with the entry that did it.
+    pub removed: Vec<(UserId, Seq)>,
+    /// Whether an earlier term was not ended by [`crate::Log::end_term`]: something of it may not have been told to
+    /// everyone, so the log's end is to be announced.
+    pub untold: bool,
 }
 
 /// What is kept of a member.
