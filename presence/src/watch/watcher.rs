@@ -1,0 +1,168 @@
+//! One session's watches, and what it is still to be told. It knows watched users by their slot in the table only.
+//!
+//! What a session was told last is not kept for each watch: it is what the user's home said last, as this session sees
+//! it, except where a change is pending, which remembers it.
+
+use switchboard_protocol::Timestamp;
+
+use crate::visibility::{Shown, seen};
+
+/// Both lists are sorted by slot and hold at most as many items as a session may watch.
+#[derive(Debug, Default)]
+pub(super) struct Watcher {
+    watches: Vec<Watch>,
+    pending: Vec<Pending>,
+    /// The next frame goes no earlier.
+    not_before_ms: u64,
+    /// Its place in the table's queue.
+    due_ms: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Watch {
+    slot: usize,
+    blocked_at: Option<Timestamp>,
+}
+
+/// A user of whom the session may not know the latest.
+#[derive(Debug)]
+struct Pending {
+    slot: usize,
+    /// What the session was told last; `None` while its `presence_watch` is not answered.
+    told: Option<Shown>,
+}
+
+impl Watcher {
+    pub(super) fn len(&self) -> usize {
+        self.watches.len()
+    }
+
+    pub(super) fn watches(&self, slot: usize) -> bool {
+        self.watch_at(slot).is_ok()
+    }
+
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        self.due_ms
+    }
+
+    /// The slots of all its watches.
+    pub(super) fn into_watched(self) -> Vec<usize> {
+        self.watches.into_iter().map(|watch| watch.slot).collect()
+    }
+
+    /// Begins the watch, or begins it anew: nothing is told of it until [`Watcher::state`].
+    pub(super) fn watch(&mut self, slot: usize, blocked_at: Option<Timestamp>) {
+        match self.watch_at(slot) {
+            Ok(at) => self.watches[at].blocked_at = blocked_at,
+            Err(at) => self.watches.insert(at, Watch { slot, blocked_at }),
+        }
+        match self.pending_at(slot) {
+            Ok(at) => self.pending[at].told = None,
+            Err(at) => self.pending.insert(at, Pending { slot, told: None }),
+        }
+    }
+
+    /// Whether there was such a watch.
+    pub(super) fn unwatch(&mut self, slot: usize) -> bool {
+        let Ok(at) = self.watch_at(slot) else { return false };
+        self.watches.remove(at);
+        self.settle(slot);
+        true
+    }
+
+    /// What this session is told of the user, who is shown as `shown`; `None` if it does not watch him.
+    pub(super) fn state(&mut self, slot: usize, shown: Shown) -> Option<Shown> {
+        let at = self.watch_at(slot).ok()?;
+        self.settle(slot);
+        Some(seen(shown, self.watches[at].blocked_at))
+    }
+
+    /// The user was shown as `before`, and is as `after`. Gives the time of the frame if the session was not in the
+    /// queue and is now.
+    pub(super) fn changed(&mut self, slot: usize, before: Shown, after: Shown, now_ms: u64) -> Option<u64> {
+        let blocked_at = self.watches[self.watch_at(slot).ok()?].blocked_at;
+        self.note(slot, seen(before, blocked_at), seen(after, blocked_at), now_ms)
+    }
+
+    /// As [`Watcher::changed`], for another block on a user who is shown as `shown`.
+    pub(super) fn blocked(
+        &mut self,
+        slot: usize,
+        blocked_at: Option<Timestamp>,
+        shown: Shown,
+        now_ms: u64,
+    ) -> Option<u64> {
+        let at = self.watch_at(slot).ok()?;
+        let before = std::mem::replace(&mut self.watches[at].blocked_at, blocked_at);
+        self.note(slot, seen(shown, before), seen(shown, blocked_at), now_ms)
+    }
+
+    /// What differs from what the session was told; from now on that is told. If it is anything, the next frame goes no
+    /// earlier than `not_before_ms`.
+    pub(super) fn take(&mut self, shown: impl Fn(usize) -> Shown, not_before_ms: u64) -> Vec<(usize, Shown)> {
+        self.due_ms = None;
+        let mut changes = Vec::new();
+        let watches = &self.watches;
+        self.pending.retain(|pending| {
+            let Some(told) = pending.told else { return true };
+            if let Ok(at) = watches.binary_search_by_key(&pending.slot, |watch| watch.slot) {
+                let now = seen(shown(pending.slot), watches[at].blocked_at);
+                if now != told {
+                    changes.push((pending.slot, now));
+                }
+            }
+            false
+        });
+        self.release_pending();
+        if !changes.is_empty() {
+            self.not_before_ms = not_before_ms;
+        }
+        changes
+    }
+
+    fn note(&mut self, slot: usize, told: Shown, now: Shown, now_ms: u64) -> Option<u64> {
+        if told == now {
+            return None;
+        }
+        // What is pending already remembers what was told, or waits for its first answer.
+        let at = self.pending_at(slot).err()?;
+        self.pending.insert(at, Pending { slot, told: Some(told) });
+        if self.due_ms.is_some() {
+            return None;
+        }
+        self.due_ms = Some(self.not_before_ms.max(now_ms));
+        self.due_ms
+    }
+
+    fn settle(&mut self, slot: usize) {
+        if let Ok(at) = self.pending_at(slot) {
+            self.pending.remove(at);
+            self.release_pending();
+        }
+    }
+
+    /// A session lives long and seldom has something pending, so the room for it is given back.
+    fn release_pending(&mut self) {
+        if self.pending.is_empty() {
+            self.pending = Vec::new();
+        }
+    }
+
+    fn watch_at(&self, slot: usize) -> Result<usize, usize> {
+        self.watches.binary_search_by_key(&slot, |watch| watch.slot)
+    }
+
+    fn pending_at(&self, slot: usize) -> Result<usize, usize> {
+        self.pending.binary_search_by_key(&slot, |pending| pending.slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_per_session_watch_and_change() {
+        assert_eq!((size_of::<Watcher>(), size_of::<Watch>(), size_of::<Pending>()), (72, 24, 32));
+    }
+}
