@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use switchboard_protocol::{
-    ClientId, Content, ConversationId, Custom, EntryFrame, NodeId, Role, Seq, TenantId, Timestamp, UserId,
+    ClientId, Content, ConversationId, Custom, EntryFrame, NodeId, Role, Seq, TenantId, Timestamp, Title, UserId,
 };
 
 /// A conversation, everywhere: ids are only unique within a tenant (DESIGN §5.6).
@@ -83,7 +83,7 @@ pub struct ConversationMeta {
     /// Direct or group.
     pub kind: Kind,
     /// Shown name (groups).
-    pub title: Option<String>,
+    pub title: Option<Title>,
     /// The application's own object.
     pub custom: Option<Custom>,
     /// When its first term began.
@@ -98,7 +98,7 @@ pub struct NewConversation {
     /// Direct: both users are members from the start. Group: the first entry, a membership, adds them.
     pub kind: Kind,
     /// Groups only.
-    pub title: Option<String>,
+    pub title: Option<Title>,
     /// Groups only.
     pub custom: Option<Custom>,
     /// The creator's time.
