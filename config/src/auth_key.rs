@@ -36,6 +36,18 @@ pub enum KeyMaterial {
     EdDsa(PublicKey),
 }
 
+impl KeyMaterial {
+    /// The algorithm's name in tokens and in the configuration.
+    pub fn alg(&self) -> &'static str {
+        match self {
+            Self::Hs256(_) => "HS256",
+            Self::Rs256(_) => "RS256",
+            Self::Es256(_) => "ES256",
+            Self::EdDsa(_) => "EdDSA",
+        }
+    }
+}
+
 /// A public key as PEM. Whether it is one of its algorithm is found out by who uses it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
@@ -72,13 +84,11 @@ impl PublicKey {
         Ok(())
     }
 
-    /// Puts the key, or its file, into a table; gives `alg` back.
-    fn write_to<'a>(&self, table: &mut toml::Table, alg: &'a str) -> &'a str {
+    fn write_to(&self, table: &mut toml::Table) {
         match &self.file {
             Some(file) => table.insert("public_key_file".to_owned(), file.to_string_lossy().into_owned().into()),
             None => table.insert("public_key".to_owned(), self.pem.as_str().into()),
         };
-        alg
     }
 }
 
@@ -93,13 +103,35 @@ const FIELDS: [&str; 6] = ["alg", "kid", "public_key", "public_key_file", "secre
 /// The known algorithms.
 const ALGS: &str = "one of HS256, RS256, ES256, EdDSA";
 
-impl Value for AuthKey {
+impl Value for Vec<AuthKey> {
     const IS_SECRET: bool = true;
 
     fn type_name() -> String {
-        "key".to_owned()
+        "list of tables".to_owned()
     }
 
+    fn read(value: &Toml, at: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        let Toml::Array(items) = value else {
+            mistakes.push(at, wrong_type("list of tables", value));
+            return None;
+        };
+        if items.is_empty() {
+            // Nobody could sign in, and it must not be taken for development mode.
+            mistakes.push(at, Problem::Wrong("empty; leave it out for development mode".to_owned()));
+            return None;
+        }
+        let read: Vec<Option<AuthKey>> =
+            items.iter().enumerate().map(|(n, item)| AuthKey::read(item, &format!("{at}[{n}]"), mistakes)).collect();
+        read.into_iter().collect()
+    }
+
+    fn to_toml(&self) -> Option<Toml> {
+        let items: Vec<Toml> = self.iter().map(AuthKey::to_toml).collect();
+        (!items.is_empty()).then_some(Toml::Array(items))
+    }
+}
+
+impl AuthKey {
     fn read(value: &Toml, at: &str, mistakes: &mut Mistakes) -> Option<Self> {
         let Toml::Table(table) = value else {
             mistakes.push(at, wrong_type("table", value));
@@ -112,20 +144,15 @@ impl Value for AuthKey {
         Some(Self { kid: kid?.to_owned(), material: material? })
     }
 
-    fn to_toml(&self) -> Option<Toml> {
+    fn to_toml(&self) -> Toml {
         let mut table = toml::Table::new();
         table.insert("kid".to_owned(), self.kid.as_str().into());
-        let alg = match &self.material {
-            KeyMaterial::Hs256(secret) => {
-                secret.write_to("secret", &mut table);
-                "HS256"
-            }
-            KeyMaterial::Rs256(key) => key.write_to(&mut table, "RS256"),
-            KeyMaterial::Es256(key) => key.write_to(&mut table, "ES256"),
-            KeyMaterial::EdDsa(key) => key.write_to(&mut table, "EdDSA"),
-        };
-        table.insert("alg".to_owned(), alg.into());
-        Some(Toml::Table(table))
+        table.insert("alg".to_owned(), self.material.alg().into());
+        match &self.material {
+            KeyMaterial::Hs256(secret) => secret.write_to("secret", &mut table),
+            KeyMaterial::Rs256(key) | KeyMaterial::Es256(key) | KeyMaterial::EdDsa(key) => key.write_to(&mut table),
+        }
+        Toml::Table(table)
     }
 }
 

@@ -18,8 +18,8 @@ macro_rules! choice {
         }
 
         impl Text for $Choice {
-            const TYPE: &'static str = $all;
-            const EXPECTED: &'static str = concat!("one of ", $all);
+            const TYPE: &'static str = concat!("one of ", $all);
+            const EXPECTED: &'static str = Self::TYPE;
 
             fn parse(text: &str) -> Option<Self> {
                 match text { $($word => Some(Self::$Variant),)+ _ => None }

@@ -1,5 +1,9 @@
 //! All sections together.
 
+use toml::Value as Toml;
+
+use crate::given::Given;
+use crate::section::{Described, Section};
 use crate::sections::{
     Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Session, Store, Tls,
 };
@@ -10,6 +14,25 @@ macro_rules! config {
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct Config {
             $( $(#[doc = $doc])+ pub $field: $Section, )+
+        }
+
+        impl Config {
+            /// Every section, described.
+            pub(crate) fn sections() -> Vec<Described> {
+                vec![$($Section::describe(),)+]
+            }
+
+            /// Takes everything from what was given; the rest are the defaults.
+            pub(crate) fn read(given: &mut Given) -> Self {
+                Self { $($field: $Section::read(given),)+ }
+            }
+
+            /// The whole configuration as nested tables, with the secrets hidden.
+            fn to_table(&self) -> toml::Table {
+                let mut root = toml::Table::new();
+                $( self.$field.write(table_at(&mut root, $Section::NAME)); )+
+                root
+            }
         }
     };
 }
@@ -47,10 +70,46 @@ config! {
     log: Log,
 }
 
+/// The sections that a running server reads again on SIGHUP.
+pub(crate) const RELOADED: [&str; 3] = ["node.tls", "auth", "limits"];
+
 impl Config {
     /// Whether no key is set that tokens could be checked with, so that the server makes its own and gives anyone a
     /// token (OPERATING, development mode).
     pub fn is_development(&self) -> bool {
         self.auth.hs256_secret.is_none() && self.auth.keys.is_empty()
     }
+
+    /// The whole configuration as TOML, with the secrets hidden. Keys that are not set are left out.
+    pub fn render(&self) -> String {
+        self.to_table().to_string()
+    }
+
+    /// Takes over the sections named in [`RELOADED`].
+    pub(crate) fn take_reloadable(&mut self, new: &Self) {
+        self.tls = new.tls.clone();
+        self.auth = new.auth.clone();
+        self.limits = new.limits.clone();
+    }
+
+    /// The keys whose values differ, as far as they may be shown.
+    pub(crate) fn keys_that_differ(&self, other: &Self) -> Vec<String> {
+        let (these, others) = (self.to_table(), other.to_table());
+        let names = Self::sections().into_iter().flat_map(|section| section.keys).map(|key| key.name);
+        names.filter(|name| value_at(&these, name) != value_at(&others, name)).collect()
+    }
+}
+
+/// The table of a section such as `node.tls`, made if it is missing.
+fn table_at<'a>(root: &'a mut toml::Table, section: &str) -> &'a mut toml::Table {
+    section.split('.').fold(root, |table, name| {
+        let below = table.entry(name).or_insert_with(|| Toml::Table(toml::Table::new()));
+        below.as_table_mut().expect("no section has the name of a key")
+    })
+}
+
+fn value_at<'a>(root: &'a toml::Table, key: &str) -> Option<&'a Toml> {
+    let (section, name) = key.rsplit_once('.')?;
+    let table = section.split('.').try_fold(root, |table, name| table.get(name)?.as_table())?;
+    table.get(name)
 }

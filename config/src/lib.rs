@@ -5,11 +5,17 @@
 //! come from there.
 
 mod auth_key;
+mod check;
 mod choice;
 mod config;
 mod file;
+mod given;
+mod load;
 mod mistake;
 mod nearest;
+mod reference;
+#[cfg(test)]
+mod round_trip;
 mod secret;
 mod section;
 mod sections;
@@ -20,7 +26,9 @@ pub use auth_key::{AuthKey, KeyMaterial, PublicKey};
 pub use choice::{BusKind, LogFormat, LogLevel, StoreKind};
 pub use config::Config;
 pub use ipnet::IpNet;
+pub use load::{Loaded, Sources};
 pub use mistake::{Mistake, Mistakes, Problem};
+pub use reference::reference;
 pub use secret::Secret;
 pub use sections::{
     Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Session, Store, Tls,

@@ -14,7 +14,6 @@ pub struct Mistake {
     /// The key, such as `limits.frame_bytes` or `auth.keys[0].alg`; for a file that can't be parsed its path and line.
     pub at: String,
     /// What is wrong there.
-    #[source]
     pub problem: Problem,
 }
 
@@ -35,11 +34,8 @@ pub enum Problem {
         nearest: String,
     },
     /// A section was given a value.
-    #[error("a section, not a key; its keys are {keys}")]
-    IsSection {
-        /// The section's keys, separated by commas.
-        keys: String,
-    },
+    #[error("is a section, not a key")]
+    IsSection,
     /// The value is of another TOML type.
     #[error("is {found}, expected {expected}")]
     WrongType {
@@ -86,8 +82,13 @@ pub struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
     /// Adds one.
-    pub fn push(&mut self, at: impl Into<String>, problem: Problem) {
-        self.0.push(Mistake::new(at, problem));
+    pub fn add(&mut self, mistake: Mistake) {
+        self.0.push(mistake);
+    }
+
+    /// Adds one at a key.
+    pub(crate) fn push(&mut self, at: impl Into<String>, problem: Problem) {
+        self.add(Mistake::new(at, problem));
     }
 
     /// Whether nothing is wrong.
@@ -100,19 +101,10 @@ impl Mistakes {
         self.0.iter()
     }
 
-    /// Whether something is wrong with this key or a part of it.
+    /// Whether something is wrong with this key, a part of it, or its file.
     pub(crate) fn concern(&self, key: &str) -> bool {
-        self.iter().any(|mistake| mistake.at.strip_prefix(key).is_some_and(|rest| !rest.starts_with(is_key_char)))
-    }
-}
-
-fn is_key_char(c: char) -> bool {
-    c.is_ascii_alphanumeric()
-}
-
-impl From<Mistake> for Mistakes {
-    fn from(mistake: Mistake) -> Self {
-        Self(vec![mistake])
+        let is_part = |rest: &str| rest.is_empty() || rest == "_file" || rest.starts_with(['.', '[']);
+        self.iter().any(|mistake| mistake.at.strip_prefix(key).is_some_and(is_part))
     }
 }
 

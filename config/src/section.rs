@@ -15,7 +15,9 @@
 //! in the reference that depends on the machine.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
+use crate::given::Given;
 use crate::value::Value;
 
 /// What is known about one key.
@@ -27,8 +29,6 @@ pub(crate) struct Key {
     pub(crate) type_name: String,
     /// `--set` and the environment give the value as it is, not as TOML.
     pub(crate) is_text: bool,
-    /// The value is never shown, and may be given in a file named by `<key>_file`.
-    pub(crate) has_file: bool,
     /// The value, or a part of it, is never shown in a mistake.
     pub(crate) is_secret: bool,
     /// Allowed values of an integer, in the unit that ends the key's name.
@@ -40,37 +40,62 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Describes a key of type `T` whose default is `default`.
+    /// Describes a key of type `T` with its default, and the key of its file if it can be given as one.
     pub(crate) fn of<T: Value>(
         name: &str,
         default: &T,
         range: Option<RangeInclusive<i64>>,
         shown: Option<&str>,
         docs: &[&str],
-    ) -> Self {
-        Self {
+    ) -> Vec<Self> {
+        let key = Self {
             name: name.to_owned(),
             type_name: T::type_name(),
             is_text: T::IS_TEXT,
-            has_file: T::FROM_FILE.is_some(),
             is_secret: T::IS_SECRET,
             range,
             default: shown.map(str::to_owned).or_else(|| default.to_toml().map(|value| format!("`{value}`"))),
             meaning: paragraph(docs),
-        }
+        };
+        let file = T::FROM_FILE.map(|_| Self {
+            name: file_key(name),
+            type_name: PathBuf::type_name(),
+            is_text: true,
+            is_secret: false,
+            range: None,
+            default: None,
+            meaning: format!("File that holds `{name}`."),
+        });
+        std::iter::once(key).chain(file).collect()
     }
 }
 
-/// A section: a struct whose fields are keys.
-pub(crate) trait Section {
+/// The key under which a file holds the value of `key`.
+pub(crate) fn file_key(key: &str) -> String {
+    format!("{key}_file")
+}
+
+/// A section with its keys, for who looks keys up or writes about them.
+pub(crate) struct Described {
+    pub(crate) name: &'static str,
+    pub(crate) about: String,
+    /// In the order of their declaration.
+    pub(crate) keys: Vec<Key>,
+}
+
+/// A struct whose fields are the keys of a section. Implemented by `section!` only.
+pub(crate) trait Section: Sized {
     /// The section's name, such as `limits` or `node.tls`.
     const NAME: &'static str;
 
-    /// What the section is about, from its doc comment.
-    fn about() -> String;
+    /// Describes the section and its keys.
+    fn describe() -> Described;
 
-    /// The section's keys, in the order of their declaration.
-    fn keys() -> Vec<Key>;
+    /// Takes the section's values from what was given; the others are the defaults.
+    fn read(given: &mut Given) -> Self;
+
+    /// Puts the section's values into its own table.
+    fn write(&self, section: &mut toml::Table);
 }
 
 /// Joins the lines of a doc comment.
@@ -106,21 +131,31 @@ macro_rules! section {
         impl $crate::section::Section for $Section {
             const NAME: &'static str = $name;
 
-            fn about() -> String {
-                $crate::section::paragraph(&[$($about),+])
+            fn describe() -> $crate::section::Described {
+                let default = Self::default();
+                $crate::section::Described {
+                    name: $name,
+                    about: $crate::section::paragraph(&[$($about),+]),
+                    keys: [$(
+                        $crate::section::Key::of(
+                            concat!($name, ".", stringify!($key)),
+                            &default.$key,
+                            None$(.or(Some($range)))?,
+                            None$(.or(Some($shown)))?,
+                            &[$($doc),+],
+                        ),
+                    )+]
+                    .concat(),
+                }
             }
 
-            fn keys() -> Vec<$crate::section::Key> {
+            fn read(given: &mut $crate::given::Given) -> Self {
                 let default = Self::default();
-                vec![$(
-                    $crate::section::Key::of(
-                        concat!($name, ".", stringify!($key)),
-                        &default.$key,
-                        None$(.or(Some($range)))?,
-                        None$(.or(Some($shown)))?,
-                        &[$($doc),+],
-                    ),
-                )+]
+                Self { $($key: given.take(concat!($name, ".", stringify!($key))).unwrap_or(default.$key),)+ }
+            }
+
+            fn write(&self, section: &mut toml::Table) {
+                $( $crate::value::Value::write(&self.$key, stringify!($key), section); )+
             }
         }
     };

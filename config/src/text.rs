@@ -80,7 +80,8 @@ impl Text for AdvertiseUrl {
 
     fn parse(text: &str) -> Option<Self> {
         let uri = uri(text, &["ws", "wss", "http", "https"])?;
-        uri.query().is_none().then(|| Self(text.trim_end_matches('/').to_owned()))
+        let base = format!("{}://{}{}", uri.scheme_str()?, uri.authority()?, uri.path().trim_end_matches('/'));
+        uri.query().is_none().then_some(Self(base))
     }
 
     fn text(&self) -> String {
@@ -158,5 +159,19 @@ impl Text for PathBuf {
 
     fn text(&self) -> String {
         self.to_string_lossy().into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_host_name_gives_a_name() {
+        for (host, name) in [("web-1.local", "web-1.local"), ("my host\u{e9}", "my-host-"), ("", "node")] {
+            assert_eq!(NodeName::sanitised(host).as_str(), name);
+        }
+        assert_eq!(NodeName::sanitised(&"a".repeat(200)).as_str().len(), NODE_NAME_BYTES_MAX);
+        assert_eq!(NodeName::parse(NodeName::of_host().as_str()), Some(NodeName::of_host()));
     }
 }

@@ -92,7 +92,7 @@ impl<T: Value> Value for Vec<T> {
     const IS_SECRET: bool = T::IS_SECRET;
 
     fn type_name() -> String {
-        format!("list of {}", T::type_name())
+        format!("list of {}s", T::type_name())
     }
 
     fn read(value: &Toml, at: &str, mistakes: &mut Mistakes) -> Option<Self> {

@@ -1,0 +1,66 @@
+//! What is wrong only in connection with something else. A key that is wrong by itself is not looked at again.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::path::Path;
+
+use crate::auth_key::{HS256_BYTES_MIN, short_secret};
+use crate::config::Config;
+use crate::mistake::{Mistakes, Problem};
+use crate::sections::{Auth, Tls};
+
+/// Adds what is wrong with a whole configuration.
+pub(crate) fn check(config: &Config, mistakes: &mut Mistakes) {
+    check_tls(&config.tls, mistakes);
+    check_auth(&config.auth, mistakes);
+    let limits = &config.limits;
+    check_order(("limits.content_bytes", limits.content_bytes), ("limits.frame_bytes", limits.frame_bytes), mistakes);
+    let session = &config.session;
+    check_order(
+        ("session.reconnect_min_ms", session.reconnect_min_ms),
+        ("session.reconnect_max_ms", session.reconnect_max_ms),
+        mistakes,
+    );
+}
+
+fn check_tls(tls: &Tls, mistakes: &mut Mistakes) {
+    let (cert, key) = ("node.tls.cert", "node.tls.key");
+    match (&tls.cert, &tls.key) {
+        (Some(_), None) if !mistakes.concern(key) => mistakes.push(key, missing_beside(cert)),
+        (None, Some(_)) if !mistakes.concern(cert) => mistakes.push(cert, missing_beside(key)),
+        _ => {}
+    }
+    for (at, path) in [(cert, &tls.cert), (key, &tls.key)] {
+        if let Some(Err(problem)) = path.as_deref().map(check_readable) {
+            mistakes.push(at, problem);
+        }
+    }
+}
+
+fn missing_beside(other: &str) -> Problem {
+    Problem::Wrong(format!("missing; {other} is set"))
+}
+
+fn check_readable(path: &Path) -> Result<(), Problem> {
+    File::open(path).map(drop).map_err(|source| Problem::Unreadable { path: path.to_owned(), source })
+}
+
+fn check_auth(auth: &Auth, mistakes: &mut Mistakes) {
+    if let Some(secret) = &auth.hs256_secret
+        && secret.expose().len() < HS256_BYTES_MIN
+    {
+        mistakes.push(secret.given_by("auth.hs256_secret"), short_secret(secret));
+    }
+    for (n, key) in auth.keys.iter().enumerate() {
+        if auth.keys.iter().take(n).any(|earlier| earlier.kid == key.kid) {
+            mistakes.push(format!("auth.keys[{n}].kid"), Problem::Wrong(format!("{:?} is there twice", key.kid)));
+        }
+    }
+}
+
+/// The first may not be more than the second.
+fn check_order<N: PartialOrd + Display + Copy>(low: (&str, N), high: (&str, N), mistakes: &mut Mistakes) {
+    if low.1 > high.1 && !mistakes.concern(low.0) && !mistakes.concern(high.0) {
+        mistakes.push(low.0, Problem::Wrong(format!("{} is more than {} ({})", low.1, high.0, high.1)));
+    }
+}

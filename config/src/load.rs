@@ -1,0 +1,115 @@
+//! Loading: defaults < file < environment < `--set`, and all mistakes at once (OPERATING, "Binary").
+//!
+//! Owns nothing but the sources, which it keeps so that SIGHUP can read them again.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::check::check;
+use crate::config::Config;
+use crate::file;
+use crate::given::{Given, Layer};
+use crate::mistake::{Mistake, Mistakes, Problem};
+
+/// What every variable of the environment that is a key begins with.
+const ENV_PREFIX: &str = "SWITCHBOARD__";
+
+/// Where the configuration comes from.
+#[derive(Clone, Default)]
+pub struct Sources {
+    file: Option<PathBuf>,
+    env: Vec<(String, OsString)>,
+    sets: Vec<String>,
+}
+
+impl Sources {
+    /// The configuration file (TOML), if there is one; the environment, of which only `SWITCHBOARD__…` is looked at;
+    /// and each `key=value` of `--set`, of which a later one wins.
+    pub fn new(
+        file: Option<PathBuf>,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+        sets: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let env = env.into_iter().filter_map(|(name, value)| Some((key_of_variable(name.to_str()?)?, value))).collect();
+        Self { file, env, sets: sets.into_iter().collect() }
+    }
+}
+
+/// `SWITCHBOARD__NODE__TLS__CERT` is `node.tls.cert`.
+fn key_of_variable(name: &str) -> Option<String> {
+    name.strip_prefix(ENV_PREFIX).map(|rest| rest.to_ascii_lowercase().replace("__", "."))
+}
+
+/// A configuration and where it came from.
+pub struct Loaded {
+    /// The effective configuration.
+    pub config: Config,
+    sources: Sources,
+}
+
+impl Config {
+    /// Reads the sources.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, not only the first.
+    pub fn load(sources: Sources) -> Result<Loaded, Mistakes> {
+        let config = read(&sources)?;
+        Ok(Loaded { config, sources })
+    }
+}
+
+impl Loaded {
+    /// Reads the sources again (SIGHUP) and takes over the sections that a running server can change: `auth`,
+    /// `limits` and `node.tls`. Gives back the keys whose change has to wait for a restart.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the sources; the configuration then stays as it is. To enter or leave
+    /// development mode is a mistake here: a running server doesn't open its door to everyone.
+    pub fn reload(&mut self) -> Result<Vec<String>, Mistakes> {
+        let new = read(&self.sources)?;
+        if new.is_development() != self.config.is_development() {
+            let problem = Problem::Wrong("development mode begins and ends only with a restart".to_owned());
+            return Err(Mistake::new("auth", problem).into());
+        }
+        self.config.take_reloadable(&new);
+        Ok(self.config.keys_that_differ(&new))
+    }
+}
+
+fn read(sources: &Sources) -> Result<Config, Mistakes> {
+    let mut given = Given::new(Config::sections());
+    if let Some(path) = &sources.file {
+        match read_file(path) {
+            Ok(table) => given.add_table(&table),
+            Err(mistake) => given.mistakes.add(mistake),
+        }
+    }
+    for (key, value) in &sources.env {
+        match value.to_str() {
+            Some(text) => given.add_text(Layer::Environment, key, text),
+            None => given.mistakes.push(key, Problem::Wrong("the variable's value is not UTF-8".to_owned())),
+        }
+    }
+    for set in &sources.sets {
+        match set.split_once('=') {
+            Some((key, text)) => given.add_text(Layer::Set, key, text),
+            None => given.mistakes.push("--set", Problem::Wrong("takes key=value".to_owned())),
+        }
+    }
+    let config = Config::read(&mut given);
+    let mut mistakes = given.mistakes;
+    check(&config, &mut mistakes);
+    if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
+}
+
+fn read_file(path: &Path) -> Result<toml::Table, Mistake> {
+    let bytes = file::read(path, file::CONFIG_BYTES_MAX).map_err(|problem| Mistake::new("--config", problem))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Mistake::new(path.display().to_string(), Problem::Syntax("the file is not UTF-8".to_owned())))?;
+    text.parse::<toml::Table>().map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        // Only the message: the error's full text quotes the line, which may hold a secret.
+        Mistake::new(format!("{}:{line}", path.display()), Problem::Syntax(error.message().to_owned()))
+    })
+}

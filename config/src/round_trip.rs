@@ -1,0 +1,93 @@
+//! Property: what `check-config` prints is a configuration file that loads as the same configuration.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use crate::section::Key;
+use crate::{Config, Loaded, Sources};
+
+/// Keys with the same value in each case would not tell much: each integer is anywhere in its range, each text one
+/// of several.
+fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
+    if let Some(range) = &key.range {
+        return range.clone().prop_map(|number| number.to_string()).boxed();
+    }
+    let pem = folder.join("key.pem").display().to_string();
+    let keys = format!("[{{kid = 'a b', alg = 'ES256', public_key_file = '{pem}'}}]");
+    let choices: &[&str] = match key.name.as_str() {
+        "node.id" => &["n1", "a-b.c:d@e_F"],
+        "node.listen" | "metrics.listen" => &["[::]:0", "0.0.0.0:65535"],
+        "node.advertise_url" => &["ws://a", "https://[::1]:8443/b/", "HTTP://A.example"],
+        "http.allowed_origins" => &["[]", "['*', 'https://a.example:8443']"],
+        "http.trusted_proxies" => &["[]", "['10.0.0.0/8', '::1']"],
+        "auth.hs256_secret_file" | "node.tls.cert" | "node.tls.key" => &[&pem],
+        "auth.keys" => &[&keys],
+        "store.kind" => &["embedded"],
+        "store.path" => &["/", "a = \"b\"\n'c'"],
+        "bus.kind" => &["memory"],
+        "log.format" => &["auto", "text", "json"],
+        "log.level" => &["off", "error", "warn", "info", "debug", "trace"],
+        other => panic!("no values to try for {other}"),
+    };
+    select(choices.iter().map(|&choice| choice.to_owned()).collect::<Vec<_>>()).boxed()
+}
+
+/// Some keys with values, as `--set` takes them.
+fn sets(folder: &Path) -> impl Strategy<Value = Vec<String>> {
+    // A secret given as itself is hidden, so it can't load back.
+    let keys: Vec<Key> = Config::sections()
+        .into_iter()
+        .flat_map(|section| section.keys)
+        .filter(|key| key.name != "auth.hs256_secret")
+        .collect();
+    let folder = folder.to_owned();
+    let count = keys.len();
+    subsequence(keys, 0..=count).prop_flat_map(move |keys| {
+        keys.iter()
+            .map(|key| {
+                let name = key.name.clone();
+                value(key, &folder).prop_map(move |value| format!("{name}={value}"))
+            })
+            .collect::<Vec<_>>()
+    })
+}
+
+fn load(file: Option<&Path>, sets: Vec<String>) -> Result<Loaded, crate::Mistakes> {
+    Config::load(Sources::new(file.map(Path::to_owned), [], sets))
+}
+
+#[test]
+fn a_rendered_configuration_loads_back_equal() {
+    let folder = tempfile::tempdir().unwrap();
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", "A".repeat(64));
+    std::fs::write(folder.path().join("key.pem"), pem).unwrap();
+    let file = folder.path().join("rendered.toml");
+
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) };
+    proptest!(config, |(sets in sets(folder.path()))| {
+        // Some cases contradict themselves; those are another test's subject.
+        let Ok(loaded) = load(None, sets) else { return Err(TestCaseError::reject("contradiction")) };
+        std::fs::write(&file, loaded.config.render()).unwrap();
+        prop_assert_eq!(loaded.config, load(Some(&file), Vec::new()).unwrap().config);
+    });
+}
+
+#[test]
+fn every_integer_has_a_range_that_holds_its_default() {
+    let defaults = Config::default().render().parse::<toml::Table>().unwrap();
+    for key in Config::sections().into_iter().flat_map(|section| section.keys) {
+        assert_eq!(key.range.is_some(), key.type_name == "integer", "{}", key.name);
+        if let Some(range) = key.range {
+            let (section, name) = key.name.rsplit_once('.').unwrap();
+            let default = defaults[section][name].as_integer().unwrap();
+            assert!(range.contains(&default), "{}", key.name);
+        }
+    }
+}
+
+#[test]
+fn the_defaults_are_without_mistake() {
+    assert_eq!(load(None, Vec::new()).unwrap().config, Config::default());
+}
