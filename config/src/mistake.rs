@@ -108,13 +108,20 @@ impl Mistakes {
     }
 }
 
+impl From<Mistake> for Mistakes {
+    fn from(mistake: Mistake) -> Self {
+        Self(vec![mistake])
+    }
+}
+
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, mistake) in self.iter().enumerate() {
             if n > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{mistake}")?;
+            // A path or a parser's message may hold line breaks; a mistake is one line all the same.
+            f.write_str(&mistake.to_string().replace('\n', " "))?;
         }
         Ok(())
     }

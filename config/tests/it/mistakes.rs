@@ -145,6 +145,7 @@ fn text_that_is_no_toml_is_named_by_its_line_and_not_quoted() {
 #[test]
 fn a_set_without_a_value_and_a_variable_that_is_no_text() {
     assert_eq!(lines(set(&["log.level"])), ["--set: takes key=value"]);
+    assert_eq!(lines(set(&["log.\nlevel=info"])), ["log. level: unknown key; did you mean log.level?"]);
     let variable = (OsString::from("SWITCHBOARD__LOG__LEVEL"), OsString::from_vec(vec![0xff]));
     let told = lines(Config::load(Sources::new(None, [variable], [])));
     assert_eq!(told, ["log.level: the variable's value is not UTF-8"]);
