@@ -65,8 +65,8 @@ impl<N: Clone + Eq> UserPresence<N> {
     }
 
     /// `node` registers with a new home: so many sessions (in place of what was counted there), and what it was given
-    /// by the former home. The newest copy of several nodes counts. No sessions are a `node_gone`, and change nothing
-    /// here.
+    /// by the former home. The newest copy of several nodes counts, so nothing is to be told before all have registered.
+    /// A registration of no sessions changes nothing.
     #[must_use]
     pub fn restore(&mut self, node: &N, sessions: u32, saved: SavedPresence) -> Option<Shown> {
         if sessions == 0 {

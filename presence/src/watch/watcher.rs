@@ -162,6 +162,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_unwatched_user_leaves_nothing_behind() {
+        let mut watcher = Watcher::default();
+        watcher.watch(1, None);
+        watcher.watch(2, None);
+        assert_eq!(watcher.state(2, Shown::UNKNOWN), Some(Shown::UNKNOWN));
+        assert_eq!(watcher.changed(2, Shown::UNKNOWN, Shown::offline(Some(Timestamp::MIN)), 0), Some(0));
+        assert!(watcher.unwatch(1) && watcher.unwatch(2) && !watcher.unwatch(2));
+        assert!(watcher.watches.is_empty() && watcher.pending.is_empty());
+    }
+
+    #[test]
     fn what_is_held_per_session_watch_and_change() {
         assert_eq!((size_of::<Watcher>(), size_of::<Watch>(), size_of::<Pending>()), (72, 24, 32));
     }
