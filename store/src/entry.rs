@@ -199,6 +199,8 @@ pub struct RecentSend {
     pub client_id: ClientId,
     /// Where it is.
     pub seq: Seq,
+    /// When it was sent.
+    pub at: Timestamp,
     /// Whom it mentions (as written; members or not).
     pub mentions: Vec<UserId>,
 }

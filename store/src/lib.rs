@@ -4,15 +4,20 @@
 //! Only a backend knows its database. This crate decides nothing about who may do what, sends nothing to anyone, and
 //! gives out no `seq`: the conversation's owner does that, in the router.
 
+mod embedded;
 mod entry;
 mod error;
+mod kv;
+mod memory;
 
+pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use entry::{
     Begun, Claim, ConversationKey, ConversationMeta, Cursor, Entry, Head, HistoryPage, HistoryRange, InboxChange,
     InboxLast, InboxPage, InboxRange, InboxRow, Incarnation, Kind, Member, MessageState, NewConversation, Preview, ReactionState,
     RecentSend, RecentWindow, Settings, StoredEntry, StoredMessage, TermNumber, UserKey, UserRecord,
 };
 pub use error::StoreError;
+pub use memory::{Faults, MemoryStore};
 
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -46,6 +51,9 @@ pub trait Log: Send + Sync {
     /// Appends entries whose `seq` follow the log's end (or repeat what this term has appended: an append whose outcome
     /// was an error may be repeated as it is, and is stored once). Projections (members, message states, title and
     /// custom) include an entry once its append is durable. An error leaves the outcome open.
+    ///
+    /// Cursors are part of that: a message raises its sender's cursors (delivered, read, messages) to itself, and a
+    /// member who is added starts with his at the entry that adds him.
     async fn append(
         &self,
         conversation: &ConversationKey,
