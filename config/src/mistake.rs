@@ -101,9 +101,9 @@ impl Mistakes {
         self.0.iter()
     }
 
-    /// Whether something is wrong with this key, a part of it, or its file.
+    /// Whether something is wrong with this key or a part of it.
     pub(crate) fn concern(&self, key: &str) -> bool {
-        let is_part = |rest: &str| rest.is_empty() || rest == "_file" || rest.starts_with(['.', '[']);
+        let is_part = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
         self.iter().any(|mistake| mistake.at.strip_prefix(key).is_some_and(is_part))
     }
 }

@@ -13,6 +13,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
         ("limits.frame_byts", "limits.frame_bytes"),
         ("limit.frame_bytes", "limits.frame_bytes"),
         ("listen", "node.listen"),
+        ("reconnect_min", "session.reconnect_min_ms"),
         ("node.advertised_url", "node.advertise_url"),
         ("node.tls.certificate", "node.tls.cert"),
         ("auth.hs256_secrets", "auth.hs256_secret"),
@@ -177,6 +178,7 @@ fn keys_that_contradict_each_other() {
 #[test]
 fn a_key_that_is_wrong_by_itself_is_told_once() {
     assert_eq!(lines(set(&["limits.frame_bytes=many", "limits.content_bytes=100000"])).len(), 1);
+    assert_eq!(lines(set(&["limits.content_bytes=many", "limits.frame_bytes=300"])).len(), 1);
     assert_eq!(lines(set(&["node.tls.cert=", "node.tls.key=/dev/null"])), [r#"node.tls.cert: "" is not a path"#]);
 }
 

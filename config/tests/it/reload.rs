@@ -1,5 +1,7 @@
 //! Reading the sources again while the server runs (SIGHUP).
 
+use std::path::Path;
+
 use crate::{SECRET, load, write};
 
 #[test]
@@ -20,6 +22,19 @@ fn limits_and_keys_change_and_the_rest_waits() {
     assert_eq!((config.limits.frames_per_s, config.presence.batch_ms), (20, 100));
     assert_eq!(config.limits.connections_per_user, 7, "`--set` still wins");
     assert_eq!(config.auth.hs256_secret.as_ref().unwrap().expose(), SECRET.to_uppercase().as_bytes());
+}
+
+#[test]
+fn the_certificate_may_move() {
+    let folder = tempfile::tempdir().unwrap();
+    let [old, new] = ["old.pem", "new.pem"].map(|name| write(folder.path(), name, ""));
+    let text = |pem: &Path| format!("node.tls.cert = '{0}'\nnode.tls.key = '{0}'", pem.display());
+    let file = write(folder.path(), "switchboard.toml", text(&old));
+    let mut loaded = load(Some(file), &[], &[]).unwrap();
+
+    write(folder.path(), "switchboard.toml", text(&new));
+    assert_eq!(loaded.reload().unwrap(), [""; 0]);
+    assert_eq!(loaded.config.tls.cert, Some(new));
 }
 
 #[test]
