@@ -25,7 +25,7 @@ impl CompactFault {
 }
 
 /// The compact form of `json`, which must be valid JSON (a `RawValue`'s text); borrowed if it is compact already.
-/// Uses no recursion, and at most the memory of its input.
+/// Uses no recursion, and gives back no more bytes than it was given.
 pub(crate) fn compact(json: &str, depth_max: usize) -> Result<Cow<'_, str>, CompactFault> {
     let mut writer = Writer { json, position: 0, kept_to: 0, out: String::new() };
     let mut depth = 0usize;
@@ -147,5 +147,46 @@ fn escaped(character: char) -> Cow<'static, str> {
         '\r' => "\\r".into(),
         '\0'..='\u{1f}' => format!("\\u{:04x}", u32::from(character)).into(),
         _ => character.to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compact_json_is_borrowed() {
+        for json in [r#"{"a":[1,-2.5e3,true,null,"\n\"\\ é"]}"#, "0", r#""""#] {
+            assert!(matches!(compact(json, 9), Ok(Cow::Borrowed(same)) if same == json), "{json}");
+        }
+    }
+
+    #[test]
+    fn whitespace_goes_and_stays_within_strings() {
+        assert_eq!(compact(" {\r\n \"a b\" :\t[ 1 , \" \" ] } ", 9).unwrap(), r#"{"a b":[1," "]}"#);
+    }
+
+    #[test]
+    fn escapes_become_text_where_json_lets_them() {
+        let cases = [
+            (r#""\u0041\u00e9\u20AC\/""#, r#""Aé€/""#),
+            (r#""\ud83d\uDE00""#, r#""😀""#),
+            (r#""\u0022\u005c\u000a\u0008\u0009\u000c\u000d""#, r#""\"\\\n\b\t\f\r""#),
+            (r#""\u0000\u001F\u007f""#, "\"\\u0000\\u001f\u{7f}\""),
+            (r#""\\u0041""#, r#""\\u0041""#),
+        ];
+        for (json, expected) in cases {
+            assert_eq!(compact(json, 9).unwrap(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_strict_readers_refuse_is_refused() {
+        for json in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83d\ud83d""#, r#""\ud83dx\ude00""#, r#""\ud83d\n""#] {
+            assert_eq!(compact(json, 9), Err(CompactFault::LoneSurrogate), "{json}");
+        }
+        assert_eq!(compact("[1e309]", 9), Err(CompactFault::NumberTooLarge));
+        assert_eq!(compact("[[]]", 1), Err(CompactFault::TooDeep));
+        assert_eq!(compact("[[],[]]", 2).unwrap(), "[[],[]]");
     }
 }

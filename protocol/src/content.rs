@@ -2,6 +2,7 @@
 //! signal's `data`. Kept as compact text and passed on unchanged in meaning; only `content.text`, `content.mentions`
 //! and `content.ciphertext` are ever looked at (PROTOCOL §3).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -32,7 +33,11 @@ impl Content {
     /// `too_large` naming `content` if it has more than `bytes_max` bytes as compact JSON; `bad_request` naming
     /// `content` if it is no object, or `content.mentions` if that is not a list of at most 100 user ids.
     pub fn parse(json: &str, bytes_max: usize) -> Result<Self, ProtocolError> {
-        let content = Self(Json::parse_object("content", json)?);
+        Self::from_raw(raw("content", json)?, bytes_max)
+    }
+
+    pub(crate) fn from_raw(raw: &RawValue, bytes_max: usize) -> Result<Self, ProtocolError> {
+        let content = Self(Json::object("content", raw)?);
         if content.as_str().len() > bytes_max {
             let message = format!("must have at most {bytes_max} bytes as compact JSON");
             return Err(ProtocolError::too_large("content", message));
@@ -97,7 +102,11 @@ impl Custom {
     /// # Errors
     /// `bad_request` naming `custom`.
     pub fn parse(json: &str) -> Result<Self, ProtocolError> {
-        let custom = Self(Json::parse_object("custom", json)?);
+        Self::from_raw(raw("custom", json)?)
+    }
+
+    pub(crate) fn from_raw(raw: &RawValue) -> Result<Self, ProtocolError> {
+        let custom = Self(Json::object("custom", raw)?);
         if custom.as_str().len() > CUSTOM_BYTES_MAX {
             return Err(ProtocolError::bad_request("custom", "must have at most 8192 bytes as compact JSON"));
         }
@@ -127,7 +136,11 @@ impl SignalData {
     /// # Errors
     /// `bad_request` naming `data`.
     pub fn parse(json: &str) -> Result<Self, ProtocolError> {
-        let data = Self(Json::parse("data", json)?);
+        Self::from_raw(raw("data", json)?)
+    }
+
+    pub(crate) fn from_raw(raw: &RawValue) -> Result<Self, ProtocolError> {
+        let data = Self(Json::new("data", raw)?);
         if data.as_str().len() > SIGNAL_DATA_BYTES_MAX {
             return Err(ProtocolError::bad_request("data", "must have at most 1024 bytes as compact JSON"));
         }
@@ -145,44 +158,64 @@ impl SignalData {
 struct Json(Arc<RawValue>);
 
 impl Json {
-    fn parse(field: &'static str, json: &str) -> Result<Self, ProtocolError> {
-        let invalid = || ProtocolError::bad_request(field, "must be JSON");
-        let raw: &RawValue = serde_json::from_str(json).map_err(|_| invalid())?;
-        let text = compact(raw.get(), JSON_DEPTH_MAX)
-            .map_err(|fault| ProtocolError::bad_request(field, fault.message()))?
-            .into_owned();
-        Ok(Self(RawValue::from_string(text).map_err(|_| invalid())?.into()))
+    fn new(field: &'static str, raw: &RawValue) -> Result<Self, ProtocolError> {
+        let text =
+            compact(raw.get(), JSON_DEPTH_MAX).map_err(|fault| ProtocolError::bad_request(field, fault.message()))?;
+        let compacted = match text {
+            Cow::Borrowed(_) => raw.to_owned(),
+            Cow::Owned(text) => RawValue::from_string(text).map_err(|_| no_json(field))?,
+        };
+        Ok(Self(compacted.into()))
     }
 
-    fn parse_object(field: &'static str, json: &str) -> Result<Self, ProtocolError> {
-        let json = Self::parse(field, json)?;
-        if json.is_object() { Ok(json) } else { Err(ProtocolError::bad_request(field, "must be an object")) }
+    fn object(field: &'static str, raw: &RawValue) -> Result<Self, ProtocolError> {
+        if !raw.get().starts_with('{') {
+            return Err(ProtocolError::bad_request(field, "must be an object"));
+        }
+        Self::new(field, raw)
     }
 
     fn object_from_stored(text: String) -> Result<Self, InvalidJson> {
         let json = Self(RawValue::from_string(text).map_err(|_| InvalidJson)?.into());
-        if json.is_object() { Ok(json) } else { Err(InvalidJson) }
+        if json.as_str().starts_with('{') { Ok(json) } else { Err(InvalidJson) }
     }
 
     fn as_str(&self) -> &str {
         self.0.get()
     }
+}
 
-    fn is_object(&self) -> bool {
-        self.as_str().starts_with('{')
-    }
+fn raw<'a>(field: &'static str, json: &'a str) -> Result<&'a RawValue, ProtocolError> {
+    serde_json::from_str(json).map_err(|_| no_json(field))
+}
+
+fn no_json(field: &'static str) -> ProtocolError {
+    ProtocolError::bad_request(field, "must be JSON")
 }
 
 impl Serialize for Json {
+    /// As itself in JSON; as its text in other formats (the bus and the store use some), which cannot take it in.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        if serializer.is_human_readable() {
+            self.0.serialize(serializer)
+        } else {
+            serializer.serialize_str(self.as_str())
+        }
+    }
+}
+
+fn deserialize_raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<RawValue>, D::Error> {
+    if deserializer.is_human_readable() {
+        Box::<RawValue>::deserialize(deserializer)
+    } else {
+        RawValue::from_string(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
 /// Equality, `Debug` (without what users wrote: it must not get into a log) and `Deserialize` (of what the server
 /// sent).
 macro_rules! json_value {
-    ($name:ident, $parse:expr) => {
+    ($name:ident, $from_raw:expr) => {
         impl PartialEq for $name {
             fn eq(&self, other: &Self) -> bool {
                 self.as_str() == other.as_str()
@@ -199,17 +232,16 @@ macro_rules! json_value {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let raw = Box::<RawValue>::deserialize(deserializer)?;
-                let parse: fn(&str) -> Result<Self, ProtocolError> = $parse;
-                parse(raw.get()).map_err(serde::de::Error::custom)
+                let parse: fn(&RawValue) -> Result<Self, ProtocolError> = $from_raw;
+                parse(&deserialize_raw(deserializer)?).map_err(serde::de::Error::custom)
             }
         }
     };
 }
 
-json_value!(Content, |json| Content::parse(json, usize::MAX));
-json_value!(Custom, Custom::parse);
-json_value!(SignalData, SignalData::parse);
+json_value!(Content, |raw| Content::from_raw(raw, usize::MAX));
+json_value!(Custom, Custom::from_raw);
+json_value!(SignalData, SignalData::from_raw);
 
 impl Default for Custom {
     fn default() -> Self {

@@ -299,3 +299,57 @@ impl ProtocolError {
         self.rest.as_ref().map_or(&[], |rest| &rest.details)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_written_as_their_names() {
+        for code in ErrorCode::ALL {
+            assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{}\"", code.as_str()));
+        }
+    }
+
+    /// The table of PROTOCOL §7, word for word.
+    #[test]
+    fn codes_have_the_status_of_the_contract() {
+        let table = [
+            ("bad_request", 400),
+            ("unauthorized", 401),
+            ("forbidden", 403),
+            ("not_found", 404),
+            ("conflict", 409),
+            ("blocked", 403),
+            ("too_large", 413),
+            ("rate_limited", 429),
+            ("outcome_unknown", 409),
+            ("overloaded", 503),
+            ("unavailable", 503),
+            ("internal", 500),
+        ];
+        for (name, status) in table {
+            let code: ErrorCode = serde_json::from_str(&format!("\"{name}\"")).unwrap();
+            assert_eq!(code.http_status(), status, "{name}");
+        }
+    }
+
+    #[test]
+    fn close_codes_are_known_by_their_number() {
+        for code in CloseCode::ALL {
+            assert_eq!(CloseCode::from_u16(code.as_u16()), Some(code));
+            // PROTOCOL §2: an error before each close with a 44xx or 45xx code, and only those.
+            assert_eq!(code.error_code().is_some(), code.as_u16() >= 4400, "{code:?}");
+        }
+        assert_eq!(CloseCode::from_u16(1005), None);
+    }
+
+    #[test]
+    fn an_error_is_small_and_says_what_is_wrong() {
+        assert_eq!(size_of::<ProtocolError>(), 40);
+        let error = ProtocolError::rate_limited(250).with_detail("limit", "is required");
+        assert_eq!(error.to_string(), "rate_limited: too many requests");
+        assert_eq!((error.retry_after_ms(), error.details().len()), (Some(250), 1));
+        assert_eq!((ProtocolError::internal().retry_after_ms(), ProtocolError::internal().details()), (None, &[][..]));
+    }
+}

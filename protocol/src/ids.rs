@@ -42,6 +42,14 @@ checked_text! {
     /// A tenant: nothing crosses from one to another.
     TenantId, is_id, ID_EXPECTED
 }
+
+impl Default for TenantId {
+    /// The tenant of a token that names none (PROTOCOL §1).
+    fn default() -> Self {
+        Self(smol_str::SmolStr::new_static("default"))
+    }
+}
+
 checked_text! {
     /// A node as clients and operators name it (`node.id`).
     NodeId, is_id, ID_EXPECTED
@@ -185,4 +193,53 @@ impl<'de> Deserialize<'de> for MessageId {
 /// Digits only: Rust's own parser would also take a leading `+`.
 pub(crate) fn parse_decimal(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn an_id_is_any_text_of_its_alphabet_and_nothing_else(text in "[A-Za-z0-9_.:@ é-]{0,130}") {
+            let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.:@";
+            let expected = (1..=128).contains(&text.len()) && text.chars().all(|c| alphabet.contains(c));
+            proptest::prop_assert_eq!(text.parse::<UserId>().is_ok(), expected);
+            let json = serde_json::to_string(&text).unwrap();
+            proptest::prop_assert_eq!(serde_json::from_str::<UserId>(&json).is_ok(), expected);
+        }
+    }
+
+    #[test]
+    fn an_instance_id_may_be_empty() {
+        assert_eq!("".parse(), Ok(InstanceId::default()));
+        assert!("".parse::<DeviceId>().is_err());
+    }
+
+    #[test]
+    fn a_message_id_is_a_decimal_string() {
+        let id = MessageId::new(u64::MAX);
+        assert_eq!(serde_json::to_string(&id).unwrap(), "\"18446744073709551615\"");
+        assert_eq!(serde_json::from_str::<MessageId>("\"18446744073709551615\"").unwrap(), id);
+        for malformed in ["1", "\"18446744073709551616\"", "\"\"", "\"+1\"", "\"-1\"", "\"1.0\""] {
+            assert!(serde_json::from_str::<MessageId>(malformed).is_err(), "{malformed}");
+        }
+    }
+
+    #[test]
+    fn a_seq_is_a_number_that_javascript_holds() {
+        assert_eq!(Seq::ZERO.next(), Seq::new(1));
+        assert_eq!("9007199254740991".parse(), Ok(Seq::new(SEQ_MAX)));
+        for malformed in ["", "+1", "-1", "1.0", "9007199254740992", "99999999999999999999"] {
+            assert!(malformed.parse::<Seq>().is_err(), "{malformed}");
+        }
+        assert!(serde_json::from_str::<Seq>("9007199254740992").is_err());
+    }
+
+    /// Held per session and per member.
+    #[test]
+    fn ids_are_small() {
+        assert_eq!(size_of::<UserId>(), 24);
+        assert_eq!(size_of::<Option<UserId>>(), 24);
+    }
 }

@@ -112,8 +112,8 @@ fn read_frame(fields: &Fields<'_>, limits: &ParseLimits) -> Result<ClientFrame, 
 
 /// An `error` for a `send` carries its `client_id` (PROTOCOL §3), as far as it can be read.
 fn client_id_of_send(fields: &Fields<'_>) -> Option<ClientId> {
-    let is_send = fields.json("type").is_some_and(|raw| raw.get() == "\"send\"");
-    if is_send { fields.optional("client_id").ok().flatten() } else { None }
+    let type_name = fields.optional::<String>("type").ok()??;
+    if type_name == "send" { fields.optional("client_id").ok()? } else { None }
 }
 
 /// A client frame's payload: how it is read from the fields of a frame or an HTTP request.
@@ -152,14 +152,14 @@ impl Payload for Send {
 
 fn content(fields: &Fields<'_>, limits: &ParseLimits) -> Result<Content, ProtocolError> {
     let raw = fields.json("content").ok_or_else(|| missing("content"))?;
-    Content::parse(raw.get(), limits.content_bytes)
+    Content::from_raw(raw, limits.content_bytes)
 }
 
 fn custom(fields: &Fields<'_>) -> Result<Option<Custom>, ProtocolError> {
     if !fields.has("custom") {
         return Ok(None);
     }
-    fields.json("custom").map(|raw| Custom::parse(raw.get())).transpose()
+    fields.json("custom").map(Custom::from_raw).transpose()
 }
 
 impl Payload for ConversationCreate {
@@ -304,7 +304,7 @@ impl Payload for SignalSend {
         Ok(Self {
             conversation_id: fields.required("conversation_id")?,
             kind: fields.required("kind")?,
-            data: SignalData::parse(data.get())?,
+            data: SignalData::from_raw(data)?,
         })
     }
 }

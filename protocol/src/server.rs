@@ -196,3 +196,59 @@ pub fn fit_items<T: Serialize>(items: impl IntoIterator<Item = T>, bytes_max: us
 pub fn encode_item<T: Serialize>(item: &T) -> Box<RawValue> {
     serde_json::value::to_raw_value(item).expect("frames serialise")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits;
+
+    #[test]
+    fn items_fit_up_to_the_limit_and_not_one_past_it() {
+        let items = ["aaaa", "bbbb", "cccc"];
+        // Six bytes each with their quotes, and a comma.
+        let fit = |bytes_max| {
+            let (fitting, cut) = fit_items(items, bytes_max);
+            (fitting.len(), cut)
+        };
+        assert_eq!(fit(21), (3, false));
+        assert_eq!(fit(20), (2, true));
+        assert_eq!(fit(14), (2, true));
+        assert_eq!(fit(0), (1, true), "the first is never left out");
+        assert_eq!(fit_items::<&str>([], 0).0.len(), 0);
+    }
+
+    #[test]
+    fn an_answer_can_be_put_together_from_encoded_items() {
+        let golden = include_str!("../golden/changes.json");
+        let line = golden.lines().find(|line| line.contains("\"entries\":[{")).unwrap();
+        let (id, changes) = ServerFrame::decode(line).unwrap();
+        let ServerFrame::Changes(changes) = changes else { panic!("{changes:?}") };
+        let (entries, cut) = fit_items(&changes.entries, limits::ANSWER_ITEMS_BYTES_MAX);
+        assert!(!cut);
+        let encoded = Changes {
+            conversation_id: changes.conversation_id.clone(),
+            entries,
+            last_seq: changes.last_seq,
+            more: changes.more,
+            reset: changes.reset,
+        };
+        assert_eq!(encoded.encode(id.as_ref()), changes.encode(id.as_ref()));
+    }
+
+    #[test]
+    fn what_surrounds_the_items_of_an_answer_has_room() {
+        let id: FrameId = "\u{1}".repeat(limits::FRAME_ID_BYTES_MAX).parse().unwrap();
+        let sync: Sync =
+            Sync { cursor: "c".repeat(limits::CURSOR_BYTES_MAX), conversations: Vec::new(), more: true, reset: true };
+        assert!(limits::ANSWER_ITEMS_BYTES_MAX + sync.encode(Some(&id)).len() <= limits::ANSWER_BYTES_MAX);
+    }
+
+    #[test]
+    fn unknown_types_are_told_from_malformed_frames() {
+        let unknown = ServerFrame::decode(r#"{"type":"hologram"}"#).unwrap_err();
+        assert!(matches!(unknown, DecodeError::UnknownType(name) if name == "hologram"));
+        for malformed in ["", "[]", "{}", r#"{"type":"pong"}x"#, r#"{"type":"cursor"}"#] {
+            assert!(matches!(ServerFrame::decode(malformed), Err(DecodeError::Malformed(_))), "{malformed}");
+        }
+    }
+}

@@ -89,3 +89,50 @@ impl FieldValue for Timestamp {
         text.parse().ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn shows(unix_ms: i64, text: &str) {
+        assert_eq!(Timestamp::from_unix_ms(unix_ms).to_string(), text);
+        assert_eq!(text.parse(), Ok(Timestamp::from_unix_ms(unix_ms)));
+    }
+
+    #[test]
+    fn always_shows_milliseconds() {
+        shows(0, "1970-01-01T00:00:00.000Z");
+        shows(1_767_323_045_678, "2026-01-02T03:04:05.678Z");
+        shows(-1, "1969-12-31T23:59:59.999Z");
+        shows(Timestamp::MIN.unix_ms(), "0000-01-01T00:00:00.000Z");
+        shows(Timestamp::MAX.unix_ms(), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn is_cut_to_what_rfc_3339_can_write() {
+        assert_eq!(Timestamp::from_unix_ms(i64::MIN), Timestamp::MIN);
+        assert_eq!(Timestamp::from_unix_ms(i64::MAX), Timestamp::MAX);
+        assert_eq!("0000-01-01T00:00:00+01:00".parse(), Ok(Timestamp::MIN));
+    }
+
+    #[test]
+    fn takes_any_offset_and_precision() {
+        let expected = Timestamp::from_unix_ms(1_767_323_045_678);
+        for text in ["2026-01-02T05:04:05.678+02:00", "2026-01-01T23:34:05.6789999-03:30"] {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+        assert_eq!("1969-12-31T23:59:59.9999Z".parse(), Ok(Timestamp::from_unix_ms(-1)));
+        for text in ["", "2026-01-02", "2026-01-02T03:04:05", "2026-02-30T00:00:00Z", "1767323045678"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn text_and_number_are_the_same_time(unix_ms in Timestamp::MIN.0..=Timestamp::MAX.0) {
+            let timestamp = Timestamp::from_unix_ms(unix_ms);
+            proptest::prop_assert_eq!(timestamp.to_string().parse(), Ok(timestamp));
+        }
+    }
+}

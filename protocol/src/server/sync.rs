@@ -38,7 +38,7 @@ pub struct SyncConversation<E = EntryFrame> {
 pub struct SyncState<E = EntryFrame> {
     /// The newest message that mentions the user; 0: none.
     pub mentioned_seq: Seq,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `None` if there is no message yet.
     pub last_message: Option<LastMessage>,
     pub settings: Settings,
     /// The user is no member any more.

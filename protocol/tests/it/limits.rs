@@ -1,0 +1,377 @@
+//! Every limit and rule of PROTOCOL.md that one frame can break: at it, and one past it.
+
+use serde_json::{Value, json};
+use switchboard_protocol::limits::{
+    CHANGES_LIMIT_MAX, CURSOR_BYTES_MAX, CUSTOM_BYTES_MAX, GROUP_MEMBERS_MAX, HISTORY_LIMIT_MAX, JSON_DEPTH_MAX,
+    MEMBERS_LIMIT_MAX, MENTIONS_MAX, PRESENCE_WATCH_MAX, SEQ_MAX, SIGNAL_DATA_BYTES_MAX, SYNC_ENTRIES_MAX,
+    SYNC_LIMIT_MAX, TITLE_BYTES_MAX,
+};
+use switchboard_protocol::{ErrorCode, Incoming, Rejection, parse_client_frame};
+
+use crate::golden::LIMITS;
+
+#[track_caller]
+fn accepts(frame: &Value) -> Incoming {
+    accepts_text(&frame.to_string())
+}
+
+#[track_caller]
+fn accepts_text(frame: &str) -> Incoming {
+    parse_client_frame(frame, &LIMITS).unwrap_or_else(|rejection| panic!("refused: {:?}", rejection.error))
+}
+
+#[track_caller]
+fn refuses(frame: &Value, field: &str) -> Rejection {
+    refuses_with(&frame.to_string(), ErrorCode::BadRequest, field)
+}
+
+#[track_caller]
+fn refuses_with(frame: &str, code: ErrorCode, field: &str) -> Rejection {
+    let rejection = parse_client_frame(frame, &LIMITS).expect_err("must be refused");
+    assert_eq!(rejection.error.code(), code);
+    let fields: Vec<_> = rejection.error.details().iter().map(|detail| detail.field.as_ref()).collect();
+    assert_eq!(fields, [field]);
+    rejection
+}
+
+/// `frame` with `field` set.
+fn with(frame: &Value, field: &str, value: impl Into<Value>) -> Value {
+    let mut frame = frame.clone();
+    frame[field] = value.into();
+    frame
+}
+
+fn without(frame: &Value, field: &str) -> Value {
+    let mut frame = frame.clone();
+    frame.as_object_mut().unwrap().remove(field);
+    frame
+}
+
+fn send() -> Value {
+    json!({"type": "send", "id": "1", "conversation_id": "g:1", "client_id": "c", "content": {}})
+}
+
+fn create() -> Value {
+    json!({"type": "conversation_create", "kind": "group", "client_id": "c", "members": []})
+}
+
+fn user_ids(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("u{n}")).collect()
+}
+
+#[test]
+fn ids_have_1_to_128_bytes_of_their_alphabet() {
+    let cases = [
+        ("send", "conversation_id", send()),
+        ("auth", "device_id", json!({"token": "t"})),
+        ("block", "user_id", json!({})),
+    ];
+    for (type_name, field, frame) in cases {
+        let frame = with(&frame, "type", type_name);
+        accepts(&with(&frame, field, "a".repeat(128)));
+        accepts(&with(&frame, field, "AZaz09_-.:@"));
+        for malformed in
+            [json!("a".repeat(129)), json!(""), json!("a b"), json!("ä"), json!("a\n"), json!(7), json!({})]
+        {
+            refuses(&with(&frame, field, malformed), field);
+        }
+    }
+}
+
+#[test]
+fn an_instance_id_may_be_empty() {
+    let frame = json!({"type": "auth", "token": "t"});
+    accepts(&with(&frame, "instance_id", ""));
+    accepts(&with(&frame, "instance_id", "a".repeat(128)));
+    refuses(&with(&frame, "instance_id", "a".repeat(129)), "instance_id");
+}
+
+#[test]
+fn a_frame_id_has_at_most_64_bytes_and_a_malformed_one_is_not_echoed() {
+    let at_the_limit = "é".repeat(32);
+    assert_eq!(accepts(&json!({"type": "ping", "id": at_the_limit})).id.unwrap().as_str(), at_the_limit);
+    accepts(&json!({"type": "ping", "id": ""}));
+    for malformed in [json!("x".repeat(65)), json!(1), json!(["x"])] {
+        assert_eq!(refuses(&json!({"type": "ping", "id": malformed}), "id").id, None);
+    }
+    // What else is wrong is not looked at.
+    let rejection = refuses(&json!({"type": "send", "id": 1, "client_id": "c"}), "id");
+    assert_eq!(rejection.client_id.unwrap().as_str(), "c");
+}
+
+#[test]
+fn a_refused_send_carries_its_id_and_client_id() {
+    let rejection = refuses(&with(&send(), "content", 1), "content");
+    assert_eq!(rejection.id.unwrap().as_str(), "1");
+    assert_eq!(rejection.client_id.unwrap().as_str(), "c");
+    assert_eq!(refuses(&with(&create(), "kind", 1), "kind").client_id, None);
+    let escaped = r#"{"type":"s\u0065nd","client_id":"c"}"#;
+    assert!(refuses_with(escaped, ErrorCode::BadRequest, "conversation_id").client_id.is_some());
+}
+
+#[test]
+fn a_client_id_has_1_to_128_bytes() {
+    accepts(&with(&send(), "client_id", "ü".repeat(64)));
+    for malformed in ["ü".repeat(64) + "x", String::new(), "a\u{7}b".to_owned(), "a\u{85}b".to_owned()] {
+        assert_eq!(refuses(&with(&send(), "client_id", malformed), "client_id").client_id, None);
+    }
+    refuses(&without(&send(), "client_id"), "client_id");
+}
+
+#[test]
+fn a_send_has_one_target() {
+    accepts(&with(&without(&send(), "conversation_id"), "to", "bob"));
+    refuses(&with(&send(), "to", "bob"), "to");
+    refuses(&without(&send(), "conversation_id"), "conversation_id");
+}
+
+#[test]
+fn content_bytes_count_compact_utf8() {
+    let content = |fill: usize| format!(r#"{{"text":"{}"}}"#, "x".repeat(fill));
+    let frame = |content: &str| format!(r#"{{"type":"send","to":"bob","client_id":"c","content":{content}}}"#);
+    let fill = LIMITS.content_bytes - content(0).len();
+    accepts_text(&frame(&content(fill)));
+    refuses_with(&frame(&content(fill + 1)), ErrorCode::TooLarge, "content");
+    // Neither whitespace nor escapes count.
+    let spaced = content(fill).replace("\":\"x", "\" : \n\"\\u0078");
+    accepts_text(&frame(&spaced));
+    let edit = |content: &str| format!(r#"{{"type":"edit","conversation_id":"d:1","seq":1,"content":{content}}}"#);
+    accepts_text(&edit(&content(fill)));
+    refuses_with(&edit(&content(fill + 1)), ErrorCode::TooLarge, "content");
+}
+
+#[test]
+fn content_is_an_object_that_others_can_read() {
+    for malformed in [json!(null), json!("text"), json!([]), json!(1), json!(true)] {
+        refuses(&with(&send(), "content", malformed), "content");
+    }
+    refuses(&without(&send(), "content"), "content");
+    let frame = |json: &str| format!(r#"{{"type":"send","to":"bob","client_id":"c","content":{{"x":{json}}}}}"#);
+    let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    accepts_text(&frame(&nested(JSON_DEPTH_MAX - 1)));
+    refuses_with(&frame(&nested(JSON_DEPTH_MAX)), ErrorCode::BadRequest, "content");
+    refuses_with(&frame(&nested(10_000)), ErrorCode::BadRequest, "content");
+    accepts_text(&frame("1.7976931348623157e308"));
+    refuses_with(&frame("1e309"), ErrorCode::BadRequest, "content");
+    accepts_text(&frame(r#""\ud83d\ude00""#));
+    refuses_with(&frame(r#""\ud83d""#), ErrorCode::BadRequest, "content");
+}
+
+#[test]
+fn content_mentions_at_most_100_user_ids() {
+    let mentions = |mentions: Value| with(&send(), "content", json!({"mentions": mentions}));
+    accepts(&mentions(json!(user_ids(MENTIONS_MAX))));
+    accepts(&mentions(json!([])));
+    accepts(&mentions(json!(null)));
+    refuses(&mentions(json!(user_ids(MENTIONS_MAX + 1))), "content.mentions");
+    for malformed in [json!("bob"), json!({}), json!([1]), json!(["no spaces"]), json!(["bob", null])] {
+        refuses(&mentions(malformed), "content.mentions");
+    }
+}
+
+#[test]
+fn seqs_are_whole_numbers_that_javascript_holds() {
+    let cases = [
+        ("base_seq", send()),
+        ("seq", json!({"type": "read", "conversation_id": "d:1"})),
+        ("after", json!({"type": "changes", "conversation_id": "d:1"})),
+        ("before", json!({"type": "history", "conversation_id": "d:1"})),
+    ];
+    for (field, frame) in cases {
+        accepts(&with(&frame, field, 0));
+        accepts(&with(&frame, field, SEQ_MAX));
+        for malformed in [json!(SEQ_MAX + 1), json!(-1), json!(1.5), json!("1"), json!(true), json!([])] {
+            refuses(&with(&frame, field, malformed), field);
+        }
+    }
+    refuses(&json!({"type": "read", "conversation_id": "d:1"}), "seq");
+    refuses(&json!({"type": "changes", "conversation_id": "d:1"}), "after");
+}
+
+#[test]
+fn limits_of_lists_are_numbers_within_theirs() {
+    let cases = [
+        ("history", "limit", 1, HISTORY_LIMIT_MAX),
+        ("changes", "limit", 1, CHANGES_LIMIT_MAX),
+        ("conversation_members", "limit", 1, MEMBERS_LIMIT_MAX),
+        ("sync", "limit", 1, SYNC_LIMIT_MAX),
+        ("sync", "entries_per_conversation", 0, SYNC_ENTRIES_MAX),
+    ];
+    for (type_name, field, min, max) in cases {
+        let mut frame = json!({"type": type_name, "conversation_id": "d:1"});
+        if type_name == "changes" {
+            frame["after"] = json!(0);
+        }
+        accepts(&frame);
+        accepts(&with(&frame, field, min));
+        accepts(&with(&frame, field, max));
+        for malformed in [json!(max + 1), json!(i64::from(min) - 1), json!(u64::MAX), json!("5"), json!(1.5), json!({})]
+        {
+            refuses(&with(&frame, field, malformed), field);
+        }
+    }
+}
+
+#[test]
+fn history_has_one_direction() {
+    let frame = json!({"type": "history", "conversation_id": "d:1", "before": 5});
+    accepts(&frame);
+    refuses(&with(&frame, "after", 1), "after");
+}
+
+#[test]
+fn a_cursor_is_a_string_of_bounded_length() {
+    let frame = json!({"type": "sync"});
+    accepts(&with(&frame, "cursor", "c".repeat(CURSOR_BYTES_MAX)));
+    refuses(&with(&frame, "cursor", "c".repeat(CURSOR_BYTES_MAX + 1)), "cursor");
+    refuses(&with(&frame, "cursor", 1), "cursor");
+}
+
+#[test]
+fn a_group_is_created_within_its_limits() {
+    accepts(&with(&create(), "title", "ü".repeat(TITLE_BYTES_MAX / 2)));
+    accepts(&with(&create(), "title", ""));
+    refuses(&with(&create(), "title", "x".repeat(TITLE_BYTES_MAX + 1)), "title");
+    refuses(&with(&create(), "title", 1), "title");
+    for (kind, accepted) in [("group", true), ("direct", false), ("", false)] {
+        assert_eq!(parse_client_frame(&with(&create(), "kind", kind).to_string(), &LIMITS).is_ok(), accepted);
+    }
+    for field in ["kind", "client_id", "members"] {
+        refuses(&without(&create(), field), field);
+    }
+    accepts(&with(&create(), "members", user_ids(GROUP_MEMBERS_MAX)));
+    refuses(&with(&create(), "members", user_ids(GROUP_MEMBERS_MAX + 1)), "members");
+    refuses(&with(&create(), "members", json!(["bob", 1])), "members[1]");
+}
+
+#[test]
+fn custom_is_an_object_of_at_most_8_kib() {
+    let custom = |bytes: usize| json!({"x": "y".repeat(bytes - r#"{"x":""}"#.len())});
+    for frame in [create(), json!({"type": "conversation_update", "conversation_id": "g:1"})] {
+        accepts(&with(&frame, "custom", custom(CUSTOM_BYTES_MAX)));
+        refuses(&with(&frame, "custom", custom(CUSTOM_BYTES_MAX + 1)), "custom");
+        refuses(&with(&frame, "custom", json!([])), "custom");
+    }
+}
+
+#[test]
+fn members_are_named_in_lists_of_bounded_length() {
+    for type_name in ["member_add", "member_remove"] {
+        let frame = json!({"type": type_name, "conversation_id": "g:1"});
+        accepts(&with(&frame, "user_ids", user_ids(GROUP_MEMBERS_MAX)));
+        refuses(&with(&frame, "user_ids", user_ids(GROUP_MEMBERS_MAX + 1)), "user_ids");
+        refuses(&with(&frame, "user_ids", json!([])), "user_ids");
+        refuses(&with(&frame, "user_ids", json!("bob")), "user_ids");
+        refuses(&with(&frame, "user_ids", json!(["a", "b", "", "c"])), "user_ids[2]");
+        refuses(&frame, "user_ids");
+    }
+}
+
+#[test]
+fn roles_and_statuses_are_words() {
+    let role = json!({"type": "member_role", "conversation_id": "g:1", "user_id": "bob"});
+    for word in ["owner", "moderator", "member"] {
+        accepts(&with(&role, "role", word));
+    }
+    refuses(&with(&role, "role", "admin"), "role");
+    refuses(&role, "role");
+    let status = json!({"type": "presence_set"});
+    for word in ["online", "away", "busy", "invisible"] {
+        accepts(&with(&status, "status", word));
+    }
+    refuses(&with(&status, "status", "offline"), "status");
+    refuses(&with(&status, "status", json!({"online": 1})), "status");
+}
+
+#[test]
+fn emojis_and_signal_kinds_have_1_to_64_bytes() {
+    let react = json!({"type": "react", "conversation_id": "d:1", "seq": 1});
+    let signal = json!({"type": "signal", "conversation_id": "d:1", "data": null});
+    for (field, frame) in [("emoji", with(&react, "type", "unreact")), ("emoji", react), ("kind", signal)] {
+        accepts(&with(&frame, field, "👍".repeat(16)));
+        refuses(&with(&frame, field, "👍".repeat(16) + "!"), field);
+        refuses(&with(&frame, field, ""), field);
+        refuses(&frame, field);
+    }
+}
+
+#[test]
+fn signal_data_has_at_most_1_kib() {
+    let signal = json!({"type": "signal", "conversation_id": "d:1", "kind": "k"});
+    accepts(&with(&signal, "data", "x".repeat(SIGNAL_DATA_BYTES_MAX - 2)));
+    refuses(&with(&signal, "data", "x".repeat(SIGNAL_DATA_BYTES_MAX - 1)), "data");
+    refuses(&signal, "data");
+}
+
+#[test]
+fn at_most_500_users_are_watched_at_once() {
+    for type_name in ["presence_watch", "presence_unwatch"] {
+        let frame = json!({"type": type_name});
+        accepts(&with(&frame, "user_ids", json!([])));
+        accepts(&with(&frame, "user_ids", user_ids(PRESENCE_WATCH_MAX)));
+        refuses(&with(&frame, "user_ids", user_ids(PRESENCE_WATCH_MAX + 1)), "user_ids");
+    }
+}
+
+#[test]
+fn settings_are_times_and_flags() {
+    let frame = json!({"type": "conversation_settings", "conversation_id": "d:1"});
+    accepts(&frame);
+    accepts(&with(&frame, "muted_until", json!(null)));
+    accepts(&with(&frame, "muted_until", "2026-01-02T03:04:05Z"));
+    for malformed in [json!("2026-01-02"), json!("2026-13-02T03:04:05Z"), json!(1), json!("")] {
+        refuses(&with(&frame, "muted_until", malformed), "muted_until");
+    }
+    for field in ["archived", "pinned"] {
+        accepts(&with(&frame, field, false));
+        refuses(&with(&frame, field, 1), field);
+        refuses(&with(&frame, field, "true"), field);
+    }
+}
+
+#[test]
+fn types_that_there_are_not_are_told() {
+    for type_name in ["", "Send", "ready", "topic_watch", "topic_publish"] {
+        let rejection = parse_client_frame(&json!({"type": type_name, "id": "7"}).to_string(), &LIMITS).unwrap_err();
+        assert_eq!(rejection.error.code(), ErrorCode::UnknownType);
+        assert_eq!(rejection.id.unwrap().as_str(), "7");
+        assert!(!rejection.not_an_object);
+    }
+    refuses(&json!({"id": "7"}), "type");
+    refuses(&json!({"type": 7}), "type");
+    refuses(&json!({"type": null}), "type");
+}
+
+#[test]
+fn what_is_no_object_is_told() {
+    for text in [
+        "",
+        "null",
+        "[]",
+        "\"ping\"",
+        "1",
+        "{",
+        r#"{"type":"ping"}x"#,
+        r#"{"type":"ping"}{}"#,
+        r#"{"type"}"#,
+        "{'a':1}",
+    ] {
+        let rejection = parse_client_frame(text, &LIMITS).unwrap_err();
+        assert!(rejection.not_an_object, "{text}");
+        assert_eq!((rejection.error.code(), rejection.id), (ErrorCode::BadRequest, None));
+    }
+}
+
+#[test]
+fn unknown_fields_are_ignored_and_of_repeated_ones_the_last_counts() {
+    let text = r#"{"type":"pong","nested":{"type":[[[]]]},"type":"ping","id":1,"id":"a","":null}"#;
+    let incoming = accepts_text(text);
+    assert_eq!((incoming.frame.type_name(), incoming.id.unwrap().as_str()), ("ping", "a"));
+}
+
+#[test]
+fn null_counts_as_absent() {
+    accepts_text(r#"{"type":"sync","id":null,"cursor":null,"limit":null}"#);
+    accepts_text(r#"{"type":"send","to":"bob","conversation_id":null,"client_id":"c","content":{},"base_seq":null}"#);
+    refuses_with(r#"{"type":"read","conversation_id":"d:1","seq":null}"#, ErrorCode::BadRequest, "seq");
+}

@@ -1,0 +1,59 @@
+//! What reading a frame allocates is bounded by the frame's own size, whatever is in it.
+
+use std::alloc::System;
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use switchboard_protocol::{ParseLimits, parse_client_frame};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const FRAME_BYTES: usize = 65_536;
+
+/// Bytes allocated over all, at most, per byte of the frame. The dearest are lists of user ids: 24 bytes for the 4 of
+/// `"a",`, twice because the list grows by doubling.
+const PER_BYTE_MAX: usize = 16;
+
+/// What a frame may take besides: its fields, an error.
+const FIXED_MAX: usize = 4_096;
+
+/// A frame of 64 KiB in which `unit` is repeated.
+fn filled(before: &str, unit: &str, after: &str) -> String {
+    let count = (FRAME_BYTES - before.len() - after.len()) / unit.len();
+    [before, &unit.repeat(count), after].concat()
+}
+
+// One test for all: the allocator counts what any thread does.
+#[test]
+fn allocations_are_bounded_by_the_frame() {
+    let send = r#"{"type":"send","to":"bob","client_id":"c","content":"#;
+    let frames = [
+        filled("", "[", ""),
+        filled("{", r#""":0,"#, r#""type":"ping"}"#),
+        filled("{", r#""type":"ping","#, r#""type":"ping"}"#),
+        filled(r#"{"type":"ping","x":"#, "[", ""),
+        filled(r#"{"type":""#, "x", r#""}"#),
+        filled(r#"{"type":"ping","id":""#, "\\u0078", r#""}"#),
+        filled(r#"{"type":"auth","token":""#, "x", r#""}"#),
+        filled(r#"{"type":"presence_watch","user_ids":["#, r#""a","#, r#""a"]}"#),
+        filled(r#"{"type":"member_add","conversation_id":"g","user_ids":["#, r#""a","#, r#""a"]}"#),
+        filled(r#"{"type":"conversation_create","kind":"group","client_id":"c","members":["#, "[],", "1]}"),
+        filled(&format!("{send}{{\"x\":"), "[", ""),
+        filled(&format!("{send}{{\"x\":"), "[", &"]".repeat(8)),
+        filled(&format!("{send}{{\"x\":\""), "\\u00e9", "\"}}"),
+        filled(&format!("{send}{{\"x\":["), "1 ,", "1]}}"),
+        filled(&format!("{send}{{\"mentions\":["), r#""a","#, r#""a"]}}"#),
+        filled(&format!("{send}{{"), r#""text":"","#, r#""text":""}}"#),
+    ];
+    let limits = ParseLimits { content_bytes: FRAME_BYTES };
+    for frame in frames {
+        let region = Region::new(ALLOCATOR);
+        let outcome = parse_client_frame(&frame, &limits);
+        let change = region.change();
+        let allocated = change.bytes_allocated;
+        let bound = PER_BYTE_MAX * frame.len() + FIXED_MAX;
+        let start: String = frame.chars().take(80).collect();
+        println!("{allocated:>8} bytes for {} of {start} {}", frame.len(), outcome.is_ok());
+        assert!(allocated <= bound, "{allocated} bytes for {} of {start}", frame.len());
+    }
+}
