@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::limits::JSON_DEPTH_MAX;
+
 /// Why JSON is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CompactFault {
@@ -15,18 +17,18 @@ pub(crate) enum CompactFault {
 }
 
 impl CompactFault {
-    pub(crate) fn message(self) -> &'static str {
+    pub(crate) fn message(self) -> Cow<'static, str> {
         match self {
-            Self::TooDeep => "must have at most 100 objects and arrays within each other",
-            Self::LoneSurrogate => "must not hold half of a surrogate pair",
-            Self::NumberTooLarge => "must not hold a number beyond the range of a double",
+            Self::TooDeep => format!("must have at most {JSON_DEPTH_MAX} objects and arrays within each other").into(),
+            Self::LoneSurrogate => "must not hold half of a surrogate pair".into(),
+            Self::NumberTooLarge => "must not hold a number beyond the range of a double".into(),
         }
     }
 }
 
 /// The compact form of `json`, which must be valid JSON (a `RawValue`'s text); borrowed if it is compact already.
 /// Uses no recursion, and gives back no more bytes than it was given.
-pub(crate) fn compact(json: &str, depth_max: usize) -> Result<Cow<'_, str>, CompactFault> {
+pub(crate) fn compact(json: &str) -> Result<Cow<'_, str>, CompactFault> {
     let mut writer = Writer { json, position: 0, kept_to: 0, out: String::new() };
     let mut depth = 0usize;
     while let Some(byte) = writer.peek() {
@@ -36,7 +38,7 @@ pub(crate) fn compact(json: &str, depth_max: usize) -> Result<Cow<'_, str>, Comp
             b'-' | b'0'..=b'9' => writer.number()?,
             b'{' | b'[' => {
                 depth += 1;
-                if depth > depth_max {
+                if depth > JSON_DEPTH_MAX {
                     return Err(CompactFault::TooDeep);
                 }
                 writer.position += 1;
@@ -157,13 +159,13 @@ mod tests {
     #[test]
     fn compact_json_is_borrowed() {
         for json in [r#"{"a":[1,-2.5e3,true,null,"\n\"\\ é"]}"#, "0", r#""""#] {
-            assert!(matches!(compact(json, 9), Ok(Cow::Borrowed(same)) if same == json), "{json}");
+            assert!(matches!(compact(json), Ok(Cow::Borrowed(same)) if same == json), "{json}");
         }
     }
 
     #[test]
     fn whitespace_goes_and_stays_within_strings() {
-        assert_eq!(compact(" {\r\n \"a b\" :\t[ 1 , \" \" ] } ", 9).unwrap(), r#"{"a b":[1," "]}"#);
+        assert_eq!(compact(" {\r\n \"a b\" :\t[ 1 , \" \" ] } ").unwrap(), r#"{"a b":[1," "]}"#);
     }
 
     #[test]
@@ -176,17 +178,18 @@ mod tests {
             (r#""\\u0041""#, r#""\\u0041""#),
         ];
         for (json, expected) in cases {
-            assert_eq!(compact(json, 9).unwrap(), expected, "{json}");
+            assert_eq!(compact(json).unwrap(), expected, "{json}");
         }
     }
 
     #[test]
     fn what_strict_readers_refuse_is_refused() {
         for json in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83d\ud83d""#, r#""\ud83dx\ude00""#, r#""\ud83d\n""#] {
-            assert_eq!(compact(json, 9), Err(CompactFault::LoneSurrogate), "{json}");
+            assert_eq!(compact(json), Err(CompactFault::LoneSurrogate), "{json}");
         }
-        assert_eq!(compact("[1e309]", 9), Err(CompactFault::NumberTooLarge));
-        assert_eq!(compact("[[]]", 1), Err(CompactFault::TooDeep));
-        assert_eq!(compact("[[],[]]", 2).unwrap(), "[[],[]]");
+        assert_eq!(compact("[1e309]"), Err(CompactFault::NumberTooLarge));
+        let nested = |depth: usize| format!("[{}{}]", "[]".repeat(3), "[".repeat(depth - 1) + &"]".repeat(depth - 1));
+        assert!(compact(&nested(JSON_DEPTH_MAX)).is_ok());
+        assert_eq!(compact(&nested(JSON_DEPTH_MAX + 1)), Err(CompactFault::TooDeep));
     }
 }

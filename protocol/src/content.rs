@@ -12,7 +12,7 @@ use crate::compact::compact;
 use crate::error::ProtocolError;
 use crate::fields::{FieldValue, Fields, parse_user_ids};
 use crate::ids::UserId;
-use crate::limits::{CUSTOM_BYTES_MAX, JSON_DEPTH_MAX, MENTIONS_MAX, PREVIEW_CHARS, SIGNAL_DATA_BYTES_MAX};
+use crate::limits::{CUSTOM_BYTES_MAX, MENTIONS_MAX, PREVIEW_CHARS, SIGNAL_DATA_BYTES_MAX};
 
 /// JSON that is no object, or not JSON at all, where [`Content`] or [`Custom`] was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,12 +39,14 @@ impl Content {
     pub(crate) fn from_raw(raw: &RawValue, bytes_max: usize) -> Result<Self, ProtocolError> {
         let content = Self(Json::object("content", raw)?);
         if content.as_str().len() > bytes_max {
-            let message = format!("must have at most {bytes_max} bytes as compact JSON");
-            return Err(ProtocolError::too_large("content", message));
+            return Err(ProtocolError::too_large("content", bytes_message(bytes_max)));
         }
         if let Some(mentions) = content.field("mentions") {
             parse_user_ids(mentions, MENTIONS_MAX).map_err(|_| {
-                ProtocolError::bad_request("content.mentions", "must be an array of at most 100 user ids")
+                ProtocolError::bad_request(
+                    "content.mentions",
+                    format!("must be an array of at most {MENTIONS_MAX} user ids"),
+                )
             })?;
         }
         Ok(content)
@@ -108,7 +110,7 @@ impl Custom {
     pub(crate) fn from_raw(raw: &RawValue) -> Result<Self, ProtocolError> {
         let custom = Self(Json::object("custom", raw)?);
         if custom.as_str().len() > CUSTOM_BYTES_MAX {
-            return Err(ProtocolError::bad_request("custom", "must have at most 8192 bytes as compact JSON"));
+            return Err(ProtocolError::bad_request("custom", bytes_message(CUSTOM_BYTES_MAX)));
         }
         Ok(custom)
     }
@@ -142,7 +144,7 @@ impl SignalData {
     pub(crate) fn from_raw(raw: &RawValue) -> Result<Self, ProtocolError> {
         let data = Self(Json::new("data", raw)?);
         if data.as_str().len() > SIGNAL_DATA_BYTES_MAX {
-            return Err(ProtocolError::bad_request("data", "must have at most 1024 bytes as compact JSON"));
+            return Err(ProtocolError::bad_request("data", bytes_message(SIGNAL_DATA_BYTES_MAX)));
         }
         Ok(data)
     }
@@ -159,8 +161,7 @@ struct Json(Arc<RawValue>);
 
 impl Json {
     fn new(field: &'static str, raw: &RawValue) -> Result<Self, ProtocolError> {
-        let text =
-            compact(raw.get(), JSON_DEPTH_MAX).map_err(|fault| ProtocolError::bad_request(field, fault.message()))?;
+        let text = compact(raw.get()).map_err(|fault| ProtocolError::bad_request(field, fault.message()))?;
         let compacted = match text {
             Cow::Borrowed(_) => raw.to_owned(),
             Cow::Owned(text) => RawValue::from_string(text).map_err(|_| no_json(field))?,
@@ -187,6 +188,10 @@ impl Json {
 
 fn raw<'a>(field: &'static str, json: &'a str) -> Result<&'a RawValue, ProtocolError> {
     serde_json::from_str(json).map_err(|_| no_json(field))
+}
+
+fn bytes_message(bytes_max: usize) -> String {
+    format!("must have at most {bytes_max} bytes as compact JSON")
 }
 
 fn no_json(field: &'static str) -> ProtocolError {

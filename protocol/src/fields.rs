@@ -7,21 +7,25 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::error::ProtocolError;
 use crate::ids::{UserId, parse_decimal};
 
 /// A field's type: how it is read from JSON and from a path or query, and what to say if it cannot be.
-pub(crate) trait FieldValue: Sized {
+pub(crate) trait FieldValue: DeserializeOwned {
     /// The end of a sentence that begins with "must be".
     const EXPECTED: &'static str;
 
-    fn from_json(raw: &RawValue) -> Option<Self>;
+    fn from_json(raw: &RawValue) -> Option<Self> {
+        serde_json::from_str(raw.get()).ok()
+    }
 
-    /// `None` also for types that no path or query holds.
-    fn from_text(text: &str) -> Option<Self>;
+    /// Not for types that no path or query holds.
+    fn from_text(_: &str) -> Option<Self> {
+        None
+    }
 }
 
 /// Where a field came from: the frame or body, or (HTTP) the path or query.
@@ -243,22 +247,10 @@ impl<'de> Visitor<'de> for UserIdsVisitor {
 
 impl FieldValue for bool {
     const EXPECTED: &'static str = "true or false";
-
-    fn from_json(raw: &RawValue) -> Option<Self> {
-        Self::from_text(raw.get())
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
 }
 
 impl FieldValue for String {
     const EXPECTED: &'static str = "a string";
-
-    fn from_json(raw: &RawValue) -> Option<Self> {
-        serde_json::from_str(raw.get()).ok()
-    }
 
     fn from_text(text: &str) -> Option<Self> {
         Some(text.to_owned())

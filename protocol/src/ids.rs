@@ -5,7 +5,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::RawValue;
 
 use crate::fields::FieldValue;
 use crate::limits::{CLIENT_ID_BYTES_MAX, FRAME_ID_BYTES_MAX, ID_BYTES_MAX, SEQ_MAX};
@@ -137,10 +136,6 @@ impl<'de> Deserialize<'de> for Seq {
 
 impl FieldValue for Seq {
     const EXPECTED: &'static str = SEQ_EXPECTED;
-
-    fn from_json(raw: &RawValue) -> Option<Self> {
-        serde_json::from_str(raw.get()).ok()
-    }
 
     fn from_text(text: &str) -> Option<Self> {
         text.parse().ok()

@@ -61,3 +61,22 @@ pub const PRESENCE_WATCH_MAX: usize = 500;
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Frames that are no JSON object and come within a minute before the socket is closed with 4400 (PROTOCOL §7).
 pub const BAD_FRAMES_PER_MINUTE_MAX: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The other tests are written with the constants; this holds the constants to the contract.
+    #[test]
+    fn limits_are_those_of_the_contract() {
+        assert_eq!((ID_BYTES_MAX, FRAME_ID_BYTES_MAX, CLIENT_ID_BYTES_MAX), (128, 64, 128));
+        assert_eq!(SEQ_MAX, 9_007_199_254_740_991);
+        assert_eq!((MENTIONS_MAX, GROUP_MEMBERS_MAX, PRESENCE_WATCH_MAX), (100, 10_000, 500));
+        assert_eq!((CUSTOM_BYTES_MAX, TITLE_BYTES_MAX, EMOJI_BYTES_MAX), (8_192, 256, 64));
+        assert_eq!((SIGNAL_KIND_BYTES_MAX, SIGNAL_DATA_BYTES_MAX), (64, 1_024));
+        assert_eq!((HISTORY_LIMIT_MAX, HISTORY_LIMIT_DEFAULT), (200, 50));
+        assert_eq!((CHANGES_LIMIT_MAX, MEMBERS_LIMIT_MAX, SYNC_LIMIT_MAX, SYNC_ENTRIES_MAX), (500, 1_000, 200, 50));
+        assert_eq!((PREVIEW_CHARS, ANSWER_BYTES_MAX, BODY_BYTES_MAX), (200, 1_048_576, 1_048_576));
+        assert_eq!(BAD_FRAMES_PER_MINUTE_MAX, 3);
+    }
+}

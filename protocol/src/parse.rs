@@ -339,23 +339,14 @@ impl Payload for UserList {
     }
 }
 
-/// A field that holds one of a few words.
-macro_rules! word_field {
-    ($name:ident, $expected:expr) => {
-        impl FieldValue for $name {
-            const EXPECTED: &'static str = $expected;
-
-            fn from_json(raw: &serde_json::value::RawValue) -> Option<Self> {
-                serde_json::from_str(raw.get()).ok()
-            }
-
-            fn from_text(_: &str) -> Option<Self> {
-                None
-            }
-        }
-    };
+impl FieldValue for Role {
+    const EXPECTED: &'static str = "owner, moderator or member";
 }
 
-word_field!(Role, "owner, moderator or member");
-word_field!(PresenceStatus, "online, away, busy or invisible");
-word_field!(GroupKind, "group");
+impl FieldValue for PresenceStatus {
+    const EXPECTED: &'static str = "online, away, busy or invisible";
+}
+
+impl FieldValue for GroupKind {
+    const EXPECTED: &'static str = "group";
+}

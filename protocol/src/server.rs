@@ -200,6 +200,7 @@ pub fn encode_item<T: Serialize>(item: &T) -> Box<RawValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ProtocolError;
     use crate::limits;
 
     #[test]
@@ -241,6 +242,17 @@ mod tests {
         let sync: Sync =
             Sync { cursor: "c".repeat(limits::CURSOR_BYTES_MAX), conversations: Vec::new(), more: true, reset: true };
         assert!(limits::ANSWER_ITEMS_BYTES_MAX + sync.encode(Some(&id)).len() <= limits::ANSWER_BYTES_MAX);
+    }
+
+    #[test]
+    fn an_error_stays_the_same_on_its_way_over_a_frame() {
+        for error in [
+            ProtocolError::not_found(),
+            ProtocolError::unavailable(250),
+            ProtocolError::bad_request("limit", "is required").with_detail("seq", "is required"),
+        ] {
+            assert_eq!(ProtocolError::from(ErrorFrame::new(None, &error)), error);
+        }
     }
 
     #[test]

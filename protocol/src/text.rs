@@ -27,10 +27,6 @@ macro_rules! checked_text {
         impl crate::fields::FieldValue for $name {
             const EXPECTED: &'static str = $expected;
 
-            fn from_json(raw: &serde_json::value::RawValue) -> Option<Self> {
-                serde_json::from_str(raw.get()).ok()
-            }
-
             fn from_text(text: &str) -> Option<Self> {
                 text.parse().ok()
             }
@@ -141,5 +137,31 @@ impl<T: std::str::FromStr> serde::de::Visitor<'_> for ParsedVisitor<T> {
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
         // The text itself stays out of the error: it may be as long as the frame.
         text.parse().map_err(|_| E::custom(format_args!("must be {}", self.expected)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fields::FieldValue;
+    use crate::ids::{ClientId, FrameId, InstanceId, Seq, UserId};
+    use crate::limits::{CLIENT_ID_BYTES_MAX, FRAME_ID_BYTES_MAX, ID_BYTES_MAX, SEQ_MAX};
+
+    /// The messages are constants, so that they cost nothing; this holds them to the limits.
+    #[test]
+    fn messages_name_the_limits() {
+        let messages = [
+            (Title::EXPECTED, TITLE_BYTES_MAX as u64),
+            (Emoji::EXPECTED, EMOJI_BYTES_MAX as u64),
+            (SignalKind::EXPECTED, SIGNAL_KIND_BYTES_MAX as u64),
+            (UserId::EXPECTED, ID_BYTES_MAX as u64),
+            (InstanceId::EXPECTED, ID_BYTES_MAX as u64),
+            (ClientId::EXPECTED, CLIENT_ID_BYTES_MAX as u64),
+            (FrameId::EXPECTED, FRAME_ID_BYTES_MAX as u64),
+            (Seq::EXPECTED, SEQ_MAX),
+        ];
+        for (message, limit) in messages {
+            assert!(message.contains(&format!(" {limit}")), "{message}: {limit}");
+        }
     }
 }

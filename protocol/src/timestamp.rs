@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -80,14 +79,6 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 impl FieldValue for Timestamp {
     const EXPECTED: &'static str = EXPECTED;
-
-    fn from_json(raw: &RawValue) -> Option<Self> {
-        serde_json::from_str(raw.get()).ok()
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
 }
 
 #[cfg(test)]

@@ -47,6 +47,17 @@ impl ErrorFrame {
     }
 }
 
+impl From<ErrorFrame> for ProtocolError {
+    /// The error again, as one node tells it another.
+    fn from(frame: ErrorFrame) -> Self {
+        let mut error = Self::new(frame.code, frame.message);
+        if let Some(retry_after_ms) = frame.retry_after_ms {
+            error = error.with_retry_after_ms(retry_after_ms);
+        }
+        frame.details.into_iter().fold(error, |error, detail| error.with_detail(detail.field, detail.message))
+    }
+}
+
 /// The message is durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {

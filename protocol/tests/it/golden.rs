@@ -43,10 +43,10 @@ pub(crate) struct Frames {
 
 fn files() -> Vec<(String, Golden)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
-    let mut files: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| {
-            let path = entry.unwrap().path();
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| {
             let text = std::fs::read_to_string(&path).unwrap();
             let golden = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             (path.file_stem().unwrap().to_str().unwrap().to_owned(), golden)
