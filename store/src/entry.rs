@@ -212,7 +212,8 @@ pub struct Preview {
     pub seq: Seq,
     /// Its sender.
     pub from: UserId,
-    /// The first 200 characters of `content.text`; empty where there is none.
+    /// The first 200 characters of `content.text`, of its newest edit if there is one; empty where there is none, and
+    /// when the message was deleted.
     pub text: String,
     /// When.
     pub timestamp: Timestamp,
@@ -256,7 +257,7 @@ pub struct MessageState {
     pub edited: Option<(Content, Timestamp)>,
     /// Deleted: it has no content any more.
     pub deleted: bool,
-    /// In the order of each emoji's first use.
+    /// In the order of each emoji's oldest reaction that stands.
     pub reactions: Vec<ReactionState>,
 }
 

@@ -22,6 +22,13 @@ pub enum StoreError {
         /// Which record and why.
         what: String,
     },
+    /// The caller broke the contract: entries that would leave a hole or take another entry's place, a term that never
+    /// began. Nothing of it is stored.
+    #[error("not what may be stored here: {what}")]
+    Misplaced {
+        /// Which write and why.
+        what: String,
+    },
     /// Another process has the folder.
     #[error("{} is in use by another process (is a switchboard running there?)", path.display())]
     Locked {

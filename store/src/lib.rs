@@ -1,9 +1,12 @@
 //! What the gateway keeps, as traits named after what they promise (DESIGN §3, §4, §6).
 //!
-//! A backend is one file (`embedded.rs`; `memory.rs` for the simulation) and passes the one suite in `contract.rs`.
+//! A backend is one file (`embedded.rs`; `memory.rs` for the simulation; both keep rows as `kv.rs` lays them out) and
+//! passes the one suite in `contract.rs`.
 //! Only a backend knows its database. This crate decides nothing about who may do what, sends nothing to anyone, and
 //! gives out no `seq`: the conversation's owner does that, in the router.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 mod embedded;
 mod entry;
 mod error;
@@ -13,8 +16,8 @@ mod memory;
 pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use entry::{
     Begun, Claim, ConversationKey, ConversationMeta, Cursor, Entry, Head, HistoryPage, HistoryRange, InboxChange,
-    InboxLast, InboxPage, InboxRange, InboxRow, Incarnation, Kind, Member, MessageState, NewConversation, Preview, ReactionState,
-    RecentSend, RecentWindow, Settings, StoredEntry, StoredMessage, TermNumber, UserKey, UserRecord,
+    InboxLast, InboxPage, InboxRange, InboxRow, Incarnation, Kind, Member, MessageState, NewConversation, Preview,
+    ReactionState, RecentSend, RecentWindow, Settings, StoredEntry, StoredMessage, TermNumber, UserKey, UserRecord,
 };
 pub use error::StoreError;
 pub use memory::{Faults, MemoryStore};
@@ -50,7 +53,9 @@ pub trait Log: Send + Sync {
 
     /// Appends entries whose `seq` follow the log's end (or repeat what this term has appended: an append whose outcome
     /// was an error may be repeated as it is, and is stored once). Projections (members, message states, title and
-    /// custom) include an entry once its append is durable. An error leaves the outcome open.
+    /// custom) include an entry once its append is durable. An error leaves the outcome open. An owner has one append of
+    /// a conversation under way at a time: of several at once, any may be the first, and the others leave a hole, which
+    /// is refused with [`StoreError::Misplaced`].
     ///
     /// Cursors are part of that: a message raises its sender's cursors (delivered, read, messages) to itself, and a
     /// member who is added starts with his at the entry that adds him.
@@ -62,7 +67,7 @@ pub trait Log: Send + Sync {
     ) -> Result<Appended, StoreError>;
 
     /// Ends `term` with nothing owed: takes the conversation out of `active`. Nothing happens if the term is not the
-    /// newest.
+    /// newest. An append of a term that has ended is answered with [`Appended::Superseded`].
     async fn end_term(&self, conversation: &ConversationKey, term: TermNumber) -> Result<(), StoreError>;
 
     /// The conversation's head as far as it is durable; `None` when it was never begun.
@@ -123,11 +128,7 @@ pub trait Inbox: Send + Sync {
     async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError>;
 
     /// One row.
-    async fn inbox_row(
-        &self,
-        user: &UserKey,
-        conversation: &ConversationId,
-    ) -> Result<Option<InboxRow>, StoreError>;
+    async fn inbox_row(&self, user: &UserKey, conversation: &ConversationId) -> Result<Option<InboxRow>, StoreError>;
 }
 
 /// What is kept per user.

@@ -1,0 +1,209 @@
+//! The embedded store: one folder, one process, on fjall (an LSM tree with a journal).
+//!
+//! Writes of all conversations wait in one bounded queue; a thread of the store's own takes all that wait, makes them one
+//! atomic batch, syncs the journal once and then answers them (group commit). While one sync runs, the next batch
+//! gathers. Reads go to the database directly, and see only what is committed.
+//!
+//! What it must not do: answer a write before it is synced, show what is not, or touch a folder that is not a store of
+//! its own in good order.
+
+mod commit;
+mod database;
+mod folder;
+mod journal;
+mod queue;
+mod watermark;
+
+use crate::kv::{Durability, Engine, Meta, ReadCost, Transaction, Write};
+use crate::{Store, StoreError};
+use async_trait::async_trait;
+use commit::{Committer, Typed};
+use database::{DatabaseOptions, DatabaseRows, DatabaseSlot};
+use folder::Folder;
+use queue::Queue;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use switchboard_clock::{Clock, Generator};
+use tokio::sync::{Semaphore, oneshot};
+
+/// How an embedded store is opened.
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    /// Its folder; made if it is missing.
+    pub path: PathBuf,
+    /// Memory for blocks read from disk.
+    pub cache_bytes: u64,
+    /// Memory for writes that are in the journal, but not in tables yet; four times as much for moments in which the
+    /// disk does not keep up. Fixed when the folder is made.
+    pub memtable_bytes: u64,
+    /// Free disk space below which writes are refused, so that the disk never fills up under the database.
+    pub reserve_bytes: u64,
+    /// Reads under way at once; more wait.
+    pub reads_max: usize,
+    /// Writes that wait for the next batch.
+    pub queue_writes_max: usize,
+    /// What they may take in memory.
+    pub queue_bytes_max: usize,
+    /// How often a database that failed is opened anew.
+    pub reopen_interval_ms: u64,
+}
+
+impl EmbeddedOptions {
+    /// The defaults for the store in `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            cache_bytes: 64 << 20,
+            memtable_bytes: 16 << 20,
+            reserve_bytes: 64 << 20,
+            reads_max: 64,
+            queue_writes_max: 65_536,
+            queue_bytes_max: 64 << 20,
+            reopen_interval_ms: 500,
+        }
+    }
+}
+
+/// A store in a folder of this machine.
+pub struct EmbeddedStore {
+    store_id: String,
+    clock: Clock,
+    slot: Arc<DatabaseSlot>,
+    queue: Arc<Queue>,
+    reads: Semaphore,
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl EmbeddedStore {
+    /// Opens the store in `options.path`, or makes one in an empty or missing folder. Blocks: it reads the journal.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`StoreError::Foreign`] (also for a damaged store; nothing in the folder was changed) or
+    /// [`StoreError::Folder`].
+    pub fn open(options: &EmbeddedOptions, clock: Clock, generator: &Generator) -> Result<Self, StoreError> {
+        let folder = Folder::open(&options.path, options.memtable_bytes, generator)?;
+        let store_id = folder.store_id().to_owned();
+        let database_options =
+            DatabaseOptions { cache_bytes: options.cache_bytes, reserve_bytes: options.reserve_bytes };
+        let slot = Arc::new(DatabaseSlot::open(folder, database_options)?);
+        let queue = Arc::new(Queue::new(options.queue_writes_max, options.queue_bytes_max));
+        let committer = Committer::new(slot.clone(), queue.clone(), clock.clone(), options.reopen_interval_ms);
+        let thread = std::thread::Builder::new()
+            .name("store-commit".to_owned())
+            .spawn(move || committer.run())
+            .map_err(|source| StoreError::Folder { path: options.path.clone(), source })?;
+        Ok(Self {
+            store_id,
+            clock,
+            slot,
+            queue,
+            reads: Semaphore::new(options.reads_max),
+            committer: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Lets the committer finish what waits, and waits for its end.
+    fn stop(queue: &Queue, committer: Option<JoinHandle<()>>) {
+        queue.close();
+        if let Some(thread) = committer
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's commit thread panicked");
+        }
+    }
+
+    fn take_committer(&self) -> Option<JoinHandle<()>> {
+        self.committer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    async fn read_off_thread<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&DatabaseRows) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let _permit = self.reads.acquire().await.map_err(|_| StoreError::unavailable("closed"))?;
+        let slot = self.slot.clone();
+        let read = tokio::task::spawn_blocking(move || slot.read(operation)).await;
+        read.map_err(|error| StoreError::Unavailable {
+            reason: "a read broke off".to_owned(),
+            source: Some(Box::new(error)),
+        })?
+    }
+
+    fn observe(&self, op: &'static str, began_us: u64) {
+        observe(op, self.clock.monotonic_us().saturating_sub(began_us));
+    }
+}
+
+/// Counts one operation with its duration.
+fn observe(op: &'static str, duration_us: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "a duration of microseconds within a process's life")]
+    let seconds = duration_us as f64 / 1e6;
+    metrics::histogram!("switchboard_store_operation_duration_seconds", "op" => op).record(seconds);
+    metrics::counter!("switchboard_store_statements_total", "op" => op).increment(1);
+}
+
+impl Drop for EmbeddedStore {
+    /// As [`Store::close`], for those who forgot it: the thread does not outlive its owner.
+    fn drop(&mut self) {
+        Self::stop(&self.queue, self.take_committer());
+    }
+}
+
+impl Engine for EmbeddedStore {
+    type Rows = DatabaseRows;
+
+    async fn write<T: Send + 'static>(
+        &self,
+        write: Write,
+        operation: impl FnOnce(&mut Transaction<'_, DatabaseRows>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let began_us = self.clock.monotonic_us();
+        let (reply, answer) = oneshot::channel();
+        let synced = write.durability == Durability::Synced;
+        self.queue.push(Box::new(Typed::new(operation, reply)), write.bytes, synced)?;
+        let answer = answer.await.map_err(|_| StoreError::unavailable("closed"))?;
+        self.observe(write.op, began_us);
+        answer
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        op: &'static str,
+        cost: ReadCost,
+        operation: impl FnOnce(&DatabaseRows) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let began_us = self.clock.monotonic_us();
+        let answer = match cost {
+            ReadCost::Point => self.slot.read(operation),
+            ReadCost::Scan => self.read_off_thread(operation).await,
+        };
+        self.observe(op, began_us);
+        answer
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    fn store_id(&self) -> &str {
+        &self.store_id
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.slot.check()?;
+        Engine::read(self, "check", ReadCost::Point, |rows| Meta::of(rows).map(|_| ())).await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        let committer = self.take_committer();
+        let (queue, slot) = (self.queue.clone(), self.slot.clone());
+        let closing = tokio::task::spawn_blocking(move || {
+            Self::stop(&queue, committer);
+            slot.close()
+        });
+        closing.await.map_err(|error| StoreError::Unavailable {
+            reason: "closing broke off".to_owned(),
+            source: Some(Box::new(error)),
+        })?
+    }
+}

@@ -1,0 +1,173 @@
+//! The commit thread: takes all writes that wait, makes them one batch, syncs it, answers them. It is the only one that
+//! writes to the database, so terms and ends are checked against what nobody else can change.
+//!
+//! After any error of the database the outcome of the batch is open, and so is what the next sync is worth: nothing is
+//! written any more until the database has been opened anew ([`DatabaseSlot::reopen`]), which is tried by itself.
+
+use super::database::{Commit, DatabaseRows, DatabaseSlot};
+use super::observe;
+use super::queue::{Queue, Taken, Waiting};
+use crate::StoreError;
+use crate::kv::Transaction;
+use std::sync::Arc;
+use std::time::Duration;
+use switchboard_clock::Clock;
+use tokio::sync::oneshot;
+
+/// A write that waits, whatever its operation.
+pub(super) trait Request: Send {
+    /// Carries the operation out; its writes count if it succeeds.
+    fn apply(&mut self, tx: &mut Transaction<'_, DatabaseRows>);
+
+    /// Answers the caller. An error means that the batch failed: whether it is stored is open.
+    fn answer(self: Box<Self>, committed: Result<(), &str>);
+}
+
+/// One operation and who waits for its outcome.
+pub(super) struct Typed<T, F> {
+    operation: Option<F>,
+    outcome: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Typed<T, F> {
+    pub(super) fn new(operation: F, reply: oneshot::Sender<Result<T, StoreError>>) -> Self {
+        Self { operation: Some(operation), outcome: None, reply }
+    }
+}
+
+impl<T, F> Request for Typed<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Transaction<'_, DatabaseRows>) -> Result<T, StoreError> + Send,
+{
+    fn apply(&mut self, tx: &mut Transaction<'_, DatabaseRows>) {
+        if let Some(operation) = self.operation.take() {
+            self.outcome = Some(tx.run(operation));
+        }
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), &str>) {
+        let outcome = match (committed, self.outcome) {
+            (Ok(()), Some(outcome)) => outcome,
+            (Ok(()), None) => Err(StoreError::unavailable("not carried out")),
+            (Err(reason), _) => Err(StoreError::unavailable(reason)),
+        };
+        // Who no longer waits does not need to know.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+/// What the commit thread runs.
+pub(super) struct Committer {
+    slot: Arc<DatabaseSlot>,
+    queue: Arc<Queue>,
+    clock: Clock,
+    reopen_interval: Duration,
+    /// Set after an error of the database, until it is open anew.
+    failed: bool,
+}
+
+impl Committer {
+    pub(super) fn new(slot: Arc<DatabaseSlot>, queue: Arc<Queue>, clock: Clock, reopen_interval_ms: u64) -> Self {
+        Self { slot, queue, clock, reopen_interval: Duration::from_millis(reopen_interval_ms), failed: false }
+    }
+
+    pub(super) fn run(mut self) {
+        // However this ends, nobody is left waiting.
+        let _abandon = AbandonOnDrop(self.queue.clone());
+        let mut reopen_at_us = 0;
+        loop {
+            match self.queue.take(self.failed.then_some(self.reopen_interval)) {
+                Taken::Closed => break,
+                Taken::Nothing => {}
+                Taken::Batch(batch) => self.serve(batch),
+            }
+            if self.failed && self.clock.monotonic_us() >= reopen_at_us {
+                self.reopen();
+                let interval_us = u64::try_from(self.reopen_interval.as_micros()).unwrap_or(u64::MAX);
+                reopen_at_us = self.clock.monotonic_us().saturating_add(interval_us);
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        match self.slot.reopen() {
+            Ok(()) => {
+                tracing::info!("the store is open again");
+                self.failed = false;
+            }
+            Err(error) => tracing::warn!(%error, "the store can't be opened again yet"),
+        }
+    }
+
+    fn serve(&mut self, mut batch: Vec<Waiting>) {
+        if self.failed {
+            return answer(batch, Err("the database failed and is not open again yet"));
+        }
+        let began_us = self.clock.monotonic_us();
+        #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 writes")]
+        metrics::histogram!("switchboard_store_commit_writes").record(batch.len() as f64);
+        match self.commit(&mut batch) {
+            Ok(()) => {
+                observe("commit", self.clock.monotonic_us().saturating_sub(began_us));
+                answer(batch, Ok(()));
+            }
+            Err(Refusal::Untouched(reason)) => {
+                tracing::warn!(%reason, writes = batch.len(), "writes refused");
+                answer(batch, Err(&reason));
+            }
+            Err(Refusal::Failed(reason)) => {
+                tracing::error!(%reason, writes = batch.len(), "the store's database failed");
+                self.failed = true;
+                self.slot.note_failure();
+                answer(batch, Err(&reason));
+            }
+        }
+    }
+
+    fn commit(&self, batch: &mut [Waiting]) -> Result<(), Refusal> {
+        self.slot.check_space().map_err(|error| Refusal::Untouched(error.to_string()))?;
+        let failed = |error: StoreError| Refusal::Failed(error.to_string());
+        self.slot.write(|database| {
+            database.wait_until_writable().map_err(failed)?;
+            let rows = database.rows();
+            let mut tx = Transaction::new(&rows).map_err(failed)?;
+            for waiting in batch.iter_mut() {
+                waiting.request.apply(&mut tx);
+            }
+            let Some((meta, writes)) = tx.finish().map_err(failed)? else { return Ok(()) };
+            let synced = batch.iter().any(|waiting| waiting.synced);
+            database.commit(Commit { number: meta.commit, writes, synced }).map_err(failed)
+        })
+    }
+}
+
+/// Why a batch was not committed.
+pub(super) enum Refusal {
+    /// The database was not touched.
+    Untouched(String),
+    /// Whether the batch is stored is open.
+    Failed(String),
+}
+
+impl From<StoreError> for Refusal {
+    /// There is no database to be touched.
+    fn from(error: StoreError) -> Self {
+        Self::Untouched(error.to_string())
+    }
+}
+
+fn answer(batch: Vec<Waiting>, committed: Result<(), &str>) {
+    for waiting in batch {
+        waiting.request.answer(committed);
+    }
+}
+
+struct AbandonOnDrop(Arc<Queue>);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}

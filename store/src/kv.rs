@@ -1,0 +1,36 @@
+//! The store's data as rows of one ordered map from bytes to bytes, and what each operation does to them.
+//!
+//! Both backends that keep such a map (the embedded one and the one in memory) run this very code and add only how rows
+//! are kept: [`Rows`] is what they give, [`Engine`] how operations reach it. Nothing here does I/O, waits or locks; an
+//! operation reads rows and stages writes in a [`Transaction`], which the engine makes durable whole or not at all.
+
+mod cursors;
+mod engine;
+mod inbox;
+pub(crate) mod keys;
+mod log;
+mod log_read;
+mod projections;
+mod transaction;
+mod users;
+pub(crate) mod values;
+
+pub(crate) use engine::{Durability, Engine, ReadCost, Write};
+pub(crate) use transaction::{Meta, Transaction};
+
+use crate::StoreError;
+use std::ops::Range;
+
+/// Rows in the order of their keys, all as of one moment.
+pub(crate) trait Rows {
+    /// A key or a value.
+    type Bytes: AsRef<[u8]>;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Self::Bytes>, StoreError>;
+
+    /// The rows whose keys are in `range`, from both ends. Only what is taken is read.
+    fn range(
+        &self,
+        range: Range<Vec<u8>>,
+    ) -> impl DoubleEndedIterator<Item = Result<(Self::Bytes, Self::Bytes), StoreError>>;
+}

@@ -1,0 +1,213 @@
+//! The store's traits on top of any engine that reads rows and commits transactions.
+
+use super::{Rows, Transaction, cursors, inbox, log, log_read, users};
+use crate::{
+    Appended, Begun, Claim, ConversationKey, Cursor, Cursors, Entry, Head, HistoryPage, HistoryRange, Inbox,
+    InboxChange, InboxPage, InboxRange, InboxRow, Incarnation, Log, StoreError, StoredEntry, StoredMessage, TermNumber,
+    UserKey, UserRecord, Users,
+};
+use async_trait::async_trait;
+use std::future::Future;
+use std::sync::Arc;
+use switchboard_protocol::{ConversationId, Seq, Timestamp, UserId};
+
+/// When an operation is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Once it is synced to disk.
+    Synced,
+    /// Once it is visible. It outlives the process, and is on disk before anything that is committed after it and
+    /// synced, but a power failure may take it back.
+    Buffered,
+}
+
+/// What an engine has to know of a write before it runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Write {
+    pub(crate) op: &'static str,
+    pub(crate) durability: Durability,
+    /// About what it takes in memory while it waits.
+    pub(crate) bytes: usize,
+}
+
+/// What a read may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadCost {
+    /// One or two rows that are as a rule in memory, or known there not to exist.
+    Point,
+    /// Anything more.
+    Scan,
+}
+
+/// How operations reach the rows. Writes are carried out one after the other, in the order in which they were given.
+pub(crate) trait Engine: Send + Sync + 'static {
+    type Rows: Rows + 'static;
+
+    fn write<T: Send + 'static>(
+        &self,
+        write: Write,
+        operation: impl FnOnce(&mut Transaction<'_, Self::Rows>) -> Result<T, StoreError> + Send + 'static,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send;
+
+    fn read<T: Send + 'static>(
+        &self,
+        op: &'static str,
+        cost: ReadCost,
+        operation: impl FnOnce(&Self::Rows) -> Result<T, StoreError> + Send + 'static,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send;
+}
+
+/// What an item is taken to need in memory besides its texts.
+const ITEM_BYTES: usize = 256;
+
+fn synced(op: &'static str, bytes: usize) -> Write {
+    Write { op, durability: Durability::Synced, bytes: bytes.saturating_add(ITEM_BYTES) }
+}
+
+/// For what is repeated or found out in another way after a power failure.
+fn buffered(op: &'static str, items: usize) -> Write {
+    Write { op, durability: Durability::Buffered, bytes: items.saturating_add(1).saturating_mul(ITEM_BYTES) }
+}
+
+#[async_trait]
+impl<E: Engine> Log for E {
+    async fn begin_term(&self, conversation: &ConversationKey, claim: Claim) -> Result<Option<Begun>, StoreError> {
+        let key = conversation.clone();
+        // Not synced for itself: it lies in the journal before the term's first append, which is. What a power failure
+        // could take back is a term in which nothing was appended, of a process that is gone.
+        let Claim { by, create, recent } = claim;
+        let begin = move |tx: &mut Transaction<'_, E::Rows>| log::begin_term(tx, &key, &by, create.as_ref());
+        let Some(term) = self.write(buffered("begin_term", 1), begin).await? else { return Ok(None) };
+        let key = conversation.clone();
+        let read = move |rows: &E::Rows| log_read::begun(rows, &key, term, recent);
+        Engine::read(self, "begin_term_read", ReadCost::Scan, read).await.map(Some)
+    }
+
+    async fn append(
+        &self,
+        conversation: &ConversationKey,
+        term: TermNumber,
+        entries: Arc<[Entry]>,
+    ) -> Result<Appended, StoreError> {
+        let key = conversation.clone();
+        let bytes = entries.iter().map(|entry| entry.json.len() + ITEM_BYTES).sum();
+        self.write(synced("append", bytes), move |tx| log::append(tx, &key, term, &entries)).await
+    }
+
+    async fn end_term(&self, conversation: &ConversationKey, term: TermNumber) -> Result<(), StoreError> {
+        // Taken back by a power failure, the conversation is taken over once more, for nothing.
+        let key = conversation.clone();
+        self.write(buffered("end_term", 1), move |tx| log::end_term(tx, &key, term)).await
+    }
+
+    async fn head(&self, conversation: &ConversationKey) -> Result<Option<Head>, StoreError> {
+        let key = conversation.clone();
+        self.read("head", ReadCost::Point, move |rows| log_read::head(rows, &key)).await
+    }
+
+    async fn read(
+        &self,
+        conversation: &ConversationKey,
+        after: Seq,
+        end: Seq,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        let key = conversation.clone();
+        let read = move |rows: &E::Rows| log_read::read(rows, &key, after, end, limit, bytes_max);
+        Engine::read(self, "read", ReadCost::Scan, read).await
+    }
+
+    async fn history(
+        &self,
+        conversation: &ConversationKey,
+        range: HistoryRange,
+        end: Seq,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<HistoryPage, StoreError> {
+        let key = conversation.clone();
+        let read = move |rows: &E::Rows| log_read::history(rows, &key, range, end, limit, bytes_max);
+        Engine::read(self, "history", ReadCost::Scan, read).await
+    }
+
+    async fn message(&self, conversation: &ConversationKey, seq: Seq) -> Result<Option<StoredMessage>, StoreError> {
+        let key = conversation.clone();
+        Engine::read(self, "message", ReadCost::Scan, move |rows| log_read::message(rows, &key, seq)).await
+    }
+
+    async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
+        Engine::read(self, "active", ReadCost::Scan, log_read::active).await
+    }
+
+    async fn forget_active(&self, dead: &Incarnation, conversations: &[ConversationKey]) -> Result<(), StoreError> {
+        let (dead, conversations) = (dead.clone(), conversations.to_vec());
+        let write = buffered("forget_active", conversations.len());
+        self.write(write, move |tx| log::forget_active(tx, &dead, &conversations)).await
+    }
+}
+
+#[async_trait]
+impl<E: Engine> Cursors for E {
+    async fn put_cursors(
+        &self,
+        conversation: &ConversationKey,
+        cursors: Vec<(UserId, Cursor)>,
+    ) -> Result<(), StoreError> {
+        let key = conversation.clone();
+        let write = synced("put_cursors", cursors.len() * ITEM_BYTES);
+        self.write(write, move |tx| cursors::put(tx, &key, &cursors)).await
+    }
+}
+
+#[async_trait]
+impl<E: Engine> Inbox for E {
+    async fn put_inbox(&self, changes: Vec<(UserKey, InboxChange)>) -> Result<(), StoreError> {
+        let write = synced("put_inbox", changes.len() * 4 * ITEM_BYTES);
+        self.write(write, move |tx| inbox::put(tx, &changes)).await
+    }
+
+    async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError> {
+        let key = user.clone();
+        Engine::read(self, "inbox", ReadCost::Scan, move |rows| inbox::page(rows, &key, range, limit)).await
+    }
+
+    async fn inbox_row(&self, user: &UserKey, conversation: &ConversationId) -> Result<Option<InboxRow>, StoreError> {
+        let (user, conversation) = (user.clone(), conversation.clone());
+        Engine::read(self, "inbox_row", ReadCost::Point, move |rows| inbox::row(rows, &user, &conversation)).await
+    }
+}
+
+#[async_trait]
+impl<E: Engine> Users for E {
+    async fn user(&self, user: &UserKey) -> Result<UserRecord, StoreError> {
+        let key = user.clone();
+        let (record, complete) =
+            Engine::read(self, "user", ReadCost::Point, move |rows| users::row(rows, &key)).await?;
+        if complete {
+            return Ok(record);
+        }
+        let key = user.clone();
+        Engine::read(self, "user_blocks", ReadCost::Scan, move |rows| users::record(rows, &key)).await
+    }
+
+    async fn block(&self, user: &UserKey, other: &UserId, at: Timestamp) -> Result<(), StoreError> {
+        let (user, other) = (user.clone(), other.clone());
+        self.write(synced("block", 0), move |tx| users::block(tx, &user, &other, at)).await
+    }
+
+    async fn unblock(&self, user: &UserKey, other: &UserId) -> Result<(), StoreError> {
+        let (user, other) = (user.clone(), other.clone());
+        self.write(synced("unblock", 0), move |tx| users::unblock(tx, &user, &other)).await
+    }
+
+    async fn revoke(&self, user: &UserKey, at: Timestamp) -> Result<(), StoreError> {
+        let user = user.clone();
+        self.write(synced("revoke", 0), move |tx| users::revoke(tx, &user, at)).await
+    }
+
+    async fn put_last_seen(&self, seen: Vec<(UserKey, Timestamp)>) -> Result<(), StoreError> {
+        let write = buffered("put_last_seen", seen.len());
+        self.write(write, move |tx| users::put_last_seen(tx, &seen)).await
+    }
+}

@@ -1,0 +1,109 @@
+//! Inbox rows. They stand in the order of their versions, so that a page reads just its rows; a second table knows each
+//! conversation's version.
+
+use super::keys::{self, Key};
+use super::{Meta, Rows, Transaction, values};
+use crate::{InboxChange, InboxLast, InboxPage, InboxRange, InboxRow, StoreError, UserKey};
+use switchboard_protocol::{ConversationId, Seq};
+
+pub(super) fn put<R: Rows>(tx: &mut Transaction<'_, R>, changes: &[(UserKey, InboxChange)]) -> Result<(), StoreError> {
+    for (user, change) in changes {
+        put_one(tx, user, change)?;
+    }
+    Ok(())
+}
+
+fn put_one<R: Rows>(tx: &mut Transaction<'_, R>, user: &UserKey, change: &InboxChange) -> Result<(), StoreError> {
+    let version_key = keys::inbox_version(user, &change.conversation);
+    let old_version = tx.get_bytes(&version_key)?;
+    let old_version = old_version.map(|bytes| values::decode_number(version_key.as_bytes(), &bytes)).transpose()?;
+    let old = old_version.map(|version| keys::inbox(user, version));
+    let mut row = match &old {
+        Some(key) => tx.get::<InboxRow>(key)?.ok_or_else(|| lost(key))?,
+        None => InboxRow::new(change.conversation.clone()),
+    };
+    if row.merge(change) {
+        row.version = tx.next_inbox_version();
+        if let Some(old) = old {
+            tx.remove(old);
+        }
+        tx.put_bytes(version_key, row.version.to_be_bytes().to_vec());
+        tx.put(keys::inbox(user, row.version), &row)?;
+    }
+    Ok(())
+}
+
+fn lost(key: &Key) -> StoreError {
+    StoreError::Unreadable { what: format!("row {}: missing", key.as_bytes().escape_ascii()) }
+}
+
+impl InboxRow {
+    /// The row before the first change: a member since the start, of a conversation without entries.
+    fn new(conversation: ConversationId) -> Self {
+        Self {
+            conversation,
+            version: 0,
+            last: InboxLast { last_seq: Seq::ZERO, messages: 0, preview: None, ask_owner: false },
+            mentioned_seq: Seq::ZERO,
+            read_seq: Seq::ZERO,
+            read_messages: 0,
+            membership_seq: Seq::ZERO,
+            member: true,
+            settings_number: 0,
+            settings: crate::Settings::default(),
+        }
+    }
+
+    /// Takes over each part of `change` that is newer than this row's; says whether one was.
+    fn merge(&mut self, change: &InboxChange) -> bool {
+        let mut changed = false;
+        if let Some(last) = change.last.as_ref().filter(|last| last.last_seq > self.last.last_seq) {
+            self.last = last.clone();
+            changed = true;
+        }
+        if change.mentioned_seq > self.mentioned_seq {
+            self.mentioned_seq = change.mentioned_seq;
+            changed = true;
+        }
+        if let Some((seq, messages)) = change.read.filter(|(seq, _)| *seq > self.read_seq) {
+            (self.read_seq, self.read_messages) = (seq, messages);
+            changed = true;
+        }
+        if let Some((seq, member)) = change.membership.filter(|(seq, _)| *seq > self.membership_seq) {
+            (self.membership_seq, self.member) = (seq, member);
+            changed = true;
+        }
+        if let Some((number, settings)) = change.settings.as_ref().filter(|(number, _)| *number > self.settings_number)
+        {
+            (self.settings_number, self.settings) = (*number, settings.clone());
+            changed = true;
+        }
+        changed
+    }
+}
+
+pub(super) fn page(rows: &impl Rows, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError> {
+    let top = Meta::of(rows)?.inbox_version;
+    let first = range.after.saturating_add(1);
+    let end = range.below.unwrap_or_else(|| top.saturating_add(1));
+    let mut newest_first = rows.range(keys::inbox_versions(user, first, end)).rev();
+    let mut page = Vec::new();
+    for row in newest_first.by_ref().take(limit) {
+        let (key, value) = row?;
+        page.push(values::decode_at(key.as_ref(), value.as_ref())?);
+    }
+    let more = newest_first.next().transpose()?.is_some();
+    Ok(InboxPage { rows: page, top, more })
+}
+
+pub(super) fn row(
+    rows: &impl Rows,
+    user: &UserKey,
+    conversation: &ConversationId,
+) -> Result<Option<InboxRow>, StoreError> {
+    let version_key = keys::inbox_version(user, conversation);
+    let Some(version) = rows.get(version_key.as_bytes())? else { return Ok(None) };
+    let key = keys::inbox(user, values::decode_number(version_key.as_bytes(), version.as_ref())?);
+    let value = rows.get(key.as_bytes())?.ok_or_else(|| lost(&key))?;
+    values::decode(&key, value.as_ref()).map(Some)
+}

@@ -1,0 +1,149 @@
+//! What begins and ends terms and adds to logs.
+
+use super::keys::{self, Table};
+use super::projections;
+use super::values::{self, HeadRow};
+use super::{Rows, Transaction};
+use crate::{Appended, ConversationKey, Entry, Incarnation, NewConversation, StoreError, TermNumber};
+use switchboard_protocol::{EntryFrame, Seq};
+
+/// A term that has begun.
+pub(super) struct BegunTerm {
+    pub(super) head: HeadRow,
+    /// Whether the term before was not ended.
+    pub(super) untold: bool,
+}
+
+/// `None` where there is no conversation.
+pub(super) fn begin_term<R: Rows>(
+    tx: &mut Transaction<'_, R>,
+    conversation: &ConversationKey,
+    by: &Incarnation,
+    create: Option<&NewConversation>,
+) -> Result<Option<BegunTerm>, StoreError> {
+    let mut head = match (tx.get::<HeadRow>(&keys::head(conversation))?, create) {
+        (Some(head), _) => head,
+        (None, Some(new)) => projections::create(tx, conversation, new)?,
+        (None, None) => return Ok(None),
+    };
+    let untold = head.owner.is_some();
+    // The note moves with the term: its old owner has nothing left to be taken over from.
+    if let Some(old) = head.owner.as_ref().filter(|old| *old != by) {
+        tx.remove(keys::active(old, conversation));
+    }
+    tx.put_bytes(keys::active(by, conversation), Vec::new());
+    head.term = TermNumber(head.term.0 + 1);
+    head.owner = Some(by.clone());
+    tx.put(keys::head(conversation), &head)?;
+    Ok(Some(BegunTerm { head, untold }))
+}
+
+pub(super) fn append<R: Rows>(
+    tx: &mut Transaction<'_, R>,
+    conversation: &ConversationKey,
+    term: TermNumber,
+    entries: &[Entry],
+) -> Result<Appended, StoreError> {
+    let misplaced = |what: String| StoreError::Misplaced { what: format!("append to {conversation:?}: {what}") };
+    let Some(mut head) = tx.get::<HeadRow>(&keys::head(conversation))? else {
+        return Err(misplaced("no such conversation".to_owned()));
+    };
+    if term > head.term {
+        return Err(misplaced(format!("term {} has not begun", term.0)));
+    }
+    if term < head.term || head.owner.is_none() {
+        return Ok(Appended::Superseded);
+    }
+    let new = entries.partition_point(|entry| entry.seq <= head.end);
+    let (repeated, new) = entries.split_at(new);
+    for entry in repeated {
+        if !is_stored(tx, conversation, entry)? {
+            return Err(misplaced(format!("seq {} holds another entry", entry.seq)));
+        }
+    }
+    for entry in new {
+        let messages = head.messages + u64::from(matches!(entry.frame, EntryFrame::Message(_)));
+        if entry.seq != head.end.next() || entry.frame.seq() != entry.seq || entry.messages != messages {
+            let end = head.end;
+            return Err(misplaced(format!("seq {} with {} messages after {end}", entry.seq, entry.messages)));
+        }
+        tx.put_bytes(
+            keys::entry(table_of(&entry.frame), conversation, entry.seq),
+            values::encode_entry(messages, &entry.json),
+        );
+        head.end = entry.seq;
+        head.messages = messages;
+        projections::apply(tx, conversation, &mut head, entry)?;
+    }
+    if !new.is_empty() {
+        tx.put(keys::head(conversation), &head)?;
+    }
+    Ok(Appended::Durable)
+}
+
+fn is_stored<R: Rows>(
+    tx: &Transaction<'_, R>,
+    conversation: &ConversationKey,
+    entry: &Entry,
+) -> Result<bool, StoreError> {
+    let stored = tx.get_bytes(&keys::entry(table_of(&entry.frame), conversation, entry.seq))?;
+    Ok(stored.is_some_and(|row| row == values::encode_entry(entry.messages, &entry.json)))
+}
+
+fn table_of(frame: &EntryFrame) -> Table {
+    match frame {
+        EntryFrame::Message(_) => Table::Message,
+        _ => Table::Entry,
+    }
+}
+
+pub(super) fn end_term<R: Rows>(
+    tx: &mut Transaction<'_, R>,
+    conversation: &ConversationKey,
+    term: TermNumber,
+) -> Result<(), StoreError> {
+    let Some(mut head) = tx.get::<HeadRow>(&keys::head(conversation))? else { return Ok(()) };
+    if head.term != term {
+        return Ok(());
+    }
+    if let Some(owner) = head.owner.take() {
+        tx.remove(keys::active(&owner, conversation));
+        tx.put(keys::head(conversation), &head)?;
+    }
+    Ok(())
+}
+
+pub(super) fn forget_active<R: Rows>(
+    tx: &mut Transaction<'_, R>,
+    dead: &Incarnation,
+    conversations: &[ConversationKey],
+) -> Result<(), StoreError> {
+    for conversation in conversations {
+        let head = tx.get::<HeadRow>(&keys::head(conversation))?;
+        let still_his = head.is_some_and(|head| head.owner.as_ref() == Some(dead));
+        let note = keys::active(dead, conversation);
+        if !still_his && tx.get_bytes(&note)?.is_some() {
+            tx.remove(note);
+        }
+    }
+    Ok(())
+}
+
+impl HeadRow {
+    pub(super) fn new(new: &NewConversation) -> Self {
+        Self {
+            term: TermNumber(0),
+            owner: None,
+            end: Seq::ZERO,
+            messages: 0,
+            meta: crate::ConversationMeta {
+                kind: new.kind.clone(),
+                title: new.title.clone(),
+                custom: new.custom.clone(),
+                created_at: new.created_at,
+                members_count: 0,
+            },
+            last_message: None,
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! What is read from logs and from the rows beside them.
+
+use super::Rows;
+use super::keys::{self, StateKey, Table};
+use super::log::BegunTerm;
+use super::values::{self, HeadRow, MessageChangeRow};
+use crate::{
+    Begun, ConversationKey, Head, HistoryPage, HistoryRange, Incarnation, Member, MessageState, ReactionState,
+    RecentSend, RecentWindow, StoreError, StoredEntry, StoredMessage,
+};
+use bytes::Bytes;
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+use switchboard_protocol::server::{Frame, Membership, Message};
+use switchboard_protocol::{Seq, Timestamp, UserId};
+
+pub(super) fn head(rows: &impl Rows, conversation: &ConversationKey) -> Result<Option<Head>, StoreError> {
+    let key = keys::head(conversation);
+    let Some(value) = rows.get(key.as_bytes())? else { return Ok(None) };
+    let row: HeadRow = values::decode(&key, value.as_ref())?;
+    Ok(Some(Head {
+        term: row.term,
+        end: row.end,
+        messages: row.messages,
+        meta: row.meta,
+        last_message: row.last_message,
+    }))
+}
+
+/// What the owner of a term that has begun needs. Should the next one have begun meanwhile, members and cursors may be
+/// newer than this term's end; he finds out that he is superseded by his first append.
+pub(super) fn begun(
+    rows: &impl Rows,
+    conversation: &ConversationKey,
+    term: BegunTerm,
+    window: RecentWindow,
+) -> Result<Begun, StoreError> {
+    let BegunTerm { head, untold } = term;
+    let (recent, recent_after) = recent(rows, conversation, head.end, window)?;
+    let members = members(rows, conversation)?;
+    let removed = removed(rows, conversation, recent_after, head.end, window.since)?;
+    let is_member = |user: &UserId| members.binary_search_by(|(member, _)| member.cmp(user)).is_ok();
+    Ok(Begun {
+        term: head.term,
+        end: head.end,
+        messages: head.messages,
+        meta: head.meta,
+        removed: removed.into_iter().filter(|(user, _)| !is_member(user)).collect(),
+        members,
+        recent,
+        recent_after,
+        last_message: head.last_message,
+        untold,
+    })
+}
+
+fn members(rows: &impl Rows, conversation: &ConversationKey) -> Result<Vec<(UserId, Member)>, StoreError> {
+    let all = rows.range(keys::members(conversation).prefixed());
+    all.map(|row| {
+        let (key, value) = row?;
+        Ok((keys::parse_last_user(key.as_ref())?, values::decode_at(key.as_ref(), value.as_ref())?))
+    })
+    .collect()
+}
+
+/// The sends of the window, ascending, and the seq after which none is missing. The window ends at the first message
+/// from the end that is too old.
+fn recent(
+    rows: &impl Rows,
+    conversation: &ConversationKey,
+    end: Seq,
+    window: RecentWindow,
+) -> Result<(Vec<RecentSend>, Seq), StoreError> {
+    let mut after = Seq::new(end.get().saturating_sub(window.entries_max));
+    let mut sends = Vec::new();
+    for row in rows.range(keys::entries(Table::Message, conversation, after.next(), end)).rev() {
+        let (key, value) = row?;
+        let (_, json) = values::decode_entry(key.as_ref(), value.as_ref())?;
+        let message: Message = values::decode_at(key.as_ref(), json)?;
+        if message.timestamp < window.since {
+            after = message.seq;
+            break;
+        }
+        let mentions = message.content.mentions();
+        let Message { from, client_id, seq, timestamp: at, .. } = message;
+        sends.push(RecentSend { from, client_id, seq, at, mentions });
+    }
+    sends.reverse();
+    Ok((sends, after))
+}
+
+/// Whom the entries after `after` removed that are not older than `since`, and which of them did it last.
+fn removed(
+    rows: &impl Rows,
+    conversation: &ConversationKey,
+    after: Seq,
+    end: Seq,
+    since: Timestamp,
+) -> Result<BTreeMap<UserId, Seq>, StoreError> {
+    let mut removed = BTreeMap::new();
+    for row in rows.range(keys::entries(Table::Entry, conversation, after.next(), end)) {
+        let (key, value) = row?;
+        let (_, json) = values::decode_entry(key.as_ref(), value.as_ref())?;
+        let entry: EntryType<'_> = values::decode_at(key.as_ref(), json)?;
+        if entry.type_name != Membership::TYPE {
+            continue;
+        }
+        let membership: Membership = values::decode_at(key.as_ref(), json)?;
+        if membership.timestamp >= since {
+            removed.extend(membership.removed.into_iter().map(|user| (user, membership.seq)));
+        }
+    }
+    Ok(removed)
+}
+
+#[derive(Deserialize)]
+struct EntryType<'a> {
+    #[serde(rename = "type", borrow)]
+    type_name: Cow<'a, str>,
+}
+
+/// A budget of bytes that lets the first item through whatever its size.
+struct Budget {
+    bytes_max: usize,
+    used: Option<usize>,
+}
+
+impl Budget {
+    fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, used: None }
+    }
+
+    /// Whether `bytes` more fit; if so they count.
+    fn take(&mut self, bytes: usize) -> bool {
+        let used = self.used.unwrap_or(0).saturating_add(bytes);
+        let fits = self.used.is_none() || used <= self.bytes_max;
+        if fits {
+            self.used = Some(used);
+        }
+        fits
+    }
+}
+
+pub(super) fn read(
+    rows: &impl Rows,
+    conversation: &ConversationKey,
+    after: Seq,
+    end: Seq,
+    limit: usize,
+    bytes_max: usize,
+) -> Result<Vec<StoredEntry>, StoreError> {
+    let of = |table| rows.range(keys::entries(table, conversation, after.next(), end)).map(stored_entry).peekable();
+    let (mut messages, mut others) = (of(Table::Message), of(Table::Entry));
+    let mut budget = Budget::new(bytes_max);
+    let mut page: Vec<StoredEntry> = Vec::new();
+    let mut expected = after.next();
+    while page.len() < limit {
+        let Some(entry) = next_of(&mut messages, &mut others) else { break };
+        let entry = entry?;
+        if entry.seq != expected {
+            return Err(StoreError::Unreadable { what: format!("{conversation:?}: no entry {expected} in its log") });
+        }
+        if !budget.take(entry.json.len()) {
+            break;
+        }
+        expected = expected.next();
+        page.push(entry);
+    }
+    Ok(page)
+}
+
+fn stored_entry<B: AsRef<[u8]>>(row: Result<(B, B), StoreError>) -> Result<StoredEntry, StoreError> {
+    let (key, value) = row?;
+    let (messages, json) = values::decode_entry(key.as_ref(), value.as_ref())?;
+    Ok(StoredEntry { seq: keys::parse_seq(key.as_ref())?, messages, json: Bytes::copy_from_slice(json) })
+}
+
+/// Of two ascending lists the one with the lower head goes first; errors before all.
+fn next_of<I>(one: &mut Peekable<I>, other: &mut Peekable<I>) -> Option<I::Item>
+where
+    I: Iterator<Item = Result<StoredEntry, StoreError>>,
+{
+    let seq = |head: &Result<StoredEntry, StoreError>| head.as_ref().map_or(Seq::ZERO, |entry| entry.seq);
+    match (one.peek().map(seq), other.peek().map(seq)) {
+        (Some(a), Some(b)) if b < a => other.next(),
+        (Some(_), _) => one.next(),
+        (None, _) => other.next(),
+    }
+}
+
+pub(super) fn history(
+    rows: &impl Rows,
+    conversation: &ConversationKey,
+    range: HistoryRange,
+    end: Seq,
+    limit: usize,
+    bytes_max: usize,
+) -> Result<HistoryPage, StoreError> {
+    let before = |seq: Seq| Seq::new(seq.get().saturating_sub(1));
+    let (first, last) = match range {
+        HistoryRange::Before(seq) => (Seq::ZERO, before(seq).min(end)),
+        HistoryRange::After(seq) => (seq.next(), end),
+        HistoryRange::Newest => (Seq::ZERO, end),
+    };
+    let found = rows.range(keys::entries(Table::Message, conversation, first, last));
+    let (mut messages, more) = if matches!(range, HistoryRange::After(_)) {
+        page_of(found, limit, bytes_max)?
+    } else {
+        let (mut newest_first, more) = page_of(found.rev(), limit, bytes_max)?;
+        newest_first.reverse();
+        (newest_first, more)
+    };
+    if let [first, .., last] | [first @ last] = messages.as_slice() {
+        let mut states = states(rows, conversation, first.seq, last.seq)?;
+        for message in &mut messages {
+            message.state = states.remove(&message.seq).map(Box::new);
+        }
+    }
+    Ok(HistoryPage { messages, more })
+}
+
+/// The first messages of `found`, and whether there are more.
+fn page_of<B: AsRef<[u8]>>(
+    found: impl Iterator<Item = Result<(B, B), StoreError>>,
+    limit: usize,
+    bytes_max: usize,
+) -> Result<(Vec<StoredMessage>, bool), StoreError> {
+    let mut budget = Budget::new(bytes_max);
+    let mut page = Vec::new();
+    for row in found {
+        let entry = stored_entry(row)?;
+        if page.len() == limit || !budget.take(entry.json.len()) {
+            return Ok((page, true));
+        }
+        page.push(StoredMessage { seq: entry.seq, json: entry.json, state: None });
+    }
+    Ok((page, false))
+}
+
+pub(super) fn message(
+    rows: &impl Rows,
+    conversation: &ConversationKey,
+    seq: Seq,
+) -> Result<Option<StoredMessage>, StoreError> {
+    let key = keys::entry(Table::Message, conversation, seq);
+    let Some(value) = rows.get(key.as_bytes())? else { return Ok(None) };
+    let (_, json) = values::decode_entry(key.as_bytes(), value.as_ref())?;
+    let state = states(rows, conversation, seq, seq)?.remove(&seq).map(Box::new);
+    Ok(Some(StoredMessage { seq, json: Bytes::copy_from_slice(json), state }))
+}
+
+/// What has become of the messages from `first` to `last`; those to which nothing happened are left out.
+fn states(
+    rows: &impl Rows,
+    conversation: &ConversationKey,
+    first: Seq,
+    last: Seq,
+) -> Result<BTreeMap<Seq, MessageState>, StoreError> {
+    let mut states: BTreeMap<Seq, MessageState> = BTreeMap::new();
+    // The rows of an emoji follow each other; of each the oldest reaction's seq, to sort them by.
+    let mut oldest: BTreeMap<(Seq, String), u64> = BTreeMap::new();
+    for row in rows.range(keys::states(conversation, first, last)) {
+        let (key, value) = row?;
+        match keys::parse_state(key.as_ref())? {
+            StateKey::Change(target) => {
+                let change: MessageChangeRow = values::decode_at(key.as_ref(), value.as_ref())?;
+                let state = states.entry(target).or_default();
+                state.edited = change.edited;
+                state.deleted = change.deleted;
+            }
+            StateKey::Reaction(target, emoji, user) => {
+                let at = values::decode_number(key.as_ref(), value.as_ref())?;
+                add_reaction(states.entry(target).or_default(), &emoji, user);
+                oldest.entry((target, emoji)).and_modify(|oldest| *oldest = at.min(*oldest)).or_insert(at);
+            }
+        }
+    }
+    for (target, state) in &mut states {
+        state.reactions.sort_by_cached_key(|reaction| oldest.get(&(*target, reaction.emoji.clone())).copied());
+    }
+    Ok(states)
+}
+
+fn add_reaction(state: &mut MessageState, emoji: &str, user: UserId) {
+    match state.reactions.last_mut() {
+        Some(reaction) if reaction.emoji == emoji => reaction.users.push(user),
+        _ => state.reactions.push(ReactionState { emoji: emoji.to_owned(), users: vec![user] }),
+    }
+}
+
+pub(super) fn active(rows: &impl Rows) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
+    rows.range(keys::all_active().prefixed()).map(|row| keys::parse_active(row?.0.as_ref())).collect()
+}

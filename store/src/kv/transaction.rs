@@ -1,0 +1,114 @@
+//! Writes that are not in the rows yet: one batch of operations, each of which sees the ones before it.
+
+use super::keys::{self, Key};
+use super::{Rows, values};
+use crate::StoreError;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// The one row about the store as a whole; every batch writes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    /// Counts batches, so that a missing one is noticed.
+    pub(crate) commit: u64,
+    /// The version given to an inbox row last.
+    pub(crate) inbox_version: u64,
+}
+
+impl Meta {
+    pub(crate) fn of(rows: &impl Rows) -> Result<Self, StoreError> {
+        let key = keys::meta();
+        rows.get(key.as_bytes())?.map_or(Ok(Self::default()), |value| values::decode(&key, value.as_ref()))
+    }
+}
+
+type Staged = HashMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// A batch over `base`, as its operations add to it. An operation's writes count once it has succeeded.
+pub(crate) struct Transaction<'a, R> {
+    base: &'a R,
+    meta: Meta,
+    accepted: Staged,
+    current: Staged,
+    current_inbox_version: u64,
+}
+
+impl<'a, R: Rows> Transaction<'a, R> {
+    pub(crate) fn new(base: &'a R) -> Result<Self, StoreError> {
+        let meta = Meta::of(base)?;
+        Ok(Self {
+            base,
+            meta,
+            accepted: Staged::new(),
+            current: Staged::new(),
+            current_inbox_version: meta.inbox_version,
+        })
+    }
+
+    /// Runs one operation: all of its writes are taken, or, if it fails, none.
+    pub(crate) fn run<T>(
+        &mut self,
+        operation: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let outcome = operation(self);
+        match outcome {
+            Ok(_) => {
+                self.meta.inbox_version = self.current_inbox_version;
+                self.accepted.extend(self.current.drain());
+            }
+            Err(_) => {
+                self.current_inbox_version = self.meta.inbox_version;
+                self.current.clear();
+            }
+        }
+        outcome
+    }
+
+    /// The writes of all operations with the batch's own number, in no order; nothing if there are none.
+    pub(crate) fn finish(mut self) -> Result<Option<(Meta, Staged)>, StoreError> {
+        if self.accepted.is_empty() {
+            return Ok(None);
+        }
+        self.meta.commit += 1;
+        self.accepted.insert(keys::meta().into_bytes(), Some(values::encode(&self.meta)?));
+        Ok(Some((self.meta, self.accepted)))
+    }
+
+    /// The row at `key` as the operations so far leave it.
+    pub(crate) fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
+        self.with(key, |value| values::decode(key, value))
+    }
+
+    /// As [`Transaction::get`], without an encoding.
+    pub(crate) fn get_bytes(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(key, |value| Ok(value.to_vec()))
+    }
+
+    fn with<T>(&self, key: &Key, read: impl FnOnce(&[u8]) -> Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+        let staged = self.current.get(key.as_bytes()).or_else(|| self.accepted.get(key.as_bytes()));
+        match staged {
+            Some(value) => value.as_deref().map(read).transpose(),
+            None => self.base.get(key.as_bytes())?.map(|value| read(value.as_ref())).transpose(),
+        }
+    }
+
+    pub(crate) fn put<T: Serialize>(&mut self, key: Key, row: &T) -> Result<(), StoreError> {
+        self.put_bytes(key, values::encode(row)?);
+        Ok(())
+    }
+
+    pub(crate) fn put_bytes(&mut self, key: Key, value: Vec<u8>) {
+        self.current.insert(key.into_bytes(), Some(value));
+    }
+
+    pub(crate) fn remove(&mut self, key: Key) {
+        self.current.insert(key.into_bytes(), None);
+    }
+
+    /// A version above every one given before, whichever the user.
+    pub(crate) fn next_inbox_version(&mut self) -> u64 {
+        self.current_inbox_version += 1;
+        self.current_inbox_version
+    }
+}

@@ -1,0 +1,84 @@
+//! What stands in rows. Log entries are the frame's JSON behind a small head; everything else is a JSON object, to which
+//! later versions may add fields that have a default. So what is stored stays readable.
+
+use super::keys::Key;
+use crate::{ConversationMeta, Incarnation, Preview, StoreError, TermNumber};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use switchboard_protocol::{Content, Seq, Timestamp};
+
+/// A conversation's row in the head table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HeadRow {
+    /// The newest term.
+    pub(crate) term: TermNumber,
+    /// Who has it; none once it has ended.
+    pub(crate) owner: Option<Incarnation>,
+    pub(crate) end: Seq,
+    pub(crate) messages: u64,
+    pub(crate) meta: ConversationMeta,
+    pub(crate) last_message: Option<Preview>,
+}
+
+/// A message's edit or deletion.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MessageChangeRow {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) edited: Option<(Content, Timestamp)>,
+    #[serde(default)]
+    pub(crate) deleted: bool,
+}
+
+/// A user's row in the user table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct UserRow {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) revoked_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_seen_at: Option<Timestamp>,
+    /// How many rows the two block tables have of him, so that most users are read without a look there.
+    #[serde(default)]
+    pub(crate) blocks: u32,
+    #[serde(default)]
+    pub(crate) blocked_by: u32,
+}
+
+pub(crate) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(row).map_err(|error| StoreError::Unreadable { what: format!("row to be written: {error}") })
+}
+
+/// Reads the row at `key`. The error says where, but not what: users' texts don't belong into a log.
+pub(crate) fn decode<T: DeserializeOwned>(key: &Key, value: &[u8]) -> Result<T, StoreError> {
+    decode_at(key.as_bytes(), value)
+}
+
+pub(crate) fn decode_at<'a, T: Deserialize<'a>>(key: &[u8], value: &'a [u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(value).map_err(|error| StoreError::Unreadable {
+        what: format!("row {}: {:?} error at byte {}", key.escape_ascii(), error.classify(), error.column()),
+    })
+}
+
+pub(crate) fn decode_number(key: &[u8], value: &[u8]) -> Result<u64, StoreError> {
+    let number = value.try_into().map(u64::from_be_bytes);
+    number.map_err(|_| StoreError::Unreadable { what: format!("row {}: not a number", key.escape_ascii()) })
+}
+
+/// The form of log rows: this byte, the count of messages as 8 bytes, big-endian, then the frame's JSON.
+const LOG_ROW: u8 = 1;
+const LOG_HEAD_BYTES: usize = 9;
+
+pub(crate) fn encode_entry(messages: u64, json: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(LOG_HEAD_BYTES + json.len());
+    row.push(LOG_ROW);
+    row.extend_from_slice(&messages.to_be_bytes());
+    row.extend_from_slice(json);
+    row
+}
+
+/// The count of messages and the frame's JSON.
+pub(crate) fn decode_entry<'a>(key: &[u8], row: &'a [u8]) -> Result<(u64, &'a [u8]), StoreError> {
+    match row.split_at_checked(LOG_HEAD_BYTES) {
+        Some(([LOG_ROW, messages @ ..], json)) => Ok((decode_number(key, messages)?, json)),
+        _ => Err(StoreError::Unreadable { what: format!("log row {}: of no known form", key.escape_ascii()) }),
+    }
+}
