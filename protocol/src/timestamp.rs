@@ -102,8 +102,12 @@ mod tests {
 
     #[test]
     fn is_cut_to_what_rfc_3339_can_write() {
-        assert_eq!(Timestamp::from_unix_ms(i64::MIN), Timestamp::MIN);
-        assert_eq!(Timestamp::from_unix_ms(i64::MAX), Timestamp::MAX);
+        for past in [Timestamp::MIN.unix_ms() - 1, i64::MIN] {
+            assert_eq!(Timestamp::from_unix_ms(past), Timestamp::MIN);
+        }
+        for past in [Timestamp::MAX.unix_ms() + 1, i64::MAX] {
+            assert_eq!(Timestamp::from_unix_ms(past), Timestamp::MAX);
+        }
         assert_eq!("0000-01-01T00:00:00+01:00".parse(), Ok(Timestamp::MIN));
     }
 
