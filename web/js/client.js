@@ -102,7 +102,7 @@ export class Client {
    * @returns {Promise<Conversation>}
    */
   async createGroup(client_id, title, members) {
-    const fields = await this.connection.request({ type: "conversation_create", kind: "group", client_id, title, members });
+    const fields = await this.connection.request({ type: "conversation_create", kind: "group", client_id, title: title || undefined, members });
     return this.catchUp.learn({ mentioned_seq: 0, last_message: null, ...fields });
   }
 

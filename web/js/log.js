@@ -180,7 +180,7 @@ export class Log {
   #change(entry, change) {
     const at = this.messages.findIndex((message) => message.seq === entry.target_seq);
     if (at < 0 || this.messages[at].as_of >= entry.seq) return;
-    this.messages = this.messages.with(at, { ...change(this.messages[at]), as_of: entry.seq });
+    this.messages = this.messages.with(at, change(this.messages[at]));
   }
 }
 

@@ -17,7 +17,7 @@
  * @property {string} [edited_at]
  * @property {boolean} [deleted]
  * @property {Reaction[]} reactions
- * @property {number} as_of the seq through which this copy has taken in every change
+ * @property {number} as_of the position of the log at which the server gave this copy
  *
  * @typedef {object} Entry a numbered frame of a conversation's log (PROTOCOL §3)
  * @property {"message"|"message_updated"|"reaction"|"membership"|"conversation_updated"} type
