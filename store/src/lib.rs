@@ -97,6 +97,9 @@ pub trait Log: Send + Sync {
     /// The message at `seq` as it is now; `None` where there is no entry or one that is no message.
     async fn message(&self, conversation: &ConversationKey, seq: Seq) -> Result<Option<StoredMessage>, StoreError>;
 
+    /// A member as he is stored; `None` for anyone else.
+    async fn member(&self, conversation: &ConversationKey, user: &UserId) -> Result<Option<Member>, StoreError>;
+
     /// The conversations noted for any incarnation: what is to be taken over from those that live no more.
     async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError>;
 

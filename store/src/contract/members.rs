@@ -46,6 +46,9 @@ pub async fn members_come_and_go(backend: &dyn Backend) {
     c.append(entries).await;
     let carl = members(&c).await[2].1;
     assert_eq!((carl.role, carl.joined_seq), (Role::Member, Seq::new(7)), "a new start");
+    assert_eq!(store.member(&c.key, &user("carl")).await.expect("reads"), Some(carl));
+    assert_eq!(store.member(&c.key, &user("alice")).await.expect("reads"), None);
+    assert_eq!(store.member(&conversation_key("nowhere"), &user("carl")).await.expect("reads"), None);
     let (mut c, _) = Conversation::take_over(&store, &c.key, 1).await;
     let entry = c.membership(&[], &["b", "bob", "carl", "zoe"], &[]);
     c.append([entry]).await;

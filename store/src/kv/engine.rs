@@ -3,8 +3,8 @@
 use super::{Rows, Transaction, cursors, inbox, log, log_read, users};
 use crate::{
     Appended, Begun, Claim, ConversationKey, Cursor, Cursors, Entry, Head, HistoryPage, HistoryRange, Inbox,
-    InboxChange, InboxPage, InboxRange, InboxRow, Incarnation, Log, StoreError, StoredEntry, StoredMessage, TermNumber,
-    UserKey, UserRecord, Users,
+    InboxChange, InboxPage, InboxRange, InboxRow, Incarnation, Log, Member, StoreError, StoredEntry, StoredMessage,
+    TermNumber, UserKey, UserRecord, Users,
 };
 use async_trait::async_trait;
 use std::future::Future;
@@ -134,6 +134,11 @@ impl<E: Engine> Log for E {
     async fn message(&self, conversation: &ConversationKey, seq: Seq) -> Result<Option<StoredMessage>, StoreError> {
         let key = conversation.clone();
         Engine::read(self, "message", ReadCost::Scan, move |rows| log_read::message(rows, &key, seq)).await
+    }
+
+    async fn member(&self, conversation: &ConversationKey, user: &UserId) -> Result<Option<Member>, StoreError> {
+        let (key, user) = (conversation.clone(), user.clone());
+        Engine::read(self, "member", ReadCost::Point, move |rows| log_read::member(rows, &key, &user)).await
     }
 
     async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {

@@ -65,6 +65,15 @@ fn members(rows: &impl Rows, conversation: &ConversationKey) -> Result<Vec<(User
     .collect()
 }
 
+pub(super) fn member(
+    rows: &impl Rows,
+    conversation: &ConversationKey,
+    user: &UserId,
+) -> Result<Option<Member>, StoreError> {
+    let key = keys::member(conversation, user);
+    rows.get(key.as_bytes())?.map(|value| values::decode(&key, value.as_ref())).transpose()
+}
+
 /// The sends of the window, ascending, and the seq after which none is missing. The window ends at the first message
 /// from the end that is too old.
 fn recent(
