@@ -1,11 +1,16 @@
 //! What the gateway asks of the router: commands in, answers out.
 
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::sync::Arc;
-use switchboard_protocol::{ClientFrame, ConversationId, DeviceId, InstanceId, NodeId, ServerFrame, SessionId, Timestamp, UserId};
+use switchboard_protocol::server::{self, Frame as _};
+use switchboard_protocol::{
+    ClientFrame, ConversationId, DeviceId, FrameId, InstanceId, NodeId, Seq, ServerFrame, SessionId, Timestamp, UserId,
+};
 use switchboard_store::UserKey;
 
 /// In whose name a command is carried out, and from which session if it came over one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Actor {
     /// The user.
     pub user: UserKey,
@@ -19,13 +24,51 @@ pub struct Actor {
 /// What a user asks for. A client's frame is a command as it is; `auth` and `ping` are the gateway's own and are refused.
 pub type Command = ClientFrame;
 
-/// What a command came to.
+/// What a command came to: the frame that answers it.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    /// The frame that answers it.
-    pub frame: ServerFrame,
-    /// HTTP 201 rather than 200.
-    pub created: bool,
+pub enum Answer {
+    /// Any answer that is not a list of stored things.
+    Frame(ServerFrame),
+    /// `conversation` or `sent` for what has been made by this very command: HTTP 201 rather than 200.
+    Created(ServerFrame),
+    /// `history`, its messages as JSON.
+    History(server::History<Box<RawValue>>),
+    /// `changes`, its entries as they were stored.
+    Changes(server::Changes<Box<RawValue>>),
+    /// `sync`, its conversations as JSON.
+    Sync(server::Sync<Box<RawValue>>),
+}
+
+impl Answer {
+    /// The bare `ok`.
+    pub fn done() -> Self {
+        Self::Frame(ServerFrame::Ok(server::OkFrame { seq: None }))
+    }
+
+    /// `ok` with the entry that was made, or `last_seq` where nothing changed.
+    pub fn ok(seq: Seq) -> Self {
+        Self::Frame(ServerFrame::Ok(server::OkFrame { seq: Some(seq) }))
+    }
+
+    /// The frame's `type`.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Frame(frame) | Self::Created(frame) => frame.type_name(),
+            Self::History(_) => "history",
+            Self::Changes(_) => "changes",
+            Self::Sync(_) => "sync",
+        }
+    }
+
+    /// The frame's JSON, with the `id` of the frame that it answers.
+    pub fn encode(&self, id: Option<&FrameId>) -> String {
+        match self {
+            Self::Frame(frame) | Self::Created(frame) => frame.encode(id),
+            Self::History(history) => history.encode(id),
+            Self::Changes(changes) => changes.encode(id),
+            Self::Sync(sync) => sync.encode(id),
+        }
+    }
 }
 
 /// A session that wants in.

@@ -1,7 +1,30 @@
 //! The routing core: who owns what, what is owed to whom, and how a message gets from one socket to all others.
+//!
+//! Owner, home and sessions meet only through commands, envelopes and the `Bus`, `Store`, clock and generator; so one
+//! node takes the very path that many do, and five of them run in one deterministic process (`tests/`). Knows neither
+//! WebSocket nor HTTP nor any database.
 
 mod api;
+mod bus;
 mod delivery;
+mod envelope;
+mod home;
+mod link;
+mod node;
+mod options;
+mod owner;
+mod read;
+mod receive;
+mod router;
+mod settle;
+mod sync;
+mod users;
+mod view;
+mod view_change;
 
 pub use api::{Actor, Answer, BlockInfo, Command, NewSession, OrderKey, Place, SessionInfo};
+pub use bus::{BUS_PACKETS_MAX, Bus, BusError, InProcessBus};
 pub use delivery::{Class, Delivery, Socket};
+pub use options::{Options, Url};
+pub use router::{Connected, OPEN_MAX, Router, Start};
+pub use view::{NodeEntry, Placement, View};

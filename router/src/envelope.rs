@@ -1,0 +1,370 @@
+//! What travels between nodes. A node talks to itself by the same values, without encoding them.
+//!
+//! Encoded as MessagePack maps, so that a field that one version adds is skipped or defaulted by the one before
+//! (DESIGN §5.12). What is JSON for clients stays JSON inside.
+
+use crate::api::Actor;
+use crate::delivery::{Class, Delivery};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use switchboard_presence::{SavedPresence, Shown};
+use switchboard_protocol::server::ErrorFrame;
+use switchboard_protocol::{
+    ConversationId, DeviceId, FieldError, InstanceId, NodeId, ProtocolError, Seq, SessionId, Timestamp, UserId,
+};
+use switchboard_store::{ConversationKey, InboxLast, Incarnation, UserKey};
+use thiserror::Error;
+
+/// The version of [`Packet`]. A packet of another one is refused, counted and logged.
+pub(crate) const ENVELOPE_VERSION: u8 = 1;
+
+/// Envelopes of one sender for one receiver: what the bus carries.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Packet {
+    /// [`ENVELOPE_VERSION`].
+    pub(crate) version: u8,
+    /// The sender.
+    pub(crate) from: Incarnation,
+    /// The number of the first envelope; of the next one to come when there is none.
+    pub(crate) first: u64,
+    /// Inbox changes from the receiver's envelopes up to this number are durable.
+    pub(crate) confirmed: u64,
+    /// The envelopes, numbered on from `first`.
+    pub(crate) envelopes: Vec<Envelope>,
+}
+
+/// A packet that can't be taken.
+#[derive(Debug, Error)]
+pub(crate) enum PacketError {
+    /// It is no packet.
+    #[error("not a packet: {0}")]
+    Malformed(#[from] rmp_serde::decode::Error),
+    /// It is one of another version.
+    #[error("a packet of version {0}, this node knows {ENVELOPE_VERSION}")]
+    Version(u8),
+}
+
+impl Packet {
+    pub(crate) fn encode(&self) -> Bytes {
+        // Writing into memory fails for no value of this type.
+        rmp_serde::to_vec_named(self).map(Bytes::from).unwrap_or_default()
+    }
+
+    pub(crate) fn decode(packet: &[u8]) -> Result<Self, PacketError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u8,
+        }
+        let Version { version } = rmp_serde::from_slice(packet)?;
+        if version != ENVELOPE_VERSION {
+            return Err(PacketError::Version(version));
+        }
+        Ok(rmp_serde::from_slice(packet)?)
+    }
+}
+
+/// One thing that one node tells another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Envelope {
+    /// Asks for a [`Envelope::Reply`] with the same number.
+    Request { request: u64, ask: Ask },
+    /// Answers a request.
+    Reply { request: u64, reply: Result<Reply, Refusal> },
+    /// Owner → home: frames for these users wherever they are, and what changes in their inboxes.
+    Deliver(Deliver),
+    /// Home → a node that has sessions of these users.
+    Relay { tenant: switchboard_protocol::TenantId, users: Vec<UserId>, frames: Vec<Outgoing> },
+    /// Owner → a node whose sessions have the conversation open.
+    ToSessions { conversation: ConversationKey, sessions: Vec<(UserId, SessionId)>, frames: Vec<Outgoing> },
+    /// Node → owner: these sessions have the conversation open no more.
+    SessionsGone { conversation: ConversationKey, sessions: Vec<(UserId, SessionId)> },
+    /// Node → home: how many sessions of each user it has now.
+    Here { users: Vec<Here> },
+    /// Node → all: every session has been registered for this view, and everything that was owed is announced.
+    Settled { view: u64 },
+    /// Node → home: tell me no more about these users' presence.
+    Unwatch { users: Vec<UserKey> },
+    /// Home → nodes that watch.
+    Presence { users: Vec<(UserKey, Look)> },
+    /// Home → nodes with sessions of a user: what he set, to bring along when his home changes.
+    Saved { user: UserKey, saved: Saved },
+    /// Envelopes up to this number did not come, or not all.
+    Missed { upto: u64 },
+    /// What was owed from envelopes up to this number has been told again.
+    Repeated { upto: u64 },
+}
+
+/// What is asked of another node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// Of an owner: carry out a client's frame.
+    Conversation { actor: Actor, conversation: ConversationKey, command: Encoded },
+    /// Of an owner: may this user read, and up to where.
+    Peek { user: UserKey, conversation: ConversationKey },
+    /// Of an owner-to-be: begin a term, and tell what may be untold.
+    TakeOver { conversation: ConversationKey },
+    /// Of a home: carry out a client's frame.
+    User { actor: Actor, command: Encoded },
+    /// Of any node: answered after all it has sent before.
+    Barrier,
+    /// Of any node: the block between two users was set or taken back.
+    BlockChanged { tenant: switchboard_protocol::TenantId, by: UserId, other: UserId },
+    /// Of any node: close these sessions.
+    Disconnect { user: UserKey },
+    /// Of any node: list these sessions.
+    Sessions { user: UserKey },
+    /// Of a home: how these users look and, if `watch`, from now on each change of it.
+    PresenceOf { users: Vec<UserKey>, watch: bool },
+}
+
+/// A client's frame or a server's, as its JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Encoded(pub(crate) String);
+
+/// What comes back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// A frame for the client.
+    Frame { json: Encoded, created: bool },
+    /// May read.
+    Peek(Box<Peek>),
+    /// Done, nothing to tell.
+    Done,
+    /// Sessions.
+    Sessions(Vec<SessionRow>),
+    /// Presence, in the order asked for.
+    Presence(Vec<Look>),
+}
+
+/// [`Shown`] on the bus.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Look {
+    status: switchboard_protocol::server::ShownStatus,
+    last_seen_at: Option<Timestamp>,
+}
+
+impl From<Shown> for Look {
+    fn from(shown: Shown) -> Self {
+        Self { status: shown.status, last_seen_at: shown.last_seen_at }
+    }
+}
+
+impl From<Look> for Shown {
+    fn from(look: Look) -> Self {
+        Self { status: look.status, last_seen_at: look.last_seen_at }
+    }
+}
+
+/// [`SavedPresence`] on the bus.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Saved {
+    status: switchboard_protocol::client::PresenceStatus,
+    revision: u32,
+    last_seen_at: Option<Timestamp>,
+}
+
+impl From<SavedPresence> for Saved {
+    fn from(saved: SavedPresence) -> Self {
+        Self { status: saved.status, revision: saved.revision, last_seen_at: saved.last_seen_at }
+    }
+}
+
+impl From<Saved> for SavedPresence {
+    fn from(saved: Saved) -> Self {
+        Self { status: saved.status, revision: saved.revision, last_seen_at: saved.last_seen_at }
+    }
+}
+
+/// A refusal on its way to the client.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Refusal(pub(crate) ErrorFrame);
+
+impl Refusal {
+    pub(crate) fn into_error(self) -> ProtocolError {
+        let ErrorFrame { code, message, retry_after_ms, details, .. } = self.0;
+        let error = ProtocolError::new(code, message);
+        let error =
+            details.into_iter().fold(error, |error, FieldError { field, message }| error.with_detail(field, message));
+        match retry_after_ms {
+            Some(retry_after_ms) => error.with_retry_after_ms(retry_after_ms),
+            None => error,
+        }
+    }
+}
+
+/// What an owner says to someone who may read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Peek {
+    /// The durable end.
+    pub(crate) last: InboxLast,
+    /// Oldest entry that `changes` may go back to.
+    pub(crate) mentioned_seq: Seq,
+    /// The asking member's read cursor with the messages up to there.
+    pub(crate) read: (Seq, u64),
+    /// The conversation for this member.
+    pub(crate) conversation: switchboard_protocol::server::Conversation,
+}
+
+/// See [`Envelope::Deliver`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Deliver {
+    pub(crate) conversation: ConversationKey,
+    pub(crate) users: Arc<[UserId]>,
+    pub(crate) frames: Vec<Outgoing>,
+    pub(crate) note: Option<Note>,
+}
+
+/// What changes in inboxes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Note {
+    /// For each user of the delivery.
+    pub(crate) last: Option<InboxLast>,
+    /// For some.
+    pub(crate) users: Vec<UserNote>,
+}
+
+/// What changes in one user's inbox row.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UserNote {
+    pub(crate) user: UserId,
+    pub(crate) mentioned_seq: Seq,
+    pub(crate) read: Option<(Seq, u64)>,
+    pub(crate) membership: Option<(Seq, bool)>,
+}
+
+/// A frame with who does not get it.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) skip: Skip,
+}
+
+/// Who among a delivery's sessions does not get a frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Skip {
+    /// The acting session.
+    pub(crate) session: Option<SessionId>,
+    /// Sessions that have this conversation open: they get the entries themselves.
+    pub(crate) open: Option<ConversationId>,
+    /// Users between whom and this one there is a block.
+    pub(crate) hidden_from: Option<UserId>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(delivery: Delivery) -> Self {
+        Self { delivery: Arc::new(delivery), skip: Skip::default() }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct OutgoingWire {
+    #[serde(with = "serde_bytes_as_text")]
+    json: Bytes,
+    kind: String,
+    ephemeral: Option<u64>,
+    skip: Skip,
+}
+
+/// JSON is text, and MessagePack has texts.
+mod serde_bytes_as_text {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(json: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(json).map_err(serde::ser::Error::custom)?)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        String::deserialize(deserializer).map(Bytes::from)
+    }
+}
+
+impl Serialize for Outgoing {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ephemeral = match self.delivery.class {
+            Class::Undroppable => None,
+            Class::Ephemeral { key } => Some(key),
+        };
+        OutgoingWire {
+            json: self.delivery.json.clone(),
+            kind: self.delivery.kind.to_owned(),
+            ephemeral,
+            skip: self.skip.clone(),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Outgoing {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = OutgoingWire::deserialize(deserializer)?;
+        let known = switchboard_protocol::ServerFrame::TYPES.iter().chain(switchboard_protocol::EntryFrame::TYPES);
+        let kind = known.copied().find(|known| *known == wire.kind).unwrap_or("unknown");
+        let class = wire.ephemeral.map_or(Class::Undroppable, |key| Class::Ephemeral { key });
+        Ok(Self { delivery: Arc::new(Delivery { json: wire.json, kind, class }), skip: wire.skip })
+    }
+}
+
+/// See [`Envelope::Here`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Here {
+    pub(crate) user: UserKey,
+    /// 0: none any more.
+    pub(crate) sessions: u32,
+    /// What a former home left with the node: presence travels with the registration.
+    pub(crate) saved: Option<Saved>,
+}
+
+/// A session, for administrators.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SessionRow {
+    pub(crate) session_id: SessionId,
+    pub(crate) device_id: DeviceId,
+    pub(crate) instance_id: InstanceId,
+    pub(crate) node_id: NodeId,
+    pub(crate) connected_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(version: u8) -> Packet {
+        let conversation = ConversationKey { tenant: "t".parse().unwrap(), conversation: "g:1".parse().unwrap() };
+        let delivery = Delivery {
+            json: Bytes::from_static(b"{\"type\":\"message\"}"),
+            kind: "message",
+            class: Class::Ephemeral { key: 7 },
+        };
+        let deliver = Deliver {
+            conversation,
+            users: vec!["bob".parse().unwrap()].into(),
+            frames: vec![Outgoing::new(delivery)],
+            note: Some(Note::default()),
+        };
+        Packet {
+            version,
+            from: Incarnation { node: "n1".parse().unwrap(), life: 3 },
+            first: 5,
+            confirmed: 2,
+            envelopes: vec![Envelope::Deliver(deliver), Envelope::Missed { upto: 4 }],
+        }
+    }
+
+    #[test]
+    fn a_packet_survives_the_bus() {
+        let decoded = Packet::decode(&packet(ENVELOPE_VERSION).encode()).unwrap();
+        let Envelope::Deliver(deliver) = &decoded.envelopes[0] else { panic!("{decoded:?}") };
+        assert_eq!(deliver.frames[0].delivery.json, "{\"type\":\"message\"}");
+        assert_eq!(deliver.frames[0].delivery.class, Class::Ephemeral { key: 7 });
+        assert_eq!(deliver.frames[0].delivery.kind, "message");
+        assert_eq!((decoded.first, decoded.confirmed), (5, 2));
+    }
+
+    #[test]
+    fn other_versions_and_foreign_bytes_are_named() {
+        assert!(matches!(Packet::decode(&packet(9).encode()), Err(PacketError::Version(9))));
+        assert!(matches!(Packet::decode(b"PING"), Err(PacketError::Malformed(_))));
+    }
+}

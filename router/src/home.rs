@@ -1,0 +1,244 @@
+//! What a node does as its users' home: inboxes, `sync`, settings, presence (DESIGN §2, §4, §6).
+
+use crate::api::{Actor, Answer};
+use crate::envelope::{Deliver, Envelope, Here, Look, Outgoing, Saved};
+use crate::node::{Node, Wake, lock, unavailable};
+use crate::users::{empty_change, undroppable};
+use std::sync::Arc;
+use switchboard_presence::{SavedPresence, Shown};
+use switchboard_protocol::ProtocolError;
+use switchboard_protocol::client::{ConversationSettingsSet, PresenceStatus};
+use switchboard_protocol::server::{ConversationSettings, Frame as _, Settings as ShownSettings};
+use switchboard_store::{ConversationKey, InboxChange, Incarnation, Settings, StoreError, UserKey};
+
+/// Inbox changes in one write at most.
+const FLUSH_CHANGES_MAX: usize = 8_192;
+
+/// How long a user whose home has become another node's stays known here, for those whose view is older.
+const LEAVE_HOME_MS: u64 = 10_000;
+
+impl Node {
+    // Inboxes
+
+    /// Writes the inbox changes that wait, and confirms to the owners what they told.
+    pub(crate) async fn flush_inboxes(&self) -> Result<(), StoreError> {
+        let _readers_wait = self.inbox_flush.write().await;
+        let covered = self.links.before_flush();
+        let dirty = self.users.take_dirty();
+        for part in dirty.chunks(FLUSH_CHANGES_MAX) {
+            if let Err(error) = self.store.put_inbox(part.to_vec()).await {
+                // What was written of it is written again: each field only grows.
+                for (user, change) in dirty {
+                    self.users.note(&user, change);
+                }
+                return Err(error);
+            }
+        }
+        self.links.flushed(covered);
+        Ok(())
+    }
+
+    /// Makes a user's inbox in the store as new as what this home knows.
+    pub(crate) async fn flush_inbox_of(&self, user: &UserKey) -> Result<(), StoreError> {
+        let _flush_waits = self.inbox_flush.read().await;
+        // They stay noted until the next flush confirms them to their owners.
+        let dirty = self.users.dirty_of(user);
+        if dirty.is_empty() { Ok(()) } else { self.store.put_inbox(dirty).await }
+    }
+
+    /// Writes when users were last seen.
+    pub(crate) async fn flush_last_seen(&self) -> Result<(), StoreError> {
+        let seen = std::mem::take(&mut *lock(&self.last_seen));
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let written = self.store.put_last_seen(seen.clone().into_iter().collect()).await;
+        if written.is_err() {
+            let mut waiting = lock(&self.last_seen);
+            for (user, at) in seen {
+                waiting.entry(user).or_insert(at);
+            }
+        }
+        written
+    }
+
+    // Settings
+
+    /// `conversation_settings`: the user's own, durable when it answers.
+    pub(crate) async fn set_settings(
+        self: &Arc<Self>,
+        actor: &Actor,
+        set: ConversationSettingsSet,
+    ) -> Result<Answer, ProtocolError> {
+        let key = ConversationKey { tenant: actor.user.tenant.clone(), conversation: set.conversation_id.clone() };
+        self.peek(&actor.user, &key).await?;
+        let _one_at_a_time = self.settings.lock().await;
+        let failed = |error: StoreError| unavailable(self, &error);
+        let row = self.store.inbox_row(&actor.user, &key.conversation).await.map_err(failed)?;
+        let (number, mut settings) = row.map(|row| (row.settings_number, row.settings)).unwrap_or_default();
+        apply(&mut settings, &set);
+        let change = InboxChange { settings: Some((number + 1, settings.clone())), ..empty_change(&key.conversation) };
+        self.store.put_inbox(vec![(actor.user.clone(), change)]).await.map_err(failed)?;
+        self.tell_settings(actor, key, &settings);
+        Ok(Answer::done())
+    }
+
+    /// To the user's other sessions.
+    fn tell_settings(&self, actor: &Actor, conversation: ConversationKey, settings: &Settings) {
+        let frame = ConversationSettings {
+            conversation_id: conversation.conversation.clone(),
+            settings: shown_settings(settings),
+        };
+        let mut frame = Outgoing::new(undroppable("conversation_settings", frame.encode(None)));
+        frame.skip.session = actor.session.clone();
+        let users = Arc::from([actor.user.user.clone()]);
+        self.deliver(&Deliver { conversation, users, frames: vec![frame], note: None });
+    }
+
+    // Presence
+
+    /// A node says how many sessions of a user it has.
+    pub(crate) fn on_here(&self, node: &Incarnation, here: Here) {
+        let Here { user, sessions, saved } = here;
+        let saved =
+            saved.map_or(SavedPresence { status: PresenceStatus::Online, revision: 0, last_seen_at: None }, Into::into);
+        let now_ms = self.clock.monotonic_ms();
+        let (shown, grace) = self.users.at_home(&user, |home| {
+            if sessions > 0 {
+                (home.presence.restore(node, sessions, saved), None)
+            } else {
+                (None, home.presence.node_gone(node, now_ms, self.now(), self.options.presence_grace_ms))
+            }
+        });
+        if let Some(deadline_ms) = grace {
+            self.wake_at(deadline_ms, Wake::Grace(user.clone()));
+        }
+        self.publish(&user, shown);
+    }
+
+    /// A user's grace may be over.
+    pub(crate) fn on_grace_over(&self, user: &UserKey) {
+        let now_ms = self.clock.monotonic_ms();
+        let shown = self.users.if_at_home(user, |home| home.presence.grace_over(now_ms)).flatten();
+        self.publish(user, shown);
+    }
+
+    /// A node lives no more: its sessions are gone.
+    pub(crate) fn on_node_gone(&self, node: &Incarnation) {
+        for user in self.users.homed() {
+            self.on_here(node, Here { user: user.clone(), sessions: 0, saved: None });
+            self.users.if_at_home(&user, |home| home.watchers.retain(|watcher| watcher != node));
+        }
+    }
+
+    /// `presence_set`.
+    pub(crate) fn set_presence(&self, user: &UserKey, status: PresenceStatus) -> Answer {
+        let at = self.now();
+        let (shown, saved, nodes) = self.users.at_home(user, |home| {
+            let shown = home.presence.set(status, at);
+            let nodes: Vec<Incarnation> = home.presence.nodes().map(|(node, _)| node.clone()).collect();
+            (shown, home.presence.saved(), nodes)
+        });
+        for node in nodes {
+            if node == self.me {
+                self.users.save_presence(user, saved);
+            } else {
+                self.links.send(&node, Envelope::Saved { user: user.clone(), saved: Saved::from(saved) });
+            }
+        }
+        self.publish(user, shown);
+        Answer::done()
+    }
+
+    /// Tells the nodes that watch.
+    fn publish(&self, user: &UserKey, shown: Option<Shown>) {
+        let Some(shown) = shown else { return };
+        if let Some(at) = shown.last_seen_at {
+            lock(&self.last_seen).insert(user.clone(), at);
+        }
+        let watchers = self.users.if_at_home(user, |home| home.watchers.clone()).unwrap_or_default();
+        for node in watchers {
+            if node == self.me {
+                self.on_presence(user, shown);
+            } else {
+                self.links.send(&node, Envelope::Presence { users: vec![(user.clone(), Look::from(shown))] });
+            }
+        }
+    }
+
+    /// How users of this home look; with `watcher`, each change goes there from now on.
+    pub(crate) async fn presence_at_home(
+        &self,
+        users: &[UserKey],
+        watcher: Option<&Incarnation>,
+    ) -> Result<Vec<Shown>, ProtocolError> {
+        let mut looks = Vec::with_capacity(users.len());
+        for user in users {
+            if let Some(watcher) = watcher {
+                self.users.at_home(user, |home| {
+                    if !home.watchers.contains(watcher) {
+                        home.watchers.push(watcher.clone());
+                    }
+                });
+            }
+            let known = self.users.if_at_home(user, |home| (home.presence.is_offline(), home.presence.shown()));
+            let shown = match known {
+                Some((false, shown)) => shown,
+                // Who is offline is known to the store, or has just been seen.
+                _ => Shown::offline(self.last_seen_of(user).await?),
+            };
+            looks.push(shown);
+        }
+        Ok(looks)
+    }
+
+    async fn last_seen_of(&self, user: &UserKey) -> Result<Option<switchboard_protocol::Timestamp>, ProtocolError> {
+        let just_now = lock(&self.last_seen).get(user).copied();
+        let record = self.store.user(user).await.map_err(|error| unavailable(self, &error))?;
+        Ok(record.last_seen_at.max(just_now))
+    }
+
+    /// A node watches a user no more.
+    pub(crate) fn on_unwatch(&self, node: &Incarnation, users: &[UserKey]) {
+        for user in users {
+            self.users.if_at_home(user, |home| home.watchers.retain(|watcher| watcher != node));
+        }
+    }
+
+    /// After a change of the view: users whose home is another node now stay known for a while.
+    pub(crate) fn leave_homes_later(&self) {
+        let placement = self.placement();
+        let deadline_ms = self.clock.monotonic_ms() + LEAVE_HOME_MS;
+        for user in self.users.homed() {
+            if placement.home(&user).incarnation != self.me {
+                self.wake_at(deadline_ms, Wake::LeaveHome(user));
+            }
+        }
+    }
+
+    /// The while is over.
+    pub(crate) fn on_leave_home(&self, user: &UserKey) {
+        if self.placement().home(user).incarnation != self.me {
+            self.users.leave_home(user);
+        }
+    }
+
+    // The watching side
+
+    /// A watched user's presence has changed.
+    pub(crate) fn on_presence(&self, user: &UserKey, shown: Shown) {
+        lock(&self.watches).changed(user, shown, self.clock.monotonic_ms());
+    }
+}
+
+fn apply(settings: &mut Settings, set: &ConversationSettingsSet) {
+    if let Some(muted_until) = set.muted_until {
+        settings.muted_until = muted_until;
+    }
+    settings.archived = set.archived.unwrap_or(settings.archived);
+    settings.pinned = set.pinned.unwrap_or(settings.pinned);
+}
+
+pub(crate) fn shown_settings(settings: &Settings) -> ShownSettings {
+    ShownSettings { muted_until: settings.muted_until, archived: settings.archived, pinned: settings.pinned }
+}

@@ -1,0 +1,319 @@
+//! Links to other nodes: numbers, gaps, confirmations. Makes of a bus that drops, repeats and delays one of which no
+//! loss goes unnoticed (DESIGN §4).
+//!
+//! Owns, per peer, the number of the next envelope, what the peer has confirmed as flushed, and what it has sent us.
+//! Knows nothing of what envelopes mean, except that [`Envelope::Missed`] asks for a repeat of what is owed.
+
+use crate::envelope::{ENVELOPE_VERSION, Envelope, Packet};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use switchboard_store::Incarnation;
+use tokio::sync::Notify;
+
+/// Envelopes that may wait for one peer. Beyond it they are dropped, and the peer notices the hole in the numbers.
+const QUEUED_ENVELOPES_MAX: usize = 65_536;
+
+/// Envelopes in one packet at most.
+const PACKET_ENVELOPES_MAX: usize = 256;
+
+/// All links of a node, the one to itself included (which carries nothing, but whose numbers are confirmed alike).
+#[derive(Debug)]
+pub(crate) struct Links {
+    me: Incarnation,
+    links: Mutex<BTreeMap<Incarnation, Link>>,
+    /// Told when there is something to send.
+    waiting: Notify,
+}
+
+#[derive(Debug)]
+struct Link {
+    /// Number of the next envelope to the peer.
+    next: u64,
+    /// Number of the first in `queue`.
+    queue_first: u64,
+    queue: Vec<Envelope>,
+    /// Inbox changes from our envelopes up to here are durable at the peer.
+    confirmed: u64,
+    /// Number of the next envelope from the peer.
+    expected: u64,
+    /// The peer's envelopes up to here have been handled.
+    handled: u64,
+    /// Numbers from the peer that did not come, first and last, until it says that it has repeated what they held.
+    gap: Option<(u64, u64)>,
+    /// Inbox changes from the peer's envelopes up to here are durable.
+    flushed: u64,
+    /// A packet must leave even if it holds nothing new: to confirm, or to show the next number.
+    speak: bool,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            next: 1,
+            queue_first: 1,
+            queue: Vec::new(),
+            confirmed: 0,
+            expected: 1,
+            handled: 0,
+            gap: None,
+            flushed: 0,
+            speak: false,
+        }
+    }
+}
+
+/// What a packet came to.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    /// The envelopes that are new, in their order.
+    pub(crate) envelopes: Vec<Envelope>,
+    /// The number of the last of them, for [`Links::handled`].
+    pub(crate) last: u64,
+    /// Envelopes up to this number are missing.
+    pub(crate) missed: Option<u64>,
+}
+
+impl Links {
+    pub(crate) fn new(me: Incarnation) -> Self {
+        Self { me, links: Mutex::default(), waiting: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Link>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues an envelope; returns its number. What waits leaves as one packet per peer.
+    pub(crate) fn send(&self, to: &Incarnation, envelope: Envelope) -> u64 {
+        let mut links = self.lock();
+        let link = links.entry(to.clone()).or_default();
+        let number = link.next;
+        link.next += 1;
+        if link.queue.len() < QUEUED_ENVELOPES_MAX {
+            // The queue is a run of numbers: what was dropped before it is a hole in front of it.
+            if link.queue.is_empty() || link.queue_first + link.queue.len() as u64 == number {
+                if link.queue.is_empty() {
+                    link.queue_first = number;
+                }
+                link.queue.push(envelope);
+            }
+        }
+        drop(links);
+        self.waiting.notify_one();
+        number
+    }
+
+    /// The number of something that this node has told itself, to be called after it has taken effect.
+    pub(crate) fn told_myself(&self) -> u64 {
+        let mut links = self.lock();
+        let link = links.entry(self.me.clone()).or_default();
+        let number = link.next;
+        link.next += 1;
+        link.handled = number;
+        number
+    }
+
+    /// Waits until there is something to send.
+    pub(crate) async fn waiting(&self) {
+        self.waiting.notified().await;
+    }
+
+    /// The packets that are to leave now.
+    pub(crate) fn take_packets(&self) -> Vec<(Incarnation, Packet)> {
+        let mut packets = Vec::new();
+        for (peer, link) in self.lock().iter_mut() {
+            if *peer == self.me {
+                continue;
+            }
+            while !link.queue.is_empty() || std::mem::take(&mut link.speak) {
+                let rest = link.queue.split_off(link.queue.len().min(PACKET_ENVELOPES_MAX));
+                let envelopes = std::mem::replace(&mut link.queue, rest);
+                // An empty packet shows the next number, so that a lost last packet is noticed.
+                let first = if envelopes.is_empty() { link.next } else { link.queue_first };
+                link.queue_first = first + envelopes.len() as u64;
+                link.speak = false;
+                let packet = Packet {
+                    version: ENVELOPE_VERSION,
+                    from: self.me.clone(),
+                    first,
+                    confirmed: link.flushed,
+                    envelopes,
+                };
+                packets.push((peer.clone(), packet));
+            }
+        }
+        packets
+    }
+
+    /// The heartbeat: has every link to `peers` speak, and repeats what was missed.
+    pub(crate) fn heartbeat<'a>(&self, peers: impl Iterator<Item = &'a Incarnation>) {
+        let mut missed = Vec::new();
+        {
+            let mut links = self.lock();
+            for peer in peers.filter(|peer| **peer != self.me) {
+                let link = links.entry(peer.clone()).or_default();
+                link.speak = true;
+                missed.extend(link.gap.map(|(_, upto)| (peer.clone(), upto)));
+            }
+        }
+        for (peer, upto) in missed {
+            self.send(&peer, Envelope::Missed { upto });
+        }
+        self.waiting.notify_one();
+    }
+
+    /// Takes a packet: what in it is new, and whether something before it is missing.
+    pub(crate) fn receive(&self, packet: Packet) -> Received {
+        let mut links = self.lock();
+        let link = links.entry(packet.from).or_default();
+        link.confirmed = link.confirmed.max(packet.confirmed);
+        let mut received = Received::default();
+        if packet.first > link.expected {
+            let from = link.gap.map_or(link.expected, |(from, _)| from);
+            link.gap = Some((from, packet.first - 1));
+            link.expected = packet.first;
+            received.missed = Some(packet.first - 1);
+        }
+        let known = usize::try_from(link.expected - packet.first).unwrap_or(usize::MAX);
+        received.envelopes = packet.envelopes.into_iter().skip(known).collect();
+        link.expected += received.envelopes.len() as u64;
+        received.last = link.expected - 1;
+        received
+    }
+
+    /// The peer's envelopes up to `number` have taken effect.
+    pub(crate) fn handled(&self, peer: &Incarnation, number: u64) {
+        if let Some(link) = self.lock().get_mut(peer) {
+            link.handled = link.handled.max(number);
+        }
+    }
+
+    /// The peer has told again what it owed from its envelopes up to `upto`.
+    pub(crate) fn repeated(&self, peer: &Incarnation, upto: u64) {
+        if let Some(link) = self.lock().get_mut(peer)
+            && link.gap.is_some_and(|(_, last)| last <= upto)
+        {
+            link.gap = None;
+        }
+    }
+
+    /// Whether something of this peer is missing.
+    pub(crate) fn has_gap(&self, peer: &Incarnation) -> bool {
+        self.lock().get(peer).is_some_and(|link| link.gap.is_some())
+    }
+
+    /// What a flush that begins now will cover: per peer, the number that [`Links::flushed`] may then confirm.
+    pub(crate) fn before_flush(&self) -> Vec<(Incarnation, u64)> {
+        let covered = |link: &Link| link.gap.map_or(link.handled, |(from, _)| link.handled.min(from - 1));
+        self.lock().iter().map(|(peer, link)| (peer.clone(), covered(link))).collect()
+    }
+
+    /// The flush is durable.
+    pub(crate) fn flushed(&self, covered: Vec<(Incarnation, u64)>) {
+        let mut links = self.lock();
+        for (peer, number) in covered {
+            let Some(link) = links.get_mut(&peer) else { continue };
+            if number > link.flushed {
+                link.flushed = number;
+                link.speak = true;
+                if peer == self.me {
+                    link.confirmed = number;
+                }
+            }
+        }
+        drop(links);
+        self.waiting.notify_one();
+    }
+
+    /// Whether the peer's inbox changes from our envelopes up to `number` are durable.
+    pub(crate) fn is_confirmed(&self, peer: &Incarnation, number: u64) -> bool {
+        self.lock().get(peer).is_some_and(|link| link.confirmed >= number)
+    }
+
+    /// Gives up what waits for peers that live no more.
+    pub(crate) fn forget_queues(&self, lives: impl Fn(&Incarnation) -> bool) {
+        for (_, link) in self.lock().iter_mut().filter(|(peer, _)| !lives(peer)) {
+            link.queue.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incarnation(name: &str) -> Incarnation {
+        Incarnation { node: name.parse().unwrap(), life: 1 }
+    }
+
+    struct Pair {
+        a: Links,
+        b: Links,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            Self { a: Links::new(incarnation("a")), b: Links::new(incarnation("b")) }
+        }
+
+        fn say(&self, n: u64) -> Packet {
+            self.a.send(&incarnation("b"), Envelope::Settled { view: n });
+            self.packet()
+        }
+
+        fn packet(&self) -> Packet {
+            self.a.take_packets().pop().expect("a packet").1
+        }
+    }
+
+    fn views(received: &Received) -> Vec<u64> {
+        let view = |envelope: &Envelope| match envelope {
+            Envelope::Settled { view } => *view,
+            other => panic!("{other:?}"),
+        };
+        received.envelopes.iter().map(view).collect()
+    }
+
+    #[test]
+    fn what_comes_twice_is_handled_once() {
+        let pair = Pair::new();
+        let packet = pair.say(1);
+        let again = Packet::decode(&packet.encode()).unwrap();
+        assert_eq!(views(&pair.b.receive(packet)), [1]);
+        assert_eq!(views(&pair.b.receive(again)), [0; 0]);
+    }
+
+    #[test]
+    fn a_hole_is_noticed_and_nothing_behind_it_is_confirmed_until_it_is_repeated() {
+        let pair = Pair::new();
+        let (a, b) = (incarnation("a"), incarnation("b"));
+        pair.b.receive(pair.say(1));
+        pair.b.handled(&a, 1);
+        let lost = pair.say(2);
+        let received = pair.b.receive(pair.say(3));
+        assert_eq!((views(&received), received.missed), (vec![3], Some(2)));
+        pair.b.handled(&a, received.last);
+        pair.b.flushed(pair.b.before_flush());
+        assert_eq!(pair.b.before_flush(), [(a.clone(), 1)], "3 is handled, 2 is not");
+        assert_eq!(views(&pair.b.receive(lost)), [0; 0], "too late: it will be told again");
+
+        pair.b.repeated(&a, 1);
+        assert!(pair.b.has_gap(&a), "an older repeat does not fill it");
+        pair.b.repeated(&a, 2);
+        pair.b.flushed(pair.b.before_flush());
+        let (_, back) = pair.b.take_packets().pop().unwrap();
+        pair.a.receive(back);
+        assert!(pair.a.is_confirmed(&b, 3));
+        assert!(!pair.a.is_confirmed(&b, 4));
+    }
+
+    #[test]
+    fn the_heartbeat_shows_a_lost_last_packet() {
+        let pair = Pair::new();
+        let _lost = pair.say(1);
+        pair.a.heartbeat([incarnation("b")].iter());
+        assert_eq!(pair.b.receive(pair.packet()).missed, Some(1));
+        pair.b.heartbeat([incarnation("a")].iter());
+        let (_, asks) = pair.b.take_packets().pop().unwrap();
+        assert!(matches!(asks.envelopes[..], [Envelope::Missed { upto: 1 }]), "asks again: {asks:?}");
+    }
+}

@@ -1,0 +1,323 @@
+//! One node: what its owners, homes and sessions share, and its own tasks.
+//!
+//! Owns the placement, the links, the tables of users and conversations, the requests that wait for other nodes, and the
+//! one timer wheel. What a node does as an owner is in `owner/`, as a home in `home.rs`, when the view changes in
+//! `view_change.rs`, and for its sessions in `router.rs`.
+
+use crate::api::Command;
+use crate::bus::Bus;
+use crate::envelope::{Ask, Deliver, Envelope, Refusal, Reply};
+use crate::link::Links;
+use crate::options::Options;
+use crate::owner::{CommandInput, Input, Owners, ReplyTo};
+use crate::users::{Users, Watcher};
+use crate::view::{Placement, View};
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use switchboard_clock::{Clock, Generator, Wheel};
+use switchboard_presence::WatchTable;
+use switchboard_protocol::{ProtocolError, Timestamp};
+use switchboard_store::{ConversationKey, Incarnation, Store, StoreError, UserKey};
+use tokio::sync::{RwLock, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The wheel's tick, and so the accuracy of every deadline here.
+pub(crate) const TICK_MS: u64 = 50;
+
+/// Slots of the wheel: one turn is 25.6 s.
+const WHEEL_SLOTS: usize = 512;
+
+/// Nodes that a command may pass through while views differ.
+pub(crate) const HOPS_MAX: u8 = 3;
+
+/// Whom the wheel wakes.
+#[derive(Debug)]
+pub(crate) enum Wake {
+    Conversation(ConversationKey),
+    /// A user's grace may be over.
+    Grace(UserKey),
+    /// A user may have moved to another home for good.
+    LeaveHome(UserKey),
+}
+
+/// See the file's comment.
+pub(crate) struct Node {
+    pub(crate) me: Incarnation,
+    pub(crate) options: Options,
+    pub(crate) clock: Clock,
+    pub(crate) generator: Generator,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) links: Links,
+    pub(crate) users: Users,
+    pub(crate) owners: Owners,
+    pub(crate) watches: Mutex<WatchTable<Watcher, UserKey>>,
+    pub(crate) last_seen: Mutex<std::collections::BTreeMap<UserKey, Timestamp>>,
+    /// Held for writing while inbox changes are under way to the store: who reads inboxes waits for that.
+    pub(crate) inbox_flush: RwLock<()>,
+    /// One after the other: a user's settings are read, changed and written.
+    pub(crate) settings: tokio::sync::Mutex<()>,
+    pub(crate) settling: crate::settle::Settling,
+    pub(crate) tasks: TaskTracker,
+    placement: ArcSwap<Placement>,
+    requests: Mutex<HashMap<u64, Waiter>>,
+    next_request: AtomicU64,
+    next_message: AtomicU64,
+    wheel: Mutex<Wheel<Wake>>,
+    draining: AtomicBool,
+    stop: CancellationToken,
+}
+
+/// Who waits for another node's reply.
+struct Waiter {
+    node: Incarnation,
+    reply: oneshot::Sender<Result<Reply, ProtocolError>>,
+}
+
+/// What a node is made of.
+pub(crate) struct Parts {
+    pub(crate) me: Incarnation,
+    pub(crate) options: Options,
+    pub(crate) clock: Clock,
+    pub(crate) generator: Generator,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) view: View,
+}
+
+impl Node {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let Parts { me, options, clock, generator, store, bus, view } = parts;
+        let now_ms = clock.monotonic_ms();
+        Arc::new(Self {
+            links: Links::new(me.clone()),
+            users: Users::new(),
+            owners: Owners::new(),
+            watches: Mutex::new(WatchTable::new(options.presence_batch_ms)),
+            last_seen: Mutex::default(),
+            inbox_flush: RwLock::new(()),
+            settings: tokio::sync::Mutex::new(()),
+            settling: crate::settle::Settling::default(),
+            tasks: TaskTracker::new(),
+            placement: ArcSwap::from_pointee(Placement::new(view)),
+            requests: Mutex::default(),
+            next_request: AtomicU64::new(1),
+            next_message: AtomicU64::new(generator.u64()),
+            wheel: Mutex::new(Wheel::new(TICK_MS, WHEEL_SLOTS, now_ms)),
+            draining: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+            me,
+            options,
+            clock,
+            generator,
+            store,
+            bus,
+        })
+    }
+
+    // Where things are
+
+    pub(crate) fn placement(&self) -> Arc<Placement> {
+        self.placement.load_full()
+    }
+
+    pub(crate) fn place(&self, placement: Placement) {
+        self.placement.store(Arc::new(placement));
+    }
+
+    pub(crate) fn is_alone(&self) -> bool {
+        self.placement.load().view.nodes.len() == 1
+    }
+
+    /// Whether the ring gives this node the conversation.
+    pub(crate) fn owns(&self, key: &ConversationKey) -> bool {
+        self.placement.load().owner(key).incarnation == self.me
+    }
+
+    // Its life
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    pub(crate) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+    }
+
+    /// Runs `task` until it is done or the node stops. The node owns it and waits for it at its end.
+    pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+
+    pub(crate) fn wake_at(&self, deadline_ms: u64, wake: Wake) {
+        lock(&self.wheel).insert(deadline_ms, wake);
+    }
+
+    /// What is due now, in the order of the deadlines.
+    pub(crate) fn turn_wheel(&self, now_ms: u64) -> Vec<Wake> {
+        let mut due = Vec::new();
+        lock(&self.wheel).turn(now_ms, |wake| due.push(wake));
+        due
+    }
+
+    /// 41 bits of milliseconds since 2020, 10 bits of the node's life, 12 bits of a counter: a name, not a promise.
+    pub(crate) fn snowflake(&self, at_unix_ms: i64) -> u64 {
+        const EPOCH_MS: i64 = 1_577_836_800_000;
+        let since = u64::try_from(at_unix_ms.saturating_sub(EPOCH_MS)).unwrap_or(0) & ((1 << 41) - 1);
+        let counter = self.next_message.fetch_add(1, Ordering::Relaxed);
+        (since << 22) | ((self.me.life & 0x3ff) << 12) | (counter & 0xfff)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_unix_ms(self.clock.wall_ms())
+    }
+
+    // Talking to other nodes
+
+    /// Gives a delivery to its users: what a home does (DESIGN §2, step 6).
+    pub(crate) fn deliver(&self, deliver: &Deliver) {
+        for (node, users) in self.users.deliver(deliver, &self.me) {
+            let tenant = deliver.conversation.tenant.clone();
+            self.links.send(&node, Envelope::Relay { tenant, users, frames: deliver.frames.clone() });
+        }
+    }
+
+    /// Asks another node, and waits for its reply.
+    ///
+    /// # Errors
+    /// The other node's refusal, or `unavailable` when it does not answer in time.
+    pub(crate) async fn ask(&self, node: &Incarnation, ask: Ask) -> Result<Reply, ProtocolError> {
+        let (reply, answer) = oneshot::channel();
+        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut requests = lock(&self.requests);
+            if requests.len() >= self.options.requests_waiting_max {
+                return Err(ProtocolError::overloaded(self.options.retry_after_ms));
+            }
+            requests.insert(request, Waiter { node: node.clone(), reply });
+        }
+        // Whoever waits may give up at any time: then the request is forgotten.
+        let _forget = Forget { node: self, request };
+        self.links.send(node, Envelope::Request { request, ask });
+        tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or_else(|_| Err(self.unavailable())),
+            () = self.clock.sleep_ms(self.options.send_timeout_ms) => Err(self.unavailable()),
+        }
+    }
+
+    /// A reply has come.
+    pub(crate) fn replied(&self, request: u64, reply: Result<Reply, Refusal>) {
+        // Who has given up has nothing to be told.
+        if let Some(waiter) = lock(&self.requests).remove(&request) {
+            drop(waiter.reply.send(reply.map_err(Refusal::into_error)));
+        }
+    }
+
+    /// Nodes that live no more will not reply.
+    pub(crate) fn forget_requests(&self, lives: impl Fn(&Incarnation) -> bool) {
+        lock(&self.requests).retain(|_, waiter| lives(&waiter.node));
+    }
+
+    pub(crate) fn unavailable(&self) -> ProtocolError {
+        ProtocolError::unavailable(self.options.retry_after_ms)
+    }
+
+    // Conversations
+
+    /// Passes a command on to the conversation's owner, as the view says now.
+    pub(crate) fn pass_on(self: &Arc<Self>, key: &ConversationKey, input: CommandInput) {
+        let CommandInput { actor, at, command, reply, hops, .. } = input;
+        let owner = self.placement().owner(key).incarnation.clone();
+        if hops >= HOPS_MAX || at != self.me {
+            // Only the session's own node passes on: it gets the reply, and the owner must know where the session is.
+            reply.tell(self, Err(self.unavailable()));
+            return;
+        }
+        let (node, key) = (self.clone(), key.clone());
+        self.spawn(async move {
+            let ask = Ask::Conversation { actor, conversation: key, command: crate::router::encoded(&command) };
+            let told = node.ask(&owner, ask).await.and_then(crate::router::telling);
+            reply.tell(&node, told);
+        });
+    }
+
+    /// Has the conversation's new owner take it over; whether it has.
+    pub(crate) async fn hand_over(&self, key: &ConversationKey) -> bool {
+        let owner = self.placement().owner(key).incarnation.clone();
+        if owner == self.me {
+            return false;
+        }
+        matches!(self.ask(&owner, Ask::TakeOver { conversation: key.clone() }).await, Ok(Reply::Done))
+    }
+
+    /// Says something to a conversation that this node owns, or tells who waits that it can't be said.
+    pub(crate) fn say(self: &Arc<Self>, key: &ConversationKey, input: Input) {
+        if let Err(refused) = self.owners.say(self, key, input) {
+            refused.tell(self);
+        }
+    }
+
+    /// A command for a conversation that this node owns.
+    pub(crate) fn command(
+        self: &Arc<Self>,
+        key: &ConversationKey,
+        actor: crate::api::Actor,
+        at: Incarnation,
+        command: Command,
+        reply: ReplyTo,
+    ) {
+        let hops = 0;
+        self.say(key, Input::Command(Box::new(CommandInput { actor, at, command, reply, hops, _room: None })));
+    }
+}
+
+/// Forgets a request when its waiter goes.
+struct Forget<'a> {
+    node: &'a Node,
+    request: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        lock(&self.node.requests).remove(&self.request);
+    }
+}
+
+/// Logs a store's error and says what the client is told of it.
+pub(crate) fn unavailable(node: &Node, error: &StoreError) -> ProtocolError {
+    match error {
+        StoreError::Unavailable { .. } => {
+            tracing::debug!(%error, "the store did not answer");
+            node.unavailable()
+        }
+        error => {
+            tracing::error!(%error, "the store failed");
+            ProtocolError::internal()
+        }
+    }
+}
+
+/// Locks what no panic leaves half done.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

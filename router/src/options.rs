@@ -1,0 +1,77 @@
+//! What of the configuration the router reads.
+
+use std::sync::Arc;
+use switchboard_config::Config;
+
+/// The router's part of the configuration; the keys' meanings are in `docs/configuration.md`.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `fanout.push_members_max`
+    pub push_members_max: usize,
+    /// `changes.max`
+    pub changes_max: u64,
+    /// `presence.batch_ms`
+    pub presence_batch_ms: u64,
+    /// `presence.grace_ms`
+    pub presence_grace_ms: u64,
+    /// `drain.spread_ms`
+    pub drain_spread_ms: u64,
+    /// `drain.timeout_ms`
+    pub drain_timeout_ms: u64,
+    /// `limits.connections_per_user`
+    pub connections_per_user: u32,
+    /// `limits.requests_waiting_max`
+    pub requests_waiting_max: usize,
+    /// `limits.send_timeout_ms`
+    pub send_timeout_ms: u64,
+    /// `limits.conversation_queue_max`
+    pub conversation_queue_max: usize,
+    /// `limits.conversation_queue_bytes`
+    pub conversation_queue_bytes: usize,
+    /// `limits.conversations_active_max`
+    pub conversations_active_max: usize,
+    /// `limits.conversation_idle_ms`
+    pub conversation_idle_ms: u64,
+    /// `limits.home_dirty_max`
+    pub home_dirty_max: usize,
+    /// `limits.inbox_flush_ms`
+    pub inbox_flush_ms: u64,
+    /// `limits.reactions_per_message_max`
+    pub reactions_per_message_max: usize,
+    /// What `unavailable` and `overloaded` tell the client to wait.
+    pub retry_after_ms: u64,
+}
+
+impl From<&Config> for Options {
+    fn from(config: &Config) -> Self {
+        let limits = &config.limits;
+        Self {
+            push_members_max: config.fanout.push_members_max,
+            changes_max: config.changes.max as u64,
+            presence_batch_ms: config.presence.batch_ms,
+            presence_grace_ms: config.presence.grace_ms,
+            drain_spread_ms: config.drain.spread_ms,
+            drain_timeout_ms: config.drain.timeout_ms,
+            connections_per_user: limits.connections_per_user,
+            requests_waiting_max: limits.requests_waiting_max,
+            send_timeout_ms: limits.send_timeout_ms,
+            conversation_queue_max: limits.conversation_queue_max,
+            conversation_queue_bytes: limits.conversation_queue_bytes,
+            conversations_active_max: limits.conversations_active_max,
+            conversation_idle_ms: limits.conversation_idle_ms,
+            home_dirty_max: limits.home_dirty_max,
+            inbox_flush_ms: limits.inbox_flush_ms,
+            reactions_per_message_max: limits.reactions_per_message_max,
+            retry_after_ms: 1_000,
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::from(&Config::default())
+    }
+}
+
+/// Where clients reach a node: the base of `/v1/connect` and `reconnect`.
+pub type Url = Arc<str>;

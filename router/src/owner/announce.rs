@@ -1,0 +1,412 @@
+//! Telling everyone what is durable, and owing it to each home until that has confirmed it (DESIGN §4).
+
+use super::decide::Answering;
+use super::log::{Log, fan_out_order};
+use super::pipeline::{Pending, Step};
+use super::task::Conversation;
+use super::{ReplyTo, Telling};
+use crate::api::Answer;
+use crate::envelope::{Deliver, Envelope, Note, Outgoing, Skip, UserNote};
+use crate::link::Links;
+use crate::users::undroppable;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use switchboard_protocol::server::{ConversationActivity, Delivery, Frame as _};
+use switchboard_protocol::{EntryFrame, ProtocolError, Seq, ServerFrame, UserId};
+use switchboard_store::{Incarnation, Preview};
+
+/// "at most one per second and conversation" (PROTOCOL §3, "Large groups").
+const ACTIVITY_INTERVAL_MS: u64 = 1_000;
+
+/// Users in the order of the fan-out, by home.
+type ByHome = Vec<(Incarnation, Arc<[UserId]>)>;
+
+/// What has been announced to which home, and what is to be.
+#[derive(Default)]
+pub(super) struct Announced {
+    /// The number of the last envelope to each home that it is to confirm.
+    told: BTreeMap<Incarnation, u64>,
+    /// The last fan-out's users by home, with the view it was made for.
+    plan: Option<(u64, Arc<[UserId]>, ByHome)>,
+    /// When the next `conversation_activity` is due.
+    activity_due_ms: Option<u64>,
+    activity_sent_ms: Option<u64>,
+}
+
+impl Announced {
+    /// Whether every home has flushed all that it was told.
+    pub(super) fn owes_nothing(&self, links: &Links) -> bool {
+        self.activity_due_ms.is_none() && self.told.iter().all(|(home, number)| links.is_confirmed(home, *number))
+    }
+
+    pub(super) fn next_deadline_ms(&self) -> Option<u64> {
+        self.activity_due_ms
+    }
+
+    /// The term is over: who begins the next one owes it.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Entries that go to the same users.
+#[derive(Default)]
+struct Run {
+    pending: Vec<Pending>,
+}
+
+impl Conversation {
+    /// These steps are durable: tells everyone, then who waits, in the order of the log.
+    pub(super) async fn release(&mut self, steps: VecDeque<Step>) {
+        let mut run = Run::default();
+        for step in steps {
+            match step {
+                Step::Entry(pending) => {
+                    if run.pending.first().is_some_and(|first| !go_together(first, &pending)) {
+                        self.tell_run(std::mem::take(&mut run));
+                    }
+                    if let Some(log) = &mut self.log {
+                        advance(log, &pending);
+                    }
+                    run.pending.push(*pending);
+                }
+                Step::Answer(reply, telling) => {
+                    self.tell_run(std::mem::take(&mut run));
+                    reply.tell(&self.node, Ok(telling));
+                }
+                Step::Query(input) => {
+                    self.tell_run(std::mem::take(&mut run));
+                    self.answer_query(input);
+                }
+            }
+        }
+        self.tell_run(run);
+    }
+
+    /// Announces entries, then answers those who made them: what was answered is in every member's next `sync`.
+    fn tell_run(&mut self, run: Run) {
+        let (Some(log), Some(last)) = (&self.log, run.pending.last()) else { return };
+        let push_members_max = self.node.options.push_members_max;
+        let full = log.delivery(push_members_max) == Delivery::Full || last.draft.to_all;
+        let mut note = Note { last: Some(log.last(push_members_max)), users: Vec::new() };
+        let mut frames = Vec::with_capacity(run.pending.len());
+        let mut concerned = Vec::new();
+        for pending in &run.pending {
+            frames.push(outgoing(pending));
+            note.users.extend(user_notes(pending));
+            concerned.extend(concerned_by(pending));
+        }
+        let users = last.users.clone();
+        if full {
+            self.tell_homes(&users, &frames, Some(&note));
+        } else {
+            self.tell_open(&frames);
+            self.tell_concerned(concerned, &frames, note);
+            self.activity();
+        }
+        for pending in run.pending {
+            match &pending.draft.entry.frame {
+                EntryFrame::Message(message) if !full => self.note_newest(&message.from, message.seq),
+                EntryFrame::Membership(membership) => {
+                    membership.removed.iter().for_each(|user| self.sessions.forget_user(user));
+                }
+                _ => {}
+            }
+            self.answer(pending);
+        }
+    }
+
+    /// In a large group: those whom entries are about get them whole, wherever the conversation is not open.
+    fn tell_concerned(&mut self, mut concerned: Vec<UserId>, frames: &[Outgoing], note: Note) {
+        concerned.sort();
+        concerned.dedup();
+        if concerned.is_empty() {
+            return;
+        }
+        let skip_open = |frame: &Outgoing| Outgoing {
+            delivery: frame.delivery.clone(),
+            skip: Skip { open: Some(self.key.conversation.clone()), ..frame.skip.clone() },
+        };
+        let frames: Vec<Outgoing> = frames.iter().map(skip_open).collect();
+        let users = fan_out_order(&self.key.tenant, concerned.iter());
+        self.tell_homes(&users, &frames, Some(&note));
+    }
+
+    /// Gives frames to sessions that have the conversation open.
+    pub(super) fn tell_open(&self, frames: &[Outgoing]) {
+        for (at, sessions) in self.sessions.open() {
+            self.tell_sessions(at, sessions.iter().cloned().collect(), frames.to_vec());
+        }
+    }
+
+    /// Gives frames to single sessions of one node.
+    pub(super) fn tell_sessions(
+        &self,
+        at: &Incarnation,
+        sessions: Vec<(UserId, switchboard_protocol::SessionId)>,
+        frames: Vec<Outgoing>,
+    ) {
+        if *at == self.node.me {
+            // A session that has just gone says so itself.
+            drop(self.node.users.to_sessions(&self.key.tenant, &sessions, &frames));
+        } else {
+            self.node.links.send(at, Envelope::ToSessions { conversation: self.key.clone(), sessions, frames });
+        }
+    }
+
+    /// One delivery per home, whatever the number of users there.
+    pub(super) fn tell_homes(&mut self, users: &Arc<[UserId]>, frames: &[Outgoing], note: Option<&Note>) {
+        let by_home = self.by_home(users);
+        let alone = by_home.len() == 1;
+        for (home, users) in by_home {
+            let note = note.map(|note| if alone { note.clone() } else { part_of(note, &users) });
+            let owed = note.is_some();
+            let number =
+                self.tell_home(&home, Deliver { conversation: self.key.clone(), users, frames: frames.to_vec(), note });
+            if owed {
+                self.announced.told.insert(home, number);
+            }
+        }
+    }
+
+    fn tell_home(&self, home: &Incarnation, deliver: Deliver) -> u64 {
+        if *home == self.node.me {
+            self.node.deliver(&deliver);
+            self.node.links.told_myself()
+        } else {
+            self.node.links.send(home, Envelope::Deliver(deliver))
+        }
+    }
+
+    /// The users by home; the last answer is kept, as a conversation mostly goes to the same users.
+    fn by_home(&mut self, users: &Arc<[UserId]>) -> ByHome {
+        let placement = self.node.placement();
+        if let Some((view, planned, by_home)) = &self.announced.plan
+            && *view == placement.view.number
+            && Arc::ptr_eq(planned, users)
+        {
+            return by_home.clone();
+        }
+        let mut homes: BTreeMap<Incarnation, Vec<UserId>> = BTreeMap::new();
+        for user in users.iter() {
+            let home = placement.home(&super::user_in(&self.key, user));
+            homes.entry(home.incarnation.clone()).or_default().push(user.clone());
+        }
+        let by_home: ByHome = if homes.len() == 1 {
+            homes.into_keys().map(|home| (home, users.clone())).collect()
+        } else {
+            homes.into_iter().map(|(home, users)| (home, users.into())).collect()
+        };
+        self.announced.plan = Some((placement.view.number, users.clone(), by_home.clone()));
+        by_home
+    }
+
+    /// Answers who made an entry, and who repeated it.
+    fn answer(&self, pending: Pending) {
+        let Pending { draft, replies, actor, .. } = pending;
+        for reply in replies {
+            let told = match &draft.answer {
+                Answering::Sent(sent) => Ok(Answer::Created(ServerFrame::Sent(sent.clone()))),
+                Answering::Ok => Ok(Answer::ok(draft.entry.seq)),
+                Answering::Conversation => self.conversation_of(&actor).map(Answer::Created),
+            };
+            reply.tell(&self.node, told.map(Telling::Answer));
+        }
+    }
+
+    fn conversation_of(&self, user: &UserId) -> Result<ServerFrame, ProtocolError> {
+        let log = self.log.as_ref().ok_or_else(ProtocolError::internal)?;
+        log.conversation(&self.key, user, self.node.options.push_members_max).map(ServerFrame::Conversation)
+    }
+
+    // Announcing where the log ends
+
+    /// Announces the log's end, and all that inboxes keep, to everyone.
+    pub(super) fn announce_end(&mut self) {
+        let Some(log) = &self.log else { return };
+        let users = fan_out_order(&self.key.tenant, log.members.keys().chain(log.removed.keys()));
+        self.announce_end_to(&users);
+    }
+
+    fn announce_end_to(&mut self, users: &Arc<[UserId]>) {
+        let Some(log) = &self.log else { return };
+        let note = Note {
+            last: Some(log.last(self.node.options.push_members_max)),
+            users: users.iter().filter_map(|user| full_note(log, user)).collect(),
+        };
+        self.tell_homes(users, &[], Some(&note));
+        self.tell_activity(users, false);
+    }
+
+    /// A node has missed something: announces to it again, if it is owed anything.
+    pub(super) fn repeat(&mut self, to: &Incarnation, _upto: u64) {
+        let Some(number) = self.announced.told.get(to) else { return };
+        if self.node.links.is_confirmed(to, *number) {
+            return;
+        }
+        let Some(log) = &self.log else { return };
+        let everyone = fan_out_order(&self.key.tenant, log.members.keys().chain(log.removed.keys()));
+        let at_home = self.by_home(&everyone).into_iter().find(|(home, _)| home == to);
+        if let Some((_, users)) = at_home {
+            self.announce_end_to(&users);
+        }
+    }
+
+    /// After a change of the view: what a home had not confirmed is announced to whoever is the home now.
+    pub(super) fn tell_new_homes(&mut self) {
+        let owes = !self.announced.told.iter().all(|(home, number)| self.node.links.is_confirmed(home, *number));
+        self.announced.told.clear();
+        if owes {
+            self.announce_end();
+        }
+    }
+
+    /// Something happened in a large group: those who do not have it open are told, at most once a second.
+    fn activity(&mut self) {
+        let now_ms = self.node.clock.monotonic_ms();
+        let earliest = self.announced.activity_sent_ms.map_or(now_ms, |sent| sent + ACTIVITY_INTERVAL_MS);
+        self.announced.activity_due_ms.get_or_insert(earliest.max(now_ms));
+        self.announce_activity(now_ms);
+    }
+
+    /// Sends the `conversation_activity` that is due.
+    pub(super) fn announce_activity(&mut self, now_ms: u64) {
+        if self.announced.activity_due_ms.is_none_or(|due_ms| now_ms < due_ms) {
+            return;
+        }
+        self.announced.activity_due_ms = None;
+        self.announced.activity_sent_ms = Some(now_ms);
+        let Some(log) = &self.log else { return };
+        let users = log.everyone.clone();
+        self.tell_activity(&users, true);
+    }
+
+    /// `conversation_activity` to these users, one encoding for all with the same `mentioned_seq`.
+    fn tell_activity(&mut self, users: &Arc<[UserId]>, owed: bool) {
+        let Some(log) = &self.log else { return };
+        let mut by_mention: BTreeMap<Seq, Vec<&UserId>> = BTreeMap::new();
+        for (user, member) in users.iter().filter_map(|user| log.members.get_key_value(user)) {
+            by_mention.entry(member.mentioned_seq).or_default().push(user);
+        }
+        let all_alike = by_mention.len() == 1 && by_mention.values().all(|alike| alike.len() == users.len());
+        let mut tellings = Vec::new();
+        for (mentioned_seq, alike) in by_mention {
+            let conversation_id = self.key.conversation.clone();
+            let frame = ConversationActivity { conversation_id, last_seq: log.durable, mentioned_seq };
+            let mut frame = Outgoing::new(undroppable("conversation_activity", frame.encode(None)));
+            frame.skip.open = Some(self.key.conversation.clone());
+            let alike = if all_alike { users.clone() } else { fan_out_order(&self.key.tenant, alike.into_iter()) };
+            tellings.push((alike, frame));
+        }
+        for (users, frame) in tellings {
+            // An empty note changes nothing, but it is confirmed, so that a lost announcement is repeated.
+            self.tell_homes(&users, &[frame], owed.then(Note::default).as_ref());
+        }
+    }
+}
+
+/// Whether two entries go to the same users in the same way.
+fn go_together(a: &Pending, b: &Pending) -> bool {
+    Arc::ptr_eq(&a.users, &b.users) && !a.draft.to_all && !b.draft.to_all
+}
+
+/// The entry is in the log.
+fn advance(log: &mut Log, pending: &Pending) {
+    let entry = &pending.draft.entry;
+    log.durable = entry.seq;
+    log.durable_messages = entry.messages;
+    let message_id = match &entry.frame {
+        EntryFrame::Message(message) => {
+            log.preview = Some(Preview {
+                seq: message.seq,
+                from: message.from.clone(),
+                text: message.content.preview().unwrap_or_default(),
+                timestamp: message.timestamp,
+            });
+            if let Some(sender) = log.members.get_mut(&message.from) {
+                let cursor = &mut sender.stored.cursor;
+                cursor.delivered_seq = cursor.delivered_seq.max(entry.seq);
+                cursor.read_seq = cursor.read_seq.max(entry.seq);
+                cursor.read_messages = cursor.read_messages.max(entry.messages);
+            }
+            Some(message.message_id)
+        }
+        EntryFrame::MessageUpdated(update) => {
+            if let Some(preview) = log.preview.as_mut().filter(|preview| preview.seq == update.target_seq) {
+                preview.text = update.content.as_ref().and_then(|content| content.preview()).unwrap_or_default();
+            }
+            None
+        }
+        _ => None,
+    };
+    log.mark(entry.seq, entry.messages, message_id);
+}
+
+/// The entry's frame, for all but the session that made it (for which the answer counts as the entry, unless it does
+/// not wait for one any more).
+fn outgoing(pending: &Pending) -> Outgoing {
+    let entry = &pending.draft.entry;
+    let mut frame = Outgoing::new(undroppable(entry.frame.type_name(), entry.json.clone()));
+    if !pending.replies.iter().all(ReplyTo::is_given_up) {
+        frame.skip.session = pending.session.clone();
+    }
+    frame
+}
+
+/// What an entry changes in single users' inboxes.
+fn user_notes(pending: &Pending) -> Vec<UserNote> {
+    let entry = &pending.draft.entry;
+    let note = |user: &UserId| UserNote { user: user.clone(), mentioned_seq: Seq::ZERO, read: None, membership: None };
+    match &entry.frame {
+        EntryFrame::Message(message) => {
+            let sender = UserNote { read: Some((entry.seq, entry.messages)), ..note(&message.from) };
+            let mentioned =
+                pending.draft.mentioned.iter().map(|user| UserNote { mentioned_seq: entry.seq, ..note(user) });
+            std::iter::once(sender).chain(mentioned).collect()
+        }
+        EntryFrame::Membership(membership) => {
+            let added = membership.added.iter().map(|user| UserNote {
+                read: Some((entry.seq, entry.messages)),
+                membership: Some((entry.seq, true)),
+                ..note(user)
+            });
+            let removed =
+                membership.removed.iter().map(|user| UserNote { membership: Some((entry.seq, false)), ..note(user) });
+            added.chain(removed).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whom an entry is about, so that he gets it whole in a large group too.
+fn concerned_by(pending: &Pending) -> Vec<UserId> {
+    match &pending.draft.entry.frame {
+        EntryFrame::Membership(membership) => membership.added.iter().chain(&membership.removed).cloned().collect(),
+        EntryFrame::Message(message) => {
+            pending.draft.mentioned.iter().chain(std::iter::once(&message.from)).cloned().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// All that a user's inbox row keeps.
+fn full_note(log: &Log, user: &UserId) -> Option<UserNote> {
+    if let Some(member) = log.members.get(user) {
+        let cursor = member.stored.cursor;
+        return Some(UserNote {
+            user: user.clone(),
+            mentioned_seq: member.mentioned_seq.min(log.durable),
+            read: Some((cursor.read_seq, cursor.read_messages)),
+            membership: (member.stored.joined_seq > Seq::ZERO).then_some((member.stored.joined_seq, true)),
+        });
+    }
+    let removed = *log.removed.get(user)?;
+    Some(UserNote { user: user.clone(), mentioned_seq: Seq::ZERO, read: None, membership: Some((removed, false)) })
+}
+
+/// The part of a note that concerns these users.
+fn part_of(note: &Note, users: &[UserId]) -> Note {
+    let here: BTreeSet<&UserId> = users.iter().collect();
+    let concerns = |about: &&UserNote| here.contains(&about.user);
+    Note { last: note.last.clone(), users: note.users.iter().filter(concerns).cloned().collect() }
+}

@@ -1,0 +1,65 @@
+//! Beginning a term.
+
+use super::CommandInput;
+use super::log::Log;
+use super::recent::{RECENT_ENTRIES_MAX, RECENT_MS};
+use super::task::Conversation;
+use crate::api::Command;
+use crate::node::unavailable;
+use crate::view::{direct_conversation, group_conversation};
+use switchboard_protocol::client::SendTarget;
+use switchboard_protocol::{ProtocolError, Timestamp, UserId};
+use switchboard_store::{Claim, Kind, NewConversation, RecentWindow};
+
+impl Conversation {
+    /// Makes sure that a term runs in which `input` can be decided.
+    pub(super) async fn begin_if_needed(&mut self, input: &CommandInput) -> Result<(), ProtocolError> {
+        if self.log.is_some() {
+            return Ok(());
+        }
+        if self.begin(self.creation(input)).await? { Ok(()) } else { Err(ProtocolError::not_found()) }
+    }
+
+    /// What the command would create, if it may create this very conversation.
+    fn creation(&self, input: &CommandInput) -> Option<NewConversation> {
+        let user = &input.actor.user.user;
+        let created_at = Timestamp::from_unix_ms(self.node.clock.wall_ms());
+        match &input.command {
+            Command::Send(send) => {
+                let SendTarget::To(peer) = &send.target else { return None };
+                let kind = direct_kind(user, peer);
+                let is_this = direct_conversation(&self.key.tenant, user, peer) == self.key.conversation;
+                is_this.then_some(NewConversation { kind, title: None, custom: None, created_at })
+            }
+            Command::ConversationCreate(create) => {
+                let is_this = group_conversation(&self.key.tenant, user, &create.client_id) == self.key.conversation;
+                let (title, custom) = (create.title.clone(), create.custom.clone());
+                is_this.then_some(NewConversation { kind: Kind::Group, title, custom, created_at })
+            }
+            _ => None,
+        }
+    }
+
+    /// Begins a term; whether the conversation exists. Announces the log's end if something may be untold.
+    pub(super) async fn begin(&mut self, create: Option<NewConversation>) -> Result<bool, ProtocolError> {
+        if self.log.is_some() {
+            return Ok(true);
+        }
+        let since = Timestamp::from_unix_ms(self.node.clock.wall_ms().saturating_sub(RECENT_MS));
+        let recent = RecentWindow { entries_max: RECENT_ENTRIES_MAX, since };
+        let claim = Claim { by: self.node.me.clone(), create, recent };
+        let begun = self.node.store.begin_term(&self.key, claim).await;
+        let Some(begun) = begun.map_err(|error| unavailable(&self.node, &error))? else { return Ok(false) };
+        let untold = begun.untold;
+        metrics::counter!("switchboard_terms_total", "reason" => if untold { "takeover" } else { "idle" }).increment(1);
+        self.log = Some(Log::new(&self.key, begun));
+        if untold {
+            self.announce_end();
+        }
+        Ok(true)
+    }
+}
+
+fn direct_kind(a: &UserId, b: &UserId) -> Kind {
+    if a <= b { Kind::Direct(a.clone(), b.clone()) } else { Kind::Direct(b.clone(), a.clone()) }
+}

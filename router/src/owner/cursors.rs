@@ -1,0 +1,331 @@
+//! Receipts: cursors in, cursors to the store, receipts out (PROTOCOL §3, "Receipts and unread").
+
+use super::log::{Log, Mark};
+use super::task::Conversation;
+use super::{CommandInput, ReplyTo, Telling};
+use crate::api::{Answer, Command};
+use crate::envelope::{Note, Outgoing, UserNote};
+use crate::node::unavailable;
+use crate::users::undroppable;
+use futures_util::future::BoxFuture;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use switchboard_protocol::server::{
+    Delivery, DeliveryReceipt, Frame as _, ReadMarker, ReadReceipt, ReceiptCounts, Receipts, UserReceipt,
+};
+use switchboard_protocol::{ProtocolError, Seq, SessionId, Timestamp, UserId};
+use switchboard_store::{Cursor, StoreError};
+
+/// "without one it is durable within a second", and "at most one frame per second and conversation" (PROTOCOL §3).
+const INTERVAL_MS: u64 = 1_000;
+
+/// A cursor that nobody waits for is written after this: the write has its share of the second.
+const WRITE_AFTER_MS: u64 = 500;
+
+/// Senders whose newest message's receipts are counted in a large group.
+const SENDERS_MAX: usize = 256;
+
+/// Cursors on their way to the store, and receipts on their way to others.
+#[derive(Default)]
+pub(super) struct CursorWrites {
+    dirty: BTreeMap<UserId, Cursor>,
+    waiting: Vec<ReplyTo>,
+    write_due_ms: Option<u64>,
+    under_way: Option<UnderWay>,
+    /// Group: whose cursors have moved since the last `receipts`.
+    moved: BTreeMap<UserId, Timestamp>,
+    tell_due_ms: Option<u64>,
+    told_ms: Option<u64>,
+    /// Large group: the newest message of each recent sender, and the counts he was told last.
+    newest: BTreeMap<UserId, (Seq, (u32, u32))>,
+}
+
+struct UnderWay {
+    write: BoxFuture<'static, Result<(), StoreError>>,
+    cursors: BTreeMap<UserId, Cursor>,
+    waiting: Vec<ReplyTo>,
+}
+
+impl CursorWrites {
+    /// Whether the store has all of them.
+    pub(super) fn is_empty(&self) -> bool {
+        self.dirty.is_empty() && self.under_way.is_none()
+    }
+
+    pub(super) fn next_deadline_ms(&self) -> Option<u64> {
+        [self.write_due_ms.filter(|_| self.under_way.is_none()), self.tell_due_ms].into_iter().flatten().min()
+    }
+
+    /// The outcome of the write under way; never, if there is none.
+    pub(super) async fn written(&mut self) -> Result<(), StoreError> {
+        match &mut self.under_way {
+            Some(under_way) => (&mut under_way.write).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A cursor that has moved.
+struct Moved {
+    user: UserId,
+    session: Option<SessionId>,
+    cursor: Cursor,
+    read: bool,
+    at: Timestamp,
+}
+
+impl Conversation {
+    pub(super) async fn on_receipt(&mut self, input: CommandInput) {
+        let CommandInput { actor, command, reply, .. } = input;
+        let (seq, read) = match &command {
+            Command::Read(entry) => (entry.seq, true),
+            Command::Delivered(entry) => (entry.seq, false),
+            _ => return,
+        };
+        match self.move_cursor(&actor.user.user, seq, read).await {
+            Ok(Some((cursor, at))) => {
+                let moved = Moved { user: actor.user.user, session: actor.session, cursor, read, at };
+                self.note_cursor(&moved);
+                self.tell_moved(&moved);
+            }
+            Ok(None) => {}
+            Err(error) => return reply.tell(&self.node, Err(error)),
+        }
+        if actor.awaited {
+            self.cursors.waiting.push(reply);
+            self.write_cursors(u64::MAX);
+        } else {
+            reply.tell(&self.node, Ok(Telling::Answer(Answer::done())));
+        }
+    }
+
+    /// Moves a member's cursors; `None` if there is nothing to move. Never back, never past what is durable.
+    async fn move_cursor(
+        &mut self,
+        user: &UserId,
+        seq: Seq,
+        read: bool,
+    ) -> Result<Option<(Cursor, Timestamp)>, ProtocolError> {
+        let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
+        let before = log.member(user)?.stored.cursor;
+        let seq = seq.min(log.durable);
+        let mut after = before;
+        after.delivered_seq = after.delivered_seq.max(seq);
+        if read && seq > before.read_seq {
+            after.read_seq = seq;
+            after.read_messages = self.mark_at(seq).await?.messages;
+        }
+        if after == before {
+            return Ok(None);
+        }
+        let at = Timestamp::from_unix_ms(self.node.clock.wall_ms());
+        if let Some(member) = self.log.as_mut().and_then(|log| log.members.get_mut(user)) {
+            member.stored.cursor = after;
+        }
+        Ok(Some((after, at)))
+    }
+
+    /// How many messages there are at an entry: known for the last ones, else read from the log.
+    async fn mark_at(&mut self, seq: Seq) -> Result<Mark, ProtocolError> {
+        let log = self.log.as_ref().ok_or_else(ProtocolError::internal)?;
+        if let Some(mark) = log.marked(seq) {
+            return Ok(mark);
+        }
+        let before = Seq::new(seq.get().saturating_sub(1));
+        let stored = self.node.store.read(&self.key, before, seq, 1, usize::MAX).await;
+        let stored = stored.map_err(|error| unavailable(&self.node, &error))?;
+        let stored = stored.first().ok_or_else(ProtocolError::internal)?;
+        #[derive(serde::Deserialize)]
+        struct Named {
+            message_id: Option<switchboard_protocol::MessageId>,
+        }
+        let named: Named = serde_json::from_slice(&stored.json).map_err(|_| ProtocolError::internal())?;
+        Ok(Mark { seq, messages: stored.messages, message_id: named.message_id })
+    }
+
+    fn note_cursor(&mut self, moved: &Moved) {
+        self.cursors.dirty.insert(moved.user.clone(), moved.cursor);
+        let due_ms = self.node.clock.monotonic_ms() + WRITE_AFTER_MS;
+        self.cursors.write_due_ms.get_or_insert(due_ms);
+    }
+
+    /// Writes what is due, or what someone waits for.
+    pub(super) fn write_cursors(&mut self, now_ms: u64) {
+        let cursors = &mut self.cursors;
+        let due = cursors.write_due_ms.is_some_and(|due_ms| due_ms <= now_ms) || !cursors.waiting.is_empty();
+        if cursors.under_way.is_some() || !due {
+            return;
+        }
+        cursors.write_due_ms = None;
+        let (dirty, waiting) = (std::mem::take(&mut cursors.dirty), std::mem::take(&mut cursors.waiting));
+        let (node, key, rows) = (self.node.clone(), self.key.clone(), dirty.clone().into_iter().collect::<Vec<_>>());
+        let write =
+            Box::pin(async move { if rows.is_empty() { Ok(()) } else { node.store.put_cursors(&key, rows).await } });
+        cursors.under_way = Some(UnderWay { write, cursors: dirty, waiting });
+    }
+
+    pub(super) fn on_cursors_written(&mut self, written: Result<(), StoreError>) {
+        let Some(under_way) = self.cursors.under_way.take() else { return };
+        let told = written.map_err(|error| unavailable(&self.node, &error));
+        if told.is_err() {
+            // They are written with what has come since; each value only grows.
+            for (user, cursor) in under_way.cursors {
+                self.cursors.dirty.entry(user).or_insert(cursor);
+            }
+            self.cursors.write_due_ms = Some(self.node.clock.monotonic_ms() + INTERVAL_MS);
+        }
+        for reply in under_way.waiting {
+            reply.tell(&self.node, told.clone().map(|()| Telling::Answer(Answer::done())));
+        }
+        self.write_cursors(0);
+    }
+
+    /// Tells the reader's other sessions, and whom the receipt is for.
+    fn tell_moved(&mut self, moved: &Moved) {
+        if moved.read {
+            self.tell_reader(moved);
+        }
+        let Some(log) = &self.log else { return };
+        if let Some(peer) = log.peer(&moved.user).cloned() {
+            self.tell_peer(moved, peer);
+            return;
+        }
+        let earliest = self.cursors.told_ms.map_or(0, |told_ms| told_ms + INTERVAL_MS);
+        let now_ms = self.node.clock.monotonic_ms();
+        self.cursors.moved.insert(moved.user.clone(), moved.at);
+        self.cursors.tell_due_ms.get_or_insert(earliest.max(now_ms));
+        self.tell_receipts(now_ms);
+    }
+
+    /// `read_marker`, and the inbox row.
+    fn tell_reader(&mut self, moved: &Moved) {
+        let Some(log) = &self.log else { return };
+        let Cursor { read_seq, read_messages, .. } = moved.cursor;
+        let marker = ReadMarker {
+            conversation_id: self.key.conversation.clone(),
+            read_seq,
+            unread: log.durable_messages.saturating_sub(read_messages),
+        };
+        let mut frame = Outgoing::new(undroppable("read_marker", marker.encode(None)));
+        frame.skip.session = moved.session.clone();
+        let about = UserNote {
+            user: moved.user.clone(),
+            mentioned_seq: Seq::ZERO,
+            read: Some((read_seq, read_messages)),
+            membership: None,
+        };
+        let note = Note { last: None, users: vec![about] };
+        self.tell_homes(&Arc::from([moved.user.clone()]), &[frame], Some(&note));
+    }
+
+    /// Direct: the other user is told at once.
+    fn tell_peer(&mut self, moved: &Moved, peer: UserId) {
+        let Some(log) = &self.log else { return };
+        let seq = if moved.read { moved.cursor.read_seq } else { moved.cursor.delivered_seq };
+        // Receipts are about messages that were sent lately; without its name there is nothing to tell about.
+        let Some(message_id) = log.marked(seq).and_then(|mark| mark.message_id) else { return };
+        let (conversation_id, user, at) = (self.key.conversation.clone(), moved.user.clone(), moved.at);
+        let (kind, json) = if moved.read {
+            let receipt = ReadReceipt { conversation_id, message_id, seq, read_by: user, read_at: at };
+            ("read_receipt", receipt.encode(None))
+        } else {
+            let receipt = DeliveryReceipt { conversation_id, message_id, seq, delivered_to: user, delivered_at: at };
+            ("delivery_receipt", receipt.encode(None))
+        };
+        self.tell_homes(&Arc::from([peer]), &[Outgoing::new(undroppable(kind, json))], None);
+    }
+
+    /// Groups: what has moved, to sessions that have the conversation open.
+    pub(super) fn tell_receipts(&mut self, now_ms: u64) {
+        if self.cursors.tell_due_ms.is_none_or(|due_ms| now_ms < due_ms) {
+            return;
+        }
+        self.cursors.tell_due_ms = None;
+        self.cursors.told_ms = Some(now_ms);
+        let moved = std::mem::take(&mut self.cursors.moved);
+        let Some(log) = &self.log else { return };
+        if log.delivery(self.node.options.push_members_max) == Delivery::Activity {
+            self.tell_counts();
+        } else {
+            self.tell_group(&user_receipts(log, &moved));
+        }
+    }
+
+    /// Both cursors of who has moved, to each open session, without the reader's own.
+    fn tell_group(&self, receipts: &[UserReceipt]) {
+        let frame = |receipts: Vec<UserReceipt>| {
+            let frame = Receipts { conversation_id: self.key.conversation.clone(), users: receipts };
+            Outgoing::new(undroppable("receipts", frame.encode(None)))
+        };
+        let readers: BTreeSet<&UserId> = receipts.iter().map(|receipt| &receipt.user_id).collect();
+        let for_others = frame(receipts.to_vec());
+        for (at, sessions) in self.sessions.open() {
+            let (own, others): (Vec<_>, Vec<_>) =
+                sessions.iter().cloned().partition(|(user, _)| readers.contains(user));
+            if !others.is_empty() {
+                self.tell_sessions(at, others, vec![for_others.clone()]);
+            }
+            for session in own {
+                let rest: Vec<_> = receipts.iter().filter(|receipt| receipt.user_id != session.0).cloned().collect();
+                if !rest.is_empty() {
+                    self.tell_sessions(at, vec![session], vec![frame(rest)]);
+                }
+            }
+        }
+    }
+
+    /// Large groups: to each sender, how many have his newest message.
+    fn tell_counts(&mut self) {
+        let Some(log) = &self.log else { return };
+        let mut told = Vec::new();
+        for (sender, (seq, counts)) in &mut self.cursors.newest {
+            let now = counts_of(log, sender, *seq);
+            if now != *counts {
+                *counts = now;
+                told.push((sender.clone(), *seq, now));
+            }
+        }
+        for (sender, seq, (delivered, read)) in told {
+            let frame = ReceiptCounts { conversation_id: self.key.conversation.clone(), seq, delivered, read };
+            let frame = Outgoing::new(undroppable("receipt_counts", frame.encode(None)));
+            for (at, sessions) in self.sessions.open() {
+                let own: Vec<_> = sessions.iter().filter(|(user, _)| *user == sender).cloned().collect();
+                if !own.is_empty() {
+                    self.tell_sessions(at, own, vec![frame.clone()]);
+                }
+            }
+        }
+    }
+
+    /// Notes a sender's newest message, for the counts of a large group.
+    pub(super) fn note_newest(&mut self, sender: &UserId, seq: Seq) {
+        let newest = &mut self.cursors.newest;
+        newest.insert(sender.clone(), (seq, (0, 0)));
+        if newest.len() > SENDERS_MAX
+            && let Some(oldest) = newest.iter().min_by_key(|(_, (seq, _))| *seq).map(|(sender, _)| sender.clone())
+        {
+            newest.remove(&oldest);
+        }
+    }
+}
+
+fn user_receipts(log: &Log, moved: &BTreeMap<UserId, Timestamp>) -> Vec<UserReceipt> {
+    let receipt = |(user, at): (&UserId, &Timestamp)| {
+        let cursor = log.members.get(user)?.stored.cursor;
+        Some(UserReceipt {
+            user_id: user.clone(),
+            delivered_seq: cursor.delivered_seq,
+            read_seq: cursor.read_seq,
+            at: *at,
+        })
+    };
+    moved.iter().filter_map(receipt).collect()
+}
+
+/// How many of the others have a message: delivered, read.
+fn counts_of(log: &Log, sender: &UserId, seq: Seq) -> (u32, u32) {
+    let others = log.members.iter().filter(|(user, _)| *user != sender).map(|(_, member)| member.stored.cursor);
+    others.fold((0, 0), |(delivered, read), cursor| {
+        (delivered + u32::from(cursor.delivered_seq >= seq), read + u32::from(cursor.read_seq >= seq))
+    })
+}

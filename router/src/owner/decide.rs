@@ -1,0 +1,118 @@
+//! What a command comes to at its owner, before anything is durable: an entry, an answer, or a refusal.
+//!
+//! Decisions are made one after the other against [`Log`], which each of them moves on; so the order of decisions is the
+//! order of the log.
+
+use super::log::Log;
+use super::{group, messages};
+use crate::api::{Actor, Answer, Command};
+use crate::node::Node;
+use bytes::Bytes;
+use switchboard_protocol::server::Sent;
+use switchboard_protocol::{EntryFrame, MessageId, ProtocolError, Seq, Timestamp, UserId};
+use switchboard_store::{ConversationKey, Entry};
+
+/// Where a decision is made.
+pub(super) struct Here<'a> {
+    pub(super) node: &'a Node,
+    pub(super) key: &'a ConversationKey,
+}
+
+/// See the file's comment.
+pub(super) enum Decided {
+    /// This entry is to be appended; what it says holds from now on.
+    Entry(Box<Draft>),
+    /// Nothing is to be appended.
+    Answer(Answer),
+    /// It repeats the send whose entry, at this `seq`, is not durable yet.
+    SameAs(Seq),
+}
+
+/// An entry on its way into the log, with what is to be done once it is durable.
+pub(super) struct Draft {
+    pub(super) entry: Entry,
+    /// Members who are mentioned.
+    pub(super) mentioned: Vec<UserId>,
+    /// Users who get it though they are members no more.
+    pub(super) removed: Vec<UserId>,
+    /// Every member gets it whole, however large the group: it changes how entries are delivered.
+    pub(super) to_all: bool,
+    pub(super) answer: Answering,
+}
+
+impl Draft {
+    pub(super) fn new(entry: Entry, answer: Answering) -> Self {
+        Self { entry, mentioned: Vec::new(), removed: Vec::new(), to_all: false, answer }
+    }
+
+    pub(super) fn is_message(&self) -> bool {
+        matches!(self.entry.frame, EntryFrame::Message(_))
+    }
+}
+
+/// The answer to who made an entry.
+#[derive(Clone)]
+pub(super) enum Answering {
+    Sent(Sent),
+    /// `ok` with the entry's `seq`.
+    Ok,
+    /// The conversation as the actor sees it, just created.
+    Conversation,
+}
+
+/// Decides a command that may make an entry.
+pub(super) async fn decide(
+    here: &Here<'_>,
+    log: &mut Log,
+    actor: &Actor,
+    command: Command,
+) -> Result<Decided, ProtocolError> {
+    let user = &actor.user.user;
+    match command {
+        Command::Send(send) => messages::send(here, log, user, send).await,
+        Command::Edit(edit) => messages::edit(here, log, user, edit).await,
+        Command::Delete(target) => messages::delete(here, log, user, target.seq).await,
+        Command::React(react) => messages::react(here, log, user, &react, true).await,
+        Command::Unreact(react) => messages::react(here, log, user, &react, false).await,
+        Command::ConversationCreate(create) => group::create(here, log, user, &create),
+        Command::ConversationUpdate(update) => group::update(here, log, user, update),
+        Command::MemberAdd(add) => group::add(here, log, user, &add),
+        Command::MemberRemove(remove) => group::remove(here, log, user, &remove),
+        Command::MemberRole(role) => group::role(here, log, user, &role),
+        // The gateway and `Router::call` send nothing else here.
+        _ => Err(ProtocolError::internal()),
+    }
+}
+
+impl Here<'_> {
+    /// The time of a new entry; within a conversation it never goes back.
+    pub(super) fn now(&self, log: &Log) -> Timestamp {
+        let now = Timestamp::from_unix_ms(self.node.clock.wall_ms());
+        log.last_at.map_or(now, |last| last.max(now))
+    }
+
+    /// Moves the log on by one entry, made of `frame` (which has its `seq`).
+    pub(super) fn entry(&self, log: &mut Log, frame: EntryFrame, at: Timestamp) -> Entry {
+        log.end = frame.seq();
+        log.last_at = Some(at);
+        if matches!(frame, EntryFrame::Message(_)) {
+            log.messages += 1;
+        }
+        Entry { seq: log.end, messages: log.messages, json: Bytes::from(frame.encode(None)), frame }
+    }
+
+    /// An entry that nobody is mentioned in, answered with `ok`.
+    pub(super) fn plain(&self, log: &mut Log, frame: EntryFrame, at: Timestamp) -> Decided {
+        Decided::Entry(Box::new(Draft::new(self.entry(log, frame, at), Answering::Ok)))
+    }
+
+    /// A name for a message, for logs and people (Snowflake: milliseconds, node, counter).
+    pub(super) fn message_id(&self, at: Timestamp) -> MessageId {
+        MessageId::new(self.node.snowflake(at.unix_ms()))
+    }
+}
+
+/// Nothing changed: `ok` with `last_seq` (PROTOCOL §8, "Entries").
+pub(super) fn unchanged(log: &Log) -> Decided {
+    Decided::Answer(Answer::ok(log.end))
+}

@@ -1,0 +1,202 @@
+//! Decisions about groups: creating, settings, members and roles (PROTOCOL §3).
+
+use super::decide::{Answering, Decided, Draft, Here, unchanged};
+use super::log::{Log, MemberState};
+use crate::api::Answer;
+use std::collections::BTreeMap;
+use switchboard_protocol::client::{ConversationCreate, ConversationUpdate, MemberAdd, MemberRemove, MemberRole};
+use switchboard_protocol::limits::GROUP_MEMBERS_MAX;
+use switchboard_protocol::server::{ConversationUpdated, Membership};
+use switchboard_protocol::{EntryFrame, ProtocolError, Role, Seq, ServerFrame, Timestamp, UserId};
+use switchboard_store::{Cursor, Member};
+
+/// The first entry of a group adds its members; a group that has one is there already.
+pub(super) fn create(
+    here: &Here<'_>,
+    log: &mut Log,
+    user: &UserId,
+    create: &ConversationCreate,
+) -> Result<Decided, ProtocolError> {
+    if log.end > Seq::ZERO {
+        let conversation = log.conversation(here.key, user, here.node.options.push_members_max)?;
+        return Ok(Decided::Answer(Answer::Frame(ServerFrame::Conversation(conversation))));
+    }
+    let mut added: Vec<UserId> = create.members.iter().filter(|member| *member != user).cloned().collect();
+    added.push(user.clone());
+    added.sort();
+    refuse_too_many(added.len(), "members")?;
+    let change = Change { added, roles: BTreeMap::from([(user.clone(), Role::Owner)]), ..Change::default() };
+    let mut decided = change.decide(here, log, user);
+    if let Decided::Entry(draft) = &mut decided {
+        draft.answer = Answering::Conversation;
+    }
+    Ok(decided)
+}
+
+pub(super) fn update(
+    here: &Here<'_>,
+    log: &mut Log,
+    user: &UserId,
+    update: ConversationUpdate,
+) -> Result<Decided, ProtocolError> {
+    let role = log.member(user)?.stored.role;
+    refuse_direct(log)?;
+    if role == Role::Member {
+        return Err(ProtocolError::forbidden("only owners and moderators may change the conversation"));
+    }
+    let title = update.title.filter(|title| log.meta.title.as_ref() != Some(title));
+    let custom = update.custom.filter(|custom| log.meta.custom.as_ref() != Some(custom));
+    if title.is_none() && custom.is_none() {
+        return Ok(unchanged(log));
+    }
+    let at = here.now(log);
+    log.meta.title = title.clone().or(log.meta.title.take());
+    log.meta.custom = custom.clone().or(log.meta.custom.take());
+    let frame = ConversationUpdated {
+        conversation_id: here.key.conversation.clone(),
+        seq: log.end.next(),
+        title,
+        custom,
+        by: user.clone(),
+        timestamp: at,
+    };
+    Ok(here.plain(log, EntryFrame::ConversationUpdated(frame), at))
+}
+
+pub(super) fn add(here: &Here<'_>, log: &mut Log, user: &UserId, add: &MemberAdd) -> Result<Decided, ProtocolError> {
+    let role = log.member(user)?.stored.role;
+    refuse_direct(log)?;
+    match (role, add.role) {
+        (Role::Owner, _) | (Role::Moderator, Role::Member) => {}
+        (Role::Moderator, _) => return Err(ProtocolError::forbidden("only owners may give roles")),
+        (Role::Member, _) => return Err(ProtocolError::forbidden("only owners and moderators may add members")),
+    }
+    let added: Vec<UserId> = add.user_ids.iter().filter(|id| !log.members.contains_key(*id)).cloned().collect();
+    refuse_too_many(log.members.len() + added.len(), "user_ids")?;
+    let roles = match add.role {
+        Role::Member => BTreeMap::new(),
+        role => added.iter().map(|id| (id.clone(), role)).collect(),
+    };
+    Ok(Change { added, roles, ..Change::default() }.decide(here, log, user))
+}
+
+pub(super) fn remove(
+    here: &Here<'_>,
+    log: &mut Log,
+    user: &UserId,
+    remove: &MemberRemove,
+) -> Result<Decided, ProtocolError> {
+    let role = log.member(user)?.stored.role;
+    refuse_direct(log)?;
+    let removed: Vec<UserId> = remove.user_ids.iter().filter(|id| log.members.contains_key(*id)).cloned().collect();
+    for id in removed.iter().filter(|id| *id != user) {
+        let theirs = log.member(id)?.stored.role;
+        let may = match role {
+            Role::Owner => true,
+            Role::Moderator => theirs == Role::Member,
+            Role::Member => false,
+        };
+        if !may {
+            return Err(ProtocolError::forbidden("only owners, and moderators for members, may remove others"));
+        }
+    }
+    let roles = successor(log, &removed);
+    Ok(Change { removed, roles, ..Change::default() }.decide(here, log, user))
+}
+
+pub(super) fn role(here: &Here<'_>, log: &mut Log, user: &UserId, role: &MemberRole) -> Result<Decided, ProtocolError> {
+    let own = log.member(user)?.stored.role;
+    refuse_direct(log)?;
+    if own != Role::Owner {
+        return Err(ProtocolError::forbidden("only owners may give roles"));
+    }
+    let current = log.member(&role.user_id)?.stored.role;
+    if current == role.role {
+        return Ok(unchanged(log));
+    }
+    if current == Role::Owner && log.owners() == 1 {
+        return Err(ProtocolError::conflict("the last owner stays owner: make another one first"));
+    }
+    let roles = BTreeMap::from([(role.user_id.clone(), role.role)]);
+    Ok(Change { roles, ..Change::default() }.decide(here, log, user))
+}
+
+/// When the last owner goes, the longest-standing member becomes owner.
+fn successor(log: &Log, removed: &[UserId]) -> BTreeMap<UserId, Role> {
+    let stays = |id: &UserId| removed.binary_search(id).is_err();
+    let owner_stays = log.members.iter().any(|(id, member)| member.stored.role == Role::Owner && stays(id));
+    if owner_stays || removed.is_empty() {
+        return BTreeMap::new();
+    }
+    let longest = log
+        .members
+        .iter()
+        .filter(|(id, _)| stays(id))
+        .min_by(|(a_id, a), (b_id, b)| (a.stored.joined_seq, a_id).cmp(&(b.stored.joined_seq, b_id)));
+    longest.map(|(id, _)| (id.clone(), Role::Owner)).into_iter().collect()
+}
+
+fn refuse_direct(log: &Log) -> Result<(), ProtocolError> {
+    if log.is_direct() { Err(ProtocolError::forbidden("a direct conversation has its two members")) } else { Ok(()) }
+}
+
+fn refuse_too_many(members: usize, field: &'static str) -> Result<(), ProtocolError> {
+    if members > GROUP_MEMBERS_MAX {
+        return Err(ProtocolError::bad_request(field, "a group has at most 10000 members"));
+    }
+    Ok(())
+}
+
+/// What a membership entry says.
+#[derive(Default)]
+struct Change {
+    added: Vec<UserId>,
+    removed: Vec<UserId>,
+    roles: BTreeMap<UserId, Role>,
+}
+
+impl Change {
+    fn decide(self, here: &Here<'_>, log: &mut Log, by: &UserId) -> Decided {
+        if self.added.is_empty() && self.removed.is_empty() && self.roles.is_empty() {
+            return unchanged(log);
+        }
+        let at = here.now(log);
+        let seq = log.end.next();
+        let push_members_max = here.node.options.push_members_max;
+        let delivery = log.delivery(push_members_max);
+        self.apply(here, log, seq, at);
+        let to_all = delivery != log.delivery(push_members_max);
+        let removed = self.removed.clone();
+        let frame = Membership {
+            conversation_id: here.key.conversation.clone(),
+            seq,
+            added: self.added,
+            removed: self.removed,
+            roles: self.roles,
+            by: by.clone(),
+            timestamp: at,
+        };
+        let entry = here.entry(log, EntryFrame::Membership(frame), at);
+        Decided::Entry(Box::new(Draft { removed, to_all, ..Draft::new(entry, Answering::Ok) }))
+    }
+
+    /// As the store's projection does it.
+    fn apply(&self, here: &Here<'_>, log: &mut Log, seq: Seq, at: Timestamp) {
+        for id in &self.removed {
+            log.members.remove(id);
+            log.removed.insert(id.clone(), seq);
+        }
+        for id in &self.added {
+            let cursor = Cursor { delivered_seq: seq, read_seq: seq, read_messages: log.messages };
+            let stored = Member { role: Role::Member, joined_at: at, joined_seq: seq, cursor };
+            log.members.insert(id.clone(), MemberState { stored, mentioned_seq: Seq::ZERO });
+            log.removed.remove(id);
+        }
+        for (id, role) in &self.roles {
+            if let Some(member) = log.members.get_mut(id) {
+                member.stored.role = *role;
+            }
+        }
+        log.members_changed(&here.key.tenant);
+    }
+}

@@ -1,0 +1,206 @@
+//! What an owner holds of a conversation while a term of his runs: the state that commands are decided against.
+//!
+//! It runs ahead of the store by the entries that wait to be durable. If one of them fails, all of it is thrown away and
+//! read again with the next term: it is never mended.
+
+use super::recent::Recent;
+use crate::users::shard_of;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use switchboard_protocol::server::{Conversation, ConversationKind, Delivery};
+use switchboard_protocol::{MessageId, ProtocolError, Role, Seq, TenantId, Timestamp, UserId};
+use switchboard_store::{
+    Begun, ConversationKey, ConversationMeta, InboxLast, Kind, Member, MessageState, Preview, TermNumber,
+};
+
+/// Message states kept in memory per conversation; beyond it those with nothing under way are dropped.
+pub(super) const STATES_MAX: usize = 256;
+
+/// How many of the last entries' message counts are kept for receipts; older ones are read from the log.
+const MARKS_MAX: usize = 1_024;
+
+/// See the file's comment.
+pub(super) struct Log {
+    pub(super) term: TermNumber,
+    /// The last `seq` given out.
+    pub(super) end: Seq,
+    /// Messages up to `end`.
+    pub(super) messages: u64,
+    /// The last `seq` that is durable: what anyone may know of.
+    pub(super) durable: Seq,
+    /// Messages up to `durable`.
+    pub(super) durable_messages: u64,
+    /// The time of the last entry decided in this term.
+    pub(super) last_at: Option<Timestamp>,
+    /// The newest durable message.
+    pub(super) preview: Option<Preview>,
+    pub(super) meta: ConversationMeta,
+    pub(super) members: BTreeMap<UserId, MemberState>,
+    /// Removed lately, with the entry that did it: still to be told until they have confirmed.
+    pub(super) removed: BTreeMap<UserId, Seq>,
+    /// The members in the order of the fan-out; replaced when they change.
+    pub(super) everyone: Arc<[UserId]>,
+    pub(super) recent: Recent,
+    /// States of messages that commands were about.
+    pub(super) states: BTreeMap<Seq, KnownState>,
+    marks: VecDeque<Mark>,
+    /// Direct: whether one blocks the other; read when first needed.
+    pub(super) blocked: Option<bool>,
+}
+
+/// A member as his owner knows him.
+#[derive(Clone, Debug)]
+pub(super) struct MemberState {
+    pub(super) stored: Member,
+    pub(super) mentioned_seq: Seq,
+}
+
+/// A message's state, and the last entry that may still change it if it fails.
+#[derive(Clone, Debug)]
+pub(super) struct KnownState {
+    pub(super) from: UserId,
+    pub(super) state: MessageState,
+    pub(super) changed_by: Seq,
+}
+
+/// The count of messages at an entry, and the newest message up to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) seq: Seq,
+    pub(super) messages: u64,
+    pub(super) message_id: Option<MessageId>,
+}
+
+impl Log {
+    pub(super) fn new(key: &ConversationKey, begun: Begun) -> Self {
+        let mut recent = Recent::new(begun.recent_after);
+        let mut members: BTreeMap<UserId, MemberState> = begun
+            .members
+            .into_iter()
+            .map(|(user, stored)| (user, MemberState { stored, mentioned_seq: Seq::ZERO }))
+            .collect();
+        for send in begun.recent {
+            recent.note(&send.from, &send.client_id, send.seq, send.at.unix_ms());
+            for user in send.mentions.iter().filter(|user| **user != send.from) {
+                if let Some(member) = members.get_mut(user) {
+                    member.mentioned_seq = send.seq;
+                }
+            }
+        }
+        let everyone = fan_out_order(&key.tenant, members.keys());
+        Self {
+            term: begun.term,
+            end: begun.end,
+            messages: begun.messages,
+            durable: begun.end,
+            durable_messages: begun.messages,
+            last_at: None,
+            preview: begun.last_message,
+            meta: begun.meta,
+            members,
+            removed: begun.removed.into_iter().collect(),
+            everyone,
+            recent,
+            states: BTreeMap::new(),
+            marks: VecDeque::new(),
+            blocked: None,
+        }
+    }
+
+    /// The member, or the error that does not tell whether the conversation exists.
+    pub(super) fn member(&self, user: &UserId) -> Result<&MemberState, ProtocolError> {
+        self.members.get(user).ok_or_else(ProtocolError::not_found)
+    }
+
+    /// The members have changed.
+    pub(super) fn members_changed(&mut self, tenant: &TenantId) {
+        self.everyone = fan_out_order(tenant, self.members.keys());
+        self.meta.members_count = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
+    }
+
+    pub(super) fn delivery(&self, push_members_max: usize) -> Delivery {
+        if self.members.len() > push_members_max { Delivery::Activity } else { Delivery::Full }
+    }
+
+    pub(super) fn is_direct(&self) -> bool {
+        matches!(self.meta.kind, Kind::Direct(..))
+    }
+
+    /// The other user of a direct conversation.
+    pub(super) fn peer(&self, user: &UserId) -> Option<&UserId> {
+        match &self.meta.kind {
+            Kind::Direct(a, b) => Some(if user == a { b } else { a }),
+            Kind::Group => None,
+        }
+    }
+
+    /// What is durable, for inboxes.
+    pub(super) fn last(&self, push_members_max: usize) -> InboxLast {
+        InboxLast {
+            last_seq: self.durable,
+            messages: self.durable_messages,
+            preview: self.preview.clone(),
+            ask_owner: self.delivery(push_members_max) == Delivery::Activity,
+        }
+    }
+
+    /// The conversation as `user` sees it.
+    pub(super) fn conversation(
+        &self,
+        key: &ConversationKey,
+        user: &UserId,
+        push_members_max: usize,
+    ) -> Result<Conversation, ProtocolError> {
+        let member = &self.member(user)?.stored;
+        Ok(Conversation {
+            conversation_id: key.conversation.clone(),
+            kind: if self.is_direct() { ConversationKind::Direct } else { ConversationKind::Group },
+            title: self.meta.title.clone(),
+            custom: self.meta.custom.clone().unwrap_or_default(),
+            peer: self.peer(user).cloned(),
+            members_count: self.meta.members_count,
+            created_at: self.meta.created_at,
+            role: member.role,
+            delivery: self.delivery(push_members_max),
+            last_seq: self.durable,
+            read_seq: member.cursor.read_seq,
+            unread: self.durable_messages.saturating_sub(member.cursor.read_messages),
+        })
+    }
+
+    /// Notes how many messages there are at an entry that has become durable.
+    pub(super) fn mark(&mut self, seq: Seq, messages: u64, message_id: Option<MessageId>) {
+        let message_id = message_id.or_else(|| self.marks.back().and_then(|mark| mark.message_id));
+        self.marks.push_back(Mark { seq, messages, message_id });
+        if self.marks.len() > MARKS_MAX {
+            self.marks.pop_front();
+        }
+    }
+
+    /// The mark of an entry, if it is one of the last.
+    pub(super) fn marked(&self, seq: Seq) -> Option<Mark> {
+        let first = self.marks.front()?.seq;
+        let index = usize::try_from(seq.get().checked_sub(first.get())?).ok()?;
+        self.marks.get(index).copied()
+    }
+
+    /// Keeps the states within their bound.
+    pub(super) fn forget_states(&mut self) {
+        if self.states.len() > STATES_MAX {
+            let durable = self.durable;
+            self.states.retain(|_, known| known.changed_by > durable);
+        }
+    }
+
+    /// Who is left with the role `owner`.
+    pub(super) fn owners(&self) -> usize {
+        self.members.values().filter(|member| member.stored.role == Role::Owner).count()
+    }
+}
+
+/// Ordered so that a home's shards are each locked once (see `users.rs`).
+pub(super) fn fan_out_order<'a>(tenant: &TenantId, users: impl Iterator<Item = &'a UserId>) -> Arc<[UserId]> {
+    let mut ordered: Vec<(usize, UserId)> = users.map(|user| (shard_of(tenant, user), user.clone())).collect();
+    ordered.sort_by_key(|(shard, _)| *shard);
+    ordered.into_iter().map(|(_, user)| user).collect()
+}

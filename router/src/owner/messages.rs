@@ -1,0 +1,281 @@
+//! Decisions about messages: send, edit, delete, react (PROTOCOL §3).
+
+use super::decide::{Answering, Decided, Draft, Here, unchanged};
+use super::log::{KnownState, Log};
+use crate::api::Answer;
+use crate::node::unavailable;
+use switchboard_protocol::client::{Edit, React, Send};
+use switchboard_protocol::server::{Message, MessageUpdated, Reaction, Sent};
+use switchboard_protocol::{ClientId, Emoji, EntryFrame, ErrorCode, ProtocolError, Role, Seq, ServerFrame, UserId};
+use switchboard_store::{ReactionState, StoredMessage};
+
+/// Entries that a send with an old `base_seq` is looked for in, at most; beyond that its outcome is unknown.
+const SEARCH_ENTRIES_MAX: u64 = 100_000;
+
+/// Entries read at a time while searching.
+const SEARCH_PAGE: usize = 1_000;
+
+const SEARCH_PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+pub(super) async fn send(here: &Here<'_>, log: &mut Log, user: &UserId, send: Send) -> Result<Decided, ProtocolError> {
+    let at = here.now(log);
+    log.recent.forget_old(log.end, at.unix_ms());
+    // Before anything else: a repeat gets its first result, even from who is blocked since (PROTOCOL §8, "Sends").
+    if let Some(first) = find_repeat(here, log, user, &send).await? {
+        return Ok(first);
+    }
+    log.member(user)?;
+    refuse_blocked(here, log).await?;
+
+    let seq = log.end.next();
+    let message_id = here.message_id(at);
+    let mentioned: Vec<UserId> =
+        send.content.mentions().into_iter().filter(|other| other != user && log.members.contains_key(other)).collect();
+    let sent = Sent {
+        client_id: send.client_id.clone(),
+        conversation_id: here.key.conversation.clone(),
+        message_id,
+        seq,
+        timestamp: at,
+        duplicate: false,
+    };
+    let message = Message {
+        conversation_id: here.key.conversation.clone(),
+        message_id,
+        seq,
+        from: user.clone(),
+        client_id: send.client_id,
+        content: send.content,
+        timestamp: at,
+    };
+    log.recent.note(user, &message.client_id, seq, at.unix_ms());
+    let entry = here.entry(log, EntryFrame::Message(message), at);
+    for other in &mentioned {
+        if let Some(member) = log.members.get_mut(other) {
+            member.mentioned_seq = seq;
+        }
+    }
+    Ok(Decided::Entry(Box::new(Draft { mentioned, ..Draft::new(entry, Answering::Sent(sent)) })))
+}
+
+/// The first result of a send that came before, if there is one.
+async fn find_repeat(here: &Here<'_>, log: &Log, user: &UserId, send: &Send) -> Result<Option<Decided>, ProtocolError> {
+    if let Some(seq) = log.recent.find(user, &send.client_id) {
+        if seq > log.durable {
+            return Ok(Some(Decided::SameAs(seq)));
+        }
+        let stored = here.node.store.message(here.key, seq).await.map_err(|error| unavailable(here.node, &error))?;
+        if let Some(sent) = stored.and_then(|stored| same_send(&stored.json, user, &send.client_id)) {
+            return Ok(Some(Decided::Answer(Answer::Frame(ServerFrame::Sent(sent)))));
+        }
+    }
+    match send.base_seq {
+        Some(base) if base < log.recent.after() => search(here, log, user, &send.client_id, base).await,
+        _ => Ok(None),
+    }
+}
+
+/// Looks for a send in the log between `base` and what is known of the last entries anyway.
+async fn search(
+    here: &Here<'_>,
+    log: &Log,
+    user: &UserId,
+    client_id: &ClientId,
+    base: Seq,
+) -> Result<Option<Decided>, ProtocolError> {
+    let end = log.recent.after();
+    if end.get() - base.get() > SEARCH_ENTRIES_MAX {
+        return Err(ProtocolError::outcome_unknown());
+    }
+    let mut after = base;
+    while after < end {
+        let page = here.node.store.read(here.key, after, end, SEARCH_PAGE, SEARCH_PAGE_BYTES).await;
+        let page = page.map_err(|error| unavailable(here.node, &error))?;
+        // A hole: what was there has expired.
+        if page.first().is_none_or(|first| first.seq != after.next()) {
+            return Err(ProtocolError::outcome_unknown());
+        }
+        for stored in page {
+            after = stored.seq;
+            if let Some(sent) = same_send(&stored.json, user, client_id) {
+                return Ok(Some(Decided::Answer(Answer::Frame(ServerFrame::Sent(sent)))));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The `sent` of a stored message, if it is this user's with this name.
+fn same_send(json: &[u8], user: &UserId, client_id: &ClientId) -> Option<Sent> {
+    let message: Message = serde_json::from_slice(json).ok()?;
+    (message.from == *user && message.client_id == *client_id).then_some(Sent {
+        client_id: message.client_id,
+        conversation_id: message.conversation_id,
+        message_id: message.message_id,
+        seq: message.seq,
+        timestamp: message.timestamp,
+        duplicate: true,
+    })
+}
+
+pub(super) async fn edit(here: &Here<'_>, log: &mut Log, user: &UserId, edit: Edit) -> Result<Decided, ProtocolError> {
+    log.member(user)?;
+    refuse_blocked(here, log).await?;
+    let known = state_of(here, log, edit.seq).await?;
+    if known.from != *user {
+        return Err(ProtocolError::forbidden("only its sender may edit a message"));
+    }
+    let at = here.now(log);
+    let seq = log.end.next();
+    let mut state = known.state;
+    state.edited = Some((edit.content.clone(), at));
+    log.states.insert(edit.seq, KnownState { from: known.from, state, changed_by: seq });
+    let frame = MessageUpdated {
+        conversation_id: here.key.conversation.clone(),
+        seq,
+        target_seq: edit.seq,
+        content: Some(edit.content),
+        deleted: false,
+        by: user.clone(),
+        timestamp: at,
+    };
+    Ok(here.plain(log, EntryFrame::MessageUpdated(frame), at))
+}
+
+pub(super) async fn delete(
+    here: &Here<'_>,
+    log: &mut Log,
+    user: &UserId,
+    target: Seq,
+) -> Result<Decided, ProtocolError> {
+    let role = log.member(user)?.stored.role;
+    let known = state_of(here, log, target).await?;
+    if known.from != *user && role == Role::Member {
+        return Err(ProtocolError::forbidden("only its sender, owners and moderators may delete a message"));
+    }
+    let at = here.now(log);
+    let seq = log.end.next();
+    let mut state = known.state;
+    state.deleted = true;
+    state.edited = None;
+    log.states.insert(target, KnownState { from: known.from, state, changed_by: seq });
+    let frame = MessageUpdated {
+        conversation_id: here.key.conversation.clone(),
+        seq,
+        target_seq: target,
+        content: None,
+        deleted: true,
+        by: user.clone(),
+        timestamp: at,
+    };
+    Ok(here.plain(log, EntryFrame::MessageUpdated(frame), at))
+}
+
+pub(super) async fn react(
+    here: &Here<'_>,
+    log: &mut Log,
+    user: &UserId,
+    react: &React,
+    add: bool,
+) -> Result<Decided, ProtocolError> {
+    log.member(user)?;
+    refuse_blocked(here, log).await?;
+    let mut known = state_of(here, log, react.seq).await?;
+    if !change_reaction(
+        &mut known.state.reactions,
+        user,
+        &react.emoji,
+        add,
+        here.node.options.reactions_per_message_max,
+    )? {
+        return Ok(unchanged(log));
+    }
+    let at = here.now(log);
+    let seq = log.end.next();
+    log.states.insert(react.seq, KnownState { changed_by: seq, ..known });
+    let frame = Reaction {
+        conversation_id: here.key.conversation.clone(),
+        seq,
+        target_seq: react.seq,
+        user_id: user.clone(),
+        emoji: react.emoji.clone(),
+        added: add,
+        timestamp: at,
+    };
+    Ok(here.plain(log, EntryFrame::Reaction(frame), at))
+}
+
+/// Changes the reactions; whether there was anything to change.
+fn change_reaction(
+    reactions: &mut Vec<ReactionState>,
+    user: &UserId,
+    emoji: &Emoji,
+    add: bool,
+    emojis_max: usize,
+) -> Result<bool, ProtocolError> {
+    let at = reactions.iter().position(|reaction| reaction.emoji == emoji.as_str());
+    match (at, add) {
+        (None, false) => Ok(false),
+        (None, true) if reactions.len() >= emojis_max => {
+            Err(ProtocolError::conflict("the message has as many different reactions as it can have"))
+        }
+        (None, true) => {
+            reactions.push(ReactionState { emoji: emoji.as_str().to_owned(), users: vec![user.clone()] });
+            Ok(true)
+        }
+        (Some(at), _) => {
+            let users = &mut reactions[at].users;
+            match (users.binary_search(user), add) {
+                (Err(place), true) => users.insert(place, user.clone()),
+                (Ok(place), false) => {
+                    users.remove(place);
+                }
+                _ => return Ok(false),
+            }
+            if reactions[at].users.is_empty() {
+                reactions.remove(at);
+            }
+            Ok(true)
+        }
+    }
+}
+
+/// The message that a command is about, as it is after everything decided so far.
+async fn state_of(here: &Here<'_>, log: &mut Log, target: Seq) -> Result<KnownState, ProtocolError> {
+    log.forget_states();
+    let known = match log.states.get(&target) {
+        Some(known) => known.clone(),
+        None if target > log.durable || target == Seq::ZERO => return Err(ProtocolError::not_found()),
+        None => {
+            let stored = here.node.store.message(here.key, target).await;
+            let stored = stored.map_err(|error| unavailable(here.node, &error))?;
+            let StoredMessage { json, state, .. } = stored.ok_or_else(ProtocolError::not_found)?;
+            let message: Message = serde_json::from_slice(&json).map_err(|_| ProtocolError::internal())?;
+            KnownState {
+                from: message.from,
+                state: state.map(|state| *state).unwrap_or_default(),
+                changed_by: Seq::ZERO,
+            }
+        }
+    };
+    if known.state.deleted {
+        return Err(ProtocolError::new(ErrorCode::Conflict, "the message is deleted"));
+    }
+    Ok(known)
+}
+
+/// In a direct conversation sends, edits and reactions of either are refused while one blocks the other.
+async fn refuse_blocked(here: &Here<'_>, log: &mut Log) -> Result<(), ProtocolError> {
+    let switchboard_store::Kind::Direct(a, b) = log.meta.kind.clone() else { return Ok(()) };
+    let blocked = match log.blocked {
+        Some(blocked) => blocked,
+        None => {
+            let record = here.node.store.user(&super::user_in(here.key, &a)).await;
+            let record = record.map_err(|error| unavailable(here.node, &error))?;
+            let is_b = |(other, _): &(UserId, _)| *other == b;
+            record.blocks.iter().any(is_b) || record.blocked_by.iter().any(is_b)
+        }
+    };
+    log.blocked = Some(blocked);
+    if blocked { Err(ProtocolError::blocked()) } else { Ok(()) }
+}

@@ -1,0 +1,265 @@
+//! The owner's side: one task per active conversation gives out `seq`, deduplicates, has the store append, and tells
+//! everyone (DESIGN §2, §4).
+//!
+//! Here: the table of active conversations, and what can be said to one. A conversation enters the table with the first
+//! thing said to it and leaves it when it is idle and owes nobody anything.
+
+mod announce;
+mod begin;
+mod cursors;
+mod decide;
+mod group;
+mod log;
+mod messages;
+mod pipeline;
+mod query;
+mod recent;
+mod sessions;
+mod task;
+
+use crate::api::{Actor, Answer, Command};
+use crate::envelope::{Encoded, Envelope, Peek, Refusal, Reply};
+use crate::node::Node;
+use hashbrown::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use switchboard_protocol::server::ErrorFrame;
+use switchboard_protocol::{ProtocolError, SessionId, UserId};
+use switchboard_store::{ConversationKey, Incarnation, UserKey};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use xxhash_rust::xxh3::xxh3_64;
+
+const SHARDS: usize = 16;
+
+/// Something said to a conversation's owner.
+pub(crate) enum Input {
+    /// A client's frame.
+    Command(Box<CommandInput>),
+    /// Who asks may read up to where?
+    Peek { user: UserId, reply: ReplyTo },
+    /// These sessions at that node have closed, or have closed the conversation.
+    SessionsGone { at: Incarnation, sessions: Vec<(UserId, SessionId)> },
+    /// The block between the two users of a direct conversation may have changed.
+    BlockChanged { reply: ReplyTo },
+    /// A node has missed envelopes up to this number: tell it again what it is owed.
+    Repeat { to: Incarnation, upto: u64, done: Done },
+    /// The view has changed.
+    View { done: Done },
+    /// Its owner lives no more, or has let it go: begin a term, and tell what may be untold.
+    TakeOver { reply: Option<ReplyTo>, done: Option<Done> },
+    /// A deadline has come.
+    Tick,
+    /// The node drains: finish what is under way and go.
+    Drain { done: Done },
+}
+
+/// A client's frame at its owner.
+pub(crate) struct CommandInput {
+    pub(crate) actor: Actor,
+    /// The node of the acting session.
+    pub(crate) at: Incarnation,
+    pub(crate) command: Command,
+    pub(crate) reply: ReplyTo,
+    /// Nodes it has passed through.
+    pub(crate) hops: u8,
+    /// Its bytes' share of the conversation's queue.
+    pub(crate) _room: Option<OwnedSemaphorePermit>,
+}
+
+/// Dropped when what it was given along with has been done.
+pub(crate) type Done = mpsc::Sender<()>;
+
+/// What comes back to who asked.
+pub(crate) type Told = Result<Telling, ProtocolError>;
+
+/// A reply in this process.
+#[derive(Debug)]
+pub(crate) enum Telling {
+    Answer(Answer),
+    Peek(Box<Peek>),
+    Done,
+}
+
+/// Where a reply goes.
+pub(crate) enum ReplyTo {
+    /// A waiter in this process.
+    Here(oneshot::Sender<Told>),
+    /// A node that waits for it under this number.
+    There { node: Incarnation, request: u64 },
+}
+
+impl ReplyTo {
+    /// Whether the waiter has given up (as far as this process can know).
+    pub(crate) fn is_given_up(&self) -> bool {
+        match self {
+            Self::Here(waiter) => waiter.is_closed(),
+            Self::There { .. } => false,
+        }
+    }
+
+    /// Sends the reply.
+    pub(crate) fn tell(self, node: &Node, told: Told) {
+        match self {
+            // A waiter that has gone needs no answer.
+            Self::Here(waiter) => drop(waiter.send(told)),
+            Self::There { node: to, request } => {
+                let reply = told.map(encode).map_err(|error| Refusal(ErrorFrame::new(None, &error)));
+                node.links.send(&to, Envelope::Reply { request, reply });
+            }
+        }
+    }
+}
+
+fn encode(telling: Telling) -> Reply {
+    match telling {
+        Telling::Answer(answer) => {
+            Reply::Frame { created: matches!(answer, Answer::Created(_)), json: Encoded(answer.encode(None)) }
+        }
+        Telling::Peek(peek) => Reply::Peek(peek),
+        Telling::Done => Reply::Done,
+    }
+}
+
+/// The conversations that are active on this node.
+pub(crate) struct Owners {
+    shards: Box<[Mutex<HashMap<ConversationKey, Handle>>]>,
+    active: AtomicUsize,
+}
+
+#[derive(Clone)]
+struct Handle {
+    inputs: mpsc::Sender<Input>,
+    room: Arc<Semaphore>,
+}
+
+impl Owners {
+    pub(crate) fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), active: AtomicUsize::new(0) }
+    }
+
+    fn shard(&self, key: &ConversationKey) -> MutexGuard<'_, HashMap<ConversationKey, Handle>> {
+        let hash = xxh3_64(key.conversation.as_str().as_bytes());
+        let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many conversations are active.
+    pub(crate) fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Says something to a conversation, which is made active if it is not.
+    ///
+    /// # Errors
+    /// The input and why it can't be taken: its queue is full, or too many conversations are active.
+    pub(crate) fn say(&self, node: &Arc<Node>, key: &ConversationKey, input: Input) -> Result<(), Refused> {
+        let mut shard = self.shard(key);
+        let handle = match shard.get(key) {
+            Some(handle) => handle,
+            None if self.active() >= node.options.conversations_active_max || node.is_stopping() => {
+                return Err(Refused(input));
+            }
+            None => {
+                let (inputs, receiver) = mpsc::channel(node.options.conversation_queue_max);
+                let room = Arc::new(Semaphore::new(node.options.conversation_queue_bytes));
+                self.active.fetch_add(1, Ordering::Relaxed);
+                let conversation = task::Conversation::new(node.clone(), key.clone(), receiver);
+                // Ends by itself when it is idle, and when the node drains; `Node::shutdown` waits for it.
+                node.tasks.spawn(conversation.run());
+                shard.entry(key.clone()).or_insert(Handle { inputs, room })
+            }
+        };
+        handle.say(input)
+    }
+
+    /// Says something to a conversation if it is active; gives it back if not.
+    pub(crate) fn say_if_active(&self, key: &ConversationKey, input: Input) -> Result<(), Refused> {
+        match self.shard(key).get(key) {
+            Some(handle) => handle.say(input),
+            None => Err(Refused(input)),
+        }
+    }
+
+    /// Every active conversation.
+    pub(crate) fn keys(&self) -> Vec<ConversationKey> {
+        let keys_in = |shard: &Mutex<HashMap<ConversationKey, Handle>>| -> Vec<ConversationKey> {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        };
+        let mut keys: Vec<_> = self.shards.iter().flat_map(keys_in).collect();
+        keys.sort();
+        keys
+    }
+
+    /// Says something to every active conversation, however full its queue is.
+    pub(crate) async fn say_to_all(&self, make: impl Fn() -> Input) {
+        for key in self.keys() {
+            let handle = self.shard(&key).get(&key).cloned();
+            if let Some(handle) = handle {
+                // It may have gone in between: then there is nobody to tell.
+                let _ = handle.inputs.send(make()).await;
+            }
+        }
+    }
+
+    /// Takes a conversation out of the table if nothing has been said to it since: it ends now.
+    fn leave(&self, key: &ConversationKey, inputs: &mpsc::Receiver<Input>) -> bool {
+        let mut shard = self.shard(key);
+        // Who says something holds the lock, or holds a clone of the sender (`say_to_all`).
+        if !inputs.is_empty() || inputs.sender_strong_count() > 1 {
+            return false;
+        }
+        shard.remove(key);
+        self.active.fetch_sub(1, Ordering::Relaxed);
+        true
+    }
+}
+
+/// An input that a conversation has no room for.
+pub(crate) struct Refused(pub(crate) Input);
+
+impl Handle {
+    fn say(&self, mut input: Input) -> Result<(), Refused> {
+        if let Input::Command(command) = &mut input {
+            let bytes = u32::try_from(command_bytes(&command.command)).unwrap_or(u32::MAX);
+            match self.room.clone().try_acquire_many_owned(bytes) {
+                Ok(room) => command._room = Some(room),
+                Err(_) => return Err(Refused(input)),
+            }
+        }
+        self.inputs.try_send(input).map_err(|error| Refused(error.into_inner()))
+    }
+}
+
+impl Refused {
+    /// Tells who waits that there is no room.
+    pub(crate) fn tell(self, node: &Node) {
+        let told = Err(ProtocolError::overloaded(node.options.retry_after_ms));
+        match self.0 {
+            Input::Command(command) => command.reply.tell(node, told),
+            Input::Peek { reply, .. } | Input::BlockChanged { reply } => reply.tell(node, told),
+            Input::TakeOver { reply: Some(reply), .. } => reply.tell(node, told),
+            _ => {}
+        }
+    }
+}
+
+/// What a command weighs while it waits: its variable part and a share for the rest.
+fn command_bytes(command: &Command) -> usize {
+    const REST: usize = 256;
+    REST + match command {
+        Command::Send(send) => send.content.as_str().len(),
+        Command::Edit(edit) => edit.content.as_str().len(),
+        Command::ConversationCreate(create) => {
+            create.members.len() * 24 + create.custom.as_ref().map_or(0, |custom| custom.as_str().len())
+        }
+        Command::ConversationUpdate(update) => update.custom.as_ref().map_or(0, |custom| custom.as_str().len()),
+        Command::MemberAdd(add) => add.user_ids.len() * 24,
+        Command::MemberRemove(remove) => remove.user_ids.len() * 24,
+        _ => 0,
+    }
+}
+
+/// The key of a user in a conversation's tenant.
+pub(crate) fn user_in(conversation: &ConversationKey, user: &UserId) -> UserKey {
+    UserKey { tenant: conversation.tenant.clone(), user: user.clone() }
+}

@@ -1,0 +1,165 @@
+//! Entries between their decision and their durability, in the order of their `seq`, and what must wait for them.
+//!
+//! One append per conversation is under way at a time; what is decided meanwhile leaves together as the next one. The
+//! store commits the appends of all conversations together, so this loses nothing and keeps the order obvious.
+
+use super::decide::Draft;
+use super::{CommandInput, Input, ReplyTo, Telling};
+use crate::node::Node;
+use futures_util::future::BoxFuture;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use switchboard_protocol::{ProtocolError, Seq, SessionId, UserId};
+use switchboard_store::{Appended, ConversationKey, Entry, TermNumber};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Entries in one append at most.
+const APPEND_ENTRIES_MAX: usize = 512;
+
+/// Bytes of entries in one append at most (one entry may be larger).
+const APPEND_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Steps that may wait before the conversation takes no more inputs.
+const WAITING_MAX: usize = 1_024;
+
+/// Time between attempts of an append whose outcome is unknown: from, to.
+const RETRY_MS: (u64, u64) = (50, 2_000);
+
+/// One thing in the pipeline.
+pub(super) enum Step {
+    /// An entry.
+    Entry(Box<Pending>),
+    /// An answer that was decided behind entries, and is given behind them.
+    Answer(ReplyTo, Telling),
+    /// A question about what is durable, asked behind entries.
+    Query(Input),
+}
+
+/// An entry that is not durable yet.
+pub(super) struct Pending {
+    pub(super) draft: Draft,
+    /// The members when it was decided.
+    pub(super) users: Arc<[UserId]>,
+    pub(super) actor: UserId,
+    pub(super) session: Option<SessionId>,
+    /// The first waits for the original, others for repeats of it.
+    pub(super) replies: Vec<ReplyTo>,
+    pub(super) _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Pending {
+    pub(super) fn new(draft: Draft, users: Arc<[UserId]>, input: CommandInput) -> Self {
+        let CommandInput { actor, reply, _room, .. } = input;
+        Self { draft, users, actor: actor.user.user, session: actor.session, replies: vec![reply], _room }
+    }
+}
+
+/// See the file's comment.
+#[derive(Default)]
+pub(super) struct Pipeline {
+    waiting: VecDeque<Step>,
+    under_way: VecDeque<Step>,
+    append: Option<BoxFuture<'static, Appended>>,
+}
+
+impl Pipeline {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.under_way.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= WAITING_MAX
+    }
+
+    pub(super) fn push(&mut self, step: Step) {
+        self.waiting.push_back(step);
+    }
+
+    /// Has one more waiter answered with the entry at `seq`.
+    pub(super) fn wait_for(&mut self, seq: Seq, reply: ReplyTo) -> Result<(), ReplyTo> {
+        let at = |step: &Step| matches!(step, Step::Entry(pending) if pending.draft.entry.seq == seq);
+        match self.under_way.iter_mut().chain(&mut self.waiting).find(|step| at(step)) {
+            Some(Step::Entry(pending)) => {
+                pending.replies.push(reply);
+                Ok(())
+            }
+            _ => Err(reply),
+        }
+    }
+
+    /// Begins the next append if none is under way and something waits for one.
+    pub(super) fn begin_append(&mut self, node: &Arc<Node>, key: &ConversationKey, term: TermNumber) {
+        if self.append.is_some() || self.waiting.is_empty() {
+            return;
+        }
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut bytes = 0;
+        while let Some(step) = self.waiting.pop_front() {
+            if let Step::Entry(pending) = &step {
+                bytes += pending.draft.entry.json.len();
+                entries.push(pending.draft.entry.clone());
+            }
+            self.under_way.push_back(step);
+            if entries.len() >= APPEND_ENTRIES_MAX || bytes >= APPEND_BYTES_MAX {
+                break;
+            }
+        }
+        self.append = Some(Box::pin(append(node.clone(), key.clone(), term, entries.into())));
+    }
+
+    /// The outcome of the append under way; never, if there is none.
+    pub(super) async fn appended(&mut self) -> Appended {
+        match &mut self.append {
+            Some(append) => {
+                let appended = append.await;
+                self.append = None;
+                appended
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The steps of the append that has ended.
+    pub(super) fn take_under_way(&mut self) -> VecDeque<Step> {
+        std::mem::take(&mut self.under_way)
+    }
+
+    /// Everything, when the term is over.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Step> + use<> {
+        self.append = None;
+        std::mem::take(&mut self.under_way).into_iter().chain(std::mem::take(&mut self.waiting))
+    }
+}
+
+impl Step {
+    /// Tells who waits for it that it will not happen here.
+    pub(super) fn refuse(self, node: &Node) {
+        let error = || ProtocolError::unavailable(node.options.retry_after_ms);
+        match self {
+            Self::Entry(pending) => pending.replies.into_iter().for_each(|reply| reply.tell(node, Err(error()))),
+            Self::Answer(reply, _) => reply.tell(node, Err(error())),
+            Self::Query(Input::Command(command)) => command.reply.tell(node, Err(error())),
+            Self::Query(Input::Peek { reply, .. }) => reply.tell(node, Err(error())),
+            Self::Query(_) => {}
+        }
+    }
+}
+
+/// Appends, and repeats as it is what has an unknown outcome, until the outcome is known (DESIGN §3).
+async fn append(node: Arc<Node>, key: ConversationKey, term: TermNumber, entries: Arc<[Entry]>) -> Appended {
+    if entries.is_empty() {
+        return Appended::Durable;
+    }
+    let mut wait_ms = RETRY_MS.0;
+    loop {
+        match node.store.append(&key, term, entries.clone()).await {
+            Ok(appended) => return appended,
+            Err(error) if wait_ms == RETRY_MS.0 => {
+                tracing::warn!(%error, "an append's outcome is unknown: repeating it")
+            }
+            Err(_) => {}
+        }
+        node.clock.sleep_ms(wait_ms + node.generator.below(wait_ms)).await;
+        wait_ms = (wait_ms * 2).min(RETRY_MS.1);
+    }
+}

@@ -1,0 +1,108 @@
+//! Questions about what is durable. Asked behind entries that are not durable yet, they are answered behind them.
+
+use super::pipeline::Step;
+use super::task::Conversation;
+use super::{CommandInput, Input, Telling};
+use crate::api::{Answer, Command};
+use crate::envelope::Peek;
+use switchboard_protocol::client::ConversationMembers;
+use switchboard_protocol::server::{Member, Members, Opened};
+use switchboard_protocol::{ProtocolError, ServerFrame, UserId};
+
+impl Conversation {
+    pub(super) async fn on_query(&mut self, input: Input) {
+        if self.pipeline.is_empty() {
+            if matches!(input, Input::Peek { .. }) && !self.node.owns(&self.key) {
+                return self.refuse_peek(input);
+            }
+            if let (Input::Peek { .. }, Err(error)) = (&input, self.begin(None).await) {
+                if let Input::Peek { reply, .. } = input {
+                    reply.tell(&self.node, Err(error));
+                }
+                return;
+            }
+            self.answer_query(input);
+        } else {
+            self.pipeline.push(Step::Query(input));
+        }
+    }
+
+    /// The view has just changed: who asks asks again.
+    fn refuse_peek(&self, input: Input) {
+        if let Input::Peek { reply, .. } = input {
+            reply.tell(&self.node, Err(ProtocolError::unavailable(self.node.options.retry_after_ms)));
+        }
+    }
+
+    /// Everything before it is durable.
+    pub(super) fn answer_query(&mut self, input: Input) {
+        match input {
+            Input::Peek { user, reply } => {
+                let told = self.peek(&user).map(|peek| Telling::Peek(Box::new(peek)));
+                reply.tell(&self.node, told);
+            }
+            Input::Command(command) => {
+                let CommandInput { actor, at, command, reply, .. } = *command;
+                let user = &actor.user.user;
+                let told = match &command {
+                    Command::ConversationGet(_) => self.conversation(user).map(ServerFrame::Conversation),
+                    Command::ConversationMembers(members) => self.members(user, members).map(ServerFrame::Members),
+                    Command::ConversationOpen(_) => self.opened(user).map(ServerFrame::Opened),
+                    _ => Err(ProtocolError::internal()),
+                };
+                if let (Ok(ServerFrame::Opened(_)), Some(session)) = (&told, &actor.session) {
+                    self.sessions.add(&at, user, session);
+                }
+                reply.tell(&self.node, told.map(|frame| Telling::Answer(Answer::Frame(frame))));
+            }
+            _ => {}
+        }
+    }
+
+    fn conversation(&self, user: &UserId) -> Result<switchboard_protocol::server::Conversation, ProtocolError> {
+        let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
+        log.conversation(&self.key, user, self.node.options.push_members_max)
+    }
+
+    fn peek(&self, user: &UserId) -> Result<Peek, ProtocolError> {
+        let conversation = self.conversation(user)?;
+        let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
+        let member = log.member(user)?;
+        Ok(Peek {
+            last: log.last(self.node.options.push_members_max),
+            mentioned_seq: member.mentioned_seq.min(log.durable),
+            read: (member.stored.cursor.read_seq, member.stored.cursor.read_messages),
+            conversation,
+        })
+    }
+
+    fn opened(&self, user: &UserId) -> Result<Opened, ProtocolError> {
+        let conversation = self.conversation(user)?;
+        Ok(Opened {
+            conversation_id: conversation.conversation_id,
+            last_seq: conversation.last_seq,
+            read_seq: conversation.read_seq,
+            delivery: conversation.delivery,
+        })
+    }
+
+    fn members(&self, user: &UserId, asked: &ConversationMembers) -> Result<Members, ProtocolError> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
+        log.member(user)?;
+        let after = asked.after.as_ref().map_or(Unbounded, Excluded);
+        let mut rest = log.members.range::<UserId, _>((after, Unbounded));
+        let members = rest
+            .by_ref()
+            .take(asked.limit as usize)
+            .map(|(user, member)| Member {
+                user_id: user.clone(),
+                role: member.stored.role,
+                joined_at: member.stored.joined_at,
+                delivered_seq: member.stored.cursor.delivered_seq,
+                read_seq: member.stored.cursor.read_seq,
+            })
+            .collect();
+        Ok(Members { conversation_id: self.key.conversation.clone(), members, more: rest.next().is_some() })
+    }
+}

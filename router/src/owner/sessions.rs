@@ -1,0 +1,169 @@
+//! Sessions that have the conversation open or type in it, and what is ephemeral between them (PROTOCOL §4).
+
+use super::task::Conversation;
+use super::{CommandInput, Telling};
+use crate::api::{Answer, Command};
+use crate::envelope::Outgoing;
+use crate::users::ephemeral;
+use crate::view::View;
+use std::collections::{BTreeMap, BTreeSet};
+use switchboard_presence::Typing;
+use switchboard_protocol::client::SignalSend;
+use switchboard_protocol::server::{Delivery, Frame as _, Signal, TypingStart, TypingStop};
+use switchboard_protocol::{ProtocolError, SessionId, UserId};
+use switchboard_store::Incarnation;
+
+/// Kept by the owner without any term: ephemeral traffic needs none.
+#[derive(Default)]
+pub(super) struct Sessions {
+    open: BTreeMap<Incarnation, BTreeSet<(UserId, SessionId)>>,
+    typing: Typing<UserId, SessionId>,
+}
+
+impl Sessions {
+    pub(super) fn open(&self) -> impl Iterator<Item = (&Incarnation, &BTreeSet<(UserId, SessionId)>)> {
+        self.open.iter()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.typing.is_empty()
+    }
+
+    pub(super) fn next_deadline_ms(&self) -> Option<u64> {
+        self.typing.next_deadline_ms()
+    }
+
+    /// The session gets everything from now on.
+    pub(super) fn add(&mut self, at: &Incarnation, user: &UserId, session: &SessionId) {
+        self.open.entry(at.clone()).or_default().insert((user.clone(), session.clone()));
+    }
+
+    fn remove(&mut self, at: &Incarnation, user: &UserId, session: &SessionId) {
+        if let Some(sessions) = self.open.get_mut(at) {
+            sessions.remove(&(user.clone(), session.clone()));
+            if sessions.is_empty() {
+                self.open.remove(at);
+            }
+        }
+    }
+
+    /// Nodes that live no more took their sessions with them.
+    pub(super) fn forget_dead(&mut self, view: &View) {
+        self.open.retain(|at, _| view.has(at));
+    }
+
+    /// A user who is no member any more sees nothing more.
+    pub(super) fn forget_user(&mut self, user: &UserId) {
+        for sessions in self.open.values_mut() {
+            sessions.retain(|(other, _)| other != user);
+        }
+        self.open.retain(|_, sessions| !sessions.is_empty());
+    }
+}
+
+impl Conversation {
+    /// Typing, signals and closing: nothing here is stored.
+    pub(super) fn on_ephemeral(&mut self, input: CommandInput) {
+        let CommandInput { actor, at, command, reply, .. } = input;
+        let told = self.ephemeral(&actor.user.user, actor.session.as_ref(), &at, command);
+        reply.tell(&self.node, told.map(|()| Telling::Answer(Answer::done())));
+    }
+
+    fn ephemeral(
+        &mut self,
+        user: &UserId,
+        session: Option<&SessionId>,
+        at: &Incarnation,
+        command: Command,
+    ) -> Result<(), ProtocolError> {
+        let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
+        log.member(user)?;
+        let session = session.ok_or_else(|| ProtocolError::forbidden("this needs a session"))?;
+        match command {
+            Command::TypingStart(_) => {
+                if self.sessions.typing.start(user, session, self.node.clock.monotonic_ms()) {
+                    self.tell_typing(user, true);
+                }
+            }
+            Command::TypingStop(_) => self.stop_typing(user, Some(session)),
+            Command::ConversationClose(_) => self.sessions.remove(at, user, session),
+            Command::Signal(signal) => self.signal(user, session, signal),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The user has stopped typing in this session, or (`None`) in all.
+    pub(super) fn stop_typing(&mut self, user: &UserId, session: Option<&SessionId>) {
+        let stopped = match session {
+            Some(session) => self.sessions.typing.stop(user, session),
+            None => self.sessions.typing.stop_all(user),
+        };
+        if stopped {
+            self.tell_typing(user, false);
+        }
+    }
+
+    /// Nobody types for more than 5 s without saying so again.
+    pub(super) fn expire_typing(&mut self, now_ms: u64) {
+        let mut stopped = Vec::new();
+        self.sessions.typing.expire(now_ms, |user| stopped.push(user.clone()));
+        for user in stopped {
+            self.tell_typing(&user, false);
+        }
+    }
+
+    /// Sessions have closed, or a node has found them closed.
+    pub(super) fn on_sessions_gone(&mut self, at: &Incarnation, sessions: &[(UserId, SessionId)]) {
+        for (user, session) in sessions {
+            self.sessions.remove(at, user, session);
+            self.stop_typing(user, Some(session));
+        }
+    }
+
+    /// To the other members' sessions; in a large group to those that have it open.
+    fn tell_typing(&mut self, user: &UserId, starts: bool) {
+        let (conversation_id, user_id) = (self.key.conversation.clone(), user.clone());
+        let (kind, json) = if starts {
+            ("typing_start", TypingStart { conversation_id, user_id }.encode(None))
+        } else {
+            ("typing_stop", TypingStop { conversation_id, user_id }.encode(None))
+        };
+        // One key for both: a stop that waits makes a start that waits pointless, and the other way round.
+        let delivery = ephemeral("typing", json, &[self.key.conversation.as_str(), user.as_str()]);
+        let mut frame = Outgoing::new(crate::delivery::Delivery { kind, ..delivery });
+        frame.skip.hidden_from = Some(user.clone());
+        let Some(log) = &self.log else { return };
+        if log.delivery(self.node.options.push_members_max) == Delivery::Activity {
+            self.tell_others_open(user, None, &frame);
+        } else {
+            let others = log.everyone.iter().filter(|other| *other != user).cloned().collect();
+            self.tell_homes(&others, &[frame], None);
+        }
+    }
+
+    fn signal(&self, user: &UserId, session: &SessionId, signal: SignalSend) {
+        let json = Signal {
+            conversation_id: self.key.conversation.clone(),
+            user_id: user.clone(),
+            kind: signal.kind.clone(),
+            data: signal.data,
+        }
+        .encode(None);
+        let about = [self.key.conversation.as_str(), user.as_str(), signal.kind.as_str()];
+        let mut frame = Outgoing::new(ephemeral("signal", json, &about));
+        frame.skip.hidden_from = Some(user.clone());
+        self.tell_others_open(user, Some(session), &frame);
+    }
+
+    /// To sessions that have the conversation open: all but this one, or (`None`) all but this user's.
+    fn tell_others_open(&self, user: &UserId, session: Option<&SessionId>, frame: &Outgoing) {
+        for (at, sessions) in self.sessions.open() {
+            let others = sessions.iter().filter(|(other, id)| match session {
+                Some(session) => id != session,
+                None => other != user,
+            });
+            self.tell_sessions(at, others.cloned().collect(), vec![frame.clone()]);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The task of one active conversation.
+
+use super::announce::Announced;
+use super::cursors::CursorWrites;
+use super::decide::{Decided, Here, decide};
+use super::log::Log;
+use super::pipeline::{Pending, Pipeline, Step};
+use super::sessions::Sessions;
+use super::{CommandInput, Done, Input, ReplyTo, Telling};
+use crate::api::Command;
+use crate::node::{Node, Wake};
+use std::sync::Arc;
+use switchboard_protocol::ProtocolError;
+use switchboard_store::{Appended, ConversationKey};
+use tokio::sync::mpsc;
+
+/// A conversation's owner while it is active. All of its state is this task's own.
+pub(super) struct Conversation {
+    pub(super) node: Arc<Node>,
+    pub(super) key: ConversationKey,
+    inputs: mpsc::Receiver<Input>,
+    /// The term that runs, if one does.
+    pub(super) log: Option<Log>,
+    pub(super) pipeline: Pipeline,
+    pub(super) sessions: Sessions,
+    pub(super) cursors: CursorWrites,
+    pub(super) announced: Announced,
+    /// When something was last said to it.
+    last_used_ms: u64,
+    /// The next [`Input::Tick`] that is coming.
+    next_tick_ms: Option<u64>,
+    /// Dropped when the conversation has been let go, as the view or the drain wants it.
+    leaving: Vec<Done>,
+}
+
+impl Conversation {
+    pub(super) fn new(node: Arc<Node>, key: ConversationKey, inputs: mpsc::Receiver<Input>) -> Self {
+        let last_used_ms = node.clock.monotonic_ms();
+        Self {
+            node,
+            key,
+            inputs,
+            log: None,
+            pipeline: Pipeline::default(),
+            sessions: Sessions::default(),
+            cursors: CursorWrites::default(),
+            announced: Announced::default(),
+            last_used_ms,
+            next_tick_ms: None,
+            leaving: Vec::new(),
+        }
+    }
+
+    /// Runs until the conversation is idle and owes nothing, or the node stops.
+    pub(super) async fn run(mut self) {
+        let node = self.node.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = node.stopped() => return,
+                appended = self.pipeline.appended() => self.on_appended(appended).await,
+                written = self.cursors.written() => self.on_cursors_written(written),
+                input = self.inputs.recv(), if !self.pipeline.is_full() => match input {
+                    Some(input) => self.on_inputs(input).await,
+                    None => return,
+                },
+            }
+            if let Some(log) = &self.log {
+                self.pipeline.begin_append(&self.node, &self.key, log.term);
+            }
+            if self.may_leave() && self.leave().await {
+                return;
+            }
+            self.schedule();
+        }
+    }
+
+    /// Takes what has been said, so that what came together is appended together.
+    async fn on_inputs(&mut self, first: Input) {
+        let mut next = Some(first);
+        while let Some(input) = next {
+            self.on_input(input).await;
+            next = if self.pipeline.is_full() { None } else { self.inputs.try_recv().ok() };
+        }
+    }
+
+    async fn on_input(&mut self, input: Input) {
+        match input {
+            Input::Command(command) => self.on_command(*command).await,
+            Input::Peek { .. } => self.on_query(input).await,
+            Input::SessionsGone { at, sessions } => self.on_sessions_gone(&at, &sessions),
+            Input::BlockChanged { reply } => {
+                if let Some(log) = &mut self.log {
+                    log.blocked = None;
+                }
+                reply.tell(&self.node, Ok(Telling::Done));
+            }
+            Input::Repeat { to, upto, done } => {
+                self.repeat(&to, upto);
+                drop(done);
+            }
+            Input::View { done } => self.on_view(done).await,
+            Input::TakeOver { reply, done } => self.on_take_over(reply, done).await,
+            Input::Tick => self.on_tick(),
+            Input::Drain { done } => self.leaving.push(done),
+        }
+    }
+
+    async fn on_command(&mut self, input: CommandInput) {
+        self.last_used_ms = self.node.clock.monotonic_ms();
+        if !self.node.owns(&self.key) {
+            self.node.pass_on(&self.key, input);
+            return;
+        }
+        if let Err(error) = self.begin_if_needed(&input).await {
+            input.reply.tell(&self.node, Err(error));
+            return;
+        }
+        match &input.command {
+            Command::ConversationGet(_) | Command::ConversationMembers(_) | Command::ConversationOpen(_) => {
+                self.on_query(Input::Command(Box::new(input))).await;
+            }
+            Command::Delivered(_) | Command::Read(_) => self.on_receipt(input).await,
+            Command::ConversationClose(_) | Command::TypingStart(_) | Command::TypingStop(_) | Command::Signal(_) => {
+                self.on_ephemeral(input);
+            }
+            _ => self.on_change(input).await,
+        }
+    }
+
+    /// A command that may make an entry.
+    async fn on_change(&mut self, mut input: CommandInput) {
+        let Some(log) = &mut self.log else { return };
+        // What is said of the members before this very command is what gets it, save for those it adds.
+        let before = log.everyone.clone();
+        let here = Here { node: &self.node, key: &self.key };
+        let command = std::mem::replace(&mut input.command, Command::Ping);
+        match decide(&here, log, &input.actor, command).await {
+            Ok(Decided::Entry(draft)) => {
+                let users = if draft.removed.is_empty() { log.everyone.clone() } else { before };
+                let is_send = draft.is_message();
+                let (actor, session) = (input.actor.user.user.clone(), input.actor.session.clone());
+                self.pipeline.push(Step::Entry(Box::new(Pending::new(*draft, users, input))));
+                if is_send {
+                    self.stop_typing(&actor, session.as_ref());
+                }
+            }
+            Ok(Decided::SameAs(seq)) => {
+                if let Err(reply) = self.pipeline.wait_for(seq, input.reply) {
+                    reply.tell(&self.node, Err(ProtocolError::unavailable(self.node.options.retry_after_ms)));
+                }
+            }
+            Ok(Decided::Answer(answer)) if self.pipeline.is_empty() => {
+                input.reply.tell(&self.node, Ok(Telling::Answer(answer)));
+            }
+            Ok(Decided::Answer(answer)) => self.pipeline.push(Step::Answer(input.reply, Telling::Answer(answer))),
+            Err(error) => input.reply.tell(&self.node, Err(error)),
+        }
+    }
+
+    async fn on_appended(&mut self, appended: Appended) {
+        match appended {
+            Appended::Durable => {
+                let steps = self.pipeline.take_under_way();
+                self.release(steps).await;
+            }
+            Appended::Superseded => {
+                tracing::info!("another node has begun a term: what waited is refused");
+                self.give_up();
+            }
+        }
+    }
+
+    /// Forgets the term. What was not durable may or may not be in the log: the clients' repeats find out.
+    pub(super) fn give_up(&mut self) {
+        self.log = None;
+        self.announced.forget();
+        for step in self.pipeline.take_all() {
+            step.refuse(&self.node);
+        }
+    }
+
+    async fn on_take_over(&mut self, reply: Option<ReplyTo>, done: Option<Done>) {
+        let told = match self.begin(None).await {
+            Ok(_) => Ok(Telling::Done),
+            Err(error) => Err(error),
+        };
+        if told.is_ok() {
+            // What may be untold has been announced by `begin`; whoever waits for that has it in order.
+            drop(done);
+        } else if let Some(done) = done {
+            self.retry_take_over(done);
+        }
+        if let Some(reply) = reply {
+            reply.tell(&self.node, told);
+        }
+    }
+
+    /// The store did not answer: the conversation says it to itself again.
+    fn retry_take_over(&self, done: Done) {
+        let (node, key) = (self.node.clone(), self.key.clone());
+        self.node.tasks.spawn(async move {
+            node.clock.sleep_ms(node.options.retry_after_ms).await;
+            // Refused: the node stops, or the conversation is overrun; its `active` note stays for the next view.
+            drop(node.owners.say(&node, &key, Input::TakeOver { reply: None, done: Some(done) }));
+        });
+    }
+
+    /// The view has changed: what is another's now is let go; what stays is told to the members' new homes.
+    async fn on_view(&mut self, done: Done) {
+        self.sessions.forget_dead(&self.node.placement().view);
+        if self.node.owns(&self.key) {
+            self.tell_new_homes();
+            drop(done);
+        } else {
+            self.leaving.push(done);
+        }
+    }
+
+    /// What is due now.
+    fn on_tick(&mut self) {
+        self.next_tick_ms = None;
+        let now_ms = self.node.clock.monotonic_ms();
+        self.expire_typing(now_ms);
+        self.announce_activity(now_ms);
+        self.tell_receipts(now_ms);
+        self.write_cursors(now_ms);
+    }
+
+    /// Has the node's wheel call back for what is due next.
+    fn schedule(&mut self) {
+        let idle_ms = self.last_used_ms + self.node.options.conversation_idle_ms;
+        let check_ms = self.node.clock.monotonic_ms() + self.node.options.inbox_flush_ms;
+        let due = [
+            self.sessions.next_deadline_ms(),
+            self.cursors.next_deadline_ms(),
+            self.announced.next_deadline_ms(),
+            // Once idle, it is looked at now and then whether what is owed has been confirmed.
+            Some(idle_ms.max(check_ms)).filter(|_| self.sessions.is_empty()),
+            (!self.leaving.is_empty()).then_some(check_ms),
+        ];
+        let Some(due_ms) = due.into_iter().flatten().min() else { return };
+        if self.next_tick_ms.is_none_or(|next_ms| due_ms < next_ms) {
+            self.next_tick_ms = Some(due_ms);
+            self.node.wake_at(due_ms, Wake::Conversation(self.key.clone()));
+        }
+    }
+
+    fn may_leave(&self) -> bool {
+        if !self.pipeline.is_empty() || !self.cursors.is_empty() {
+            return false;
+        }
+        if !self.leaving.is_empty() {
+            return true;
+        }
+        let idle_ms = self.node.clock.monotonic_ms().saturating_sub(self.last_used_ms);
+        self.sessions.is_empty()
+            && idle_ms >= self.node.options.conversation_idle_ms
+            && self.announced.owes_nothing(&self.node.links)
+    }
+
+    /// Lets the conversation go; `false` if something was said to it meanwhile.
+    async fn leave(&mut self) -> bool {
+        if let Some(log) = &self.log {
+            let term = log.term;
+            if self.announced.owes_nothing(&self.node.links) {
+                // If this fails, the note in `active` stays, and whoever finds it announces once more.
+                drop(self.node.store.end_term(&self.key, term).await);
+            } else if self.node.is_draining() && self.node.is_alone() {
+                // What is owed is owed to this very node, whose last flush comes after this.
+                return false;
+            } else if !self.node.hand_over(&self.key).await {
+                return false;
+            }
+            self.log = None;
+            self.announced.forget();
+        }
+        if !self.node.owners.leave(&self.key, &self.inputs) {
+            return false;
+        }
+        self.leaving.clear();
+        true
+    }
+}

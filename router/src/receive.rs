@@ -1,0 +1,213 @@
+//! What a node does with what other nodes tell it.
+//!
+//! One task takes the packets, so the envelopes of one sender are handled in the order of their numbers. Nothing here
+//! waits for the store or for another node: what must is spawned.
+
+use crate::api::{Actor, Answer};
+use crate::envelope::{Ask, Encoded, Envelope, Packet, Refusal, Reply};
+use crate::node::Node;
+use crate::owner::{Input, ReplyTo};
+use crate::router::{decoded, refusal, reply_of};
+use bytes::Bytes;
+use std::sync::Arc;
+use switchboard_protocol::{ClientFrame, CloseCode, ProtocolError};
+use switchboard_store::{ConversationKey, Incarnation, UserKey};
+use tokio::sync::mpsc;
+
+impl Node {
+    /// Takes packets until the bus ends.
+    pub(crate) async fn receive_packets(self: Arc<Self>, mut packets: mpsc::Receiver<Bytes>) {
+        while let Some(packet) = packets.recv().await {
+            match Packet::decode(&packet) {
+                Ok(packet) => self.on_packet(packet),
+                Err(error) => {
+                    metrics::counter!("switchboard_bus_refused_total").increment(1);
+                    tracing::warn!(%error, "refused a packet");
+                }
+            }
+        }
+    }
+
+    /// Sends what waits, a packet per node: all that has come up since the last turn leaves together.
+    pub(crate) async fn send_packets(self: Arc<Self>) {
+        loop {
+            self.links.waiting().await;
+            tokio::task::yield_now().await;
+            for (peer, packet) in self.links.take_packets() {
+                metrics::counter!("switchboard_bus_publishes_total").increment(1);
+                if let Err(error) = self.bus.publish(&peer, packet.encode()) {
+                    // The hole in the numbers will have it told again.
+                    tracing::debug!(%error, %peer, "a packet did not leave");
+                }
+            }
+        }
+    }
+
+    fn on_packet(self: &Arc<Self>, packet: Packet) {
+        let from = packet.from.clone();
+        let received = self.links.receive(packet);
+        if let Some(upto) = received.missed {
+            metrics::counter!("switchboard_bus_gaps_total").increment(1);
+            self.links.send(&from, Envelope::Missed { upto });
+        }
+        for envelope in received.envelopes {
+            self.on_envelope(&from, envelope);
+        }
+        self.links.handled(&from, received.last);
+    }
+
+    fn on_envelope(self: &Arc<Self>, from: &Incarnation, envelope: Envelope) {
+        match envelope {
+            Envelope::Request { request, ask } => self.on_request(from, request, ask),
+            Envelope::Reply { request, reply } => self.replied(request, reply),
+            Envelope::Deliver(deliver) => self.deliver(&deliver),
+            Envelope::Relay { tenant, users, frames } => self.users.relay(&tenant, &users, &frames),
+            Envelope::ToSessions { conversation, sessions, frames } => {
+                let gone = self.users.to_sessions(&conversation.tenant, &sessions, &frames);
+                if !gone.is_empty() {
+                    self.links.send(from, Envelope::SessionsGone { conversation, sessions: gone });
+                }
+            }
+            Envelope::SessionsGone { conversation, sessions } => {
+                // Not active: it has nobody's sessions.
+                drop(self.owners.say_if_active(&conversation, Input::SessionsGone { at: from.clone(), sessions }));
+            }
+            Envelope::Here { users } => users.into_iter().for_each(|here| self.on_here(from, here)),
+            Envelope::Settled { view } => self.settling.note(from, view),
+            Envelope::Unwatch { users } => self.on_unwatch(from, &users),
+            Envelope::Presence { users } => {
+                users.into_iter().for_each(|(user, look)| self.on_presence(&user, look.into()));
+            }
+            Envelope::Saved { user, saved } => self.users.save_presence(&user, saved.into()),
+            Envelope::Missed { upto } => self.on_missed(from, upto),
+            Envelope::Repeated { upto } => self.links.repeated(from, upto),
+        }
+    }
+
+    /// A node has missed what this one told it: tells again all that it is owed, then says so.
+    fn on_missed(self: &Arc<Self>, from: &Incarnation, upto: u64) {
+        let (node, from) = (self.clone(), from.clone());
+        self.spawn(async move {
+            node.register_all(Some(&from));
+            node.watch_again(Some(&from));
+            let (done, mut all_done) = mpsc::channel(1);
+            node.owners.say_to_all(|| Input::Repeat { to: from.clone(), upto, done: done.clone() }).await;
+            drop(done);
+            // Ends when each conversation has dropped its copy.
+            while all_done.recv().await.is_some() {}
+            node.resync_sessions_of(&from);
+            node.links.send(&from, Envelope::Repeated { upto });
+        });
+    }
+
+    fn on_request(self: &Arc<Self>, from: &Incarnation, request: u64, ask: Ask) {
+        let reply = ReplyTo::There { node: from.clone(), request };
+        match ask {
+            Ask::Conversation { actor, conversation, command } => {
+                match decoded(&command) {
+                    Ok(command) => self.command(&conversation, actor, from.clone(), command, reply),
+                    Err(error) => reply.tell(self, Err(error)),
+                };
+            }
+            Ask::Peek { user, conversation } => self.say(&conversation, Input::Peek { user: user.user, reply }),
+            Ask::TakeOver { conversation } => {
+                self.say(&conversation, Input::TakeOver { reply: Some(reply), done: None });
+            }
+            Ask::Barrier => {
+                self.links.send(from, Envelope::Reply { request, reply: Ok(Reply::Done) });
+            }
+            other => {
+                let (node, from) = (self.clone(), from.clone());
+                self.spawn(async move {
+                    let reply = node.answer(&from, other).await.map_err(|error| refusal(&error));
+                    node.links.send(&from, Envelope::Reply { request, reply });
+                });
+            }
+        }
+    }
+
+    /// Answers what may take a while.
+    async fn answer(self: &Arc<Self>, from: &Incarnation, ask: Ask) -> Result<Reply, ProtocolError> {
+        match ask {
+            Ask::User { actor, command } => {
+                let answer = self.at_home(&actor, decoded(&command)?).await?;
+                Ok(reply_of(&answer))
+            }
+            Ask::PresenceOf { users, watch } => {
+                let looks = self.presence_at_home(&users, watch.then_some(from)).await?;
+                Ok(Reply::Presence(looks.into_iter().map(Into::into).collect()))
+            }
+            Ask::BlockChanged { tenant, by, other } => {
+                let by = UserKey { tenant, user: by };
+                self.on_block_changed(&by, &other).await?;
+                Ok(Reply::Done)
+            }
+            Ask::Disconnect { user } => {
+                self.close_sessions(&user);
+                Ok(Reply::Done)
+            }
+            Ask::Sessions { user } => Ok(Reply::Sessions(self.session_rows(&user))),
+            // Answered above, in their order.
+            Ask::Conversation { .. } | Ask::Peek { .. } | Ask::TakeOver { .. } | Ask::Barrier => {
+                Err(ProtocolError::internal())
+            }
+        }
+    }
+
+    /// A client's frame at its user's home.
+    pub(crate) async fn at_home(
+        self: &Arc<Self>,
+        actor: &Actor,
+        command: ClientFrame,
+    ) -> Result<Answer, ProtocolError> {
+        match command {
+            ClientFrame::Sync(asked) => self.sync(&actor.user, &asked).await,
+            ClientFrame::ConversationSettings(set) => self.set_settings(actor, set).await,
+            ClientFrame::PresenceSet(set) => Ok(self.set_presence(&actor.user, set.status)),
+            _ => Err(ProtocolError::internal()),
+        }
+    }
+
+    /// Closes a user's sessions on this node, for an administrator.
+    pub(crate) fn close_sessions(&self, user: &UserKey) -> usize {
+        let sessions = self.users.sessions(user);
+        sessions.iter().for_each(|session| session.socket.close(CloseCode::Revoked));
+        sessions.len()
+    }
+
+    /// May this user read, and up to where? Asks the conversation's owner.
+    pub(crate) async fn peek(
+        self: &Arc<Self>,
+        user: &UserKey,
+        key: &ConversationKey,
+    ) -> Result<crate::envelope::Peek, ProtocolError> {
+        let owner = self.placement().owner(key).incarnation.clone();
+        let reply = if owner == self.me {
+            let (reply, told) = tokio::sync::oneshot::channel();
+            self.say(key, Input::Peek { user: user.user.clone(), reply: ReplyTo::Here(reply) });
+            match self.in_time(told).await? {
+                crate::owner::Telling::Peek(peek) => return Ok(*peek),
+                _ => return Err(ProtocolError::internal()),
+            }
+        } else {
+            self.ask(&owner, Ask::Peek { user: user.clone(), conversation: key.clone() }).await?
+        };
+        match reply {
+            Reply::Peek(peek) => Ok(*peek),
+            _ => Err(ProtocolError::internal()),
+        }
+    }
+}
+
+/// A frame of this process, for another.
+impl From<&ClientFrame> for Encoded {
+    fn from(frame: &ClientFrame) -> Self {
+        Self(frame.encode(None))
+    }
+}
+
+impl From<&ProtocolError> for Refusal {
+    fn from(error: &ProtocolError) -> Self {
+        Self(switchboard_protocol::server::ErrorFrame::new(None, error))
+    }
+}

@@ -1,0 +1,226 @@
+//! `sync`: what changed for a user since a cursor (PROTOCOL §3). Runs at the user's home.
+
+use crate::api::Answer;
+use crate::home::shown_settings;
+use crate::node::{Node, unavailable};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde_json::value::{RawValue, to_raw_value};
+use std::sync::Arc;
+use switchboard_protocol::client::SyncGet;
+use switchboard_protocol::limits::ANSWER_ITEMS_BYTES_MAX;
+use switchboard_protocol::server::{
+    Conversation, ConversationKind, Delivery, LastMessage, Sync, SyncConversation, SyncState,
+};
+use switchboard_protocol::{ProtocolError, Role, Seq};
+use switchboard_store::{ConversationKey, InboxChange, InboxRange, InboxRow, Kind, Preview, StoreError, UserKey};
+
+/// Conversations of one answer that are read at the same time.
+const READS_AT_ONCE: usize = 16;
+
+/// Rows looked at in one go for conversations whose owners must be asked.
+const ASK_PAGE: usize = 500;
+
+/// Where a client is: it has seen every change up to `after`, and on this page those down to `below`.
+///
+/// Written as `s1.<store>.<after>[.<below>.<top>]`: opaque to clients, and no promise to anyone.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Position {
+    after: u64,
+    /// While pages follow: those above `below` and up to `top` have been given.
+    page: Option<(u64, u64)>,
+}
+
+impl Position {
+    /// The position that a cursor stands for; `None` when it is of another store.
+    fn parse(cursor: &str, store_id: &str) -> Result<Option<Self>, ProtocolError> {
+        let malformed = || ProtocolError::bad_request("cursor", "must be a cursor that the server gave");
+        let mut parts = cursor.split('.');
+        if parts.next() != Some("s1") {
+            return Err(malformed());
+        }
+        let store = parts.next().ok_or_else(malformed)?;
+        let numbers: Vec<u64> = parts.map(str::parse).collect::<Result<_, _>>().map_err(|_| malformed())?;
+        let position = match numbers[..] {
+            [after] => Self { after, page: None },
+            [after, below, top] => Self { after, page: Some((below, top)) },
+            _ => return Err(malformed()),
+        };
+        Ok((store == store_id).then_some(position))
+    }
+
+    fn encode(&self, store_id: &str) -> String {
+        let after = self.after;
+        match self.page {
+            None => format!("s1.{store_id}.{after}"),
+            Some((below, top)) => format!("s1.{store_id}.{after}.{below}.{top}"),
+        }
+    }
+}
+
+impl Node {
+    pub(crate) async fn sync(self: &Arc<Self>, user: &UserKey, asked: &SyncGet) -> Result<Answer, ProtocolError> {
+        let position = match &asked.cursor {
+            Some(cursor) => Position::parse(cursor, self.store.store_id())?,
+            None => Some(Position::default()),
+        };
+        let reset = position.is_none();
+        let position = position.unwrap_or_default();
+        self.settle().await?;
+        let failed = |error: StoreError| unavailable(self, &error);
+        self.flush_inbox_of(user).await.map_err(failed)?;
+        if position.page.is_none() {
+            self.ask_owners(user).await?;
+        }
+        let range = InboxRange { after: position.after, below: position.page.map(|(below, _)| below) };
+        let page = self.store.inbox(user, range, asked.limit as usize).await.map_err(failed)?;
+        let top = position.page.map_or(page.top, |(_, top)| top);
+
+        let entries = asked.entries_per_conversation as usize;
+        let described: Vec<_> = page.rows.iter().map(|row| self.describe(user, row, entries)).collect();
+        let described: Vec<Option<Box<RawValue>>> =
+            stream::iter(described).buffered(READS_AT_ONCE).try_collect().await?;
+
+        let mut conversations = Vec::with_capacity(described.len());
+        let (mut bytes, mut below, mut cut) = (0, None, false);
+        for (row, described) in page.rows.iter().zip(described) {
+            let length = described.as_ref().map_or(0, |json| json.get().len());
+            if bytes + length > ANSWER_ITEMS_BYTES_MAX && !conversations.is_empty() {
+                cut = true;
+                break;
+            }
+            bytes += length;
+            below = Some(row.version);
+            conversations.extend(described);
+        }
+        let more = page.more || cut;
+        let next = match below {
+            Some(below) if more => Position { after: position.after, page: Some((below, top)) },
+            _ => Position { after: top, page: None },
+        };
+        let cursor = next.encode(self.store.store_id());
+        Ok(Answer::Sync(Sync { cursor, conversations, more, reset }))
+    }
+
+    /// Large groups raise no inbox row with each message: brings their rows up to what their owners know.
+    async fn ask_owners(self: &Arc<Self>, user: &UserKey) -> Result<(), ProtocolError> {
+        let failed = |error: StoreError| unavailable(self, &error);
+        let mut changes = Vec::new();
+        let mut below = None;
+        loop {
+            let page = self.store.inbox(user, InboxRange { after: 0, below }, ASK_PAGE).await.map_err(failed)?;
+            for row in page.rows.iter().filter(|row| row.member && row.last.ask_owner) {
+                changes.extend(self.ask_owner(user, row).await?);
+            }
+            below = page.rows.last().map(|row| row.version);
+            if !page.more {
+                break;
+            }
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.store.put_inbox(changes).await.map_err(failed)
+    }
+
+    async fn ask_owner(
+        self: &Arc<Self>,
+        user: &UserKey,
+        row: &InboxRow,
+    ) -> Result<Option<(UserKey, InboxChange)>, ProtocolError> {
+        let key = ConversationKey { tenant: user.tenant.clone(), conversation: row.conversation.clone() };
+        let peek = match self.peek(user, &key).await {
+            Ok(peek) => peek,
+            // Removed a moment ago: the row will say so.
+            Err(error) if error.code() == switchboard_protocol::ErrorCode::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let change = InboxChange {
+            conversation: row.conversation.clone(),
+            last: Some(peek.last),
+            mentioned_seq: peek.mentioned_seq,
+            read: Some(peek.read),
+            membership: None,
+            settings: None,
+        };
+        Ok(Some((user.clone(), change)))
+    }
+
+    /// A row as `sync` tells it; `None` for a conversation that never came to be.
+    async fn describe(
+        &self,
+        user: &UserKey,
+        row: &InboxRow,
+        entries: usize,
+    ) -> Result<Option<Box<RawValue>>, ProtocolError> {
+        let failed = |error: StoreError| unavailable(self, &error);
+        let key = ConversationKey { tenant: user.tenant.clone(), conversation: row.conversation.clone() };
+        let Some(head) = self.store.head(&key).await.map_err(failed)? else { return Ok(None) };
+        let member = self.store.member(&key, &user.user).await.map_err(failed)?.filter(|_| row.member);
+        let is_direct = matches!(head.meta.kind, Kind::Direct(..));
+        let peer = match &head.meta.kind {
+            Kind::Direct(a, b) => Some(if *a == user.user { b.clone() } else { a.clone() }),
+            Kind::Group => None,
+        };
+        // Who was removed learns nothing of what came after.
+        let removed = !row.member;
+        let large = row.last.ask_owner;
+        let conversation = Conversation {
+            conversation_id: row.conversation.clone(),
+            kind: if is_direct { ConversationKind::Direct } else { ConversationKind::Group },
+            title: head.meta.title.filter(|_| !removed),
+            custom: head.meta.custom.filter(|_| !removed).unwrap_or_default(),
+            peer,
+            members_count: if removed { 0 } else { head.meta.members_count },
+            created_at: head.meta.created_at,
+            role: member.map_or(Role::Member, |member| member.role),
+            delivery: if large { Delivery::Activity } else { Delivery::Full },
+            last_seq: row.last.last_seq,
+            read_seq: row.read_seq,
+            unread: row.last.messages.saturating_sub(row.read_messages),
+        };
+        let entries =
+            if entries == 0 || removed { None } else { Some(self.newest(&key, row.last.last_seq, entries).await?) };
+        let state = SyncState {
+            mentioned_seq: row.mentioned_seq,
+            last_message: row.last.preview.clone().map(last_message),
+            settings: shown_settings(&row.settings),
+            removed,
+            entries,
+        };
+        to_raw_value(&SyncConversation { conversation, state }).map(Some).map_err(|_| ProtocolError::internal())
+    }
+
+    async fn newest(
+        &self,
+        key: &ConversationKey,
+        end: Seq,
+        entries: usize,
+    ) -> Result<Vec<Box<RawValue>>, ProtocolError> {
+        /// The newest entries of one conversation in a `sync`; who wants more asks `changes`.
+        const ENTRIES_BYTES_MAX: usize = 64 * 1024;
+        let after = Seq::new(end.get().saturating_sub(entries as u64));
+        let stored = self.store.read(key, after, end, entries, ENTRIES_BYTES_MAX).await;
+        let stored = stored.map_err(|error| unavailable(self, &error))?;
+        crate::read::raw_entries(stored)
+    }
+}
+
+fn last_message(preview: Preview) -> LastMessage {
+    LastMessage { seq: preview.seq, from: preview.from, text: preview.text, timestamp: preview.timestamp }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_what_the_server_gave_or_is_refused() {
+        let position = Position { after: 7, page: Some((5, 9)) };
+        assert_eq!(Position::parse(&position.encode("abc"), "abc").unwrap(), Some(position));
+        assert_eq!(Position::parse("s1.abc.7", "other").unwrap(), None, "another store's");
+        for malformed in ["", "s1", "s1.abc", "s1.abc.x", "s1.abc.1.2", "s2.abc.1", "s1.abc.-1"] {
+            let error = Position::parse(malformed, "abc").unwrap_err();
+            assert_eq!(error.details()[0].field, "cursor", "{malformed}");
+        }
+    }
+}

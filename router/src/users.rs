@@ -1,0 +1,489 @@
+//! What this node knows of users: their sessions here, and, where it is their home, where else they are, how they look
+//! and what in their inboxes waits to be written.
+//!
+//! Sharded by user; a shard's lock is held for a look-up and some pushes, never across an await. A delivery's users come
+//! ordered by shard, so a fan-out takes each lock once and not once per recipient.
+
+use crate::delivery::{Class, Delivery, Socket};
+use crate::envelope::{Deliver, Here, Note, Outgoing, Skip, UserNote};
+use hashbrown::HashMap;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use switchboard_presence::{SavedPresence, UserPresence};
+use switchboard_protocol::{ConversationId, DeviceId, InstanceId, Seq, SessionId, TenantId, Timestamp, UserId};
+use switchboard_store::{InboxChange, Incarnation, UserKey, UserRecord};
+use xxhash_rust::xxh3::xxh3_64;
+
+const SHARDS: usize = 32;
+
+/// The users between whom and one user there is a block, with its time.
+pub(crate) type Blocked = BTreeMap<UserId, Timestamp>;
+
+/// Who is blocked either way, as the store has it; the newer time where both block.
+pub(crate) fn blocked_of(record: &UserRecord) -> Blocked {
+    let mut blocked = Blocked::new();
+    for (other, at) in record.blocks.iter().chain(&record.blocked_by) {
+        let newest = blocked.entry(other.clone()).or_insert(*at);
+        *newest = (*newest).max(*at);
+    }
+    blocked
+}
+
+/// One authenticated connection on this node.
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) user: UserKey,
+    pub(crate) device: DeviceId,
+    pub(crate) instance: InstanceId,
+    pub(crate) connected_at: Timestamp,
+    pub(crate) socket: Arc<dyn Socket>,
+    pub(crate) doing: Mutex<Doing>,
+}
+
+/// What a session has under way at owners, who are told when it ends.
+#[derive(Debug, Default)]
+pub(crate) struct Doing {
+    /// Conversations it has open.
+    pub(crate) open: Vec<ConversationId>,
+    /// Conversations it types in.
+    pub(crate) typing: Vec<ConversationId>,
+    /// Whether it watches anyone.
+    pub(crate) watches: bool,
+}
+
+impl Session {
+    pub(crate) fn doing(&self) -> MutexGuard<'_, Doing> {
+        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wants(&self, skip: &Skip) -> bool {
+        if skip.session.as_ref() == Some(&self.id) {
+            return false;
+        }
+        skip.open.as_ref().is_none_or(|conversation| !self.doing().open.contains(conversation))
+    }
+}
+
+/// A session that watches others, as a key by its id.
+#[derive(Clone)]
+pub(crate) struct Watcher(pub(crate) Arc<Session>);
+
+impl PartialEq for Watcher {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for Watcher {}
+
+impl PartialOrd for Watcher {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Watcher {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.id.cmp(&other.0.id)
+    }
+}
+
+impl std::hash::Hash for Watcher {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+/// A user, as far as this node has to do with him.
+#[derive(Default)]
+struct User {
+    /// His sessions on this node.
+    sessions: Vec<Arc<Session>>,
+    blocked: Option<Box<Blocked>>,
+    /// What he set of his presence, to be brought along to a new home.
+    saved: Option<Box<SavedPresence>>,
+    /// What this node as his home knows.
+    home: Option<Box<HomeUser>>,
+}
+
+impl User {
+    fn is_idle(&self) -> bool {
+        self.sessions.is_empty() && self.home.is_none()
+    }
+}
+
+/// A user at his home.
+pub(crate) struct HomeUser {
+    /// His sessions everywhere, and what he set.
+    pub(crate) presence: UserPresence<Incarnation>,
+    /// Nodes whose sessions watch him.
+    pub(crate) watchers: Vec<Incarnation>,
+}
+
+#[derive(Default)]
+struct Shard {
+    users: HashMap<UserKey, User>,
+    /// Inbox changes that wait to be written, of users connected or not.
+    dirty: HashMap<UserKey, Vec<InboxChange>>,
+}
+
+/// See the file's comment.
+pub(crate) struct Users {
+    shards: Box<[Mutex<Shard>]>,
+}
+
+/// What adding a session came to.
+pub(crate) struct Added {
+    /// The older socket of the same device and instance.
+    pub(crate) replaced: Option<Arc<Session>>,
+}
+
+/// Where a user's state is; deliveries are ordered by it.
+pub(crate) fn shard_of(tenant: &TenantId, user: &UserId) -> usize {
+    let hash = xxh3_64(user.as_str().as_bytes()) ^ xxh3_64(tenant.as_str().as_bytes()).rotate_left(17);
+    usize::try_from(hash % SHARDS as u64).unwrap_or(0)
+}
+
+impl Users {
+    pub(crate) fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+
+    fn shard(&self, index: usize) -> MutexGuard<'_, Shard> {
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, user: &UserKey) -> MutexGuard<'_, Shard> {
+        self.shard(shard_of(&user.tenant, &user.user))
+    }
+
+    fn all(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        (0..SHARDS).map(|index| self.shard(index))
+    }
+
+    // Sessions
+
+    /// Adds a session; a second one of the same device and instance takes the first one's place. `None` if the user has
+    /// `most` already.
+    pub(crate) fn add(&self, session: Arc<Session>, blocked: Blocked, most: u32) -> Option<Added> {
+        let mut shard = self.of(&session.user);
+        let user = shard.users.entry(session.user.clone()).or_default();
+        user.blocked = (!blocked.is_empty()).then(|| Box::new(blocked));
+        let same = |other: &Arc<Session>| other.device == session.device && other.instance == session.instance;
+        let replaced = user.sessions.iter().position(same).map(|at| user.sessions.swap_remove(at));
+        if count(&user.sessions) >= most {
+            return None;
+        }
+        user.sessions.reserve_exact(1);
+        user.sessions.push(session);
+        Some(Added { replaced })
+    }
+
+    /// Removes this very session, in one step; `false` if it was replaced before.
+    pub(crate) fn remove(&self, session: &Session) -> bool {
+        let mut shard = self.of(&session.user);
+        let Some(user) = shard.users.get_mut(&session.user) else { return false };
+        let Some(at) = user.sessions.iter().position(|other| other.id == session.id) else { return false };
+        user.sessions.swap_remove(at);
+        if user.is_idle() {
+            shard.users.remove(&session.user);
+        }
+        true
+    }
+
+    /// The sessions of a user on this node.
+    pub(crate) fn sessions(&self, user: &UserKey) -> Vec<Arc<Session>> {
+        self.of(user).users.get(user).map(|user| user.sessions.clone()).unwrap_or_default()
+    }
+
+    /// Every session on this node.
+    pub(crate) fn all_sessions(&self) -> Vec<Arc<Session>> {
+        let sessions_of = |shard: MutexGuard<'_, Shard>| -> Vec<Arc<Session>> {
+            shard.users.values().flat_map(|user| user.sessions.iter().cloned()).collect()
+        };
+        let mut sessions: Vec<_> = self.all().flat_map(sessions_of).collect();
+        sessions.sort_by(|a, b| a.id.cmp(&b.id));
+        sessions
+    }
+
+    /// Users with sessions on this node, as their homes are told, in the order of their keys.
+    pub(crate) fn here(&self) -> Vec<Here> {
+        let mut here = Vec::new();
+        for shard in self.all() {
+            for (key, user) in shard.users.iter().filter(|(_, user)| !user.sessions.is_empty()) {
+                let saved = user.saved.as_deref().copied().map(Into::into);
+                here.push(Here { user: key.clone(), sessions: count(&user.sessions), saved });
+            }
+        }
+        here.sort_by(|a, b| a.user.cmp(&b.user));
+        here
+    }
+
+    /// What a user's home is told of him.
+    pub(crate) fn here_of(&self, key: &UserKey) -> Here {
+        let shard = self.of(key);
+        let user = shard.users.get(key);
+        Here {
+            user: key.clone(),
+            sessions: user.map_or(0, |user| count(&user.sessions)),
+            saved: user.and_then(|user| user.saved.as_deref().copied()).map(Into::into),
+        }
+    }
+
+    /// A user's presence, as his home keeps it, for the case that his home changes.
+    pub(crate) fn save_presence(&self, key: &UserKey, saved: SavedPresence) {
+        if let Some(user) = self.of(key).users.get_mut(key) {
+            user.saved = Some(Box::new(saved));
+        }
+    }
+
+    /// Users with whom this one has a block, as known here: complete while he has a session here.
+    pub(crate) fn blocked(&self, user: &UserKey) -> Blocked {
+        let shard = self.of(user);
+        shard.users.get(user).and_then(|user| user.blocked.as_deref().cloned()).unwrap_or_default()
+    }
+
+    /// Replaces what is known of a user's blocks, if he has a session here.
+    pub(crate) fn set_blocked(&self, key: &UserKey, blocked: Blocked) {
+        if let Some(user) = self.of(key).users.get_mut(key) {
+            user.blocked = (!blocked.is_empty()).then(|| Box::new(blocked));
+        }
+    }
+
+    // Delivering
+
+    /// Gives frames to the users' sessions on this node.
+    pub(crate) fn relay(&self, tenant: &TenantId, users: &[UserId], frames: &[Outgoing]) {
+        self.each(tenant, users, |_, shard, key| {
+            if let Some(user) = shard.users.get(key) {
+                deliver_to(user, frames);
+            }
+        });
+    }
+
+    /// A home's part: gives frames to the users' sessions here, notes what changes in their inboxes, and returns who
+    /// has sessions on which other node.
+    pub(crate) fn deliver(&self, deliver: &Deliver, me: &Incarnation) -> BTreeMap<Incarnation, Vec<UserId>> {
+        let mut elsewhere: BTreeMap<Incarnation, Vec<UserId>> = BTreeMap::new();
+        self.each(&deliver.conversation.tenant, &deliver.users, |id, shard, key| {
+            if let Some(user) = shard.users.get(key) {
+                deliver_to(user, &deliver.frames);
+                let nodes = user.home.iter().flat_map(|home| home.presence.nodes());
+                for (node, _) in nodes.filter(|(node, _)| *node != me) {
+                    elsewhere.entry(node.clone()).or_default().push(id.clone());
+                }
+            }
+            if let Some(note) = &deliver.note {
+                note_change(&mut shard.dirty, key, change_of(&deliver.conversation.conversation, note, id));
+            }
+        });
+        if let Some(note) = &deliver.note {
+            self.note_users(deliver, note);
+        }
+        elsewhere
+    }
+
+    /// What a note says of single users.
+    fn note_users(&self, deliver: &Deliver, note: &Note) {
+        for about in &note.users {
+            let key = UserKey { tenant: deliver.conversation.tenant.clone(), user: about.user.clone() };
+            let mut change = empty_change(&deliver.conversation.conversation);
+            let UserNote { mentioned_seq, read, membership, .. } = about.clone();
+            (change.mentioned_seq, change.read, change.membership) = (mentioned_seq, read, membership);
+            note_change(&mut self.of(&key).dirty, &key, change);
+        }
+    }
+
+    /// Gives frames to single sessions; returns those that are not here any more.
+    pub(crate) fn to_sessions(
+        &self,
+        tenant: &TenantId,
+        sessions: &[(UserId, SessionId)],
+        frames: &[Outgoing],
+    ) -> Vec<(UserId, SessionId)> {
+        let mut gone = Vec::new();
+        for (id, session_id) in sessions {
+            let key = UserKey { tenant: tenant.clone(), user: id.clone() };
+            let shard = self.of(&key);
+            let user = shard.users.get(&key);
+            let session = user.and_then(|user| user.sessions.iter().find(|session| session.id == *session_id));
+            match (user, session) {
+                (Some(user), Some(session)) => deliver_to_session(user, session, frames),
+                _ => gone.push((id.clone(), session_id.clone())),
+            }
+        }
+        gone
+    }
+
+    /// Calls `action` for each user under his shard's lock, which is kept from one to the next in the same shard.
+    fn each(&self, tenant: &TenantId, users: &[UserId], mut action: impl FnMut(&UserId, &mut Shard, &UserKey)) {
+        let mut held: Option<(usize, MutexGuard<'_, Shard>)> = None;
+        for id in users {
+            let index = shard_of(tenant, id);
+            let mut guard = match held.take() {
+                Some((at, guard)) if at == index => guard,
+                // The one held is let go before the next is taken.
+                other => {
+                    drop(other);
+                    self.shard(index)
+                }
+            };
+            let key = UserKey { tenant: tenant.clone(), user: id.clone() };
+            action(id, &mut guard, &key);
+            held = Some((index, guard));
+        }
+    }
+
+    // Inbox changes
+
+    /// Notes a change to one user's inbox.
+    pub(crate) fn note(&self, user: &UserKey, change: InboxChange) {
+        note_change(&mut self.of(user).dirty, user, change);
+    }
+
+    /// Takes all that waits to be written.
+    pub(crate) fn take_dirty(&self) -> Vec<(UserKey, InboxChange)> {
+        let mut taken = Vec::new();
+        for mut shard in self.all() {
+            for (user, changes) in shard.dirty.drain() {
+                taken.extend(changes.into_iter().map(|change| (user.clone(), change)));
+            }
+        }
+        taken.sort_by(|a, b| (&a.0, &a.1.conversation).cmp(&(&b.0, &b.1.conversation)));
+        taken
+    }
+
+    /// What waits to be written for one user; it stays noted.
+    pub(crate) fn dirty_of(&self, user: &UserKey) -> Vec<(UserKey, InboxChange)> {
+        let changes = self.of(user).dirty.get(user).cloned().unwrap_or_default();
+        changes.into_iter().map(|change| (user.clone(), change)).collect()
+    }
+
+    /// How many users have something waiting.
+    pub(crate) fn dirty_users(&self) -> usize {
+        self.all().map(|shard| shard.dirty.len()).sum()
+    }
+
+    // The home's part
+
+    /// Works on what this node as a user's home knows of him, making it if need be; forgets it if it says nothing.
+    pub(crate) fn at_home<T>(&self, key: &UserKey, work: impl FnOnce(&mut HomeUser) -> T) -> T {
+        let mut shard = self.of(key);
+        let user = shard.users.entry(key.clone()).or_default();
+        let home = user
+            .home
+            .get_or_insert_with(|| Box::new(HomeUser { presence: UserPresence::offline(None), watchers: Vec::new() }));
+        let result = work(home);
+        if home.presence.is_offline() && home.watchers.is_empty() {
+            user.home = None;
+        }
+        if user.is_idle() {
+            shard.users.remove(key);
+        }
+        result
+    }
+
+    /// Works on what this node as a user's home knows of him, if anything.
+    pub(crate) fn if_at_home<T>(&self, key: &UserKey, work: impl FnOnce(&mut HomeUser) -> T) -> Option<T> {
+        let known = self.of(key).users.get(key).is_some_and(|user| user.home.is_some());
+        known.then(|| self.at_home(key, work))
+    }
+
+    /// Who this node is a home of.
+    pub(crate) fn homed(&self) -> Vec<UserKey> {
+        let homed_in = |shard: MutexGuard<'_, Shard>| -> Vec<UserKey> {
+            shard.users.iter().filter(|(_, user)| user.home.is_some()).map(|(key, _)| key.clone()).collect()
+        };
+        let mut homed: Vec<_> = self.all().flat_map(homed_in).collect();
+        homed.sort();
+        homed
+    }
+
+    /// Forgets a user as one whose home this is.
+    pub(crate) fn leave_home(&self, key: &UserKey) {
+        let mut shard = self.of(key);
+        let Some(user) = shard.users.get_mut(key) else { return };
+        user.home = None;
+        if user.is_idle() {
+            shard.users.remove(key);
+        }
+    }
+}
+
+fn count(sessions: &[Arc<Session>]) -> u32 {
+    u32::try_from(sessions.len()).unwrap_or(u32::MAX)
+}
+
+fn deliver_to(user: &User, frames: &[Outgoing]) {
+    for session in &user.sessions {
+        deliver_to_session(user, session, frames);
+    }
+}
+
+fn deliver_to_session(user: &User, session: &Session, frames: &[Outgoing]) {
+    for frame in frames {
+        let hidden = frame
+            .skip
+            .hidden_from
+            .as_ref()
+            .is_some_and(|other| user.blocked.as_ref().is_some_and(|blocked| blocked.contains_key(other)));
+        if !hidden && session.wants(&frame.skip) {
+            session.socket.deliver(&frame.delivery);
+        }
+    }
+}
+
+pub(crate) fn empty_change(conversation: &ConversationId) -> InboxChange {
+    InboxChange {
+        conversation: conversation.clone(),
+        last: None,
+        mentioned_seq: Seq::ZERO,
+        read: None,
+        membership: None,
+        settings: None,
+    }
+}
+
+fn change_of(conversation: &ConversationId, note: &Note, _user: &UserId) -> InboxChange {
+    InboxChange { last: note.last.clone(), ..empty_change(conversation) }
+}
+
+/// Adds a change to those that wait, merged with one of the same conversation.
+fn note_change(dirty: &mut HashMap<UserKey, Vec<InboxChange>>, user: &UserKey, change: InboxChange) {
+    if !dirty.contains_key(user) {
+        dirty.insert(user.clone(), vec![change]);
+        return;
+    }
+    let Some(waiting) = dirty.get_mut(user) else { return };
+    match waiting.iter_mut().find(|waiting| waiting.conversation == change.conversation) {
+        Some(waiting) => merge(waiting, change),
+        None => waiting.push(change),
+    }
+}
+
+/// What both changes together are: each part the newer one, as the store does it.
+fn merge(into: &mut InboxChange, newer: InboxChange) {
+    if newer.last.as_ref().map(|last| last.last_seq) >= into.last.as_ref().map(|last| last.last_seq) {
+        into.last = newer.last.or(into.last.take());
+    }
+    into.mentioned_seq = into.mentioned_seq.max(newer.mentioned_seq);
+    into.read = into.read.max(newer.read);
+    into.membership = into.membership.max(newer.membership);
+    if newer.settings.as_ref().map(|(number, _)| *number) > into.settings.as_ref().map(|(number, _)| *number) {
+        into.settings = newer.settings;
+    }
+}
+
+/// A frame that is not kept for slow readers, about one user in one conversation.
+pub(crate) fn ephemeral(kind: &'static str, json: String, about: &[&str]) -> Delivery {
+    let mut key = xxh3_64(kind.as_bytes());
+    for part in about {
+        key = xxhash_rust::xxh3::xxh3_64_with_seed(part.as_bytes(), key);
+    }
+    Delivery { json: json.into(), kind, class: Class::Ephemeral { key } }
+}
+
+/// A frame that is never silently dropped.
+pub(crate) fn undroppable(kind: &'static str, json: impl Into<bytes::Bytes>) -> Delivery {
+    Delivery { json: json.into(), kind, class: Class::Undroppable }
+}

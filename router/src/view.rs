@@ -1,0 +1,229 @@
+//! The view (which nodes are alive) and the ring (who does what), a pure function of the view.
+//!
+//! The ring may be wrong for a moment at the cost of a detour: nothing that must hold rests on it (DESIGN §3).
+
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use switchboard_protocol::{ClientId, ConversationId, NodeId, TenantId, UserId};
+use switchboard_store::{ConversationKey, Incarnation, UserKey};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// Points on the ring per unit of weight. With 160 the busiest of ten equal nodes has about 10 % more than its share.
+const POINTS_PER_WEIGHT: u16 = 160;
+
+/// A node that is alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeEntry {
+    /// Which life of which node.
+    pub incarnation: Incarnation,
+    /// Its share relative to others; 1 unless configured.
+    pub weight: u16,
+    /// Where its clients connect.
+    pub url: Arc<str>,
+}
+
+/// The nodes that are alive, numbered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Grows with each change, within one node's sight.
+    pub number: u64,
+    /// In the order of their incarnations; never empty.
+    pub nodes: Arc<[NodeEntry]>,
+}
+
+impl View {
+    /// A view of `nodes`.
+    pub fn new(number: u64, mut nodes: Vec<NodeEntry>) -> Self {
+        nodes.sort_by(|a, b| a.incarnation.cmp(&b.incarnation));
+        nodes.dedup_by(|a, b| a.incarnation == b.incarnation);
+        Self { number, nodes: nodes.into() }
+    }
+
+    /// The view of a node that is alone.
+    pub fn alone(incarnation: Incarnation, url: Arc<str>) -> Self {
+        Self::new(1, vec![NodeEntry { incarnation, weight: 1, url }])
+    }
+
+    /// The same for the same nodes, whoever sees them.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.nodes.iter().fold(1, |hash, node| {
+            xxh3_64_with_seed(node.incarnation.node.as_str().as_bytes(), hash ^ node.incarnation.life)
+        })
+    }
+
+    /// The other nodes.
+    pub(crate) fn peers<'a>(&'a self, me: &'a Incarnation) -> impl Iterator<Item = &'a Incarnation> {
+        self.nodes.iter().map(|node| &node.incarnation).filter(move |peer| *peer != me)
+    }
+
+    /// Whether this very life of the node is in it.
+    pub fn has(&self, incarnation: &Incarnation) -> bool {
+        self.nodes.binary_search_by(|node| node.incarnation.cmp(incarnation)).is_ok()
+    }
+}
+
+/// Consistent hashing with virtual nodes (Karger et al., 1997).
+///
+/// Points come from `node.id`, not from the incarnation: a node that starts again takes its old places.
+#[derive(Debug)]
+struct Ring {
+    /// (position, index into the view's nodes), ascending.
+    points: Vec<(u64, u32)>,
+}
+
+impl Ring {
+    /// The ring of a view.
+    fn new(view: &View) -> Self {
+        let mut points = Vec::new();
+        for (index, node) in (0u32..).zip(view.nodes.iter()) {
+            for point in 0..node.weight.max(1).saturating_mul(POINTS_PER_WEIGHT) {
+                points.push((xxh3_64_with_seed(node.incarnation.node.as_str().as_bytes(), u64::from(point)), index));
+            }
+        }
+        points.sort_unstable();
+        Self { points }
+    }
+
+    /// The index of the node responsible for a key's hash.
+    fn index_of(&self, hash: u64) -> usize {
+        let after = self.points.partition_point(|(position, _)| *position < hash);
+        let (_, index) = self.points.get(after).or_else(|| self.points.first()).copied().unwrap_or_default();
+        index as usize
+    }
+}
+
+/// A view with its ring: where everything is.
+#[derive(Debug)]
+pub struct Placement {
+    /// The view.
+    pub view: View,
+    ring: Ring,
+}
+
+impl Placement {
+    /// The placement of a view.
+    pub fn new(view: View) -> Self {
+        let ring = Ring::new(&view);
+        Self { view, ring }
+    }
+
+    /// The home of a user.
+    pub fn home(&self, user: &UserKey) -> &NodeEntry {
+        self.node(hash_key(b'u', &user.tenant, user.user.as_str()))
+    }
+
+    /// The owner of a conversation.
+    pub fn owner(&self, conversation: &ConversationKey) -> &NodeEntry {
+        self.node(hash_key(b'c', &conversation.tenant, conversation.conversation.as_str()))
+    }
+
+    fn node(&self, hash: u64) -> &NodeEntry {
+        if let [only] = &*self.view.nodes {
+            return only;
+        }
+        &self.view.nodes[self.ring.index_of(hash)]
+    }
+
+    /// Another node than `node_id`, for clients that must move: the user's home in a view without it.
+    pub fn elsewhere(&self, user: &UserKey, node_id: &NodeId) -> Option<Arc<str>> {
+        let others: Vec<NodeEntry> =
+            self.view.nodes.iter().filter(|node| node.incarnation.node != *node_id).cloned().collect();
+        if others.is_empty() {
+            return None;
+        }
+        let without = Placement::new(View::new(self.view.number, others));
+        Some(without.home(user).url.clone())
+    }
+}
+
+/// The same on every node and in every version: what a key hashes to decides who owns it.
+fn hash_key(map: u8, tenant: &TenantId, id: &str) -> u64 {
+    // Both ids have at most 128 bytes and no NUL, so the parts can't run into each other.
+    let mut key = [0u8; 1 + 128 + 1 + 128];
+    let tenant = tenant.as_str().as_bytes();
+    let id = id.as_bytes();
+    let length = 2 + tenant.len() + id.len();
+    key[0] = map;
+    key[1..=tenant.len()].copy_from_slice(tenant);
+    key[2 + tenant.len()..length].copy_from_slice(id);
+    xxh3_64(&key[..length])
+}
+
+/// The direct conversation of two users: the same id whoever writes first (PROTOCOL §3), and nobody can make two pairs
+/// of users that share one.
+pub(crate) fn direct_conversation(tenant: &TenantId, a: &UserId, b: &UserId) -> ConversationId {
+    let (first, second) = if a <= b { (a, b) } else { (b, a) };
+    hashed_id("d:", &[tenant.as_str(), first.as_str(), second.as_str()])
+}
+
+/// The group that a user makes with a `client_id`: the same id for each repeat, at whatever node.
+pub(crate) fn group_conversation(tenant: &TenantId, creator: &UserId, client_id: &ClientId) -> ConversationId {
+    hashed_id("g:", &[tenant.as_str(), creator.as_str(), client_id.as_str()])
+}
+
+fn hashed_id(prefix: &str, parts: &[&str]) -> ConversationId {
+    use sha2::{Digest, Sha256};
+    use std::fmt::Write as _;
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let mut id = String::from(prefix);
+    for byte in &hasher.finalize()[..16] {
+        let _ = write!(id, "{byte:02x}");
+    }
+    id.parse().unwrap_or_else(|_| unreachable!("hex digits after a prefix are an id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, weight: u16) -> NodeEntry {
+        let incarnation = Incarnation { node: name.parse().unwrap(), life: 1 };
+        NodeEntry { incarnation, weight, url: name.into() }
+    }
+
+    fn placement(names: &[&str]) -> Placement {
+        Placement::new(View::new(1, names.iter().map(|name| node(name, 1)).collect()))
+    }
+
+    fn user(n: usize) -> UserKey {
+        UserKey { tenant: "default".parse().unwrap(), user: format!("user-{n}").parse().unwrap() }
+    }
+
+    #[test]
+    fn a_node_that_leaves_moves_only_its_own_users() {
+        let five = placement(&["a", "b", "c", "d", "e"]);
+        let four = placement(&["a", "b", "d", "e"]);
+        let mut moved = 0;
+        for n in 0..10_000 {
+            let (before, after) = (five.home(&user(n)), four.home(&user(n)));
+            if before.incarnation.node.as_str() == "c" {
+                moved += 1;
+            } else {
+                assert_eq!(before.incarnation, after.incarnation);
+            }
+        }
+        assert!((1_500..2_500).contains(&moved), "about a fifth: {moved}");
+    }
+
+    #[test]
+    fn weight_is_a_share() {
+        let ring = Placement::new(View::new(1, vec![node("a", 1), node("b", 3)]));
+        let at_b = (0..10_000).filter(|n| ring.home(&user(*n)).incarnation.node.as_str() == "b").count();
+        assert!((7_000..8_000).contains(&at_b), "{at_b}");
+    }
+
+    #[test]
+    fn ids_made_of_parts_are_unambiguous() {
+        let (tenant, other): (TenantId, TenantId) = ("ab".parse().unwrap(), "a".parse().unwrap());
+        let id =
+            |tenant: &TenantId, a: &str, b: &str| direct_conversation(tenant, &a.parse().unwrap(), &b.parse().unwrap());
+        assert_eq!(id(&tenant, "x", "y"), id(&tenant, "y", "x"));
+        assert_ne!(id(&tenant, "c", "d"), id(&other, "bc", "d"));
+        assert_ne!(hash_key(b'u', &tenant, "c"), hash_key(b'u', &other, "bc"));
+        assert_ne!(hash_key(b'u', &tenant, "c"), hash_key(b'c', &tenant, "c"));
+    }
+}

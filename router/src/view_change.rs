@@ -1,0 +1,262 @@
+//! What a node does when the view changes: who owns what, and who is whose home, is another matter now (DESIGN §4).
+
+use crate::api::Actor;
+use crate::envelope::{Ask, Envelope, Outgoing, Reply};
+use crate::node::{Node, Wake, lock};
+use crate::owner::Input;
+use crate::users::undroppable;
+use crate::view::{Placement, View};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use switchboard_protocol::client::ConversationRef;
+use switchboard_protocol::server::{ConversationActivity, Frame as _, Resync};
+use switchboard_protocol::{ClientFrame, Seq, ServerFrame};
+use switchboard_store::{ConversationKey, Incarnation, UserKey};
+use tokio::sync::{mpsc, watch};
+
+/// Time between the heartbeats on links: a lost last envelope is noticed after it.
+const HEARTBEAT_MS: u64 = 1_000;
+
+/// Pause before the store is asked again what is to be taken over.
+const ASK_STORE_AGAIN_MS: u64 = 500;
+
+impl Node {
+    /// Follows the view until it ends, the first one included.
+    pub(crate) async fn follow_views(self: Arc<Self>, mut views: watch::Receiver<View>) {
+        loop {
+            let view = views.borrow_and_update().clone();
+            self.on_view(view, &views).await;
+            if views.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn on_view(self: &Arc<Self>, view: View, views: &watch::Receiver<View>) {
+        let before = self.placement();
+        let fingerprint = view.fingerprint();
+        tracing::info!(view = view.number, nodes = view.nodes.len(), "the view has changed");
+        metrics::gauge!("switchboard_view_members").set(view.nodes.len() as f64);
+        self.place(Placement::new(view.clone()));
+
+        for gone in before.view.nodes.iter().map(|node| &node.incarnation).filter(|node| !view.has(node)) {
+            self.on_node_gone(gone);
+        }
+        self.links.forget_queues(|peer| view.has(peer));
+        self.forget_requests(|peer| view.has(peer));
+        self.register_all(None);
+        self.leave_homes_later();
+        self.watch_again(None);
+        self.open_again(&before);
+
+        let (done, mut all_done) = mpsc::channel(1);
+        self.owners.say_to_all(|| Input::View { done: done.clone() }).await;
+        let dead = self.take_over_dead(&done).await;
+        drop(done);
+        loop {
+            tokio::select! {
+                biased;
+                // Each conversation has told what it owed, or has been let go.
+                none = all_done.recv() => if none.is_none() { break },
+                // The next view asks for the same again.
+                () = newer(views, view.number) => return,
+            }
+        }
+        for (incarnation, conversations) in dead {
+            // If this fails, they are taken over once more: harmless.
+            drop(self.store.forget_active(&incarnation, &conversations).await);
+        }
+        self.settled(fingerprint);
+    }
+
+    /// Has the conversations of nodes that live no more, as far as they are this node's now, begin a term.
+    async fn take_over_dead(self: &Arc<Self>, done: &mpsc::Sender<()>) -> BTreeMap<Incarnation, Vec<ConversationKey>> {
+        let active = loop {
+            match self.store.active().await {
+                Ok(active) => break active,
+                Err(error) => {
+                    tracing::warn!(%error, "can't read what is to be taken over; asking again");
+                    self.clock.sleep_ms(ASK_STORE_AGAIN_MS).await;
+                }
+            }
+        };
+        let placement = self.placement();
+        let mut dead: BTreeMap<Incarnation, Vec<ConversationKey>> = BTreeMap::new();
+        for (incarnation, key) in active {
+            if !placement.view.has(&incarnation) && placement.owner(&key).incarnation == self.me {
+                self.say_until_taken(&key, done).await;
+                dead.entry(incarnation).or_default().push(key);
+            }
+        }
+        dead
+    }
+
+    /// Many conversations may be taken over at once: waits for room.
+    async fn say_until_taken(self: &Arc<Self>, key: &ConversationKey, done: &mpsc::Sender<()>) {
+        while !self.is_stopping() {
+            let input = Input::TakeOver { reply: None, done: Some(done.clone()) };
+            if self.owners.say(self, key, input).is_ok() {
+                return;
+            }
+            self.clock.sleep_ms(crate::node::TICK_MS).await;
+        }
+    }
+
+    /// Registers the users with sessions here at their homes: at all of them, or at one.
+    pub(crate) fn register_all(&self, only: Option<&Incarnation>) {
+        let placement = self.placement();
+        let mut by_home: BTreeMap<Incarnation, Vec<crate::envelope::Here>> = BTreeMap::new();
+        for here in self.users.here() {
+            let home = placement.home(&here.user).incarnation.clone();
+            by_home.entry(home).or_default().push(here);
+        }
+        for (home, users) in by_home.into_iter().filter(|(home, _)| only.is_none_or(|only| only == home)) {
+            if home == self.me {
+                users.into_iter().for_each(|here| self.on_here(&home, here));
+            } else {
+                self.links.send(&home, Envelope::Here { users });
+            }
+        }
+    }
+
+    /// Asks the homes of watched users for their presence, and for its changes from now on.
+    pub(crate) fn watch_again(self: &Arc<Self>, only: Option<&Incarnation>) {
+        let placement = self.placement();
+        let mut by_home: BTreeMap<Incarnation, Vec<UserKey>> = BTreeMap::new();
+        for user in lock(&self.watches).targets().cloned().collect::<std::collections::BTreeSet<_>>() {
+            by_home.entry(placement.home(&user).incarnation.clone()).or_default().push(user);
+        }
+        for (home, users) in by_home.into_iter().filter(|(home, _)| only.is_none_or(|only| only == home)) {
+            let node = self.clone();
+            self.spawn(async move {
+                // Not answered: the home's next change, or the next view, tells.
+                drop(node.watch_at(&home, users).await);
+            });
+        }
+    }
+
+    /// Watches users at one home: what it tells is taken for what is shown.
+    pub(crate) async fn watch_at(
+        self: &Arc<Self>,
+        home: &Incarnation,
+        users: Vec<UserKey>,
+    ) -> Result<(), switchboard_protocol::ProtocolError> {
+        let looks = if *home == self.me {
+            self.presence_at_home(&users, Some(&self.me)).await?
+        } else {
+            match self.ask(home, Ask::PresenceOf { users: users.clone(), watch: true }).await? {
+                Reply::Presence(looks) => looks.into_iter().map(Into::into).collect(),
+                _ => Vec::new(),
+            }
+        };
+        users.iter().zip(looks).for_each(|(user, shown)| self.on_presence(user, shown));
+        Ok(())
+    }
+
+    /// Conversations that sessions here have open at another owner than before are opened there.
+    fn open_again(self: &Arc<Self>, before: &Placement) {
+        let placement = self.placement();
+        for session in self.users.all_sessions() {
+            for conversation in session.doing().open.clone() {
+                let key = ConversationKey { tenant: session.user.tenant.clone(), conversation };
+                let owner = placement.owner(&key).incarnation.clone();
+                if owner != before.owner(&key).incarnation {
+                    let node = self.clone();
+                    let session = session.clone();
+                    self.spawn(async move { node.open_at(&owner, key, &session).await });
+                }
+            }
+        }
+    }
+
+    /// What came between two owners is asked for by the client, who is told where the log is now.
+    async fn open_at(self: &Arc<Self>, _owner: &Incarnation, key: ConversationKey, session: &crate::users::Session) {
+        let actor = Actor { user: session.user.clone(), session: Some(session.id.clone()), awaited: true };
+        let open = ClientFrame::ConversationOpen(ConversationRef { conversation_id: key.conversation.clone() });
+        let Ok(crate::api::Answer::Frame(ServerFrame::Opened(opened))) = self.at_owner(&actor, &key, open).await else {
+            return session.socket.deliver(&resync());
+        };
+        let frame = ConversationActivity {
+            conversation_id: opened.conversation_id,
+            last_seq: opened.last_seq,
+            mentioned_seq: Seq::ZERO,
+        };
+        session.socket.deliver(&Outgoing::new(undroppable("conversation_activity", frame.encode(None))).delivery);
+    }
+
+    /// Frames between this node and another were lost: sessions of users whose home it is may have missed some.
+    pub(crate) fn resync_sessions_of(&self, home: &Incarnation) {
+        let placement = self.placement();
+        for session in self.users.all_sessions() {
+            if placement.home(&session.user).incarnation == *home {
+                metrics::counter!("switchboard_resyncs_total", "reason" => "bus_gap").increment(1);
+                session.socket.deliver(&resync());
+            }
+        }
+    }
+
+    // Time
+
+    /// Turns the wheel, beats on the links, writes what waits.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        let (mut beat_ms, mut flush_ms) = (0, 0);
+        loop {
+            self.clock.sleep_ms(crate::node::TICK_MS).await;
+            let now_ms = self.clock.monotonic_ms();
+            for wake in self.turn_wheel(now_ms) {
+                match wake {
+                    Wake::Conversation(key) => drop(self.owners.say_if_active(&key, Input::Tick)),
+                    Wake::Grace(user) => self.on_grace_over(&user),
+                    Wake::LeaveHome(user) => self.on_leave_home(&user),
+                }
+            }
+            self.tell_presence(now_ms);
+            if now_ms >= beat_ms {
+                beat_ms = now_ms + HEARTBEAT_MS;
+                self.tell_settled();
+                self.links.heartbeat(self.placement().view.peers(&self.me));
+                metrics::gauge!("switchboard_conversations_active").set(self.owners.active() as f64);
+            }
+            if now_ms >= flush_ms || self.users.dirty_users() >= self.options.home_dirty_max {
+                flush_ms = now_ms + self.options.inbox_flush_ms;
+                self.flush().await;
+            }
+        }
+    }
+
+    /// Writes inboxes and last-seen times; what fails is tried again with the next flush.
+    pub(crate) async fn flush(&self) {
+        for flushed in [self.flush_inboxes().await, self.flush_last_seen().await] {
+            if let Err(error) = flushed {
+                tracing::debug!(%error, "a flush failed");
+            }
+        }
+    }
+
+    /// Sends watching sessions what has changed.
+    fn tell_presence(&self, now_ms: u64) {
+        let due = {
+            let mut watches = lock(&self.watches);
+            if watches.next_due_ms().is_none_or(|due_ms| due_ms > now_ms) {
+                Vec::new()
+            } else {
+                watches.take_due(now_ms)
+            }
+        };
+        for (session, users) in due {
+            self.tell_presence_to(&session.0, users);
+        }
+    }
+}
+
+fn resync() -> Arc<crate::delivery::Delivery> {
+    Arc::new(undroppable("resync", Resync {}.encode(None)))
+}
+
+/// Returns when a newer view than `number` has come.
+async fn newer(views: &watch::Receiver<View>, number: u64) {
+    let mut views = views.clone();
+    if views.wait_for(|view| view.number != number).await.is_err() {
+        std::future::pending().await
+    }
+}
