@@ -72,7 +72,7 @@ function emptyView() {
 function conversationHead(client) {
   const { store } = client;
   const face = h("span", { class: "face" });
-  const title = h("h2", { tabindex: -1 });
+  const title = h("h1", { tabindex: -1 });
   const line = h("p", { class: "meta" });
   const back = h("a", { class: "icon-button back", href: "#/", "aria-label": "Back to the conversations" }, icon("back"));
   const onDetails = () => store.current && openGroupDetails(client, store.current);
@@ -158,11 +158,13 @@ function messageList(client, onLeave, onEdit) {
     atEnd = true;
   }
 
-  /** The first time its messages are there: at the first unread one, or at the end. */
+  /** The first time its messages are there: at the first unread one if it is among them, else at the end. */
   function land() {
     landed = true;
-    list.querySelector(".unread")?.scrollIntoView({ block: "center" });
-    if (!list.querySelector(".unread")) toEnd();
+    const line = list.querySelector("li.unread");
+    const above = shown.findIndex((row) => row.kind === "unread") > 1;
+    if (line && (above || !store.current?.log.older)) line.scrollIntoView({ block: "center" });
+    else toEnd();
     measure();
   }
 
@@ -217,16 +219,20 @@ function messageList(client, onLeave, onEdit) {
     return /** @type {HTMLElement[]} */ ([...list.querySelectorAll("li.message")]);
   }
 
-  /** One message is in the tab order: the one that had the focus last, else the newest. */
+  /** One message is in the tab order: the one with the focus, else the newest. */
   function makeOneFocusable() {
-    if (!list.querySelector("li.message[tabindex='0']")) messageNodes().at(-1)?.setAttribute("tabindex", "0");
+    if (!list.contains(document.activeElement)) makeFocusable(messageNodes().at(-1));
+  }
+
+  /** @param {Element | null | undefined} message */
+  function makeFocusable(message) {
+    for (const other of list.querySelectorAll("li.message[tabindex='0']")) other.setAttribute("tabindex", "-1");
+    message?.setAttribute("tabindex", "0");
   }
 
   /** @param {FocusEvent} event */
   function onFocus({ target }) {
-    const row = /** @type {Element} */ (target).closest("li.message");
-    for (const other of list.querySelectorAll("li.message[tabindex='0']")) other.setAttribute("tabindex", "-1");
-    row?.setAttribute("tabindex", "0");
+    makeFocusable(/** @type {Element} */ (target).closest("li.message"));
   }
 
   /** @param {KeyboardEvent} event */

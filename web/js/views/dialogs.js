@@ -6,7 +6,7 @@ import { isName, namesIn, plural } from "../text.js";
 import { avatar } from "./avatar.js";
 import { icon } from "./icons.js";
 import { openMenu } from "./menu.js";
-import { orToast, problemOf } from "./status.js";
+import { problemOf } from "./status.js";
 
 /** @typedef {import("../store.js").Conversation} Conversation */
 
@@ -56,12 +56,14 @@ export function confirmThat(title, text, label, run) {
 export function openGroupDetails(client, conversation) {
   const manages = () => conversation.role === "owner" || conversation.role === "moderator";
   const dialog = plainDialog("Group details");
-  const rename = titleForm(client, conversation);
-  const add = addForm(client, conversation);
+  const problem = problemLine();
+  const run = (/** @type {Promise<unknown>} */ action) => void tryTo(action, problem);
+  const rename = titleForm(client, conversation, run);
+  const add = addForm(client, conversation, run);
   const list = h("ul", { class: "members" });
   const count = h("h3", {});
-  const rows = new Rows(list, (/** @type {Shown} */ { member }) => member.user_id, (shown) => memberRow(client, conversation, shown));
-  dialog.append(rename, count, list, add, leaveButton(client, conversation));
+  const rows = new Rows(list, (/** @type {Shown} */ { member }) => member.user_id, (shown) => memberRow(client, conversation, shown, run));
+  dialog.append(rename, count, list, add, problem, leaveButton(client, conversation));
 
   const show = () => {
     setText(count, plural(conversation.members_count, "member"));
@@ -76,21 +78,22 @@ export function openGroupDetails(client, conversation) {
   dialog.showModal();
 }
 
-/** @param {import("../client.js").Client} client @param {Conversation} conversation */
-function titleForm(client, conversation) {
+/** @typedef {(action: Promise<unknown>) => void} Run does what was asked, and says in the dialog why it failed */
+
+/** @param {import("../client.js").Client} client @param {Conversation} conversation @param {Run} run */
+function titleForm(client, conversation, run) {
   const input = h("input", { id: "rename", maxlength: 128, autocomplete: "off", value: conversation.title });
-  const submit = () => orToast(client.rename(conversation, input.value.trim()));
-  return inlineForm("Title", input, "Save", submit);
+  return inlineForm("Title", input, "Save", () => run(client.rename(conversation, input.value.trim())));
 }
 
-/** @param {import("../client.js").Client} client @param {Conversation} conversation */
-function addForm(client, conversation) {
+/** @param {import("../client.js").Client} client @param {Conversation} conversation @param {Run} run */
+function addForm(client, conversation, run) {
   const input = h("input", { id: "add-members", autocomplete: "off", autocapitalize: "none", spellcheck: "false", placeholder: "dave" });
   const add = async () => {
     await client.addMembers(conversation, checkedNames(input.value, client.store.me));
     input.value = "";
   };
-  return inlineForm("Add members", input, "Add", () => orToast(add()));
+  return inlineForm("Add members", input, "Add", () => run(add()));
 }
 
 /** @param {import("../client.js").Client} client @param {Conversation} conversation */
@@ -106,8 +109,9 @@ function leaveButton(client, conversation) {
  * @param {import("../client.js").Client} client
  * @param {Conversation} conversation
  * @param {Shown} first
+ * @param {Run} run
  */
-function memberRow(client, conversation, first) {
+function memberRow(client, conversation, first, run) {
   const name = first.member.user_id;
   const isMe = name === client.store.me;
   const face = avatar(name, { status: first.status });
@@ -115,9 +119,9 @@ function memberRow(client, conversation, first) {
   const roleChoices = () =>
     ["member", "moderator", "owner"].map((choice) => ({
       label: `Make ${choice}`,
-      choose: () => void orToast(client.setRole(conversation, name, choice)),
+      choose: () => run(client.setRole(conversation, name, choice)),
     }));
-  const removal = { label: "Remove from group", danger: true, choose: () => void orToast(client.removeMember(conversation, name)) };
+  const removal = { label: "Remove from group", danger: true, choose: () => run(client.removeMember(conversation, name)) };
   const more = h(
     "button",
     {
@@ -175,22 +179,36 @@ function inlineForm(label, input, action, run) {
  */
 function formDialog(title, action, run) {
   const dialog = plainDialog(title);
-  const problem = h("p", { class: "problem", role: "alert" });
+  const problem = problemLine();
   const submit = h("button", { type: "submit", class: "primary" }, action);
   const onSubmit = async (/** @type {SubmitEvent} */ event) => {
     event.preventDefault();
     submit.disabled = true;
-    try {
-      await run();
-      dialog.close();
-    } catch (error) {
-      setText(problem, problemOf(error));
-    } finally {
-      submit.disabled = false;
-    }
+    if (await tryTo(run(), problem)) dialog.close();
+    submit.disabled = false;
   };
   dialog.append(h("form", { on: { submit: onSubmit } }, submit, problem));
   return { dialog, submit };
+}
+
+function problemLine() {
+  return h("p", { class: "problem", role: "alert" });
+}
+
+/**
+ * @param {Promise<unknown>} action
+ * @param {HTMLElement} problem says why it failed
+ * @returns {Promise<boolean>} whether it succeeded
+ */
+async function tryTo(action, problem) {
+  setText(problem, "");
+  try {
+    await action;
+    return true;
+  } catch (error) {
+    setText(problem, problemOf(error));
+    return false;
+  }
 }
 
 /** @param {string} title */

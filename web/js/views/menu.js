@@ -70,7 +70,8 @@ export function openMenu(opener, label, choices, { columns = 1, fallback } = {})
     event.stopPropagation();
   }
 
-  document.body.append(menu);
+  // A modal dialog lies above everything outside of it.
+  (opener.closest("dialog") ?? document.body).append(menu);
   place(menu, opener);
   document.addEventListener("pointerdown", onOutside, true);
   opener.setAttribute("aria-expanded", "true");
