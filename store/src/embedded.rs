@@ -175,6 +175,8 @@ impl Engine for EmbeddedStore {
     ) -> Result<T, StoreError> {
         let began_us = self.clock.monotonic_us();
         let answer = match cost {
+            // On the caller's thread: 1 to 4 µs, where the way to another thread and back costs 12 to 18 µs of CPU,
+            // and there is one such read for every connection. A row that is on the disk only costs one read of 4 KiB.
             ReadCost::Point => self.slot.read(operation),
             ReadCost::Scan => self.read_off_thread(operation).await,
         };

@@ -79,7 +79,7 @@ impl Conversation {
     }
 
     /// The next term of a conversation, for the node `n{node}`.
-    pub(super) async fn take_over(store: &Arc<dyn Store>, key: &ConversationKey, node: u64) -> (Self, Begun) {
+    pub async fn take_over(store: &Arc<dyn Store>, key: &ConversationKey, node: u64) -> (Self, Begun) {
         let claim = Claim { by: incarnation(node), create: None, recent: EVERYTHING };
         let begun = store.begin_term(key, claim).await.expect("begins").expect("exists");
         (Self::of(store, key, &begun), begun)

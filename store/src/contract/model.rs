@@ -101,7 +101,8 @@ pub(super) fn fold<'a>(log: impl IntoIterator<Item = &'a EntryFrame>) -> Folded 
     folded
 }
 
-fn random_entry(generator: &Generator, c: &mut Conversation) -> Entry {
+/// The next entry of a group, of any kind.
+pub fn random_entry(generator: &Generator, c: &mut Conversation) -> Entry {
     let who = one_of(generator, &USERS);
     let target = Seq::new(1 + generator.below(c.end));
     match generator.below(10) {

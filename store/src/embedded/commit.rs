@@ -64,13 +64,24 @@ pub(super) struct Committer {
     queue: Arc<Queue>,
     clock: Clock,
     reopen_interval: Duration,
-    /// Set after an error of the database, until it is open anew.
-    failed: bool,
+    state: State,
+}
+
+/// What the last batch came to; changes are logged, not each batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Serving,
+    /// The disk has too little space. Looked at anew for each batch.
+    Refusing,
+    /// The database failed and is to be opened anew; whether that failed before.
+    Failed {
+        again: bool,
+    },
 }
 
 impl Committer {
     pub(super) fn new(slot: Arc<DatabaseSlot>, queue: Arc<Queue>, clock: Clock, reopen_interval_ms: u64) -> Self {
-        Self { slot, queue, clock, reopen_interval: Duration::from_millis(reopen_interval_ms), failed: false }
+        Self { slot, queue, clock, reopen_interval: Duration::from_millis(reopen_interval_ms), state: State::Serving }
     }
 
     pub(super) fn run(mut self) {
@@ -78,12 +89,13 @@ impl Committer {
         let _abandon = AbandonOnDrop(self.queue.clone());
         let mut reopen_at_us = 0;
         loop {
-            match self.queue.take(self.failed.then_some(self.reopen_interval)) {
+            let patience = self.has_failed().then_some(self.reopen_interval);
+            match self.queue.take(patience) {
                 Taken::Closed => break,
                 Taken::Nothing => {}
                 Taken::Batch(batch) => self.serve(batch),
             }
-            if self.failed && self.clock.monotonic_us() >= reopen_at_us {
+            if self.has_failed() && self.clock.monotonic_us() >= reopen_at_us {
                 self.reopen();
                 let interval_us = u64::try_from(self.reopen_interval.as_micros()).unwrap_or(u64::MAX);
                 reopen_at_us = self.clock.monotonic_us().saturating_add(interval_us);
@@ -91,18 +103,27 @@ impl Committer {
         }
     }
 
+    fn has_failed(&self) -> bool {
+        matches!(self.state, State::Failed { .. })
+    }
+
     fn reopen(&mut self) {
         match self.slot.reopen() {
             Ok(()) => {
                 tracing::info!("the store is open again");
-                self.failed = false;
+                self.state = State::Serving;
             }
-            Err(error) => tracing::warn!(%error, "the store can't be opened again yet"),
+            Err(error) => {
+                if self.state == (State::Failed { again: false }) {
+                    tracing::warn!(%error, "the store can't be opened again yet");
+                }
+                self.state = State::Failed { again: true };
+            }
         }
     }
 
     fn serve(&mut self, mut batch: Vec<Waiting>) {
-        if self.failed {
+        if self.has_failed() {
             return answer(batch, Err("the database failed and is not open again yet"));
         }
         let began_us = self.clock.monotonic_us();
@@ -111,15 +132,22 @@ impl Committer {
         match self.commit(&mut batch) {
             Ok(()) => {
                 observe("commit", self.clock.monotonic_us().saturating_sub(began_us));
+                if self.state == State::Refusing {
+                    tracing::info!("the store takes writes again");
+                    self.state = State::Serving;
+                }
                 answer(batch, Ok(()));
             }
             Err(Refusal::Untouched(reason)) => {
-                tracing::warn!(%reason, writes = batch.len(), "writes refused");
+                if self.state == State::Serving {
+                    tracing::warn!(%reason, "the store refuses writes");
+                    self.state = State::Refusing;
+                }
                 answer(batch, Err(&reason));
             }
             Err(Refusal::Failed(reason)) => {
                 tracing::error!(%reason, writes = batch.len(), "the store's database failed");
-                self.failed = true;
+                self.state = State::Failed { again: false };
                 self.slot.note_failure();
                 answer(batch, Err(&reason));
             }
