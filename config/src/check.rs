@@ -14,7 +14,6 @@ pub(crate) fn check(config: &Config, mistakes: &mut Mistakes) {
     check_tls(&config.tls, mistakes);
     check_auth(&config.auth, mistakes);
     let limits = &config.limits;
-    check_order(("limits.content_bytes", limits.content_bytes), ("limits.frame_bytes", limits.frame_bytes), mistakes);
     let session = &config.session;
     check_order(
         ("session.reconnect_min_ms", session.reconnect_min_ms),

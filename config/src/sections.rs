@@ -166,7 +166,7 @@ section! {
         connections_per_ip: Option<NonZeroU32> = None, in 0..=100_000_000;
         /// Largest WebSocket message from a client.
         frame_bytes: usize = 65_536, in 256..=16_777_216;
-        /// Largest `content`, as compact JSON. At most `limits.frame_bytes`.
+        /// Largest `content`, as compact JSON. One beyond `limits.frame_bytes` can never come.
         content_bytes: usize = 32_768, in 16..=524_288;
         /// Frames per second and session; the bucket holds two seconds' worth.
         frames_per_s: u32 = 50, in 1..=1_000_000;
