@@ -65,7 +65,7 @@ export class Client {
    * @returns {string | null} why it can't be sent
    */
   send(text) {
-    const target = this.#target();
+    const { target } = this;
     if (!target) return "Choose a conversation first.";
     const content = this.#content(text);
     if (bytesOf(JSON.stringify(content)) > this.store.content_bytes_max) return "This message is too long.";
@@ -76,7 +76,7 @@ export class Client {
 
   /** @returns {import("./outbox.js").Item[]} messages of the conversation in view that its log does not show yet */
   get waiting() {
-    const target = this.#target();
+    const { target } = this;
     return target ? this.outbox.for(target) : [];
   }
 
@@ -135,8 +135,8 @@ export class Client {
     }
   }
 
-  /** @returns {import("./outbox.js").Target | null} */
-  #target() {
+  /** @returns {import("./outbox.js").Target | null} where a message goes now; a draft keeps it when it becomes a conversation */
+  get target() {
     const { current, selected } = this.store;
     if (current) return targetOf(current);
     return selected.kind === "draft" ? { to: selected.peer } : null;

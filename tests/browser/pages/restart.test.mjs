@@ -106,6 +106,21 @@ test("an acknowledgement that is lost leaves no second message", () =>
     assert.equal(wire.lost, 1);
   }));
 
+test("writing goes on undisturbed while the first message makes the conversation", () =>
+  withWorld(async (world) => {
+    const wire = new Wire();
+    const alice = await world.person("alice", { wire });
+    wire.cut();
+    await alice.page.locator("#banner[data-phase=waiting]").waitFor();
+    await alice.chatWith("bob");
+    await alice.write("first");
+    await alice.composer.fill("half a thought");
+    wire.mend();
+    await alice.acknowledged("first");
+    await alice.row("bob").waitFor();
+    assert.equal(await alice.composer.inputValue(), "half a thought");
+  }));
+
 test("what was unsent when its tab was closed is sent by the next one", () =>
   withWorld(async (world) => {
     const [alice, bob] = [await world.person("alice"), await world.person("bob")];

@@ -1,6 +1,6 @@
 /** Where one writes: Enter sends, Shift+Enter breaks the line, @ offers the members, ArrowUp in an empty field edits the last message. */
 import { fill, h, setAttribute, setText } from "../dom.js";
-import { nameOf } from "../store.js";
+import { keyOf } from "../outbox.js";
 import { avatar } from "./avatar.js";
 import { icon } from "./icons.js";
 import { orToast, toast } from "./status.js";
@@ -9,7 +9,7 @@ const SUGGESTIONS_MAX = 6;
 
 /**
  * @typedef {import("../timeline.js").MessageRow} MessageRow
- * @typedef {{node: HTMLElement, show: (key: string) => void, edit: (row: MessageRow) => void, focus: () => void}} Composer
+ * @typedef {{node: HTMLElement, show: (name: string) => void, edit: (row: MessageRow) => void, focus: () => void}} Composer
  */
 
 /**
@@ -39,10 +39,9 @@ export function composer(client, lastOwn) {
   const node = h("form", { class: "composer", on: { submit: onSubmit } }, suggestions, strip, field);
   strip.hidden = suggestions.hidden = true;
 
-  /** @param {string} next the conversation in view */
-  function show(next) {
-    const { current, selected } = client.store;
-    const name = current ? nameOf(current) : selected.kind === "draft" ? selected.peer : "";
+  /** @param {string} name of the conversation in view */
+  function show(name) {
+    const next = client.target === null ? "" : keyOf(client.target);
     setText(label, `Message ${name}`);
     setAttribute(textarea, "placeholder", `Message ${name}`);
     if (next === key) return;

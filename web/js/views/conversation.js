@@ -1,5 +1,6 @@
 /** The conversation in view: its head, the messages with their scrolling, who is typing, and the composer. */
 import { byId, fill, h, Rows, setAttribute, setText } from "../dom.js";
+import { keyOf } from "../outbox.js";
 import { nameOf } from "../store.js";
 import { clockTime, dayOf, listNames } from "../text.js";
 import { groupLine, timeline } from "../timeline.js";
@@ -41,10 +42,9 @@ export function showConversation(client) {
     setAttribute(byId("chat"), "data-pane", selected.kind === "none" ? "list" : "conversation");
     setAttribute(byId("conversation"), "aria-label", name === null ? "Conversation" : `Conversation with ${name}`);
     if (name === null) return;
-    const key = store.current?.id ?? `draft:${name}`;
     head.show(name);
-    write.show(key);
-    messages.show(key);
+    write.show(name);
+    messages.show(name);
   };
   store.onChange(show);
   show();
@@ -128,17 +128,17 @@ function messageList(client, onLeave, onEdit) {
   for (const event of ["focus", "blur"]) addEventListener(event, () => markSeen());
   document.addEventListener("visibilitychange", () => markSeen());
 
-  /** @param {string} next the conversation in view */
-  function show(next) {
+  /** @param {string} name of the conversation in view */
+  function show(name) {
     const { current, me } = store;
-    if (next !== key) enter(next);
+    enter();
     if (!landed) unread = { from: current?.read_seq ?? 0, to: current?.log.seq ?? 0 };
-    setAttribute(log, "aria-label", `Messages with ${nameInView(client)}`);
+    setAttribute(log, "aria-label", `Messages with ${name}`);
     setAttribute(log, "aria-busy", current ? String(!current.log.loaded || client.catchUp.isLoadingOlder(current)) : null);
     shown = timeline(current, client.waiting, me, unread);
     const anchor = atEnd ? null : anchorRow();
     rows.show(shown);
-    showBeginning();
+    showBeginning(name);
     showTyping();
     if (!landed && (current === undefined || current.log.loaded)) land();
     else if (atEnd) toEnd();
@@ -148,12 +148,11 @@ function messageList(client, onLeave, onEdit) {
     if (scroller.scrollTop < NEAR_TOP_PX) loadOlder();
   }
 
-  /** @param {string} next */
-  function enter(next) {
-    // A draft that has become a conversation is still the same view.
-    const stays = key === `draft:${store.current?.peer}`;
+  function enter() {
+    // The same before and after a draft has become a conversation.
+    const next = client.target === null ? "" : keyOf(client.target);
+    if (next === key) return;
     key = next;
-    if (stays) return;
     landed = false;
     atEnd = true;
   }
@@ -200,11 +199,12 @@ function messageList(client, onLeave, onEdit) {
     if (landed && atEnd && document.visibilityState === "visible" && document.hasFocus()) client.seen();
   }
 
-  function showBeginning() {
+  /** @param {string} name */
+  function showBeginning(name) {
     const { current } = store;
     beginning.hidden = current?.log.older ?? false;
     if (current && !current.log.loaded) setText(beginning, "Loading…");
-    else setText(beginning, `This is the beginning of ${current?.kind === "group" ? nameOf(current) : `your conversation with ${nameInView(client)}`}.`);
+    else setText(beginning, `This is the beginning of ${current?.kind === "group" ? name : `your conversation with ${name}`}.`);
   }
 
   function showTyping() {

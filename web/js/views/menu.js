@@ -70,8 +70,8 @@ export function openMenu(opener, label, choices, { columns = 1, fallback } = {})
     event.stopPropagation();
   }
 
-  // A modal dialog lies above everything outside of it.
-  (opener.closest("dialog") ?? document.body).append(menu);
+  // In the same landmark as its opener; a modal dialog even lies above everything outside of it.
+  (opener.closest("dialog, main, aside") ?? document.body).append(menu);
   place(menu, opener);
   document.addEventListener("pointerdown", onOutside, true);
   opener.setAttribute("aria-expanded", "true");
