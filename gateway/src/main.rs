@@ -1,1 +1,45 @@
-fn main() {}
+//! The binary `switchboard`: reads the command line and does what it asks for (OPERATING, "Binary").
+
+mod admission;
+mod auth;
+mod capacity;
+mod cli;
+mod commands;
+mod failure;
+mod gateway;
+mod http;
+mod logs;
+mod metrics;
+mod rate;
+mod reload;
+mod server;
+mod signals;
+mod tls;
+mod ws;
+
+use std::env;
+use std::process::ExitCode;
+
+use cli::Command;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let command = cli::parse(env::args_os().skip(1), env::vars_os());
+    match command.map_err(Failure::from).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(sources) => server::run(sources),
+        Command::CheckConfig(sources) => commands::check_config(sources),
+        Command::Token(sources, token) => commands::token(sources, &token),
+        Command::Help => commands::print(cli::HELP),
+        Command::Version => commands::print(concat!("switchboard ", env!("CARGO_PKG_VERSION"), "\n")),
+    }
+}

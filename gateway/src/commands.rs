@@ -1,0 +1,42 @@
+//! The commands that answer and end: `check-config`, `token`, `--help`, `--version`.
+
+use std::io::{self, Write};
+
+use switchboard_clock::Clock;
+use switchboard_config::{Config, Mistake, Mistakes, Problem, Sources};
+
+use crate::auth::{Keys, NewToken, sign, signing_key};
+use crate::failure::Failure;
+use crate::tls::Tls;
+
+/// Prints the effective configuration with the secrets hidden.
+pub(crate) fn check_config(sources: Sources) -> Result<(), Failure> {
+    let config = Config::load(sources)?.config;
+    let mut mistakes = Keys::from_config(&config.auth).err().unwrap_or_default();
+    if let Err(mistake) = Tls::from_config(&config.tls) {
+        mistakes.add(mistake);
+    }
+    if !mistakes.is_empty() {
+        return Err(mistakes.into());
+    }
+    print(&config.render())
+}
+
+/// Prints a token.
+pub(crate) fn token(sources: Sources, token: &NewToken) -> Result<(), Failure> {
+    let config = Config::load(sources)?.config;
+    let key = signing_key(&config).map_err(|error| Failure::CantHave(error.to_string()))?.ok_or_else(|| {
+        let problem = "not set, and no key of auth.keys is for HS256: there is nothing to sign a token with";
+        Mistakes::from(Mistake::new("auth.hs256_secret", Problem::Wrong(problem.to_owned())))
+    })?;
+    let token = sign(token, &key, Clock::system().wall_ms()).map_err(anyhow::Error::from)?;
+    print(&format!("{token}\n"))
+}
+
+/// Prints to stdout; who stops reading has read enough.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(anyhow::Error::from(error).into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,34 @@
+//! Why the process ends otherwise than it should, and with which code (OPERATING, "Exit codes").
+
+use std::process::ExitCode;
+
+use switchboard_config::Mistakes;
+
+use crate::cli::UsageError;
+
+/// A failure of the whole process. Its message goes to stderr as it is: for configuration, one line a mistake.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Code 2.
+    #[error("{0}")]
+    Usage(#[from] UsageError),
+    /// Code 2.
+    #[error("{0}")]
+    Configuration(#[from] Mistakes),
+    /// Code 3: an address, a file or a lock can't be had. Says what to do.
+    #[error("{0}")]
+    CantHave(String),
+    /// Code 1.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Usage(_) | Self::Configuration(_) => 2,
+            Self::CantHave(_) => 3,
+            Self::Other(_) => 1,
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! What all connections of this node share. Owns the settings that SIGHUP replaces; everything else is set once.
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::{ArcSwap, Guard};
+use switchboard_clock::{Clock, Generator};
+use switchboard_config::{Config, Http, Limits, Session};
+use switchboard_protocol::{NodeId, ParseLimits, ProtocolError, StoreId};
+use switchboard_router::Router;
+use switchboard_store::Store;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Admission;
+use crate::auth::{Identity, Keys, SigningKey};
+use crate::http::UserRates;
+use crate::ws::Timers;
+
+/// After which time a client tries again that came before the node was ready, or while it drains.
+pub(crate) const UNREADY_RETRY_MS: u64 = 2_000;
+
+/// See the module.
+pub(crate) struct Gateway {
+    pub(crate) node_id: NodeId,
+    pub(crate) http: Http,
+    pub(crate) session: Session,
+    /// Development mode's door: the key that signs a token for anyone. `None`: there is no such door.
+    pub(crate) dev_key: Option<SigningKey>,
+    pub(crate) clock: Clock,
+    pub(crate) generator: Generator,
+    pub(crate) timers: Timers,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) user_rates: UserRates,
+    /// The tasks of connections and sessions.
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when the node begins to drain.
+    pub(crate) draining: CancellationToken,
+    /// Cancelled when what is still open is to be closed.
+    pub(crate) closing: CancellationToken,
+    settings: ArcSwap<Settings>,
+    open: OnceLock<Open>,
+}
+
+/// What a node has once its store is open.
+struct Open {
+    router: Router,
+    store: Arc<dyn Store>,
+}
+
+/// What SIGHUP may change.
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    /// `limits.connections`, or what the machine allows.
+    pub(crate) connections_max: usize,
+    pub(crate) keys: Keys,
+}
+
+impl Settings {
+    pub(crate) fn parse_limits(&self) -> ParseLimits {
+        ParseLimits { content_bytes: self.limits.content_bytes }
+    }
+}
+
+impl Gateway {
+    pub(crate) fn new(
+        config: &Config,
+        node_id: NodeId,
+        settings: Settings,
+        dev_key: Option<SigningKey>,
+        clock: Clock,
+        generator: Generator,
+    ) -> Self {
+        Self {
+            node_id,
+            http: config.http.clone(),
+            session: config.session.clone(),
+            dev_key,
+            timers: Timers::new(clock.clone()),
+            clock,
+            generator,
+            admission: Arc::default(),
+            user_rates: UserRates::default(),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            settings: ArcSwap::from_pointee(settings),
+            open: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
+    pub(crate) fn replace_settings(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Opens the node: from here on it takes sessions and requests.
+    pub(crate) fn open(&self, router: Router, store: Arc<dyn Store>) {
+        // It is opened once.
+        let _ = self.open.set(Open { router, store });
+    }
+
+    /// How the store is, in a word.
+    pub(crate) async fn store_state(&self) -> &'static str {
+        match self.open.get() {
+            None => "opening",
+            Some(open) if open.store.check().await.is_ok() => "ok",
+            Some(_) => "unavailable",
+        }
+    }
+
+    /// The router, while the node takes sessions and requests.
+    ///
+    /// # Errors
+    /// `unavailable` while it starts or drains.
+    pub(crate) fn router(&self) -> Result<&Router, ProtocolError> {
+        let router = self.session_router().filter(|_| !self.draining.is_cancelled());
+        router.ok_or_else(|| ProtocolError::unavailable(UNREADY_RETRY_MS))
+    }
+
+    /// The router, for sessions that are open, which go on while the node drains. `None` while it starts.
+    pub(crate) fn session_router(&self) -> Option<&Router> {
+        self.open.get().map(|open| &open.router)
+    }
+
+    /// Names the store's life.
+    pub(crate) fn store_id(&self) -> StoreId {
+        let store_id = self.open.get().map_or("none", |open| open.store.store_id());
+        store_id.parse().expect("a store names itself with an id")
+    }
+
+    /// Whom a token speaks for.
+    ///
+    /// # Errors
+    /// `unauthorized`.
+    pub(crate) fn verify(&self, token: &str) -> Result<Identity, ProtocolError> {
+        Ok(self.settings().keys.verify(token, self.clock.wall_ms())?)
+    }
+}

@@ -1,0 +1,105 @@
+//! A request that may be carried out: who asks, and with what.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
+use switchboard_protocol::http::{Write, parse_read, parse_write};
+use switchboard_protocol::{ClientFrame, ProtocolError, UserId};
+use switchboard_router::Actor;
+use switchboard_store::UserKey;
+
+use super::answer::Answer;
+use super::route::Params;
+use crate::auth::{Identity, Scope};
+use crate::gateway::Gateway;
+
+/// After which time a request is repeated that the node had no room for.
+const OVERLOADED_RETRY_MS: u64 = 1_000;
+
+/// See the module.
+pub(super) struct Call {
+    pub(super) gateway: Arc<Gateway>,
+    /// `None` where anyone may ask.
+    pub(super) identity: Option<Identity>,
+    pub(super) path: String,
+    pub(super) params: Params,
+    pub(super) query: Vec<(String, String)>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Call {
+    /// Who asks.
+    ///
+    /// # Errors
+    /// `unauthorized` where anyone may ask.
+    pub(super) fn identity(&self) -> Result<&Identity, ProtocolError> {
+        self.identity.as_ref().ok_or_else(|| ProtocolError::unauthorized("a token is needed"))
+    }
+
+    /// The user that the path names, of the tenant of who asks.
+    pub(super) fn user_of_path(&self) -> Result<UserKey, ProtocolError> {
+        let user: UserId = self.param("user_id")?.parse().map_err(|_| ProtocolError::not_found())?;
+        Ok(UserKey { tenant: self.identity()?.user.tenant.clone(), user })
+    }
+
+    /// A parameter of the path.
+    pub(super) fn param(&self, name: &str) -> Result<&str, ProtocolError> {
+        let param = self.params.iter().find(|(known, _)| *known == name);
+        param.map(|(_, value)| value.as_str()).ok_or_else(ProtocolError::not_found)
+    }
+
+    /// Answers the question of this type.
+    pub(super) async fn read(self, frame_type: &str) -> Result<Answer, ProtocolError> {
+        let query: Vec<_> = self.query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let limits = self.gateway.settings().parse_limits();
+        let frame = parse_read(frame_type, &borrowed(&self.params), &query, &limits)?;
+        let user = self.identity()?.user.clone();
+        self.carry_out(user, frame).await
+    }
+
+    /// Carries out the write of this type.
+    pub(super) async fn write(self, frame_type: &str) -> Result<Answer, ProtocolError> {
+        let Write { frame, on_behalf_of } = self.parse_write(frame_type)?;
+        let user = self.writer(on_behalf_of)?;
+        self.carry_out(user, frame).await
+    }
+
+    pub(super) fn parse_write(&self, frame_type: &str) -> Result<Write, ProtocolError> {
+        let limits = self.gateway.settings().parse_limits();
+        parse_write(frame_type, &borrowed(&self.params), &self.body, &limits)
+    }
+
+    /// In whose name a write is done: `as` needs the scope `server`.
+    pub(super) fn writer(&self, on_behalf_of: Option<UserId>) -> Result<UserKey, ProtocolError> {
+        let identity = self.identity()?;
+        match on_behalf_of {
+            None => Ok(identity.user.clone()),
+            Some(user) if identity.scopes.contains(Scope::Server) => {
+                Ok(UserKey { tenant: identity.user.tenant.clone(), user })
+            }
+            Some(_) => Err(ProtocolError::forbidden("as needs the scope server")),
+        }
+    }
+
+    /// Has the router do it.
+    pub(super) async fn carry_out(self, user: UserKey, frame: ClientFrame) -> Result<Answer, ProtocolError> {
+        let requests_max = self.gateway.settings().limits.requests_waiting_max;
+        let permit = self.gateway.admission.permit(requests_max);
+        let _permit = permit.ok_or_else(|| ProtocolError::overloaded(OVERLOADED_RETRY_MS))?;
+        let actor = Actor { user, session: None, awaited: true };
+        let answer = self.gateway.router()?.call(actor, frame).await?;
+        Ok(Answer::of(&answer))
+    }
+}
+
+fn borrowed<'a>(params: &'a Params) -> Vec<(&'a str, &'a str)> {
+    params.iter().map(|(name, value)| (*name, value.as_str())).collect()
+}
+
+/// The answer of what has nothing to say.
+pub(super) fn done() -> Answer {
+    Answer::data(&serde_json::Map::new()).with_status(StatusCode::OK)
+}

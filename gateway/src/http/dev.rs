@@ -1,0 +1,37 @@
+//! Development mode's door: a token for anyone who names himself. There is none once a key is configured.
+
+use hyper::Method;
+use serde::Deserialize;
+use serde_json::json;
+use switchboard_protocol::{ErrorCode, ProtocolError, UserId};
+
+use super::answer::Answer;
+use super::call::Call;
+use super::route::{Access, Endpoint, Handling, Route};
+use crate::auth::{NewToken, sign};
+
+/// How long such a token is valid.
+const TTL_S: i64 = 24 * 3_600;
+
+pub(super) const ROUTES: &[Route] =
+    &[Route { path: "/v1/dev/token", endpoints: &[Endpoint::handle(Method::POST, Access::Anyone, token)] }];
+
+#[derive(Deserialize)]
+struct Ask {
+    name: String,
+}
+
+fn token(call: Call) -> Handling {
+    Box::pin(async move {
+        let key = call.gateway.dev_key.as_ref().ok_or_else(ProtocolError::not_found)?;
+        let ask: Ask = serde_json::from_slice(&call.body)
+            .map_err(|_| ProtocolError::bad_request("name", "must be a string in a JSON object"))?;
+        let user: UserId = ask.name.parse().map_err(|error: switchboard_protocol::text::InvalidText| {
+            ProtocolError::bad_request("name", error.to_string())
+        })?;
+        let new = NewToken { user: user.clone(), tenant: None, scopes: Vec::new(), ttl_s: TTL_S };
+        let token = sign(&new, key, call.gateway.clock.wall_ms())
+            .map_err(|_| ProtocolError::new(ErrorCode::Internal, "the token could not be signed"))?;
+        Ok(Answer::data(&json!({ "token": token, "user_id": user })))
+    })
+}

@@ -1,0 +1,103 @@
+//! The port that clients connect to: accepting, TLS, and a task per connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::connection::serve_connection;
+use crate::gateway::Gateway;
+use crate::tls::Tls;
+
+/// Connections that wait to be accepted: all clients of a node come back at once after a restart.
+const BACKLOG: i32 = 4_096;
+/// Bytes that the kernel takes for a reader that doesn't read, beyond those on their way: without this it takes
+/// megabytes before the session's own bound counts.
+const UNSENT_BYTES: u32 = 64 * 1_024;
+/// Pause after a failed accept: the usual reason is that the descriptors have run out.
+const ACCEPT_PAUSE_MS: u64 = 50;
+/// Time that a client has for TLS's handshake.
+const HANDSHAKE_MS_MAX: u64 = 10_000;
+
+/// A listener and where it is.
+pub(crate) struct Listening {
+    pub(crate) listener: TcpListener,
+    pub(crate) address: SocketAddr,
+}
+
+/// Opens a port. Port 0 takes a free one.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<Listening> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from_std(socket.into())?;
+    let address = listener.local_addr()?;
+    Ok(Listening { listener, address })
+}
+
+/// Takes connections until `gateway.closing`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+    tls: Option<Arc<Tls>>,
+    http_connections_max: usize,
+) {
+    // The sockets of accepted connections inherit these.
+    let socket = SockRef::from(&listener);
+    if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES)) {
+        tracing::warn!(%error, "socket options can't be set");
+    }
+    let places = Arc::new(Semaphore::new(http_connections_max));
+    while let Some((stream, peer, place)) = accept(&listener, &places, &gateway.closing).await {
+        let connection_gateway = gateway.clone();
+        match &tls {
+            None => gateway.tasks.spawn(serve_connection(connection_gateway, stream, peer, place)),
+            Some(tls) => gateway.tasks.spawn(serve_tls(connection_gateway, tls.clone(), stream, peer, place)),
+        };
+    }
+}
+
+async fn serve_tls(
+    gateway: Arc<Gateway>,
+    tls: Arc<Tls>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+) {
+    let handshake = tls.acceptor().accept(stream);
+    match tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), handshake).await {
+        Ok(Ok(stream)) => Box::pin(serve_connection(gateway, stream, peer, place)).await,
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake took too long"),
+    }
+}
+
+/// The next connection, once there is a place for it; `None` after `stop`.
+pub(super) async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    stop.run_until_cancelled(async {
+        // The semaphore is never closed.
+        let place = places.clone().acquire_owned().await.ok()?;
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => return Some((stream, peer, place)),
+                Err(error) => {
+                    tracing::warn!(%error, "can't accept a connection");
+                    tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+                }
+            }
+        }
+    })
+    .await
+    .flatten()
+}

@@ -1,0 +1,57 @@
+//! `GET /metrics`, for Prometheus, on its own listener and without authentication.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::PrometheusHandle;
+use switchboard_protocol::{ErrorCode, ProtocolError};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::answer::{Answer, Response, no_such_path};
+use super::listener::accept;
+
+/// Scrapers at once.
+const CONNECTIONS_MAX: usize = 16;
+
+/// Serves the figures until `stop`.
+pub(crate) async fn serve_metrics(listener: TcpListener, figures: PrometheusHandle, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let scrapers = TaskTracker::new();
+    while let Some((stream, _, place)) = accept(&listener, &places, &stop).await {
+        let figures = figures.clone();
+        let service = service_fn(move |request| {
+            let response = Response::from(answer(&figures, &request));
+            async { Ok::<_, Infallible>(response) }
+        });
+        let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+        let stop = stop.clone();
+        scrapers.spawn(async move {
+            // What goes wrong with a scraper's connection is seen by the scraper.
+            let _ = stop.run_until_cancelled(connection).await;
+            drop(place);
+        });
+    }
+}
+
+fn answer(figures: &PrometheusHandle, request: &Request<Incoming>) -> Answer {
+    if request.uri().path() != "/metrics" {
+        return no_such_path();
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let error = ProtocolError::new(ErrorCode::BadRequest, "the path has no such method");
+        let answer = Answer::error(StatusCode::METHOD_NOT_ALLOWED, &error);
+        return answer.with(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    Answer::new(StatusCode::OK, content_type, Bytes::from(figures.render()))
+}

@@ -1,0 +1,30 @@
+//! Whether the process lives, and whether it takes work (PROTOCOL §6).
+
+use hyper::{Method, StatusCode};
+use serde_json::json;
+
+use super::answer::Answer;
+use super::call::Call;
+use super::route::{Access, Endpoint, Handling, Route};
+
+pub(super) const ROUTES: &[Route] = &[
+    Route { path: "/healthz", endpoints: &[Endpoint::handle(Method::GET, Access::Anyone, healthz)] },
+    Route { path: "/readyz", endpoints: &[Endpoint::handle(Method::GET, Access::Anyone, readyz)] },
+];
+
+fn healthz(_: Call) -> Handling {
+    Box::pin(async { Ok(Answer::data(&json!({ "status": "ok" }))) })
+}
+
+/// What the node depends on is told and does not change the status: a common fault would take every node out at once.
+fn readyz(call: Call) -> Handling {
+    Box::pin(async move {
+        let (status, state) = match call.gateway.router() {
+            Ok(_) => (StatusCode::OK, "ready"),
+            Err(_) if call.gateway.draining.is_cancelled() => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        };
+        let store = call.gateway.store_state().await;
+        Ok(Answer::data(&json!({ "status": state, "dependencies": { "store": store } })).with_status(status))
+    })
+}

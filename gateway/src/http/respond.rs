@@ -1,0 +1,159 @@
+//! From a request to its answer: the route, then who asks, how often, and what for. The order is the order in which a
+//! request is refused.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Request, StatusCode};
+use switchboard_protocol::limits::BODY_BYTES_MAX;
+use switchboard_protocol::{ErrorCode, ProtocolError};
+
+use super::address::client_address;
+use super::answer::{Answer, Response, no_such_path};
+use super::call::Call;
+use super::route::{self, Access, Action, Endpoint};
+use crate::auth::Identity;
+use crate::gateway::Gateway;
+use crate::ws::{Upgrade, upgrade};
+
+/// Time that a client has to send a body.
+const BODY_MS_MAX: u64 = 30_000;
+/// The path of WebSocket sessions (PROTOCOL §1).
+const WS_PATH: &str = "/v1/ws";
+
+/// What comes of a request.
+pub(super) struct Outcome {
+    pub(super) response: Response,
+    /// The connection becomes a session.
+    pub(super) upgrade: Option<Upgrade>,
+}
+
+/// Answers a request that came from `peer`.
+pub(super) async fn respond(gateway: Arc<Gateway>, peer: IpAddr, request: Request<Incoming>) -> Outcome {
+    if request.uri().path() == WS_PATH {
+        let address = client_address(peer, request.headers(), &gateway.http.trusted_proxies);
+        return match upgrade(&gateway, address, &request) {
+            Ok((response, upgrade)) => Outcome { response, upgrade: Some(upgrade) },
+            Err(answer) => Outcome { response: (*answer).into(), upgrade: None },
+        };
+    }
+    let mut answer = answer(&gateway, request).await;
+    if gateway.draining.is_cancelled() {
+        answer = answer.with(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Outcome { response: answer.into(), upgrade: None }
+}
+
+async fn answer(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Answer {
+    let Some((route, params)) = route::find(request.uri().path()) else { return no_such_path() };
+    let Some(endpoint) = route.endpoint(request.method()) else {
+        let error = ProtocolError::new(ErrorCode::BadRequest, "the path has no such method");
+        let allowed = HeaderValue::from_str(&route.allowed()).unwrap_or(HeaderValue::from_static(""));
+        return Answer::error(StatusCode::METHOD_NOT_ALLOWED, &error).with(ALLOW, allowed);
+    };
+    let (head, body) = request.into_parts();
+    let query = head.uri.query().unwrap_or_default();
+    let call = Call {
+        gateway: gateway.clone(),
+        identity: None,
+        path: head.uri.path().to_owned(),
+        params,
+        query: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+        headers: head.headers,
+        body: Bytes::new(),
+    };
+    match endpoint.access {
+        Access::Anyone => carry_out(call, body, endpoint).await,
+        Access::User | Access::Scoped(_) => authenticated(call, body, endpoint).await,
+    }
+}
+
+async fn authenticated(mut call: Call, body: Incoming, endpoint: &'static Endpoint) -> Answer {
+    let identity = match identify(&call) {
+        Ok(identity) => identity,
+        Err(error) => return error.into(),
+    };
+    let per_s = call.gateway.settings().limits.http_requests_per_s;
+    let now_us = call.gateway.clock.monotonic_us();
+    let (rate_headers, taken) = call.gateway.user_rates.take(&identity.user, per_s, now_us);
+    let answer = match taken {
+        Ok(()) => match admit(&call.gateway, &identity, endpoint.access).await {
+            Ok(()) => {
+                call.identity = Some(identity);
+                carry_out(call, body, endpoint).await
+            }
+            Err(error) => error.into(),
+        },
+        Err(error) => error.into(),
+    };
+    answer.with_all(rate_headers.pairs())
+}
+
+/// Whom the request's token speaks for.
+fn identify(call: &Call) -> Result<Identity, ProtocolError> {
+    let in_query = || call.query.iter().find(|(name, _)| name == "token").map(|(_, token)| token.as_str());
+    let token = bearer(&call.headers).or_else(in_query);
+    call.gateway.verify(token.ok_or_else(|| ProtocolError::unauthorized("a token is needed"))?)
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750 §2.1).
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+async fn admit(gateway: &Gateway, identity: &Identity, access: Access) -> Result<(), ProtocolError> {
+    gateway.router()?.check_revoked(&identity.user, identity.issued_at).await?;
+    match access {
+        Access::Scoped(scope) if !identity.scopes.contains(scope) => {
+            Err(ProtocolError::forbidden("the token lacks the scope for this"))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn carry_out(mut call: Call, body: Incoming, endpoint: &'static Endpoint) -> Answer {
+    call.body = match read_body(&call.headers, body).await {
+        Ok(body) => body,
+        Err(answer) => return *answer,
+    };
+    let result = match endpoint.action {
+        Action::Read(frame_type) => call.read(frame_type).await,
+        Action::Write(frame_type) => call.write(frame_type).await,
+        Action::Handle(handler) => handler(call).await,
+    };
+    result.unwrap_or_else(Answer::from)
+}
+
+async fn read_body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Box<Answer>> {
+    let read = Limited::new(body, BODY_BYTES_MAX).collect();
+    let body = match tokio::time::timeout(Duration::from_millis(BODY_MS_MAX), read).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let message = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+            return Err(Box::new(ProtocolError::new(ErrorCode::TooLarge, message).into()));
+        }
+        Ok(Err(_)) | Err(_) => {
+            let error = ProtocolError::new(ErrorCode::BadRequest, "the body did not come whole, or not in time");
+            return Err(Box::new(error.into()));
+        }
+    };
+    if !body.is_empty() && !is_json(headers) {
+        let error = ProtocolError::new(ErrorCode::BadRequest, "the body must be application/json");
+        return Err(Box::new(Answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error)));
+    }
+    Ok(body)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|value| {
+        let essence = value.split(';').next().unwrap_or_default();
+        essence.trim().eq_ignore_ascii_case("application/json")
+    })
+}

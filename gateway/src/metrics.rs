@@ -1,0 +1,139 @@
+//! The gateway's figures (OPERATING, "Metrics"), registered once, so that counting one costs an addition. No label
+//! holds a user, a tenant or a conversation.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use switchboard_clock::Clock;
+use switchboard_protocol::{CloseCode, ServerFrame};
+use tokio_util::sync::CancellationToken;
+
+/// Upper bounds of the histograms' buckets, in seconds: around the 2 ms and 10 ms of DESIGN §8, up to the timeouts.
+const BUCKETS_S: &[f64] = &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+
+/// Starts the registry of the process. To be called once, before anything is counted.
+pub(crate) fn start() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS_S)?
+        .install_recorder()?;
+    describe_gauge!("switchboard_connections", "Open connections with a session");
+    describe_counter!("switchboard_connects_total", "Connections that asked for a session");
+    describe_counter!("switchboard_disconnects_total", "Sockets that were closed, by close code");
+    describe_counter!("switchboard_sends_total", "Sends, by what came of them");
+    describe_histogram!("switchboard_send_duration_seconds", "From a send's frame to its answer");
+    describe_counter!("switchboard_frames_sent_total", "Frames written to sockets");
+    describe_counter!("switchboard_frames_dropped_total", "Ephemeral frames that slow readers did not get");
+    describe_gauge!("switchboard_session_queue_bytes", "Frames waiting for sockets that take no more");
+    describe_gauge!("switchboard_build_info", "Always 1");
+    gauge!("switchboard_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(handle)
+}
+
+/// Time between two summaries of what the histograms were given; it waits in memory until then.
+const UPKEEP_MS: u64 = 5_000;
+
+/// Keeps the registry small until `stop`.
+pub(crate) async fn upkeep(figures: PrometheusHandle, clock: Clock, stop: CancellationToken) {
+    while stop.run_until_cancelled(clock.sleep_ms(UPKEEP_MS)).await.is_some() {
+        figures.run_upkeep();
+    }
+}
+
+/// Ephemeral frames that were not sent.
+pub(crate) struct Dropped {
+    /// Replaced by a newer one.
+    pub(crate) conflated: Counter,
+    /// There was no room.
+    pub(crate) slow: Counter,
+}
+
+pub(crate) static DROPPED: LazyLock<Dropped> = LazyLock::new(|| {
+    let counter = |reason| counter!("switchboard_frames_dropped_total", "reason" => reason);
+    Dropped { conflated: counter("conflated"), slow: counter("slow") }
+});
+
+/// Sessions over WebSocket.
+pub(crate) static CONNECTIONS: LazyLock<Gauge> =
+    LazyLock::new(|| gauge!("switchboard_connections", "transport" => "websocket"));
+
+/// Bytes that wait for sockets that take no more.
+pub(crate) static QUEUE_BYTES: LazyLock<Gauge> = LazyLock::new(|| gauge!("switchboard_session_queue_bytes"));
+
+/// From a send's frame to its answer, in seconds.
+pub(crate) static SEND_DURATION: LazyLock<Histogram> =
+    LazyLock::new(|| histogram!("switchboard_send_duration_seconds"));
+
+static FRAMES_SENT: LazyLock<HashMap<&'static str, Counter>> = LazyLock::new(|| {
+    let counter = |kind| counter!("switchboard_frames_sent_total", "type" => kind);
+    ServerFrame::TYPES.iter().map(|kind| (*kind, counter(*kind))).collect()
+});
+
+/// Counts frames, a run of the same type at a time.
+#[derive(Default)]
+pub(crate) struct SentTally {
+    kind: &'static str,
+    frames: u64,
+}
+
+impl SentTally {
+    pub(crate) fn add(&mut self, kind: &'static str) {
+        if self.kind != kind {
+            self.flush();
+            self.kind = kind;
+        }
+        self.frames += 1;
+    }
+
+    fn flush(&mut self) {
+        if let Some(counter) = FRAMES_SENT.get(self.kind) {
+            counter.increment(self.frames);
+        }
+        self.frames = 0;
+    }
+}
+
+impl Drop for SentTally {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// How a request for a session ended.
+#[derive(Clone, Copy)]
+pub(crate) enum ConnectResult {
+    Ok,
+    BadRequest,
+    Forbidden,
+    NoRoom,
+    Unready,
+    Unauthorized,
+    Refused,
+}
+
+pub(crate) fn count_connect(result: ConnectResult) {
+    let result = match result {
+        ConnectResult::Ok => "ok",
+        ConnectResult::BadRequest => "bad_request",
+        ConnectResult::Forbidden => "forbidden",
+        ConnectResult::NoRoom => "no_room",
+        ConnectResult::Unready => "unready",
+        ConnectResult::Unauthorized => "unauthorized",
+        ConnectResult::Refused => "refused",
+    };
+    counter!("switchboard_connects_total", "result" => result).increment(1);
+}
+
+pub(crate) fn count_disconnect(code: CloseCode) {
+    counter!("switchboard_disconnects_total", "code" => code.as_u16().to_string()).increment(1);
+}
+
+/// `result` is `ok`, `duplicate` or an error's code.
+pub(crate) fn count_send(result: &'static str, duration_us: u64) {
+    counter!("switchboard_sends_total", "result" => result).increment(1);
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a request are far below 2^52")]
+    SEND_DURATION.record(duration_us as f64 / 1e6);
+}

@@ -1,0 +1,222 @@
+//! The life of the server process: configuration, listeners, store, router; then until a signal; then the drain.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use switchboard_clock::{Clock, Generator};
+use switchboard_config::{Config, Loaded, Mistakes, Sources};
+use switchboard_protocol::NodeId;
+use switchboard_router::{InProcessBus, Options, Router, Start, View};
+use switchboard_store::{EmbeddedOptions, EmbeddedStore, Incarnation, Store, StoreError};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::auth::{DevKey, Keys, SigningKey};
+use crate::capacity::Capacity;
+use crate::commands::print;
+use crate::failure::Failure;
+use crate::gateway::{Gateway, Settings};
+use crate::http::{Listening, bind, serve, serve_metrics};
+use crate::reload::reload_at_hangups;
+use crate::signals::{StopSignals, hangups};
+use crate::tls::Tls;
+use crate::{logs, metrics};
+
+/// Parts of `drain.timeout_ms`: clients move, what is left is closed, all is flushed.
+const MOVE_PERCENT: u64 = 80;
+const CLOSE_PERCENT: u64 = 90;
+
+/// Runs the server until it is told to stop.
+pub(crate) fn run(sources: Sources) -> Result<(), Failure> {
+    let loaded = Config::load(sources)?;
+    logs::start(&loaded.config.log);
+    let parts = Parts::new(&loaded.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    let result = runtime.block_on(serve_until_stopped(loaded, parts));
+    // What still runs is nothing that a client or the store waits for.
+    runtime.shutdown_background();
+    result
+}
+
+/// What is made of the configuration before anything runs, so that a mistake in it is found at once.
+struct Parts {
+    capacity: Capacity,
+    settings: Settings,
+    dev_key: Option<SigningKey>,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Parts {
+    fn new(config: &Config) -> Result<Self, Failure> {
+        let capacity = Capacity::of_process();
+        let connections_max = capacity.connections_max(&config.limits).map_err(Mistakes::from)?;
+        tracing::info!(
+            descriptors = capacity.descriptors,
+            memory_mib = capacity.memory_bytes.map(|bytes| bytes / 1_048_576),
+            connections_max,
+            "capacity"
+        );
+        let tls = Tls::from_config(&config.tls).map_err(Mistakes::from)?.map(Arc::new);
+        let (keys, dev_key) = if config.is_development() {
+            let key = DevKey::load_or_make(&config.store.path).map_err(|error| Failure::CantHave(error.to_string()))?;
+            tracing::warn!("development mode: no auth key is set, so anyone gets a token for any name");
+            (Keys::development(key.expose()), Some(SigningKey::unnamed(key.expose())))
+        } else {
+            (Keys::from_config(&config.auth)?, None)
+        };
+        Ok(Self { capacity, settings: Settings { limits: config.limits.clone(), connections_max, keys }, dev_key, tls })
+    }
+}
+
+async fn serve_until_stopped(loaded: Loaded, parts: Parts) -> Result<(), Failure> {
+    let mut stop_signals = StopSignals::new().map_err(anyhow::Error::from)?;
+    let hangups = hangups().map_err(anyhow::Error::from)?;
+    let config = loaded.config.clone();
+    let clients = bind_or_say_why(config.node.listen, "node.listen")?;
+    let scrapers = bind_or_say_why(config.metrics.listen, "metrics.listen")?;
+    let figures = metrics::start().map_err(anyhow::Error::from)?;
+
+    let node_id: NodeId = config.node.id.as_str().parse().map_err(anyhow::Error::from)?;
+    let Parts { capacity, settings, dev_key, tls } = parts;
+    let clock = Clock::system();
+    let generator = Generator::from_entropy();
+    let gateway = Arc::new(Gateway::new(&config, node_id, settings, dev_key, clock.clone(), generator));
+
+    // These live as long as the process; one that ends by itself has panicked, and takes the process with it.
+    let mut tasks = JoinSet::new();
+    let http_connections_max = capacity.http_connections_max();
+    tasks.spawn(serve(clients.listener, gateway.clone(), tls.clone(), http_connections_max));
+    tasks.spawn(serve_metrics(scrapers.listener, figures.clone(), gateway.closing.clone()));
+    tasks.spawn(metrics::upkeep(figures, clock, gateway.closing.clone()));
+    tasks.spawn({
+        let gateway = gateway.clone();
+        async move { gateway.timers.run(gateway.closing.clone()).await }
+    });
+    tasks.spawn(reload_at_hangups(hangups, loaded, gateway.clone(), tls, capacity));
+
+    let open = tokio::select! {
+        open = open(&config, &gateway, clients.address) => open?,
+        () = stop_signals.recv() => return Ok(()),
+    };
+    say_ready(&gateway, clients.address, scrapers.address)?;
+
+    tokio::select! {
+        () = stop_signals.recv() => {}
+        () = gateway.draining.cancelled() => {}
+    }
+    tasks.spawn(async move { stop_signals.exit_at_next().await });
+    drain(&config, &gateway, &open).await;
+    Ok(())
+}
+
+fn bind_or_say_why(address: SocketAddr, key: &str) -> Result<Listening, Failure> {
+    bind(address).map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => "stop what listens there, or set another address",
+            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: take a higher one",
+            _ => "set an address of this machine",
+        };
+        Failure::CantHave(format!("{key}: can't listen on {address}: {error}; {advice}"))
+    })
+}
+
+/// What has to be ended in order.
+struct Open {
+    router: Router,
+    store: Arc<dyn Store>,
+    /// The view of a node that is alone never changes.
+    _views: watch::Sender<View>,
+}
+
+/// Opens the store, which may take a while, and starts the router on it.
+async fn open(config: &Config, gateway: &Gateway, clients: SocketAddr) -> Result<Open, Failure> {
+    let options = EmbeddedOptions {
+        cache_bytes: config.store.cache_bytes,
+        reserve_bytes: config.store.reserve_bytes,
+        reads_max: config.store.reads_max,
+        ..EmbeddedOptions::new(&config.store.path)
+    };
+    let (clock, generator) = (gateway.clock.clone(), gateway.generator.clone());
+    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, clock, &generator)).await;
+    let store = opened.map_err(anyhow::Error::from)?.map_err(|error| match error {
+        StoreError::Locked { .. } | StoreError::Foreign { .. } | StoreError::Folder { .. } => {
+            Failure::CantHave(format!("store.path: {error}"))
+        }
+        error => Failure::Other(error.into()),
+    })?;
+    let store: Arc<dyn Store> = Arc::new(store);
+
+    let me = Incarnation { node: gateway.node_id.clone(), life: gateway.generator.u64() };
+    let (views_out, views) = watch::channel(View::alone(me.clone(), own_url(config, clients).into()));
+    let router = Router::start(Start {
+        me,
+        options: Options::from(config),
+        clock: gateway.clock.clone(),
+        generator: gateway.generator.clone(),
+        store: store.clone(),
+        bus: Arc::new(InProcessBus::default()),
+        views,
+    });
+    gateway.open(router.clone(), store.clone());
+    Ok(Open { router, store, _views: views_out })
+}
+
+/// Where clients reach this node.
+fn own_url(config: &Config, clients: SocketAddr) -> String {
+    let scheme = if config.tls.cert.is_some() { "wss" } else { "ws" };
+    match &config.node.advertise_url {
+        Some(url) => url.websocket_url(),
+        None => format!("{scheme}://{clients}/v1/ws"),
+    }
+}
+
+fn say_ready(gateway: &Gateway, clients: SocketAddr, scrapers: SocketAddr) -> Result<(), Failure> {
+    tracing::info!(node_id = %gateway.node_id, listen = %clients, metrics = %scrapers, "ready");
+    let ready = Ready { ready: true, node_id: &gateway.node_id, listen: clients, metrics: scrapers };
+    let line = serde_json::to_string(&ready).map_err(anyhow::Error::from)?;
+    print(&format!("{line}\n"))
+}
+
+/// The line on stdout (OPERATING, "Output").
+#[derive(Serialize)]
+struct Ready<'a> {
+    ready: bool,
+    node_id: &'a NodeId,
+    listen: SocketAddr,
+    metrics: SocketAddr,
+}
+
+/// Clients are told to move and moved, conversations are released, all is flushed; what takes too long is cut off.
+async fn drain(config: &Config, gateway: &Gateway, open: &Open) {
+    let timeout_ms = config.drain.timeout_ms;
+    let begun_ms = gateway.clock.monotonic_ms();
+    let left = |percent: u64| {
+        let deadline_ms = begun_ms + timeout_ms * percent / 100;
+        Duration::from_millis(deadline_ms.saturating_sub(gateway.clock.monotonic_ms()))
+    };
+    tracing::info!(connections = gateway.admission.connections(), timeout_ms, "draining");
+    gateway.draining.cancel();
+    gateway.tasks.close();
+    let moved = async {
+        open.router.drain().await;
+        gateway.tasks.wait().await;
+    };
+    if tokio::time::timeout(left(MOVE_PERCENT), moved).await.is_err() {
+        tracing::warn!(connections = gateway.admission.connections(), "closing what has not moved");
+    }
+    gateway.closing.cancel();
+    let _ = tokio::time::timeout(left(CLOSE_PERCENT), gateway.tasks.wait()).await;
+    let finished = async {
+        open.router.finish().await;
+        open.router.shutdown().await;
+        open.store.close().await
+    };
+    match tokio::time::timeout(left(100), finished).await {
+        Ok(Ok(())) => tracing::info!("stopped"),
+        Ok(Err(error)) => tracing::error!(%error, "stopped, but the store did not close well"),
+        Err(_) => tracing::error!("stopped before everything was flushed; what was acknowledged is durable"),
+    }
+}

@@ -1,0 +1,15 @@
+//! Sessions over WebSocket (PROTOCOL §1, §2): from the upgrade to the close.
+
+mod close;
+mod deadlines;
+mod outbox;
+mod requests;
+mod session;
+mod sign_in;
+mod timers;
+mod upgrade;
+mod wire;
+
+pub(crate) use session::Session;
+pub(crate) use timers::Timers;
+pub(crate) use upgrade::{Upgrade, upgrade};

@@ -1,0 +1,117 @@
+//! Why a session ends, and what its client is told: the `error` frame and the close code (PROTOCOL §7, §8).
+
+use switchboard_protocol::server::{ErrorFrame, Frame};
+use switchboard_protocol::{CloseCode, ErrorCode, FrameId, ProtocolError};
+use tungstenite::error::{CapacityError, Error, ProtocolError as WireError};
+
+/// What a client that is to come back later waits at least.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+/// Why a session ends.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// The client closed, with this code.
+    ByClient(CloseCode),
+    /// The connection or its framing broke.
+    Broken(Error),
+    /// A binary message, which only `switchboard.v1.msgpack` has.
+    Binary,
+    /// Too many frames that were no JSON object.
+    NotAnObject,
+    /// No token in time.
+    AuthTimeout,
+    /// A bad first token, in the frame with this `id` or in the upgrade.
+    BadToken(Option<FrameId>, ProtocolError),
+    /// The token ran out.
+    Expired,
+    /// The router does not take the session; in answer to the frame with this `id`.
+    Refused(Option<FrameId>, ProtocolError),
+    /// Nothing came for too long.
+    Silent,
+    /// Over its frame rate for too long; the bucket is full again after so many milliseconds.
+    RateLimited(u64),
+    /// The router says so.
+    Ordered(CloseCode),
+    /// The time to move is over.
+    Moved,
+    /// The process ends.
+    NodeStops,
+}
+
+/// How a session ends for its client.
+pub(super) struct Farewell {
+    pub(super) code: CloseCode,
+    pub(super) id: Option<FrameId>,
+    /// `None`: only the close frame.
+    pub(super) error: Option<ProtocolError>,
+}
+
+impl Ending {
+    /// The one place that decides.
+    pub(super) fn farewell(self) -> Farewell {
+        let quietly = |code| Farewell { code, id: None, error: None };
+        let saying = |code, error| Farewell { code, id: None, error: Some(error) };
+        match self {
+            Self::ByClient(code) => quietly(code),
+            Self::Broken(error) => quietly(code_of(&error)),
+            Self::Binary => quietly(CloseCode::UnsupportedData),
+            Self::Moved | Self::NodeStops => quietly(CloseCode::GoingAway),
+            Self::NotAnObject => quietly(CloseCode::NotAnObject),
+            Self::AuthTimeout => saying(CloseCode::Unauthorized, ProtocolError::unauthorized("no token came in time")),
+            Self::Expired => saying(CloseCode::Unauthorized, ProtocolError::unauthorized("the token has run out")),
+            Self::BadToken(id, error) => Farewell { code: CloseCode::Unauthorized, id, error: Some(error) },
+            Self::Refused(id, error) => Farewell { code: code_of_refusal(error.code()), id, error: Some(error) },
+            Self::Silent => ordered(CloseCode::Silent),
+            Self::RateLimited(retry_after_ms) => {
+                saying(CloseCode::RateLimited, ProtocolError::rate_limited(retry_after_ms))
+            }
+            Self::Ordered(code) => ordered(code),
+        }
+    }
+}
+
+impl Farewell {
+    /// The `error` frame's JSON.
+    pub(super) fn error_frame(&self) -> Option<String> {
+        self.error.as_ref().map(|error| ErrorFrame::new(None, error).encode(self.id.as_ref()))
+    }
+}
+
+fn ordered(code: CloseCode) -> Farewell {
+    let error = code.error_code().map(|error_code| {
+        let message = match error_code {
+            ErrorCode::Revoked => "an administrator ended the session",
+            ErrorCode::Silent => "nothing came for too long",
+            ErrorCode::Replaced => "a newer socket has the same device_id and instance_id",
+            ErrorCode::SlowConsumer => "too much waited to be read: sync after the reconnect",
+            ErrorCode::Overloaded => "the server has no room",
+            _ => "the session has ended",
+        };
+        let error = ProtocolError::new(error_code, message);
+        match error_code {
+            ErrorCode::Overloaded | ErrorCode::SlowConsumer => error.with_retry_after_ms(RETRY_AFTER_MS),
+            _ => error,
+        }
+    });
+    Farewell { code, id: None, error }
+}
+
+/// What the framing's errors are called in RFC 6455 §7.4.1.
+fn code_of(error: &Error) -> CloseCode {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => CloseCode::FrameTooLarge,
+        Error::Utf8(_) => CloseCode::InvalidUtf8,
+        Error::Protocol(WireError::ResetWithoutClosingHandshake) => CloseCode::Broken,
+        Error::Protocol(_) => CloseCode::ProtocolError,
+        _ => CloseCode::Broken,
+    }
+}
+
+fn code_of_refusal(code: ErrorCode) -> CloseCode {
+    match code {
+        ErrorCode::Unauthorized => CloseCode::Unauthorized,
+        ErrorCode::Revoked => CloseCode::Revoked,
+        ErrorCode::Overloaded | ErrorCode::RateLimited => CloseCode::Overloaded,
+        _ => CloseCode::Internal,
+    }
+}

@@ -1,0 +1,122 @@
+//! When a session has to do something by itself. Pure: whoever owns it says what time it is.
+
+/// A deadline that has come, the most important first.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// The end of the session's present stage: nobody signed in, or the time to move is over.
+    Stage,
+    /// Nothing came for two and a half heartbeats.
+    Silent,
+    /// The client is to be pinged.
+    Ping,
+}
+
+/// The deadlines of one session, in monotonic milliseconds.
+#[derive(Debug)]
+pub(super) struct Deadlines {
+    heartbeat_ms: u64,
+    heard_at_ms: u64,
+    ping_at_ms: u64,
+    stage_ends_ms: Option<u64>,
+    /// The earliest time for which the session will be rung already.
+    armed_ms: Option<u64>,
+}
+
+impl Deadlines {
+    pub(super) fn new(now_ms: u64, heartbeat_ms: u64, stage_ends_ms: u64) -> Self {
+        Self {
+            heartbeat_ms,
+            heard_at_ms: now_ms,
+            ping_at_ms: now_ms + heartbeat_ms,
+            stage_ends_ms: Some(stage_ends_ms),
+            armed_ms: None,
+        }
+    }
+
+    /// Something came from the client.
+    pub(super) fn heard(&mut self, now_ms: u64) {
+        self.heard_at_ms = now_ms;
+    }
+
+    /// The session enters a stage that ends then, or that has no end.
+    pub(super) fn set_stage_end(&mut self, stage_ends_ms: Option<u64>) {
+        self.stage_ends_ms = stage_ends_ms;
+    }
+
+    /// What has come by now. A ping that is due is due once.
+    pub(super) fn due(&mut self, now_ms: u64) -> Option<Due> {
+        if self.stage_ends_ms.is_some_and(|end_ms| end_ms <= now_ms) {
+            return Some(Due::Stage);
+        }
+        if self.silent_at_ms() <= now_ms {
+            return Some(Due::Silent);
+        }
+        if self.ping_at_ms <= now_ms {
+            self.ping_at_ms = now_ms + self.heartbeat_ms;
+            return Some(Due::Ping);
+        }
+        None
+    }
+
+    /// The time for which the session must be rung besides those for which it will be anyway. `other_ms` is a deadline
+    /// that is kept elsewhere.
+    pub(super) fn to_arm(&mut self, now_ms: u64, other_ms: Option<u64>) -> Option<u64> {
+        let next_ms = [self.stage_ends_ms, other_ms]
+            .into_iter()
+            .flatten()
+            .fold(self.silent_at_ms().min(self.ping_at_ms), u64::min);
+        let will_be_rung = self.armed_ms.is_some_and(|armed_ms| now_ms < armed_ms && armed_ms <= next_ms);
+        if will_be_rung {
+            return None;
+        }
+        self.armed_ms = Some(next_ms);
+        Some(next_ms)
+    }
+
+    /// PROTOCOL §2: two heartbeats and a half.
+    fn silent_at_ms(&self) -> u64 {
+        self.heard_at_ms + self.heartbeat_ms * 5 / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_come_at_each_heartbeat_and_silence_ends_the_session_after_two_and_a_half() {
+        let mut deadlines = Deadlines::new(0, 1_000, 10_000);
+        deadlines.set_stage_end(None);
+        assert_eq!(deadlines.due(999), None);
+        assert_eq!(deadlines.due(1_000), Some(Due::Ping));
+        assert_eq!(deadlines.due(1_000), None);
+        assert_eq!(deadlines.due(2_000), Some(Due::Ping));
+        assert_eq!(deadlines.due(2_499), None);
+        assert_eq!(deadlines.due(2_500), Some(Due::Silent));
+        deadlines.heard(2_499);
+        assert_eq!(deadlines.due(2_500), None);
+        assert_eq!(deadlines.due(4_998), Some(Due::Ping));
+        assert_eq!(deadlines.due(4_999), Some(Due::Silent));
+    }
+
+    #[test]
+    fn a_stage_has_an_end_until_the_next_begins() {
+        let mut deadlines = Deadlines::new(0, 1_000, 500);
+        assert_eq!(deadlines.due(499), None);
+        assert_eq!(deadlines.due(500), Some(Due::Stage));
+        deadlines.set_stage_end(None);
+        assert_eq!(deadlines.due(500), None);
+    }
+
+    #[test]
+    fn a_session_is_rung_once_for_each_deadline() {
+        let mut deadlines = Deadlines::new(0, 1_000, 500);
+        assert_eq!(deadlines.to_arm(0, None), Some(500));
+        assert_eq!(deadlines.to_arm(1, None), None);
+        assert_eq!(deadlines.to_arm(1, Some(300)), Some(300), "an earlier one needs a ring of its own");
+        assert_eq!(deadlines.to_arm(300, None), Some(500));
+        deadlines.set_stage_end(None);
+        assert_eq!(deadlines.to_arm(301, None), None, "the ring at 500 sees to the later ones");
+        assert_eq!(deadlines.to_arm(500, None), Some(1_000));
+    }
+}

@@ -1,0 +1,221 @@
+//! What a session has asked for and not been answered yet.
+//!
+//! Requests run side by side; answers that concern the same conversation leave in the order of their frames (PROTOCOL
+//! §1), so an answer may wait here for an earlier one. Questions with large answers are asked one after the other,
+//! so that a client that asks for much and reads slowly costs one answer's memory. The session bounds how many there
+//! are (`limits.session_requests_max`).
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use switchboard_protocol::ClientFrame;
+use switchboard_router::OrderKey;
+
+/// A request on its way to its answer's JSON; `None` if it is not answered.
+pub(super) type Request = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Requests {
+    running: FuturesUnordered<Numbered>,
+    /// In the order of the frames.
+    slots: VecDeque<Slot>,
+    next_number: u64,
+    /// A question with a large answer is being asked, or its answer waits.
+    is_asking: bool,
+}
+
+struct Slot {
+    number: u64,
+    order: OrderKey,
+    is_large: bool,
+    state: State,
+}
+
+enum State {
+    /// Waits for the question before it.
+    Parked(Request),
+    Running,
+    Done(Option<String>),
+}
+
+impl Requests {
+    /// How many have no answer yet.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Adds a request, which begins at the next [`Requests::poll_answer`].
+    pub(super) fn push(&mut self, order: OrderKey, is_large: bool, request: Request) {
+        let number = self.next_number;
+        self.next_number += 1;
+        let state = if is_large && self.is_asking {
+            State::Parked(request)
+        } else {
+            self.is_asking |= is_large;
+            self.running.push(Numbered { number, request });
+            State::Running
+        };
+        self.slots.push_back(Slot { number, order, is_large, state });
+    }
+
+    /// The next answer that may leave now; pending also if there is no request.
+    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<String> {
+        loop {
+            while let Some(at) = self.first_due() {
+                if let Some(answer) = self.take(at) {
+                    return Poll::Ready(answer);
+                }
+            }
+            match self.running.poll_next_unpin(cx) {
+                Poll::Ready(Some((number, answer))) => self.finish(number, answer),
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn finish(&mut self, number: u64, answer: Option<String>) {
+        if let Ok(at) = self.slots.binary_search_by_key(&number, |slot| slot.number) {
+            self.slots[at].state = State::Done(answer);
+        }
+    }
+
+    /// The first that is done and has none before it about the same conversation.
+    fn first_due(&self) -> Option<usize> {
+        (0..self.slots.len()).find(|&at| {
+            let slot = &self.slots[at];
+            let is_held = || slot.order.is_some() && self.slots.range(..at).any(|before| before.order == slot.order);
+            matches!(slot.state, State::Done(_)) && !is_held()
+        })
+    }
+
+    fn take(&mut self, at: usize) -> Option<String> {
+        let slot = self.slots.remove(at)?;
+        if slot.is_large {
+            self.ask_next();
+        }
+        match slot.state {
+            State::Done(answer) => answer,
+            State::Parked(_) | State::Running => None,
+        }
+    }
+
+    fn ask_next(&mut self) {
+        let parked = self.slots.iter_mut().find(|slot| matches!(slot.state, State::Parked(_)));
+        self.is_asking = parked.is_some();
+        if let Some(slot) = parked
+            && let State::Parked(request) = std::mem::replace(&mut slot.state, State::Running)
+        {
+            self.running.push(Numbered { number: slot.number, request });
+        }
+    }
+}
+
+/// Whether the frame's answer may be large: up to 1 MiB, where others have some hundred bytes.
+pub(super) fn is_large_question(frame: &ClientFrame) -> bool {
+    matches!(
+        frame,
+        ClientFrame::History(_) | ClientFrame::Changes(_) | ClientFrame::Sync(_) | ClientFrame::ConversationMembers(_)
+    )
+}
+
+/// Whether the frame is answered with `ok` only if it has an `id`: PROTOCOL names no answer for it.
+pub(super) fn is_quiet(frame: &ClientFrame) -> bool {
+    matches!(
+        frame,
+        ClientFrame::ConversationClose(_)
+            | ClientFrame::Delivered(_)
+            | ClientFrame::Read(_)
+            | ClientFrame::TypingStart(_)
+            | ClientFrame::TypingStop(_)
+            | ClientFrame::Signal(_)
+            | ClientFrame::PresenceSet(_)
+            | ClientFrame::PresenceUnwatch(_)
+    )
+}
+
+struct Numbered {
+    number: u64,
+    request: Request,
+}
+
+impl Future for Numbered {
+    type Output = (u64, Option<String>);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let number = self.number;
+        self.request.as_mut().poll(cx).map(|answer| (number, answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Waker;
+    use tokio::sync::oneshot;
+
+    struct Asked {
+        answer: oneshot::Sender<Option<String>>,
+        begun: Arc<AtomicUsize>,
+    }
+
+    fn ask(requests: &mut Requests, order: Option<&str>, is_large: bool) -> Asked {
+        let (answer, answered) = oneshot::channel();
+        let begun = Arc::new(AtomicUsize::new(0));
+        let has_begun = begun.clone();
+        let request = Box::pin(async move {
+            has_begun.fetch_add(1, Ordering::Relaxed);
+            answered.await.unwrap()
+        });
+        requests.push(order.map(|id| id.parse().unwrap()), is_large, request);
+        Asked { answer, begun }
+    }
+
+    fn answers(requests: &mut Requests) -> Vec<String> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut answers = Vec::new();
+        while let Poll::Ready(answer) = requests.poll_answer(&mut cx) {
+            answers.push(answer);
+        }
+        answers
+    }
+
+    #[test]
+    fn answers_about_one_conversation_leave_in_the_order_of_their_frames() {
+        let mut requests = Requests::default();
+        let asked = [Some("a"), Some("b"), Some("a"), None, Some("a")].map(|order| ask(&mut requests, order, false));
+        let [a1, b1, a2, other, a3] = asked;
+        a3.answer.send(Some("a3".to_owned())).unwrap();
+        a2.answer.send(Some("a2".to_owned())).unwrap();
+        b1.answer.send(Some("b1".to_owned())).unwrap();
+        assert_eq!(answers(&mut requests), ["b1"]);
+        a1.answer.send(None).unwrap();
+        assert_eq!(answers(&mut requests), ["a2", "a3"], "one that is not answered holds no other up");
+        assert_eq!(requests.len(), 1);
+        other.answer.send(Some("other".to_owned())).unwrap();
+        assert_eq!(answers(&mut requests), ["other"]);
+        assert_eq!(requests.len(), 0);
+    }
+
+    #[test]
+    fn large_answers_are_asked_for_one_at_a_time() {
+        let mut requests = Requests::default();
+        let first = ask(&mut requests, Some("a"), true);
+        let small = ask(&mut requests, Some("c"), false);
+        let second = ask(&mut requests, Some("b"), true);
+        let third = ask(&mut requests, Some("a"), true);
+        let begun = || [&first, &small, &second, &third].map(|asked| asked.begun.load(Ordering::Relaxed));
+        assert!(answers(&mut requests).is_empty());
+        assert_eq!(begun(), [1, 1, 0, 0]);
+        first.answer.send(Some("1".to_owned())).unwrap();
+        assert_eq!(answers(&mut requests), ["1"]);
+        assert_eq!([&small, &second, &third].map(|asked| asked.begun.load(Ordering::Relaxed)), [1, 1, 0]);
+        second.answer.send(Some("2".to_owned())).unwrap();
+        third.answer.send(Some("3".to_owned())).unwrap();
+        assert_eq!(answers(&mut requests), ["2", "3"]);
+    }
+}

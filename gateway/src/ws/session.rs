@@ -1,0 +1,440 @@
+//! One connection over WebSocket: the only loop of it. Its arms only call methods; who signs in is in `sign_in.rs`, what
+//! waits for answers in `requests.rs`, what waits to be sent in `outbox.rs`, when what is due in `deadlines.rs`.
+//!
+//! It is a future written by hand, so that an idle session holds what it needs and no more: its size is a test.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use switchboard_protocol::limits::BAD_FRAMES_PER_MINUTE_MAX;
+use switchboard_protocol::server::{ErrorFrame, Frame, Pong, Reconnect, ServerFrame};
+use switchboard_protocol::{ClientFrame, CloseCode, FrameId, Incoming, ProtocolError, Rejection, parse_client_frame};
+use switchboard_router::Answer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tungstenite::Message;
+use tungstenite::error::Error as WireError;
+
+use super::close::Ending;
+use super::deadlines::{Deadlines, Due};
+use super::outbox::{Mark, Move, Orders, Outbox};
+use super::requests::{Requests, is_large_question, is_quiet};
+use super::sign_in::{Gate, Hello, SignedIn};
+use super::wire::Wire;
+use crate::admission::Place;
+use crate::gateway::Gateway;
+use crate::metrics::{QUEUE_BYTES, SentTally, count_disconnect, count_send};
+use crate::rate::{Bucket, Rate};
+
+/// Time that a client has to take what was sent last and to close too.
+const CLOSE_MS_MAX: u64 = 10_000;
+/// Time that a client has beyond `after_ms` to move (PROTOCOL §8).
+const MOVE_GRACE_MS: u64 = 2_000;
+/// A client that is over its frame rate for longer is closed (PROTOCOL §7, 4429).
+const OVER_RATE_US_MAX: u64 = 10_000_000;
+/// After which time a request is repeated that the node had no room for.
+const OVERLOADED_RETRY_MS: u64 = 1_000;
+
+/// A connection, as the future that serves it until it is closed.
+pub(crate) struct Session<S> {
+    wire: Wire<S>,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) stage: Stage,
+    /// While it is there, no further frame is read.
+    pub(super) gate: Option<Gate>,
+    /// `None` while there is none.
+    requests: Option<Box<Requests>>,
+    pub(super) deadlines: Deadlines,
+    frames: Bucket,
+    /// Since when the client has been over its frame rate.
+    over_rate_since_us: Option<u64>,
+    /// When frames came that were no JSON object, of the last minute.
+    bad_frames_ms: Vec<u64>,
+    /// The part of the metric that is this session's.
+    queue_bytes: usize,
+    _place: Place,
+}
+
+/// How far a session has come.
+pub(super) enum Stage {
+    /// Nobody has signed in; what the upgrade said of the device.
+    Anonymous(Box<Hello>),
+    Open(Box<SignedIn>),
+    /// The close frame is on its way.
+    Closing,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+    /// A session on a socket that has been upgraded. `read_ahead` is what came behind the upgrade's request.
+    pub(crate) fn new(gateway: Arc<Gateway>, socket: S, read_ahead: Bytes, hello: Hello, place: Place) -> Self {
+        let settings = gateway.settings();
+        let limits = &settings.limits;
+        let now_ms = gateway.clock.monotonic_ms();
+        let mut session = Self {
+            wire: Wire::new(socket, read_ahead, limits.frame_bytes),
+            outbox: Arc::new(Outbox::new(limits.session_queue_bytes)),
+            stage: Stage::Closing,
+            gate: None,
+            requests: None,
+            deadlines: Deadlines::new(now_ms, limits.heartbeat_ms, now_ms + limits.auth_timeout_ms),
+            frames: Bucket::default(),
+            over_rate_since_us: None,
+            bad_frames_ms: Vec::new(),
+            queue_bytes: 0,
+            _place: place,
+            gateway: gateway.clone(),
+        };
+        session.begin(hello);
+        session
+    }
+
+    /// Does what can be done now. True if the session has ended.
+    fn turn(&mut self, cx: &mut Context<'_>) -> bool {
+        let orders = self.outbox.take_orders(cx.waker());
+        self.obey(orders);
+        while !self.is_closing() {
+            let mut progress = self.poll_gate(cx);
+            // Answers leave before the frames that were delivered after them, so that `sent` comes before what follows it.
+            let mark = self.outbox.mark();
+            progress |= self.poll_answers(cx);
+            progress |= self.take_frames(mark);
+            progress |= self.poll_messages(cx);
+            let must_flush = !progress || !self.wire.has_room();
+            if must_flush && !self.is_closing() && (self.poll_flush(cx).is_pending() || !progress) {
+                break;
+            }
+        }
+        self.arm();
+        self.report_queue();
+        self.is_closing() && self.poll_closing(cx)
+    }
+
+    fn poll_gate(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(gate) = &mut self.gate else { return false };
+        let Poll::Ready(verdict) = gate.poll_unpin(cx) else { return false };
+        self.gate = None;
+        self.pass(verdict);
+        true
+    }
+
+    fn poll_answers(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(requests) = &mut self.requests else { return false };
+        let mut progress = false;
+        while self.wire.has_room() {
+            let Poll::Ready(answer) = requests.poll_answer(cx) else { break };
+            self.wire.put_text(answer.as_bytes());
+            progress = true;
+        }
+        if requests.len() == 0 {
+            self.requests = None;
+        }
+        progress
+    }
+
+    fn take_frames(&mut self, mark: Mark) -> bool {
+        if !matches!(self.stage, Stage::Open(_)) || !self.wire.has_room() {
+            return false;
+        }
+        let mut tally = SentTally::default();
+        let mut progress = false;
+        let wire = &mut self.wire;
+        self.outbox.take_frames(mark, |delivery| {
+            wire.put_text(&delivery.json);
+            tally.add(delivery.kind);
+            progress = true;
+            wire.has_room()
+        });
+        progress
+    }
+
+    fn poll_messages(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut last = None;
+        while self.may_read() {
+            match self.wire.poll_message(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(message)) => {
+                    // The message before lives until here. It shares the read buffer, which would otherwise be used again
+                    // and stay as large as the largest message.
+                    self.on_message(last.insert(message));
+                }
+                Poll::Ready(Err(error)) => {
+                    self.on_wire_error(error);
+                    return true;
+                }
+            }
+        }
+        last.is_some()
+    }
+
+    fn may_read(&self) -> bool {
+        let requests_max = self.gateway.settings().limits.session_requests_max;
+        let requests = self.requests.as_ref().map_or(0, |requests| requests.len());
+        self.gate.is_none() && !self.is_closing() && self.wire.has_room() && requests < requests_max
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.wire.poll_flush(cx).map(|result| {
+            if let Err(error) = result {
+                self.end(Ending::Broken(error.into()));
+            }
+        })
+    }
+
+    /// True if nothing is left to be done, or the time for it is over.
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_over = self.deadlines.due(self.gateway.clock.monotonic_ms()) == Some(Due::Stage);
+        self.wire.poll_shutdown(cx).is_ready() || is_over
+    }
+
+    fn obey(&mut self, orders: Orders) {
+        if let Some(code) = orders.close {
+            self.end(Ending::Ordered(code));
+        }
+        if let Some(order) = orders.reconnect {
+            self.on_move(*order);
+        }
+        if orders.alarm {
+            self.on_alarm();
+        }
+    }
+
+    fn on_move(&mut self, order: Move) {
+        let Stage::Open(_) = self.stage else { return };
+        let end_ms = self.gateway.clock.monotonic_ms() + order.after_ms + MOVE_GRACE_MS;
+        self.deadlines.set_stage_end(Some(end_ms));
+        self.put(&Reconnect { after_ms: order.after_ms, url: order.url }, None);
+    }
+
+    fn on_alarm(&mut self) {
+        while !self.is_closing() {
+            if self.gateway.closing.is_cancelled() {
+                return self.end(Ending::NodeStops);
+            }
+            if self.has_expired() {
+                return self.end(Ending::Expired);
+            }
+            match self.deadlines.due(self.gateway.clock.monotonic_ms()) {
+                Some(Due::Stage) if matches!(self.stage, Stage::Open(_)) => self.end(Ending::Moved),
+                Some(Due::Stage) => self.end(Ending::AuthTimeout),
+                Some(Due::Silent) => self.end(Ending::Silent),
+                Some(Due::Ping) => self.wire.put_ping(),
+                None => return,
+            }
+        }
+    }
+
+    fn has_expired(&self) -> bool {
+        let Stage::Open(signed_in) = &self.stage else { return false };
+        signed_in.expires_at.unix_ms() <= self.gateway.clock.wall_ms()
+    }
+
+    /// Has the session rung at its next deadline.
+    fn arm(&mut self) {
+        let now_ms = self.gateway.clock.monotonic_ms();
+        let expires_ms = match &self.stage {
+            Stage::Open(signed_in) => {
+                let left_ms = signed_in.expires_at.unix_ms() - self.gateway.clock.wall_ms();
+                Some(now_ms + u64::try_from(left_ms).unwrap_or(0))
+            }
+            Stage::Anonymous(_) | Stage::Closing => None,
+        };
+        if let Some(deadline_ms) = self.deadlines.to_arm(now_ms, expires_ms) {
+            self.gateway.timers.arm(deadline_ms, &self.outbox);
+        }
+    }
+
+    fn on_message(&mut self, message: &Message) {
+        self.deadlines.heard(self.gateway.clock.monotonic_ms());
+        match message {
+            Message::Text(text) => self.on_text(text),
+            Message::Binary(_) => self.end(Ending::Binary),
+            Message::Close(frame) => {
+                let code = frame.as_ref().and_then(|frame| CloseCode::from_u16(frame.code.into()));
+                self.end(Ending::ByClient(code.unwrap_or(CloseCode::Normal)));
+            }
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+        }
+    }
+
+    fn on_wire_error(&mut self, error: WireError) {
+        match error {
+            WireError::ConnectionClosed | WireError::AlreadyClosed => self.end(Ending::ByClient(CloseCode::Normal)),
+            error => self.end(Ending::Broken(error)),
+        }
+    }
+
+    fn on_text(&mut self, text: &str) {
+        let now_us = self.gateway.clock.monotonic_us();
+        let parsed = parse_client_frame(text, &self.gateway.settings().parse_limits());
+        if let Err(wait_us) = self.take_frame(now_us) {
+            return self.on_frame_over_rate(parsed, wait_us, now_us);
+        }
+        match parsed {
+            Ok(incoming) => self.on_frame(incoming, now_us),
+            Err(rejection) => self.on_rejection(rejection),
+        }
+    }
+
+    fn rate(&self) -> Rate {
+        let per_s = self.gateway.settings().limits.frames_per_s;
+        // PROTOCOL §8: a bucket of two seconds' worth.
+        Rate::new(per_s, per_s.saturating_mul(2))
+    }
+
+    fn take_frame(&mut self, now_us: u64) -> Result<(), u64> {
+        let rate = self.rate();
+        // One second's worth is there again: the client has kept to its rate for a while.
+        if self.frames.fills_in_us(now_us) <= rate.fill_us() / 2 {
+            self.over_rate_since_us = None;
+        }
+        self.frames.take(rate, now_us)
+    }
+
+    fn on_frame_over_rate(&mut self, parsed: Result<Incoming, Rejection>, wait_us: u64, now_us: u64) {
+        let since_us = *self.over_rate_since_us.get_or_insert(now_us);
+        if now_us - since_us > OVER_RATE_US_MAX {
+            return self.end(Ending::RateLimited(self.frames.fills_in_us(now_us).div_ceil(1_000)));
+        }
+        let (id, client_id) = match parsed {
+            Ok(Incoming { id, frame: ClientFrame::Send(send) }) => (id, Some(send.client_id)),
+            Ok(incoming) => (incoming.id, None),
+            Err(rejection) => (rejection.id, rejection.client_id),
+        };
+        let error = ProtocolError::rate_limited(wait_us.div_ceil(1_000));
+        self.put(&ErrorFrame::new(client_id, &error), id.as_ref());
+    }
+
+    fn on_rejection(&mut self, rejection: Rejection) {
+        let is_bad_frame = rejection.not_an_object;
+        self.put_encoded("error", &rejection.encode());
+        if is_bad_frame {
+            let now_ms = self.gateway.clock.monotonic_ms();
+            self.bad_frames_ms.retain(|at_ms| now_ms - at_ms < 60_000);
+            self.bad_frames_ms.push(now_ms);
+            if self.bad_frames_ms.len() >= BAD_FRAMES_PER_MINUTE_MAX as usize {
+                self.end(Ending::NotAnObject);
+            }
+        }
+    }
+
+    fn on_frame(&mut self, incoming: Incoming, now_us: u64) {
+        let Incoming { id, frame } = incoming;
+        match (frame, &self.stage) {
+            (ClientFrame::Ping, _) => self.put(&Pong {}, id.as_ref()),
+            (ClientFrame::Auth(auth), _) => self.on_auth(id, auth),
+            (frame, Stage::Open(_)) => self.on_request(id, frame, now_us),
+            (frame, _) => self.put_error(id.as_ref(), &frame, &ProtocolError::unauthorized("sign in first, with auth")),
+        }
+    }
+
+    fn on_request(&mut self, id: Option<FrameId>, frame: ClientFrame, now_us: u64) {
+        let Stage::Open(signed_in) = &self.stage else { return };
+        let requests_max = self.gateway.settings().limits.requests_waiting_max;
+        let Some(permit) = self.gateway.admission.permit(requests_max) else {
+            return self.put_error(id.as_ref(), &frame, &ProtocolError::overloaded(OVERLOADED_RETRY_MS));
+        };
+        let Some(router) = self.gateway.session_router().cloned() else { return };
+        let actor = signed_in.connected.actor(id.is_some());
+        let order = router.order_key(&actor.user, &frame);
+        let is_large = is_large_question(&frame);
+        let clock = self.gateway.clock.clone();
+        let request = async move {
+            let (is_send, is_quiet) = (matches!(frame, ClientFrame::Send(_)), is_quiet(&frame));
+            let client_id = client_id_of(&frame);
+            let result = router.call(actor, frame).await;
+            drop(permit);
+            if is_send {
+                count_send(result_name(&result), clock.monotonic_us() - now_us);
+            }
+            match result {
+                Ok(Answer::Frame(ServerFrame::Ok(_))) if is_quiet && id.is_none() => None,
+                Ok(answer) => Some(answer.encode(id.as_ref())),
+                Err(error) => Some(ErrorFrame::new(client_id, &error).encode(id.as_ref())),
+            }
+        };
+        self.requests.get_or_insert_default().push(order, is_large, Box::pin(request));
+    }
+
+    /// Puts an answer of the session itself.
+    pub(super) fn put<F: Frame>(&mut self, frame: &F, id: Option<&FrameId>) {
+        self.put_encoded(F::TYPE, &frame.encode(id));
+    }
+
+    pub(super) fn put_error(&mut self, id: Option<&FrameId>, frame: &ClientFrame, error: &ProtocolError) {
+        self.put(&ErrorFrame::new(client_id_of(frame), error), id);
+    }
+
+    fn put_encoded(&mut self, kind: &'static str, json: &str) {
+        self.wire.put_text(json.as_bytes());
+        SentTally::default().add(kind);
+    }
+
+    fn is_closing(&self) -> bool {
+        matches!(self.stage, Stage::Closing)
+    }
+
+    /// Tells the client why and begins to close. What was queued before leaves first.
+    pub(super) fn end(&mut self, ending: Ending) {
+        if self.is_closing() {
+            return;
+        }
+        if let Stage::Open(_) = self.stage {
+            let wire = &mut self.wire;
+            self.outbox.take_frames(Mark::ALL, |delivery| {
+                wire.put_text(&delivery.json);
+                true
+            });
+        }
+        self.outbox.shut();
+        let is_by_client = matches!(ending, Ending::ByClient(_));
+        let farewell = ending.farewell();
+        if let Some(error) = farewell.error_frame() {
+            self.put_encoded("error", &error);
+        }
+        if !is_by_client && farewell.code != CloseCode::Broken {
+            self.wire.put_close(farewell.code);
+        }
+        count_disconnect(farewell.code);
+        self.stage = Stage::Closing;
+        self.requests = None;
+        self.gate = None;
+        let wait_ms = if farewell.code == CloseCode::Broken { 0 } else { CLOSE_MS_MAX };
+        self.deadlines.set_stage_end(Some(self.gateway.clock.monotonic_ms() + wait_ms));
+    }
+
+    /// The metric has what waits for sockets that take no more.
+    fn report_queue(&mut self) {
+        let waits = if self.wire.unsent_bytes() == 0 { 0 } else { self.wire.unsent_bytes() + self.outbox.bytes() };
+        if waits != self.queue_bytes {
+            #[expect(clippy::cast_precision_loss, reason = "a bounded queue's bytes are far below 2^52")]
+            QUEUE_BYTES.increment(waits as f64 - self.queue_bytes as f64);
+            self.queue_bytes = waits;
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Future for Session<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.get_mut().turn(cx) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+fn client_id_of(frame: &ClientFrame) -> Option<switchboard_protocol::ClientId> {
+    match frame {
+        ClientFrame::Send(send) => Some(send.client_id.clone()),
+        _ => None,
+    }
+}
+
+fn result_name(result: &Result<Answer, ProtocolError>) -> &'static str {
+    match result {
+        Ok(Answer::Frame(ServerFrame::Sent(sent))) if sent.duplicate => "duplicate",
+        Ok(_) => "ok",
+        Err(error) => error.code().as_str(),
+    }
+}

@@ -1,0 +1,57 @@
+//! The deadlines of all sessions of the node, on one wheel. A session has no timer of its own: it puts its next
+//! deadline here, is rung, looks at the time and puts the next one.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use switchboard_clock::{Clock, Wheel};
+use tokio_util::sync::CancellationToken;
+
+use super::outbox::Outbox;
+
+/// How late a deadline may be. A token's end is acted on within a second (PROTOCOL §8).
+const TICK_MS: u64 = 100;
+/// Slots of the wheel: a turn takes 51 s, about two heartbeats.
+const SLOTS: usize = 512;
+
+/// The wheel, for those who have deadlines.
+pub(crate) struct Timers {
+    clock: Clock,
+    wheel: Mutex<Wheel<Weak<Outbox>>>,
+}
+
+impl Timers {
+    pub(crate) fn new(clock: Clock) -> Self {
+        let wheel = Wheel::new(TICK_MS, SLOTS, clock.monotonic_ms());
+        Self { clock, wheel: Mutex::new(wheel) }
+    }
+
+    /// Has the session of this outbox rung at `deadline_ms` (monotonic), at most a tick late. Unless it is gone: the
+    /// wheel keeps nothing alive.
+    pub(crate) fn arm(&self, deadline_ms: u64, outbox: &Arc<Outbox>) {
+        let mut wheel = self.wheel.lock().unwrap_or_else(PoisonError::into_inner);
+        wheel.insert(deadline_ms, Arc::downgrade(outbox));
+    }
+
+    /// Turns the wheel until `stop`, then rings everyone for the last time.
+    pub(crate) async fn run(&self, stop: CancellationToken) {
+        let mut due = Vec::new();
+        while !stop.is_cancelled() {
+            let next_tick_ms = (self.clock.monotonic_ms() / TICK_MS + 1) * TICK_MS;
+            tokio::select! {
+                () = self.clock.sleep_until_ms(next_tick_ms) => self.ring_due(&mut due, self.clock.monotonic_ms()),
+                () = stop.cancelled() => {}
+            }
+        }
+        self.ring_due(&mut due, u64::MAX);
+    }
+
+    /// Sessions are rung without the lock: waking one may take another thread's lock, which may wait for this one.
+    fn ring_due(&self, due: &mut Vec<Weak<Outbox>>, now_ms: u64) {
+        self.wheel.lock().unwrap_or_else(PoisonError::into_inner).turn(now_ms, |outbox| due.push(outbox));
+        for outbox in due.drain(..) {
+            if let Some(outbox) = outbox.upgrade() {
+                outbox.ring();
+            }
+        }
+    }
+}

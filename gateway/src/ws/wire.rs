@@ -1,0 +1,189 @@
+//! A WebSocket over a byte stream: messages in, encoded frames out.
+//!
+//! `tungstenite` reads, unmasks, joins fragments, checks UTF-8 and answers pings and closes. What leaves does not go
+//! through its write buffer, which would keep the size of the largest frame for the socket's whole life, but through
+//! [`Wire::unsent`]: a buffer that an idle socket does not have. Frames that are put one after the other leave in one
+//! write. Whoever puts frames watches [`Wire::has_room`], so that a reader who stops reading costs a bounded buffer.
+
+use std::cell::Cell;
+use std::io::{self, Read, Write};
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use switchboard_protocol::CloseCode;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tungstenite::Message;
+use tungstenite::error::Error;
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+
+/// Resident read buffer of a socket: most client frames fit, and larger ones get their own for as long as they last.
+const READ_BUFFER_BYTES: usize = 1_024;
+/// Above this nothing more is put before what is there has left; so a write is of about this size under load.
+const WRITE_BYTES: usize = 16 * 1_024;
+/// The largest buffer that a thread keeps for its next write.
+const SPARE_BYTES_MAX: usize = 4 * WRITE_BYTES;
+
+thread_local! {
+    /// A buffer for the socket that this thread polls next, so that a write allocates nothing.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// One WebSocket, on the server's side.
+pub(super) struct Wire<S> {
+    socket: S,
+    context: WebSocketContext,
+    /// Bytes that have not left yet. Without an allocation when there are none.
+    unsent: Vec<u8>,
+    /// How many bytes of `unsent` have left.
+    sent: usize,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// `read_ahead` is what was read from the socket beyond the upgrade; no message is longer than `frame_bytes`.
+    pub(super) fn new(socket: S, read_ahead: Bytes, frame_bytes: usize) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(frame_bytes))
+            .max_frame_size(Some(frame_bytes));
+        let context = if read_ahead.is_empty() {
+            WebSocketContext::new(Role::Server, Some(config))
+        } else {
+            WebSocketContext::from_partially_read(read_ahead.into(), Role::Server, Some(config))
+        };
+        Self { socket, context, unsent: Vec::new(), sent: 0 }
+    }
+
+    /// The next message. Answers to pings and closes are put as they become due.
+    pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
+        self.take_spare();
+        let mut stream = Stream { socket: &mut self.socket, unsent: &mut self.unsent, cx };
+        match self.context.read(&mut stream) {
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        }
+    }
+
+    /// Whether another frame may be put.
+    pub(super) fn has_room(&self) -> bool {
+        self.unsent_bytes() < WRITE_BYTES
+    }
+
+    /// Bytes that wait to be taken by the socket.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.unsent.len() - self.sent
+    }
+
+    /// Puts a text frame.
+    pub(super) fn put_text(&mut self, text: &[u8]) {
+        self.put(OpCode::Data(Data::Text), text);
+    }
+
+    /// Puts a ping.
+    pub(super) fn put_ping(&mut self) {
+        self.put(OpCode::Control(Control::Ping), b"");
+    }
+
+    /// Puts a close frame. Nothing may be put after it, and no message is read any more.
+    pub(super) fn put_close(&mut self, code: CloseCode) {
+        self.put(OpCode::Control(Control::Close), &code.as_u16().to_be_bytes());
+    }
+
+    fn put(&mut self, opcode: OpCode, payload: &[u8]) {
+        self.take_spare();
+        let header = FrameHeader { opcode, ..FrameHeader::default() };
+        // Writing to a vector does not fail.
+        let _ = header.format(payload.len() as u64, &mut self.unsent);
+        self.unsent.extend_from_slice(payload);
+    }
+
+    /// Ready when everything that was put has been taken by the socket.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.unsent_bytes() > 0 {
+            match Pin::new(&mut self.socket).poll_write(cx, &self.unsent[self.sent..]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => self.sent += n,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.keep_unsent();
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.give_spare();
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    /// Says that nothing more will come, then reads and forgets what the client still sends until it has closed too:
+    /// a socket that is dropped with something unread is reset, and what was sent last may not arrive.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if ready!(self.poll_flush(cx)).is_err() || ready!(Pin::new(&mut self.socket).poll_shutdown(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        let mut forgotten = [0; 1_024];
+        loop {
+            let mut forgotten = ReadBuf::new(&mut forgotten);
+            match ready!(Pin::new(&mut self.socket).poll_read(cx, &mut forgotten)) {
+                Ok(()) if !forgotten.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+
+    fn take_spare(&mut self) {
+        if self.unsent.capacity() == 0 {
+            self.unsent = SPARE.take();
+        }
+    }
+
+    fn give_spare(&mut self) {
+        self.sent = 0;
+        self.unsent.clear();
+        if self.unsent.capacity() <= SPARE_BYTES_MAX {
+            SPARE.set(mem::take(&mut self.unsent));
+        } else {
+            self.unsent = Vec::new();
+        }
+    }
+
+    /// Keeps what is left in a buffer of its size, and the large one for the thread's next socket.
+    fn keep_unsent(&mut self) {
+        if self.unsent.capacity() > 2 * self.unsent_bytes() {
+            let left = self.unsent[self.sent..].to_vec();
+            self.give_spare();
+            self.unsent = left;
+        }
+    }
+}
+
+/// The stream as `tungstenite` sees it: reads the socket, and writes what it answers by itself to the other frames.
+struct Stream<'a, 'c, S> {
+    socket: &'a mut S,
+    unsent: &'a mut Vec<u8>,
+    cx: &'a mut Context<'c>,
+}
+
+impl<S: AsyncRead + Unpin> Read for Stream<'_, '_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(buffer);
+        match Pin::new(&mut *self.socket).poll_read(self.cx, &mut buffer) {
+            Poll::Ready(result) => result.map(|()| buffer.filled().len()),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl<S> Write for Stream<'_, '_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.unsent.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
