@@ -1,6 +1,6 @@
 /**
  * Keeps conversations true: feeds entries to their logs, and asks `sync`, `changes` and `history` for what is missing.
- * Owns the cursor of `sync` and which of these requests are under way. The rule itself is in log.js.
+ * Owns which of these requests are under way, and what stays loaded. The rule itself is in log.js.
  *
  * @typedef {import("./store.js").Conversation} Conversation
  * @typedef {import("./types.js").Entry} Entry
@@ -14,14 +14,12 @@
  * @property {(conversation: Conversation) => void} onRemoved the user is no longer a member
  */
 import { applyToSummary, replaceSummary } from "./summary.js";
+import { Sync } from "./sync.js";
 
 const HISTORY_PAGE = 50;
 const CHANGES_PAGE = 500;
-const SYNC_PAGE = 200;
 /** Members known by name, receipts included: the first page of a large group. */
 const MEMBERS_MAX = 1_000;
-/** Two rounds of `sync` are at least this far apart, however often something asks for one. */
-const SYNC_SPACING_MS = 500;
 const RETRY_MS = 2_000;
 /** How often a page of older messages is asked for again because it was staler than the log. */
 const OLDER_TRIES_MAX = 5;
@@ -31,11 +29,7 @@ const LOADED_CONVERSATIONS_MAX = 20;
 
 export class CatchUp {
   /** @type {string | undefined} */
-  #cursor;
-  /** @type {string | undefined} */
   #store_id;
-  #syncing = false;
-  #syncAgain = false;
   /** @type {Set<string>} `changes:<conversation>` and the like: one request of a kind at a time */
   #underWay = new Set();
   /** @type {Conversation[]} loaded ones, the latest seen last */
@@ -46,10 +40,17 @@ export class CatchUp {
     this.#options = options;
     this.#store = options.store;
     this.#connection = options.connection;
+    this.#sync = new Sync(options.connection, {
+      known: () => this.#store.conversations.keys(),
+      onConversation: (fields) => this.learn(fields),
+      onGone: (id) => this.#drop(id),
+      onDone: () => this.#synced(),
+    });
   }
   #options;
   #store;
   #connection;
+  #sync;
 
   /**
    * A new session: everything may have changed.
@@ -57,7 +58,7 @@ export class CatchUp {
    */
   ready({ store_id }) {
     if (this.#store_id !== undefined && this.#store_id !== store_id) {
-      this.#cursor = undefined;
+      this.#sync.forget();
       this.#loaded = [];
       this.#options.outbox.forgetPositions();
       this.#options.receipts.forget();
@@ -75,7 +76,7 @@ export class CatchUp {
 
   /** @param {{cursor: string}} frame */
   cursor({ cursor }) {
-    this.#cursor = cursor;
+    this.#sync.moveTo(cursor);
   }
 
   /** @param {Entry} entry */
@@ -109,10 +110,9 @@ export class CatchUp {
     this.#follow(conversation);
   }
 
-  /** Asks `sync` what changed, now or right after the round under way. */
+  /** Asks `sync` what changed. */
   refresh() {
-    this.#syncAgain = true;
-    if (!this.#syncing) void this.#syncUntilQuiet();
+    this.#sync.ask();
   }
 
   /**
@@ -197,46 +197,12 @@ export class CatchUp {
     this.refresh();
   }
 
-  async #syncUntilQuiet() {
-    this.#syncing = true;
-    while (this.#syncAgain && this.#connection.online) {
-      this.#syncAgain = false;
-      const wait_ms = await this.#syncOnce().then(() => SYNC_SPACING_MS, (error) => this.#syncFailed(error));
-      if (this.#syncAgain) await new Promise((resolve) => setTimeout(resolve, wait_ms));
-    }
-    this.#syncing = false;
-  }
-
-  /** @param {import("./link.js").RequestError} error @returns {number} how long to wait before the next round, in milliseconds */
-  #syncFailed(error) {
-    // After a break, the next `ready` asks anew.
-    if (error.code === "disconnected") return 0;
-    if (error.code === "bad_request") this.#cursor = undefined;
-    this.#syncAgain = true;
-    return error.retry_after_ms ?? RETRY_MS;
-  }
-
-  async #syncOnce() {
-    let whole = this.#cursor === undefined;
-    let cursor = this.#cursor;
-    const before = [...this.#store.conversations.keys()];
-    const seen = new Set();
-    for (let more = true; more; ) {
-      const answer = await this.#connection.request({ type: "sync", cursor, limit: SYNC_PAGE });
-      whole ||= answer.reset === true;
-      for (const fields of answer.conversations) {
-        if (fields.removed) this.#drop(fields.conversation_id);
-        else seen.add(this.learn(fields).id);
-      }
-      ({ cursor, more } = answer);
-    }
-    this.#cursor = cursor;
-    if (whole) for (const id of before) if (!seen.has(id)) this.#drop(id);
+  #synced() {
     this.#store.unknown.clear();
     this.#store.listed = true;
-    this.#store.changed();
     for (const conversation of this.#store.conversations.values()) this.#follow(conversation);
     this.openCurrent();
+    this.#store.changed();
   }
 
   /** @param {Conversation} conversation */

@@ -1,7 +1,7 @@
 /**
  * Who is signed in in this tab, and with which token. Kept in sessionStorage: two tabs may be two people.
  *
- * @typedef {{token: string, user_id: string, expires_at: string}} Session
+ * @typedef {{token: string, user_id: string}} Session
  */
 
 const SESSION = "switchboard.session";
