@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use switchboard_clock::{Clock, Generator};
+use switchboard_protocol::StoreId;
 use tokio::sync::{Semaphore, oneshot};
 
 /// How an embedded store is opened.
@@ -41,6 +42,8 @@ pub struct EmbeddedOptions {
     pub reserve_bytes: u64,
     /// Reads under way at once; more wait.
     pub reads_max: usize,
+    /// How many.
+    pub reads_waiting_max: usize,
     /// Writes that wait for the next batch.
     pub queue_writes_max: usize,
     /// What they may take in memory.
@@ -58,6 +61,7 @@ impl EmbeddedOptions {
             memtable_bytes: 16 << 20,
             reserve_bytes: 64 << 20,
             reads_max: 64,
+            reads_waiting_max: 65_536,
             queue_writes_max: 65_536,
             queue_bytes_max: 64 << 20,
             reopen_interval_ms: 500,
@@ -67,11 +71,12 @@ impl EmbeddedOptions {
 
 /// A store in a folder of this machine.
 pub struct EmbeddedStore {
-    store_id: String,
+    store_id: StoreId,
     clock: Clock,
     slot: Arc<DatabaseSlot>,
     queue: Arc<Queue>,
     reads: Semaphore,
+    reads_waiting: Semaphore,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -79,11 +84,11 @@ impl EmbeddedStore {
     /// Opens the store in `options.path`, or makes one in an empty or missing folder. Blocks: it reads the journal.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], [`StoreError::Foreign`] (also for a damaged store; nothing in the folder was changed) or
+    /// [`StoreError::Locked`], [`StoreError::Foreign`] (also for a damaged store; no data in the folder was changed) or
     /// [`StoreError::Folder`].
     pub fn open(options: &EmbeddedOptions, clock: Clock, generator: &Generator) -> Result<Self, StoreError> {
         let folder = Folder::open(&options.path, options.memtable_bytes, generator)?;
-        let store_id = folder.store_id().to_owned();
+        let store_id = folder.store_id().clone();
         let database_options =
             DatabaseOptions { cache_bytes: options.cache_bytes, reserve_bytes: options.reserve_bytes };
         let slot = Arc::new(DatabaseSlot::open(folder, database_options)?);
@@ -99,6 +104,7 @@ impl EmbeddedStore {
             slot,
             queue,
             reads: Semaphore::new(options.reads_max),
+            reads_waiting: Semaphore::new(options.reads_waiting_max),
             committer: Mutex::new(Some(thread)),
         })
     }
@@ -121,7 +127,10 @@ impl EmbeddedStore {
         &self,
         operation: impl FnOnce(&DatabaseRows) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let place = self.reads_waiting.try_acquire();
+        let place = place.map_err(|_| StoreError::unavailable("too many reads wait"))?;
         let _permit = self.reads.acquire().await.map_err(|_| StoreError::unavailable("closed"))?;
+        drop(place);
         let slot = self.slot.clone();
         let read = tokio::task::spawn_blocking(move || slot.read(operation)).await;
         read.map_err(|error| StoreError::Unavailable {
@@ -188,7 +197,7 @@ impl Engine for EmbeddedStore {
 #[async_trait]
 impl Store for EmbeddedStore {
     fn store_id(&self) -> &str {
-        &self.store_id
+        self.store_id.as_str()
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -35,7 +35,7 @@ pub enum StoreError {
         /// The folder.
         path: PathBuf,
     },
-    /// The folder holds something else, or a store that is damaged or too new. Nothing in it was changed.
+    /// The folder holds something else, or a store that is damaged or too new. No data in it was changed.
     #[error("{}: {why}", path.display())]
     Foreign {
         /// The folder.

@@ -18,11 +18,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use switchboard_clock::Generator;
+use switchboard_protocol::StoreId;
 
 /// A folder that is this process's, with a store in it that was in order when it was opened.
 pub(super) struct Folder {
     root: PathBuf,
-    store_id: String,
+    store_id: StoreId,
     lock: File,
 }
 
@@ -39,7 +40,7 @@ const FORMAT_VERSION: u32 = 1;
 #[derive(Serialize, Deserialize)]
 struct Format {
     switchboard_store: u32,
-    store_id: String,
+    store_id: StoreId,
 }
 
 impl Folder {
@@ -72,7 +73,7 @@ impl Folder {
         journal::verify(&self.database(), self.watermark()?).map_err(|why| self.damaged(why))
     }
 
-    pub(super) fn store_id(&self) -> &str {
+    pub(super) fn store_id(&self) -> &StoreId {
         &self.store_id
     }
 
@@ -94,7 +95,7 @@ impl Folder {
     }
 
     pub(super) fn damaged(&self, why: impl std::fmt::Display) -> StoreError {
-        let why = format!("the store is damaged: {why}. Nothing was changed; restore it from a backup");
+        let why = format!("the store is damaged: {why}. Its data was left as it is; restore it from a backup");
         StoreError::Foreign { path: self.root.clone(), why }
     }
 
@@ -135,6 +136,7 @@ fn make(root: &Path, memtable_bytes: u64, generator: &Generator) -> Result<(), S
     }
     std::fs::create_dir(&making).map_err(failed)?;
     let store_id = format!("{:016x}{:016x}", generator.u64(), generator.u64());
+    let store_id = StoreId::try_from(store_id).map_err(|error| failed(io::Error::other(error)))?;
     let format = Format { switchboard_store: FORMAT_VERSION, store_id };
     let format = serde_json::to_vec(&format).map_err(|error| failed(error.into()))?;
     write_synced(&making.join(FORMAT), &format).map_err(failed)?;
@@ -156,7 +158,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 /// The store's id.
-fn read_format(root: &Path) -> Result<String, StoreError> {
+fn read_format(root: &Path) -> Result<StoreId, StoreError> {
     let foreign = |why: String| StoreError::Foreign { path: root.to_owned(), why };
     let bytes = std::fs::read(root.join(STORE).join(FORMAT))
         .map_err(|error| foreign(format!("{STORE}/{FORMAT} can't be read: {error}; restore it from a backup")))?;

@@ -2,9 +2,10 @@
 //!
 //! fjall cuts a journal off at the first thing in it that it can't read, so that damage in the middle would silently take
 //! everything behind it along. Here the batches of all journals must follow each other without a gap in their commit
-//! numbers, up to the watermark at least; only the newest journal may end in a write that a crash cut off, which is
-//! removed. The format is that of fjall's database version 3 (its `journal/entry.rs`), which the database's own version
-//! file names. Not noticed: that the oldest of several journals is gone as a whole.
+//! numbers, up to the watermark at least; what is behind a journal's last whole batch is then a write that was cut off,
+//! by a crash or a full disk, and is removed. The format is that of fjall's database version 3 (its `journal/entry.rs`), which the database's own version
+//! file names. Not noticed: that the oldest of several journals is gone as a whole, and a lower sequence number in the
+//! first batch of all, as nothing precedes it and the format has no checksum over it.
 
 use crate::kv::{Meta, keys, values};
 use std::fs::{File, OpenOptions};
@@ -22,26 +23,34 @@ pub(super) type Damage = String;
 /// What is damaged, or what the system said. Nothing is changed then.
 pub(super) fn verify(folder: &Path, watermark: u64) -> Result<(), Damage> {
     let journals = journals(folder).map_err(|error| format!("its journals can't be listed: {error}"))?;
-    let Some((newest, sealed)) = journals.split_last() else {
-        return Err("it has no journal any more".to_owned());
-    };
     let mut chain = Chain::default();
-    for path in sealed {
+    let mut torn = Vec::new();
+    for (index, path) in journals.iter().enumerate() {
         let found = read_through(path, &mut chain)?;
-        if found.batches == 0 || !found.rest_is_zero {
-            return Err(format!("{} is damaged after byte {}", path.display(), found.whole_bytes));
+        // Journals are sealed when they are full.
+        if found.batches == 0 && index + 1 < journals.len() {
+            return Err(format!("{} can't be read", path.display()));
+        }
+        if !found.rest_is_zero {
+            torn.push((path, found.whole_bytes));
         }
     }
-    let found = read_through(newest, &mut chain)?;
-    if chain.commit.is_some_and(|commit| commit < watermark) {
-        let at = found.whole_bytes;
-        return Err(format!("{} is damaged after byte {at}: synced writes are missing", newest.display()));
+    if journals.is_empty() {
+        return Err("it has no journal any more".to_owned());
     }
-    if !found.rest_is_zero {
-        tracing::info!(journal = %newest.display(), at = found.whole_bytes, "removing a write that was cut off");
-        cut_off(newest, found.whole_bytes).map_err(|error| format!("{}: {error}", newest.display()))?;
+    if let Some(commit) = chain.commit.filter(|commit| *commit < watermark) {
+        return Err(format!("its journals end at commit {commit}, but {watermark} was synced{}", places(&torn)));
+    }
+    for (path, at) in torn {
+        tracing::info!(journal = %path.display(), at, "removing a write that was cut off");
+        cut_off(path, at).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
+}
+
+/// Where journals can't be read any further.
+fn places(torn: &[(&PathBuf, u64)]) -> String {
+    torn.iter().map(|(path, at)| format!("; {} can't be read after byte {at}", path.display())).collect()
 }
 
 /// The journals, oldest first.
@@ -71,14 +80,10 @@ struct Chain {
     seqno: Option<u64>,
 }
 
-/// The database's own numbers skip one for each batch that failed.
-const SEQNOS_SKIPPED_MAX: u64 = 1_000;
-
 impl Chain {
     fn add(&mut self, batch: &Batch) -> Result<(), Damage> {
-        if let Some(last) = self.seqno.replace(batch.seqno)
-            && (batch.seqno <= last || batch.seqno - last > SEQNOS_SKIPPED_MAX)
-        {
+        // They rise with each batch, but not by one: tables take some too.
+        if let Some(last) = self.seqno.replace(batch.seqno).filter(|last| batch.seqno <= *last) {
             return Err(format!("batch {} follows on {last}", batch.seqno));
         }
         let Some(commit) = batch.commit else { return Ok(()) };
@@ -223,4 +228,127 @@ impl JournalReader {
 
 fn expect(holds: bool) -> Result<(), Stop> {
     if holds { Ok(()) } else { Err(Stop::Unreadable) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use xxhash_rust::xxh3::xxh3_64;
+
+    /// A journal as fjall writes it, of the commits `first` to `last` with some rows each; and where its batches end.
+    fn journal(first: u64, last: u64) -> (Vec<u8>, Vec<usize>) {
+        let mut bytes = Vec::new();
+        let mut ends = Vec::new();
+        for commit in first..=last {
+            let meta = values::encode(&Meta { commit, inbox_version: 0 }).unwrap();
+            let rows = [(vec![9; 20], vec![commit.to_le_bytes()[0]; 300]), (keys::meta().into_bytes(), meta)];
+            bytes.extend([START]);
+            bytes.extend(u32::try_from(rows.len()).unwrap().to_le_bytes());
+            bytes.extend((commit + 100).to_le_bytes());
+            let mut items = Vec::new();
+            for (key, value) in rows {
+                items.extend([ITEM, 0, 0]);
+                items.extend(1u64.to_le_bytes());
+                items.extend(u16::try_from(key.len()).unwrap().to_le_bytes());
+                let value_len = u32::try_from(value.len()).unwrap().to_le_bytes();
+                items.extend([value_len, value_len].concat());
+                items.extend(key);
+                items.extend(value);
+            }
+            bytes.extend(&items);
+            bytes.extend([END]);
+            bytes.extend(xxh3_64(&items).to_le_bytes());
+            bytes.extend(TRAILER);
+            ends.push(bytes.len());
+        }
+        (bytes, ends)
+    }
+
+    fn folder(journals: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in journals {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        folder
+    }
+
+    fn padded(bytes: &[u8]) -> Vec<u8> {
+        [bytes, &[0; 5_000]].concat()
+    }
+
+    #[test]
+    fn the_format_is_the_databases_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = fjall::Database::builder(folder.path()).open().unwrap();
+        let keyspace = database.keyspace("rows", fjall::KeyspaceCreateOptions::default).unwrap();
+        for commit in 1..=20 {
+            let mut batch = database.batch();
+            // Over 4 KiB values are compressed.
+            batch.insert(&keyspace, format!("row {commit}"), vec![7; 1_000 * usize::try_from(commit).unwrap()]);
+            batch.remove(&keyspace, "row 1");
+            let meta = values::encode(&Meta { commit, inbox_version: 0 }).unwrap();
+            batch.insert(&keyspace, keys::meta().into_bytes(), meta);
+            batch.commit().unwrap();
+        }
+        assert_eq!(verify(folder.path(), 20), Ok(()));
+        assert!(verify(folder.path(), 21).unwrap_err().contains("end at commit 20, but 21 was synced"));
+    }
+
+    #[test]
+    fn journals_follow_each_other() {
+        let (one, _) = journal(5, 8);
+        let (two, _) = journal(9, 12);
+        let whole = folder(&[("9.jnl", &padded(&one)), ("10.jnl", &padded(&two))]);
+        assert_eq!(verify(whole.path(), 12), Ok(()));
+        let (gap, _) = journal(10, 12);
+        let gap = folder(&[("9.jnl", &padded(&one)), ("10.jnl", &padded(&gap))]);
+        assert!(verify(gap.path(), 0).unwrap_err().contains("commit 10 follows on 8"));
+        let empty = folder(&[("9.jnl", &padded(&one)), ("10.jnl", &padded(&[]))]);
+        assert_eq!(verify(empty.path(), 8), Ok(()), "a journal was just begun");
+        assert!(verify(empty.path(), 9).is_err());
+        assert!(verify(folder(&[]).path(), 0).is_err(), "there always is one");
+    }
+
+    #[test]
+    fn a_sealed_journal_must_be_whole() {
+        let (one, ends) = journal(5, 8);
+        let (two, _) = journal(9, 12);
+        let first_seqno = 5..13;
+        for at in (0..one.len()).step_by(3).filter(|at| !first_seqno.contains(at)) {
+            let mut damaged = one.clone();
+            damaged[at] ^= 0x41;
+            let folder = folder(&[("0.jnl", &padded(&damaged)), ("1.jnl", &padded(&two))]);
+            assert!(verify(folder.path(), 0).is_err(), "byte {at}");
+        }
+        let torn = [&one[..], b"cut off"].concat();
+        let after_a_full_disk = folder(&[("0.jnl", &torn), ("1.jnl", &padded(&two))]);
+        assert_eq!(verify(after_a_full_disk.path(), 12), Ok(()));
+        assert_eq!(fs::read(after_a_full_disk.path().join("0.jnl")).unwrap(), one);
+        for len in [0, 1, ends[0], ends[2], ends[2] + 7] {
+            let folder = folder(&[("0.jnl", &one[..len]), ("1.jnl", &padded(&two))]);
+            assert!(verify(folder.path(), 0).is_err(), "cut to {len}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_never_synced_is_cut_off_the_newest() {
+        let (bytes, ends) = journal(1, 4);
+        let whole_bytes = ends[2];
+        // All that a crash can leave of the last batch, its blocks in any order.
+        for at in (whole_bytes..bytes.len()).step_by(3) {
+            let mut torn = padded(&bytes);
+            torn[at] ^= 0x41;
+            torn[at..].iter_mut().step_by(3).skip(1).for_each(|byte| *byte = 0);
+            let folder = folder(&[("0.jnl", &torn)]);
+            let path = folder.path().join("0.jnl");
+            assert!(verify(folder.path(), 4).is_err(), "it was synced");
+            assert_eq!(fs::read(&path).unwrap(), torn, "nothing was changed");
+            assert_eq!(verify(folder.path(), 3), Ok(()), "byte {at}");
+            assert_eq!(fs::read(&path).unwrap(), bytes[..whole_bytes], "byte {at}");
+        }
+        let clean = folder(&[("0.jnl", &padded(&bytes))]);
+        assert_eq!(verify(clean.path(), 4), Ok(()));
+        assert_eq!(fs::read(clean.path().join("0.jnl")).unwrap(), padded(&bytes), "zeros are left");
+    }
 }

@@ -49,3 +49,24 @@ impl Watermark {
         self.0.write_all_at(&encode(commit), 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_a_number_or_says_that_it_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("commits");
+        Watermark::create(&path).unwrap();
+        assert_eq!(Watermark::read(&path).unwrap(), 0);
+        let watermark = Watermark::open(&path).unwrap();
+        watermark.raise(7).unwrap();
+        watermark.raise(u64::MAX).unwrap();
+        assert_eq!(Watermark::read(&path).unwrap(), u64::MAX);
+        for damaged in [&b""[..], &[0; 16], &[0; 17], &encode(5)[..15]] {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(Watermark::read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+    }
+}

@@ -82,3 +82,49 @@ pub(crate) fn decode_entry<'a>(key: &[u8], row: &'a [u8]) -> Result<(u64, &'a [u
         _ => Err(StoreError::Unreadable { what: format!("log row {}: of no known form", key.escape_ascii()) }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{InboxRow, Member};
+    use std::fmt::Debug;
+
+    /// A row as some version wrote it: still read, and (for the newest version) still written so.
+    fn stays<T: Serialize + DeserializeOwned + PartialEq + Debug>(stored: &str) {
+        let row: T = decode_at(b"key", stored.as_bytes()).unwrap();
+        let written = encode(&row).unwrap();
+        assert_eq!(String::from_utf8(written).unwrap(), stored);
+    }
+
+    #[test]
+    fn what_version_1_stored_stays_readable() {
+        stays::<HeadRow>(
+            r#"{"term":3,"owner":{"node":"n1","life":7},"end":9,"messages":4,"meta":{"kind":{"Direct":["alice","bob"]},"title":null,"custom":null,"created_at":"2026-01-02T03:04:05.678Z","members_count":2},"last_message":{"seq":8,"from":"bob","text":"hi","timestamp":"2026-01-02T03:04:06.000Z"}}"#,
+        );
+        stays::<HeadRow>(
+            r#"{"term":1,"owner":null,"end":0,"messages":0,"meta":{"kind":"Group","title":"a title","custom":{"a":[1,2.50]},"created_at":"2026-01-02T03:04:05.678Z","members_count":0},"last_message":null}"#,
+        );
+        stays::<Member>(
+            r#"{"role":"moderator","joined_at":"2026-01-02T03:04:05.678Z","joined_seq":1,"cursor":{"delivered_seq":4,"read_seq":3,"read_messages":2}}"#,
+        );
+        stays::<InboxRow>(
+            r#"{"conversation":"g:1","version":12,"last":{"last_seq":9,"messages":4,"preview":{"seq":8,"from":"bob","text":"hi","timestamp":"2026-01-02T03:04:06.000Z"},"ask_owner":false},"mentioned_seq":2,"read_seq":3,"read_messages":2,"membership_seq":1,"member":true,"settings_number":1,"settings":{"muted_until":"2026-01-02T03:04:06.000Z","archived":false,"pinned":true}}"#,
+        );
+        stays::<MessageChangeRow>(r#"{"edited":[{"text":"new"},"2026-01-02T03:04:06.000Z"],"deleted":false}"#);
+        stays::<MessageChangeRow>(r#"{"deleted":true}"#);
+        stays::<UserRow>(r#"{"revoked_at":"2026-01-02T03:04:06.000Z","blocks":2,"blocked_by":0}"#);
+        stays::<super::super::Meta>(r#"{"commit":5,"inbox_version":12}"#);
+        let entry = b"\x01\0\0\0\0\0\0\x01\x02{\"type\":\"message\"}";
+        assert_eq!(encode_entry(258, b"{\"type\":\"message\"}"), entry);
+        assert_eq!(decode_entry(b"key", entry).unwrap(), (258, &b"{\"type\":\"message\"}"[..]));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_without_its_text() {
+        let error = decode_at::<MessageChangeRow>(b"key", br#"{"deleted":"secret"}"#).unwrap_err().to_string();
+        assert!(error.contains("key") && !error.contains("secret"), "{error}");
+        for row in [&b""[..], b"\x02\0\0\0\0\0\0\x01\x02{}", b"\x01\0"] {
+            assert!(matches!(decode_entry(b"key", row), Err(StoreError::Unreadable { .. })));
+        }
+    }
+}

@@ -12,7 +12,9 @@ use switchboard_store::contract::{Conversation, conversation_key, model, user_ke
 use switchboard_store::{EmbeddedStore, InboxChange, InboxLast, Store};
 
 const CONVERSATIONS: u64 = 6;
-const KILLS: u64 = 25;
+/// Each folder is killed so often: what was recovered is written on, and recovered again.
+const KILLS: u64 = 8;
+const FOLDERS: u64 = 3;
 
 /// The child: appends to all conversations at once until it is killed, and says what was acknowledged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,11 +126,17 @@ fn run_and_kill(folder: &Path, kill_after: u64, acknowledged: &mut Acknowledged)
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_kill_9() {
+    for _ in 0..FOLDERS {
+        kill_and_look().await;
+    }
+}
+
+async fn kill_and_look() {
     let folder = tempfile::tempdir().unwrap();
     let generator = Generator::from_entropy();
     let mut acknowledged = Acknowledged::default();
     for kill in 0..KILLS {
-        run_and_kill(folder.path(), generator.below(400), &mut acknowledged);
+        run_and_kill(folder.path(), generator.below(300), &mut acknowledged);
         let store = open(folder.path());
         for (number, end) in &acknowledged.log {
             let key = conversation_key(&format!("g{number}"));
