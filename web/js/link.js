@@ -11,7 +11,7 @@
 
 /** From the first packet to `ready`. */
 const READY_TIMEOUT_MS = 10_000;
-/** A server that says nothing for this long after a ping is taken for gone. */
+/** A server that says nothing for this long after a ping, or until the next one is due, is taken for gone. */
 const PONG_TIMEOUT_MS = 10_000;
 /** An answer that takes longer is given up; the request may have been carried out. */
 const ANSWER_TIMEOUT_MS = 20_000;
@@ -90,7 +90,7 @@ export class Link {
       (ready) => {
         clearTimeout(this.#watchdog);
         this.#watchdog = undefined;
-        this.#heartbeat = setInterval(() => this.#ping(), ready.heartbeat_ms);
+        this.#heartbeat = setInterval(() => this.#ping(Math.min(PONG_TIMEOUT_MS, ready.heartbeat_ms)), ready.heartbeat_ms);
         this.#handlers.onReady(ready);
       },
       () => {
@@ -120,10 +120,13 @@ export class Link {
     return request;
   }
 
-  /** Any frame after the ping counts as life, and a throttled background tab is measured from its own ping. */
-  #ping() {
+  /**
+   * Any frame after the ping counts as life, and a throttled background tab is measured from its own ping.
+   * @param {number} timeout_ms
+   */
+  #ping(timeout_ms) {
     this.send({ type: "ping", id: `ping-${this.#nextId++}` });
-    this.#watchdog ??= setTimeout(() => this.#giveUp(), PONG_TIMEOUT_MS);
+    this.#watchdog ??= setTimeout(() => this.#giveUp(), timeout_ms);
   }
 
   /** The close handshake of a dead peer would take a minute, so the end is not waited for. */

@@ -153,17 +153,23 @@ test("a drained server says so, and the page comes back to the next one", () =>
     await bob.shows(["before", "meanwhile"]);
   }));
 
-test("another store is another life: what was kept is forgotten", () =>
+test("another store is another life: what was kept of the old one is forgotten", () =>
   withWorld(async (world) => {
-    const alice = await world.person("alice");
+    const wire = new Wire();
+    const alice = await world.person("alice", { wire });
     await alice.chatWith("bob");
     await alice.say("of the old life");
+    await alice.loaded();
+    wire.cut();
     await world.server.end("SIGKILL");
     await world.server.emptyStore();
     await world.server.start();
-    await alice.online();
-    await alice.row("bob").waitFor({ state: "detached" });
-    await alice.chatWith("bob");
-    await alice.say("of the new life");
+    // The same conversation has an entry of the same number in the new life.
+    const bob = await world.person("bob");
+    await bob.chatWith("alice");
+    await bob.say("of the new life");
+    wire.mend();
     await alice.shows(["of the new life"]);
+    await alice.say("and on it goes");
+    await bob.shows(["of the new life", "and on it goes"]);
   }));

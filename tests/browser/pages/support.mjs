@@ -1,10 +1,11 @@
 /** A real server, a real Chromium, and people in it. Nothing here waits for a time: only for what can be seen. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { promisify } from "node:util";
 import { chromium } from "playwright-core";
 
 const BINARY = process.env.SWITCHBOARD_BIN;
@@ -41,6 +42,12 @@ export class Server {
     const [line] = await Promise.race([firstLine(this.process.stdout), this.exited.then((code) => assert.fail(`the server ended with ${code}`))]);
     this.listen = JSON.parse(line).listen;
     return this;
+  }
+
+  /** A token that the development door would not give: one that soon runs out. */
+  async token(user, ttl) {
+    const { stdout } = await promisify(execFile)(/** @type {string} */ (BINARY), ["token", "--user", user, "--ttl", ttl, "--set", `store.path=${this.folder}`]);
+    return stdout.trim();
   }
 
   /** @param {NodeJS.Signals} signal */
@@ -99,9 +106,10 @@ export class World {
   }
 
   /** Someone signs in, in a window of his own. */
-  async person(name, { wire, ...options } = {}) {
+  async person(name, { wire, prepare, ...options } = {}) {
     const context = await this.browser.newContext({ viewport: DESKTOP, locale: "en-GB", colorScheme: "light", reducedMotion: "reduce", ...options });
     await wire?.tap(context);
+    await prepare?.(context);
     return this.personIn(context, name);
   }
 
@@ -134,8 +142,11 @@ export class World {
 export class Wire {
   #whole = true;
   #sockets = new Set();
-  /** How many frames were lost. */
+  /** How many frames were lost, and how many sockets there were. */
   lost = 0;
+  opened = 0;
+  /** @type {Map<string, number>} how many frames of each type the server sent */
+  seen = new Map();
   /** Which of the server's frames are lost from now on. */
   lose = (/** @type {any} */ _frame) => false;
 
@@ -144,8 +155,12 @@ export class Wire {
       if (!this.#whole) return socket.close({ code: 1011 });
       const server = socket.connectToServer();
       this.#sockets.add(socket);
+      this.opened += 1;
       server.onMessage((message) => {
-        if (!this.lose(JSON.parse(String(message)))) return socket.send(message);
+        const frame = JSON.parse(String(message));
+        this.seen.set(frame.type, (this.seen.get(frame.type) ?? 0) + 1);
+        this.#watcher?.();
+        if (!this.lose(frame)) return socket.send(message);
         this.lost += 1;
       });
       const end = (other) => (code, reason) => {
@@ -156,6 +171,12 @@ export class Wire {
       socket.onClose(end(server));
     });
   }
+
+  /** Until the server has sent so many frames of a type. */
+  async until(type, count) {
+    while ((this.seen.get(type) ?? 0) < count) await new Promise((resolve) => (this.#watcher = resolve));
+  }
+  #watcher;
 
   /** Every socket breaks, and no new one gets through. */
   cut() {
@@ -197,7 +218,12 @@ export class Person {
   async open(name) {
     await this.row(name).click();
     await this.title.getByText(name, { exact: true }).waitFor();
-    await this.page.locator("[role=log][aria-busy=false]").waitFor();
+    await this.loaded();
+  }
+
+  /** Until the conversation in view is the server's, no longer a draft. */
+  loaded() {
+    return this.page.locator("[role=log][aria-busy=false]").waitFor();
   }
 
   /** Writes and does not wait for anything. */
