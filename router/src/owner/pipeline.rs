@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use switchboard_protocol::{ProtocolError, Seq, SessionId, UserId};
-use switchboard_store::{Appended, ConversationKey, Entry, TermNumber};
+use switchboard_store::{Appended, ConversationKey, Entry, StoreError, TermNumber};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Entries in one append at most.
@@ -154,10 +154,16 @@ async fn append(node: Arc<Node>, key: ConversationKey, term: TermNumber, entries
     loop {
         match node.store.append(&key, term, entries.clone()).await {
             Ok(appended) => return appended,
-            Err(error) if wait_ms == RETRY_MS.0 => {
-                tracing::warn!(%error, "an append's outcome is unknown: repeating it")
+            Err(error @ StoreError::Unavailable { .. }) => {
+                if wait_ms == RETRY_MS.0 {
+                    tracing::warn!(%error, "an append's outcome is unknown: repeating it");
+                }
             }
-            Err(_) => {}
+            Err(error) => {
+                // It will never succeed: this term knows something else than the store. Another begins with the truth.
+                tracing::error!(%error, "the store refused an append");
+                return Appended::Superseded;
+            }
         }
         node.clock.sleep_ms(wait_ms + node.generator.below(wait_ms)).await;
         wait_ms = (wait_ms * 2).min(RETRY_MS.1);
