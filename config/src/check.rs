@@ -13,7 +13,6 @@ use crate::sections::{Auth, Tls};
 pub(crate) fn check(config: &Config, mistakes: &mut Mistakes) {
     check_tls(&config.tls, mistakes);
     check_auth(&config.auth, mistakes);
-    let limits = &config.limits;
     let session = &config.session;
     check_order(
         ("session.reconnect_min_ms", session.reconnect_min_ms),
