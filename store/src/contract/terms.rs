@@ -59,6 +59,10 @@ pub async fn holes_are_refused(backend: &dyn Backend) {
     let head = store.head(&c.key).await.expect("reads").expect("exists");
     assert_eq!((head.end, head.messages, head.last_message), (Seq::ZERO, 0, None));
     c.append([one, two, three]).await;
+    let (four, five) = (c.reaction(Seq::new(1), "bob", "a", true), c.reaction(Seq::new(1), "bob", "b", true));
+    refused(c.try_append([five.clone()]).await);
+    refused(c.try_append([five.clone(), four.clone()]).await);
+    c.append([four, five]).await;
 }
 
 pub async fn an_ended_term_takes_no_more(backend: &dyn Backend) {

@@ -19,6 +19,7 @@ pub async fn blocks_are_seen_from_both_sides(backend: &dyn Backend) {
     let record = read("bob").await;
     assert_eq!(record.blocks, [(user("alice"), time_of(3))]);
     assert_eq!(record.blocked_by, [(user("alice"), time_of(1))]);
+    assert_eq!(read("carl").await.blocked_by, [(user("alice"), time_of(2))]);
     store.unblock(&alice, &user("bob")).await.expect("unblocks");
     store.unblock(&alice, &user("bob")).await.expect("twice is once");
     store.unblock(&alice, &user("nobody")).await.expect("nothing happens");

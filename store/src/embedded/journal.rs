@@ -41,9 +41,24 @@ pub(super) fn verify(folder: &Path, watermark: u64) -> Result<(), Damage> {
     if let Some(commit) = chain.commit.filter(|commit| *commit < watermark) {
         return Err(format!("its journals end at commit {commit}, but {watermark} was synced{}", places(&torn)));
     }
+    if chain.commit.is_none() {
+        refuse_lost_batches(&torn)?;
+    }
     for (path, at) in torn {
         tracing::info!(journal = %path.display(), at, "removing a write that was cut off");
         cut_off(path, at).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// For a journal of which nothing can be read. A write that was cut off has no end; one that has was there as a whole,
+/// and may have been synced.
+fn refuse_lost_batches(torn: &[(&PathBuf, u64)]) -> Result<(), Damage> {
+    for (path, _) in torn {
+        let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        if bytes.windows(TRAILER.len()).any(|window| window == TRAILER) {
+            return Err(format!("{} can't be read", path.display()));
+        }
     }
     Ok(())
 }
@@ -308,6 +323,12 @@ mod tests {
         assert_eq!(verify(empty.path(), 8), Ok(()), "a journal was just begun");
         assert!(verify(empty.path(), 9).is_err());
         assert!(verify(folder(&[]).path(), 0).is_err(), "there always is one");
+        let cut_off = folder(&[("11.jnl", &two[..100])]);
+        assert_eq!(verify(cut_off.path(), 8), Ok(()), "the first write of a journal was cut off");
+        let mut unreadable = two.clone();
+        unreadable[0] ^= 0x41;
+        let unreadable = folder(&[("11.jnl", &unreadable)]);
+        assert!(verify(unreadable.path(), 8).unwrap_err().contains("11.jnl can't be read"));
     }
 
     #[test]

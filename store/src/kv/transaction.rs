@@ -112,3 +112,54 @@ impl<'a, R: Rows> Transaction<'a, R> {
         self.current_inbox_version
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::Key;
+    use super::*;
+    use crate::memory::MemoryRows;
+
+    fn key(id: &str) -> Key {
+        keys::user(&crate::UserKey { tenant: "t".parse().unwrap(), user: id.parse().unwrap() })
+    }
+
+    fn fails() -> Result<(), StoreError> {
+        Err(StoreError::unavailable("by a test's will"))
+    }
+
+    #[test]
+    fn operations_see_the_ones_before_them_and_leave_nothing_when_they_fail() {
+        let rows = MemoryRows::default();
+        let mut tx = Transaction::new(&rows).unwrap();
+        tx.run(|tx| tx.put(key("one"), &1)).unwrap();
+        let failed = tx.run(|tx| {
+            assert_eq!(tx.get::<u32>(&key("one")).unwrap(), Some(1));
+            tx.put(key("one"), &2)?;
+            tx.remove(key("one"));
+            tx.put(key("two"), &2)?;
+            assert_eq!(tx.get::<u32>(&key("one")).unwrap(), None, "an operation sees its own writes");
+            assert_eq!(tx.next_inbox_version(), 1);
+            fails()
+        });
+        assert!(failed.is_err());
+        let version = tx.run(|tx| {
+            assert_eq!(tx.get::<u32>(&key("one")).unwrap(), Some(1));
+            assert_eq!(tx.get::<u32>(&key("two")).unwrap(), None);
+            Ok(tx.next_inbox_version())
+        });
+        assert_eq!(version.unwrap(), 1, "a version that went to nobody is given again");
+        let (meta, writes) = tx.finish().unwrap().unwrap();
+        assert_eq!(meta, Meta { commit: 1, inbox_version: 1 });
+        assert_eq!(writes.len(), 2, "the one row and the batch's own");
+        assert_eq!(writes[key("one").as_bytes()], Some(b"1".to_vec()));
+    }
+
+    #[test]
+    fn a_batch_without_writes_is_none() {
+        let rows = MemoryRows::default();
+        let mut tx = Transaction::new(&rows).unwrap();
+        tx.run(|tx| tx.get::<u32>(&key("one"))).unwrap();
+        tx.run(|_| fails()).unwrap_err();
+        assert!(tx.finish().unwrap().is_none());
+    }
+}

@@ -75,6 +75,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    files(folder).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
 fn copy(from: &Path, to: &Path) {
     for file in files(from) {
         let target = to.join(file.strip_prefix(from).unwrap());
@@ -134,15 +138,16 @@ async fn faults(whole: &Path, name: &Path, damage: Damage, expected: &BTreeMap<S
     let damaged = tempfile::tempdir().unwrap();
     copy(whole, damaged.path());
     inflict(damage, &damaged.path().join(name));
+    let before = contents(damaged.path());
     let mut faults = Vec::new();
     match try_open(&options(damaged.path())) {
         Err(StoreError::Foreign { .. } | StoreError::Folder { .. } | StoreError::Unreadable { .. }) => {
-            let is_changed = |path: &&PathBuf| {
-                let other = path.strip_prefix(whole).unwrap();
-                let now = fs::read(damaged.path().join(other)).ok();
-                other != name && !(now.is_none() && is_manifest(other)) && fs::read(path).ok() != now
+            let after = contents(damaged.path());
+            let is_changed = |(path, bytes): &(&PathBuf, &Vec<u8>)| match after.get(*path) {
+                Some(after) => after != *bytes,
+                None => !is_manifest(path),
             };
-            faults.extend(files(whole).iter().find(is_changed).map(|path| format!("refused, but changed {path:?}")));
+            faults.extend(before.iter().find(is_changed).map(|(path, _)| format!("refused, but changed {path:?}")));
         }
         Err(other) => faults.push(format!("not named: {other}")),
         Ok(store) => {
