@@ -1,0 +1,153 @@
+//! The shared store as the nodes see it: notes for the oracle what has been answered as durable.
+
+use crate::oracle::Oracle;
+use async_trait::async_trait;
+use std::sync::Arc;
+use switchboard_protocol::{ConversationId, Seq, Timestamp, UserId};
+use switchboard_store::{
+    Appended, Begun, Claim, ConversationKey, Cursor, Cursors, Entry, Head, HistoryPage, HistoryRange, Inbox,
+    InboxChange, InboxPage, InboxRange, InboxRow, Incarnation, Log, Member, MemoryStore, Store, StoreError,
+    StoredEntry, StoredMessage, TermNumber, UserKey, UserRecord, Users,
+};
+
+pub(crate) struct Recorder {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) oracle: Arc<Oracle>,
+}
+
+#[async_trait]
+impl Log for Recorder {
+    async fn begin_term(&self, conversation: &ConversationKey, claim: Claim) -> Result<Option<Begun>, StoreError> {
+        let by = claim.by.clone();
+        let begun = self.store.begin_term(conversation, claim).await;
+        if let Ok(Some(begun)) = &begun {
+            self.oracle.trace(format_args!("term {} of {} by {by}", begun.term.0, conversation.conversation.as_str()));
+        }
+        begun
+    }
+
+    async fn append(
+        &self,
+        conversation: &ConversationKey,
+        term: TermNumber,
+        entries: Arc<[Entry]>,
+    ) -> Result<Appended, StoreError> {
+        let appended = self.store.append(conversation, term, entries.clone()).await;
+        match &appended {
+            Ok(Appended::Durable) => self.oracle.durable(conversation, &entries),
+            Err(StoreError::Misplaced { what }) => self.oracle.violated(format!("a misplaced append: {what}")),
+            _ => {}
+        }
+        appended
+    }
+
+    async fn end_term(&self, conversation: &ConversationKey, term: TermNumber) -> Result<(), StoreError> {
+        self.store.end_term(conversation, term).await
+    }
+
+    async fn head(&self, conversation: &ConversationKey) -> Result<Option<Head>, StoreError> {
+        self.store.head(conversation).await
+    }
+
+    async fn read(
+        &self,
+        conversation: &ConversationKey,
+        after: Seq,
+        end: Seq,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        self.store.read(conversation, after, end, limit, bytes_max).await
+    }
+
+    async fn history(
+        &self,
+        conversation: &ConversationKey,
+        range: HistoryRange,
+        end: Seq,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<HistoryPage, StoreError> {
+        self.store.history(conversation, range, end, limit, bytes_max).await
+    }
+
+    async fn message(&self, conversation: &ConversationKey, seq: Seq) -> Result<Option<StoredMessage>, StoreError> {
+        self.store.message(conversation, seq).await
+    }
+
+    async fn member(&self, conversation: &ConversationKey, user: &UserId) -> Result<Option<Member>, StoreError> {
+        self.store.member(conversation, user).await
+    }
+
+    async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
+        self.store.active().await
+    }
+
+    async fn forget_active(&self, dead: &Incarnation, conversations: &[ConversationKey]) -> Result<(), StoreError> {
+        self.store.forget_active(dead, conversations).await
+    }
+}
+
+#[async_trait]
+impl Cursors for Recorder {
+    async fn put_cursors(
+        &self,
+        conversation: &ConversationKey,
+        cursors: Vec<(UserId, Cursor)>,
+    ) -> Result<(), StoreError> {
+        self.store.put_cursors(conversation, cursors).await
+    }
+}
+
+#[async_trait]
+impl Inbox for Recorder {
+    async fn put_inbox(&self, changes: Vec<(UserKey, InboxChange)>) -> Result<(), StoreError> {
+        self.store.put_inbox(changes).await
+    }
+
+    async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError> {
+        self.store.inbox(user, range, limit).await
+    }
+
+    async fn inbox_row(&self, user: &UserKey, conversation: &ConversationId) -> Result<Option<InboxRow>, StoreError> {
+        self.store.inbox_row(user, conversation).await
+    }
+}
+
+#[async_trait]
+impl Users for Recorder {
+    async fn user(&self, user: &UserKey) -> Result<UserRecord, StoreError> {
+        self.store.user(user).await
+    }
+
+    async fn block(&self, user: &UserKey, other: &UserId, at: Timestamp) -> Result<(), StoreError> {
+        self.store.block(user, other, at).await
+    }
+
+    async fn unblock(&self, user: &UserKey, other: &UserId) -> Result<(), StoreError> {
+        self.store.unblock(user, other).await
+    }
+
+    async fn revoke(&self, user: &UserKey, at: Timestamp) -> Result<(), StoreError> {
+        self.store.revoke(user, at).await
+    }
+
+    async fn put_last_seen(&self, seen: Vec<(UserKey, Timestamp)>) -> Result<(), StoreError> {
+        self.store.put_last_seen(seen).await
+    }
+}
+
+#[async_trait]
+impl Store for Recorder {
+    fn store_id(&self) -> &str {
+        self.store.store_id()
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.store.check().await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.store.close().await
+    }
+}
