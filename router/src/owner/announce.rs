@@ -329,6 +329,11 @@ fn advance(log: &mut Log, pending: &Pending) {
                 cursor.read_seq = cursor.read_seq.max(entry.seq);
                 cursor.read_messages = cursor.read_messages.max(entry.messages);
             }
+            for user in &pending.draft.mentioned {
+                if let Some(member) = log.members.get_mut(user) {
+                    member.mentioned_seq = entry.seq;
+                }
+            }
             Some(message.message_id)
         }
         EntryFrame::MessageUpdated(update) => {
@@ -395,7 +400,7 @@ fn full_note(log: &Log, user: &UserId) -> Option<UserNote> {
         let cursor = member.stored.cursor;
         return Some(UserNote {
             user: user.clone(),
-            mentioned_seq: member.mentioned_seq.min(log.durable),
+            mentioned_seq: member.mentioned_seq,
             read: Some((cursor.read_seq, cursor.read_messages)),
             membership: (member.stored.joined_seq > Seq::ZERO).then_some((member.stored.joined_seq, true)),
         });

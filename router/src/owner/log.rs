@@ -52,6 +52,7 @@ pub(super) struct Log {
 #[derive(Clone, Debug)]
 pub(super) struct MemberState {
     pub(super) stored: Member,
+    /// The newest durable message that mentions him.
     pub(super) mentioned_seq: Seq,
 }
 
@@ -82,7 +83,8 @@ impl Log {
         for send in begun.recent {
             recent.note(&send.from, &send.client_id, send.seq, send.at.unix_ms());
             for user in send.mentions.iter().filter(|user| **user != send.from) {
-                if let Some(member) = members.get_mut(user) {
+                // Those that are no members when they are mentioned are ignored (PROTOCOL §3).
+                if let Some(member) = members.get_mut(user).filter(|member| member.stored.joined_seq < send.seq) {
                     member.mentioned_seq = send.seq;
                 }
             }

@@ -50,11 +50,6 @@ pub(super) async fn send(here: &Here<'_>, log: &mut Log, user: &UserId, send: Se
     };
     log.recent.note(user, &message.client_id, seq, at.unix_ms());
     let entry = here.entry(log, EntryFrame::Message(message), at);
-    for other in &mentioned {
-        if let Some(member) = log.members.get_mut(other) {
-            member.mentioned_seq = seq;
-        }
-    }
     Ok(Decided::Entry(Box::new(Draft { mentioned, ..Draft::new(entry, Answering::Sent(sent)) })))
 }
 

@@ -70,7 +70,7 @@ impl Conversation {
         let member = log.member(user)?;
         Ok(Peek {
             last: log.last(self.node.options.push_members_max),
-            mentioned_seq: member.mentioned_seq.min(log.durable),
+            mentioned_seq: member.mentioned_seq,
             read: (member.stored.cursor.read_seq, member.stored.cursor.read_messages),
             conversation,
         })
