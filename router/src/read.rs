@@ -39,7 +39,7 @@ impl Node {
             (Some(first), _) if first.seq != asked.after.next() => Ok(answer(Vec::new(), false, true)),
             (_, Some(last)) => {
                 let more = last.seq < end;
-                Ok(answer(raw_entries(stored)?, more, false))
+                Ok(answer(raw_entries(&stored)?, more, false))
             }
             _ => Ok(answer(Vec::new(), false, true)),
         }
@@ -123,7 +123,7 @@ fn as_it_is_now(message: StoredMessage, user: &UserId) -> Result<Box<RawValue>, 
 }
 
 /// Stored entries as items of an answer.
-pub(crate) fn raw_entries(stored: Vec<StoredEntry>) -> Result<Vec<Box<RawValue>>, ProtocolError> {
+pub(crate) fn raw_entries(stored: &[StoredEntry]) -> Result<Vec<Box<RawValue>>, ProtocolError> {
     stored.iter().map(|entry| raw(&entry.json)).collect()
 }
 

@@ -414,9 +414,10 @@ impl Node {
             }
             ClientFrame::ConversationClose(closed) => doing.open.retain(|open| *open != closed.conversation_id),
             ClientFrame::TypingStart(typing) => {
-                if !doing.typing.contains(&typing.conversation_id) && doing.typing.len() < OPEN_MAX {
-                    doing.typing.push(typing.conversation_id.clone());
-                }
+                // What is not noted any more ends by itself soon.
+                doing.typing.retain(|other| *other != typing.conversation_id);
+                doing.typing.truncate(OPEN_MAX - 1);
+                doing.typing.push(typing.conversation_id.clone());
             }
             ClientFrame::TypingStop(typing) => doing.typing.retain(|other| *other != typing.conversation_id),
             _ => {}

@@ -257,6 +257,6 @@ fn resync() -> Arc<crate::delivery::Delivery> {
 async fn newer(views: &watch::Receiver<View>, number: u64) {
     let mut views = views.clone();
     if views.wait_for(|view| view.number != number).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

@@ -101,7 +101,7 @@ impl Conversation {
             self.tell_homes(&users, &frames, Some(&note));
         } else {
             self.tell_open(&frames);
-            self.tell_concerned(concerned, &frames, note);
+            self.tell_concerned(concerned, &frames, &note);
             self.activity();
         }
         for pending in run.pending {
@@ -117,7 +117,7 @@ impl Conversation {
     }
 
     /// In a large group: those whom entries are about get them whole, wherever the conversation is not open.
-    fn tell_concerned(&mut self, mut concerned: Vec<UserId>, frames: &[Outgoing], note: Note) {
+    fn tell_concerned(&mut self, mut concerned: Vec<UserId>, frames: &[Outgoing], note: &Note) {
         concerned.sort();
         concerned.dedup();
         if concerned.is_empty() {
@@ -129,7 +129,7 @@ impl Conversation {
         };
         let frames: Vec<Outgoing> = frames.iter().map(skip_open).collect();
         let users = fan_out_order(&self.key.tenant, concerned.iter());
-        self.tell_homes(&users, &frames, Some(&note));
+        self.tell_homes(&users, &frames, Some(note));
     }
 
     /// Gives frames to sessions that have the conversation open.

@@ -19,6 +19,7 @@ pub(super) struct Here<'a> {
 }
 
 /// See the file's comment.
+#[expect(clippy::large_enum_variant, reason = "it lives for one call")]
 pub(super) enum Decided {
     /// This entry is to be appended; what it says holds from now on.
     Entry(Box<Draft>),

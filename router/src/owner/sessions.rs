@@ -80,17 +80,19 @@ impl Conversation {
         log.member(user)?;
         let session = session.ok_or_else(|| ProtocolError::forbidden("this needs a session"))?;
         match command {
-            Command::TypingStart(_) => {
-                if self.sessions.typing.start(user, session, self.node.clock.monotonic_ms()) {
-                    self.tell_typing(user, true);
-                }
-            }
+            Command::TypingStart(_) => self.start_typing(user, session),
             Command::TypingStop(_) => self.stop_typing(user, Some(session)),
             Command::ConversationClose(_) => self.sessions.remove(at, user, session),
             Command::Signal(signal) => self.signal(user, session, signal),
             _ => {}
         }
         Ok(())
+    }
+
+    fn start_typing(&mut self, user: &UserId, session: &SessionId) {
+        if self.sessions.typing.start(user, session, self.node.clock.monotonic_ms()) {
+            self.tell_typing(user, true);
+        }
     }
 
     /// The user has stopped typing in this session, or (`None`) in all.
