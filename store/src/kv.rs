@@ -4,6 +4,7 @@
 //! are kept: [`Rows`] is what they give, [`Engine`] how operations reach it. Nothing here does I/O, waits or locks; an
 //! operation reads rows and stages writes in a [`Transaction`], which the engine makes durable whole or not at all.
 
+mod begun;
 mod cursors;
 mod engine;
 mod inbox;

@@ -1,6 +1,6 @@
 //! The store's traits on top of any engine that reads rows and commits transactions.
 
-use super::{Rows, Transaction, cursors, inbox, log, log_read, users};
+use super::{Rows, Transaction, begun, cursors, inbox, log, log_read, users};
 use crate::{
     Appended, Begun, Claim, ConversationKey, Cursor, Cursors, Entry, Head, HistoryPage, HistoryRange, Inbox,
     InboxChange, InboxPage, InboxRange, InboxRow, Incarnation, Log, Member, StoreError, StoredEntry, StoredMessage,
@@ -79,7 +79,7 @@ impl<E: Engine> Log for E {
         let begin = move |tx: &mut Transaction<'_, E::Rows>| log::begin_term(tx, &key, &by, create.as_ref());
         let Some(term) = self.write(buffered("begin_term", 1), begin).await? else { return Ok(None) };
         let key = conversation.clone();
-        let read = move |rows: &E::Rows| log_read::begun(rows, &key, term, recent);
+        let read = move |rows: &E::Rows| begun::begun(rows, &key, term, recent);
         Engine::read(self, "begin_term_read", ReadCost::Scan, read).await.map(Some)
     }
 

@@ -2,19 +2,15 @@
 
 use super::Rows;
 use super::keys::{self, StateKey, Table};
-use super::log::BegunTerm;
 use super::values::{self, HeadRow, MessageChangeRow};
 use crate::{
-    Begun, ConversationKey, Head, HistoryPage, HistoryRange, Incarnation, Member, MessageState, ReactionState,
-    RecentSend, RecentWindow, StoreError, StoredEntry, StoredMessage,
+    ConversationKey, Head, HistoryPage, HistoryRange, Incarnation, Member, MessageState, ReactionState, StoreError,
+    StoredEntry, StoredMessage,
 };
 use bytes::Bytes;
-use serde::Deserialize;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
-use switchboard_protocol::server::{Frame, Membership, Message};
-use switchboard_protocol::{Seq, Timestamp, UserId};
+use switchboard_protocol::{Seq, UserId};
 
 pub(super) fn head(rows: &impl Rows, conversation: &ConversationKey) -> Result<Option<Head>, StoreError> {
     let key = keys::head(conversation);
@@ -29,42 +25,6 @@ pub(super) fn head(rows: &impl Rows, conversation: &ConversationKey) -> Result<O
     }))
 }
 
-/// What the owner of a term that has begun needs. Should the next one have begun meanwhile, members and cursors may be
-/// newer than this term's end; he finds out that he is superseded by his first append.
-pub(super) fn begun(
-    rows: &impl Rows,
-    conversation: &ConversationKey,
-    term: BegunTerm,
-    window: RecentWindow,
-) -> Result<Begun, StoreError> {
-    let BegunTerm { head, untold } = term;
-    let (recent, recent_after) = recent(rows, conversation, head.end, window)?;
-    let members = members(rows, conversation)?;
-    let removed = removed(rows, conversation, recent_after, head.end, window.since)?;
-    let is_member = |user: &UserId| members.binary_search_by(|(member, _)| member.cmp(user)).is_ok();
-    Ok(Begun {
-        term: head.term,
-        end: head.end,
-        messages: head.messages,
-        meta: head.meta,
-        removed: removed.into_iter().filter(|(user, _)| !is_member(user)).collect(),
-        members,
-        recent,
-        recent_after,
-        last_message: head.last_message,
-        untold,
-    })
-}
-
-fn members(rows: &impl Rows, conversation: &ConversationKey) -> Result<Vec<(UserId, Member)>, StoreError> {
-    let all = rows.range(keys::members(conversation).prefixed());
-    all.map(|row| {
-        let (key, value) = row?;
-        Ok((keys::parse_last_user(key.as_ref())?, values::decode_at(key.as_ref(), value.as_ref())?))
-    })
-    .collect()
-}
-
 pub(super) fn member(
     rows: &impl Rows,
     conversation: &ConversationKey,
@@ -72,62 +32,6 @@ pub(super) fn member(
 ) -> Result<Option<Member>, StoreError> {
     let key = keys::member(conversation, user);
     rows.get(key.as_bytes())?.map(|value| values::decode(&key, value.as_ref())).transpose()
-}
-
-/// The sends of the window, ascending, and the seq after which none is missing. The window ends at the first message
-/// from the end that is too old.
-fn recent(
-    rows: &impl Rows,
-    conversation: &ConversationKey,
-    end: Seq,
-    window: RecentWindow,
-) -> Result<(Vec<RecentSend>, Seq), StoreError> {
-    let mut after = Seq::new(end.get().saturating_sub(window.entries_max));
-    let mut sends = Vec::new();
-    for row in rows.range(keys::entries(Table::Message, conversation, after.next(), end)).rev() {
-        let (key, value) = row?;
-        let (_, json) = values::decode_entry(key.as_ref(), value.as_ref())?;
-        let message: Message = values::decode_at(key.as_ref(), json)?;
-        if message.timestamp < window.since {
-            after = message.seq;
-            break;
-        }
-        let mentions = message.content.mentions();
-        let Message { from, client_id, seq, timestamp: at, .. } = message;
-        sends.push(RecentSend { from, client_id, seq, at, mentions });
-    }
-    sends.reverse();
-    Ok((sends, after))
-}
-
-/// Whom the entries after `after` removed that are not older than `since`, and which of them did it last.
-fn removed(
-    rows: &impl Rows,
-    conversation: &ConversationKey,
-    after: Seq,
-    end: Seq,
-    since: Timestamp,
-) -> Result<BTreeMap<UserId, Seq>, StoreError> {
-    let mut removed = BTreeMap::new();
-    for row in rows.range(keys::entries(Table::Entry, conversation, after.next(), end)) {
-        let (key, value) = row?;
-        let (_, json) = values::decode_entry(key.as_ref(), value.as_ref())?;
-        let entry: EntryType<'_> = values::decode_at(key.as_ref(), json)?;
-        if entry.type_name != Membership::TYPE {
-            continue;
-        }
-        let membership: Membership = values::decode_at(key.as_ref(), json)?;
-        if membership.timestamp >= since {
-            removed.extend(membership.removed.into_iter().map(|user| (user, membership.seq)));
-        }
-    }
-    Ok(removed)
-}
-
-#[derive(Deserialize)]
-struct EntryType<'a> {
-    #[serde(rename = "type", borrow)]
-    type_name: Cow<'a, str>,
 }
 
 /// A budget of bytes that lets the first item through whatever its size.

@@ -8,6 +8,7 @@ mod damage;
 mod disk_full;
 mod folder;
 mod kill;
+mod limits;
 
 use std::path::Path;
 use std::sync::Arc;
