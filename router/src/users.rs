@@ -185,6 +185,10 @@ impl Users {
         let Some(user) = shard.users.get_mut(&session.user) else { return false };
         let Some(at) = user.sessions.iter().position(|other| other.id == session.id) else { return false };
         user.sessions.swap_remove(at);
+        if user.sessions.is_empty() {
+            // His home knows it for as long as it counts; kept here it would come back with his next session.
+            user.saved = None;
+        }
         if user.is_idle() {
             shard.users.remove(&session.user);
         }
@@ -232,7 +236,7 @@ impl Users {
 
     /// A user's presence, as his home keeps it, for the case that his home changes.
     pub(crate) fn save_presence(&self, key: &UserKey, saved: SavedPresence) {
-        if let Some(user) = self.of(key).users.get_mut(key) {
+        if let Some(user) = self.of(key).users.get_mut(key).filter(|user| !user.sessions.is_empty()) {
             user.saved = Some(Box::new(saved));
         }
     }
@@ -341,7 +345,7 @@ impl Users {
         note_change(&mut self.of(user).dirty, user, change);
     }
 
-    /// Takes all that waits to be written.
+    /// Takes all that waits to be written, each user's in the order in which his conversations last changed.
     pub(crate) fn take_dirty(&self) -> Vec<(UserKey, InboxChange)> {
         let mut taken = Vec::new();
         for mut shard in self.all() {
@@ -349,7 +353,7 @@ impl Users {
                 taken.extend(changes.into_iter().map(|change| (user.clone(), change)));
             }
         }
-        taken.sort_by(|a, b| (&a.0, &a.1.conversation).cmp(&(&b.0, &b.1.conversation)));
+        taken.sort_by(|a, b| a.0.cmp(&b.0));
         taken
     }
 
@@ -448,15 +452,20 @@ fn change_of(conversation: &ConversationId, note: &Note, _user: &UserId) -> Inbo
     InboxChange { last: note.last.clone(), ..empty_change(conversation) }
 }
 
-/// Adds a change to those that wait, merged with one of the same conversation.
+/// Adds a change to those that wait, merged with one of the same conversation, as the newest: `sync` gives the newest
+/// first, and the store numbers changes as they come.
 fn note_change(dirty: &mut HashMap<UserKey, Vec<InboxChange>>, user: &UserKey, change: InboxChange) {
     if !dirty.contains_key(user) {
         dirty.insert(user.clone(), vec![change]);
         return;
     }
     let Some(waiting) = dirty.get_mut(user) else { return };
-    match waiting.iter_mut().find(|waiting| waiting.conversation == change.conversation) {
-        Some(waiting) => merge(waiting, change),
+    match waiting.iter().position(|waiting| waiting.conversation == change.conversation) {
+        Some(at) => {
+            let mut merged = waiting.remove(at);
+            merge(&mut merged, change);
+            waiting.push(merged);
+        }
         None => waiting.push(change),
     }
 }
@@ -486,4 +495,64 @@ pub(crate) fn ephemeral(kind: &'static str, json: String, about: &[&str]) -> Del
 /// A frame that is never silently dropped.
 pub(crate) fn undroppable(kind: &'static str, json: impl Into<bytes::Bytes>) -> Delivery {
     Delivery { json: json.into(), kind, class: Class::Undroppable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use switchboard_protocol::CloseCode;
+    use switchboard_protocol::client::PresenceStatus;
+
+    struct Deaf;
+
+    impl Socket for Deaf {
+        fn deliver(&self, _: &Arc<Delivery>) {}
+        fn close(&self, _: CloseCode) {}
+        fn reconnect(&self, _: u64, _: Option<&str>) {}
+    }
+
+    fn alice() -> UserKey {
+        UserKey { tenant: TenantId::default(), user: "alice".parse().unwrap() }
+    }
+
+    fn session(id: &str) -> Session {
+        Session {
+            id: id.parse().unwrap(),
+            user: alice(),
+            device: "phone".parse().unwrap(),
+            instance: InstanceId::default(),
+            connected_at: Timestamp::from_unix_ms(0),
+            socket: Arc::new(Deaf),
+            doing: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn changes_wait_in_the_order_in_which_their_conversations_last_changed() {
+        let users = Users::new();
+        for id in ["g:c", "g:a", "g:b", "g:a"] {
+            users.note(&alice(), empty_change(&id.parse().unwrap()));
+        }
+        let in_order = |changes: Vec<(UserKey, InboxChange)>| -> Vec<String> {
+            changes.into_iter().map(|(_, change)| change.conversation.to_string()).collect()
+        };
+        assert_eq!(in_order(users.dirty_of(&alice())), ["g:c", "g:b", "g:a"]);
+        assert_eq!(in_order(users.take_dirty()), ["g:c", "g:b", "g:a"]);
+    }
+
+    #[test]
+    fn what_a_user_set_is_not_brought_back_by_his_next_session() {
+        let users = Users::new();
+        // Someone watches him, so he stays known without a session.
+        let me = Incarnation { node: "n1".parse().unwrap(), life: 1 };
+        users.at_home(&alice(), |home| home.watchers.push(me));
+        let saved = SavedPresence { status: PresenceStatus::Away, revision: 1, last_seen_at: None };
+        let first = session("s1");
+        users.add(Arc::new(session("s1")), Blocked::new(), 10).unwrap();
+        users.save_presence(&alice(), saved);
+        assert!(users.here_of(&alice()).saved.is_some());
+        users.remove(&first);
+        users.save_presence(&alice(), saved);
+        assert!(users.here_of(&alice()).saved.is_none());
+    }
 }
