@@ -119,19 +119,16 @@ impl Client {
         let Some((seq, _)) = self.some_message(&conversation_id) else { return };
         let emoji = self.one_of(&["+1", "heart", "tada"]).expect("three").parse().unwrap();
         let react = React { conversation_id: conversation_id.clone(), seq, emoji };
-        let frame =
-            if self.generator.percent(65) { ClientFrame::React(react) } else { ClientFrame::Unreact(react) };
+        let frame = if self.generator.percent(65) { ClientFrame::React(react) } else { ClientFrame::Unreact(react) };
         self.change(conversation_id, frame).await;
     }
 
     async fn change_members(&mut self, conversation_id: ConversationId) {
         let (someone, id) = (self.other(), conversation_id.clone());
         let frame = match self.generator.below(10) {
-            0..6 => ClientFrame::MemberAdd(MemberAdd {
-                conversation_id: id,
-                user_ids: vec![someone],
-                role: Role::Member,
-            }),
+            0..6 => {
+                ClientFrame::MemberAdd(MemberAdd { conversation_id: id, user_ids: vec![someone], role: Role::Member })
+            }
             6..8 => ClientFrame::MemberRemove(MemberRemove { conversation_id: id, user_ids: vec![someone] }),
             8 => {
                 let role = if self.generator.percent(50) { Role::Moderator } else { Role::Owner };
@@ -155,8 +152,7 @@ impl Client {
         let mut members: Vec<UserId> = self.others.iter().filter(|_| self.generator.percent(50)).cloned().collect();
         members.sort();
         let client_id = self.name();
-        let create =
-            ConversationCreate { kind: GroupKind::Group, client_id, title: None, custom: None, members };
+        let create = ConversationCreate { kind: GroupKind::Group, client_id, title: None, custom: None, members };
         for _ in 0..2 {
             // Said twice, it is one group.
             if let Ok(ServerFrame::Conversation(made)) =
@@ -201,7 +197,8 @@ impl Client {
                     let shown: crate::truth::Messages = shown.collect();
                     if shown != copy.messages {
                         let (at, mine) = (page.last_seq, &copy.messages);
-                        self.oracle.violated(format!("history of {key:?} at {at} shows {shown:?}, live frames {mine:?}"));
+                        self.oracle
+                            .violated(format!("history of {key:?} at {at} shows {shown:?}, live frames {mine:?}"));
                     }
                 }
             }
@@ -241,7 +238,10 @@ impl Client {
 
     async fn close(&mut self, conversation_id: ConversationId) {
         self.open.remove(&conversation_id);
-        drop(self.call(ClientFrame::ConversationClose(ConversationRef { conversation_id })).await);
+        let frame = ClientFrame::ConversationClose(ConversationRef { conversation_id: conversation_id.clone() });
+        if self.call(frame).await.is_ok() {
+            self.may_be_open.remove(&conversation_id);
+        }
     }
 
     async fn set_settings(&mut self, conversation_id: ConversationId) {

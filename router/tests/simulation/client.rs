@@ -112,6 +112,8 @@ pub(crate) struct Client {
     names: u64,
     acts_at_ms: u64,
     pub(crate) open: BTreeSet<ConversationId>,
+    /// What this session may have open: closing that was not answered may not have happened.
+    pub(crate) may_be_open: BTreeSet<ConversationId>,
     pub(crate) watched: Vec<UserId>,
     pub(crate) seen: BTreeMap<UserId, ShownStatus>,
     /// Whom he has blocked.
@@ -137,6 +139,7 @@ impl Client {
             names: 0,
             acts_at_ms: 0,
             open: BTreeSet::new(),
+            may_be_open: BTreeSet::new(),
             watched: Vec::new(),
             seen: BTreeMap::new(),
             blocked: Vec::new(),
@@ -198,9 +201,10 @@ impl Client {
     /// Whether there is a connection.
     async fn keep_connected(&mut self) -> bool {
         let moving = self.connection.as_ref().is_some_and(|connection| connection.inbox.is_moving());
-        let broken = self.connection.as_ref().is_none_or(|connection| {
-            connection.up.killed.is_cancelled() || connection.inbox.closed().is_some()
-        });
+        let broken = self
+            .connection
+            .as_ref()
+            .is_none_or(|connection| connection.up.killed.is_cancelled() || connection.inbox.closed().is_some());
         if broken {
             self.take_frames();
             self.connection = None;
@@ -238,6 +242,7 @@ impl Client {
 
     async fn begin_session(&mut self) {
         self.wants_sync = true;
+        self.may_be_open.clear();
         for conversation_id in std::mem::take(&mut self.open) {
             self.open_conversation(conversation_id).await;
         }
@@ -246,6 +251,7 @@ impl Client {
 
     pub(crate) async fn open_conversation(&mut self, conversation_id: ConversationId) {
         let frame = ClientFrame::ConversationOpen(ConversationRef { conversation_id: conversation_id.clone() });
+        self.may_be_open.insert(conversation_id.clone());
         if let Ok(ServerFrame::Opened(opened)) = self.call(frame).await {
             if let Some(copy) = self.copies.get_mut(&conversation_id) {
                 copy.hear(opened.last_seq);

@@ -100,11 +100,7 @@ async fn simulate(seed: u64, weather: Weather) -> Outcome {
     if left > 0 {
         world.oracle.violated(format!("{left} tasks are left after all nodes have stopped"));
     }
-    Outcome {
-        trace: world.oracle.trace_hash(),
-        counts: world.oracle.counts(),
-        violations: world.oracle.violations(),
-    }
+    Outcome { trace: world.oracle.trace_hash(), counts: world.oracle.counts(), violations: world.oracle.violations() }
 }
 
 fn number(variable: &str) -> Option<u64> {

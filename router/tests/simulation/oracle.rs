@@ -70,6 +70,8 @@ struct Inner {
     counts: Counts,
     /// Until then nodes may differ about who lives.
     split_until_ms: u64,
+    /// Until then some have not heard of the newest view.
+    differ_until_ms: u64,
     verbose: bool,
 }
 
@@ -130,6 +132,13 @@ impl Oracle {
     pub(crate) fn split_until(&self, until_ms: u64) {
         let mut inner = self.inner();
         inner.split_until_ms = inner.split_until_ms.max(until_ms);
+    }
+
+    /// Not everyone has heard of the newest view until then: who owned a conversation before may still answer what it
+    /// knows (`changes`, `history`), while `sync` waits until all have settled.
+    pub(crate) fn differ_until(&self, until_ms: u64) {
+        let mut inner = self.inner();
+        inner.differ_until_ms = inner.differ_until_ms.max(until_ms);
     }
 
     fn is_split(inner: &Inner, now_ms: u64) -> bool {
@@ -235,7 +244,8 @@ impl Oracle {
     ) {
         let at_ms = self.now_ms();
         let mut inner = self.inner();
-        if !Self::is_split(&inner, at_ms) {
+        let differ = at_ms < inner.differ_until_ms && what != "sync";
+        if !Self::is_split(&inner, at_ms) && !differ {
             let (user, key) = (user.clone(), key.clone());
             inner.asked.push(Asked { what, user, key, answered_before: before, told, at_ms });
         }
@@ -325,9 +335,9 @@ fn judge_asked(asked: &Asked, truths: &BTreeMap<ConversationKey, Truth>) -> Opti
     let end = truth.end().get();
     match told {
         Some(told) if *told > end => Some(format!("at {at_ms} ms: {what} told {user:?} {told} of {key:?} with {end}")),
-        Some(told) if stayed && told < answered_before => {
-            Some(format!("at {at_ms} ms: {what} told {user:?} {told} of {key:?}, {answered_before} was answered before"))
-        }
+        Some(told) if stayed && told < answered_before => Some(format!(
+            "at {at_ms} ms: {what} told {user:?} {told} of {key:?}, {answered_before} was answered before"
+        )),
         None if stayed => Some(format!("at {at_ms} ms: {what} told {user:?} that there is no {key:?}")),
         _ => None,
     }

@@ -163,7 +163,8 @@ impl Truth {
     /// How far a user has read by sending and by being added.
     pub(crate) fn own_read(&self, user: &UserId) -> Seq {
         let sent = self.sends().filter(|message| message.from == *user).map(|message| message.seq).last();
-        let added = self.comings.get(user).into_iter().flatten().filter(|(_, member)| *member).map(|(at, _)| *at).last();
+        let added =
+            self.comings.get(user).into_iter().flatten().filter(|(_, member)| *member).map(|(at, _)| *at).last();
         sent.max(added).unwrap_or(Seq::ZERO)
     }
 

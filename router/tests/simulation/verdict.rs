@@ -98,7 +98,7 @@ fn judge_presence(world: &World, clients: &[Client]) {
 async fn judge_rest(world: &World, truths: &Truths, clients: &[Client]) {
     let open: BTreeSet<ConversationKey> = clients
         .iter()
-        .flat_map(|client| client.open.iter().map(|conversation| client.key(conversation)))
+        .flat_map(|client| client.may_be_open.iter().map(|conversation| client.key(conversation)))
         .collect();
     match world.store.active().await {
         Ok(active) => {

@@ -136,7 +136,8 @@ impl World {
     /// A node for a client to connect to.
     pub(crate) fn pick(&self, generator: &Generator) -> Option<Up> {
         let inner = self.inner.lock().unwrap();
-        let ready: Vec<&Up> = inner.slots.iter().filter_map(|slot| slot.up.as_ref()).filter(|up| !up.draining).collect();
+        let ready: Vec<&Up> =
+            inner.slots.iter().filter_map(|slot| slot.up.as_ref()).filter(|up| !up.draining).collect();
         let index = usize::try_from(generator.below(ready.len() as u64)).unwrap_or(0);
         ready.get(index).map(|up| (*up).clone())
     }
@@ -170,7 +171,10 @@ impl World {
         let router = Router::start(Start {
             me: me.clone(),
             options: self.options.clone(),
-            clock: Clock::simulated(ORIGIN_MS + i64::try_from(self.clock.monotonic_ms()).unwrap(), slot.skew_ms.clone()),
+            clock: Clock::simulated(
+                ORIGIN_MS + i64::try_from(self.clock.monotonic_ms()).unwrap(),
+                slot.skew_ms.clone(),
+            ),
             generator: self.generator.fork(),
             store: Arc::new(Recorder { store: self.store.clone(), oracle: self.oracle.clone() }),
             bus: Arc::new(port),
@@ -227,6 +231,8 @@ impl World {
     /// Has each node hear of a view at its own time.
     fn spread(&self, inner: &mut Inner, view: &View) {
         let now_ms = self.clock.monotonic_ms();
+        // Who hears of it last may have questions under way for as long as they take.
+        self.oracle.differ_until(now_ms + VIEW_DELAY_MS + self.options.send_timeout_ms);
         for index in 0..NODES {
             let at_ms = now_ms + self.generator.below(VIEW_DELAY_MS + 1);
             inner.coming.push((at_ms, index, view.clone()));
