@@ -22,7 +22,7 @@ impl Node {
 
     /// Writes the inbox changes that wait, and confirms to the owners what they told.
     pub(crate) async fn flush_inboxes(&self) -> Result<(), StoreError> {
-        let _readers_wait = self.inbox_flush.write().await;
+        let readers_wait = self.inbox_flush.write().await;
         let covered = self.links.before_flush();
         let dirty = self.users.take_dirty();
         for part in dirty.chunks(FLUSH_CHANGES_MAX) {
@@ -35,6 +35,8 @@ impl Node {
             }
         }
         self.links.flushed(covered);
+        drop(readers_wait);
+        self.read_cursors(dirty.iter().map(|(user, _)| user)).await;
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 
 mod api;
 mod bus;
+mod cursor;
 mod delivery;
 mod envelope;
 mod home;

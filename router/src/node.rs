@@ -61,6 +61,7 @@ pub(crate) struct Node {
     /// One after the other: a user's settings are read, changed and written.
     pub(crate) settings: tokio::sync::Mutex<()>,
     pub(crate) settling: crate::settle::Settling,
+    pub(crate) cursors: crate::cursor::Cursors,
     pub(crate) tasks: TaskTracker,
     placement: ArcSwap<Placement>,
     requests: Mutex<HashMap<u64, Waiter>>,
@@ -101,6 +102,7 @@ impl Node {
             inbox_flush: RwLock::new(()),
             settings: tokio::sync::Mutex::new(()),
             settling: crate::settle::Settling::default(),
+            cursors: crate::cursor::Cursors::default(),
             tasks: TaskTracker::new(),
             placement: ArcSwap::from_pointee(Placement::new(view)),
             requests: Mutex::default(),

@@ -161,7 +161,13 @@ impl Node {
         command: ClientFrame,
     ) -> Result<Answer, ProtocolError> {
         match command {
-            ClientFrame::Sync(asked) => self.sync(&actor.user, &asked).await,
+            ClientFrame::Sync(asked) => {
+                let answer = self.sync(&actor.user, &asked).await?;
+                if matches!(&answer, Answer::Sync(sync) if !sync.more) {
+                    self.note_synced(actor);
+                }
+                Ok(answer)
+            }
             ClientFrame::ConversationSettings(set) => self.set_settings(actor, set).await,
             ClientFrame::PresenceSet(set) => Ok(self.set_presence(&actor.user, set.status)),
             _ => Err(ProtocolError::internal()),

@@ -68,6 +68,7 @@ impl Router {
         node.spawn(node.clone().send_packets());
         node.spawn(node.clone().follow_views(views));
         node.spawn(node.clone().keep_time());
+        node.spawn(node.clone().keep_flushed());
         Self { node }
     }
 
@@ -305,9 +306,7 @@ impl Node {
             let key = ConversationKey { tenant: session.user.tenant.clone(), conversation };
             let owner = self.placement().owner(&key).incarnation.clone();
             if owner == self.me {
-                let input = Input::SessionsGone { at: owner, sessions: sessions.clone() };
-                // Not active: it has nobody's sessions. Full: the next delivery to the session finds it gone.
-                drop(self.owners.say_if_active(&key, input));
+                self.sessions_gone(key, &sessions);
             } else {
                 self.links.send(&owner, Envelope::SessionsGone { conversation: key, sessions: sessions.clone() });
             }
@@ -316,6 +315,25 @@ impl Node {
             let unwatched = lock(&self.watches).session_gone(&Watcher(session.clone()));
             self.unwatch(unwatched);
         }
+    }
+
+    /// Tells a conversation of this node that sessions here are gone, if need be when it has room. One that is not active
+    /// has nobody's sessions.
+    fn sessions_gone(self: &Arc<Self>, key: ConversationKey, sessions: &[(UserId, SessionId)]) {
+        let input = |node: &Self| Input::SessionsGone { at: node.me.clone(), sessions: sessions.to_vec() };
+        if self.owners.say_if_active(&key, input(self)).is_ok() || !self.owners.is_active(&key) {
+            return;
+        }
+        let (node, sessions) = (self.clone(), sessions.to_vec());
+        self.spawn(async move {
+            while node.owners.is_active(&key) {
+                node.clock.sleep_ms(crate::node::TICK_MS).await;
+                let input = Input::SessionsGone { at: node.me.clone(), sessions: sessions.clone() };
+                if node.owners.say_if_active(&key, input).is_ok() {
+                    return;
+                }
+            }
+        });
     }
 
     /// No session here watches these users any more.
@@ -425,7 +443,7 @@ impl Node {
         Ok(())
     }
 
-    fn session_of(&self, actor: &Actor) -> Option<Arc<Session>> {
+    pub(crate) fn session_of(&self, actor: &Actor) -> Option<Arc<Session>> {
         let id = actor.session.as_ref()?;
         self.users.sessions(&actor.user).into_iter().find(|session| session.id == *id)
     }

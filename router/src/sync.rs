@@ -57,6 +57,11 @@ impl Position {
     }
 }
 
+/// The cursor of who has seen every change up to `after`.
+pub(crate) fn cursor_after(after: u64, store_id: &str) -> String {
+    Position { after, page: None }.encode(store_id)
+}
+
 impl Node {
     pub(crate) async fn sync(self: &Arc<Self>, user: &UserKey, asked: &SyncGet) -> Result<Answer, ProtocolError> {
         let position = match &asked.cursor {
@@ -92,13 +97,19 @@ impl Node {
             below = Some(row.version);
             conversations.extend(described);
         }
-        let more = page.more || cut;
         let next = match below {
-            Some(below) if more => Position { after: position.after, page: Some((below, top)) },
+            Some(below) if page.more || cut => Position { after: position.after, page: Some((below, top)) },
             _ => Position { after: top, page: None },
         };
+        let more = next.page.is_some() || position.page.is_some() && self.has_changed(user, top).await?;
         let cursor = next.encode(self.store.store_id());
         Ok(Answer::Sync(Sync { cursor, conversations, more, reset }))
+    }
+
+    /// Whether anything has changed for a user since: what did while he went through the pages is above them all.
+    async fn has_changed(&self, user: &UserKey, after: u64) -> Result<bool, ProtocolError> {
+        let page = self.store.inbox(user, InboxRange { after, below: None }, 1).await;
+        Ok(!page.map_err(|error| unavailable(self, &error))?.rows.is_empty())
     }
 
     /// Large groups raise no inbox row with each message: brings their rows up to what their owners know.
@@ -201,7 +212,7 @@ impl Node {
         let after = Seq::new(end.get().saturating_sub(entries as u64));
         let stored = self.store.read(key, after, end, entries, ENTRIES_BYTES_MAX).await;
         let stored = stored.map_err(|error| unavailable(self, &error))?;
-        crate::read::raw_entries(stored)
+        crate::read::raw_entries(&stored)
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct Session {
     pub(crate) doing: Mutex<Doing>,
 }
 
-/// What a session has under way at owners, who are told when it ends.
+/// What a session has under way: at owners, who are told when it ends, and at its home.
 #[derive(Debug, Default)]
 pub(crate) struct Doing {
     /// Conversations it has open.
@@ -49,6 +49,9 @@ pub(crate) struct Doing {
     pub(crate) typing: Vec<ConversationId>,
     /// Whether it watches anyone.
     pub(crate) watches: bool,
+    /// When it last did a whole `sync`, and when a cursor was last read for it.
+    pub(crate) synced_ms: Option<u64>,
+    pub(crate) cursor_ms: u64,
 }
 
 impl Session {
@@ -336,6 +339,20 @@ impl Users {
             action(id, &mut guard, &key);
             held = Some((index, guard));
         }
+    }
+
+    /// Whether a session of the user is to get a newer cursor; if so, it is not again for `interval_ms`.
+    pub(crate) fn wants_cursor(&self, key: &UserKey, now_ms: u64, interval_ms: u64) -> bool {
+        let shard = self.of(key);
+        let sessions = shard.users.get(key).map_or(&[][..], |user| &user.sessions);
+        sessions.iter().any(|session| {
+            let mut doing = session.doing();
+            let wants = doing.synced_ms.is_some() && doing.cursor_ms + interval_ms <= now_ms;
+            if wants {
+                doing.cursor_ms = now_ms;
+            }
+            wants
+        })
     }
 
     // Inbox changes

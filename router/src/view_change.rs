@@ -197,30 +197,47 @@ impl Node {
 
     // Time
 
-    /// Turns the wheel, beats on the links, writes what waits.
+    /// Writes what waits, as often as the configuration says, and earlier when much waits.
+    pub(crate) async fn keep_flushed(self: Arc<Self>) {
+        let mut flush_ms = 0;
+        loop {
+            self.clock.sleep_ms(crate::node::TICK_MS).await;
+            let now_ms = self.clock.monotonic_ms();
+            if now_ms >= flush_ms || self.users.dirty_users() >= self.options.home_dirty_max {
+                flush_ms = now_ms + self.options.inbox_flush_ms;
+                self.flush().await;
+            }
+        }
+    }
+
+    /// Turns the wheel and beats on the links. Never waits for the store: what is ephemeral goes on without it.
     pub(crate) async fn keep_time(self: Arc<Self>) {
-        let (mut beat_ms, mut flush_ms) = (0, 0);
+        let mut beat_ms = 0;
         loop {
             self.clock.sleep_ms(crate::node::TICK_MS).await;
             let now_ms = self.clock.monotonic_ms();
             for wake in self.turn_wheel(now_ms) {
                 match wake {
-                    Wake::Conversation(key) => drop(self.owners.say_if_active(&key, Input::Tick)),
+                    Wake::Conversation(key) => self.tick(key, now_ms),
                     Wake::Grace(user) => self.on_grace_over(&user),
                     Wake::LeaveHome(user) => self.on_leave_home(&user),
                 }
             }
             self.tell_presence(now_ms);
+            self.tell_cursors(now_ms);
             if now_ms >= beat_ms {
                 beat_ms = now_ms + HEARTBEAT_MS;
                 self.tell_settled();
                 self.links.heartbeat(self.placement().view.peers(&self.me));
                 metrics::gauge!("switchboard_conversations_active").set(self.owners.active() as f64);
             }
-            if now_ms >= flush_ms || self.users.dirty_users() >= self.options.home_dirty_max {
-                flush_ms = now_ms + self.options.inbox_flush_ms;
-                self.flush().await;
-            }
+        }
+    }
+
+    /// A conversation that has no room for its tick gets it a little later: it counts on it.
+    fn tick(&self, key: ConversationKey, now_ms: u64) {
+        if self.owners.say_if_active(&key, Input::Tick).is_err() && self.owners.is_active(&key) {
+            self.wake_at(now_ms + crate::node::TICK_MS, Wake::Conversation(key));
         }
     }
 

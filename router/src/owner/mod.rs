@@ -181,6 +181,10 @@ impl Owners {
         }
     }
 
+    pub(crate) fn is_active(&self, key: &ConversationKey) -> bool {
+        self.shard(key).contains_key(key)
+    }
+
     /// Every active conversation.
     pub(crate) fn keys(&self) -> Vec<ConversationKey> {
         let keys_in = |shard: &Mutex<HashMap<ConversationKey, Handle>>| -> Vec<ConversationKey> {

@@ -1,0 +1,70 @@
+//! The newer cursor that a long connection gets now and then, so that little is to be caught up after it (PROTOCOL §3).
+//!
+//! A cursor says "you have seen all of this". It is told only to sessions at their user's home that have done a whole
+//! `sync`, and a while after it was read: by then every frame about what it covers has been queued before it.
+
+use crate::node::{Node, lock};
+use crate::sync::cursor_after;
+use crate::users::undroppable;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use switchboard_protocol::server::{Cursor, Frame as _};
+use switchboard_store::{InboxRange, UserKey};
+
+/// A session gets no cursor more often.
+const INTERVAL_MS: u64 = 60_000;
+
+/// Between reading a cursor and telling it: longer than any frame about what it covers is held back
+/// (`conversation_activity`: 1 s).
+const TELL_AFTER_MS: u64 = 5_000;
+
+/// Cursors that have been read and are to be told: at most one per user and [`TELL_AFTER_MS`].
+#[derive(Debug, Default)]
+pub(crate) struct Cursors(Mutex<VecDeque<Read>>);
+
+#[derive(Debug)]
+struct Read {
+    user: UserKey,
+    at_ms: u64,
+    cursor: String,
+}
+
+impl Node {
+    /// These users' inboxes have changed: reads the cursors of those who have had none for long.
+    pub(crate) async fn read_cursors(&self, users: impl Iterator<Item = &UserKey>) {
+        let now_ms = self.clock.monotonic_ms();
+        let wanted: Vec<UserKey> =
+            users.filter(|user| self.users.wants_cursor(user, now_ms, INTERVAL_MS)).cloned().collect();
+        for user in wanted {
+            let range = InboxRange { after: 0, below: None };
+            // Not now: with the next change.
+            let Ok(page) = self.store.inbox(&user, range, 1).await else { continue };
+            let cursor = cursor_after(page.top, self.store.store_id());
+            lock(&self.cursors.0).push_back(Read { user, at_ms: now_ms, cursor });
+        }
+    }
+
+    /// Tells the cursors that were read long enough ago.
+    pub(crate) fn tell_cursors(&self, now_ms: u64) {
+        let is_due = |read: &mut Read| read.at_ms + TELL_AFTER_MS <= now_ms;
+        while let Some(read) = lock(&self.cursors.0).pop_front_if(is_due) {
+            let frame = Cursor { cursor: read.cursor }.encode(None);
+            let delivery = Arc::new(undroppable("cursor", frame));
+            for session in self.users.sessions(&read.user) {
+                // Who has done a `sync` since has a newer one.
+                if session.doing().synced_ms.is_some_and(|synced_ms| synced_ms <= read.at_ms) {
+                    session.socket.deliver(&delivery);
+                }
+            }
+        }
+    }
+
+    /// A session at its user's home has done a whole `sync`.
+    pub(crate) fn note_synced(&self, actor: &crate::api::Actor) {
+        if let Some(session) = self.session_of(actor) {
+            let now_ms = self.clock.monotonic_ms();
+            let mut doing = session.doing();
+            (doing.synced_ms, doing.cursor_ms) = (Some(now_ms), now_ms);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The `cursor` that a long connection gets: only after a whole `sync`, and never ahead of what it was told.
+
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex};
+use switchboard_clock::{Clock, Generator};
+use switchboard_protocol::{ClientFrame, CloseCode, ParseLimits, TenantId, parse_client_frame};
+use switchboard_router::{
+    Actor, Answer, Connected, Delivery, InProcessBus, NewSession, Options, Router, Socket, Start, View,
+};
+use switchboard_store::{Incarnation, MemoryStore, UserKey};
+use tokio::sync::watch;
+
+#[derive(Default)]
+struct Inbox(Mutex<Vec<String>>);
+
+impl Socket for Inbox {
+    fn deliver(&self, delivery: &Arc<Delivery>) {
+        self.0.lock().unwrap().push(String::from_utf8(delivery.json.to_vec()).unwrap());
+    }
+    fn close(&self, _: CloseCode) {}
+    fn reconnect(&self, _: u64, _: Option<&str>) {}
+}
+
+impl Inbox {
+    fn of_type(&self, kind: &str) -> Vec<String> {
+        let prefix = format!("{{\"type\":\"{kind}\"");
+        self.0.lock().unwrap().iter().filter(|json| json.starts_with(&prefix)).cloned().collect()
+    }
+}
+
+fn frame(json: &str) -> ClientFrame {
+    parse_client_frame(json, &ParseLimits { content_bytes: 1_000 }).unwrap().frame
+}
+
+fn user(name: &str) -> UserKey {
+    UserKey { tenant: TenantId::default(), user: name.parse().unwrap() }
+}
+
+async fn connect(router: &Router, name: &str) -> (Connected, Arc<Inbox>) {
+    let inbox = Arc::new(Inbox::default());
+    let new = NewSession { user: user(name), device: "d".parse().unwrap(), instance: "".parse().unwrap(), issued_at: None };
+    (router.connect(new, inbox.clone()).await.unwrap(), inbox)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_connection_gets_a_newer_cursor_after_its_sync() {
+    let clock = Clock::simulated(1_800_000_000_000, Arc::new(AtomicI64::new(0)));
+    let me = Incarnation { node: "n1".parse().unwrap(), life: 1 };
+    let (_views, views) = watch::channel(View::alone(me.clone(), "ws://n1".into()));
+    let router = Router::start(Start {
+        me,
+        options: Options::default(),
+        clock: clock.clone(),
+        generator: Generator::from_seed(1),
+        store: Arc::new(MemoryStore::new("store")),
+        bus: Arc::new(InProcessBus::default()),
+        views,
+    });
+    let (bob, frames) = connect(&router, "bob").await;
+    let (_idle, never_synced) = connect(&router, "carol").await;
+    let Answer::Sync(first) = router.call(bob.actor(true), frame(r#"{"type":"sync"}"#)).await.unwrap() else {
+        panic!("no sync");
+    };
+
+    clock.sleep_ms(61_000).await;
+    let alice = Actor { user: user("alice"), session: None, awaited: true };
+    for to in ["bob", "carol"] {
+        let send = format!(r#"{{"type":"send","to":"{to}","client_id":"{to}","content":{{"text":"hi"}}}}"#);
+        router.call(alice.clone(), frame(&send)).await.unwrap();
+    }
+    clock.sleep_ms(3_000).await;
+    assert_eq!(frames.of_type("cursor").len(), 0, "not before everything else has been told");
+    clock.sleep_ms(5_000).await;
+    let told = frames.of_type("cursor");
+    assert_eq!((told.len(), frames.of_type("message").len()), (1, 1));
+    assert_eq!(never_synced.of_type("cursor").len(), 0, "it would skip what it never asked for");
+
+    let cursor = serde_json::from_str::<serde_json::Value>(&told[0]).unwrap()["cursor"].as_str().unwrap().to_owned();
+    assert_ne!(cursor, first.cursor);
+    let sync = |cursor: &str| frame(&format!(r#"{{"type":"sync","cursor":"{cursor}"}}"#));
+    let Answer::Sync(old) = router.call(bob.actor(true), sync(&first.cursor)).await.unwrap() else { panic!("no sync") };
+    let Answer::Sync(new) = router.call(bob.actor(true), sync(&cursor)).await.unwrap() else { panic!("no sync") };
+    assert_eq!((old.conversations.len(), new.conversations.len()), (1, 0));
+    drop(bob);
+    router.shutdown().await;
+}
