@@ -31,8 +31,10 @@ pub(crate) struct Gateway {
     pub(crate) timers: Timers,
     pub(crate) admission: Arc<Admission>,
     pub(crate) user_rates: UserRates,
-    /// The tasks of connections and sessions.
-    pub(crate) tasks: TaskTracker,
+    /// The tasks of sessions.
+    pub(crate) sessions: TaskTracker,
+    /// The tasks of HTTP connections.
+    pub(crate) http_connections: TaskTracker,
     /// Cancelled when the node begins to drain.
     pub(crate) draining: CancellationToken,
     /// Cancelled when what is still open is to be closed.
@@ -80,7 +82,8 @@ impl Gateway {
             generator,
             admission: Arc::default(),
             user_rates: UserRates::default(),
-            tasks: TaskTracker::new(),
+            sessions: TaskTracker::new(),
+            http_connections: TaskTracker::new(),
             draining: CancellationToken::new(),
             closing: CancellationToken::new(),
             settings: ArcSwap::from_pointee(settings),

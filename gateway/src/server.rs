@@ -28,6 +28,8 @@ use crate::{logs, metrics};
 /// Parts of `drain.timeout_ms`: clients move, what is left is closed, all is flushed.
 const MOVE_PERCENT: u64 = 80;
 const CLOSE_PERCENT: u64 = 90;
+/// What is left of HTTP connections gets no more time than this when the sessions have gone.
+const CLOSE_MS_MAX: u64 = 1_000;
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(sources: Sources) -> Result<(), Failure> {
@@ -51,15 +53,9 @@ struct Parts {
 
 impl Parts {
     fn new(config: &Config) -> Result<Self, Failure> {
+        let tls = Tls::from_config(&config.tls).map_err(Mistakes::from)?.map(Arc::new);
         let capacity = Capacity::of_process();
         let connections_max = capacity.connections_max(&config.limits).map_err(Mistakes::from)?;
-        tracing::info!(
-            descriptors = capacity.descriptors,
-            memory_mib = capacity.memory_bytes.map(|bytes| bytes / 1_048_576),
-            connections_max,
-            "capacity"
-        );
-        let tls = Tls::from_config(&config.tls).map_err(Mistakes::from)?.map(Arc::new);
         let (keys, dev_key) = if config.is_development() {
             let key = DevKey::load_or_make(&config.store.path).map_err(|error| Failure::CantHave(error.to_string()))?;
             tracing::warn!("development mode: no auth key is set, so anyone gets a token for any name");
@@ -67,6 +63,12 @@ impl Parts {
         } else {
             (Keys::from_config(&config.auth)?, None)
         };
+        tracing::info!(
+            descriptors = capacity.descriptors,
+            memory_mib = capacity.memory_bytes.map(|bytes| bytes / 1_048_576),
+            connections_max,
+            "capacity"
+        );
         Ok(Self { capacity, settings: Settings { limits: config.limits.clone(), connections_max, keys }, dev_key, tls })
     }
 }
@@ -193,30 +195,37 @@ struct Ready<'a> {
 async fn drain(config: &Config, gateway: &Gateway, open: &Open) {
     let timeout_ms = config.drain.timeout_ms;
     let begun_ms = gateway.clock.monotonic_ms();
-    let left = |percent: u64| {
+    let left_ms = |percent: u64| {
         let deadline_ms = begun_ms + timeout_ms * percent / 100;
-        Duration::from_millis(deadline_ms.saturating_sub(gateway.clock.monotonic_ms()))
+        deadline_ms.saturating_sub(gateway.clock.monotonic_ms())
     };
     tracing::info!(connections = gateway.admission.connections(), timeout_ms, "draining");
     gateway.draining.cancel();
-    gateway.tasks.close();
+    gateway.sessions.close();
+    gateway.http_connections.close();
     let moved = async {
         open.router.drain().await;
-        gateway.tasks.wait().await;
+        gateway.sessions.wait().await;
     };
-    if tokio::time::timeout(left(MOVE_PERCENT), moved).await.is_err() {
+    if within(left_ms(MOVE_PERCENT), moved).await.is_none() {
         tracing::warn!(connections = gateway.admission.connections(), "closing what has not moved");
     }
     gateway.closing.cancel();
-    let _ = tokio::time::timeout(left(CLOSE_PERCENT), gateway.tasks.wait()).await;
+    within(left_ms(CLOSE_PERCENT), gateway.sessions.wait()).await;
+    within(left_ms(CLOSE_PERCENT).min(CLOSE_MS_MAX), gateway.http_connections.wait()).await;
     let finished = async {
         open.router.finish().await;
         open.router.shutdown().await;
         open.store.close().await
     };
-    match tokio::time::timeout(left(100), finished).await {
-        Ok(Ok(())) => tracing::info!("stopped"),
-        Ok(Err(error)) => tracing::error!(%error, "stopped, but the store did not close well"),
-        Err(_) => tracing::error!("stopped before everything was flushed; what was acknowledged is durable"),
+    match within(left_ms(100), finished).await {
+        Some(Ok(())) => tracing::info!("stopped"),
+        Some(Err(error)) => tracing::error!(%error, "stopped, but the store did not close well"),
+        None => tracing::error!("stopped before everything was flushed; what was acknowledged is durable"),
     }
+}
+
+/// What the future gives, unless it takes longer.
+async fn within<T>(ms: u64, future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(Duration::from_millis(ms), future).await.ok()
 }

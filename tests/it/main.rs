@@ -1,1 +1,19 @@
-//! End-to-end tests: real binaries, real sockets, real processes that get killed.
+//! The server as its clients and operators see it: the real binary, over real sockets, killed for real.
+//!
+//! Each test starts a server of its own on free ports and in a folder of its own, and waits for what it expects, never
+//! for time to pass.
+
+mod support;
+
+mod architecture;
+mod authentication;
+mod command_line;
+mod frames;
+mod handshake;
+mod http_api;
+mod http_limits;
+mod lifecycle;
+mod page;
+mod rates;
+mod sessions;
+mod slow_readers;

@@ -47,7 +47,7 @@ where
         .serve_connection(TokioIo::new(stream), service);
     let served = tokio::select! {
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
-        () = gateway.draining.cancelled() => {
+        () = gateway.closing.cancelled() => {
             Pin::new(&mut connection).graceful_shutdown();
             poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
@@ -62,7 +62,7 @@ where
     match upgrade {
         Some(Upgrade { hello, place }) => {
             let session = Session::new(gateway.clone(), parts.io.into_inner(), parts.read_buf, hello, place);
-            gateway.tasks.spawn(session);
+            gateway.sessions.spawn(session);
         }
         None => {
             // TLS says goodbye; a client that has gone already does not mind.

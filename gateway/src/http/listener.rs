@@ -58,8 +58,10 @@ pub(crate) async fn serve(
     while let Some((stream, peer, place)) = accept(&listener, &places, &gateway.closing).await {
         let connection_gateway = gateway.clone();
         match &tls {
-            None => gateway.tasks.spawn(serve_connection(connection_gateway, stream, peer, place)),
-            Some(tls) => gateway.tasks.spawn(serve_tls(connection_gateway, tls.clone(), stream, peer, place)),
+            None => gateway.http_connections.spawn(serve_connection(connection_gateway, stream, peer, place)),
+            Some(tls) => {
+                gateway.http_connections.spawn(serve_tls(connection_gateway, tls.clone(), stream, peer, place))
+            }
         };
     }
 }

@@ -103,11 +103,9 @@ impl Outbox {
         self.lock().bytes
     }
 
-    /// Drops what waits and takes nothing more.
+    /// Drops what waits and takes no more frames. Orders still come through.
     pub(crate) fn shut(&self) {
-        let mut state = self.lock();
-        state.shut();
-        state.waker = None;
+        self.lock().shut();
     }
 
     /// Wakes the session to look at its deadlines.

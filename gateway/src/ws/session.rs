@@ -29,7 +29,7 @@ use crate::metrics::{QUEUE_BYTES, SentTally, count_disconnect, count_send};
 use crate::rate::{Bucket, Rate};
 
 /// Time that a client has to take what was sent last and to close too.
-const CLOSE_MS_MAX: u64 = 10_000;
+const CLOSE_MS_MAX: u64 = 5_000;
 /// Time that a client has beyond `after_ms` to move (PROTOCOL §8).
 const MOVE_GRACE_MS: u64 = 2_000;
 /// A client that is over its frame rate for longer is closed (PROTOCOL §7, 4429).

@@ -1,0 +1,120 @@
+//! The rules of the workspace that the compiler does not hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// What each package may depend on: dependencies point one way (ARCHITECTURE.md, "Code map").
+const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
+    ("switchboard-clock", &[]),
+    ("switchboard-config", &[]),
+    ("switchboard-protocol", &[]),
+    ("switchboard-presence", &["clock", "protocol"]),
+    ("switchboard-store", &["clock", "config", "protocol"]),
+    ("switchboard-router", &["clock", "config", "presence", "protocol", "store"]),
+    ("switchboard", &["clock", "config", "protocol", "router", "store"]),
+    ("switchboard-tests", &[]),
+];
+
+/// Crates that only one package may know.
+const KNOWN_ONLY_TO: &[(&str, &[&str])] = &[
+    ("fjall", &["switchboard-store"]),
+    ("hyper", &["switchboard", "switchboard-tests"]),
+    ("tungstenite", &["switchboard", "switchboard-tests"]),
+    ("tokio-tungstenite", &["switchboard-tests"]),
+    ("tokio-rustls", &["switchboard", "switchboard-tests"]),
+    ("jsonwebtoken", &["switchboard"]),
+];
+
+/// Package → what it depends on, other than for its tests.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let of = |package: &Value| {
+        let dependencies = package["dependencies"].as_array().unwrap().iter();
+        let normal = dependencies.filter(|dependency| dependency["kind"].as_str() != Some("dev"));
+        normal.map(|dependency| dependency["name"].as_str().unwrap().to_owned()).collect()
+    };
+    packages.iter().map(|package| (package["name"].as_str().unwrap().to_owned(), of(package))).collect()
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let packages = dependencies();
+    assert_eq!(packages.len(), MAY_DEPEND_ON.len(), "a package that has no rule: {:?}", packages.keys());
+    for (package, allowed) in MAY_DEPEND_ON {
+        let own = packages[*package].iter().filter_map(|name| name.strip_prefix("switchboard-"));
+        for dependency in own {
+            assert!(allowed.contains(&dependency), "{package} must not depend on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn only_one_package_knows_the_web_and_only_one_the_database() {
+    for (package, dependencies) in dependencies() {
+        for (dependency, known_to) in KNOWN_ONLY_TO {
+            let knows = dependencies.contains(*dependency);
+            assert!(!knows || known_to.contains(&package.as_str()), "{package} must not know {dependency}");
+        }
+    }
+}
+
+/// `file.rs::function` in ARCHITECTURE.md.
+fn references(text: &str) -> Vec<(String, String)> {
+    let mut references = Vec::new();
+    for quoted in text.split('`').skip(1).step_by(2) {
+        if let Some((file, item)) = quoted.split_once("::")
+            && file.ends_with(".rs")
+        {
+            references.push((file.to_owned(), item.to_owned()));
+        }
+    }
+    references
+}
+
+/// Whether a file defines an item, which may be `Type::function`.
+fn defines(source: &str, item: &str) -> bool {
+    let name = item.rsplit("::").next().unwrap_or(item);
+    let is_name_end = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    ["fn ", "struct ", "enum ", "trait ", "const ", "static ", "type "]
+        .iter()
+        .any(|keyword| source.split(&format!("{keyword}{name}")).skip(1).any(is_name_end))
+}
+
+#[test]
+fn what_architecture_md_refers_to_exists() {
+    let Ok(text) = fs::read_to_string(root().join("ARCHITECTURE.md")) else {
+        panic!("there is no ARCHITECTURE.md");
+    };
+    let references = references(&text);
+    assert!(references.len() >= 10, "only {} references found", references.len());
+    for (file, item) in references {
+        let source = fs::read_to_string(root().join(&file));
+        let source = source.unwrap_or_else(|error| panic!("{file} (for {item}): {error}"));
+        assert!(defines(&source, &item), "{file} has no {item}");
+    }
+}
+
+#[test]
+fn a_reference_to_what_is_not_there_is_noticed() {
+    let found = references("as `router/src/a.rs::send` does, `b.rs` and `c::d`, then `x.rs::A::go`");
+    let expected = [("router/src/a.rs", "send"), ("x.rs", "A::go")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+    assert_eq!(found, expected);
+    assert!(defines("impl A {\n    pub fn go(&self) {}", "A::go"));
+    assert!(!defines("fn going() {} // fn go", "x::y"));
+    assert!(!defines("fn going() {}", "go"));
+}

@@ -1,0 +1,169 @@
+//! Frames as such (PROTOCOL §1, §7): what is no frame, what is too large, what has no type, and that the socket lives on.
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+use crate::support::{Client, Config};
+
+#[tokio::test]
+async fn the_third_frame_in_a_minute_that_is_no_object_closes() {
+    let server = Config::new().start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    for text in ["", "[1]"] {
+        client.send_text(text).await;
+        client.expect_error("bad_request").await;
+        client.expect_quiet().await;
+    }
+    client.send_text("{\"type\":\"ping\"} and more").await;
+    assert_eq!(client.expect_farewell("bad_request").await, Some(4400));
+}
+
+#[tokio::test]
+async fn an_unknown_type_is_named_and_the_socket_stays() {
+    let server = Config::new().start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    for _ in 0..5 {
+        assert_eq!(client.ask_in_vain(json!({"type": "sing"})).await.0, "unknown_type");
+    }
+    assert_eq!(client.ask_in_vain(json!({"typ": "ping"})).await, ("bad_request".to_owned(), Some("type".to_owned())));
+    let answer = client.ask(json!({"type": "ping", "unknown": {"field": 1}})).await;
+    assert_eq!(answer["type"], "pong");
+}
+
+#[tokio::test]
+async fn an_id_has_at_most_64_bytes() {
+    let server = Config::new().start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    let id = "i".repeat(64);
+    client.send(&json!({"type": "ping", "id": id})).await;
+    assert_eq!(client.expect("pong").await["id"], id);
+    for id in [json!("i".repeat(65)), json!(7)] {
+        client.send(&json!({"type": "ping", "id": id})).await;
+        let error = client.recv().await;
+        assert_eq!((&error["code"], &error["details"][0]["field"]), (&json!("bad_request"), &json!("id")));
+        assert!(error.get("id").is_none());
+    }
+    client.send(&json!({"type": "ping"})).await;
+    assert_eq!(client.recv().await, json!({"type": "pong"}));
+}
+
+#[tokio::test]
+async fn a_binary_message_is_of_no_use_here() {
+    let server = Config::new().start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    client.send_message(Message::binary(b"{\"type\":\"ping\"}".to_vec())).await;
+    assert_eq!(client.expect_close().await, Some(1003));
+}
+
+#[tokio::test]
+async fn a_message_has_at_most_frame_bytes() {
+    let server = Config::new().set("limits.frame_bytes", 1_000).set("limits.content_bytes", 500).start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    let ping = |bytes: usize| {
+        let empty = json!({"type": "ping", "pad": ""}).to_string();
+        json!({"type": "ping", "pad": "x".repeat(bytes - empty.len())}).to_string()
+    };
+    client.send_text(&ping(1_000)).await;
+    client.expect("pong").await;
+    // In fragments it counts as a whole.
+    let (head, tail) = (ping(1_000)[..600].to_owned(), ping(1_000)[600..].to_owned());
+    client.send_message(fragment(head.clone(), Data::Text, false)).await;
+    client.send_message(fragment(tail.clone(), Data::Continue, true)).await;
+    client.expect("pong").await;
+    client.send_message(fragment(head.clone(), Data::Text, false)).await;
+    client.send_message(fragment(tail + " ", Data::Continue, true)).await;
+    assert_eq!(client.expect_close().await, Some(1009));
+
+    let mut client = Client::sign_in(&server, "alice").await;
+    client.send_text(&ping(1_001)).await;
+    assert_eq!(client.expect_close().await, Some(1009));
+}
+
+fn fragment(payload: String, data: Data, is_final: bool) -> Message {
+    Message::Frame(Frame::message(payload, OpCode::Data(data), is_final))
+}
+
+#[tokio::test]
+async fn text_must_be_utf_8() {
+    let server = Config::new().start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    client.send_message(Message::Frame(Frame::message(vec![0xff, 0xfe], OpCode::Data(Data::Text), true))).await;
+    assert_eq!(client.expect_close().await, Some(1007));
+}
+
+#[tokio::test]
+async fn broken_framing_is_a_protocol_error() {
+    let server = Config::new().start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    // A text frame without a mask.
+    client.stream_mut().write_all(b"\x81\x02{}").await.unwrap();
+    assert_eq!(client.expect_close().await, Some(1002));
+}
+
+#[tokio::test]
+async fn frames_that_name_no_answer_are_answered_only_with_an_id() {
+    let server = Config::new().start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    let sent = client.ask(json!({"type": "send", "to": "bob", "client_id": "1", "content": {"text": "x"}})).await;
+    let id = &sent["conversation_id"];
+    let quiet = [
+        json!({"type": "typing_start", "conversation_id": id}),
+        json!({"type": "typing_stop", "conversation_id": id}),
+        json!({"type": "delivered", "conversation_id": id, "seq": 1}),
+        json!({"type": "read", "conversation_id": id, "seq": 1}),
+        json!({"type": "signal", "conversation_id": id, "kind": "k", "data": {}}),
+        json!({"type": "presence_set", "status": "away"}),
+        json!({"type": "presence_unwatch", "user_ids": ["bob"]}),
+        json!({"type": "conversation_close", "conversation_id": id}),
+    ];
+    for frame in quiet {
+        client.send(&frame).await;
+        client.expect_quiet().await;
+        assert_eq!(client.ask(frame.clone()).await["type"], "ok", "{frame}");
+    }
+}
+
+#[tokio::test]
+async fn answers_about_one_conversation_come_in_the_order_of_the_frames() {
+    let server = Config::new().start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    for n in 0..40 {
+        let frame = match n % 4 {
+            0 | 1 => json!({"type": "send", "to": "bob", "client_id": format!("c{n}"), "content": {"text": "x"}}),
+            2 => json!({"type": "send", "to": "bob", "client_id": "c0", "content": {"text": "x"}}),
+            _ => json!({"type": "send", "to": "alice", "client_id": format!("c{n}"), "content": {"text": "x"}}),
+        };
+        let mut frame = frame;
+        frame["id"] = json!(n.to_string());
+        client.feed(&frame).await;
+    }
+    client.flush().await;
+    let mut about_bob = Vec::new();
+    for _ in 0..40 {
+        let answer = client.recv().await;
+        let n: u32 = answer["id"].as_str().unwrap().parse().unwrap();
+        if n % 4 == 3 {
+            assert_eq!(answer["type"], "error", "one can't write to oneself: {answer}");
+        } else {
+            about_bob.push(n);
+        }
+    }
+    assert!(about_bob.is_sorted(), "{about_bob:?}");
+    assert_eq!(about_bob.len(), 30);
+}
+
+#[tokio::test]
+async fn requests_beyond_a_sessions_bound_wait() {
+    let server = Config::new().set("limits.session_requests_max", 1).start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    for n in 0..50 {
+        client.feed(&json!({"type": "sync", "id": n.to_string()})).await;
+    }
+    client.flush().await;
+    for n in 0..50 {
+        assert_eq!(client.expect("sync").await["id"], n.to_string());
+    }
+}

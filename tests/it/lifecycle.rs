@@ -1,0 +1,232 @@
+//! Start, reload, drain and end of a server (OPERATING, "Signals", "Start"; DESIGN §5.9).
+
+use std::fs;
+use std::io::Write;
+
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::support::tokens::token;
+use crate::support::{Client, Config, Connect, PATIENCE, Server, Token, soon};
+
+#[tokio::test]
+async fn one_line_on_stdout_says_that_it_is_ready() {
+    let server = Config::new().start().await;
+    let expected = json!({"ready": true, "node_id": "n1", "listen": server.listen, "metrics": server.metrics});
+    assert_eq!(server.ready, expected);
+    let health = server.http().get("/healthz").send().await;
+    assert_eq!(health.status, 200);
+    assert_eq!(server.http().get("/readyz").send().await.data(200)["status"], "ready");
+    let ended = server.stop().await;
+    assert_eq!((ended.code, ended.stdout), (Some(0), vec![]));
+}
+
+#[tokio::test]
+async fn the_figures_have_their_own_listener() {
+    let server = Config::new().start().await;
+    let _client = Client::sign_in(&server, "alice").await;
+    let page = crate::support::Http::new(&server.metrics).get("/metrics").send().await;
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-type").unwrap().starts_with("text/plain"));
+    for figure in [
+        "switchboard_build_info{version=\"",
+        "switchboard_connections{transport=\"websocket\"} 1",
+        "switchboard_connects_total{result=\"ok\"} 1",
+        "switchboard_frames_sent_total{type=\"ready\"} 1",
+    ] {
+        assert!(page.body.contains(figure), "{figure} in {}", page.body);
+    }
+    assert!(!page.body.contains("alice"));
+    crate::support::Http::new(&server.metrics).get("/healthz").send().await.error(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_drain_tells_each_client_to_move_and_ends_with_0() {
+    let server = Config::new().set("drain.spread_ms", 300).start().await;
+    let mut clients = Vec::new();
+    for n in 0..5 {
+        clients.push(Client::sign_in(&server, &format!("user{n}")).await);
+    }
+    let sent = clients[0].ask(json!({"type": "send", "to": "bob", "client_id": "1", "content": {"text": "x"}})).await;
+    assert_eq!(sent["type"], "sent");
+    server.signal(Signal::TERM);
+    for client in &mut clients {
+        let order = client.until("reconnect").await;
+        assert!(order["after_ms"].as_u64().is_some_and(|ms| ms <= 300), "{order}");
+        assert!(order.get("url").is_none(), "there is no other node: {order}");
+    }
+    let ready = server.http().get("/readyz").send().await;
+    assert_eq!((ready.status, &ready.json()["data"]["status"]), (503, &json!("draining")));
+    assert_eq!(server.http().get("/healthz").send().await.status, 200);
+    let refused = Connect::to(&server).refused().await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.headers.contains_key("retry-after"));
+    server.http().get("/v1/sync").token(&token("alice")).send().await.error(503, "unavailable");
+
+    // One moves at once; the others are closed when their time is over.
+    let first = clients.remove(0);
+    first.close().await;
+    for client in &mut clients {
+        let (_, code) = client.drain().await;
+        assert_eq!(code, Some(1001));
+    }
+    let ended = server.ended().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+}
+
+#[tokio::test]
+async fn a_session_that_is_open_goes_on_while_the_node_drains() {
+    let server = Config::new().start().await;
+    let mut alice = Client::sign_in(&server, "alice").await;
+    let mut bob = Client::sign_in(&server, "bob").await;
+    server.signal(Signal::INT);
+    bob.expect("reconnect").await;
+    let sent = alice.ask(json!({"type": "send", "to": "bob", "client_id": "1", "content": {"text": "x"}})).await;
+    assert_eq!(sent["type"], "sent", "{sent}");
+    bob.expect("message").await;
+    for client in [alice, bob] {
+        client.close().await;
+    }
+    assert_eq!(server.ended().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_drain_takes_no_longer_than_its_timeout() {
+    let server = Config::new().set("drain.spread_ms", 60_000).set("drain.timeout_ms", 1_500).start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    let begun = tokio::time::Instant::now();
+    server.signal(Signal::TERM);
+    client.until("reconnect").await;
+    assert_eq!(client.expect_close().await, Some(1001));
+    let ended = server.ended().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(begun.elapsed().as_millis() < 2_500, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once_with_130() {
+    let server = Config::new().start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    server.signal(Signal::TERM);
+    client.until("reconnect").await;
+    server.signal(Signal::INT);
+    assert_eq!(server.ended().await.code, Some(130));
+}
+
+#[tokio::test]
+async fn an_operator_can_drain_over_http() {
+    let server = Config::new().start().await;
+    let operator = Token::of("ops").scope("operator").sign();
+    server.http().post("/v1/admin/drain", &json!({})).token(&operator).send().await.data(200);
+    assert_eq!(server.ended().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn sighup_changes_limits_and_keys_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("switchboard.toml");
+    let old = "a first secret of more than thirty-two bytes";
+    let new = "a second secret of more than thirty-two bytes";
+    let write = |text: String| fs::write(&path, text).unwrap();
+    write(format!("[auth]\nhs256_secret = \"{old}\"\n"));
+    let server = Config::development().file(&path).start().await;
+    let signed = |secret: &str| Token::of("alice").sign_hs256(secret.as_bytes());
+    let mut client = Connect::to(&server).token(&signed(old)).open().await;
+    assert_eq!(client.expect("ready").await["limits"]["frames_per_s"], 50);
+
+    write(format!("[auth]\nhs256_secret = \"{new}\"\n[limits]\nframes_per_s = 7\n[drain]\nspread_ms = 1\n"));
+    server.signal(Signal::HUP);
+    let ready = soon("the new key", async {
+        loop {
+            let mut client = Connect::to(&server).token(&signed(new)).open().await;
+            let frame = client.recv().await;
+            if frame["type"] == "ready" {
+                return frame;
+            }
+        }
+    })
+    .await;
+    assert_eq!(ready["limits"]["frames_per_s"], 7);
+    server.http().get("/v1/blocks").token(&signed(old)).send().await.error(401, "unauthorized");
+    client.expect_quiet().await;
+
+    // What is wrong changes nothing.
+    write("[auth]\nhs256_secret = \"short\"\n".to_owned());
+    server.signal(Signal::HUP);
+    server.http().get("/v1/blocks").token(&signed(new)).send().await.data(200);
+    let ended = server.stop().await;
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.log.contains("drain.spread_ms"), "a key that has to wait is named: {}", ended.log);
+    for secret in [old, new, &signed(new)] {
+        assert!(!ended.log.contains(secret), "a secret is in the log");
+    }
+}
+
+#[tokio::test]
+async fn neither_tokens_nor_contents_are_logged() {
+    let server = Config::new().set("log.level", "trace").start().await;
+    let token = token("alice");
+    let mut client = Connect::to(&server).query("token", &token).open().await;
+    client.expect("ready").await;
+    let content = json!({"text": "a very secret content"});
+    client.ask(json!({"type": "send", "to": "bob", "client_id": "1", "content": content})).await;
+    client.ask(json!({"type": "auth", "token": token})).await;
+    client.ask_in_vain(json!({"type": "auth", "token": format!("{token}x")})).await;
+    server.http().get("/v1/sync").token(&token).send().await.data(200);
+    client.close().await;
+    let log = server.stop().await.log;
+    assert!(log.lines().count() > 3, "{log}");
+    assert!(!log.contains("very secret"), "{log}");
+    let signature = token.rsplit('.').next().unwrap();
+    assert!(!log.contains(signature), "{log}");
+    for line in log.lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "not JSON: {line}");
+    }
+}
+
+#[tokio::test]
+async fn health_answers_before_the_store_is_open() {
+    // A pipe in the store's place would be refused; a slow disk can't be had. So the port is asked from the moment the
+    // process starts: the first answers come while the store opens, and none is an error but 503.
+    let folder = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let config = Config::new().set("node.listen", &address);
+    let http = crate::support::Http::new(&address);
+    let starting = tokio::spawn(Server::start_in(folder, config));
+    soon("the port", async { while TcpStream::connect(&address).await.is_err() {} }).await;
+    let mut statuses = Vec::new();
+    let ready = async {
+        loop {
+            assert_eq!(http.get("/healthz").send().await.status, 200);
+            let status = http.get("/readyz").send().await.status;
+            statuses.push(status);
+            if status == 200 {
+                break;
+            }
+        }
+    };
+    soon("readiness", ready).await;
+    assert_eq!(statuses[0], 503, "the port opened only after the store: {statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
+    starting.await.unwrap().stop().await;
+}
+
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn slow_or_odd_http_clients_hold_nobody_up() {
+    let server = Config::new().start().await;
+    let half = |bytes: &'static [u8]| {
+        let mut stream = std::net::TcpStream::connect(&server.listen).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream
+    };
+    let _open =
+        [half(b""), half(b"GET /healthz HTT"), half(b"\x16\x03\x01\x02\x00"), half(b"POST /v1/messages HTTP/1.1\r\n")];
+    assert_eq!(server.http().get("/healthz").send().await.status, 200);
+    let _ = PATIENCE;
+}

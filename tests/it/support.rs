@@ -1,0 +1,24 @@
+//! What the tests are written with: a server process, WebSocket and HTTP clients, and tokens.
+
+pub(crate) mod client;
+pub(crate) mod http;
+pub(crate) mod server;
+pub(crate) mod tokens;
+
+pub(crate) use client::{Client, Connect};
+pub(crate) use http::{Http, Response};
+pub(crate) use server::{Config, Server};
+pub(crate) use tokens::{SECRET, Token};
+
+use std::time::Duration;
+
+/// Longest wait for anything that is expected to happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the future gives, within [`PATIENCE`].
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited in vain for {what}"),
+    }
+}

@@ -1,0 +1,261 @@
+//! A WebSocket client that says what it expects.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Response;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use super::tokens::token;
+use super::{Server, soon};
+
+/// A connection that is being put together.
+pub(crate) struct Connect {
+    address: String,
+    query: Vec<String>,
+    headers: Vec<(&'static str, String)>,
+}
+
+/// What became of an upgrade that was refused.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) status: u16,
+    pub(crate) headers: hyper::HeaderMap,
+    pub(crate) body: Value,
+}
+
+/// An open socket.
+pub(crate) struct Client {
+    socket: WebSocketStream<TcpStream>,
+    pub(crate) response: Response,
+    next_id: u64,
+}
+
+impl Connect {
+    pub(crate) fn to(server: &Server) -> Self {
+        Self { address: server.listen.clone(), query: Vec::new(), headers: Vec::new() }
+    }
+
+    pub(crate) fn query(mut self, name: &str, value: &str) -> Self {
+        self.query.push(format!("{name}={value}"));
+        self
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    pub(crate) fn token(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    pub(crate) async fn open(self) -> Client {
+        self.attempt().await.unwrap_or_else(|refused| panic!("refused: {refused:?}"))
+    }
+
+    /// The refusal, where one is expected.
+    pub(crate) async fn refused(self) -> Refused {
+        match self.attempt().await {
+            Ok(_) => panic!("the upgrade was not refused"),
+            Err(refused) => refused,
+        }
+    }
+
+    pub(crate) async fn attempt(self) -> Result<Client, Refused> {
+        let query = if self.query.is_empty() { String::new() } else { format!("?{}", self.query.join("&")) };
+        let mut request = format!("ws://{}/v1/ws{query}", self.address).into_client_request().expect("a URL");
+        for (name, value) in self.headers {
+            let value = HeaderValue::from_str(&value).expect("a header");
+            request.headers_mut().append(HeaderName::from_static(name), value);
+        }
+        let stream = TcpStream::connect(&self.address).await.expect("the server listens");
+        match soon("the upgrade", client_async(request, stream)).await {
+            Ok((socket, response)) => Ok(Client { socket, response, next_id: 1 }),
+            Err(Error::Http(response)) => {
+                let (head, body) = response.into_parts();
+                let body = body.and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or_default();
+                Err(Refused { status: head.status.as_u16(), headers: head.headers, body })
+            }
+            Err(error) => panic!("the upgrade failed: {error}"),
+        }
+    }
+}
+
+impl Client {
+    /// Signed in, with `ready` read.
+    pub(crate) async fn sign_in(server: &Server, user: &str) -> Self {
+        let (client, _) = Self::sign_in_as(server, user, &format!("{user}-device")).await;
+        client
+    }
+
+    /// As [`Client::sign_in`], from this device; with the `ready` frame.
+    pub(crate) async fn sign_in_as(server: &Server, user: &str, device: &str) -> (Self, Value) {
+        let mut client = Connect::to(server).token(&token(user)).query("device_id", device).open().await;
+        let ready = client.expect("ready").await;
+        (client, ready)
+    }
+
+    pub(crate) async fn send(&mut self, frame: &Value) {
+        self.send_text(&frame.to_string()).await;
+    }
+
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        self.send_message(Message::text(text)).await;
+    }
+
+    pub(crate) async fn send_message(&mut self, message: Message) {
+        soon("room to send", self.socket.send(message)).await.expect("the socket is open");
+    }
+
+    /// Puts a frame into the buffer; [`Client::flush`] sends what is there.
+    pub(crate) async fn feed(&mut self, frame: &Value) {
+        self.socket.feed(Message::text(frame.to_string())).await.expect("the socket is open");
+    }
+
+    pub(crate) async fn flush(&mut self) {
+        soon("room to send", self.socket.flush()).await.expect("the socket is open");
+    }
+
+    /// The next frame; pings are answered on the way.
+    pub(crate) async fn recv(&mut self) -> Value {
+        match self.next().await {
+            Next::Frame(frame) => frame,
+            Next::Closed(code) => panic!("closed with {code:?} where a frame was expected"),
+        }
+    }
+
+    /// The next frame, which has this type.
+    pub(crate) async fn expect(&mut self, kind: &str) -> Value {
+        let frame = self.recv().await;
+        assert_eq!(frame["type"], kind, "{frame}");
+        frame
+    }
+
+    /// The next frame of this type, whatever comes before it.
+    pub(crate) async fn until(&mut self, kind: &str) -> Value {
+        loop {
+            let frame = self.recv().await;
+            if frame["type"] == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// The next frame, which is this error; gives the field that it names.
+    pub(crate) async fn expect_error(&mut self, code: &str) -> Option<String> {
+        let frame = self.expect("error").await;
+        assert_eq!(frame["code"], code, "{frame}");
+        frame["details"][0]["field"].as_str().map(str::to_owned)
+    }
+
+    /// The close code, with nothing before it.
+    pub(crate) async fn expect_close(&mut self) -> Option<u16> {
+        match self.next().await {
+            Next::Frame(frame) => panic!("{frame} where a close was expected"),
+            Next::Closed(code) => code,
+        }
+    }
+
+    /// The error that says why, and the close code.
+    pub(crate) async fn expect_farewell(&mut self, code: &str) -> Option<u16> {
+        self.expect_error(code).await;
+        self.expect_close().await
+    }
+
+    /// Everything up to the close, and its code.
+    pub(crate) async fn drain(&mut self) -> (Vec<Value>, Option<u16>) {
+        let mut frames = Vec::new();
+        loop {
+            match self.next().await {
+                Next::Frame(frame) => frames.push(frame),
+                Next::Closed(code) => return (frames, code),
+            }
+        }
+    }
+
+    /// Sends a frame with an `id` of its own and gives its answer, which is the next frame with that `id`.
+    pub(crate) async fn ask(&mut self, mut frame: Value) -> Value {
+        let id = format!("ask-{}", self.next_id);
+        self.next_id += 1;
+        frame["id"] = json!(id);
+        self.send(&frame).await;
+        loop {
+            let answer = self.recv().await;
+            if answer["id"] == id {
+                return answer;
+            }
+        }
+    }
+
+    /// As [`Client::ask`], where the answer is an error; gives its code and the field that it names.
+    pub(crate) async fn ask_in_vain(&mut self, frame: Value) -> (String, Option<String>) {
+        let answer = self.ask(frame).await;
+        assert_eq!(answer["type"], "error", "{answer}");
+        let code = answer["code"].as_str().expect("a code").to_owned();
+        (code, answer["details"][0]["field"].as_str().map(str::to_owned))
+    }
+
+    /// Checks that the session works, and that nothing came before.
+    pub(crate) async fn expect_quiet(&mut self) {
+        self.send(&json!({"type": "ping", "id": "quiet"})).await;
+        let frame = self.recv().await;
+        assert_eq!(frame, json!({"type": "pong", "id": "quiet"}));
+    }
+
+    pub(crate) async fn close(mut self) {
+        self.socket.close(None).await.expect("the socket is open");
+        while !matches!(self.next().await, Next::Closed(_)) {}
+    }
+
+    /// The socket below the framing.
+    pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
+        self.socket.get_mut()
+    }
+
+    /// The next frame if it comes within this time.
+    ///
+    /// # Errors
+    /// The close code.
+    pub(crate) async fn try_recv(&mut self, time: Duration) -> Result<Option<Value>, Option<u16>> {
+        match tokio::time::timeout(time, self.next()).await {
+            Ok(Next::Frame(frame)) => Ok(Some(frame)),
+            Ok(Next::Closed(code)) => Err(code),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn next(&mut self) -> Next {
+        loop {
+            match soon("a frame", self.socket.next()).await {
+                Some(Ok(Message::Text(text))) => {
+                    return Next::Frame(serde_json::from_str(&text).expect("frames are JSON"));
+                }
+                Some(Ok(Message::Close(frame))) => return Next::Closed(frame.map(|frame| code_of(frame.code))),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Next::Closed(None),
+            }
+        }
+    }
+
+    /// The next message of any kind, pings included; `None` at the end.
+    pub(crate) async fn next_message(&mut self) -> Option<Message> {
+        soon("a message", self.socket.next()).await.and_then(Result::ok)
+    }
+}
+
+enum Next {
+    Frame(Value),
+    /// `None`: without a close frame.
+    Closed(Option<u16>),
+}
+
+fn code_of(code: CloseCode) -> u16 {
+    code.into()
+}

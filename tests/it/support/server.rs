@@ -1,0 +1,194 @@
+//! A server process in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::OnceLock;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use super::{Http, SECRET, soon};
+
+/// The binary: that of `SWITCHBOARD_BIN`, or the one that cargo builds now.
+pub(crate) fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("SWITCHBOARD_BIN") {
+            return path.into();
+        }
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = std::process::Command::new(cargo)
+            .args(["build", "--quiet", "--package", "switchboard", "--message-format", "json"])
+            .output()
+            .expect("cargo runs");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let messages = String::from_utf8_lossy(&built.stdout);
+        let executable = messages.lines().find_map(|line| {
+            let message: Value = serde_json::from_str(line).ok()?;
+            let is_ours = message["target"]["name"] == "switchboard";
+            message["executable"].as_str().filter(|_| is_ours).map(PathBuf::from)
+        });
+        executable.expect("cargo says where the binary is")
+    })
+}
+
+/// The binary with arguments, without anything of this process's environment that configures it.
+pub(crate) fn command(folder: &Path) -> Command {
+    let mut command = Command::new(binary());
+    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// Runs the binary to its end.
+pub(crate) async fn run(folder: &Path, args: &[&str]) -> Output {
+    soon("the command's end", command(folder).args(args).output()).await.expect("the binary runs")
+}
+
+/// How a server is started.
+#[derive(Clone, Default)]
+pub(crate) struct Config {
+    file: Option<PathBuf>,
+    sets: Vec<String>,
+    development: bool,
+}
+
+impl Config {
+    /// With a configured key ([`SECRET`]).
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Without any key.
+    pub(crate) fn development() -> Self {
+        Self { development: true, ..Self::default() }
+    }
+
+    /// `--set key=value`
+    pub(crate) fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
+        self.sets.push(format!("{key}={value}"));
+        self
+    }
+
+    /// `--config path`
+    pub(crate) fn file(mut self, path: &Path) -> Self {
+        self.file = Some(path.to_owned());
+        self
+    }
+
+    fn args(&self) -> Vec<String> {
+        let mut sets = vec![
+            "node.id=n1".to_owned(),
+            "node.listen=127.0.0.1:0".to_owned(),
+            "metrics.listen=127.0.0.1:0".to_owned(),
+            "log.level=debug".to_owned(),
+            "store.path=store".to_owned(),
+        ];
+        if !self.development {
+            sets.push(format!("auth.hs256_secret={SECRET}"));
+        }
+        sets.extend(self.sets.iter().cloned());
+        let file = self.file.iter().flat_map(|path| ["--config".to_owned(), path.display().to_string()]);
+        file.chain(sets.into_iter().flat_map(|set| ["--set".to_owned(), set])).collect()
+    }
+
+    pub(crate) async fn start(self) -> Server {
+        Server::start_in(TempDir::new().expect("a folder"), self).await
+    }
+}
+
+/// A server that is ready.
+pub(crate) struct Server {
+    pub(crate) folder: TempDir,
+    pub(crate) listen: String,
+    pub(crate) metrics: String,
+    /// The line that it printed.
+    pub(crate) ready: Value,
+    config: Config,
+    child: Child,
+    stdout: tokio::io::Lines<BufReader<ChildStdout>>,
+    log: tokio::task::JoinHandle<String>,
+}
+
+impl Server {
+    /// Starts a server on the store in `folder`.
+    pub(crate) async fn start_in(folder: TempDir, config: Config) -> Self {
+        let mut child = command(folder.path()).args(config.args()).spawn().expect("the binary starts");
+        let log = tokio::spawn(read_all(child.stderr.take().expect("stderr is piped")));
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let Ok(Some(line)) = soon("the ready line", stdout.next_line()).await else {
+            panic!("no ready line: {}", log.await.unwrap_or_default());
+        };
+        let ready: Value = serde_json::from_str(&line).expect("the ready line is JSON");
+        let address = |name: &str| ready[name].as_str().expect("an address").to_owned();
+        Self { folder, listen: address("listen"), metrics: address("metrics"), ready, config, child, stdout, log }
+    }
+
+    pub(crate) fn http(&self) -> Http {
+        Http::new(&self.listen)
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        let id = self.child.id().expect("the process runs");
+        Pid::from_raw(i32::try_from(id).expect("a pid")).expect("a pid")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the process can be signalled");
+    }
+
+    /// Waits for the end; gives the exit code, what else was on stdout, and the log.
+    pub(crate) async fn ended(mut self) -> Ended {
+        let status = soon("the server's end", self.child.wait()).await.expect("the server can be waited for");
+        let mut stdout = Vec::new();
+        while let Ok(Some(line)) = self.stdout.next_line().await {
+            stdout.push(line);
+        }
+        Ended { code: status.code(), stdout, log: self.log.await.expect("the log is read"), folder: self.folder }
+    }
+
+    /// SIGTERM, and the end.
+    pub(crate) async fn stop(self) -> Ended {
+        self.signal(Signal::TERM);
+        self.ended().await
+    }
+
+    /// Kills the process with SIGKILL and starts another one on the same store.
+    pub(crate) async fn kill_and_restart(self) -> Self {
+        let config = self.config.clone();
+        self.signal(Signal::KILL);
+        let ended = self.ended().await;
+        Self::start_in(ended.folder, config).await
+    }
+
+    /// The value of a metric; of one with labels, the sum over those that `labels` is a part of.
+    pub(crate) async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let page = Http::new(&self.metrics).get("/metrics").send().await;
+        let is_it = |line: &&str| {
+            let head = line.split(' ').next().unwrap_or_default();
+            let (found, found_labels) = head.split_once('{').unwrap_or((head, ""));
+            found == name && found_labels.contains(labels)
+        };
+        page.body.lines().filter(is_it).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+/// A server that has ended.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<String>,
+    pub(crate) log: String,
+    pub(crate) folder: TempDir,
+}
+
+async fn read_all(stderr: ChildStderr) -> String {
+    let mut lines = BufReader::new(stderr).lines();
+    let mut log = String::new();
+    while let Ok(Some(line)) = lines.next_line().await {
+        log.push_str(&line);
+        log.push('\n');
+    }
+    log
+}
