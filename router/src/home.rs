@@ -161,7 +161,7 @@ impl Node {
         let watchers = self.users.if_at_home(user, |home| home.watchers.clone()).unwrap_or_default();
         for node in watchers {
             if node == self.me {
-                self.on_presence(user, shown);
+                self.on_presence(&self.me, user, shown);
             } else {
                 self.links.send(&node, Envelope::Presence { users: vec![(user.clone(), Look::from(shown))] });
             }
@@ -227,8 +227,12 @@ impl Node {
 
     // The watching side
 
-    /// A watched user's presence has changed.
-    pub(crate) fn on_presence(&self, user: &UserKey, shown: Shown) {
+    /// A watched user's presence has changed, says a node. Only his home knows: a former one tells of a user whose
+    /// sessions have registered elsewhere.
+    pub(crate) fn on_presence(&self, from: &Incarnation, user: &UserKey, shown: Shown) {
+        if self.placement().home(user).incarnation != *from {
+            return;
+        }
         lock(&self.watches).changed(user, shown, self.clock.monotonic_ms());
     }
 }

@@ -76,7 +76,7 @@ impl Node {
             Envelope::Settled { view } => self.settling.note(from, view),
             Envelope::Unwatch { users } => self.on_unwatch(from, &users),
             Envelope::Presence { users } => {
-                users.into_iter().for_each(|(user, look)| self.on_presence(&user, look.into()));
+                users.into_iter().for_each(|(user, look)| self.on_presence(from, &user, look.into()));
             }
             Envelope::Saved { user, saved } => self.users.save_presence(&user, saved.into()),
             Envelope::Missed { upto } => self.on_missed(from, upto),

@@ -149,7 +149,7 @@ impl Node {
                 _ => Vec::new(),
             }
         };
-        users.iter().zip(looks).for_each(|(user, shown)| self.on_presence(user, shown));
+        users.iter().zip(looks).for_each(|(user, shown)| self.on_presence(home, user, shown));
         Ok(())
     }
 
