@@ -56,7 +56,7 @@ impl Inbox {
 impl Socket for Inbox {
     fn deliver(&self, delivery: &Arc<Delivery>) {
         let text = std::str::from_utf8(&delivery.json).unwrap();
-        self.oracle.trace(format_args!("{} < {text}", self.user.user));
+        self.oracle.trace(format_args!("{} {} < {text}", self.user.tenant, self.user.user));
         if let Ok((_, entry)) = EntryFrame::decode(text) {
             self.oracle.delivered(&self.user, &entry, &delivery.json);
         }
@@ -236,7 +236,8 @@ impl Client {
             connected = connecting => connected.ok()?,
         };
         self.oracle.count(|counts| counts.connects += 1);
-        self.oracle.trace(format_args!("{} {} connects to {}", self.user.user, self.device, up.me));
+        self.oracle
+            .trace(format_args!("{} {} {} connects to {}", self.user.tenant, self.user.user, self.device, up.me));
         Some(Connection { up, connected, inbox })
     }
 
@@ -284,7 +285,13 @@ impl Client {
     pub(crate) async fn call_with(&self, awaited: bool, frame: ClientFrame) -> Result<ServerFrame, Failure> {
         let Some(connection) = &self.connection else { return Err(Failure::Broken) };
         let kind = frame.type_name();
-        self.oracle.trace(format_args!("{} {} > {}", self.user.user, self.device, frame.encode(None)));
+        self.oracle.trace(format_args!(
+            "{} {} {} > {}",
+            self.user.tenant,
+            self.user.user,
+            self.device,
+            frame.encode(None)
+        ));
         let answer = tokio::select! {
             biased;
             () = connection.up.killed.cancelled() => return Err(Failure::Broken),
@@ -294,13 +301,16 @@ impl Client {
             Ok(answer) => {
                 self.oracle.count(|counts| counts.answers += 1);
                 let json = answer.encode(None);
-                self.oracle.trace(format_args!("{} {} = {json}", self.user.user, self.device));
+                self.oracle.trace(format_args!("{} {} {} = {json}", self.user.tenant, self.user.user, self.device));
                 let (_, frame) = ServerFrame::decode(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
                 Ok(frame)
             }
             Err(error) => {
                 self.oracle.count(|counts| counts.errors += 1);
-                self.oracle.trace(format_args!("{} {} = {kind} refused: {error}", self.user.user, self.device));
+                self.oracle.trace(format_args!(
+                    "{} {} {} = {kind} refused: {error}",
+                    self.user.tenant, self.user.user, self.device
+                ));
                 if error.code() == ErrorCode::Internal {
                     self.oracle.violated(format!("{:?} was answered with `internal` to {kind}", self.user));
                 }
