@@ -7,6 +7,7 @@ mod support;
 
 mod architecture;
 mod authentication;
+mod catching_up;
 mod command_line;
 mod frames;
 mod handshake;
