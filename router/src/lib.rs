@@ -9,6 +9,7 @@ mod bus;
 mod cursor;
 mod delivery;
 mod envelope;
+mod figures;
 mod home;
 mod link;
 mod node;

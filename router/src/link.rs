@@ -5,7 +5,7 @@
 //! Knows nothing of what envelopes mean, except that [`Envelope::Missed`] asks for a repeat of what is owed.
 
 use crate::envelope::{ENVELOPE_VERSION, Envelope, Packet};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use switchboard_store::Incarnation;
 use tokio::sync::Notify;
@@ -34,6 +34,8 @@ struct Link {
     queue: Vec<Envelope>,
     /// Inbox changes from our envelopes up to here are durable at the peer.
     confirmed: u64,
+    /// The numbers of announcements to the peer beyond that, ascending.
+    owed: VecDeque<u64>,
     /// Number of the next envelope from the peer.
     expected: u64,
     /// The peer's envelopes up to here have been handled.
@@ -53,12 +55,20 @@ impl Default for Link {
             queue_first: 1,
             queue: Vec::new(),
             confirmed: 0,
+            owed: VecDeque::new(),
             expected: 1,
             handled: 0,
             gap: None,
             flushed: 0,
             speak: false,
         }
+    }
+}
+
+impl Link {
+    fn confirm(&mut self, number: u64) {
+        self.confirmed = self.confirmed.max(number);
+        while self.owed.pop_front_if(|owed| *owed <= self.confirmed).is_some() {}
     }
 }
 
@@ -110,6 +120,18 @@ impl Links {
         link.next += 1;
         link.handled = number;
         number
+    }
+
+    /// The peer is to confirm the envelope with this number.
+    pub(crate) fn owe(&self, peer: &Incarnation, number: u64) {
+        if let Some(link) = self.lock().get_mut(peer) {
+            link.owed.push_back(number);
+        }
+    }
+
+    /// How many announcements are owed to all peers.
+    pub(crate) fn owed(&self) -> usize {
+        self.lock().values().map(|link| link.owed.len()).sum()
     }
 
     /// Waits until there is something to send.
@@ -165,7 +187,7 @@ impl Links {
     pub(crate) fn receive(&self, packet: Packet) -> Received {
         let mut links = self.lock();
         let link = links.entry(packet.from).or_default();
-        link.confirmed = link.confirmed.max(packet.confirmed);
+        link.confirm(packet.confirmed);
         let mut received = Received::default();
         if packet.first > link.expected {
             let from = link.gap.map_or(link.expected, |(from, _)| from);
@@ -216,7 +238,7 @@ impl Links {
                 link.flushed = number;
                 link.speak = true;
                 if peer == self.me {
-                    link.confirmed = number;
+                    link.confirm(number);
                 }
             }
         }
@@ -233,6 +255,7 @@ impl Links {
     pub(crate) fn forget_queues(&self, lives: impl Fn(&Incarnation) -> bool) {
         for (_, link) in self.lock().iter_mut().filter(|(peer, _)| !lives(peer)) {
             link.queue.clear();
+            link.owed = VecDeque::new();
         }
     }
 }

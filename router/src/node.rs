@@ -7,6 +7,7 @@
 use crate::api::Command;
 use crate::bus::Bus;
 use crate::envelope::{Ask, Deliver, Envelope, Refusal, Reply};
+use crate::figures::Figures;
 use crate::link::Links;
 use crate::options::Options;
 use crate::owner::{CommandInput, Input, Owners, ReplyTo};
@@ -62,6 +63,7 @@ pub(crate) struct Node {
     pub(crate) settings: tokio::sync::Mutex<()>,
     pub(crate) settling: crate::settle::Settling,
     pub(crate) cursors: crate::cursor::Cursors,
+    pub(crate) figures: Figures,
     pub(crate) tasks: TaskTracker,
     placement: ArcSwap<Placement>,
     requests: Mutex<HashMap<u64, Waiter>>,
@@ -103,6 +105,7 @@ impl Node {
             settings: tokio::sync::Mutex::new(()),
             settling: crate::settle::Settling::default(),
             cursors: crate::cursor::Cursors::default(),
+            figures: Figures::new(),
             tasks: TaskTracker::new(),
             placement: ArcSwap::from_pointee(Placement::new(view)),
             requests: Mutex::default(),

@@ -21,7 +21,7 @@ impl Node {
             match Packet::decode(&packet) {
                 Ok(packet) => self.on_packet(packet),
                 Err(error) => {
-                    metrics::counter!("switchboard_bus_refused_total").increment(1);
+                    self.figures.bus_refused.increment(1);
                     tracing::warn!(%error, "refused a packet");
                 }
             }
@@ -34,7 +34,7 @@ impl Node {
             self.links.waiting().await;
             tokio::task::yield_now().await;
             for (peer, packet) in self.links.take_packets() {
-                metrics::counter!("switchboard_bus_publishes_total").increment(1);
+                self.figures.bus_publishes.increment(1);
                 if let Err(error) = self.bus.publish(&peer, packet.encode()) {
                     // The hole in the numbers will have it told again.
                     tracing::debug!(%error, %peer, "a packet did not leave");
@@ -47,7 +47,7 @@ impl Node {
         let from = packet.from.clone();
         let received = self.links.receive(packet);
         if let Some(upto) = received.missed {
-            metrics::counter!("switchboard_bus_gaps_total").increment(1);
+            self.figures.bus_gaps.increment(1);
             self.links.send(&from, Envelope::Missed { upto });
         }
         for envelope in received.envelopes {

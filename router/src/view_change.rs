@@ -2,6 +2,7 @@
 
 use crate::api::Actor;
 use crate::envelope::{Ask, Envelope, Outgoing, Reply};
+use crate::figures::count;
 use crate::node::{Node, Wake, lock};
 use crate::owner::Input;
 use crate::users::undroppable;
@@ -36,7 +37,7 @@ impl Node {
         let before = self.placement();
         let fingerprint = view.fingerprint();
         tracing::info!(view = view.number, nodes = view.nodes.len(), "the view has changed");
-        metrics::gauge!("switchboard_view_members").set(view.nodes.len() as f64);
+        self.figures.view_members.set(count(view.nodes.len()));
         self.place(Placement::new(view.clone()));
 
         for gone in before.view.nodes.iter().map(|node| &node.incarnation).filter(|node| !view.has(node)) {
@@ -174,6 +175,7 @@ impl Node {
         let actor = Actor { user: session.user.clone(), session: Some(session.id.clone()), awaited: true };
         let open = ClientFrame::ConversationOpen(ConversationRef { conversation_id: key.conversation.clone() });
         let Ok(crate::api::Answer::Frame(ServerFrame::Opened(opened))) = self.at_owner(&actor, &key, open).await else {
+            self.figures.resyncs_of_owners.increment(1);
             return session.socket.deliver(&resync());
         };
         let frame = ConversationActivity {
@@ -189,7 +191,7 @@ impl Node {
         let placement = self.placement();
         for session in self.users.all_sessions() {
             if placement.home(&session.user).incarnation == *home {
-                metrics::counter!("switchboard_resyncs_total", "reason" => "bus_gap").increment(1);
+                self.figures.resyncs_of_gaps.increment(1);
                 session.socket.deliver(&resync());
             }
         }
@@ -229,7 +231,8 @@ impl Node {
                 beat_ms = now_ms + HEARTBEAT_MS;
                 self.tell_settled();
                 self.links.heartbeat(self.placement().view.peers(&self.me));
-                metrics::gauge!("switchboard_conversations_active").set(self.owners.active() as f64);
+                self.figures.conversations_active.set(count(self.owners.active()));
+                self.figures.owed_announcements.set(count(self.links.owed()));
             }
         }
     }

@@ -11,9 +11,10 @@ use crate::link::Links;
 use crate::users::undroppable;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use switchboard_protocol::server::{ConversationActivity, Delivery, Frame as _};
 use switchboard_protocol::{EntryFrame, ProtocolError, Seq, ServerFrame, UserId};
-use switchboard_store::{Incarnation, Preview};
+use switchboard_store::{Cursor, Incarnation, Preview};
 
 /// "at most one per second and conversation" (PROTOCOL §3, "Large groups").
 const ACTIVITY_INTERVAL_MS: u64 = 1_000;
@@ -112,6 +113,8 @@ impl Conversation {
                 }
                 _ => {}
             }
+            let took_us = self.node.clock.monotonic_us().saturating_sub(pending.decided_us);
+            self.node.figures.delivery_duration_s.record(Duration::from_micros(took_us));
             self.answer(pending);
         }
     }
@@ -164,6 +167,7 @@ impl Conversation {
             let number =
                 self.tell_home(&home, Deliver { conversation: self.key.clone(), users, frames: frames.to_vec(), note });
             if owed {
+                self.node.links.owe(&home, number);
                 self.announced.told.insert(home, number);
             }
         }
@@ -221,34 +225,34 @@ impl Conversation {
 
     // Announcing where the log ends
 
-    /// Announces the log's end, and all that inboxes keep, to everyone.
+    /// Announces the log's durable end, and all that inboxes keep, to everyone.
     pub(super) fn announce_end(&mut self) {
-        let Some(log) = &self.log else { return };
-        let users = fan_out_order(&self.key.tenant, log.members.keys().chain(log.removed.keys()));
-        self.announce_end_to(&users);
+        self.announce_end_to(None);
     }
 
-    fn announce_end_to(&mut self, users: &Arc<[UserId]>) {
+    /// To everyone, or to the users of one home.
+    fn announce_end_to(&mut self, only: Option<&Incarnation>) {
         let Some(log) = &self.log else { return };
-        let note = Note {
-            last: Some(log.last(self.node.options.push_members_max)),
-            users: users.iter().filter_map(|user| full_note(log, user)).collect(),
+        let placement = self.node.placement();
+        let concerns = |user: &&UserId| {
+            only.is_none_or(|only| placement.home(&super::user_in(&self.key, user)).incarnation == *only)
         };
-        self.tell_homes(users, &[], Some(&note));
-        self.tell_activity(users, false);
+        let members = fan_out_order(&self.key.tenant, log.durable_members().filter(concerns));
+        let gone = fan_out_order(&self.key.tenant, log.durably_removed().filter(concerns));
+        let last = Some(log.last(self.node.options.push_members_max));
+        let of_members = Note { last, users: members.iter().filter_map(|user| member_note(log, user)).collect() };
+        // Who was removed learns nothing of what came after.
+        let of_gone = Note { last: None, users: gone.iter().filter_map(|user| removed_note(log, user)).collect() };
+        self.tell_homes(&members, &[], Some(&of_members));
+        self.tell_homes(&gone, &[], Some(&of_gone));
+        self.tell_activity(&members, false);
     }
 
     /// A node has missed something: announces to it again, if it is owed anything.
     pub(super) fn repeat(&mut self, to: &Incarnation, _upto: u64) {
         let Some(number) = self.announced.told.get(to) else { return };
-        if self.node.links.is_confirmed(to, *number) {
-            return;
-        }
-        let Some(log) = &self.log else { return };
-        let everyone = fan_out_order(&self.key.tenant, log.members.keys().chain(log.removed.keys()));
-        let at_home = self.by_home(&everyone).into_iter().find(|(home, _)| home == to);
-        if let Some((_, users)) = at_home {
-            self.announce_end_to(&users);
+        if !self.node.links.is_confirmed(to, *number) {
+            self.announce_end_to(Some(to));
         }
     }
 
@@ -285,7 +289,8 @@ impl Conversation {
     fn tell_activity(&mut self, users: &Arc<[UserId]>, owed: bool) {
         let Some(log) = &self.log else { return };
         let mut by_mention: BTreeMap<Seq, Vec<&UserId>> = BTreeMap::new();
-        for (user, member) in users.iter().filter_map(|user| log.members.get_key_value(user)) {
+        let known = users.iter().filter_map(|user| log.members.get_key_value(user));
+        for (user, member) in known.filter(|(_, member)| member.stored.joined_seq <= log.durable) {
             by_mention.entry(member.mentioned_seq).or_default().push(user);
         }
         let all_alike = by_mention.len() == 1 && by_mention.values().all(|alike| alike.len() == users.len());
@@ -394,19 +399,21 @@ fn concerned_by(pending: &Pending) -> Vec<UserId> {
     }
 }
 
-/// All that a user's inbox row keeps.
-fn full_note(log: &Log, user: &UserId) -> Option<UserNote> {
-    if let Some(member) = log.members.get(user) {
-        let cursor = member.stored.cursor;
-        return Some(UserNote {
-            user: user.clone(),
-            mentioned_seq: member.mentioned_seq,
-            read: Some((cursor.read_seq, cursor.read_messages)),
-            membership: (member.stored.joined_seq > Seq::ZERO).then_some((member.stored.joined_seq, true)),
-        });
-    }
-    let removed = *log.removed.get(user)?;
-    Some(UserNote { user: user.clone(), mentioned_seq: Seq::ZERO, read: None, membership: Some((removed, false)) })
+/// All that a member's inbox row keeps.
+fn member_note(log: &Log, user: &UserId) -> Option<UserNote> {
+    let member = log.members.get(user)?;
+    let Cursor { read_seq, read_messages, .. } = member.stored.cursor;
+    Some(UserNote {
+        user: user.clone(),
+        mentioned_seq: member.mentioned_seq,
+        read: Some((read_seq, read_messages)),
+        membership: (member.stored.joined_seq > Seq::ZERO).then_some((member.stored.joined_seq, true)),
+    })
+}
+
+fn removed_note(log: &Log, user: &UserId) -> Option<UserNote> {
+    let membership = Some((*log.removed.get(user)?, false));
+    Some(UserNote { user: user.clone(), mentioned_seq: Seq::ZERO, read: None, membership })
 }
 
 /// The part of a note that concerns these users.

@@ -51,7 +51,12 @@ impl Conversation {
         let begun = self.node.store.begin_term(&self.key, claim).await;
         let Some(begun) = begun.map_err(|error| unavailable(&self.node, &error))? else { return Ok(false) };
         let untold = begun.untold;
-        metrics::counter!("switchboard_terms_total", "reason" => if untold { "takeover" } else { "idle" }).increment(1);
+        let figures = &self.node.figures;
+        if untold {
+            figures.terms_taken_over.increment(1)
+        } else {
+            figures.terms_begun.increment(1)
+        }
         self.log = Some(Log::new(&self.key, begun));
         if untold {
             self.announce_end();

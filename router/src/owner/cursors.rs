@@ -86,7 +86,7 @@ impl Conversation {
             Ok(Some((cursor, at))) => {
                 let moved = Moved { user: actor.user.user, session: actor.session, cursor, read, at };
                 self.note_cursor(&moved);
-                self.tell_moved(&moved);
+                self.tell_moved(&moved).await;
             }
             Ok(None) => {}
             Err(error) => return reply.tell(&self.node, Err(error)),
@@ -113,7 +113,7 @@ impl Conversation {
         after.delivered_seq = after.delivered_seq.max(seq);
         if read && seq > before.read_seq {
             after.read_seq = seq;
-            after.read_messages = self.mark_at(seq).await?.messages;
+            after.read_messages = self.messages_at(seq).await?;
         }
         if after == before {
             return Ok(None);
@@ -125,22 +125,33 @@ impl Conversation {
         Ok(Some((after, at)))
     }
 
-    /// How many messages there are at an entry: known for the last ones, else read from the log.
-    async fn mark_at(&mut self, seq: Seq) -> Result<Mark, ProtocolError> {
+    /// How many messages there are up to an entry: known for the last ones, else read from the log.
+    async fn messages_at(&self, seq: Seq) -> Result<u64, ProtocolError> {
         let log = self.log.as_ref().ok_or_else(ProtocolError::internal)?;
         if let Some(mark) = log.marked(seq) {
-            return Ok(mark);
+            return Ok(mark.messages);
         }
         let before = Seq::new(seq.get().saturating_sub(1));
         let stored = self.node.store.read(&self.key, before, seq, 1, usize::MAX).await;
         let stored = stored.map_err(|error| unavailable(&self.node, &error))?;
-        let stored = stored.first().ok_or_else(ProtocolError::internal)?;
+        stored.first().map(|entry| entry.messages).ok_or_else(ProtocolError::internal)
+    }
+
+    /// The newest message up to an entry: known for the last ones, else read from the log.
+    async fn message_at(&self, seq: Seq) -> Result<Option<MessageId>, ProtocolError> {
         #[derive(serde::Deserialize)]
         struct Named {
-            message_id: Option<switchboard_protocol::MessageId>,
+            message_id: MessageId,
         }
-        let named: Named = serde_json::from_slice(&stored.json).map_err(|_| ProtocolError::internal())?;
-        Ok(Mark { seq, messages: stored.messages, message_id: named.message_id })
+        let log = self.log.as_ref().ok_or_else(ProtocolError::internal)?;
+        if let Some(message_id) = log.marked(seq).and_then(|mark| mark.message_id) {
+            return Ok(Some(message_id));
+        }
+        let page = self.node.store.history(&self.key, HistoryRange::Newest, seq, 1, usize::MAX).await;
+        let page = page.map_err(|error| unavailable(&self.node, &error))?;
+        let Some(newest) = page.messages.last() else { return Ok(None) };
+        let named: Named = serde_json::from_slice(&newest.json).map_err(|_| ProtocolError::internal())?;
+        Ok(Some(named.message_id))
     }
 
     fn note_cursor(&mut self, moved: &Moved) {
@@ -181,13 +192,13 @@ impl Conversation {
     }
 
     /// Tells the reader's other sessions, and whom the receipt is for.
-    fn tell_moved(&mut self, moved: &Moved) {
+    async fn tell_moved(&mut self, moved: &Moved) {
         if moved.read {
             self.tell_reader(moved);
         }
         let Some(log) = &self.log else { return };
         if let Some(peer) = log.peer(&moved.user).cloned() {
-            self.tell_peer(moved, peer);
+            self.tell_peer(moved, peer).await;
             return;
         }
         let earliest = self.cursors.told_ms.map_or(0, |told_ms| told_ms + INTERVAL_MS);
@@ -219,11 +230,10 @@ impl Conversation {
     }
 
     /// Direct: the other user is told at once.
-    fn tell_peer(&mut self, moved: &Moved, peer: UserId) {
-        let Some(log) = &self.log else { return };
+    async fn tell_peer(&self, moved: &Moved, peer: UserId) {
         let seq = if moved.read { moved.cursor.read_seq } else { moved.cursor.delivered_seq };
-        // Receipts are about messages that were sent lately; without its name there is nothing to tell about.
-        let Some(message_id) = log.marked(seq).and_then(|mark| mark.message_id) else { return };
+        // If the log can't be read now, the cursor is told to whoever asks for the members.
+        let Ok(Some(message_id)) = self.message_at(seq).await else { return };
         let (conversation_id, user, at) = (self.key.conversation.clone(), moved.user.clone(), moved.at);
         let (kind, json) = if moved.read {
             let receipt = ReadReceipt { conversation_id, message_id, seq, read_by: user, read_at: at };

@@ -45,7 +45,7 @@ pub(super) fn update(
         return Err(ProtocolError::forbidden("only owners and moderators may change the conversation"));
     }
     let title = update.title.filter(|title| log.meta.title.as_ref() != Some(title));
-    let custom = update.custom.filter(|custom| log.meta.custom.as_ref() != Some(custom));
+    let custom = update.custom.filter(|custom| log.meta.custom.as_ref().unwrap_or(&Custom::default()) != custom);
     if title.is_none() && custom.is_none() {
         return Ok(unchanged(log));
     }

@@ -114,6 +114,16 @@ impl Log {
         self.members.get(user).ok_or_else(ProtocolError::not_found)
     }
 
+    /// The members, without those whose adding is not durable yet.
+    pub(super) fn durable_members(&self) -> impl Iterator<Item = &UserId> {
+        self.members.iter().filter(|(_, member)| member.stored.joined_seq <= self.durable).map(|(user, _)| user)
+    }
+
+    /// Who was removed lately and, as far as is durable, for good.
+    pub(super) fn durably_removed(&self) -> impl Iterator<Item = &UserId> {
+        self.removed.iter().filter(|(_, seq)| **seq <= self.durable).map(|(user, _)| user)
+    }
+
     /// The members have changed.
     pub(super) fn members_changed(&mut self, tenant: &TenantId) {
         self.everyone = fan_out_order(tenant, self.members.keys());

@@ -42,15 +42,17 @@ pub(super) struct Pending {
     pub(super) users: Arc<[UserId]>,
     pub(super) actor: UserId,
     pub(super) session: Option<SessionId>,
+    /// When it was decided.
+    pub(super) decided_us: u64,
     /// The first waits for the original, others for repeats of it.
     pub(super) replies: Vec<ReplyTo>,
     pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Pending {
-    pub(super) fn new(draft: Draft, users: Arc<[UserId]>, input: CommandInput) -> Self {
+    pub(super) fn new(draft: Draft, users: Arc<[UserId]>, input: CommandInput, decided_us: u64) -> Self {
         let CommandInput { actor, reply, _room, .. } = input;
-        Self { draft, users, actor: actor.user.user, session: actor.session, replies: vec![reply], _room }
+        Self { draft, users, actor: actor.user.user, session: actor.session, decided_us, replies: vec![reply], _room }
     }
 }
 

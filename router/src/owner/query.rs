@@ -61,6 +61,10 @@ impl Conversation {
 
     fn conversation(&self, user: &UserId) -> Result<switchboard_protocol::server::Conversation, ProtocolError> {
         let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
+        // Who is about to be added is told when that is durable.
+        if log.member(user)?.stored.joined_seq > log.durable {
+            return Err(ProtocolError::not_found());
+        }
         log.conversation(&self.key, user, self.node.options.push_members_max)
     }
 

@@ -140,7 +140,12 @@ impl Conversation {
                 let users = if draft.removed.is_empty() { log.everyone.clone() } else { before };
                 let is_send = draft.is_message();
                 let (actor, session) = (input.actor.user.user.clone(), input.actor.session.clone());
-                self.pipeline.push(Step::Entry(Box::new(Pending::new(*draft, users, input))));
+                self.pipeline.push(Step::Entry(Box::new(Pending::new(
+                    *draft,
+                    users,
+                    input,
+                    self.node.clock.monotonic_us(),
+                ))));
                 if is_send {
                     self.stop_typing(&actor, session.as_ref());
                 }

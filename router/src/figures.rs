@@ -1,0 +1,71 @@
+//! The router's metrics. Each is there from the start, with 0, and is
+//! registered once, so that counting one costs an addition. No label holds a user, a tenant or a conversation.
+
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+/// One node's.
+pub(crate) struct Figures {
+    pub(crate) delivery_duration_s: Histogram,
+    pub(crate) conversations_active: Gauge,
+    pub(crate) view_members: Gauge,
+    pub(crate) owed_announcements: Gauge,
+    pub(crate) bus_publishes: Counter,
+    pub(crate) bus_gaps: Counter,
+    pub(crate) bus_refused: Counter,
+    pub(crate) resyncs_of_gaps: Counter,
+    pub(crate) resyncs_of_owners: Counter,
+    pub(crate) terms_begun: Counter,
+    pub(crate) terms_taken_over: Counter,
+}
+
+impl Figures {
+    pub(crate) fn new() -> Self {
+        describe_histogram!(
+            "switchboard_delivery_duration_seconds",
+            "From an entry's decision at its owner, through its durability, to its hand-over to the homes"
+        );
+        describe_gauge!("switchboard_conversations_active", "Conversations whose owner is active on this node");
+        describe_gauge!("switchboard_view_members", "Nodes in this node's view");
+        describe_gauge!("switchboard_owed_announcements", "Announcements that homes have not confirmed as flushed");
+        describe_counter!("switchboard_bus_publishes_total", "Packets given to the bus");
+        describe_counter!("switchboard_bus_gaps_total", "Holes noticed in the numbers of another node's envelopes");
+        describe_counter!("switchboard_bus_refused_total", "Packets that were none, or of another version");
+        describe_counter!("switchboard_resyncs_total", "Sessions told to sync because events may have been lost");
+        describe_counter!("switchboard_terms_total", "Terms begun, by whether the one before had been ended");
+        let resyncs = |reason| counter!("switchboard_resyncs_total", "reason" => reason);
+        let terms = |reason| counter!("switchboard_terms_total", "reason" => reason);
+        let figures = Self {
+            delivery_duration_s: histogram!("switchboard_delivery_duration_seconds"),
+            conversations_active: gauge!("switchboard_conversations_active"),
+            view_members: gauge!("switchboard_view_members"),
+            owed_announcements: gauge!("switchboard_owed_announcements"),
+            bus_publishes: counter!("switchboard_bus_publishes_total"),
+            bus_gaps: counter!("switchboard_bus_gaps_total"),
+            bus_refused: counter!("switchboard_bus_refused_total"),
+            resyncs_of_gaps: resyncs("bus_gap"),
+            resyncs_of_owners: resyncs("owner_unavailable"),
+            terms_begun: terms("idle"),
+            terms_taken_over: terms("takeover"),
+        };
+        for counter in [
+            &figures.bus_publishes,
+            &figures.bus_gaps,
+            &figures.bus_refused,
+            &figures.resyncs_of_gaps,
+            &figures.resyncs_of_owners,
+            &figures.terms_begun,
+            &figures.terms_taken_over,
+        ] {
+            counter.increment(0);
+        }
+        figures
+    }
+}
+
+/// For gauges.
+pub(crate) fn count(number: usize) -> f64 {
+    // Exact far beyond what fits into memory.
+    u32::try_from(number).map_or(f64::INFINITY, f64::from)
+}
