@@ -52,11 +52,8 @@ impl Conversation {
         let Some(begun) = begun.map_err(|error| unavailable(&self.node, &error))? else { return Ok(false) };
         let untold = begun.untold;
         let figures = &self.node.figures;
-        if untold {
-            figures.terms_taken_over.increment(1)
-        } else {
-            figures.terms_begun.increment(1)
-        }
+        let terms = if untold { &figures.terms_taken_over } else { &figures.terms_begun };
+        terms.increment(1);
         self.log = Some(Log::new(&self.key, begun));
         if untold {
             self.announce_end();
