@@ -83,9 +83,17 @@ async fn simulate(seed: u64, weather: Weather) -> Outcome {
             break;
         }
     }
-    world.heal();
-    world.pass(8_000).await;
-    world.set_phase(Phase::Quiet);
+    if world.generator.percent(50) {
+        // The last things are said while all still goes wrong, and nothing that is said later tells of them.
+        world.all_run();
+        world.pass(6_000).await;
+        world.set_phase(Phase::Quiet);
+        world.heal();
+    } else {
+        world.heal();
+        world.pass(8_000).await;
+        world.set_phase(Phase::Quiet);
+    }
     world.pass(25_000).await;
     world.set_phase(Phase::Over);
     let mut clients = running.join_all().await;

@@ -350,7 +350,8 @@ fn judge_row(inner: &Inner, row: &SyncRow, truths: &BTreeMap<ConversationKey, Tr
     let (told, state) = (&row.conversation, &row.state);
     let wrong = |what: String| Some(format!("at {at_ms} ms: sync told {user:?} of {key:?} {what}: {row:?}"));
     if state.removed {
-        return None;
+        let late = told.last_seq > truth.last_removal(&user.user);
+        return if late { wrong("what came after his removal".to_owned()) } else { None };
     }
     if !truth.was_member(&user.user, told.last_seq) {
         return wrong("though he is no member".to_owned());

@@ -145,6 +145,12 @@ impl Truth {
         self.comings.get(user).into_iter().flatten().any(|(at, member)| !*member && *at > seq)
     }
 
+    /// The entry that removed him last; the end for who never was.
+    pub(crate) fn last_removal(&self, user: &UserId) -> Seq {
+        let comings = self.comings.get(user).into_iter().flatten();
+        comings.filter(|(_, member)| !*member).map(|(at, _)| *at).last().unwrap_or_else(|| self.end())
+    }
+
     pub(crate) fn messages_between(&self, after: Seq, upto: Seq) -> u64 {
         self.sends().filter(|message| message.seq > after && message.seq <= upto).count() as u64
     }

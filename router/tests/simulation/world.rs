@@ -348,12 +348,17 @@ impl World {
         faults.unavailable(false);
         faults.unknown_percent(0);
         faults.delay_ms_max(3);
+        self.all_run();
+        self.oracle.trace(format_args!("all is well"));
+    }
+
+    /// Starts the nodes that do not run.
+    pub(crate) fn all_run(&self) {
         for index in 0..NODES {
             if self.node(index).is_none() {
                 self.start(index);
             }
         }
-        self.oracle.trace(format_args!("all is well"));
     }
 
     /// Waits while views are kept.
