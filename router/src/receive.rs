@@ -48,7 +48,7 @@ impl Node {
         let received = self.links.receive(packet);
         if let Some(upto) = received.missed {
             self.figures.bus_gaps.increment(1);
-            self.links.send(&from, Envelope::Missed { upto });
+            self.on_gap(&from, upto);
         }
         for envelope in received.envelopes {
             self.on_envelope(&from, envelope);
@@ -84,11 +84,25 @@ impl Node {
         }
     }
 
+    /// What a node told this one was lost. Sessions here may have missed frames; what it had told of its sessions may be
+    /// over. All of it is asked for again.
+    fn on_gap(self: &Arc<Self>, from: &Incarnation, upto: u64) {
+        self.resync_sessions_of(from);
+        self.open_again(|_, owner| owner == from);
+        self.watch_again(Some(from));
+        let (node, from) = (self.clone(), from.clone());
+        self.spawn(async move {
+            node.owners.say_to_all(|| Input::NodeMissed { node: from.clone() }).await;
+            node.links.send(&from, Envelope::Missed { upto });
+        });
+    }
+
     /// A node has missed what this one told it: tells again all that it is owed, then says so.
     fn on_missed(self: &Arc<Self>, from: &Incarnation, upto: u64) {
         let (node, from) = (self.clone(), from.clone());
         self.spawn(async move {
             node.register_all(Some(&from));
+            node.open_again(|_, owner| *owner == from);
             node.watch_again(Some(&from));
             let (done, mut all_done) = mpsc::channel(1);
             node.owners.say_to_all(|| Input::Repeat { to: from.clone(), upto, done: done.clone() }).await;

@@ -40,6 +40,10 @@ impl Node {
         self.figures.view_members.set(count(view.nodes.len()));
         self.place(Placement::new(view.clone()));
 
+        // One that this node took for dead, and that lives, has to tell anew what was forgotten of it.
+        for back in view.peers(&self.me).filter(|node| !before.view.has(node)) {
+            self.links.send(back, Envelope::Missed { upto: 0 });
+        }
         for gone in before.view.nodes.iter().map(|node| &node.incarnation).filter(|node| !view.has(node)) {
             self.on_node_gone(gone);
         }
@@ -48,7 +52,7 @@ impl Node {
         self.register_all(None);
         self.leave_homes_later();
         self.watch_again(None);
-        self.open_again(&before);
+        self.open_again(|key, owner| before.owner(key).incarnation != *owner);
 
         let (done, mut all_done) = mpsc::channel(1);
         self.owners.say_to_all(|| Input::View { done: done.clone() }).await;
@@ -154,24 +158,23 @@ impl Node {
         Ok(())
     }
 
-    /// Conversations that sessions here have open at another owner than before are opened there.
-    fn open_again(self: &Arc<Self>, before: &Placement) {
+    /// Conversations that sessions here have open are opened again at those owners that `concerns` says.
+    pub(crate) fn open_again(self: &Arc<Self>, concerns: impl Fn(&ConversationKey, &Incarnation) -> bool) {
         let placement = self.placement();
         for session in self.users.all_sessions() {
             for conversation in session.doing().open.clone() {
                 let key = ConversationKey { tenant: session.user.tenant.clone(), conversation };
-                let owner = placement.owner(&key).incarnation.clone();
-                if owner != before.owner(&key).incarnation {
+                if concerns(&key, &placement.owner(&key).incarnation) {
                     let node = self.clone();
                     let session = session.clone();
-                    self.spawn(async move { node.open_at(&owner, key, &session).await });
+                    self.spawn(async move { node.open_at(key, &session).await });
                 }
             }
         }
     }
 
-    /// What came between two owners is asked for by the client, who is told where the log is now.
-    async fn open_at(self: &Arc<Self>, _owner: &Incarnation, key: ConversationKey, session: &crate::users::Session) {
+    /// What was missed is asked for by the client, who is told where the log is now.
+    async fn open_at(self: &Arc<Self>, key: ConversationKey, session: &crate::users::Session) {
         let actor = Actor { user: session.user.clone(), session: Some(session.id.clone()), awaited: true };
         let open = ClientFrame::ConversationOpen(ConversationRef { conversation_id: key.conversation.clone() });
         let Ok(crate::api::Answer::Frame(ServerFrame::Opened(opened))) = self.at_owner(&actor, &key, open).await else {

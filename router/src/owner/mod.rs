@@ -41,6 +41,8 @@ pub(crate) enum Input {
     SessionsGone { at: Incarnation, sessions: Vec<(UserId, SessionId)> },
     /// The block between the two users of a direct conversation may have changed.
     BlockChanged { reply: ReplyTo },
+    /// Something that this node told is missing: which of its sessions have the conversation open is told anew.
+    NodeMissed { node: Incarnation },
     /// A node has missed envelopes up to this number: tell it again what it is owed.
     Repeat { to: Incarnation, upto: u64, done: Done },
     /// The view has changed.

@@ -52,6 +52,11 @@ impl Sessions {
         self.open.retain(|at, _| view.has(at));
     }
 
+    /// A node's sessions will be told anew.
+    pub(super) fn forget_node(&mut self, node: &Incarnation) {
+        self.open.remove(node);
+    }
+
     /// A user who is no member any more sees nothing more.
     pub(super) fn forget_user(&mut self, user: &UserId) {
         for sessions in self.open.values_mut() {

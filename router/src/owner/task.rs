@@ -89,6 +89,7 @@ impl Conversation {
             Input::Command(command) => self.on_command(*command).await,
             Input::Peek { .. } => self.on_query(input).await,
             Input::SessionsGone { at, sessions } => self.on_sessions_gone(&at, &sessions),
+            Input::NodeMissed { node } => self.sessions.forget_node(&node),
             Input::BlockChanged { reply } => {
                 if let Some(log) = &mut self.log {
                     log.blocked = None;
