@@ -102,8 +102,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             progress |= self.poll_answers(cx);
             progress |= self.take_frames(mark);
             progress |= self.poll_messages(cx);
-            let must_flush = !progress || !self.wire.has_room();
-            if must_flush && !self.is_closing() && (self.poll_flush(cx).is_pending() || !progress) {
+            let had_room = self.wire.has_room();
+            if progress && had_room {
+                continue;
+            }
+            // Room that the flush makes is progress: what waited for it is looked at again.
+            if self.is_closing() || self.poll_flush(cx).is_pending() || (!progress && had_room) {
                 break;
             }
         }
