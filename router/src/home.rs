@@ -174,24 +174,29 @@ impl Node {
         users: &[UserKey],
         watcher: Option<&Incarnation>,
     ) -> Result<Vec<Shown>, ProtocolError> {
-        let mut looks = Vec::with_capacity(users.len());
-        for user in users {
-            if let Some(watcher) = watcher {
-                self.users.at_home(user, |home| {
-                    if !home.watchers.contains(watcher) {
-                        home.watchers.push(watcher.clone());
-                    }
-                });
-            }
-            let known = self.users.if_at_home(user, |home| (home.presence.is_offline(), home.presence.shown()));
-            let shown = match known {
-                Some((false, shown)) => shown,
-                // Who is offline is known to the store, or has just been seen.
-                _ => Shown::offline(self.last_seen_of(user).await?),
-            };
-            looks.push(shown);
+        if let Some(watcher) = watcher {
+            users.iter().for_each(|user| self.add_watcher(user, watcher));
         }
-        Ok(looks)
+        let present = |user: &UserKey| {
+            let known = self.users.if_at_home(user, |home| (home.presence.is_offline(), home.presence.shown()));
+            known.and_then(|(offline, shown)| (!offline).then_some(shown))
+        };
+        let mut last_seen = Vec::with_capacity(users.len());
+        for user in users {
+            // Who is offline is known to the store, or has just been seen.
+            last_seen.push(if present(user).is_some() { None } else { self.last_seen_of(user).await? });
+        }
+        // Who came meanwhile has been told of: nothing older may be said after that.
+        let look = |(user, at)| present(user).unwrap_or_else(|| Shown::offline(at));
+        Ok(users.iter().zip(last_seen).map(look).collect())
+    }
+
+    fn add_watcher(&self, user: &UserKey, watcher: &Incarnation) {
+        self.users.at_home(user, |home| {
+            if !home.watchers.contains(watcher) {
+                home.watchers.push(watcher.clone());
+            }
+        });
     }
 
     async fn last_seen_of(&self, user: &UserKey) -> Result<Option<switchboard_protocol::Timestamp>, ProtocolError> {

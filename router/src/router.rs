@@ -483,7 +483,9 @@ impl Node {
             by_home.entry(placement.home(user).incarnation.clone()).or_default().push(user.clone());
         }
         for (home, users) in by_home {
-            drop(self.watch_at(&home, users).await);
+            if self.watch_at(&home, users.clone()).await.is_err() {
+                self.watch_until_answered(home, users);
+            }
         }
     }
 

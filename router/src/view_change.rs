@@ -132,12 +132,18 @@ impl Node {
             by_home.entry(placement.home(&user).incarnation.clone()).or_default().push(user);
         }
         for (home, users) in by_home.into_iter().filter(|(home, _)| only.is_none_or(|only| only == home)) {
-            let node = self.clone();
-            self.spawn(async move {
-                // Not answered: the home's next change, or the next view, tells.
-                drop(node.watch_at(&home, users).await);
-            });
+            self.watch_until_answered(home, users);
         }
+    }
+
+    /// Asks a home until it answers, or the view changes and all is asked anew.
+    pub(crate) fn watch_until_answered(self: &Arc<Self>, home: Incarnation, users: Vec<UserKey>) {
+        let (node, view) = (self.clone(), self.placement().view.number);
+        self.spawn(async move {
+            while node.placement().view.number == view && node.watch_at(&home, users.clone()).await.is_err() {
+                node.clock.sleep_ms(node.options.retry_after_ms).await;
+            }
+        });
     }
 
     /// Watches users at one home: what it tells is taken for what is shown.
