@@ -344,6 +344,7 @@ impl Client {
                 self.oracle.count(|counts| counts.resyncs += 1);
                 self.wants_sync = true;
             }
+            ServerFrame::Cursor(newer) => self.cursor = Some(newer.cursor),
             ServerFrame::Presence(presence) => {
                 self.seen.extend(presence.users.into_iter().map(|user| (user.user_id, user.status)));
             }
