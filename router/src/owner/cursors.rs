@@ -1,6 +1,6 @@
 //! Receipts: cursors in, cursors to the store, receipts out (PROTOCOL §3, "Receipts and unread").
 
-use super::log::{Log, Mark};
+use super::log::Log;
 use super::task::Conversation;
 use super::{CommandInput, ReplyTo, Telling};
 use crate::api::{Answer, Command};
@@ -13,8 +13,8 @@ use std::sync::Arc;
 use switchboard_protocol::server::{
     Delivery, DeliveryReceipt, Frame as _, ReadMarker, ReadReceipt, ReceiptCounts, Receipts, UserReceipt,
 };
-use switchboard_protocol::{ProtocolError, Seq, SessionId, Timestamp, UserId};
-use switchboard_store::{Cursor, StoreError};
+use switchboard_protocol::{MessageId, ProtocolError, Seq, SessionId, Timestamp, UserId};
+use switchboard_store::{Cursor, HistoryRange, StoreError};
 
 /// "without one it is durable within a second", and "at most one frame per second and conversation" (PROTOCOL §3).
 const INTERVAL_MS: u64 = 1_000;
@@ -126,7 +126,7 @@ impl Conversation {
     }
 
     /// How many messages there are up to an entry: known for the last ones, else read from the log.
-    async fn messages_at(&self, seq: Seq) -> Result<u64, ProtocolError> {
+    async fn messages_at(&mut self, seq: Seq) -> Result<u64, ProtocolError> {
         let log = self.log.as_ref().ok_or_else(ProtocolError::internal)?;
         if let Some(mark) = log.marked(seq) {
             return Ok(mark.messages);
@@ -138,7 +138,7 @@ impl Conversation {
     }
 
     /// The newest message up to an entry: known for the last ones, else read from the log.
-    async fn message_at(&self, seq: Seq) -> Result<Option<MessageId>, ProtocolError> {
+    async fn message_at(&mut self, seq: Seq) -> Result<Option<MessageId>, ProtocolError> {
         #[derive(serde::Deserialize)]
         struct Named {
             message_id: MessageId,
@@ -230,7 +230,7 @@ impl Conversation {
     }
 
     /// Direct: the other user is told at once.
-    async fn tell_peer(&self, moved: &Moved, peer: UserId) {
+    async fn tell_peer(&mut self, moved: &Moved, peer: UserId) {
         let seq = if moved.read { moved.cursor.read_seq } else { moved.cursor.delivered_seq };
         // If the log can't be read now, the cursor is told to whoever asks for the members.
         let Ok(Some(message_id)) = self.message_at(seq).await else { return };

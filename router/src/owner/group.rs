@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use switchboard_protocol::client::{ConversationCreate, ConversationUpdate, MemberAdd, MemberRemove, MemberRole};
 use switchboard_protocol::limits::GROUP_MEMBERS_MAX;
 use switchboard_protocol::server::{ConversationUpdated, Membership};
-use switchboard_protocol::{EntryFrame, ProtocolError, Role, Seq, ServerFrame, Timestamp, UserId};
+use switchboard_protocol::{Custom, EntryFrame, ProtocolError, Role, Seq, ServerFrame, Timestamp, UserId};
 use switchboard_store::{Cursor, Member};
 
 /// The first entry of a group adds its members; a group that has one is there already.
