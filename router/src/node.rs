@@ -14,7 +14,7 @@ use crate::owner::{CommandInput, Input, Owners, ReplyTo};
 use crate::users::{Users, Watcher};
 use crate::view::{Placement, View};
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_clock::{Clock, Generator, Wheel};
@@ -56,7 +56,7 @@ pub(crate) struct Node {
     pub(crate) users: Users,
     pub(crate) owners: Owners,
     pub(crate) watches: Mutex<WatchTable<Watcher, UserKey>>,
-    pub(crate) last_seen: Mutex<std::collections::BTreeMap<UserKey, Timestamp>>,
+    pub(crate) last_seen: Mutex<BTreeMap<UserKey, Timestamp>>,
     /// Held for writing while inbox changes are under way to the store: who reads inboxes waits for that.
     pub(crate) inbox_flush: RwLock<()>,
     /// One after the other: a user's settings are read, changed and written.
@@ -66,7 +66,8 @@ pub(crate) struct Node {
     pub(crate) figures: Figures,
     pub(crate) tasks: TaskTracker,
     placement: ArcSwap<Placement>,
-    requests: Mutex<HashMap<u64, Waiter>>,
+    /// In the order in which they were asked: it is that in which they are given up.
+    requests: Mutex<BTreeMap<u64, Waiter>>,
     next_request: AtomicU64,
     next_message: AtomicU64,
     wheel: Mutex<Wheel<Wake>>,
