@@ -270,8 +270,10 @@ impl Conversation {
         if let Some(log) = &self.log {
             let term = log.term;
             if self.announced.owes_nothing(&self.node.links) {
-                // If this fails, the note in `active` stays, and whoever finds it announces once more.
-                drop(self.node.store.end_term(&self.key, term).await);
+                if self.node.store.end_term(&self.key, term).await.is_err() {
+                    // Tried again with the next tick, or the note in `active` would stay until the next use.
+                    return false;
+                }
             } else if self.node.is_draining() && self.node.is_alone() {
                 // What is owed is owed to this very node, whose last flush comes after this.
                 return false;
