@@ -79,6 +79,8 @@ pub(crate) enum Envelope {
     ToSessions { conversation: ConversationKey, sessions: Vec<(UserId, SessionId)>, frames: Vec<Outgoing> },
     /// Node → owner: these sessions have the conversation open no more.
     SessionsGone { conversation: ConversationKey, sessions: Vec<(UserId, SessionId)> },
+    /// Owner → node: these sessions have the conversation open no more, as their user was removed from it.
+    Closed { conversation: ConversationKey, sessions: Vec<(UserId, SessionId)> },
     /// Node → home: how many sessions of each user it has now.
     Here { users: Vec<Here> },
     /// Node → all: every session has been registered for this view, and everything that was owed is announced.

@@ -16,6 +16,7 @@ pub(crate) struct Figures {
     pub(crate) bus_refused: Counter,
     pub(crate) resyncs_of_gaps: Counter,
     pub(crate) resyncs_of_owners: Counter,
+    pub(crate) resyncs_of_moves: Counter,
     pub(crate) terms_begun: Counter,
     pub(crate) terms_taken_over: Counter,
 }
@@ -46,6 +47,7 @@ impl Figures {
             bus_refused: counter!("switchboard_bus_refused_total"),
             resyncs_of_gaps: resyncs("bus_gap"),
             resyncs_of_owners: resyncs("owner_unavailable"),
+            resyncs_of_moves: resyncs("home_moved"),
             terms_begun: terms("idle"),
             terms_taken_over: terms("takeover"),
         };
@@ -55,6 +57,7 @@ impl Figures {
             &figures.bus_refused,
             &figures.resyncs_of_gaps,
             &figures.resyncs_of_owners,
+            &figures.resyncs_of_moves,
             &figures.terms_begun,
             &figures.terms_taken_over,
         ] {

@@ -70,6 +70,8 @@ pub(crate) struct Node {
     requests: Mutex<BTreeMap<u64, Waiter>>,
     next_request: AtomicU64,
     next_message: AtomicU64,
+    /// Revocations and blocks that this node has been told of.
+    user_changes: AtomicU64,
     wheel: Mutex<Wheel<Wake>>,
     draining: AtomicBool,
     stop: CancellationToken,
@@ -112,6 +114,7 @@ impl Node {
             requests: Mutex::default(),
             next_request: AtomicU64::new(1),
             next_message: AtomicU64::new(generator.u64()),
+            user_changes: AtomicU64::new(0),
             wheel: Mutex::new(Wheel::new(TICK_MS, WHEEL_SLOTS, now_ms)),
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
@@ -191,6 +194,15 @@ impl Node {
         let since = u64::try_from(at_unix_ms.saturating_sub(EPOCH_MS)).unwrap_or(0) & ((1 << 41) - 1);
         let counter = self.next_message.fetch_add(1, Ordering::Relaxed);
         (since << 22) | ((self.me.life & 0x3ff) << 12) | (counter & 0xfff)
+    }
+
+    /// Grows with each revocation and block that this node is told of.
+    pub(crate) fn user_changes(&self) -> u64 {
+        self.user_changes.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn user_changed(&self) {
+        self.user_changes.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn now(&self) -> Timestamp {

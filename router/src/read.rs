@@ -8,13 +8,8 @@ use std::sync::Arc;
 use switchboard_protocol::client::{ChangesGet, HistoryGet, HistoryRange as Asked};
 use switchboard_protocol::limits::ANSWER_ITEMS_BYTES_MAX;
 use switchboard_protocol::server::{Changes, History, HistoryMessage, Message, ReactionCount};
-use switchboard_protocol::{ProtocolError, Seq, UserId};
-use switchboard_store::{
-    ConversationKey, HistoryPage, HistoryRange, MessageState, StoreError, StoredEntry, StoredMessage, UserKey,
-};
-
-/// How often a page is read again because entries came in between.
-const HISTORY_ATTEMPTS_MAX: usize = 8;
+use switchboard_protocol::{ProtocolError, UserId};
+use switchboard_store::{ConversationKey, HistoryRange, MessageState, StoreError, StoredEntry, StoredMessage, UserKey};
 
 impl Node {
     pub(crate) async fn changes(self: &Arc<Self>, user: &UserKey, asked: &ChangesGet) -> Result<Answer, ProtocolError> {
@@ -52,7 +47,9 @@ impl Node {
             Asked::Before(seq) => HistoryRange::Before(seq),
             Asked::After(seq) => HistoryRange::After(seq),
         };
-        let (page, last_seq) = self.page_as_of(user, &key, range, asked.limit as usize).await?;
+        let end = self.peek(user, &key).await?.last.last_seq;
+        let page = self.store.history(&key, range, end, asked.limit as usize, ANSWER_ITEMS_BYTES_MAX).await;
+        let page = page.map_err(|error| unavailable(self, &error))?;
         let mut messages = Vec::with_capacity(page.messages.len());
         for message in page.messages {
             messages.push(as_it_is_now(message, &user.user)?);
@@ -60,33 +57,9 @@ impl Node {
         Ok(Answer::History(History {
             conversation_id: asked.conversation_id.clone(),
             messages,
-            last_seq,
+            last_seq: page.end,
             more: page.more,
         }))
-    }
-
-    /// A page with the log's end as of which it is: no state in it is newer, or a client would apply the entry behind it
-    /// (a reaction) twice.
-    async fn page_as_of(
-        self: &Arc<Self>,
-        user: &UserKey,
-        key: &ConversationKey,
-        range: HistoryRange,
-        limit: usize,
-    ) -> Result<(HistoryPage, Seq), ProtocolError> {
-        let failed = |error: StoreError| unavailable(self, &error);
-        for _ in 0..HISTORY_ATTEMPTS_MAX {
-            let end = self.peek(user, key).await?.last.last_seq;
-            let page = self.store.history(key, range, end, limit, ANSWER_ITEMS_BYTES_MAX).await.map_err(failed)?;
-            if page.messages.iter().all(|message| message.state.is_none()) {
-                return Ok((page, end));
-            }
-            let head = self.store.head(key).await.map_err(failed)?;
-            if head.is_some_and(|head| head.end == end) {
-                return Ok((page, end));
-            }
-        }
-        Err(self.unavailable())
     }
 }
 
@@ -135,6 +108,7 @@ fn raw(json: &[u8]) -> Result<Box<RawValue>, ProtocolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use switchboard_protocol::Seq;
     use switchboard_store::ReactionState;
 
     #[test]

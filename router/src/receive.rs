@@ -68,6 +68,7 @@ impl Node {
                     self.links.send(from, Envelope::SessionsGone { conversation, sessions: gone });
                 }
             }
+            Envelope::Closed { conversation, sessions } => self.users.closed(&conversation, &sessions),
             Envelope::SessionsGone { conversation, sessions } => {
                 // Not active: it has nobody's sessions.
                 drop(self.owners.say_if_active(&conversation, Input::SessionsGone { at: from.clone(), sessions }));
@@ -190,6 +191,7 @@ impl Node {
 
     /// Closes a user's sessions on this node, for an administrator.
     pub(crate) fn close_sessions(&self, user: &UserKey) -> usize {
+        self.user_changed();
         let sessions = self.users.sessions(user);
         sessions.iter().for_each(|session| session.socket.close(CloseCode::Revoked));
         sessions.len()

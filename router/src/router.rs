@@ -92,6 +92,7 @@ impl Router {
     /// `unavailable` if the store does not answer.
     pub async fn connect(&self, new: NewSession, socket: Arc<dyn Socket>) -> Result<Connected, ProtocolError> {
         let node = &self.node;
+        let mut changes = node.user_changes();
         let record = node.store.user(&new.user).await.map_err(|error| unavailable(node, &error))?;
         refuse_revoked(record.revoked_at, new.issued_at)?;
         let session = Arc::new(Session {
@@ -111,7 +112,16 @@ impl Router {
             replaced.socket.close(CloseCode::Replaced);
         }
         node.tell_home(&session.user);
-        Ok(Connected { node: node.clone(), session })
+        let connected = Connected { node: node.clone(), session };
+        // A revocation or a block that came between the reading and the adding did not find the session.
+        while changes != node.user_changes() {
+            changes = node.user_changes();
+            let user = &connected.session.user;
+            let record = node.store.user(user).await.map_err(|error| unavailable(node, &error))?;
+            refuse_revoked(record.revoked_at, new.issued_at)?;
+            node.users.set_blocked(user, blocked_of(&record));
+        }
+        Ok(connected)
     }
 
     /// Refuses tokens that were issued before the user's revocation.
@@ -298,7 +308,7 @@ impl Node {
             self.tell_home(&session.user);
         }
         let doing = std::mem::take(&mut *session.doing());
-        let mut at: Vec<ConversationId> = doing.open.into_iter().chain(doing.typing).collect();
+        let mut at: Vec<ConversationId> = doing.opening.into_iter().chain(doing.typing).collect();
         at.sort();
         at.dedup();
         let sessions = vec![(session.user.user.clone(), session.id.clone())];
@@ -383,7 +393,13 @@ impl Node {
         let conversation = conversation_of(&actor.user, &command).ok_or_else(ProtocolError::internal)?;
         let key = ConversationKey { tenant: actor.user.tenant.clone(), conversation };
         self.note_doing(&actor, &command)?;
-        self.at_owner(&actor, &key, command).await
+        let is_close = matches!(command, ClientFrame::ConversationClose(_));
+        let is_open = matches!(command, ClientFrame::ConversationOpen(_));
+        let result = self.at_owner(&actor, &key, command).await;
+        if is_open || is_close {
+            self.note_done(&actor, &key.conversation, is_close, &result);
+        }
+        result
     }
 
     /// Carries a command out at the conversation's owner.
@@ -416,20 +432,21 @@ impl Node {
         }
     }
 
-    /// Notes what a session has under way at owners, so that they are told when it ends.
+    /// Notes what a session is about to have under way at owners, so that they are told when it ends.
     fn note_doing(&self, actor: &Actor, command: &Command) -> Result<(), ProtocolError> {
         let Some(session) = self.session_of(actor) else { return Ok(()) };
         let mut doing = session.doing();
         match command {
             ClientFrame::ConversationOpen(ConversationRef { conversation_id }) => {
-                if doing.open.contains(conversation_id) {
+                if doing.opening.contains(conversation_id) {
                     return Ok(());
                 }
-                if doing.open.len() >= OPEN_MAX {
+                if doing.opening.len() >= OPEN_MAX {
                     return Err(ProtocolError::conflict("too many open conversations: close one first"));
                 }
-                doing.open.push(conversation_id.clone());
+                doing.opening.push(conversation_id.clone());
             }
+            // It is told of activity from now on, whatever its owner still believes.
             ClientFrame::ConversationClose(closed) => doing.open.retain(|open| *open != closed.conversation_id),
             ClientFrame::TypingStart(typing) => {
                 // What is not noted any more ends by itself soon.
@@ -441,6 +458,26 @@ impl Node {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Notes what came of opening or closing a conversation.
+    fn note_done(
+        &self,
+        actor: &Actor,
+        conversation: &ConversationId,
+        is_close: bool,
+        result: &Result<Answer, ProtocolError>,
+    ) {
+        let Some(session) = self.session_of(actor) else { return };
+        let mut doing = session.doing();
+        match result {
+            Ok(Answer::Frame(ServerFrame::Opened(_))) => doing.opened(conversation),
+            Ok(_) if is_close => doing.close(conversation),
+            // Whether the owner has it open is not known: it is told at the end.
+            Err(error) if error.code() == ErrorCode::Unavailable => {}
+            Err(_) if !is_close => doing.close(conversation),
+            _ => {}
+        }
     }
 
     pub(crate) fn session_of(&self, actor: &Actor) -> Option<Arc<Session>> {
@@ -524,6 +561,7 @@ impl Node {
 
     /// This node's part of a block: what it knows of the two users is read anew.
     pub(crate) async fn on_block_changed(self: &Arc<Self>, by: &UserKey, other: &UserId) -> Result<(), ProtocolError> {
+        self.user_changed();
         let other_key = UserKey { tenant: by.tenant.clone(), user: other.clone() };
         for (user, about) in [(by, &other_key), (&other_key, by)] {
             let sessions = self.users.sessions(user);

@@ -9,9 +9,9 @@ use crate::envelope::{Deliver, Here, Note, Outgoing, Skip, UserNote};
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use switchboard_presence::{SavedPresence, UserPresence};
+use switchboard_presence::{SavedPresence, UserPresence, first_block};
 use switchboard_protocol::{ConversationId, DeviceId, InstanceId, Seq, SessionId, TenantId, Timestamp, UserId};
-use switchboard_store::{InboxChange, Incarnation, UserKey, UserRecord};
+use switchboard_store::{ConversationKey, InboxChange, Incarnation, UserKey, UserRecord};
 use xxhash_rust::xxh3::xxh3_64;
 
 const SHARDS: usize = 32;
@@ -19,12 +19,12 @@ const SHARDS: usize = 32;
 /// The users between whom and one user there is a block, with its time.
 pub(crate) type Blocked = BTreeMap<UserId, Timestamp>;
 
-/// Who is blocked either way, as the store has it; the newer time where both block.
+/// Who is blocked either way, as the store has it; the earlier time where both block, as it hides more.
 pub(crate) fn blocked_of(record: &UserRecord) -> Blocked {
     let mut blocked = Blocked::new();
     for (other, at) in record.blocks.iter().chain(&record.blocked_by) {
-        let newest = blocked.entry(other.clone()).or_insert(*at);
-        *newest = (*newest).max(*at);
+        let known = blocked.get(other).copied();
+        blocked.extend(first_block(known, Some(*at)).map(|at| (other.clone(), at)));
     }
     blocked
 }
@@ -43,8 +43,11 @@ pub(crate) struct Session {
 /// What a session has under way: at owners, who are told when it ends, and at its home.
 #[derive(Debug, Default)]
 pub(crate) struct Doing {
-    /// Conversations it has open.
+    /// Conversations that it has open, as their owners have answered.
     pub(crate) open: Vec<ConversationId>,
+    /// Conversations whose owners may know of it as one that has them open: those above, and those whose answer has not
+    /// come.
+    pub(crate) opening: Vec<ConversationId>,
     /// Conversations it types in.
     pub(crate) typing: Vec<ConversationId>,
     /// Whether it watches anyone.
@@ -52,6 +55,21 @@ pub(crate) struct Doing {
     /// When it last did a whole `sync`, and when a cursor was last read for it.
     pub(crate) synced_ms: Option<u64>,
     pub(crate) cursor_ms: u64,
+}
+
+impl Doing {
+    /// The owner has it open for this session, unless the session has closed it since.
+    pub(crate) fn opened(&mut self, conversation: &ConversationId) {
+        if self.opening.contains(conversation) && !self.open.contains(conversation) {
+            self.open.push(conversation.clone());
+        }
+    }
+
+    /// Neither open nor opening any more.
+    pub(crate) fn close(&mut self, conversation: &ConversationId) {
+        self.open.retain(|open| open != conversation);
+        self.opening.retain(|opening| opening != conversation);
+    }
 }
 
 impl Session {
@@ -320,6 +338,16 @@ impl Users {
             }
         }
         gone
+    }
+
+    /// Sessions whose user was removed from a conversation have it open no more.
+    pub(crate) fn closed(&self, conversation: &ConversationKey, sessions: &[(UserId, SessionId)]) {
+        for (id, session_id) in sessions {
+            let key = UserKey { tenant: conversation.tenant.clone(), user: id.clone() };
+            for session in self.sessions(&key).iter().filter(|session| session.id == *session_id) {
+                session.doing().close(&conversation.conversation);
+            }
+        }
     }
 
     /// Calls `action` for each user under his shard's lock, which is kept from one to the next in the same shard.

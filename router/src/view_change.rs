@@ -53,6 +53,7 @@ impl Node {
         self.leave_homes_later();
         self.watch_again(None);
         self.open_again(|key, owner| before.owner(key).incarnation != *owner);
+        self.resync_moved(&before);
 
         let (done, mut all_done) = mpsc::channel(1);
         self.owners.say_to_all(|| Input::View { done: done.clone() }).await;
@@ -168,7 +169,7 @@ impl Node {
     pub(crate) fn open_again(self: &Arc<Self>, concerns: impl Fn(&ConversationKey, &Incarnation) -> bool) {
         let placement = self.placement();
         for session in self.users.all_sessions() {
-            for conversation in session.doing().open.clone() {
+            for conversation in session.doing().opening.clone() {
                 let key = ConversationKey { tenant: session.user.tenant.clone(), conversation };
                 if concerns(&key, &placement.owner(&key).incarnation) {
                     let node = self.clone();
@@ -179,14 +180,42 @@ impl Node {
         }
     }
 
+    /// Sessions whose user's home is another node now: what came before that knew of them was lost on them.
+    fn resync_moved(self: &Arc<Self>, before: &Placement) {
+        let placement = self.placement();
+        let mut moved: BTreeMap<Incarnation, Vec<Arc<crate::users::Session>>> = BTreeMap::new();
+        for session in self.users.all_sessions() {
+            let home = &placement.home(&session.user).incarnation;
+            if *home != before.home(&session.user).incarnation {
+                moved.entry(home.clone()).or_default().push(session);
+            }
+        }
+        for (home, sessions) in moved {
+            let node = self.clone();
+            self.spawn(async move {
+                // Its answer comes behind the registration. Not answered: it is gone, and the next view does the same.
+                if home != node.me && node.ask(&home, Ask::Barrier).await.is_err() {
+                    tracing::debug!(%home, "a new home does not answer yet");
+                }
+                for session in sessions {
+                    node.figures.resyncs_of_moves.increment(1);
+                    session.socket.deliver(&resync());
+                }
+            });
+        }
+    }
+
     /// What was missed is asked for by the client, who is told where the log is now.
     async fn open_at(self: &Arc<Self>, key: ConversationKey, session: &crate::users::Session) {
         let actor = Actor { user: session.user.clone(), session: Some(session.id.clone()), awaited: true };
         let open = ClientFrame::ConversationOpen(ConversationRef { conversation_id: key.conversation.clone() });
         let Ok(crate::api::Answer::Frame(ServerFrame::Opened(opened))) = self.at_owner(&actor, &key, open).await else {
+            // It has not: it is told of activity.
+            session.doing().open.retain(|open| *open != key.conversation);
             self.figures.resyncs_of_owners.increment(1);
             return session.socket.deliver(&resync());
         };
+        session.doing().opened(&key.conversation);
         let frame = ConversationActivity {
             conversation_id: opened.conversation_id,
             last_seq: opened.last_seq,

@@ -237,6 +237,8 @@ pub struct HistoryPage {
     pub messages: Vec<StoredMessage>,
     /// Whether there are more in the direction asked for.
     pub more: bool,
+    /// The log's end as of which this is: no message and no state in it is newer.
+    pub end: Seq,
 }
 
 /// A message and what has become of it.

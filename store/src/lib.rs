@@ -84,7 +84,7 @@ pub trait Log: Send + Sync {
         bytes_max: usize,
     ) -> Result<Vec<StoredEntry>, StoreError>;
 
-    /// The messages in `range` as they are now, not beyond `end`, ascending, at most `limit` and about `bytes_max`.
+    /// The messages in `range` as of one moment, when the log's end was [`HistoryPage::end`] (`end` or later), ascending, at most `limit` and about `bytes_max`.
     async fn history(
         &self,
         conversation: &ConversationKey,

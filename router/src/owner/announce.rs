@@ -3,6 +3,7 @@
 use super::decide::Answering;
 use super::log::{Log, fan_out_order};
 use super::pipeline::{Pending, Step};
+use super::sessions::OpenSessions;
 use super::task::Conversation;
 use super::{ReplyTo, Telling};
 use crate::api::Answer;
@@ -109,7 +110,7 @@ impl Conversation {
             match &pending.draft.entry.frame {
                 EntryFrame::Message(message) if !full => self.note_newest(&message.from, message.seq),
                 EntryFrame::Membership(membership) => {
-                    membership.removed.iter().for_each(|user| self.sessions.forget_user(user));
+                    membership.removed.iter().for_each(|user| self.close_for(user));
                 }
                 _ => {}
             }
@@ -136,22 +137,18 @@ impl Conversation {
     }
 
     /// Gives frames to sessions that have the conversation open.
-    pub(super) fn tell_open(&self, frames: &[Outgoing]) {
-        for (at, sessions) in self.sessions.open() {
-            self.tell_sessions(at, sessions.iter().cloned().collect(), frames.to_vec());
+    pub(super) fn tell_open(&mut self, frames: &[Outgoing]) {
+        for (at, sessions) in self.sessions.open(|_| true) {
+            self.tell_sessions(&at, sessions, frames.to_vec());
         }
     }
 
-    /// Gives frames to single sessions of one node.
-    pub(super) fn tell_sessions(
-        &self,
-        at: &Incarnation,
-        sessions: Vec<(UserId, switchboard_protocol::SessionId)>,
-        frames: Vec<Outgoing>,
-    ) {
+    /// Gives frames to single sessions of one node. Those that are found gone have nothing open any more.
+    pub(super) fn tell_sessions(&mut self, at: &Incarnation, sessions: OpenSessions, frames: Vec<Outgoing>) {
         if *at == self.node.me {
-            // A session that has just gone says so itself.
-            drop(self.node.users.to_sessions(&self.key.tenant, &sessions, &frames));
+            for (user, session) in self.node.users.to_sessions(&self.key.tenant, &sessions, &frames) {
+                self.sessions.remove(at, &user, &session);
+            }
         } else {
             self.node.links.send(at, Envelope::ToSessions { conversation: self.key.clone(), sessions, frames });
         }

@@ -17,7 +17,22 @@ impl Conversation {
         if self.log.is_some() {
             return Ok(());
         }
-        if self.begin(self.creation(input)).await? { Ok(()) } else { Err(ProtocolError::not_found()) }
+        match self.creation(input) {
+            Some(creation) => self.begin(Some(creation)).await.map(drop),
+            None => self.begin_for(&input.actor.user.user).await,
+        }
+    }
+
+    /// Makes sure that a term runs, for a member: nobody else makes a conversation active.
+    pub(super) async fn begin_for(&mut self, user: &UserId) -> Result<(), ProtocolError> {
+        if self.log.is_some() {
+            return Ok(());
+        }
+        let member = self.node.store.member(&self.key, user).await;
+        if member.map_err(|error| unavailable(&self.node, &error))?.is_none() {
+            return Err(ProtocolError::not_found());
+        }
+        if self.begin(None).await? { Ok(()) } else { Err(ProtocolError::not_found()) }
     }
 
     /// What the command would create, if it may create this very conversation.

@@ -147,7 +147,7 @@ impl Conversation {
         if let Some(message_id) = log.marked(seq).and_then(|mark| mark.message_id) {
             return Ok(Some(message_id));
         }
-        let page = self.node.store.history(&self.key, HistoryRange::Newest, seq, 1, usize::MAX).await;
+        let page = self.node.store.history(&self.key, HistoryRange::Before(seq.next()), seq, 1, usize::MAX).await;
         let page = page.map_err(|error| unavailable(&self.node, &error))?;
         let Some(newest) = page.messages.last() else { return Ok(None) };
         let named: Named = serde_json::from_slice(&newest.json).map_err(|_| ProtocolError::internal())?;
@@ -262,23 +262,22 @@ impl Conversation {
     }
 
     /// Both cursors of who has moved, to each open session, without the reader's own.
-    fn tell_group(&self, receipts: &[UserReceipt]) {
+    fn tell_group(&mut self, receipts: &[UserReceipt]) {
+        let conversation_id = self.key.conversation.clone();
         let frame = |receipts: Vec<UserReceipt>| {
-            let frame = Receipts { conversation_id: self.key.conversation.clone(), users: receipts };
+            let frame = Receipts { conversation_id: conversation_id.clone(), users: receipts };
             Outgoing::new(undroppable("receipts", frame.encode(None)))
         };
         let readers: BTreeSet<&UserId> = receipts.iter().map(|receipt| &receipt.user_id).collect();
         let for_others = frame(receipts.to_vec());
-        for (at, sessions) in self.sessions.open() {
-            let (own, others): (Vec<_>, Vec<_>) =
-                sessions.iter().cloned().partition(|(user, _)| readers.contains(user));
-            if !others.is_empty() {
-                self.tell_sessions(at, others, vec![for_others.clone()]);
-            }
-            for session in own {
+        for (at, others) in self.sessions.open(|(user, _)| !readers.contains(user)) {
+            self.tell_sessions(&at, others, vec![for_others.clone()]);
+        }
+        for (at, sessions) in self.sessions.open(|(user, _)| readers.contains(user)) {
+            for session in sessions {
                 let rest: Vec<_> = receipts.iter().filter(|receipt| receipt.user_id != session.0).cloned().collect();
                 if !rest.is_empty() {
-                    self.tell_sessions(at, vec![session], vec![frame(rest)]);
+                    self.tell_sessions(&at, vec![session], vec![frame(rest)]);
                 }
             }
         }
@@ -298,11 +297,8 @@ impl Conversation {
         for (sender, seq, (delivered, read)) in told {
             let frame = ReceiptCounts { conversation_id: self.key.conversation.clone(), seq, delivered, read };
             let frame = Outgoing::new(undroppable("receipt_counts", frame.encode(None)));
-            for (at, sessions) in self.sessions.open() {
-                let own: Vec<_> = sessions.iter().filter(|(user, _)| *user == sender).cloned().collect();
-                if !own.is_empty() {
-                    self.tell_sessions(at, own, vec![frame.clone()]);
-                }
+            for (at, own) in self.sessions.open(|(user, _)| *user == sender) {
+                self.tell_sessions(&at, own, vec![frame.clone()]);
             }
         }
     }

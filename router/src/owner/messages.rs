@@ -65,7 +65,10 @@ async fn find_repeat(here: &Here<'_>, log: &Log, user: &UserId, send: &Send) -> 
         }
     }
     match send.base_seq {
-        Some(base) if base < log.recent.after() => search(here, log, user, &send.client_id, base).await,
+        // Who is no member learns nothing of how far the log goes back.
+        Some(base) if base < log.recent.after() && log.members.contains_key(user) => {
+            search(here, log, user, &send.client_id, base).await
+        }
         _ => Ok(None),
     }
 }

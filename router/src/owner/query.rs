@@ -11,27 +11,25 @@ use switchboard_protocol::{ProtocolError, ServerFrame, UserId};
 
 impl Conversation {
     pub(super) async fn on_query(&mut self, input: Input) {
-        if self.pipeline.is_empty() {
-            if matches!(input, Input::Peek { .. }) && !self.node.owns(&self.key) {
-                return self.refuse_peek(input);
-            }
-            if let (Input::Peek { .. }, Err(error)) = (&input, self.begin(None).await) {
-                if let Input::Peek { reply, .. } = input {
-                    reply.tell(&self.node, Err(error));
-                }
-                return;
-            }
-            self.answer_query(input);
-        } else {
-            self.pipeline.push(Step::Query(input));
+        if !self.pipeline.is_empty() {
+            return self.pipeline.push(Step::Query(input));
         }
+        if let Input::Peek { user, reply } = input {
+            return match self.may_be_asked(&user).await {
+                Ok(()) => self.answer_query(Input::Peek { user, reply }),
+                Err(error) => reply.tell(&self.node, Err(error)),
+            };
+        }
+        self.answer_query(input);
     }
 
-    /// The view has just changed: who asks asks again.
-    fn refuse_peek(&self, input: Input) {
-        if let Input::Peek { reply, .. } = input {
-            reply.tell(&self.node, Err(ProtocolError::unavailable(self.node.options.retry_after_ms)));
+    /// Whether this is the place to ask, with a term running.
+    async fn may_be_asked(&mut self, user: &UserId) -> Result<(), ProtocolError> {
+        if !self.node.owns(&self.key) {
+            // The view has just changed: who asks asks again.
+            return Err(self.node.unavailable());
         }
+        self.begin_for(user).await
     }
 
     /// Everything before it is durable.
@@ -55,6 +53,7 @@ impl Conversation {
                 }
                 reply.tell(&self.node, told.map(|frame| Telling::Answer(Answer::Frame(frame))));
             }
+            Input::SessionsGone { at, sessions } => self.on_sessions_gone(&at, &sessions),
             _ => {}
         }
     }

@@ -3,7 +3,7 @@
 use super::task::Conversation;
 use super::{CommandInput, Telling};
 use crate::api::{Answer, Command};
-use crate::envelope::Outgoing;
+use crate::envelope::{Envelope, Outgoing};
 use crate::users::ephemeral;
 use crate::view::View;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,9 @@ use switchboard_protocol::server::{Delivery, Frame as _, Signal, TypingStart, Ty
 use switchboard_protocol::{ProtocolError, SessionId, UserId};
 use switchboard_store::Incarnation;
 
+/// Sessions of one node.
+pub(super) type OpenSessions = Vec<(UserId, SessionId)>;
+
 /// Kept by the owner without any term: ephemeral traffic needs none.
 #[derive(Default)]
 pub(super) struct Sessions {
@@ -21,8 +24,11 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn open(&self) -> impl Iterator<Item = (&Incarnation, &BTreeSet<(UserId, SessionId)>)> {
-        self.open.iter()
+    /// The open sessions that `wanted` chooses, by node.
+    pub(super) fn open(&self, wanted: impl Fn(&(UserId, SessionId)) -> bool) -> Vec<(Incarnation, OpenSessions)> {
+        let chosen = |sessions: &BTreeSet<_>| sessions.iter().filter(|session| wanted(session)).cloned().collect();
+        let by_node = self.open.iter().map(|(at, sessions)| (at.clone(), chosen(sessions)));
+        by_node.filter(|(_, sessions): &(_, OpenSessions)| !sessions.is_empty()).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -38,7 +44,7 @@ impl Sessions {
         self.open.entry(at.clone()).or_default().insert((user.clone(), session.clone()));
     }
 
-    fn remove(&mut self, at: &Incarnation, user: &UserId, session: &SessionId) {
+    pub(super) fn remove(&mut self, at: &Incarnation, user: &UserId, session: &SessionId) {
         if let Some(sessions) = self.open.get_mut(at) {
             sessions.remove(&(user.clone(), session.clone()));
             if sessions.is_empty() {
@@ -57,12 +63,13 @@ impl Sessions {
         self.open.remove(node);
     }
 
-    /// A user who is no member any more sees nothing more.
-    pub(super) fn forget_user(&mut self, user: &UserId) {
-        for sessions in self.open.values_mut() {
-            sessions.retain(|(other, _)| other != user);
+    /// A user who is no member any more sees nothing more; these were his open sessions.
+    fn forget_user(&mut self, user: &UserId) -> Vec<(Incarnation, OpenSessions)> {
+        let forgotten = self.open(|(other, _)| other == user);
+        for (at, sessions) in &forgotten {
+            sessions.iter().for_each(|(user, session)| self.remove(at, user, session));
         }
-        self.open.retain(|_, sessions| !sessions.is_empty());
+        forgotten
     }
 }
 
@@ -111,6 +118,19 @@ impl Conversation {
         }
     }
 
+    /// A member was removed: his sessions have the conversation open no more, and are told so, as what they believe
+    /// decides what else they get.
+    pub(super) fn close_for(&mut self, user: &UserId) {
+        for (at, sessions) in self.sessions.forget_user(user) {
+            if at == self.node.me {
+                self.node.users.closed(&self.key, &sessions);
+            } else {
+                self.node.links.send(&at, Envelope::Closed { conversation: self.key.clone(), sessions });
+            }
+        }
+        self.stop_typing(user, None);
+    }
+
     /// Nobody types for more than 5 s without saying so again.
     pub(super) fn expire_typing(&mut self, now_ms: u64) {
         let mut stopped = Vec::new();
@@ -149,7 +169,7 @@ impl Conversation {
         }
     }
 
-    fn signal(&self, user: &UserId, session: &SessionId, signal: SignalSend) {
+    fn signal(&mut self, user: &UserId, session: &SessionId, signal: SignalSend) {
         let json = Signal {
             conversation_id: self.key.conversation.clone(),
             user_id: user.clone(),
@@ -164,13 +184,13 @@ impl Conversation {
     }
 
     /// To sessions that have the conversation open: all but this one, or (`None`) all but this user's.
-    fn tell_others_open(&self, user: &UserId, session: Option<&SessionId>, frame: &Outgoing) {
-        for (at, sessions) in self.sessions.open() {
-            let others = sessions.iter().filter(|(other, id)| match session {
-                Some(session) => id != session,
-                None => other != user,
-            });
-            self.tell_sessions(at, others.cloned().collect(), vec![frame.clone()]);
+    fn tell_others_open(&mut self, user: &UserId, session: Option<&SessionId>, frame: &Outgoing) {
+        let others = self.sessions.open(|(other, id)| match session {
+            Some(session) => id != session,
+            None => other != user,
+        });
+        for (at, sessions) in others {
+            self.tell_sessions(&at, sessions, vec![frame.clone()]);
         }
     }
 }

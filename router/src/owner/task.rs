@@ -88,7 +88,8 @@ impl Conversation {
         match input {
             Input::Command(command) => self.on_command(*command).await,
             Input::Peek { .. } => self.on_query(input).await,
-            Input::SessionsGone { at, sessions } => self.on_sessions_gone(&at, &sessions),
+            // Behind an `open` of theirs that waits.
+            Input::SessionsGone { .. } => self.on_query(input).await,
             Input::NodeMissed { node } => self.sessions.forget_node(&node),
             Input::BlockChanged { reply } => {
                 if let Some(log) = &mut self.log {
@@ -225,8 +226,11 @@ impl Conversation {
 
     /// What is due now.
     fn on_tick(&mut self) {
-        self.next_tick_ms = None;
         let now_ms = self.node.clock.monotonic_ms();
+        // A tick that was ordered before an earlier one changes nothing about what is coming.
+        if self.next_tick_ms.is_some_and(|next_ms| next_ms <= now_ms) {
+            self.next_tick_ms = None;
+        }
         self.expire_typing(now_ms);
         self.announce_activity(now_ms);
         self.tell_receipts(now_ms);
@@ -256,7 +260,8 @@ impl Conversation {
         if !self.pipeline.is_empty() || !self.cursors.is_empty() {
             return false;
         }
-        if !self.leaving.is_empty() {
+        // A conversation that does not exist, or that the view has given to another.
+        if !self.leaving.is_empty() || (self.log.is_none() && self.sessions.is_empty()) {
             return true;
         }
         let idle_ms = self.node.clock.monotonic_ms().saturating_sub(self.last_used_ms);

@@ -263,9 +263,12 @@ impl Oracle {
 
     // The judgement
 
-    /// Conversations that have an entry.
+    /// Conversations that anything is known of.
     pub(crate) fn conversations(&self) -> BTreeSet<ConversationKey> {
-        self.inner().durable.keys().map(|(key, _)| key.clone()).collect()
+        let inner = self.inner();
+        let with_entries = inner.durable.keys().map(|(key, _)| key.clone());
+        let told_of = inner.rows.iter().map(|row| row.key.clone());
+        with_entries.chain(told_of).collect()
     }
 
     /// Compares all that was said with what is in the logs.

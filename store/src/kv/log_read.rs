@@ -112,6 +112,8 @@ pub(super) fn history(
     bytes_max: usize,
 ) -> Result<HistoryPage, StoreError> {
     let before = |seq: Seq| Seq::new(seq.get().saturating_sub(1));
+    // The states are as of these rows, and so the page is.
+    let end = head(rows, conversation)?.map_or(end, |head| head.end.max(end));
     let (first, last) = match range {
         HistoryRange::Before(seq) => (Seq::ZERO, before(seq).min(end)),
         HistoryRange::After(seq) => (seq.next(), end),
@@ -131,7 +133,7 @@ pub(super) fn history(
             message.state = states.remove(&message.seq).map(Box::new);
         }
     }
-    Ok(HistoryPage { messages, more })
+    Ok(HistoryPage { messages, more, end })
 }
 
 /// The first messages of `found`, and whether there are more.
