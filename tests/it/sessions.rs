@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::support::tokens::token;
 use crate::support::{Client, Config, Connect, Server, Token, soon};
@@ -188,8 +190,10 @@ async fn a_revocation_is_for_good() {
 #[tokio::test]
 async fn a_client_may_close_with_its_own_code() {
     let server = Config::new().start().await;
-    let client = Client::sign_in(&server, "alice").await;
-    client.close().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    client.send_message(Message::Close(Some(close))).await;
+    assert_eq!(client.expect_close().await, Some(1000), "it is answered (RFC 6455 §5.5.1)");
     until_disconnected(&server, "1000").await;
     let gone = async { while server.metric("switchboard_connections", "websocket").await > 0.0 {} };
     soon("the session's end", gone).await;

@@ -393,12 +393,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             });
         }
         self.outbox.shut();
-        let is_by_client = matches!(ending, Ending::ByClient(_));
         let farewell = ending.farewell();
         if let Some(error) = farewell.error_frame() {
             self.put_encoded("error", &error);
         }
-        if !is_by_client && farewell.code != CloseCode::Broken {
+        // The client's own close is answered with its code (RFC 6455 §5.5.1): no more is read, so `tungstenite` can't do it.
+        if farewell.code != CloseCode::Broken {
             self.wire.put_close(farewell.code);
         }
         count_disconnect(farewell.code);
