@@ -106,6 +106,8 @@ pub(crate) enum Ask {
     Peek { user: UserKey, conversation: ConversationKey },
     /// Of an owner-to-be: begin a term, and tell what may be untold.
     TakeOver { conversation: ConversationKey },
+    /// Of an owner: I owned this as well, and let it go with nothing owed.
+    LetGo { conversation: ConversationKey },
     /// Of a home: carry out a client's frame.
     User { actor: Actor, command: Encoded },
     /// Of any node: answered after all it has sent before.

@@ -288,6 +288,12 @@ impl Node {
         matches!(self.ask(&owner, Ask::TakeOver { conversation: key.clone() }).await, Ok(Reply::Done))
     }
 
+    /// Lets the conversation's owner know, if that is another, that this node has owned it too; whether it knows.
+    pub(crate) async fn tell_let_go(&self, key: &ConversationKey) -> bool {
+        let owner = self.placement().owner(key).incarnation.clone();
+        owner == self.me || self.ask(&owner, Ask::LetGo { conversation: key.clone() }).await.is_ok()
+    }
+
     /// Says something to a conversation that this node owns, or tells who waits that it can't be said.
     pub(crate) fn say(self: &Arc<Self>, key: &ConversationKey, input: Input) {
         if let Err(refused) = self.owners.say(self, key, input) {

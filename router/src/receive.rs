@@ -6,7 +6,7 @@
 use crate::api::{Actor, Answer};
 use crate::envelope::{Ask, Encoded, Envelope, Packet, Refusal, Reply};
 use crate::node::Node;
-use crate::owner::{Input, ReplyTo};
+use crate::owner::{Input, ReplyTo, Telling};
 use crate::router::{decoded, refusal, reply_of};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -128,6 +128,13 @@ impl Node {
             Ask::TakeOver { conversation } => {
                 self.say(&conversation, Input::TakeOver { reply: Some(reply), done: None });
             }
+            Ask::LetGo { conversation } => {
+                if !self.owners.is_active(&conversation) {
+                    reply.tell(self, Ok(Telling::Done));
+                } else if let Err(refused) = self.owners.say_if_active(&conversation, Input::LetGo { reply }) {
+                    refused.tell(self);
+                }
+            }
             Ask::Barrier => {
                 self.links.send(from, Envelope::Reply { request, reply: Ok(Reply::Done) });
             }
@@ -163,7 +170,7 @@ impl Node {
             }
             Ask::Sessions { user } => Ok(Reply::Sessions(self.session_rows(&user))),
             // Answered above, in their order.
-            Ask::Conversation { .. } | Ask::Peek { .. } | Ask::TakeOver { .. } | Ask::Barrier => {
+            Ask::Conversation { .. } | Ask::Peek { .. } | Ask::TakeOver { .. } | Ask::LetGo { .. } | Ask::Barrier => {
                 Err(ProtocolError::internal())
             }
         }

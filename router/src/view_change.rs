@@ -26,14 +26,20 @@ impl Node {
     pub(crate) async fn follow_views(self: Arc<Self>, mut views: watch::Receiver<View>) {
         loop {
             let view = views.borrow_and_update().clone();
-            self.on_view(view, &views).await;
+            let number = view.number;
+            tokio::select! {
+                biased;
+                // What the next view needs is done for it anew: nobody waits for what has become pointless.
+                () = newer(&views, number) => continue,
+                () = self.on_view(view) => {}
+            }
             if views.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    async fn on_view(self: &Arc<Self>, view: View, views: &watch::Receiver<View>) {
+    async fn on_view(self: &Arc<Self>, view: View) {
         let before = self.placement();
         let fingerprint = view.fingerprint();
         tracing::info!(view = view.number, nodes = view.nodes.len(), "the view has changed");
@@ -59,15 +65,8 @@ impl Node {
         self.owners.say_to_all(|| Input::View { done: done.clone() }).await;
         let dead = self.take_over_dead(&done).await;
         drop(done);
-        loop {
-            tokio::select! {
-                biased;
-                // Each conversation has told what it owed, or has been let go.
-                none = all_done.recv() => if none.is_none() { break },
-                // The next view asks for the same again.
-                () = newer(views, view.number) => return,
-            }
-        }
+        // Each conversation has told what it owed, or has been let go.
+        while all_done.recv().await.is_some() {}
         for (incarnation, conversations) in dead {
             // If this fails, they are taken over once more: harmless.
             drop(self.store.forget_active(&incarnation, &conversations).await);

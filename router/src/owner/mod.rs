@@ -49,6 +49,8 @@ pub(crate) enum Input {
     View { done: Done },
     /// Its owner lives no more, or has let it go: begin a term, and tell what may be untold.
     TakeOver { reply: Option<ReplyTo>, done: Option<Done> },
+    /// Another node owned the conversation and lets it go.
+    LetGo { reply: ReplyTo },
     /// A deadline has come.
     Tick,
     /// The node drains: finish what is under way and go.
@@ -243,7 +245,9 @@ impl Refused {
         let told = Err(ProtocolError::overloaded(node.options.retry_after_ms));
         match self.0 {
             Input::Command(command) => command.reply.tell(node, told),
-            Input::Peek { reply, .. } | Input::BlockChanged { reply } => reply.tell(node, told),
+            Input::Peek { reply, .. } | Input::BlockChanged { reply } | Input::LetGo { reply } => {
+                reply.tell(node, told)
+            }
             Input::TakeOver { reply: Some(reply), .. } => reply.tell(node, told),
             _ => {}
         }

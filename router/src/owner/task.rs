@@ -8,7 +8,7 @@ use super::pipeline::{Pending, Pipeline, Step};
 use super::sessions::Sessions;
 use super::{CommandInput, Done, Input, ReplyTo, Telling};
 use crate::api::Command;
-use crate::node::{Node, Wake};
+use crate::node::{Node, Wake, unavailable};
 use std::sync::Arc;
 use switchboard_protocol::ProtocolError;
 use switchboard_store::{Appended, ConversationKey};
@@ -103,6 +103,10 @@ impl Conversation {
             }
             Input::View { done } => self.on_view(done).await,
             Input::TakeOver { reply, done } => self.on_take_over(reply, done).await,
+            Input::LetGo { reply } => {
+                let told = self.give_up_if_superseded().await.map(|()| Telling::Done);
+                reply.tell(&self.node, told);
+            }
             Input::Tick => self.on_tick(),
             Input::Drain { done } => self.leaving.push(done),
         }
@@ -188,8 +192,8 @@ impl Conversation {
     }
 
     async fn on_take_over(&mut self, reply: Option<ReplyTo>, done: Option<Done>) {
-        let told = match self.begin(None).await {
-            Ok(_) => Ok(Telling::Done),
+        let told = match self.give_up_if_superseded().await {
+            Ok(()) => self.begin(None).await.map(|_| Telling::Done),
             Err(error) => Err(error),
         };
         if told.is_ok() {
@@ -201,6 +205,17 @@ impl Conversation {
         if let Some(reply) = reply {
             reply.tell(&self.node, told);
         }
+    }
+
+    /// Another node has owned the conversation while views differed: a term that ran here before that is over, which an
+    /// owner who only answers questions would not notice.
+    async fn give_up_if_superseded(&mut self) -> Result<(), ProtocolError> {
+        let Some(log) = &self.log else { return Ok(()) };
+        let head = self.node.store.head(&self.key).await.map_err(|error| unavailable(&self.node, &error))?;
+        if head.is_none_or(|head| head.term != log.term) {
+            self.give_up();
+        }
+        Ok(())
     }
 
     /// The store did not answer: the conversation says it to itself again.
@@ -275,6 +290,9 @@ impl Conversation {
         if let Some(log) = &self.log {
             let term = log.term;
             if self.announced.owes_nothing(&self.node.links) {
+                if !self.node.tell_let_go(&self.key).await {
+                    return false;
+                }
                 if self.node.store.end_term(&self.key, term).await.is_err() {
                     // Tried again with the next tick, or the note in `active` would stay until the next use.
                     return false;
