@@ -60,7 +60,8 @@ fn judge_live(world: &World, truths: &Truths, clients: &mut [Client]) {
 /// Conversations that a user is or was a member of.
 fn concerning(truths: &Truths, user: &UserKey) -> Vec<ConversationKey> {
     let concerns = |(key, truth): &(&ConversationKey, &Truth)| {
-        key.tenant == user.tenant && truth.was_member(&user.user, truth.end())
+        // Begun and never written to, it is no conversation to anyone.
+        key.tenant == user.tenant && truth.end() > Seq::ZERO && truth.was_member(&user.user, truth.end())
     };
     truths.iter().filter(concerns).map(|(key, _)| key.clone()).collect()
 }
