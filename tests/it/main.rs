@@ -3,18 +3,25 @@
 //! Each test starts a server of its own on free ports and in a folder of its own, and waits for what it expects, never
 //! for time to pass.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#![expect(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime")]
+
 mod support;
 
 mod architecture;
 mod authentication;
+mod blocks;
 mod catching_up;
 mod command_line;
+mod crashes;
+mod ephemeral;
 mod frames;
 mod groups;
 mod handshake;
 mod http_api;
 mod http_limits;
 mod lifecycle;
+mod messages;
 mod page;
 mod rates;
 mod receipts;

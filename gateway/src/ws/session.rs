@@ -442,3 +442,19 @@ fn result_name(result: &Result<Answer, ProtocolError>) -> &'static str {
         Err(error) => error.code().as_str(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpStream;
+
+    /// What a connection holds besides 1 KiB of read buffer and its registrations with the router and the kernel's
+    /// events (ARCHITECTURE.md, "Cost").
+    #[test]
+    fn an_idle_session_is_small() {
+        assert!(size_of::<Session<TcpStream>>() <= 528, "{}", size_of::<Session<TcpStream>>());
+        assert!(size_of::<Wire<TcpStream>>() <= 328, "{}", size_of::<Wire<TcpStream>>());
+        assert!(size_of::<Outbox>() <= 168, "{}", size_of::<Outbox>());
+        assert!(size_of::<SignedIn>() <= 32, "{}", size_of::<SignedIn>());
+    }
+}

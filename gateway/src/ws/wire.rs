@@ -187,3 +187,120 @@ impl<S> Write for Stream<'_, '_, S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    /// Counts the writes.
+    struct Counted<S> {
+        stream: S,
+        writes: usize,
+    }
+
+    impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(cx, buf)
+        }
+    }
+
+    impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.writes += 1;
+            Pin::new(&mut self.stream).poll_write(cx, buf)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
+    }
+
+    fn wire(capacity: usize) -> (Wire<Counted<DuplexStream>>, DuplexStream) {
+        let (ours, theirs) = duplex(capacity);
+        (Wire::new(Counted { stream: ours, writes: 0 }, Bytes::new(), 1_000), theirs)
+    }
+
+    async fn message<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) -> Result<Message, Error> {
+        poll_fn(|cx| wire.poll_message(cx)).await
+    }
+
+    #[tokio::test]
+    async fn frames_that_are_put_together_leave_in_one_write_and_no_buffer_stays() {
+        let (mut wire, mut client) = wire(65_536);
+        for _ in 0..16 {
+            wire.put_text(b"{}");
+        }
+        wire.put_ping();
+        poll_fn(|cx| wire.poll_flush(cx)).await.unwrap();
+        assert_eq!(wire.socket.writes, 1);
+        assert_eq!((wire.unsent.capacity(), wire.unsent_bytes()), (0, 0));
+        let mut received = [0; 16 * 4 + 2];
+        client.read_exact(&mut received).await.unwrap();
+        assert_eq!(received[..8], *b"\x81\x02{}\x81\x02{}");
+        assert_eq!(received[64..], *b"\x89\x00");
+    }
+
+    #[tokio::test]
+    async fn what_a_slow_reader_has_not_taken_is_kept_in_a_buffer_of_its_size() {
+        let (mut wire, mut client) = wire(100);
+        wire.put_text(&vec![b'x'; 5_000]);
+        assert!(wire.has_room());
+        wire.put_text(&vec![b'y'; 12_000]);
+        assert!(!wire.has_room());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(wire.poll_flush(&mut cx).is_pending());
+        let unsent = wire.unsent_bytes();
+        assert_eq!(unsent, 5_004 + 12_004 - 100);
+        assert!(wire.unsent.capacity() <= 2 * unsent);
+        let mut received = vec![0; 17_008];
+        let (_, flushed) = tokio::join!(client.read_exact(&mut received), poll_fn(|cx| wire.poll_flush(cx)));
+        flushed.unwrap();
+        assert_eq!(wire.unsent.capacity(), 0);
+        assert!(received[4..5_004].iter().all(|byte| *byte == b'x'));
+        assert!(received[5_008..].iter().all(|byte| *byte == b'y'));
+    }
+
+    #[tokio::test]
+    async fn pings_and_closes_are_answered() {
+        let (mut wire, mut client) = wire(1_000);
+        // Masked with zeros (RFC 6455 §5.3 allows any key).
+        client.write_all(b"\x89\x82\0\0\0\0ab\x88\x82\0\0\0\0\x03\xe8").await.unwrap();
+        assert!(matches!(message(&mut wire).await, Ok(Message::Ping(_))));
+        assert!(matches!(message(&mut wire).await, Ok(Message::Close(Some(_)))));
+        assert!(matches!(message(&mut wire).await, Err(Error::ConnectionClosed)));
+        poll_fn(|cx| wire.poll_flush(cx)).await.unwrap();
+        let mut received = [0; 8];
+        client.read_exact(&mut received).await.unwrap();
+        assert_eq!(received, *b"\x8a\x02ab\x88\x02\x03\xe8");
+    }
+
+    #[tokio::test]
+    async fn what_came_behind_the_upgrade_is_read_first() {
+        let (ours, mut theirs) = duplex(1_000);
+        let mut wire = Wire::new(ours, Bytes::from_static(b"\x81\x82\0\0\0\0{}\x81\x82\0\0"), 1_000);
+        assert_eq!(message(&mut wire).await.unwrap(), Message::text("{}"));
+        theirs.write_all(b"\0\0[]").await.unwrap();
+        assert_eq!(message(&mut wire).await.unwrap(), Message::text("[]"));
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_waits_for_the_other_side() {
+        let (mut wire, mut client) = wire(1_000);
+        wire.put_close(CloseCode::Replaced);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(wire.poll_shutdown(&mut cx).is_pending());
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, *b"\x88\x02\x11\x39");
+        client.write_all(&[0; 700]).await.unwrap();
+        assert!(wire.poll_shutdown(&mut cx).is_pending());
+        drop(client);
+        poll_fn(|cx| wire.poll_shutdown(cx)).await;
+    }
+}

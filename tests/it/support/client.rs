@@ -114,6 +114,14 @@ impl Client {
         soon("room to send", self.socket.send(message)).await.expect("the socket is open");
     }
 
+    /// Sends a frame if the socket still is open.
+    ///
+    /// # Errors
+    /// It is not; there is no close code to tell.
+    pub(crate) async fn try_send(&mut self, frame: &Value) -> Result<(), Option<u16>> {
+        soon("room to send", self.socket.send(Message::text(frame.to_string()))).await.map_err(|_| None)
+    }
+
     /// Puts a frame into the buffer; [`Client::flush`] sends what is there.
     pub(crate) async fn feed(&mut self, frame: &Value) {
         self.socket.feed(Message::text(frame.to_string())).await.expect("the socket is open");

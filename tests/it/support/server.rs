@@ -158,7 +158,8 @@ impl Server {
     /// Kills the process with SIGKILL and starts another one on the same store.
     pub(crate) async fn kill_and_restart(self) -> Self {
         let config = self.config.clone();
-        self.signal(Signal::KILL);
+        // It may be dead already.
+        let _ = kill_process(self.pid(), Signal::KILL);
         let ended = self.ended().await;
         Self::start_in(ended.folder, config).await
     }
