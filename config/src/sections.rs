@@ -94,16 +94,6 @@ section! {
     "bus" Bus {
         /// `memory` is the bus within this process.
         kind: BusKind = BusKind::Memory;
-        /// Envelopes waiting for one receiver; what is over is dropped, and told again because it is owed.
-        queue_bytes: usize = 67_108_864, in 65_536..=17_179_869_184;
-    }
-}
-
-section! {
-    /// Nodes among themselves.
-    "cluster" Cluster {
-        /// How long a node that is not heard of counts as alive.
-        heartbeat_ttl_ms: u64 = 3_000, in 100..=600_000;
     }
 }
 
@@ -192,7 +182,7 @@ section! {
         conversations_active_max: usize = 100_000, in 1..=100_000_000;
         /// A conversation without a command for so long is released from memory.
         conversation_idle_ms: u64 = 30_000, in 1..=86_400_000;
-        /// Inbox changes of one home's users that wait to be written; more slow the owners down.
+        /// Users whose inbox changes wait to be written; with more, they are written before their time.
         home_dirty_max: usize = 100_000, in 1..=100_000_000;
         /// Time between two writes of a home's inbox changes.
         inbox_flush_ms: u64 = 1_000, in 1..=60_000;

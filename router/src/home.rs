@@ -3,7 +3,7 @@
 use crate::api::{Actor, Answer};
 use crate::envelope::{Deliver, Envelope, Here, Look, Outgoing, Saved};
 use crate::node::{Node, Wake, lock, unavailable};
-use crate::users::{empty_change, undroppable};
+use crate::users::{empty_change, shard_of, undroppable};
 use std::sync::Arc;
 use switchboard_presence::{SavedPresence, Shown};
 use switchboard_protocol::ProtocolError;
@@ -74,7 +74,7 @@ impl Node {
     ) -> Result<Answer, ProtocolError> {
         let key = ConversationKey { tenant: actor.user.tenant.clone(), conversation: set.conversation_id.clone() };
         self.peek(&actor.user, &key).await?;
-        let _one_at_a_time = self.settings.lock().await;
+        let _one_at_a_time = self.settings[shard_of(&actor.user.tenant, &actor.user.user)].lock().await;
         let failed = |error: StoreError| unavailable(self, &error);
         let row = self.store.inbox_row(&actor.user, &key.conversation).await.map_err(failed)?;
         let (number, mut settings) = row.map(|row| (row.settings_number, row.settings)).unwrap_or_default();
@@ -120,7 +120,11 @@ impl Node {
 
     /// A user's grace may be over.
     pub(crate) fn on_grace_over(&self, user: &UserKey) {
-        let now_ms = self.clock.monotonic_ms();
+        self.end_grace(user, self.clock.monotonic_ms());
+    }
+
+    /// Ends a user's grace if it is over at `now_ms`.
+    pub(crate) fn end_grace(&self, user: &UserKey, now_ms: u64) {
         let shown = self.users.if_at_home(user, |home| home.presence.grace_over(now_ms)).flatten();
         self.publish(user, shown);
     }

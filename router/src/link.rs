@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 /// Envelopes that may wait for one peer. Beyond it they are dropped, and the peer notices the hole in the numbers.
 const QUEUED_ENVELOPES_MAX: usize = 65_536;
 
+/// Peers, living or dead, whose numbers are kept.
+const LINKS_MAX: usize = 1_024;
+
 /// Envelopes in one packet at most.
 const PACKET_ENVELOPES_MAX: usize = 256;
 
@@ -252,7 +255,14 @@ impl Links {
     }
 
     /// Gives up what waits for peers that live no more.
+    ///
+    /// Their numbers stay, as a node that was only taken for dead goes on with its own; of the very many, they go.
     pub(crate) fn forget_queues(&self, lives: impl Fn(&Incarnation) -> bool) {
+        let mut links = self.lock();
+        if links.len() > LINKS_MAX {
+            links.retain(|peer, _| *peer == self.me || lives(peer));
+        }
+        drop(links);
         for (_, link) in self.lock().iter_mut().filter(|(peer, _)| !lives(peer)) {
             link.queue.clear();
             link.owed = VecDeque::new();

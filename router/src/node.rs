@@ -11,7 +11,7 @@ use crate::figures::Figures;
 use crate::link::Links;
 use crate::options::Options;
 use crate::owner::{CommandInput, Input, Owners, ReplyTo};
-use crate::users::{Users, Watcher};
+use crate::users::{SHARDS, Users, Watcher};
 use crate::view::{Placement, View};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -59,8 +59,8 @@ pub(crate) struct Node {
     pub(crate) last_seen: Mutex<BTreeMap<UserKey, Timestamp>>,
     /// Held for writing while inbox changes are under way to the store: who reads inboxes waits for that.
     pub(crate) inbox_flush: RwLock<()>,
-    /// One after the other: a user's settings are read, changed and written.
-    pub(crate) settings: tokio::sync::Mutex<()>,
+    /// By shard of users, one after the other: a user's settings are read, changed and written.
+    pub(crate) settings: Box<[tokio::sync::Mutex<()>]>,
     pub(crate) settling: crate::settle::Settling,
     pub(crate) cursors: crate::cursor::Cursors,
     pub(crate) figures: Figures,
@@ -105,7 +105,7 @@ impl Node {
             watches: Mutex::new(WatchTable::new(options.presence_batch_ms)),
             last_seen: Mutex::default(),
             inbox_flush: RwLock::new(()),
-            settings: tokio::sync::Mutex::new(()),
+            settings: (0..SHARDS).map(|_| tokio::sync::Mutex::new(())).collect(),
             settling: crate::settle::Settling::default(),
             cursors: crate::cursor::Cursors::default(),
             figures: Figures::new(),

@@ -7,7 +7,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use std::sync::Arc;
 use switchboard_protocol::client::{ChangesGet, HistoryGet, HistoryRange as Asked};
 use switchboard_protocol::limits::ANSWER_ITEMS_BYTES_MAX;
-use switchboard_protocol::server::{Changes, History, HistoryMessage, Message, ReactionCount};
+use switchboard_protocol::server::{Changes, History, HistoryMessage, Message, ReactionCount, fit_items};
 use switchboard_protocol::{ProtocolError, UserId};
 use switchboard_store::{ConversationKey, HistoryRange, MessageState, StoreError, StoredEntry, StoredMessage, UserKey};
 
@@ -50,15 +50,22 @@ impl Node {
         let end = self.peek(user, &key).await?.last.last_seq;
         let page = self.store.history(&key, range, end, asked.limit as usize, ANSWER_ITEMS_BYTES_MAX).await;
         let page = page.map_err(|error| unavailable(self, &error))?;
-        let mut messages = Vec::with_capacity(page.messages.len());
-        for message in page.messages {
-            messages.push(as_it_is_now(message, &user.user)?);
+        let messages = page.messages.into_iter().map(|message| as_it_is_now(message, &user.user));
+        let mut messages = messages.collect::<Result<Vec<_>, _>>()?;
+        // Edits and reactions make messages longer than what was read; what is furthest from where was asked goes.
+        let newest_first = !matches!(range, HistoryRange::After(_));
+        if newest_first {
+            messages.reverse();
+        }
+        let (mut messages, cut) = fit_items(messages, ANSWER_ITEMS_BYTES_MAX);
+        if newest_first {
+            messages.reverse();
         }
         Ok(Answer::History(History {
             conversation_id: asked.conversation_id.clone(),
             messages,
             last_seq: page.end,
-            more: page.more,
+            more: page.more || cut,
         }))
     }
 }

@@ -7,7 +7,7 @@ use crate::envelope::{Ask, Encoded, Envelope, Here, Outgoing, Refusal, Reply, Se
 use crate::node::{Node, Parts, lock, unavailable};
 use crate::options::Options;
 use crate::owner::{Input, ReplyTo, Telling, Told};
-use crate::users::{Doing, Session, Watcher, blocked_of, undroppable};
+use crate::users::{Doing, Session, Watcher, blocked_of, ephemeral};
 use crate::view::{View, direct_conversation, group_conversation};
 use futures_util::future::try_join_all;
 use serde_json::value::RawValue;
@@ -249,6 +249,8 @@ impl Router {
 
     /// Lets every conversation go and writes what waits: after it nothing that was answered is only in memory.
     pub async fn finish(&self) {
+        // Nobody comes back within his grace here.
+        self.node.users.homed().iter().for_each(|user| self.node.end_grace(user, u64::MAX));
         let (done, mut all_done) = tokio::sync::mpsc::channel(1);
         self.node.owners.say_to_all(|| Input::Drain { done: done.clone() }).await;
         drop(done);
@@ -537,10 +539,11 @@ impl Node {
 
     /// A watching session's batch.
     pub(crate) fn tell_presence_to(&self, watcher: &Session, users: Vec<(UserKey, Shown)>) {
+        let about: Vec<String> = users.iter().map(|(key, _)| key.user.to_string()).collect();
+        let about: Vec<&str> = about.iter().map(String::as_str).collect();
         let users = users.into_iter().map(|(key, shown)| user_presence(key.user, shown)).collect();
-        let frame = server::Presence { users };
-        // Not conflated: each batch tells of other users. A slow reader loses it last of what is ephemeral.
-        let frame = Outgoing::new(undroppable("presence", frame.encode(None)));
+        // A newer batch about the same users takes the place of one that still waits.
+        let frame = Outgoing::new(ephemeral("presence", server::Presence { users }.encode(None), &about));
         watcher.socket.deliver(&frame.delivery);
     }
 

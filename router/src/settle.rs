@@ -32,6 +32,11 @@ impl Settling {
         lock(&self.settled).insert(node.clone(), view);
     }
 
+    /// Nodes that are not in the view have settled for nothing; one that comes back says so again.
+    pub(crate) fn forget(&self, lives: impl Fn(&Incarnation) -> bool) {
+        lock(&self.settled).retain(|node, _| lives(node));
+    }
+
     pub(crate) fn has(&self, node: &Incarnation, view: u64) -> bool {
         lock(&self.settled).get(node) == Some(&view)
     }
@@ -43,7 +48,14 @@ impl Node {
     /// # Errors
     /// `unavailable` if that does not come to pass in `limits.send_timeout_ms`.
     pub(crate) async fn settle(&self) -> Result<(), ProtocolError> {
-        let deadline_ms = self.clock.monotonic_ms() + self.options.send_timeout_ms;
+        tokio::select! {
+            biased;
+            () = self.settle_in_rounds() => Ok(()),
+            () = self.clock.sleep_ms(self.options.send_timeout_ms) => Err(self.unavailable()),
+        }
+    }
+
+    async fn settle_in_rounds(&self) {
         let mine = self.settling.asked.fetch_add(1, Ordering::Relaxed) + 1;
         let mut done = self.settling.done.lock().await;
         // A round that began after this call has ended: it was for this call too.
@@ -51,13 +63,10 @@ impl Node {
             let upto = self.settling.asked.load(Ordering::Relaxed);
             if self.round().await.is_ok() {
                 *done = upto;
-            } else if self.clock.monotonic_ms() >= deadline_ms {
-                return Err(self.unavailable());
             } else {
                 self.clock.sleep_ms(LOOK_AGAIN_MS).await;
             }
         }
-        Ok(())
     }
 
     async fn round(&self) -> Result<(), ProtocolError> {

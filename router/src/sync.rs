@@ -82,12 +82,12 @@ impl Node {
 
         let entries = asked.entries_per_conversation as usize;
         let described: Vec<_> = page.rows.iter().map(|row| self.describe(user, row, entries)).collect();
-        let described: Vec<Option<Box<RawValue>>> =
-            stream::iter(described).buffered(READS_AT_ONCE).try_collect().await?;
+        let mut described = stream::iter(described).buffered(READS_AT_ONCE);
 
-        let mut conversations = Vec::with_capacity(described.len());
+        let mut conversations = Vec::with_capacity(page.rows.len());
         let (mut bytes, mut below, mut cut) = (0, None, false);
-        for (row, described) in page.rows.iter().zip(described) {
+        for row in &page.rows {
+            let Some(described) = described.try_next().await? else { break };
             let length = described.as_ref().map_or(0, |json| json.get().len());
             if bytes + length > ANSWER_ITEMS_BYTES_MAX && !conversations.is_empty() {
                 cut = true;

@@ -14,7 +14,7 @@ use switchboard_protocol::{ConversationId, DeviceId, InstanceId, Seq, SessionId,
 use switchboard_store::{ConversationKey, InboxChange, Incarnation, UserKey, UserRecord};
 use xxhash_rust::xxh3::xxh3_64;
 
-const SHARDS: usize = 32;
+pub(crate) const SHARDS: usize = 32;
 
 /// The users between whom and one user there is a block, with its time.
 pub(crate) type Blocked = BTreeMap<UserId, Timestamp>;

@@ -54,6 +54,7 @@ impl Node {
             self.on_node_gone(gone);
         }
         self.links.forget_queues(|peer| view.has(peer));
+        self.settling.forget(|peer| view.has(peer));
         self.forget_requests(|peer| view.has(peer));
         self.register_all(None);
         self.leave_homes_later();
@@ -61,17 +62,21 @@ impl Node {
         self.open_again(|key, owner| before.owner(key).incarnation != *owner);
         self.resync_moved(&before);
 
-        let (done, mut all_done) = mpsc::channel(1);
-        self.owners.say_to_all(|| Input::View { done: done.clone() }).await;
-        let dead = self.take_over_dead(&done).await;
-        drop(done);
-        // Each conversation has told what it owed, or has been let go.
-        while all_done.recv().await.is_some() {}
-        for (incarnation, conversations) in dead {
+        for (incarnation, conversations) in self.hand_over_all().await {
             // If this fails, they are taken over once more: harmless.
             drop(self.store.forget_active(&incarnation, &conversations).await);
         }
         self.settled(fingerprint);
+    }
+
+    /// Returns when each conversation has told what it owed, or has been let go or taken over; those of the dead.
+    async fn hand_over_all(self: &Arc<Self>) -> BTreeMap<Incarnation, Vec<ConversationKey>> {
+        let (done, mut all_done) = mpsc::channel(1);
+        self.owners.say_to_all(|| Input::View { done: done.clone() }).await;
+        let dead = self.take_over_dead(&done).await;
+        drop(done);
+        while all_done.recv().await.is_some() {}
+        dead
     }
 
     /// Has the conversations of nodes that live no more, as far as they are this node's now, begin a term.
@@ -89,7 +94,7 @@ impl Node {
         let mut dead: BTreeMap<Incarnation, Vec<ConversationKey>> = BTreeMap::new();
         for (incarnation, key) in active {
             if !placement.view.has(&incarnation) && placement.owner(&key).incarnation == self.me {
-                self.say_until_taken(&key, done).await;
+                self.say_until_taken(&key, Some(done.clone())).await;
                 dead.entry(incarnation).or_default().push(key);
             }
         }
@@ -97,9 +102,9 @@ impl Node {
     }
 
     /// Many conversations may be taken over at once: waits for room.
-    async fn say_until_taken(self: &Arc<Self>, key: &ConversationKey, done: &mpsc::Sender<()>) {
+    pub(crate) async fn say_until_taken(self: &Arc<Self>, key: &ConversationKey, done: Option<mpsc::Sender<()>>) {
         while !self.is_stopping() {
-            let input = Input::TakeOver { reply: None, done: Some(done.clone()) };
+            let input = Input::TakeOver { reply: None, done: done.clone() };
             if self.owners.say(self, key, input).is_ok() {
                 return;
             }
@@ -238,13 +243,15 @@ impl Node {
 
     /// Writes what waits, as often as the configuration says, and earlier when much waits.
     pub(crate) async fn keep_flushed(self: Arc<Self>) {
-        let mut flush_ms = 0;
+        let (mut flush_ms, mut failed) = (0, false);
         loop {
             self.clock.sleep_ms(crate::node::TICK_MS).await;
             let now_ms = self.clock.monotonic_ms();
-            if now_ms >= flush_ms || self.users.dirty_users() >= self.options.home_dirty_max {
+            // Early when much waits, unless the store has just failed.
+            let early = !failed && self.users.dirty_users() >= self.options.home_dirty_max;
+            if now_ms >= flush_ms || early {
                 flush_ms = now_ms + self.options.inbox_flush_ms;
-                self.flush().await;
+                failed = !self.flush().await;
             }
         }
     }
@@ -282,12 +289,13 @@ impl Node {
     }
 
     /// Writes inboxes and last-seen times; what fails is tried again with the next flush.
-    pub(crate) async fn flush(&self) {
-        for flushed in [self.flush_inboxes().await, self.flush_last_seen().await] {
-            if let Err(error) = flushed {
-                tracing::debug!(%error, "a flush failed");
-            }
+    /// Whether all is written.
+    pub(crate) async fn flush(&self) -> bool {
+        let flushed = [self.flush_inboxes().await, self.flush_last_seen().await];
+        for error in flushed.iter().filter_map(|flushed| flushed.as_ref().err()) {
+            tracing::debug!(%error, "a flush failed");
         }
+        flushed.iter().all(Result::is_ok)
     }
 
     /// Sends watching sessions what has changed.

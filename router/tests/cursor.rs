@@ -1,5 +1,7 @@
 //! The `cursor` that a long connection gets: only after a whole `sync`, and never ahead of what it was told.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use switchboard_clock::{Clock, Generator};

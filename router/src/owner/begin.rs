@@ -1,15 +1,17 @@
 //! Beginning a term.
 
 use super::CommandInput;
+use super::group::refuse_too_many_members;
 use super::log::Log;
 use super::recent::{RECENT_ENTRIES_MAX, RECENT_MS};
 use super::task::Conversation;
 use crate::api::Command;
 use crate::node::unavailable;
+use crate::users::blocked_of;
 use crate::view::{direct_conversation, group_conversation};
 use switchboard_protocol::client::SendTarget;
 use switchboard_protocol::{ProtocolError, Timestamp, UserId};
-use switchboard_store::{Claim, Kind, NewConversation, RecentWindow};
+use switchboard_store::{Claim, Kind, NewConversation, RecentWindow, StoreError};
 
 impl Conversation {
     /// Makes sure that a term runs in which `input` can be decided.
@@ -18,7 +20,10 @@ impl Conversation {
             return Ok(());
         }
         match self.creation(input) {
-            Some(creation) => self.begin(Some(creation)).await.map(drop),
+            Some(creation) => {
+                self.refuse_creation(input).await?;
+                self.begin(Some(creation)).await.map(drop)
+            }
             None => self.begin_for(&input.actor.user.user).await,
         }
     }
@@ -33,6 +38,25 @@ impl Conversation {
             return Err(ProtocolError::not_found());
         }
         if self.begin(None).await? { Ok(()) } else { Err(ProtocolError::not_found()) }
+    }
+
+    /// What would be refused anyway creates nothing.
+    async fn refuse_creation(&mut self, input: &CommandInput) -> Result<(), ProtocolError> {
+        let user = &input.actor.user;
+        match &input.command {
+            Command::ConversationCreate(create) => refuse_too_many_members(&user.user, create),
+            Command::Send(send) => {
+                let SendTarget::To(peer) = &send.target else { return Ok(()) };
+                let failed = |error: StoreError| unavailable(&self.node, &error);
+                if self.node.store.member(&self.key, &user.user).await.map_err(failed)?.is_some() {
+                    return Ok(());
+                }
+                let record = self.node.store.user(user).await.map_err(failed)?;
+                let blocked = blocked_of(&record).contains_key(peer);
+                if blocked { Err(ProtocolError::blocked()) } else { Ok(()) }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the command would create, if it may create this very conversation.
@@ -66,6 +90,7 @@ impl Conversation {
         let begun = self.node.store.begin_term(&self.key, claim).await;
         let Some(begun) = begun.map_err(|error| unavailable(&self.node, &error))? else { return Ok(false) };
         let untold = begun.untold;
+        begun.recent.iter().for_each(|send| self.note_newest(&send.from, send.seq));
         let figures = &self.node.figures;
         let terms = if untold { &figures.terms_taken_over } else { &figures.terms_begun };
         terms.increment(1);

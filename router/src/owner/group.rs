@@ -21,10 +21,10 @@ pub(super) fn create(
         let conversation = log.conversation(here.key, user, here.node.options.push_members_max)?;
         return Ok(Decided::Answer(Answer::Frame(ServerFrame::Conversation(conversation))));
     }
+    refuse_too_many_members(user, create)?;
     let mut added: Vec<UserId> = create.members.iter().filter(|member| *member != user).cloned().collect();
     added.push(user.clone());
     added.sort();
-    refuse_too_many(added.len(), "members")?;
     let change = Change { added, roles: BTreeMap::from([(user.clone(), Role::Owner)]), ..Change::default() };
     let mut decided = change.decide(here, log, user);
     if let Decided::Entry(draft) = &mut decided {
@@ -145,6 +145,12 @@ fn refuse_too_many(members: usize, field: &'static str) -> Result<(), ProtocolEr
         return Err(ProtocolError::bad_request(field, "a group has at most 10000 members"));
     }
     Ok(())
+}
+
+/// A group that would have too many members from the start.
+pub(super) fn refuse_too_many_members(creator: &UserId, create: &ConversationCreate) -> Result<(), ProtocolError> {
+    let others = create.members.iter().filter(|member| *member != creator).count();
+    refuse_too_many(others + 1, "members")
 }
 
 /// What a membership entry says.

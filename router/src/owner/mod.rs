@@ -246,7 +246,7 @@ impl Refused {
         match self.0 {
             Input::Command(command) => command.reply.tell(node, told),
             Input::Peek { reply, .. } | Input::BlockChanged { reply } | Input::LetGo { reply } => {
-                reply.tell(node, told)
+                reply.tell(node, told);
             }
             Input::TakeOver { reply: Some(reply), .. } => reply.tell(node, told),
             _ => {}

@@ -10,7 +10,7 @@ use super::{CommandInput, Done, Input, ReplyTo, Telling};
 use crate::api::Command;
 use crate::node::{Node, Wake, unavailable};
 use std::sync::Arc;
-use switchboard_protocol::ProtocolError;
+use switchboard_protocol::{ErrorCode, ProtocolError};
 use switchboard_store::{Appended, ConversationKey};
 use tokio::sync::mpsc;
 
@@ -176,8 +176,12 @@ impl Conversation {
                 self.release(steps).await;
             }
             Appended::Superseded => {
-                tracing::info!("another node has begun a term: what waited is refused");
+                tracing::info!("the term is over: what waited is refused");
                 self.give_up();
+                if self.node.owns(&self.key) {
+                    // What it owed is announced by its next term.
+                    self.on_take_over(None, None).await;
+                }
             }
         }
     }
@@ -192,15 +196,18 @@ impl Conversation {
     }
 
     async fn on_take_over(&mut self, reply: Option<ReplyTo>, done: Option<Done>) {
+        // What may be untold has been announced by `begin`; whoever waits for that has it in order.
         let told = match self.give_up_if_superseded().await {
             Ok(()) => self.begin(None).await.map(|_| Telling::Done),
             Err(error) => Err(error),
         };
-        if told.is_ok() {
-            // What may be untold has been announced by `begin`; whoever waits for that has it in order.
-            drop(done);
-        } else if let Some(done) = done {
-            self.retry_take_over(done);
+        match &told {
+            Err(error) if error.code() == ErrorCode::Unavailable => self.take_over_later(done),
+            Err(error) => {
+                // One conversation that can't be read keeps nobody else from being up to date.
+                tracing::error!(%error, conversation = %self.key.conversation, "can't take a conversation over");
+            }
+            Ok(_) => {}
         }
         if let Some(reply) = reply {
             reply.tell(&self.node, told);
@@ -219,12 +226,11 @@ impl Conversation {
     }
 
     /// The store did not answer: the conversation says it to itself again.
-    fn retry_take_over(&self, done: Done) {
+    fn take_over_later(&self, done: Option<Done>) {
         let (node, key) = (self.node.clone(), self.key.clone());
-        self.node.tasks.spawn(async move {
+        self.node.spawn(async move {
             node.clock.sleep_ms(node.options.retry_after_ms).await;
-            // Refused: the node stops, or the conversation is overrun; its `active` note stays for the next view.
-            drop(node.owners.say(&node, &key, Input::TakeOver { reply: None, done: Some(done) }));
+            node.say_until_taken(&key, done).await;
         });
     }
 

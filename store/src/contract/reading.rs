@@ -92,7 +92,7 @@ pub async fn history_in_both_directions(backend: &dyn Backend) {
     assert_eq!(page(HistoryRange::Newest, 0).await, (vec![], true));
 }
 
-pub async fn nothing_is_shown_beyond_the_end(backend: &dyn Backend) {
+pub async fn reads_end_where_they_are_told_and_history_says_where(backend: &dyn Backend) {
     let store = backend.open().await;
     let mut c = Conversation::direct(&store, "c").await;
     for number in 1..=6 {
@@ -101,14 +101,15 @@ pub async fn nothing_is_shown_beyond_the_end(backend: &dyn Backend) {
     let end = Seq::new(4);
     let read = store.read(&c.key, Seq::new(2), end, 100, usize::MAX).await.expect("reads");
     assert_eq!(read.iter().map(|entry| entry.seq.get()).collect::<Vec<_>>(), [3, 4]);
-    for (range, expected) in [
-        (HistoryRange::Newest, vec![3, 4]),
-        (HistoryRange::Before(Seq::new(6)), vec![3, 4]),
-        (HistoryRange::After(Seq::new(3)), vec![4]),
+    for (range, expected, more) in [
+        (HistoryRange::Newest, vec![5, 6], true),
+        (HistoryRange::Before(Seq::new(6)), vec![4, 5], true),
+        (HistoryRange::After(Seq::new(3)), vec![4, 5], true),
+        (HistoryRange::After(Seq::new(4)), vec![5, 6], false),
     ] {
+        // As of now, as the states in it are: what came after `end` is in it, and it says so.
         let page = store.history(&c.key, range, end, 2, usize::MAX).await.expect("reads");
-        assert_eq!(seqs(&page.messages), expected, "{range:?}");
-        assert_eq!(page.more, !matches!(range, HistoryRange::After(_)), "{range:?}");
+        assert_eq!((seqs(&page.messages), page.more, page.end), (expected, more, Seq::new(6)), "{range:?}");
     }
 }
 
