@@ -54,7 +54,7 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// `limits.connections`, or what the machine allows.
     pub(crate) connections_max: usize,
-    pub(crate) keys: Keys,
+    pub(crate) keys: Arc<Keys>,
 }
 
 impl Settings {

@@ -41,16 +41,15 @@ fn reload(
 ) -> Result<Vec<String>, Mistakes> {
     let waiting = loaded.reload()?;
     let config = &loaded.config;
-    let settings = if config.is_development() {
-        None
+    let keys = if config.is_development() {
+        gateway.settings().keys.clone()
     } else {
-        Some((Keys::from_config(&config.auth)?, capacity.connections_max(&config.limits)?))
+        Arc::new(Keys::from_config(&config.auth)?)
     };
+    let connections_max = capacity.connections_max(&config.limits)?;
     if let Some(tls) = tls {
         tls.reload(&config.tls)?;
     }
-    if let Some((keys, connections_max)) = settings {
-        gateway.replace_settings(Settings { limits: config.limits.clone(), connections_max, keys });
-    }
+    gateway.replace_settings(Settings { limits: config.limits.clone(), connections_max, keys });
     Ok(waiting)
 }

@@ -59,9 +59,9 @@ impl Parts {
         let (keys, dev_key) = if config.is_development() {
             let key = DevKey::load_or_make(&config.store.path).map_err(|error| Failure::CantHave(error.to_string()))?;
             tracing::warn!("development mode: no auth key is set, so anyone gets a token for any name");
-            (Keys::development(key.expose()), Some(SigningKey::unnamed(key.expose())))
+            (Arc::new(Keys::development(key.expose())), Some(SigningKey::unnamed(key.expose())))
         } else {
-            (Keys::from_config(&config.auth)?, None)
+            (Arc::new(Keys::from_config(&config.auth)?), None)
         };
         tracing::info!(
             descriptors = capacity.descriptors,
@@ -87,10 +87,10 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts) -> Result<(), Failure
     let generator = Generator::from_entropy();
     let gateway = Arc::new(Gateway::new(&config, node_id, settings, dev_key, clock.clone(), generator));
 
-    // These live as long as the process; one that ends by itself has panicked, and takes the process with it.
+    // These live as long as the process; one that ends by itself takes the process with it.
     let mut tasks = JoinSet::new();
-    let http_connections_max = capacity.http_connections_max();
-    tasks.spawn(serve(clients.listener, gateway.clone(), tls.clone(), http_connections_max));
+    let tcp_connections_max = gateway.settings().connections_max + capacity.http_connections_max();
+    tasks.spawn(serve(clients.listener, gateway.clone(), tls.clone(), tcp_connections_max));
     tasks.spawn(serve_metrics(scrapers.listener, figures.clone(), gateway.closing.clone()));
     tasks.spawn(metrics::upkeep(figures, clock, gateway.closing.clone()));
     tasks.spawn({
@@ -108,6 +108,9 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts) -> Result<(), Failure
     tokio::select! {
         () = stop_signals.recv() => {}
         () = gateway.draining.cancelled() => {}
+        ended = tasks.join_next() => {
+            return Err(anyhow::anyhow!("a part of the server ended by itself: {ended:?}").into());
+        }
     }
     tasks.spawn(async move { stop_signals.exit_at_next().await });
     drain(&config, &gateway, &open).await;

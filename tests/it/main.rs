@@ -27,3 +27,4 @@ mod rates;
 mod receipts;
 mod sessions;
 mod slow_readers;
+mod tls;

@@ -19,7 +19,7 @@ use crate::gateway::Gateway;
 use crate::ws::{Session, Upgrade};
 
 /// Time that a client has to send a request's head, or to think of another request.
-const HEAD_MS_MAX: u64 = 30_000;
+const HEAD_MS_MAX: u64 = 10_000;
 /// Largest head of a request; a token in it has at most half of that.
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
 
@@ -56,12 +56,11 @@ where
         tracing::debug!(%error, "an HTTP connection broke");
         return;
     }
-    drop(place);
     let parts = connection.into_parts();
     let upgrade = upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
     match upgrade {
-        Some(Upgrade { hello, place }) => {
-            let session = Session::new(gateway.clone(), parts.io.into_inner(), parts.read_buf, hello, place);
+        Some(Upgrade { hello, place: seat }) => {
+            let session = Session::new(gateway.clone(), parts.io.into_inner(), parts.read_buf, hello, (seat, place));
             gateway.sessions.spawn(session);
         }
         None => {

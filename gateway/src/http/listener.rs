@@ -47,14 +47,14 @@ pub(crate) async fn serve(
     listener: TcpListener,
     gateway: Arc<Gateway>,
     tls: Option<Arc<Tls>>,
-    http_connections_max: usize,
+    tcp_connections_max: usize,
 ) {
     // The sockets of accepted connections inherit these.
     let socket = SockRef::from(&listener);
     if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES)) {
         tracing::warn!(%error, "socket options can't be set");
     }
-    let places = Arc::new(Semaphore::new(http_connections_max));
+    let places = Arc::new(Semaphore::new(tcp_connections_max));
     while let Some((stream, peer, place)) = accept(&listener, &places, &gateway.closing).await {
         let connection_gateway = gateway.clone();
         match &tls {

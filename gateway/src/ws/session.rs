@@ -14,6 +14,7 @@ use switchboard_protocol::server::{ErrorFrame, Frame, Pong, Reconnect, ServerFra
 use switchboard_protocol::{ClientFrame, CloseCode, FrameId, Incoming, ProtocolError, Rejection, parse_client_frame};
 use switchboard_router::Answer;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
 use tungstenite::Message;
 use tungstenite::error::Error as WireError;
 
@@ -55,7 +56,8 @@ pub(crate) struct Session<S> {
     bad_frames_ms: Vec<u64>,
     /// The part of the metric that is this session's.
     queue_bytes: usize,
-    _place: Place,
+    /// Its place among the sessions, and its socket's among all sockets.
+    _places: (Place, OwnedSemaphorePermit),
 }
 
 /// How far a session has come.
@@ -64,19 +66,28 @@ pub(super) enum Stage {
     Anonymous(Box<Hello>),
     Open(Box<SignedIn>),
     /// The close frame is on its way.
-    Closing,
+    Closing {
+        /// The client has still to be waited for; not if it closed first.
+        waits: bool,
+    },
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// A session on a socket that has been upgraded. `read_ahead` is what came behind the upgrade's request.
-    pub(crate) fn new(gateway: Arc<Gateway>, socket: S, read_ahead: Bytes, hello: Hello, place: Place) -> Self {
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        socket: S,
+        read_ahead: Bytes,
+        hello: Hello,
+        places: (Place, OwnedSemaphorePermit),
+    ) -> Self {
         let settings = gateway.settings();
         let limits = &settings.limits;
         let now_ms = gateway.clock.monotonic_ms();
         let mut session = Self {
             wire: Wire::new(socket, read_ahead, limits.frame_bytes),
             outbox: Arc::new(Outbox::new(limits.session_queue_bytes)),
-            stage: Stage::Closing,
+            stage: Stage::Closing { waits: false },
             gate: None,
             requests: None,
             deadlines: Deadlines::new(now_ms, limits.heartbeat_ms, now_ms + limits.auth_timeout_ms),
@@ -84,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             over_rate_since_us: None,
             bad_frames_ms: Vec::new(),
             queue_bytes: 0,
-            _place: place,
+            _places: places,
             gateway: gateway.clone(),
         };
         session.begin(hello);
@@ -190,7 +201,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// True if nothing is left to be done, or the time for it is over.
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> bool {
         let is_over = self.deadlines.due(self.gateway.clock.monotonic_ms()) == Some(Due::Stage);
-        self.wire.poll_shutdown(cx).is_ready() || is_over
+        let is_done = match self.stage {
+            Stage::Closing { waits: false } => self.wire.poll_shutdown(cx).is_ready(),
+            _ => self.wire.poll_goodbye(cx).is_ready(),
+        };
+        is_done || is_over
     }
 
     fn obey(&mut self, orders: Orders) {
@@ -243,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 let left_ms = signed_in.expires_at.unix_ms() - self.gateway.clock.wall_ms();
                 Some(now_ms + u64::try_from(left_ms).unwrap_or(0))
             }
-            Stage::Anonymous(_) | Stage::Closing => None,
+            Stage::Anonymous(_) | Stage::Closing { .. } => None,
         };
         if let Some(deadline_ms) = self.deadlines.to_arm(now_ms, expires_ms) {
             self.gateway.timers.arm(deadline_ms, &self.outbox);
@@ -259,7 +274,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 let code = frame.as_ref().and_then(|frame| CloseCode::from_u16(frame.code.into()));
                 self.end(Ending::ByClient(code.unwrap_or(CloseCode::Normal)));
             }
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+            Message::Ping(_) => self.on_ping(),
+            Message::Pong(_) | Message::Frame(_) => {}
+        }
+    }
+
+    /// It has been answered already. It counts as a frame, or it would be the one thing that may come without limit.
+    fn on_ping(&mut self) {
+        let now_us = self.gateway.clock.monotonic_us();
+        if self.take_frame(now_us).is_err() {
+            self.end_if_over_rate_for_long(now_us);
+        }
+    }
+
+    fn end_if_over_rate_for_long(&mut self, now_us: u64) {
+        let since_us = *self.over_rate_since_us.get_or_insert(now_us);
+        if now_us - since_us > OVER_RATE_US_MAX {
+            self.end(Ending::RateLimited(self.frames.fills_in_us(now_us).div_ceil(1_000)));
         }
     }
 
@@ -298,9 +329,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     fn on_frame_over_rate(&mut self, parsed: Result<Incoming, Rejection>, wait_us: u64, now_us: u64) {
-        let since_us = *self.over_rate_since_us.get_or_insert(now_us);
-        if now_us - since_us > OVER_RATE_US_MAX {
-            return self.end(Ending::RateLimited(self.frames.fills_in_us(now_us).div_ceil(1_000)));
+        self.end_if_over_rate_for_long(now_us);
+        if self.is_closing() {
+            return;
         }
         let (id, client_id) = match parsed {
             Ok(Incoming { id, frame: ClientFrame::Send(send) }) => (id, Some(send.client_id)),
@@ -377,7 +408,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     fn is_closing(&self) -> bool {
-        matches!(self.stage, Stage::Closing)
+        matches!(self.stage, Stage::Closing { .. })
     }
 
     /// Tells the client why and begins to close. What was queued before leaves first.
@@ -393,6 +424,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             });
         }
         self.outbox.shut();
+        let waits = !matches!(ending, Ending::ByClient(_));
         let farewell = ending.farewell();
         if let Some(error) = farewell.error_frame() {
             self.put_encoded("error", &error);
@@ -402,7 +434,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.wire.put_close(farewell.code);
         }
         count_disconnect(farewell.code);
-        self.stage = Stage::Closing;
+        self.stage = Stage::Closing { waits };
         self.requests = None;
         self.gate = None;
         let wait_ms = if farewell.code == CloseCode::Broken { 0 } else { CLOSE_MS_MAX };
@@ -452,7 +484,7 @@ mod tests {
     /// events (ARCHITECTURE.md, "Cost").
     #[test]
     fn an_idle_session_is_small() {
-        assert!(size_of::<Session<TcpStream>>() <= 528, "{}", size_of::<Session<TcpStream>>());
+        assert!(size_of::<Session<TcpStream>>() <= 544, "{}", size_of::<Session<TcpStream>>());
         assert!(size_of::<Wire<TcpStream>>() <= 328, "{}", size_of::<Wire<TcpStream>>());
         assert!(size_of::<Outbox>() <= 168, "{}", size_of::<Outbox>());
         assert!(size_of::<SignedIn>() <= 32, "{}", size_of::<SignedIn>());

@@ -79,7 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     pub(super) fn on_auth(&mut self, id: Option<FrameId>, auth: Auth) {
         let verified = self.gateway.verify(&auth.token);
         match (&mut self.stage, verified) {
-            (Stage::Closing, _) => {}
+            (Stage::Closing { .. }, _) => {}
             (Stage::Anonymous(_), Err(error)) => {
                 count_connect(ConnectResult::Unauthorized);
                 self.end(Ending::BadToken(id, error));

@@ -118,10 +118,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
-    /// Says that nothing more will come, then reads and forgets what the client still sends until it has closed too:
-    /// a socket that is dropped with something unread is reset, and what was sent last may not arrive.
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if ready!(self.poll_flush(cx)).is_err() || ready!(Pin::new(&mut self.socket).poll_shutdown(cx)).is_err() {
+    /// Ready when everything has left and the other side has been told that nothing more will come.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+
+    /// As [`Wire::poll_shutdown`], then reads and forgets what the client still sends until it has closed too: a socket
+    /// that is dropped with something unread is reset, and what was sent last may not arrive.
+    pub(super) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if ready!(self.poll_shutdown(cx)).is_err() {
             return Poll::Ready(());
         }
         let mut forgotten = [0; 1_024];
@@ -290,17 +296,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shutdown_waits_for_the_other_side() {
+    async fn a_goodbye_waits_for_the_other_side() {
         let (mut wire, mut client) = wire(1_000);
         wire.put_close(CloseCode::Replaced);
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        assert!(wire.poll_shutdown(&mut cx).is_pending());
+        assert!(wire.poll_goodbye(&mut cx).is_pending());
         let mut received = Vec::new();
         client.read_to_end(&mut received).await.unwrap();
         assert_eq!(received, *b"\x88\x02\x11\x39");
         client.write_all(&[0; 700]).await.unwrap();
-        assert!(wire.poll_shutdown(&mut cx).is_pending());
+        assert!(wire.poll_goodbye(&mut cx).is_pending());
         drop(client);
-        poll_fn(|cx| wire.poll_shutdown(cx)).await;
+        poll_fn(|cx| wire.poll_goodbye(cx)).await;
     }
 }
