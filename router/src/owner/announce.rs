@@ -7,7 +7,7 @@ use super::sessions::OpenSessions;
 use super::task::Conversation;
 use super::{ReplyTo, Telling};
 use crate::api::Answer;
-use crate::envelope::{Deliver, Envelope, Note, Outgoing, Skip, UserNote};
+use crate::envelope::{Deliver, Envelope, Note, Outgoing, UserNote};
 use crate::link::Links;
 use crate::users::undroppable;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -76,9 +76,9 @@ impl Conversation {
                     self.tell_run(std::mem::take(&mut run));
                     reply.tell(&self.node, Ok(telling));
                 }
-                Step::Query(input) => {
+                Step::Peek(user, reply) => {
                     self.tell_run(std::mem::take(&mut run));
-                    self.answer_query(input);
+                    self.answer_peek(&user, reply);
                 }
             }
         }
@@ -90,20 +90,16 @@ impl Conversation {
         let (Some(log), Some(last)) = (&self.log, run.pending.last()) else { return };
         let push_members_max = self.node.options.push_members_max;
         let full = log.delivery(push_members_max) == Delivery::Full || last.draft.to_all;
-        let mut note = Note { last: Some(log.last(push_members_max)), users: Vec::new() };
-        let mut frames = Vec::with_capacity(run.pending.len());
-        let mut concerned = Vec::new();
-        for pending in &run.pending {
-            frames.push(outgoing(pending));
-            note.users.extend(user_notes(pending));
-            concerned.extend(concerned_by(pending));
-        }
-        let users = last.users.clone();
+        let last_note = Note { last: Some(log.last(push_members_max)), users: Vec::new() };
+        let frames: Vec<Outgoing> = run.pending.iter().map(outgoing).collect();
         if full {
-            self.tell_homes(&users, &frames, Some(&note));
+            let users = run.pending.iter().flat_map(user_notes).collect();
+            self.tell_homes(&last.users.clone(), &frames, Some(&Note { users, ..last_note }));
         } else {
             self.tell_open(&frames);
-            self.tell_concerned(concerned, &frames, &note);
+            for (pending, frame) in run.pending.iter().zip(frames) {
+                self.tell_concerned(pending, frame, last_note.clone());
+            }
             self.activity();
         }
         for pending in run.pending {
@@ -120,20 +116,18 @@ impl Conversation {
         }
     }
 
-    /// In a large group: those whom entries are about get them whole, wherever the conversation is not open.
-    fn tell_concerned(&mut self, mut concerned: Vec<UserId>, frames: &[Outgoing], note: &Note) {
-        concerned.sort();
-        concerned.dedup();
+    /// In a large group: those whom an entry is about get it whole, wherever the conversation is not open.
+    fn tell_concerned(&mut self, pending: &Pending, mut frame: Outgoing, mut note: Note) {
+        let mut concerned = concerned_by(pending);
         if concerned.is_empty() {
             return;
         }
-        let skip_open = |frame: &Outgoing| Outgoing {
-            delivery: frame.delivery.clone(),
-            skip: Skip { open: Some(self.key.conversation.clone()), ..frame.skip.clone() },
-        };
-        let frames: Vec<Outgoing> = frames.iter().map(skip_open).collect();
+        concerned.sort();
+        concerned.dedup();
+        frame.skip.open = Some(self.key.conversation.clone());
+        note.users = user_notes(pending);
         let users = fan_out_order(&self.key.tenant, concerned.iter());
-        self.tell_homes(&users, &frames, Some(note));
+        self.tell_homes(&users, &[frame], Some(&note));
     }
 
     /// Gives frames to sessions that have the conversation open.
@@ -337,6 +331,10 @@ fn advance(log: &mut Log, pending: &Pending) {
                 }
             }
             Some(message.message_id)
+        }
+        EntryFrame::Membership(membership) => {
+            log.durable_members = log.durable_members + membership.added.len() - membership.removed.len();
+            None
         }
         EntryFrame::MessageUpdated(update) => {
             if let Some(preview) = log.preview.as_mut().filter(|preview| preview.seq == update.target_seq) {

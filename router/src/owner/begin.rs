@@ -1,15 +1,16 @@
 //! Beginning a term.
 
-use super::CommandInput;
 use super::group::refuse_too_many_members;
 use super::log::Log;
 use super::recent::{RECENT_ENTRIES_MAX, RECENT_MS};
 use super::task::Conversation;
+use super::{CommandInput, user_in};
 use crate::api::Command;
 use crate::node::unavailable;
 use crate::users::blocked_of;
 use crate::view::{direct_conversation, group_conversation};
 use switchboard_protocol::client::SendTarget;
+use switchboard_protocol::server::Delivery;
 use switchboard_protocol::{ProtocolError, Timestamp, UserId};
 use switchboard_store::{Claim, Kind, NewConversation, RecentWindow, StoreError};
 
@@ -59,6 +60,18 @@ impl Conversation {
         }
     }
 
+    /// Whether the members' inboxes do not know yet that this is a large group, whose owner must be asked: the largest
+    /// that is delivered whole has been made smaller since. They were all told at once, so one member's row tells.
+    async fn is_new_to_inboxes(&mut self) -> bool {
+        let Some(log) = &self.log else { return false };
+        if log.delivery(self.node.options.push_members_max) == Delivery::Full {
+            return false;
+        }
+        let Some(user) = log.members.keys().next().map(|user| user_in(&self.key, user)) else { return false };
+        let row = self.node.store.inbox_row(&user, &self.key.conversation).await;
+        row.is_ok_and(|row| row.is_none_or(|row| !row.last.ask_owner))
+    }
+
     /// What the command would create, if it may create this very conversation.
     fn creation(&self, input: &CommandInput) -> Option<NewConversation> {
         let user = &input.actor.user.user;
@@ -88,6 +101,8 @@ impl Conversation {
         let recent = RecentWindow { entries_max: RECENT_ENTRIES_MAX, since };
         let claim = Claim { by: self.node.me.clone(), create, recent };
         let begun = self.node.store.begin_term(&self.key, claim).await;
+        // It may have begun all the same, and then what an earlier term has not told is this node's to tell.
+        self.begin_in_doubt = begun.is_err();
         let Some(begun) = begun.map_err(|error| unavailable(&self.node, &error))? else { return Ok(false) };
         let untold = begun.untold;
         begun.recent.iter().for_each(|send| self.note_newest(&send.from, send.seq));
@@ -95,7 +110,7 @@ impl Conversation {
         let terms = if untold { &figures.terms_taken_over } else { &figures.terms_begun };
         terms.increment(1);
         self.log = Some(Log::new(&self.key, begun));
-        if untold {
+        if untold || self.is_new_to_inboxes().await {
             self.announce_end();
         }
         Ok(true)

@@ -1,7 +1,7 @@
 //! Decisions about groups: creating, settings, members and roles (PROTOCOL §3).
 
 use super::decide::{Answering, Decided, Draft, Here, unchanged};
-use super::log::{Log, MemberState};
+use super::log::{Log, MemberState, delivery_to};
 use crate::api::Answer;
 use std::collections::BTreeMap;
 use switchboard_protocol::client::{ConversationCreate, ConversationUpdate, MemberAdd, MemberRemove, MemberRole};
@@ -169,9 +169,9 @@ impl Change {
         let at = here.now(log);
         let seq = log.end.next();
         let push_members_max = here.node.options.push_members_max;
-        let delivery = log.delivery(push_members_max);
+        let before = log.members.len();
         self.apply(here, log, seq, at);
-        let to_all = delivery != log.delivery(push_members_max);
+        let to_all = delivery_to(before, push_members_max) != delivery_to(log.members.len(), push_members_max);
         let removed = self.removed.clone();
         let frame = Membership {
             conversation_id: here.key.conversation.clone(),

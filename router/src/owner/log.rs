@@ -32,6 +32,8 @@ pub(super) struct Log {
     pub(super) durable_messages: u64,
     /// The time of the last entry decided in this term.
     pub(super) last_at: Option<Timestamp>,
+    /// How many members there are at `durable`: what decides how entries are delivered.
+    pub(super) durable_members: usize,
     /// The newest durable message.
     pub(super) preview: Option<Preview>,
     pub(super) meta: ConversationMeta,
@@ -90,7 +92,9 @@ impl Log {
             }
         }
         let everyone = fan_out_order(&key.tenant, members.keys());
+        let durable_members = members.len();
         Self {
+            durable_members,
             term: begun.term,
             end: begun.end,
             messages: begun.messages,
@@ -130,8 +134,9 @@ impl Log {
         self.meta.members_count = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
     }
 
+    /// How entries that become durable now are delivered.
     pub(super) fn delivery(&self, push_members_max: usize) -> Delivery {
-        if self.members.len() > push_members_max { Delivery::Activity } else { Delivery::Full }
+        delivery_to(self.durable_members, push_members_max)
     }
 
     pub(super) fn is_direct(&self) -> bool {
@@ -156,7 +161,7 @@ impl Log {
         }
     }
 
-    /// The conversation as `user` sees it.
+    /// The conversation as `user` sees it after everything decided so far: to be told when that is durable.
     pub(super) fn conversation(
         &self,
         key: &ConversationKey,
@@ -173,10 +178,10 @@ impl Log {
             members_count: self.meta.members_count,
             created_at: self.meta.created_at,
             role: member.role,
-            delivery: self.delivery(push_members_max),
-            last_seq: self.durable,
+            delivery: delivery_to(self.members.len(), push_members_max),
+            last_seq: self.end,
             read_seq: member.cursor.read_seq,
-            unread: self.durable_messages.saturating_sub(member.cursor.read_messages),
+            unread: self.messages.saturating_sub(member.cursor.read_messages),
         })
     }
 
@@ -208,6 +213,11 @@ impl Log {
     pub(super) fn owners(&self) -> usize {
         self.members.values().filter(|member| member.stored.role == Role::Owner).count()
     }
+}
+
+/// What a conversation of so many members delivers (PROTOCOL §3, "Large groups").
+pub(super) fn delivery_to(members: usize, push_members_max: usize) -> Delivery {
+    if members > push_members_max { Delivery::Activity } else { Delivery::Full }
 }
 
 /// Ordered so that a home's shards are each locked once (see `users.rs`).

@@ -160,7 +160,14 @@ impl Owners {
     pub(crate) fn say(&self, node: &Arc<Node>, key: &ConversationKey, input: Input) -> Result<(), Refused> {
         let mut shard = self.shard(key);
         let handle = match shard.get(key) {
-            Some(handle) => handle,
+            Some(handle) if !handle.inputs.is_closed() => handle,
+            // Its task has panicked. The next one begins a term, and so from the truth.
+            Some(_) if shard.remove(key).is_some() => {
+                self.active.fetch_sub(1, Ordering::Relaxed);
+                drop(shard);
+                return self.say(node, key, input);
+            }
+            Some(_) => return Err(Refused(input)),
             None if self.active() >= node.options.conversations_active_max || node.is_stopping() => {
                 return Err(Refused(input));
             }

@@ -4,7 +4,7 @@
 //! store commits the appends of all conversations together, so this loses nothing and keeps the order obvious.
 
 use super::decide::Draft;
-use super::{CommandInput, Input, ReplyTo, Telling};
+use super::{CommandInput, ReplyTo, Telling};
 use crate::node::Node;
 use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
@@ -32,7 +32,7 @@ pub(super) enum Step {
     /// An answer that was decided behind entries, and is given behind them.
     Answer(ReplyTo, Telling),
     /// A question about what is durable, asked behind entries.
-    Query(Input),
+    Peek(UserId, ReplyTo),
 }
 
 /// An entry that is not durable yet.
@@ -140,9 +140,7 @@ impl Step {
         match self {
             Self::Entry(pending) => pending.replies.into_iter().for_each(|reply| reply.tell(node, Err(error()))),
             Self::Answer(reply, _) => reply.tell(node, Err(error())),
-            Self::Query(Input::Command(command)) => command.reply.tell(node, Err(error())),
-            Self::Query(Input::Peek { reply, .. }) => reply.tell(node, Err(error())),
-            Self::Query(_) => {}
+            Self::Peek(_, reply) => reply.tell(node, Err(error())),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Questions about what is durable. Asked behind entries that are not durable yet, they are answered behind them.
+//! Questions. Asked behind entries that are not durable yet, they are answered behind them.
 
 use super::pipeline::Step;
 use super::task::Conversation;
-use super::{CommandInput, Input, Telling};
+use super::{CommandInput, ReplyTo, Telling, Told};
 use crate::api::{Answer, Command};
 use crate::envelope::Peek;
 use switchboard_protocol::client::ConversationMembers;
@@ -10,17 +10,39 @@ use switchboard_protocol::server::{Member, Members, Opened};
 use switchboard_protocol::{ProtocolError, ServerFrame, UserId};
 
 impl Conversation {
-    pub(super) async fn on_query(&mut self, input: Input) {
+    /// A question with an answer of its own: it is answered as of here, behind everything that was decided before.
+    pub(super) fn on_question(&mut self, input: CommandInput) {
+        let CommandInput { actor, at, command, reply, .. } = input;
+        let user = &actor.user.user;
+        let told = match &command {
+            Command::ConversationGet(_) => self.conversation(user).map(ServerFrame::Conversation),
+            Command::ConversationMembers(members) => self.members(user, members).map(ServerFrame::Members),
+            Command::ConversationOpen(_) => self.opened(user).map(ServerFrame::Opened),
+            _ => Err(ProtocolError::internal()),
+        };
+        if let (Ok(ServerFrame::Opened(_)), Some(session)) = (&told, &actor.session) {
+            self.sessions.add(&at, user, session);
+        }
+        self.answer_in_order(reply, told.map(|frame| Telling::Answer(Answer::Frame(frame))));
+    }
+
+    /// Answers behind the entries that are not durable yet, so that the answer may tell of them.
+    pub(super) fn answer_in_order(&mut self, reply: ReplyTo, told: Told) {
+        match told {
+            Ok(telling) if !self.pipeline.is_empty() => self.pipeline.push(Step::Answer(reply, telling)),
+            told => reply.tell(&self.node, told),
+        }
+    }
+
+    /// Where the log is, once everything before is durable.
+    pub(super) async fn on_peek(&mut self, user: UserId, reply: ReplyTo) {
         if !self.pipeline.is_empty() {
-            return self.pipeline.push(Step::Query(input));
+            return self.pipeline.push(Step::Peek(user, reply));
         }
-        if let Input::Peek { user, reply } = input {
-            return match self.may_be_asked(&user).await {
-                Ok(()) => self.answer_query(Input::Peek { user, reply }),
-                Err(error) => reply.tell(&self.node, Err(error)),
-            };
+        match self.may_be_asked(&user).await {
+            Ok(()) => self.answer_peek(&user, reply),
+            Err(error) => reply.tell(&self.node, Err(error)),
         }
-        self.answer_query(input);
     }
 
     /// Whether this is the place to ask, with a term running.
@@ -33,49 +55,26 @@ impl Conversation {
     }
 
     /// Everything before it is durable.
-    pub(super) fn answer_query(&mut self, input: Input) {
-        match input {
-            Input::Peek { user, reply } => {
-                let told = self.peek(&user).map(|peek| Telling::Peek(Box::new(peek)));
-                reply.tell(&self.node, told);
-            }
-            Input::Command(command) => {
-                let CommandInput { actor, at, command, reply, .. } = *command;
-                let user = &actor.user.user;
-                let told = match &command {
-                    Command::ConversationGet(_) => self.conversation(user).map(ServerFrame::Conversation),
-                    Command::ConversationMembers(members) => self.members(user, members).map(ServerFrame::Members),
-                    Command::ConversationOpen(_) => self.opened(user).map(ServerFrame::Opened),
-                    _ => Err(ProtocolError::internal()),
-                };
-                if let (Ok(ServerFrame::Opened(_)), Some(session)) = (&told, &actor.session) {
-                    self.sessions.add(&at, user, session);
-                }
-                reply.tell(&self.node, told.map(|frame| Telling::Answer(Answer::Frame(frame))));
-            }
-            Input::SessionsGone { at, sessions } => self.on_sessions_gone(&at, &sessions),
-            _ => {}
-        }
+    pub(super) fn answer_peek(&self, user: &UserId, reply: ReplyTo) {
+        reply.tell(&self.node, self.peek(user).map(|peek| Telling::Peek(Box::new(peek))));
     }
 
     fn conversation(&self, user: &UserId) -> Result<switchboard_protocol::server::Conversation, ProtocolError> {
         let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
-        // Who is about to be added is told when that is durable.
-        if log.member(user)?.stored.joined_seq > log.durable {
-            return Err(ProtocolError::not_found());
-        }
         log.conversation(&self.key, user, self.node.options.push_members_max)
     }
 
     fn peek(&self, user: &UserId) -> Result<Peek, ProtocolError> {
-        let conversation = self.conversation(user)?;
         let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
         let member = log.member(user)?;
+        // Who is about to be added is told when that is durable.
+        if member.stored.joined_seq > log.durable {
+            return Err(ProtocolError::not_found());
+        }
         Ok(Peek {
             last: log.last(self.node.options.push_members_max),
             mentioned_seq: member.mentioned_seq,
             read: (member.stored.cursor.read_seq, member.stored.cursor.read_messages),
-            conversation,
         })
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Conversation {
     inputs: mpsc::Receiver<Input>,
     /// The term that runs, if one does.
     pub(super) log: Option<Log>,
+    /// The store did not say whether a term has begun: it is begun again.
+    pub(super) begin_in_doubt: bool,
     pub(super) pipeline: Pipeline,
     pub(super) sessions: Sessions,
     pub(super) cursors: CursorWrites,
@@ -41,6 +43,7 @@ impl Conversation {
             key,
             inputs,
             log: None,
+            begin_in_doubt: false,
             pipeline: Pipeline::default(),
             sessions: Sessions::default(),
             cursors: CursorWrites::default(),
@@ -87,9 +90,8 @@ impl Conversation {
     async fn on_input(&mut self, input: Input) {
         match input {
             Input::Command(command) => self.on_command(*command).await,
-            Input::Peek { .. } => self.on_query(input).await,
-            // Behind an `open` of theirs that waits.
-            Input::SessionsGone { .. } => self.on_query(input).await,
+            Input::Peek { user, reply } => self.on_peek(user, reply).await,
+            Input::SessionsGone { at, sessions } => self.on_sessions_gone(&at, &sessions),
             Input::NodeMissed { node } => self.sessions.forget_node(&node),
             Input::BlockChanged { reply } => {
                 if let Some(log) = &mut self.log {
@@ -107,7 +109,13 @@ impl Conversation {
                 let told = self.give_up_if_superseded().await.map(|()| Telling::Done);
                 reply.tell(&self.node, told);
             }
-            Input::Tick => self.on_tick(),
+            Input::Tick => {
+                if self.begin_in_doubt {
+                    // Not answered: with the next tick.
+                    drop(self.begin(None).await);
+                }
+                self.on_tick();
+            }
             Input::Drain { done } => self.leaving.push(done),
         }
     }
@@ -124,7 +132,7 @@ impl Conversation {
         }
         match &input.command {
             Command::ConversationGet(_) | Command::ConversationMembers(_) | Command::ConversationOpen(_) => {
-                self.on_query(Input::Command(Box::new(input))).await;
+                self.on_question(input);
             }
             Command::Delivered(_) | Command::Read(_) => self.on_receipt(input).await,
             Command::ConversationClose(_) | Command::TypingStart(_) | Command::TypingStop(_) | Command::Signal(_) => {
@@ -161,10 +169,7 @@ impl Conversation {
                     reply.tell(&self.node, Err(ProtocolError::unavailable(self.node.options.retry_after_ms)));
                 }
             }
-            Ok(Decided::Answer(answer)) if self.pipeline.is_empty() => {
-                input.reply.tell(&self.node, Ok(Telling::Answer(answer)));
-            }
-            Ok(Decided::Answer(answer)) => self.pipeline.push(Step::Answer(input.reply, Telling::Answer(answer))),
+            Ok(Decided::Answer(answer)) => self.answer_in_order(input.reply, Ok(Telling::Answer(answer))),
             Err(error) => input.reply.tell(&self.node, Err(error)),
         }
     }
@@ -268,7 +273,7 @@ impl Conversation {
             self.announced.next_deadline_ms(),
             // Once idle, it is looked at now and then whether what is owed has been confirmed.
             Some(idle_ms.max(check_ms)).filter(|_| self.sessions.is_empty()),
-            (!self.leaving.is_empty()).then_some(check_ms),
+            (!self.leaving.is_empty() || self.begin_in_doubt).then_some(check_ms),
         ];
         let Some(due_ms) = due.into_iter().flatten().min() else { return };
         if self.next_tick_ms.is_none_or(|next_ms| due_ms < next_ms) {
@@ -278,7 +283,7 @@ impl Conversation {
     }
 
     fn may_leave(&self) -> bool {
-        if !self.pipeline.is_empty() || !self.cursors.is_empty() {
+        if !self.pipeline.is_empty() || !self.cursors.is_empty() || self.begin_in_doubt {
             return false;
         }
         // A conversation that does not exist, or that the view has given to another.
