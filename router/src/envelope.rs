@@ -202,12 +202,10 @@ impl Refusal {
 pub(crate) struct Peek {
     /// The durable end.
     pub(crate) last: InboxLast,
-    /// Oldest entry that `changes` may go back to.
+    /// The newest message known to mention him; 0: none lately.
     pub(crate) mentioned_seq: Seq,
     /// The asking member's read cursor with the messages up to there.
     pub(crate) read: (Seq, u64),
-    /// The conversation for this member.
-    pub(crate) conversation: switchboard_protocol::server::Conversation,
 }
 
 /// See [`Envelope::Deliver`].

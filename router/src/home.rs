@@ -6,9 +6,9 @@ use crate::node::{Node, Wake, lock, unavailable};
 use crate::users::{empty_change, shard_of, undroppable};
 use std::sync::Arc;
 use switchboard_presence::{SavedPresence, Shown};
-use switchboard_protocol::ProtocolError;
 use switchboard_protocol::client::{ConversationSettingsSet, PresenceStatus};
 use switchboard_protocol::server::{ConversationSettings, Frame as _, Settings as ShownSettings};
+use switchboard_protocol::{ProtocolError, Timestamp};
 use switchboard_store::{ConversationKey, InboxChange, Incarnation, Settings, StoreError, UserKey};
 
 /// Inbox changes in one write at most.
@@ -173,11 +173,7 @@ impl Node {
     }
 
     /// How users of this home look; with `watcher`, each change goes there from now on.
-    pub(crate) async fn presence_at_home(
-        &self,
-        users: &[UserKey],
-        watcher: Option<&Incarnation>,
-    ) -> Result<Vec<Shown>, ProtocolError> {
+    pub(crate) async fn presence_at_home(&self, users: &[UserKey], watcher: Option<&Incarnation>) -> Vec<Shown> {
         if let Some(watcher) = watcher {
             users.iter().for_each(|user| self.add_watcher(user, watcher));
         }
@@ -188,11 +184,11 @@ impl Node {
         let mut last_seen = Vec::with_capacity(users.len());
         for user in users {
             // Who is offline is known to the store, or has just been seen.
-            last_seen.push(if present(user).is_some() { None } else { self.last_seen_of(user).await? });
+            last_seen.push(if present(user).is_some() { None } else { self.last_seen_of(user).await });
         }
         // Who came meanwhile has been told of: nothing older may be said after that.
         let look = |(user, at)| present(user).unwrap_or_else(|| Shown::offline(at));
-        Ok(users.iter().zip(last_seen).map(look).collect())
+        users.iter().zip(last_seen).map(look).collect()
     }
 
     fn add_watcher(&self, user: &UserKey, watcher: &Incarnation) {
@@ -203,10 +199,11 @@ impl Node {
         });
     }
 
-    async fn last_seen_of(&self, user: &UserKey) -> Result<Option<switchboard_protocol::Timestamp>, ProtocolError> {
+    /// `None` where the store does not know, or does not answer: presence goes on without it.
+    async fn last_seen_of(&self, user: &UserKey) -> Option<Timestamp> {
         let just_now = lock(&self.last_seen).get(user).copied();
-        let record = self.store.user(user).await.map_err(|error| unavailable(self, &error))?;
-        Ok(record.last_seen_at.max(just_now))
+        let stored = self.store.user(user).await.ok().and_then(|record| record.last_seen_at);
+        stored.max(just_now)
     }
 
     /// A node watches a user no more.

@@ -176,7 +176,7 @@ impl Router {
         let target = UserKey { tenant: viewer.tenant.clone(), user: user.clone() };
         let home = node.placement().home(&target).incarnation.clone();
         let shown = if home == node.me {
-            node.presence_at_home(std::slice::from_ref(&target), None).await?.pop()
+            node.presence_at_home(std::slice::from_ref(&target), None).await.pop()
         } else {
             match node.ask(&home, Ask::PresenceOf { users: vec![target], watch: false }).await? {
                 Reply::Presence(mut looks) => looks.pop().map(Shown::from),
@@ -490,18 +490,15 @@ impl Node {
     /// `presence_watch`.
     async fn watch(self: &Arc<Self>, actor: &Actor, users: Vec<UserId>) -> Result<Answer, ProtocolError> {
         let session = self.session_of(actor).ok_or_else(|| ProtocolError::forbidden("this needs a session"))?;
-        let blocked = self.users.blocked(&actor.user);
-        let targets: Vec<(UserKey, Option<Timestamp>)> = users
-            .into_iter()
-            .map(|user| {
-                let at = blocked.get(&user).copied();
-                (UserKey { tenant: actor.user.tenant.clone(), user }, at)
-            })
-            .collect();
-        let keys: Vec<UserKey> = targets.iter().map(|(key, _)| key.clone()).collect();
+        let key = |user| UserKey { tenant: actor.user.tenant.clone(), user };
+        let keys: Vec<UserKey> = users.into_iter().map(key).collect();
         let watcher = Watcher(session.clone());
         let all_known = {
             let mut watches = lock(&self.watches);
+            // Read under the lock under which a block that comes now will find these watches.
+            let blocked = self.users.blocked(&actor.user);
+            let target = |key: &UserKey| (key.clone(), blocked.get(&key.user).copied());
+            let targets: Vec<_> = keys.iter().map(target).collect();
             session.doing().watches = true;
             let newly = watches.watch(&watcher, &targets)?;
             newly.is_empty() && watches.all_known(&keys)

@@ -58,10 +58,12 @@ pub(crate) struct Doing {
 }
 
 impl Doing {
-    /// The owner has it open for this session, unless the session has closed it since.
+    /// The owner has it open for this session.
     pub(crate) fn opened(&mut self, conversation: &ConversationId) {
-        if self.opening.contains(conversation) && !self.open.contains(conversation) {
-            self.open.push(conversation.clone());
+        for list in [&mut self.open, &mut self.opening] {
+            if !list.contains(conversation) {
+                list.push(conversation.clone());
+            }
         }
     }
 
@@ -188,13 +190,15 @@ impl Users {
     /// `most` already.
     pub(crate) fn add(&self, session: Arc<Session>, blocked: Blocked, most: u32) -> Option<Added> {
         let mut shard = self.of(&session.user);
-        let user = shard.users.entry(session.user.clone()).or_default();
-        user.blocked = (!blocked.is_empty()).then(|| Box::new(blocked));
         let same = |other: &Arc<Session>| other.device == session.device && other.instance == session.instance;
-        let replaced = user.sessions.iter().position(same).map(|at| user.sessions.swap_remove(at));
-        if count(&user.sessions) >= most {
+        let others = shard.users.get(&session.user).map_or(&[][..], |user| &user.sessions);
+        let older = others.iter().position(same);
+        if older.is_none() && count(others) >= most {
             return None;
         }
+        let user = shard.users.entry(session.user.clone()).or_default();
+        user.blocked = (!blocked.is_empty()).then(|| Box::new(blocked));
+        let replaced = older.map(|at| user.sessions.swap_remove(at));
         user.sessions.reserve_exact(1);
         user.sessions.push(session);
         Some(Added { replaced })
@@ -373,14 +377,15 @@ impl Users {
     pub(crate) fn wants_cursor(&self, key: &UserKey, now_ms: u64, interval_ms: u64) -> bool {
         let shard = self.of(key);
         let sessions = shard.users.get(key).map_or(&[][..], |user| &user.sessions);
-        sessions.iter().any(|session| {
-            let mut doing = session.doing();
-            let wants = doing.synced_ms.is_some() && doing.cursor_ms + interval_ms <= now_ms;
-            if wants {
-                doing.cursor_ms = now_ms;
-            }
-            wants
-        })
+        let wants = |session: &Arc<Session>| {
+            let doing = session.doing();
+            doing.synced_ms.is_some() && doing.cursor_ms + interval_ms <= now_ms
+        };
+        let wanted = sessions.iter().any(wants);
+        if wanted {
+            sessions.iter().for_each(|session| session.doing().cursor_ms = now_ms);
+        }
+        wanted
     }
 
     // Inbox changes

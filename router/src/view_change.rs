@@ -158,7 +158,7 @@ impl Node {
         users: Vec<UserKey>,
     ) -> Result<(), switchboard_protocol::ProtocolError> {
         let looks = if *home == self.me {
-            self.presence_at_home(&users, Some(&self.me)).await?
+            self.presence_at_home(&users, Some(&self.me)).await
         } else {
             match self.ask(home, Ask::PresenceOf { users: users.clone(), watch: true }).await? {
                 Reply::Presence(looks) => looks.into_iter().map(Into::into).collect(),

@@ -118,6 +118,8 @@ pub struct Head {
     pub meta: ConversationMeta,
     /// The newest message up to `end`.
     pub last_message: Option<Preview>,
+    /// Whether the newest term has been ended: then `end` is the log's end, for every reader, until the next begins.
+    pub ended: bool,
 }
 
 /// Who begins a term, and with what.

@@ -159,15 +159,13 @@ impl Owners {
     /// The input and why it can't be taken: its queue is full, or too many conversations are active.
     pub(crate) fn say(&self, node: &Arc<Node>, key: &ConversationKey, input: Input) -> Result<(), Refused> {
         let mut shard = self.shard(key);
-        let handle = match shard.get(key) {
-            Some(handle) if !handle.inputs.is_closed() => handle,
+        if shard.get(key).is_some_and(|handle| handle.inputs.is_closed()) {
             // Its task has panicked. The next one begins a term, and so from the truth.
-            Some(_) if shard.remove(key).is_some() => {
-                self.active.fetch_sub(1, Ordering::Relaxed);
-                drop(shard);
-                return self.say(node, key, input);
-            }
-            Some(_) => return Err(Refused(input)),
+            shard.remove(key);
+            self.active.fetch_sub(1, Ordering::Relaxed);
+        }
+        let handle = match shard.get(key) {
+            Some(handle) => handle,
             None if self.active() >= node.options.conversations_active_max || node.is_stopping() => {
                 return Err(Refused(input));
             }

@@ -9,6 +9,7 @@ use switchboard_protocol::client::{
 use switchboard_protocol::{
     ClientFrame, Content, ConversationId, EntryFrame, ErrorCode, Role, Seq, ServerFrame, UserId,
 };
+use switchboard_store::ConversationKey;
 
 /// Longer than any command can be under way: `send_timeout_ms`, and what the bus and the store delay.
 const DOUBT_MS: u64 = 6_000;
@@ -209,11 +210,11 @@ impl Client {
         }
     }
 
-    /// What belongs to others, and to the other tenant, is not found.
+    /// What belongs to others, of this tenant or another, is not found.
     async fn probe(&mut self) {
-        let foreign: Vec<_> =
-            self.oracle.conversations().into_iter().filter(|key| key.tenant != self.user.tenant).collect();
-        let Some(key) = self.one_of(&foreign) else { return };
+        let others = |key: &ConversationKey| !self.copies.contains_key(&key.conversation);
+        let others: Vec<_> = self.oracle.conversations().into_iter().filter(others).collect();
+        let Some(key) = self.one_of(&others) else { return };
         let conversation_id = key.conversation.clone();
         let content = Content::parse(r#"{"text":"intruder"}"#, usize::MAX).unwrap();
         let target = SendTarget::Conversation(conversation_id.clone());
@@ -230,7 +231,12 @@ impl Client {
             Err(Failure::Refused(error)) => {
                 self.oracle.violated(format!("{:?} learned of {key:?}: {error}", self.user));
             }
-            Ok(answer) => self.oracle.violated(format!("{:?} got into {key:?}: {answer:?}", self.user)),
+            Ok(answer) if key.tenant != self.user.tenant => {
+                self.oracle.violated(format!("{:?} got into {key:?}: {answer:?}", self.user));
+            }
+            // He may be a member without knowing it yet.
+            Ok(ServerFrame::Sent(sent)) => self.oracle.sent(&self.user, &sent, r#"{"text":"intruder"}"#),
+            Ok(_) => self.oracle.admitted(&self.user, &key),
         }
     }
 

@@ -59,6 +59,8 @@ struct Inner {
     refused: BTreeSet<(UserKey, ClientId)>,
     /// Who got which entry live.
     delivered: BTreeSet<(ConversationKey, Seq, UserId)>,
+    /// Who was let in without knowing of it.
+    admitted: Vec<(UserKey, ConversationKey)>,
     /// Reads that were answered.
     read: BTreeMap<(ConversationKey, UserId), u64>,
     /// The furthest anyone tried to read.
@@ -211,6 +213,11 @@ impl Oracle {
         self.inner().refused.insert((user.clone(), client_id.clone()));
     }
 
+    /// Someone who knew of no membership of his was answered.
+    pub(crate) fn admitted(&self, user: &UserKey, key: &ConversationKey) {
+        self.inner().admitted.push((user.clone(), key.clone()));
+    }
+
     pub(crate) fn read_tried(&self, key: &ConversationKey, user: &UserId, seq: u64) {
         let mut inner = self.inner();
         let read = inner.read_tried.entry((key.clone(), user.clone())).or_default();
@@ -279,6 +286,7 @@ impl Oracle {
             found.extend(judge_durable(&inner, truths));
             found.extend(judge_sends(&inner, truths));
             found.extend(judge_deliveries(&inner, truths));
+            found.extend(judge_intruders(&inner, truths));
             found.extend(inner.asked.iter().filter_map(|asked| judge_asked(asked, truths)));
             found.extend(inner.rows.iter().filter_map(|row| judge_row(&inner, row, truths)));
         }
@@ -326,6 +334,21 @@ fn judge_deliveries(inner: &Inner, truths: &BTreeMap<ConversationKey, Truth>) ->
         !truth.is_member(user, *seq) && !truth.is_member(user, Seq::new(seq.get().saturating_sub(1)))
     });
     strange.map(|(key, seq, user)| format!("{user:?}, no member, was given {seq} of {key:?}")).collect()
+}
+
+/// Only members get in, and write.
+fn judge_intruders(inner: &Inner, truths: &BTreeMap<ConversationKey, Truth>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (user, key) in &inner.admitted {
+        if truths.get(key).is_none_or(|truth| !truth.was_member(&user.user, truth.end())) {
+            found.push(format!("{user:?} got into {key:?}"));
+        }
+    }
+    for (key, truth) in truths {
+        let strangers = truth.sends().filter(|message| !truth.is_member(&message.from, message.seq));
+        found.extend(strangers.map(|message| format!("{}, no member, wrote {} of {key:?}", message.from, message.seq)));
+    }
+    found
 }
 
 /// What was answered before is in every member's next answer.

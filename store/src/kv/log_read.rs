@@ -22,6 +22,7 @@ pub(super) fn head(rows: &impl Rows, conversation: &ConversationKey) -> Result<O
         messages: row.messages,
         meta: row.meta,
         last_message: row.last_message,
+        ended: row.owner.is_none(),
     }))
 }
 
