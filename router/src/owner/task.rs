@@ -242,7 +242,10 @@ impl Conversation {
     /// The view has changed: what is another's now is let go; what stays is told to the members' new homes.
     async fn on_view(&mut self, done: Done) {
         self.sessions.forget_dead(&self.node.placement().view);
-        if self.node.owns(&self.key) {
+        if self.node.owns(&self.key) && self.begin_in_doubt {
+            // What an earlier term left untold is owed as long as that is open.
+            self.on_take_over(None, Some(done)).await;
+        } else if self.node.owns(&self.key) {
             self.tell_new_homes();
             drop(done);
         } else {
