@@ -5,7 +5,7 @@ use toml::Value as Toml;
 use crate::given::Given;
 use crate::section::{Described, Section};
 use crate::sections::{
-    Auth, Bus, Changes, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Session, Store, Tls,
+    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Session, Store, Tls,
 };
 
 macro_rules! config {
@@ -52,6 +52,8 @@ config! {
     store: Store,
     /// `bus`
     bus: Bus,
+    /// `cluster`
+    cluster: Cluster,
     /// `fanout`
     fanout: Fanout,
     /// `changes`

@@ -98,6 +98,14 @@ section! {
 }
 
 section! {
+    /// Nodes among themselves. A node that is alone hears of nobody.
+    "cluster" Cluster {
+        /// How long a node that is not heard of counts as alive.
+        heartbeat_ttl_ms: u64 = 3_000, in 100..=600_000;
+    }
+}
+
+section! {
     /// How entries reach a conversation's members.
     "fanout" Fanout {
         /// Largest conversation whose entries are sent whole to every member (`delivery` `full`); in a larger one

@@ -11,6 +11,7 @@ fn without_sources_the_defaults_of_the_contract_hold() {
     assert_eq!(config.metrics.listen.to_string(), "127.0.0.1:9464");
     assert_eq!(config.store.kind, StoreKind::Embedded);
     assert_eq!(config.store.path.to_str(), Some("./data"));
+    assert_eq!(config.cluster.heartbeat_ttl_ms, 3_000);
     assert_eq!(config.drain.timeout_ms, 25_000);
     assert_eq!(config.fanout.push_members_max, 100);
     assert_eq!(config.limits.frame_bytes, 65_536);
