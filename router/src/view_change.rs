@@ -72,24 +72,34 @@ impl Node {
     /// Returns when each conversation has told what it owed, or has been let go or taken over; those of the dead.
     async fn hand_over_all(self: &Arc<Self>) -> BTreeMap<Incarnation, Vec<ConversationKey>> {
         let (done, mut all_done) = mpsc::channel(1);
+        // Read before: a note that moves here meanwhile is that of a conversation which is told of the view.
+        let active = self.read_active().await;
         self.owners.say_to_all(|| Input::View { done: done.clone() }).await;
-        let dead = self.take_over_dead(&done).await;
+        let dead = self.take_over_dead(active, &done).await;
         drop(done);
         while all_done.recv().await.is_some() {}
         dead
     }
 
-    /// Has the conversations of nodes that live no more, as far as they are this node's now, begin a term.
-    async fn take_over_dead(self: &Arc<Self>, done: &mpsc::Sender<()>) -> BTreeMap<Incarnation, Vec<ConversationKey>> {
-        let active = loop {
+    /// The conversations that any node has noted as its own.
+    async fn read_active(&self) -> Vec<(Incarnation, ConversationKey)> {
+        loop {
             match self.store.active().await {
-                Ok(active) => break active,
+                Ok(active) => return active,
                 Err(error) => {
                     tracing::warn!(%error, "can't read what is to be taken over; asking again");
                     self.clock.sleep_ms(ASK_STORE_AGAIN_MS).await;
                 }
             }
-        };
+        }
+    }
+
+    /// Has the conversations of nodes that live no more, as far as they are this node's now, begin a term.
+    async fn take_over_dead(
+        self: &Arc<Self>,
+        active: Vec<(Incarnation, ConversationKey)>,
+        done: &mpsc::Sender<()>,
+    ) -> BTreeMap<Incarnation, Vec<ConversationKey>> {
         let placement = self.placement();
         let mut dead: BTreeMap<Incarnation, Vec<ConversationKey>> = BTreeMap::new();
         for (incarnation, key) in active {
