@@ -192,7 +192,8 @@ impl Node {
         let entries =
             if entries == 0 || removed { None } else { Some(self.newest(&key, row.last.last_seq, entries).await?) };
         let state = SyncState {
-            mentioned_seq: row.mentioned_seq,
+            // Counted since he was added, as the owner does.
+            mentioned_seq: Some(row.mentioned_seq).filter(|seq| *seq > row.membership_seq).unwrap_or(Seq::ZERO),
             last_message: row.last.preview.clone().map(last_message),
             settings: shown_settings(&row.settings),
             removed,

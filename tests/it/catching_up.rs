@@ -37,6 +37,27 @@ async fn what_changes_between_two_pages_of_sync_is_on_a_later_one() {
     assert_eq!((&after["conversations"], &after["more"]), (&json!([]), &json!(false)));
 }
 
+#[tokio::test]
+async fn who_is_added_again_starts_without_mentions() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob) = (Client::sign_in(&server, "alice").await, Client::sign_in(&server, "bob").await);
+    let create = json!({"type": "conversation_create", "kind": "group", "client_id": "g", "members": ["bob"]});
+    let group = alice.ask(create).await["conversation_id"].clone();
+    let mention = |name: &str| {
+        let content = json!({"text": "@bob", "mentions": ["bob"]});
+        json!({"type": "send", "conversation_id": group, "client_id": name, "content": content})
+    };
+    alice.ask(mention("c1")).await;
+    let sync = json!({"type": "sync"});
+    assert_eq!(bob.ask(sync.clone()).await["conversations"][0]["mentioned_seq"], 2);
+    for change in ["member_remove", "member_add"] {
+        alice.ask(json!({"type": change, "conversation_id": group, "user_ids": ["bob"]})).await;
+    }
+    assert_eq!(bob.ask(sync.clone()).await["conversations"][0]["mentioned_seq"], 0);
+    alice.ask(mention("c2")).await;
+    assert_eq!(bob.ask(sync).await["conversations"][0]["mentioned_seq"], 5);
+}
+
 /// Notes each conversation's `last_seq`; gives how many there were.
 fn learn(known: &mut BTreeMap<String, u64>, sync: &Value) -> usize {
     let conversations = sync["conversations"].as_array().expect("a list");
