@@ -605,4 +605,11 @@ mod tests {
         users.save_presence(&alice(), saved);
         assert!(users.here_of(&alice()).saved.is_none());
     }
+
+    /// ARCHITECTURE.md, "What a connection holds".
+    #[test]
+    fn what_a_user_costs() {
+        let sizes = (size_of::<Session>(), size_of::<(UserKey, User)>(), size_of::<HomeUser>());
+        assert_eq!(sizes, (256, 96, 88));
+    }
 }
