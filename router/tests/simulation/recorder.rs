@@ -20,8 +20,11 @@ impl Log for Recorder {
     async fn begin_term(&self, conversation: &ConversationKey, claim: Claim) -> Result<Option<Begun>, StoreError> {
         let by = claim.by.clone();
         let begun = self.store.begin_term(conversation, claim).await;
-        if let Ok(Some(begun)) = &begun {
-            self.oracle.trace(format_args!("term {} of {} by {by}", begun.term.0, conversation.conversation.as_str()));
+        let id = conversation.conversation.as_str();
+        match &begun {
+            Ok(Some(begun)) => self.oracle.trace(format_args!("term {} of {id} by {by}", begun.term.0)),
+            Ok(None) => self.oracle.trace(format_args!("no term of {id} by {by}")),
+            Err(error) => self.oracle.trace(format_args!("no term of {id} by {by}: {error}")),
         }
         begun
     }

@@ -155,10 +155,13 @@ impl Truth {
         self.sends().filter(|message| message.seq > after && message.seq <= upto).count() as u64
     }
 
-    /// The newest message up to `upto` that mentions a user who was a member.
+    /// The newest message up to `upto` that mentions a member, since he was added.
     pub(crate) fn mentioned(&self, user: &UserId, upto: Seq) -> Seq {
+        let comings = self.comings.get(user).into_iter().flatten().filter(|(at, member)| *member && *at <= upto);
+        let added = comings.map(|(at, _)| *at).last().unwrap_or_default();
         let mentions = self.sends().filter(|message| {
-            message.seq <= upto
+            message.seq > added
+                && message.seq <= upto
                 && message.from != *user
                 && message.content.mentions().contains(user)
                 && self.is_member(user, message.seq)

@@ -249,6 +249,10 @@ impl World {
             let view = next_view(&mut inner);
             self.spread(&mut inner, &view);
         }
+        // What one lets go and another takes over takes until both have settled.
+        if inner.slots.iter().filter_map(|slot| slot.up.as_ref()).any(|up| !up.router.is_settled()) {
+            self.oracle.differ_until(now_ms + self.options.send_timeout_ms);
+        }
         for (_, index, view) in inner.coming.extract_if(.., |(at_ms, ..)| *at_ms <= now_ms).collect::<Vec<_>>() {
             // Views overtake each other on their way, but nobody goes back to an older one.
             inner.slots[index].views.send_if_modified(|current| {
