@@ -1,5 +1,7 @@
 //! What an owner decides, over one node: roles, the last owner and who follows him, and every limit at and one past it.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 use switchboard_clock::{Clock, Generator};
 use switchboard_protocol::client::{

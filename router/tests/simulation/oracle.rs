@@ -48,13 +48,16 @@ struct SyncRow {
     at_ms: u64,
 }
 
+/// Where a send is in the logs, and its content.
+type Place = (ConversationKey, Seq, String);
+
 #[derive(Default)]
 struct Inner {
     durable: BTreeMap<(ConversationKey, Seq), Bytes>,
     /// The highest entry of each conversation that was answered with `sent` or `ok`.
     answered: BTreeMap<ConversationKey, u64>,
     /// Each send's first answer: where, and what it said.
-    sent: BTreeMap<(UserKey, ClientId), (ConversationKey, Seq, String)>,
+    sent: BTreeMap<(UserKey, ClientId), Place>,
     /// Sends that were refused for good at their first attempt.
     refused: BTreeSet<(UserKey, ClientId)>,
     /// Who got which entry live.
@@ -119,10 +122,10 @@ impl Oracle {
         self.inner().counts
     }
 
-    pub(crate) fn violated(&self, what: String) {
+    pub(crate) fn violated(&self, what: impl fmt::Display) {
         self.trace(format_args!("VIOLATION {what}"));
-        let at_ms = self.now_ms();
-        self.inner().violations.push(format!("at {at_ms} ms: {what}"));
+        let violation = format!("at {} ms: {what}", self.now_ms());
+        self.inner().violations.push(violation);
     }
 
     pub(crate) fn violations(&self) -> Vec<String> {
@@ -303,7 +306,7 @@ fn judge_durable(inner: &Inner, truths: &BTreeMap<ConversationKey, Truth>) -> Ve
 /// What was answered with `sent` is in the log once, at its place; what was refused is not.
 fn judge_sends(inner: &Inner, truths: &BTreeMap<ConversationKey, Truth>) -> Vec<String> {
     let mut found = Vec::new();
-    let mut places: BTreeMap<(UserKey, ClientId), Vec<(ConversationKey, Seq, String)>> = BTreeMap::new();
+    let mut places: BTreeMap<(UserKey, ClientId), Vec<Place>> = BTreeMap::new();
     for (key, truth) in truths {
         for message in truth.sends() {
             let sender = UserKey { tenant: key.tenant.clone(), user: message.from.clone() };

@@ -148,7 +148,7 @@ impl Truth {
     /// The entry that removed him last; the end for who never was.
     pub(crate) fn last_removal(&self, user: &UserId) -> Seq {
         let comings = self.comings.get(user).into_iter().flatten();
-        comings.filter(|(_, member)| !*member).map(|(at, _)| *at).last().unwrap_or_else(|| self.end())
+        comings.filter(|(_, member)| !*member).map(|(at, _)| *at).next_back().unwrap_or_else(|| self.end())
     }
 
     pub(crate) fn messages_between(&self, after: Seq, upto: Seq) -> u64 {
@@ -158,7 +158,7 @@ impl Truth {
     /// The newest message up to `upto` that mentions a member, since he was added.
     pub(crate) fn mentioned(&self, user: &UserId, upto: Seq) -> Seq {
         let comings = self.comings.get(user).into_iter().flatten().filter(|(at, member)| *member && *at <= upto);
-        let added = comings.map(|(at, _)| *at).last().unwrap_or_default();
+        let added = comings.map(|(at, _)| *at).next_back().unwrap_or_default();
         let mentions = self.sends().filter(|message| {
             message.seq > added
                 && message.seq <= upto
@@ -173,7 +173,7 @@ impl Truth {
     pub(crate) fn own_read(&self, user: &UserId) -> Seq {
         let sent = self.sends().filter(|message| message.from == *user).map(|message| message.seq).last();
         let added =
-            self.comings.get(user).into_iter().flatten().filter(|(_, member)| *member).map(|(at, _)| *at).last();
+            self.comings.get(user).into_iter().flatten().filter(|(_, member)| *member).map(|(at, _)| *at).next_back();
         sent.max(added).unwrap_or(Seq::ZERO)
     }
 

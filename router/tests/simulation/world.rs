@@ -325,6 +325,13 @@ impl World {
         }
     }
 
+    /// A tenth of the packets is lost from now on.
+    pub(crate) fn lose_packets(&self, weather: Weather) {
+        if !weather.plain_bus {
+            self.bus.set_faults(BusFaults { drop_percent: 10, repeat_percent: 5, delay_ms_max: 40 });
+        }
+    }
+
     /// A node is cut off from the bus and lives, or is taken for dead by some.
     async fn split(&self, index: usize, me: &Incarnation) {
         if self.generator.percent(50) {
