@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use foldhash::fast::RandomState;
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -67,7 +68,7 @@ pub(crate) static QUEUE_BYTES: LazyLock<Gauge> = LazyLock::new(|| gauge!("switch
 pub(crate) static SEND_DURATION: LazyLock<Histogram> =
     LazyLock::new(|| histogram!("switchboard_send_duration_seconds"));
 
-static FRAMES_SENT: LazyLock<HashMap<&'static str, Counter>> = LazyLock::new(|| {
+static FRAMES_SENT: LazyLock<HashMap<&'static str, Counter, RandomState>> = LazyLock::new(|| {
     let counter = |kind| counter!("switchboard_frames_sent_total", "type" => kind);
     ServerFrame::TYPES.iter().map(|kind| (*kind, counter(*kind))).collect()
 });

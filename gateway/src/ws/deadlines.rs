@@ -18,8 +18,10 @@ pub(super) struct Deadlines {
     heard_at_ms: u64,
     ping_at_ms: u64,
     stage_ends_ms: Option<u64>,
-    /// The earliest time for which the session will be rung already.
-    armed_ms: Option<u64>,
+    /// The earliest time for which the session will be rung already; in the past if there is none.
+    armed_ms: u64,
+    /// The next deadline may be another one than when the session was armed last.
+    has_changed: bool,
 }
 
 impl Deadlines {
@@ -29,7 +31,8 @@ impl Deadlines {
             heard_at_ms: now_ms,
             ping_at_ms: now_ms + heartbeat_ms,
             stage_ends_ms: Some(stage_ends_ms),
-            armed_ms: None,
+            armed_ms: 0,
+            has_changed: true,
         }
     }
 
@@ -41,10 +44,23 @@ impl Deadlines {
     /// The session enters a stage that ends then, or that has no end.
     pub(super) fn set_stage_end(&mut self, stage_ends_ms: Option<u64>) {
         self.stage_ends_ms = stage_ends_ms;
+        self.has_changed = true;
+    }
+
+    /// A deadline that is kept elsewhere has changed.
+    pub(super) fn set_changed(&mut self) {
+        self.has_changed = true;
+    }
+
+    /// Whether the session must look for which time it is to be rung; this is for the many turns in which it need not
+    /// even look at the clock.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
     }
 
     /// What has come by now. A ping that is due is due once.
     pub(super) fn due(&mut self, now_ms: u64) -> Option<Due> {
+        self.has_changed = true;
         if self.stage_ends_ms.is_some_and(|end_ms| end_ms <= now_ms) {
             return Some(Due::Stage);
         }
@@ -65,11 +81,10 @@ impl Deadlines {
             .into_iter()
             .flatten()
             .fold(self.silent_at_ms().min(self.ping_at_ms), u64::min);
-        let will_be_rung = self.armed_ms.is_some_and(|armed_ms| now_ms < armed_ms && armed_ms <= next_ms);
-        if will_be_rung {
+        if now_ms < self.armed_ms && self.armed_ms <= next_ms {
             return None;
         }
-        self.armed_ms = Some(next_ms);
+        self.armed_ms = next_ms;
         Some(next_ms)
     }
 
@@ -111,11 +126,13 @@ mod tests {
     #[test]
     fn a_session_is_rung_once_for_each_deadline() {
         let mut deadlines = Deadlines::new(0, 1_000, 500);
+        assert_eq!([deadlines.take_changed(), deadlines.take_changed()], [true, false]);
         assert_eq!(deadlines.to_arm(0, None), Some(500));
         assert_eq!(deadlines.to_arm(1, None), None);
         assert_eq!(deadlines.to_arm(1, Some(300)), Some(300), "an earlier one needs a ring of its own");
         assert_eq!(deadlines.to_arm(300, None), Some(500));
         deadlines.set_stage_end(None);
+        assert!(deadlines.take_changed());
         assert_eq!(deadlines.to_arm(301, None), None, "the ring at 500 sees to the later ones");
         assert_eq!(deadlines.to_arm(500, None), Some(1_000));
     }

@@ -107,26 +107,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let orders = self.outbox.take_orders(cx.waker());
         self.obey(orders);
         while !self.is_closing() {
-            let mut progress = self.poll_gate(cx);
+            let mut again = self.poll_gate(cx);
             // Answers leave before the frames that were delivered after them, so that `sent` comes before what follows it.
-            let mark = self.outbox.mark();
-            progress |= self.poll_answers(cx);
-            progress |= self.take_frames(mark);
-            progress |= self.poll_messages(cx);
+            let mark = if self.requests.is_some() { self.outbox.mark() } else { Mark::ALL };
+            self.poll_answers(cx);
+            self.take_frames(mark);
+            again |= self.poll_messages(cx);
             let had_room = self.wire.has_room();
-            if progress && had_room {
+            if again && had_room {
                 continue;
             }
-            // Room that the flush makes is progress: what waited for it is looked at again.
-            if self.is_closing() || self.poll_flush(cx).is_pending() || (!progress && had_room) {
+            // What waited for the room that the flush makes is looked at again.
+            if self.is_closing() || self.poll_flush(cx).is_pending() || (!again && had_room) {
                 break;
             }
         }
-        self.arm();
+        if self.deadlines.take_changed() {
+            self.arm();
+        }
         self.report_queue();
         self.is_closing() && self.poll_closing(cx)
     }
 
+    /// True if the session has come a step further.
     fn poll_gate(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(gate) = &mut self.gate else { return false };
         let Poll::Ready(verdict) = gate.poll_unpin(cx) else { return false };
@@ -135,36 +138,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         true
     }
 
-    fn poll_answers(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(requests) = &mut self.requests else { return false };
-        let mut progress = false;
+    fn poll_answers(&mut self, cx: &mut Context<'_>) {
+        let Some(requests) = &mut self.requests else { return };
         while self.wire.has_room() {
             let Poll::Ready(answer) = requests.poll_answer(cx) else { break };
             self.wire.put_text(answer.as_bytes());
-            progress = true;
         }
         if requests.len() == 0 {
             self.requests = None;
         }
-        progress
     }
 
-    fn take_frames(&mut self, mark: Mark) -> bool {
+    fn take_frames(&mut self, mark: Mark) {
         if !matches!(self.stage, Stage::Open(_)) || !self.wire.has_room() {
-            return false;
+            return;
         }
         let mut tally = SentTally::default();
-        let mut progress = false;
         let wire = &mut self.wire;
         self.outbox.take_frames(mark, |delivery| {
             wire.put_text(&delivery.json);
             tally.add(delivery.kind);
-            progress = true;
             wire.has_room()
         });
-        progress
     }
 
+    /// True if something came.
     fn poll_messages(&mut self, cx: &mut Context<'_>) -> bool {
         let mut last = None;
         while self.may_read() {
@@ -185,9 +183,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 
     fn may_read(&self) -> bool {
-        let requests_max = self.gateway.settings().limits.session_requests_max;
-        let requests = self.requests.as_ref().map_or(0, |requests| requests.len());
-        self.gate.is_none() && !self.is_closing() && self.wire.has_room() && requests < requests_max
+        let may_ask = || match &self.requests {
+            Some(requests) => requests.len() < self.gateway.settings().limits.session_requests_max,
+            None => true,
+        };
+        self.gate.is_none() && !self.is_closing() && self.wire.has_room() && may_ask()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {

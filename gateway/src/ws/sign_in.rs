@@ -138,6 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             Verdict::Renewed { id, expires_at } => {
                 if let Stage::Open(signed_in) = &mut self.stage {
                     signed_in.expires_at = expires_at;
+                    self.deadlines.set_changed();
                 }
                 self.put(&Authenticated { expires_at }, id.as_ref());
             }
