@@ -221,6 +221,10 @@ impl Node {
 
     /// What was missed is asked for by the client, who is told where the log is now.
     async fn open_at(self: &Arc<Self>, key: ConversationKey, session: &crate::users::Session) {
+        if !self.users.sessions(&session.user).iter().any(|other| other.id == session.id) {
+            // It has ended since, and its owners have been told: nothing may be opened for it behind that.
+            return;
+        }
         let actor = Actor { user: session.user.clone(), session: Some(session.id.clone()), awaited: true };
         let open = ClientFrame::ConversationOpen(ConversationRef { conversation_id: key.conversation.clone() });
         let Ok(crate::api::Answer::Frame(ServerFrame::Opened(opened))) = self.at_owner(&actor, &key, open).await else {
@@ -229,6 +233,12 @@ impl Node {
             self.figures.resyncs_of_owners.increment(1);
             return session.socket.deliver(&resync());
         };
+        if !session.doing().opening.contains(&key.conversation) {
+            // Closed meanwhile, and this came behind it.
+            let close = ConversationRef { conversation_id: key.conversation.clone() };
+            drop(self.at_owner(&actor, &key, ClientFrame::ConversationClose(close)).await);
+            return;
+        }
         session.doing().opened(&key.conversation);
         let frame = ConversationActivity {
             conversation_id: opened.conversation_id,
