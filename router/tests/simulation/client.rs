@@ -107,6 +107,8 @@ pub(crate) struct Client {
     pub(crate) connection: Option<Connection>,
     pub(crate) copies: BTreeMap<ConversationId, Copy>,
     cursor: Option<String>,
+    /// Whether more pages of an earlier `sync` follow.
+    paging: bool,
     pub(crate) wants_sync: bool,
     pending: Vec<Pending>,
     names: u64,
@@ -134,6 +136,7 @@ impl Client {
             connection: None,
             copies: BTreeMap::new(),
             cursor: None,
+            paging: false,
             wants_sync: true,
             pending: Vec::new(),
             names: 0,
@@ -381,7 +384,8 @@ impl Client {
     /// `sync` to the end of its pages; whether it came through.
     pub(crate) async fn sync(&mut self) -> bool {
         let (before, read) = (self.oracle.answered_by_now(), self.oracle.read_by_now());
-        let mut first = true;
+        let resumed = self.paging;
+        let mut first = !resumed;
         loop {
             let limit = if self.generator.percent(50) { 200 } else { 2 };
             let entries_per_conversation = if self.generator.percent(20) { 3 } else { 0 };
@@ -403,8 +407,10 @@ impl Client {
                 self.check_complete(&before);
             }
             first = false;
+            // Pages that began before are as of then: what has come since is asked for once more.
+            let resumed = std::mem::replace(&mut self.paging, page.more) && resumed;
             if !page.more {
-                return true;
+                return !resumed;
             }
         }
     }
