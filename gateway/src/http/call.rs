@@ -95,7 +95,7 @@ impl Call {
     }
 }
 
-fn borrowed<'a>(params: &'a Params) -> Vec<(&'a str, &'a str)> {
+fn borrowed(params: &Params) -> Vec<(&str, &str)> {
     params.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 

@@ -76,7 +76,7 @@ impl Deadlines {
 
     /// The time for which the session must be rung besides those for which it will be anyway. `other_ms` is a deadline
     /// that is kept elsewhere.
-    pub(super) fn to_arm(&mut self, now_ms: u64, other_ms: Option<u64>) -> Option<u64> {
+    pub(super) fn arm_for(&mut self, now_ms: u64, other_ms: Option<u64>) -> Option<u64> {
         let next_ms = [self.stage_ends_ms, other_ms]
             .into_iter()
             .flatten()
@@ -127,13 +127,13 @@ mod tests {
     fn a_session_is_rung_once_for_each_deadline() {
         let mut deadlines = Deadlines::new(0, 1_000, 500);
         assert_eq!([deadlines.take_changed(), deadlines.take_changed()], [true, false]);
-        assert_eq!(deadlines.to_arm(0, None), Some(500));
-        assert_eq!(deadlines.to_arm(1, None), None);
-        assert_eq!(deadlines.to_arm(1, Some(300)), Some(300), "an earlier one needs a ring of its own");
-        assert_eq!(deadlines.to_arm(300, None), Some(500));
+        assert_eq!(deadlines.arm_for(0, None), Some(500));
+        assert_eq!(deadlines.arm_for(1, None), None);
+        assert_eq!(deadlines.arm_for(1, Some(300)), Some(300), "an earlier one needs a ring of its own");
+        assert_eq!(deadlines.arm_for(300, None), Some(500));
         deadlines.set_stage_end(None);
         assert!(deadlines.take_changed());
-        assert_eq!(deadlines.to_arm(301, None), None, "the ring at 500 sees to the later ones");
-        assert_eq!(deadlines.to_arm(500, None), Some(1_000));
+        assert_eq!(deadlines.arm_for(301, None), None, "the ring at 500 sees to the later ones");
+        assert_eq!(deadlines.arm_for(500, None), Some(1_000));
     }
 }

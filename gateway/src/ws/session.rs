@@ -96,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             bad_frames_ms: Vec::new(),
             queue_bytes: 0,
             _places: places,
-            gateway: gateway.clone(),
+            gateway,
         };
         session.begin(hello);
         session
@@ -260,7 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
             Stage::Anonymous(_) | Stage::Closing { .. } => None,
         };
-        if let Some(deadline_ms) = self.deadlines.to_arm(now_ms, expires_ms) {
+        if let Some(deadline_ms) = self.deadlines.arm_for(now_ms, expires_ms) {
             self.gateway.timers.arm(deadline_ms, &self.outbox);
         }
     }

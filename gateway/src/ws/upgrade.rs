@@ -161,14 +161,14 @@ impl Answer {
 mod tests {
     use super::*;
 
-    fn headers(name: HeaderName, values: &[&'static str]) -> HeaderMap {
+    fn headers(name: &HeaderName, values: &[&'static str]) -> HeaderMap {
         values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).collect()
     }
 
     #[test]
     fn the_first_known_subprotocol_is_chosen() {
         let chosen = |offered: &[&'static str]| {
-            chosen_protocol(&headers(SEC_WEBSOCKET_PROTOCOL, offered)).map(|(_, value)| value)
+            chosen_protocol(&headers(&SEC_WEBSOCKET_PROTOCOL, offered)).map(|(_, value)| value)
         };
         assert_eq!(chosen(&["graphql-ws, switchboard.v1.json"]).unwrap(), JSON_PROTOCOL);
         assert_eq!(chosen(&["graphql-ws", "switchboard.v1.json"]).unwrap(), JSON_PROTOCOL);
