@@ -31,6 +31,10 @@ pub(crate) fn start() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!("switchboard_session_queue_bytes", "Frames waiting for sockets that take no more");
     describe_gauge!("switchboard_build_info", "Always 1");
     gauge!("switchboard_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    // There from the start, with 0: an alert on what is missing would not see it come.
+    LazyLock::force(&DROPPED);
+    LazyLock::force(&CONNECTIONS);
+    LazyLock::force(&QUEUE_BYTES);
     Ok(handle)
 }
 
