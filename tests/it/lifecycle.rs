@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::support::tokens::token;
-use crate::support::{Client, Config, Connect, Http, PATIENCE, Server, Token, soon};
+use crate::support::{Client, Config, Connect, Http, Server, Token, soon};
 
 #[tokio::test]
 async fn one_line_on_stdout_says_that_it_is_ready() {
@@ -230,7 +230,6 @@ async fn slow_or_odd_http_clients_hold_nobody_up() {
     let _open =
         [half(b""), half(b"GET /healthz HTT"), half(b"\x16\x03\x01\x02\x00"), half(b"POST /v1/messages HTTP/1.1\r\n")];
     assert_eq!(server.http().get("/healthz").send().await.status, 200);
-    let _ = PATIENCE;
 }
 
 #[tokio::test]
