@@ -135,8 +135,11 @@ impl Node {
                     refused.tell(self);
                 }
             }
-            Ask::Barrier => {
-                self.links.send(from, Envelope::Reply { request, reply: Ok(Reply::Done) });
+            Ask::Barrier { view } => {
+                // With another view it has told other homes, or will.
+                let agrees = self.placement().view.fingerprint() == view;
+                let told = if agrees { Ok(Telling::Done) } else { Err(self.unavailable()) };
+                reply.tell(self, told);
             }
             other => {
                 let (node, from) = (self.clone(), from.clone());
@@ -170,9 +173,11 @@ impl Node {
             }
             Ask::Sessions { user } => Ok(Reply::Sessions(self.session_rows(&user))),
             // Answered above, in their order.
-            Ask::Conversation { .. } | Ask::Peek { .. } | Ask::TakeOver { .. } | Ask::LetGo { .. } | Ask::Barrier => {
-                Err(ProtocolError::internal())
-            }
+            Ask::Conversation { .. }
+            | Ask::Peek { .. }
+            | Ask::TakeOver { .. }
+            | Ask::LetGo { .. }
+            | Ask::Barrier { .. } => Err(ProtocolError::internal()),
         }
     }
 
@@ -236,7 +241,7 @@ impl Node {
             let (reply, told) = tokio::sync::oneshot::channel();
             self.say(key, Input::Peek { user: user.user.clone(), reply: ReplyTo::Here(reply) });
             match self.in_time(told).await? {
-                crate::owner::Telling::Peek(peek) => return Ok(*peek),
+                Telling::Peek(peek) => return Ok(*peek),
                 _ => return Err(ProtocolError::internal()),
             }
         } else {

@@ -81,7 +81,7 @@ impl Node {
 
     /// A node's sign that comes behind all it has told before.
     async fn sign_of(&self, peer: &Incarnation, view: u64) -> Result<(), ProtocolError> {
-        self.ask(peer, Ask::Barrier).await?;
+        self.ask(peer, Ask::Barrier { view }).await?;
         if self.links.has_gap(peer) || !self.settling.has(peer, view) { Err(self.unavailable()) } else { Ok(()) }
     }
 

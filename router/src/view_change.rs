@@ -204,11 +204,12 @@ impl Node {
                 moved.entry(home.clone()).or_default().push(session);
             }
         }
+        let view = placement.view.fingerprint();
         for (home, sessions) in moved {
             let node = self.clone();
             self.spawn(async move {
                 // Its answer comes behind the registration. Not answered: it is gone, and the next view does the same.
-                if home != node.me && node.ask(&home, Ask::Barrier).await.is_err() {
+                if home != node.me && node.ask(&home, Ask::Barrier { view }).await.is_err() {
                     tracing::debug!(%home, "a new home does not answer yet");
                 }
                 for session in sessions {
