@@ -2,6 +2,7 @@
 
 mod close;
 mod deadlines;
+mod frames;
 mod outbox;
 mod requests;
 mod session;

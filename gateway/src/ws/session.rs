@@ -1,5 +1,5 @@
 //! One connection over WebSocket: the only loop of it. Its arms only call methods; who signs in is in `sign_in.rs`, what
-//! waits for answers in `requests.rs`, what waits to be sent in `outbox.rs`, when what is due in `deadlines.rs`.
+//! waits for answers in `requests.rs`, what a client sends in `frames.rs`, what waits to be sent in `outbox.rs`, when what is due in `deadlines.rs`.
 //!
 //! It is a future written by hand, so that an idle session holds what it needs and no more: its size is a test.
 
@@ -9,34 +9,26 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use switchboard_protocol::limits::BAD_FRAMES_PER_MINUTE_MAX;
-use switchboard_protocol::server::{ErrorFrame, Frame, Pong, Reconnect, ServerFrame};
-use switchboard_protocol::{ClientFrame, CloseCode, FrameId, Incoming, ProtocolError, Rejection, parse_client_frame};
-use switchboard_router::Answer;
+use switchboard_protocol::server::{ErrorFrame, Frame, Reconnect};
+use switchboard_protocol::{ClientFrame, CloseCode, FrameId, ProtocolError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
-use tungstenite::Message;
-use tungstenite::error::Error as WireError;
 
 use super::close::Ending;
 use super::deadlines::{Deadlines, Due};
+use super::frames::{Conduct, client_id_of};
 use super::outbox::{Mark, Move, Orders, Outbox};
-use super::requests::{Requests, is_large_question, is_quiet};
+use super::requests::Requests;
 use super::sign_in::{Gate, Hello, SignedIn};
 use super::wire::Wire;
 use crate::admission::Place;
 use crate::gateway::Gateway;
-use crate::metrics::{QUEUE_BYTES, SentTally, count_disconnect, count_send};
-use crate::rate::{Bucket, Rate};
+use crate::metrics::{QUEUE_BYTES, SentTally, count_disconnect};
 
 /// Time that a client has to take what was sent last and to close too.
 const CLOSE_MS_MAX: u64 = 5_000;
 /// Time that a client has beyond `after_ms` to move (PROTOCOL §8).
 const MOVE_GRACE_MS: u64 = 2_000;
-/// A client that is over its frame rate for longer is closed (PROTOCOL §7, 4429).
-const OVER_RATE_US_MAX: u64 = 10_000_000;
-/// After which time a request is repeated that the node had no room for.
-const OVERLOADED_RETRY_MS: u64 = 1_000;
 
 /// A connection, as the future that serves it until it is closed.
 pub(crate) struct Session<S> {
@@ -47,13 +39,9 @@ pub(crate) struct Session<S> {
     /// While it is there, no further frame is read.
     pub(super) gate: Option<Gate>,
     /// `None` while there is none.
-    requests: Option<Box<Requests>>,
+    pub(super) requests: Option<Box<Requests>>,
     pub(super) deadlines: Deadlines,
-    frames: Bucket,
-    /// Since when the client has been over its frame rate.
-    over_rate_since_us: Option<u64>,
-    /// When frames came that were no JSON object, of the last minute.
-    bad_frames_ms: Vec<u64>,
+    pub(super) conduct: Conduct,
     /// The part of the metric that is this session's.
     queue_bytes: usize,
     /// Its place among the sessions, and its socket's among all sockets.
@@ -91,9 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             gate: None,
             requests: None,
             deadlines: Deadlines::new(now_ms, limits.heartbeat_ms, now_ms + limits.auth_timeout_ms),
-            frames: Bucket::default(),
-            over_rate_since_us: None,
-            bad_frames_ms: Vec::new(),
+            conduct: Conduct::default(),
             queue_bytes: 0,
             _places: places,
             gateway,
@@ -265,134 +251,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    fn on_message(&mut self, message: &Message) {
-        self.deadlines.heard(self.gateway.clock.monotonic_ms());
-        match message {
-            Message::Text(text) => self.on_text(text),
-            Message::Binary(_) => self.end(Ending::Binary),
-            Message::Close(frame) => {
-                let code = frame.as_ref().and_then(|frame| CloseCode::from_u16(frame.code.into()));
-                self.end(Ending::ByClient(code.unwrap_or(CloseCode::Normal)));
-            }
-            Message::Ping(_) => self.on_ping(),
-            Message::Pong(_) | Message::Frame(_) => {}
-        }
-    }
-
-    /// It has been answered already. It counts as a frame, or it would be the one thing that may come without limit.
-    fn on_ping(&mut self) {
-        let now_us = self.gateway.clock.monotonic_us();
-        if self.take_frame(now_us).is_err() {
-            self.end_if_over_rate_for_long(now_us);
-        }
-    }
-
-    fn end_if_over_rate_for_long(&mut self, now_us: u64) {
-        let since_us = *self.over_rate_since_us.get_or_insert(now_us);
-        if now_us - since_us > OVER_RATE_US_MAX {
-            self.end(Ending::RateLimited(self.frames.fills_in_us(now_us).div_ceil(1_000)));
-        }
-    }
-
-    fn on_wire_error(&mut self, error: WireError) {
-        match error {
-            WireError::ConnectionClosed | WireError::AlreadyClosed => self.end(Ending::ByClient(CloseCode::Normal)),
-            error => self.end(Ending::Broken(error)),
-        }
-    }
-
-    fn on_text(&mut self, text: &str) {
-        let now_us = self.gateway.clock.monotonic_us();
-        let parsed = parse_client_frame(text, &self.gateway.settings().parse_limits());
-        if let Err(wait_us) = self.take_frame(now_us) {
-            return self.on_frame_over_rate(parsed, wait_us, now_us);
-        }
-        match parsed {
-            Ok(incoming) => self.on_frame(incoming, now_us),
-            Err(rejection) => self.on_rejection(rejection),
-        }
-    }
-
-    fn rate(&self) -> Rate {
-        let per_s = self.gateway.settings().limits.frames_per_s;
-        // PROTOCOL §8: a bucket of two seconds' worth.
-        Rate::new(per_s, per_s.saturating_mul(2))
-    }
-
-    fn take_frame(&mut self, now_us: u64) -> Result<(), u64> {
-        let rate = self.rate();
-        // One second's worth is there again: the client has kept to its rate for a while.
-        if self.frames.fills_in_us(now_us) <= rate.fill_us() / 2 {
-            self.over_rate_since_us = None;
-        }
-        self.frames.take(rate, now_us)
-    }
-
-    fn on_frame_over_rate(&mut self, parsed: Result<Incoming, Rejection>, wait_us: u64, now_us: u64) {
-        self.end_if_over_rate_for_long(now_us);
-        if self.is_closing() {
-            return;
-        }
-        let (id, client_id) = match parsed {
-            Ok(Incoming { id, frame: ClientFrame::Send(send) }) => (id, Some(send.client_id)),
-            Ok(incoming) => (incoming.id, None),
-            Err(rejection) => (rejection.id, rejection.client_id),
-        };
-        let error = ProtocolError::rate_limited(wait_us.div_ceil(1_000));
-        self.put(&ErrorFrame::new(client_id, &error), id.as_ref());
-    }
-
-    fn on_rejection(&mut self, rejection: Rejection) {
-        let is_bad_frame = rejection.not_an_object;
-        self.put_encoded("error", &rejection.encode());
-        if is_bad_frame {
-            let now_ms = self.gateway.clock.monotonic_ms();
-            self.bad_frames_ms.retain(|at_ms| now_ms - at_ms < 60_000);
-            self.bad_frames_ms.push(now_ms);
-            if self.bad_frames_ms.len() >= BAD_FRAMES_PER_MINUTE_MAX as usize {
-                self.end(Ending::NotAnObject);
-            }
-        }
-    }
-
-    fn on_frame(&mut self, incoming: Incoming, now_us: u64) {
-        let Incoming { id, frame } = incoming;
-        match (frame, &self.stage) {
-            (ClientFrame::Ping, _) => self.put(&Pong {}, id.as_ref()),
-            (ClientFrame::Auth(auth), _) => self.on_auth(id, auth),
-            (frame, Stage::Open(_)) => self.on_request(id, frame, now_us),
-            (frame, _) => self.put_error(id.as_ref(), &frame, &ProtocolError::unauthorized("sign in first, with auth")),
-        }
-    }
-
-    fn on_request(&mut self, id: Option<FrameId>, frame: ClientFrame, now_us: u64) {
-        let Stage::Open(signed_in) = &self.stage else { return };
-        let requests_max = self.gateway.settings().limits.requests_waiting_max;
-        let Some(permit) = self.gateway.admission.permit(requests_max) else {
-            return self.put_error(id.as_ref(), &frame, &ProtocolError::overloaded(OVERLOADED_RETRY_MS));
-        };
-        let Some(router) = self.gateway.session_router().cloned() else { return };
-        let actor = signed_in.connected.actor(id.is_some());
-        let order = router.order_key(&actor.user, &frame);
-        let is_large = is_large_question(&frame);
-        let clock = self.gateway.clock.clone();
-        let request = async move {
-            let (is_send, is_quiet) = (matches!(frame, ClientFrame::Send(_)), is_quiet(&frame));
-            let client_id = client_id_of(&frame);
-            let result = router.call(actor, frame).await;
-            drop(permit);
-            if is_send {
-                count_send(result_name(&result), clock.monotonic_us() - now_us);
-            }
-            match result {
-                Ok(Answer::Frame(ServerFrame::Ok(_))) if is_quiet && id.is_none() => None,
-                Ok(answer) => Some(answer.encode(id.as_ref())),
-                Err(error) => Some(ErrorFrame::new(client_id, &error).encode(id.as_ref())),
-            }
-        };
-        self.requests.get_or_insert_default().push(order, is_large, Box::pin(request));
-    }
-
     /// Puts an answer of the session itself.
     pub(super) fn put<F: Frame>(&mut self, frame: &F, id: Option<&FrameId>) {
         self.put_encoded(F::TYPE, &frame.encode(id));
@@ -402,12 +260,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.put(&ErrorFrame::new(client_id_of(frame), error), id);
     }
 
-    fn put_encoded(&mut self, kind: &'static str, json: &str) {
+    pub(super) fn put_encoded(&mut self, kind: &'static str, json: &str) {
         self.wire.put_text(json.as_bytes());
         SentTally::default().add(kind);
     }
 
-    fn is_closing(&self) -> bool {
+    pub(super) fn is_closing(&self) -> bool {
         matches!(self.stage, Stage::Closing { .. })
     }
 
@@ -457,21 +315,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Future for Session<S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.get_mut().turn(cx) { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-fn client_id_of(frame: &ClientFrame) -> Option<switchboard_protocol::ClientId> {
-    match frame {
-        ClientFrame::Send(send) => Some(send.client_id.clone()),
-        _ => None,
-    }
-}
-
-fn result_name(result: &Result<Answer, ProtocolError>) -> &'static str {
-    match result {
-        Ok(Answer::Frame(ServerFrame::Sent(sent))) if sent.duplicate => "duplicate",
-        Ok(_) => "ok",
-        Err(error) => error.code().as_str(),
     }
 }
 

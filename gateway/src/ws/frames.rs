@@ -1,0 +1,178 @@
+//! What a client sends: messages become frames, frames are counted against the client's rate and carried out, and what is
+//! wrong with them is answered.
+
+use switchboard_protocol::limits::BAD_FRAMES_PER_MINUTE_MAX;
+use switchboard_protocol::server::{ErrorFrame, Frame, Pong, ServerFrame};
+use switchboard_protocol::{
+    ClientFrame, ClientId, CloseCode, FrameId, Incoming, ProtocolError, Rejection, parse_client_frame,
+};
+use switchboard_router::Answer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tungstenite::Message;
+use tungstenite::error::Error as WireError;
+
+use super::close::Ending;
+use super::requests::{is_large_question, is_quiet};
+use super::session::{Session, Stage};
+use crate::metrics::count_send;
+use crate::rate::{Bucket, Rate};
+
+/// A client that is over its frame rate for longer is closed (PROTOCOL §7, 4429).
+const OVER_RATE_US_MAX: u64 = 10_000_000;
+/// After which time a request is repeated that the node had no room for.
+const OVERLOADED_RETRY_MS: u64 = 1_000;
+
+/// How a client keeps to its limits.
+#[derive(Default)]
+pub(super) struct Conduct {
+    frames: Bucket,
+    /// Since when it has been over its frame rate.
+    over_rate_since_us: Option<u64>,
+    /// When frames came that were no JSON object, of the last minute.
+    bad_frames_ms: Vec<u64>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+    pub(super) fn on_message(&mut self, message: &Message) {
+        self.deadlines.heard(self.gateway.clock.monotonic_ms());
+        match message {
+            Message::Text(text) => self.on_text(text),
+            Message::Binary(_) => self.end(Ending::Binary),
+            Message::Close(frame) => {
+                let code = frame.as_ref().and_then(|frame| CloseCode::from_u16(frame.code.into()));
+                self.end(Ending::ByClient(code.unwrap_or(CloseCode::Normal)));
+            }
+            Message::Ping(_) => self.on_ping(),
+            Message::Pong(_) | Message::Frame(_) => {}
+        }
+    }
+
+    /// It has been answered already. It counts as a frame, or it would be the one thing that may come without limit.
+    fn on_ping(&mut self) {
+        let now_us = self.gateway.clock.monotonic_us();
+        if self.take_frame(now_us).is_err() {
+            self.end_if_over_rate_for_long(now_us);
+        }
+    }
+
+    fn end_if_over_rate_for_long(&mut self, now_us: u64) {
+        let since_us = *self.conduct.over_rate_since_us.get_or_insert(now_us);
+        if now_us - since_us > OVER_RATE_US_MAX {
+            self.end(Ending::RateLimited(self.conduct.frames.fills_in_us(now_us).div_ceil(1_000)));
+        }
+    }
+
+    pub(super) fn on_wire_error(&mut self, error: WireError) {
+        match error {
+            WireError::ConnectionClosed | WireError::AlreadyClosed => self.end(Ending::ByClient(CloseCode::Normal)),
+            error => self.end(Ending::Broken(error)),
+        }
+    }
+
+    fn on_text(&mut self, text: &str) {
+        let now_us = self.gateway.clock.monotonic_us();
+        let parsed = parse_client_frame(text, &self.gateway.settings().parse_limits());
+        if let Err(wait_us) = self.take_frame(now_us) {
+            return self.on_frame_over_rate(parsed, wait_us, now_us);
+        }
+        match parsed {
+            Ok(incoming) => self.on_frame(incoming, now_us),
+            Err(rejection) => self.on_rejection(rejection),
+        }
+    }
+
+    fn rate(&self) -> Rate {
+        let per_s = self.gateway.settings().limits.frames_per_s;
+        // PROTOCOL §8: a bucket of two seconds' worth.
+        Rate::new(per_s, per_s.saturating_mul(2))
+    }
+
+    fn take_frame(&mut self, now_us: u64) -> Result<(), u64> {
+        let rate = self.rate();
+        // One second's worth is there again: the client has kept to its rate for a while.
+        if self.conduct.frames.fills_in_us(now_us) <= rate.fill_us() / 2 {
+            self.conduct.over_rate_since_us = None;
+        }
+        self.conduct.frames.take(rate, now_us)
+    }
+
+    fn on_frame_over_rate(&mut self, parsed: Result<Incoming, Rejection>, wait_us: u64, now_us: u64) {
+        self.end_if_over_rate_for_long(now_us);
+        if self.is_closing() {
+            return;
+        }
+        let (id, client_id) = match parsed {
+            Ok(Incoming { id, frame: ClientFrame::Send(send) }) => (id, Some(send.client_id)),
+            Ok(incoming) => (incoming.id, None),
+            Err(rejection) => (rejection.id, rejection.client_id),
+        };
+        let error = ProtocolError::rate_limited(wait_us.div_ceil(1_000));
+        self.put(&ErrorFrame::new(client_id, &error), id.as_ref());
+    }
+
+    fn on_rejection(&mut self, rejection: Rejection) {
+        let is_bad_frame = rejection.not_an_object;
+        self.put_encoded("error", &rejection.encode());
+        if is_bad_frame {
+            let now_ms = self.gateway.clock.monotonic_ms();
+            self.conduct.bad_frames_ms.retain(|at_ms| now_ms - at_ms < 60_000);
+            self.conduct.bad_frames_ms.push(now_ms);
+            if self.conduct.bad_frames_ms.len() >= BAD_FRAMES_PER_MINUTE_MAX as usize {
+                self.end(Ending::NotAnObject);
+            }
+        }
+    }
+
+    fn on_frame(&mut self, incoming: Incoming, now_us: u64) {
+        let Incoming { id, frame } = incoming;
+        match (frame, &self.stage) {
+            (ClientFrame::Ping, _) => self.put(&Pong {}, id.as_ref()),
+            (ClientFrame::Auth(auth), _) => self.on_auth(id, auth),
+            (frame, Stage::Open(_)) => self.on_request(id, frame, now_us),
+            (frame, _) => self.put_error(id.as_ref(), &frame, &ProtocolError::unauthorized("sign in first, with auth")),
+        }
+    }
+
+    fn on_request(&mut self, id: Option<FrameId>, frame: ClientFrame, now_us: u64) {
+        let Stage::Open(signed_in) = &self.stage else { return };
+        let requests_max = self.gateway.settings().limits.requests_waiting_max;
+        let Some(permit) = self.gateway.admission.permit(requests_max) else {
+            return self.put_error(id.as_ref(), &frame, &ProtocolError::overloaded(OVERLOADED_RETRY_MS));
+        };
+        let Some(router) = self.gateway.session_router().cloned() else { return };
+        let actor = signed_in.connected.actor(id.is_some());
+        let order = router.order_key(&actor.user, &frame);
+        let is_large = is_large_question(&frame);
+        let clock = self.gateway.clock.clone();
+        let request = async move {
+            let (is_send, is_quiet) = (matches!(frame, ClientFrame::Send(_)), is_quiet(&frame));
+            let client_id = client_id_of(&frame);
+            let result = router.call(actor, frame).await;
+            drop(permit);
+            if is_send {
+                count_send(result_name(&result), clock.monotonic_us() - now_us);
+            }
+            match result {
+                Ok(Answer::Frame(ServerFrame::Ok(_))) if is_quiet && id.is_none() => None,
+                Ok(answer) => Some(answer.encode(id.as_ref())),
+                Err(error) => Some(ErrorFrame::new(client_id, &error).encode(id.as_ref())),
+            }
+        };
+        self.requests.get_or_insert_default().push(order, is_large, Box::pin(request));
+    }
+}
+
+pub(super) fn client_id_of(frame: &ClientFrame) -> Option<ClientId> {
+    match frame {
+        ClientFrame::Send(send) => Some(send.client_id.clone()),
+        _ => None,
+    }
+}
+
+fn result_name(result: &Result<Answer, ProtocolError>) -> &'static str {
+    match result {
+        Ok(Answer::Frame(ServerFrame::Sent(sent))) if sent.duplicate => "duplicate",
+        Ok(_) => "ok",
+        Err(error) => error.code().as_str(),
+    }
+}
