@@ -23,6 +23,7 @@ mod sync;
 mod users;
 mod view;
 mod view_change;
+mod wire;
 
 pub use api::{Actor, Answer, BlockInfo, Command, NewSession, OrderKey, Place, SessionInfo};
 pub use bus::{BUS_PACKETS_MAX, Bus, BusError, InProcessBus};

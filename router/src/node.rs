@@ -31,9 +31,6 @@ pub(crate) const TICK_MS: u64 = 50;
 /// Slots of the wheel: one turn is 25.6 s.
 const WHEEL_SLOTS: usize = 512;
 
-/// Nodes that a command may pass through while views differ.
-pub(crate) const HOPS_MAX: u8 = 3;
-
 /// Whom the wheel wakes.
 #[derive(Debug)]
 pub(crate) enum Wake {
@@ -264,17 +261,17 @@ impl Node {
 
     /// Passes a command on to the conversation's owner, as the view says now.
     pub(crate) fn pass_on(self: &Arc<Self>, key: &ConversationKey, input: CommandInput) {
-        let CommandInput { actor, at, command, reply, hops, .. } = input;
+        let CommandInput { actor, at, command, reply, .. } = input;
         let owner = self.placement().owner(key).incarnation.clone();
-        if hops >= HOPS_MAX || at != self.me {
+        if at != self.me {
             // Only the session's own node passes on: it gets the reply, and the owner must know where the session is.
             reply.tell(self, Err(self.unavailable()));
             return;
         }
         let (node, key) = (self.clone(), key.clone());
         self.spawn(async move {
-            let ask = Ask::Conversation { actor, conversation: key, command: crate::router::encoded(&command) };
-            let told = node.ask(&owner, ask).await.and_then(crate::router::telling);
+            let ask = Ask::Conversation { actor, conversation: key, command: crate::wire::encoded(&command) };
+            let told = node.ask(&owner, ask).await.and_then(crate::wire::telling);
             reply.tell(&node, told);
         });
     }
@@ -310,8 +307,7 @@ impl Node {
         command: Command,
         reply: ReplyTo,
     ) {
-        let hops = 0;
-        self.say(key, Input::Command(Box::new(CommandInput { actor, at, command, reply, hops, _room: None })));
+        self.say(key, Input::Command(Box::new(CommandInput { actor, at, command, reply, _room: None })));
     }
 }
 

@@ -4,10 +4,10 @@
 //! waits for the store or for another node: what must is spawned.
 
 use crate::api::{Actor, Answer};
-use crate::envelope::{Ask, Encoded, Envelope, Packet, Peek, Refusal, Reply};
+use crate::envelope::{Ask, Envelope, Packet, Peek, Reply};
 use crate::node::{Node, unavailable};
 use crate::owner::{Input, ReplyTo, Telling};
-use crate::router::{decoded, refusal, reply_of};
+use crate::wire::{decoded, refusal, reply_of};
 use bytes::Bytes;
 use std::sync::Arc;
 use switchboard_protocol::{ClientFrame, CloseCode, ProtocolError, Seq};
@@ -251,18 +251,5 @@ impl Node {
             Reply::Peek(peek) => Ok(*peek),
             _ => Err(ProtocolError::internal()),
         }
-    }
-}
-
-/// A frame of this process, for another.
-impl From<&ClientFrame> for Encoded {
-    fn from(frame: &ClientFrame) -> Self {
-        Self(frame.encode(None))
-    }
-}
-
-impl From<&ProtocolError> for Refusal {
-    fn from(error: &ProtocolError) -> Self {
-        Self(switchboard_protocol::server::ErrorFrame::new(None, error))
     }
 }

@@ -3,22 +3,21 @@
 use crate::api::{Actor, Answer, BlockInfo, Command, NewSession, OrderKey, Place, SessionInfo};
 use crate::bus::Bus;
 use crate::delivery::Socket;
-use crate::envelope::{Ask, Encoded, Envelope, Here, Outgoing, Refusal, Reply, SessionRow};
+use crate::envelope::{Ask, Envelope, Here, Outgoing, Reply, SessionRow};
 use crate::node::{Node, Parts, lock, unavailable};
 use crate::options::Options;
 use crate::owner::{Input, ReplyTo, Telling, Told};
 use crate::users::{Doing, Session, Watcher, blocked_of, ephemeral};
 use crate::view::{View, direct_conversation, group_conversation};
+use crate::wire::{answer_of, encoded};
 use futures_util::future::try_join_all;
-use serde_json::value::RawValue;
 use std::sync::{Arc, Mutex};
 use switchboard_clock::{Clock, Generator};
 use switchboard_presence::Shown;
 use switchboard_protocol::client::{ConversationRef, SendTarget};
-use switchboard_protocol::server::{self, ErrorFrame, Frame as _, PresenceState, UserPresence};
+use switchboard_protocol::server::{self, Frame as _, PresenceState, UserPresence};
 use switchboard_protocol::{
-    ClientFrame, CloseCode, ConversationId, ErrorCode, ParseLimits, ProtocolError, ServerFrame, SessionId, Timestamp,
-    UserId, parse_client_frame,
+    ClientFrame, CloseCode, ConversationId, ErrorCode, ProtocolError, ServerFrame, SessionId, Timestamp, UserId,
 };
 use switchboard_store::{ConversationKey, Incarnation, Store, StoreError, UserKey};
 use tokio::sync::{oneshot, watch};
@@ -661,44 +660,4 @@ fn conversation_of(user: &UserKey, command: &Command) -> Option<ConversationId> 
         | Frame::PresenceWatch(_)
         | Frame::PresenceUnwatch(_) => return None,
     })
-}
-
-// Between processes
-
-/// A command for another node.
-pub(crate) fn encoded(command: &Command) -> Encoded {
-    Encoded::from(command)
-}
-
-/// A command of another node, which has checked its limits.
-pub(crate) fn decoded(command: &Encoded) -> Result<Command, ProtocolError> {
-    let limits = ParseLimits { content_bytes: usize::MAX };
-    parse_client_frame(&command.0, &limits).map(|incoming| incoming.frame).map_err(|_| ProtocolError::internal())
-}
-
-/// A refusal for another node.
-pub(crate) fn refusal(error: &ProtocolError) -> Refusal {
-    Refusal(ErrorFrame::new(None, error))
-}
-
-/// An answer for another node.
-pub(crate) fn reply_of(answer: &Answer) -> Reply {
-    Reply::Frame { created: matches!(answer, Answer::Created(_)), json: Encoded(answer.encode(None)) }
-}
-
-/// Another node's answer.
-pub(crate) fn answer_of(reply: Reply) -> Result<Answer, ProtocolError> {
-    let Reply::Frame { json: Encoded(json), created } = reply else { return Err(ProtocolError::internal()) };
-    let malformed = || ProtocolError::internal();
-    if json.starts_with("{\"type\":\"sync\"") {
-        let sync: server::Sync<Box<RawValue>> = serde_json::from_str(&json).map_err(|_| malformed())?;
-        return Ok(Answer::Sync(sync));
-    }
-    let (_, frame) = ServerFrame::decode(&json).map_err(|_| malformed())?;
-    Ok(if created { Answer::Created(frame) } else { Answer::Frame(frame) })
-}
-
-/// Another node's answer, for a waiter of this process.
-pub(crate) fn telling(reply: Reply) -> Told {
-    answer_of(reply).map(Telling::Answer)
 }

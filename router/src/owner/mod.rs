@@ -18,12 +18,12 @@ mod sessions;
 mod task;
 
 use crate::api::{Actor, Answer, Command};
-use crate::envelope::{Encoded, Envelope, Peek, Refusal, Reply};
+use crate::envelope::{Envelope, Peek};
 use crate::node::Node;
+use crate::wire::{refusal, reply_telling};
 use hashbrown::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use switchboard_protocol::server::ErrorFrame;
 use switchboard_protocol::{ProtocolError, SessionId, UserId};
 use switchboard_store::{ConversationKey, Incarnation, UserKey};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -64,8 +64,6 @@ pub(crate) struct CommandInput {
     pub(crate) at: Incarnation,
     pub(crate) command: Command,
     pub(crate) reply: ReplyTo,
-    /// Nodes it has passed through.
-    pub(crate) hops: u8,
     /// Its bytes' share of the conversation's queue.
     pub(crate) _room: Option<OwnedSemaphorePermit>,
 }
@@ -108,20 +106,10 @@ impl ReplyTo {
             // A waiter that has gone needs no answer.
             Self::Here(waiter) => drop(waiter.send(told)),
             Self::There { node: to, request } => {
-                let reply = told.map(encode).map_err(|error| Refusal(ErrorFrame::new(None, &error)));
+                let reply = told.map(reply_telling).map_err(|error| refusal(&error));
                 node.links.send(&to, Envelope::Reply { request, reply });
             }
         }
-    }
-}
-
-fn encode(telling: Telling) -> Reply {
-    match telling {
-        Telling::Answer(answer) => {
-            Reply::Frame { created: matches!(answer, Answer::Created(_)), json: Encoded(answer.encode(None)) }
-        }
-        Telling::Peek(peek) => Reply::Peek(peek),
-        Telling::Done => Reply::Done,
     }
 }
 

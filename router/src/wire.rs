@@ -1,0 +1,57 @@
+//! Commands, answers and refusals on their way between nodes: the one place where they become envelopes' parts and come
+//! out of them again. What is JSON for clients stays JSON.
+
+use crate::api::{Answer, Command};
+use crate::envelope::{Encoded, Refusal, Reply};
+use crate::owner::{Telling, Told};
+use serde_json::value::RawValue;
+use switchboard_protocol::server::{self, ErrorFrame};
+use switchboard_protocol::{ParseLimits, ProtocolError, ServerFrame, parse_client_frame};
+
+/// A command for another node.
+pub(crate) fn encoded(command: &Command) -> Encoded {
+    Encoded(command.encode(None))
+}
+
+/// A command of another node, which has checked its limits.
+pub(crate) fn decoded(command: &Encoded) -> Result<Command, ProtocolError> {
+    let limits = ParseLimits { content_bytes: usize::MAX };
+    parse_client_frame(&command.0, &limits).map(|incoming| incoming.frame).map_err(|_| ProtocolError::internal())
+}
+
+/// A refusal for another node.
+pub(crate) fn refusal(error: &ProtocolError) -> Refusal {
+    Refusal(ErrorFrame::new(None, error))
+}
+
+/// An answer for another node.
+pub(crate) fn reply_of(answer: &Answer) -> Reply {
+    Reply::Frame { created: matches!(answer, Answer::Created(_)), json: Encoded(answer.encode(None)) }
+}
+
+/// What an owner tells, for another node.
+pub(crate) fn reply_telling(telling: Telling) -> Reply {
+    match telling {
+        Telling::Answer(answer) => reply_of(&answer),
+        Telling::Peek(peek) => Reply::Peek(peek),
+        Telling::Done => Reply::Done,
+    }
+}
+
+/// Another node's answer.
+pub(crate) fn answer_of(reply: Reply) -> Result<Answer, ProtocolError> {
+    let Reply::Frame { json: Encoded(json), created } = reply else { return Err(ProtocolError::internal()) };
+    let malformed = || ProtocolError::internal();
+    // A `sync` is passed on as it is: its conversations are not taken apart.
+    if json.starts_with("{\"type\":\"sync\"") {
+        let sync: server::Sync<Box<RawValue>> = serde_json::from_str(&json).map_err(|_| malformed())?;
+        return Ok(Answer::Sync(sync));
+    }
+    let (_, frame) = ServerFrame::decode(&json).map_err(|_| malformed())?;
+    Ok(if created { Answer::Created(frame) } else { Answer::Frame(frame) })
+}
+
+/// Another node's answer, for a waiter of this process.
+pub(crate) fn telling(reply: Reply) -> Told {
+    answer_of(reply).map(Telling::Answer)
+}
