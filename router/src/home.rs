@@ -109,7 +109,7 @@ impl Node {
             if sessions > 0 {
                 (home.presence.restore(node, sessions, saved), None)
             } else {
-                (None, home.presence.node_gone(node, now_ms, self.now(), self.options.presence_grace_ms))
+                (None, home.presence.node_gone(node, now_ms, self.now(), self.options().presence_grace_ms))
             }
         });
         if let Some(deadline_ms) = grace {

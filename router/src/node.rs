@@ -44,7 +44,6 @@ pub(crate) enum Wake {
 /// See the file's comment.
 pub(crate) struct Node {
     pub(crate) me: Incarnation,
-    pub(crate) options: Options,
     pub(crate) clock: Clock,
     pub(crate) generator: Generator,
     pub(crate) store: Arc<dyn Store>,
@@ -62,6 +61,7 @@ pub(crate) struct Node {
     pub(crate) cursors: crate::cursor::Cursors,
     pub(crate) figures: Figures,
     pub(crate) tasks: TaskTracker,
+    options: ArcSwap<Options>,
     placement: ArcSwap<Placement>,
     /// In the order in which they were asked: it is that in which they are given up.
     requests: Mutex<BTreeMap<u64, Waiter>>,
@@ -116,12 +116,21 @@ impl Node {
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
             me,
-            options,
+            options: ArcSwap::from_pointee(options),
             clock,
             generator,
             store,
             bus,
         })
+    }
+
+    /// As they are now.
+    pub(crate) fn options(&self) -> Options {
+        **self.options.load()
+    }
+
+    pub(crate) fn set_options(&self, options: Options) {
+        self.options.store(Arc::new(options));
     }
 
     // Where things are
@@ -225,8 +234,8 @@ impl Node {
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
         {
             let mut requests = lock(&self.requests);
-            if requests.len() >= self.options.requests_waiting_max {
-                return Err(ProtocolError::overloaded(self.options.retry_after_ms));
+            if requests.len() >= self.options().requests_waiting_max {
+                return Err(ProtocolError::overloaded(self.options().retry_after_ms));
             }
             requests.insert(request, Waiter { node: node.clone(), reply });
         }
@@ -236,7 +245,7 @@ impl Node {
         tokio::select! {
             biased;
             answer = answer => answer.unwrap_or_else(|_| Err(self.unavailable())),
-            () = self.clock.sleep_ms(self.options.send_timeout_ms) => Err(self.unavailable()),
+            () = self.clock.sleep_ms(self.options().send_timeout_ms) => Err(self.unavailable()),
         }
     }
 
@@ -254,7 +263,7 @@ impl Node {
     }
 
     pub(crate) fn unavailable(&self) -> ProtocolError {
-        ProtocolError::unavailable(self.options.retry_after_ms)
+        ProtocolError::unavailable(self.options().retry_after_ms)
     }
 
     // Conversations

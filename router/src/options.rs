@@ -4,7 +4,7 @@ use std::sync::Arc;
 use switchboard_config::Config;
 
 /// The router's part of the configuration; the keys' meanings are in `docs/configuration.md`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// `fanout.push_members_max`
     pub push_members_max: usize,

@@ -20,7 +20,7 @@ impl Node {
             let conversation_id = asked.conversation_id.clone();
             Answer::Changes(Changes { conversation_id, entries, last_seq: end, more, reset })
         };
-        if end.get().saturating_sub(asked.after.get()) > self.options.changes_max {
+        if end.get().saturating_sub(asked.after.get()) > self.options().changes_max {
             return Ok(answer(Vec::new(), false, true));
         }
         if asked.after >= end {

@@ -225,7 +225,7 @@ impl Node {
             last_seq: head.end,
             messages: head.messages,
             preview: head.last_message,
-            ask_owner: members > self.options.push_members_max,
+            ask_owner: members > self.options().push_members_max,
         };
         let read = (member.cursor.read_seq, member.cursor.read_messages);
         Ok(Some(Peek { last, mentioned_seq: Seq::ZERO, read }))

@@ -71,6 +71,11 @@ impl Router {
         Self { node }
     }
 
+    /// Takes other options, for what comes after: a bound of a queue that is there stays.
+    pub fn set_options(&self, options: Options) {
+        self.node.set_options(options);
+    }
+
     /// Names the store's life (PROTOCOL §2, `store_id`).
     pub fn store_id(&self) -> &str {
         self.node.store.store_id()
@@ -103,9 +108,9 @@ impl Router {
             socket,
             doing: Mutex::new(Doing::default()),
         });
-        let most = node.options.connections_per_user;
+        let most = node.options().connections_per_user;
         let Some(added) = node.users.add(session.clone(), blocked_of(&record), most) else {
-            return Err(ProtocolError::overloaded(node.options.retry_after_ms));
+            return Err(ProtocolError::overloaded(node.options().retry_after_ms));
         };
         if let Some(replaced) = added.replaced {
             replaced.socket.close(CloseCode::Replaced);
@@ -240,7 +245,8 @@ impl Router {
         node.set_draining();
         let placement = node.placement();
         for session in node.users.all_sessions() {
-            let after_ms = node.generator.below(node.options.drain_spread_ms.min(node.options.drain_timeout_ms) + 1);
+            let after_ms =
+                node.generator.below(node.options().drain_spread_ms.min(node.options().drain_timeout_ms) + 1);
             let url = placement.elsewhere(&session.user, &node.me.node);
             session.socket.reconnect(after_ms, url.as_deref());
         }
@@ -429,7 +435,7 @@ impl Node {
         tokio::select! {
             biased;
             told = told => told.unwrap_or_else(|_| Err(self.unavailable())),
-            () = self.clock.sleep_ms(self.options.send_timeout_ms) => Err(self.unavailable()),
+            () = self.clock.sleep_ms(self.options().send_timeout_ms) => Err(self.unavailable()),
         }
     }
 

@@ -51,7 +51,7 @@ impl Node {
         tokio::select! {
             biased;
             () = self.settle_in_rounds() => Ok(()),
-            () = self.clock.sleep_ms(self.options.send_timeout_ms) => Err(self.unavailable()),
+            () = self.clock.sleep_ms(self.options().send_timeout_ms) => Err(self.unavailable()),
         }
     }
 

@@ -156,7 +156,7 @@ impl Node {
         let (node, view) = (self.clone(), self.placement().view.number);
         self.spawn(async move {
             while node.placement().view.number == view && node.watch_at(&home, users.clone()).await.is_err() {
-                node.clock.sleep_ms(node.options.retry_after_ms).await;
+                node.clock.sleep_ms(node.options().retry_after_ms).await;
             }
         });
     }
@@ -269,9 +269,9 @@ impl Node {
             self.clock.sleep_ms(crate::node::TICK_MS).await;
             let now_ms = self.clock.monotonic_ms();
             // Early when much waits, unless the store has just failed.
-            let early = !failed && self.users.dirty_users() >= self.options.home_dirty_max;
+            let early = !failed && self.users.dirty_users() >= self.options().home_dirty_max;
             if now_ms >= flush_ms || early {
-                flush_ms = now_ms + self.options.inbox_flush_ms;
+                flush_ms = now_ms + self.options().inbox_flush_ms;
                 failed = !self.flush().await;
             }
         }

@@ -64,7 +64,7 @@ impl Conversation {
     /// that is delivered whole has been made smaller since. They were all told at once, so one member's row tells.
     async fn is_new_to_inboxes(&mut self) -> bool {
         let Some(log) = &self.log else { return false };
-        if log.delivery(self.node.options.push_members_max) == Delivery::Full {
+        if log.delivery(self.node.options().push_members_max) == Delivery::Full {
             return false;
         }
         let Some(user) = log.members.keys().next().map(|user| user_in(&self.key, user)) else { return false };

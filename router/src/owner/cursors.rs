@@ -254,7 +254,7 @@ impl Conversation {
         self.cursors.told_ms = Some(now_ms);
         let moved = std::mem::take(&mut self.cursors.moved);
         let Some(log) = &self.log else { return };
-        if log.delivery(self.node.options.push_members_max) == Delivery::Activity {
+        if log.delivery(self.node.options().push_members_max) == Delivery::Activity {
             self.tell_counts();
         } else {
             self.tell_group(&user_receipts(log, &moved));

@@ -18,7 +18,7 @@ pub(super) fn create(
     create: &ConversationCreate,
 ) -> Result<Decided, ProtocolError> {
     if log.end > Seq::ZERO {
-        let conversation = log.conversation(here.key, user, here.node.options.push_members_max)?;
+        let conversation = log.conversation(here.key, user, here.node.options().push_members_max)?;
         return Ok(Decided::Answer(Answer::Frame(ServerFrame::Conversation(conversation))));
     }
     refuse_too_many_members(user, create)?;
@@ -168,7 +168,7 @@ impl Change {
         }
         let at = here.now(log);
         let seq = log.end.next();
-        let push_members_max = here.node.options.push_members_max;
+        let push_members_max = here.node.options().push_members_max;
         let before = log.members.len();
         self.apply(here, log, seq, at);
         let to_all = delivery_to(before, push_members_max) != delivery_to(log.members.len(), push_members_max);

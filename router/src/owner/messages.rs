@@ -184,7 +184,7 @@ pub(super) async fn react(
         user,
         &react.emoji,
         add,
-        here.node.options.reactions_per_message_max,
+        here.node.options().reactions_per_message_max,
     )? {
         return Ok(unchanged(log));
     }

@@ -154,12 +154,12 @@ impl Owners {
         }
         let handle = match shard.get(key) {
             Some(handle) => handle,
-            None if self.active() >= node.options.conversations_active_max || node.is_stopping() => {
+            None if self.active() >= node.options().conversations_active_max || node.is_stopping() => {
                 return Err(Refused(input));
             }
             None => {
-                let (inputs, receiver) = mpsc::channel(node.options.conversation_queue_max);
-                let room = Arc::new(Semaphore::new(node.options.conversation_queue_bytes));
+                let (inputs, receiver) = mpsc::channel(node.options().conversation_queue_max);
+                let room = Arc::new(Semaphore::new(node.options().conversation_queue_bytes));
                 self.active.fetch_add(1, Ordering::Relaxed);
                 let conversation = task::Conversation::new(node.clone(), key.clone(), receiver);
                 // Ends by itself when it is idle, and when the node drains; `Node::shutdown` waits for it.
@@ -235,7 +235,7 @@ impl Handle {
 impl Refused {
     /// Tells who waits that there is no room.
     pub(crate) fn tell(self, node: &Node) {
-        let told = Err(ProtocolError::overloaded(node.options.retry_after_ms));
+        let told = Err(ProtocolError::overloaded(node.options().retry_after_ms));
         match self.0 {
             Input::Command(command) => command.reply.tell(node, told),
             Input::Peek { reply, .. } | Input::BlockChanged { reply } | Input::LetGo { reply } => {

@@ -136,7 +136,7 @@ impl Pipeline {
 impl Step {
     /// Tells who waits for it that it will not happen here.
     pub(super) fn refuse(self, node: &Node) {
-        let error = || ProtocolError::unavailable(node.options.retry_after_ms);
+        let error = || ProtocolError::unavailable(node.options().retry_after_ms);
         match self {
             Self::Entry(pending) => pending.replies.into_iter().for_each(|reply| reply.tell(node, Err(error()))),
             Self::Answer(reply, _) => reply.tell(node, Err(error())),

@@ -61,7 +61,7 @@ impl Conversation {
 
     fn conversation(&self, user: &UserId) -> Result<switchboard_protocol::server::Conversation, ProtocolError> {
         let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
-        log.conversation(&self.key, user, self.node.options.push_members_max)
+        log.conversation(&self.key, user, self.node.options().push_members_max)
     }
 
     fn peek(&self, user: &UserId) -> Result<Peek, ProtocolError> {
@@ -72,7 +72,7 @@ impl Conversation {
             return Err(ProtocolError::not_found());
         }
         Ok(Peek {
-            last: log.last(self.node.options.push_members_max),
+            last: log.last(self.node.options().push_members_max),
             mentioned_seq: member.mentioned_seq,
             read: (member.stored.cursor.read_seq, member.stored.cursor.read_messages),
         })

@@ -161,7 +161,7 @@ impl Conversation {
         let mut frame = Outgoing::new(crate::delivery::Delivery { kind, ..delivery });
         frame.skip.hidden_from = Some(user.clone());
         let Some(log) = &self.log else { return };
-        if log.delivery(self.node.options.push_members_max) == Delivery::Activity {
+        if log.delivery(self.node.options().push_members_max) == Delivery::Activity {
             self.tell_others_open(user, None, &frame);
         } else {
             let others = log.everyone.iter().filter(|other| *other != user).cloned().collect();

@@ -166,7 +166,7 @@ impl Conversation {
             }
             Ok(Decided::SameAs(seq)) => {
                 if let Err(reply) = self.pipeline.wait_for(seq, input.reply) {
-                    reply.tell(&self.node, Err(ProtocolError::unavailable(self.node.options.retry_after_ms)));
+                    reply.tell(&self.node, Err(ProtocolError::unavailable(self.node.options().retry_after_ms)));
                 }
             }
             Ok(Decided::Answer(answer)) => self.answer_in_order(input.reply, Ok(Telling::Answer(answer))),
@@ -234,7 +234,7 @@ impl Conversation {
     fn take_over_later(&self, done: Option<Done>) {
         let (node, key) = (self.node.clone(), self.key.clone());
         self.node.spawn(async move {
-            node.clock.sleep_ms(node.options.retry_after_ms).await;
+            node.clock.sleep_ms(node.options().retry_after_ms).await;
             node.say_until_taken(&key, done).await;
         });
     }
@@ -268,8 +268,8 @@ impl Conversation {
 
     /// Has the node's wheel call back for what is due next.
     fn schedule(&mut self) {
-        let idle_ms = self.last_used_ms + self.node.options.conversation_idle_ms;
-        let check_ms = self.node.clock.monotonic_ms() + self.node.options.inbox_flush_ms;
+        let idle_ms = self.last_used_ms + self.node.options().conversation_idle_ms;
+        let check_ms = self.node.clock.monotonic_ms() + self.node.options().inbox_flush_ms;
         let due = [
             self.sessions.next_deadline_ms(),
             self.cursors.next_deadline_ms(),
@@ -295,7 +295,7 @@ impl Conversation {
         }
         let idle_ms = self.node.clock.monotonic_ms().saturating_sub(self.last_used_ms);
         self.sessions.is_empty()
-            && idle_ms >= self.node.options.conversation_idle_ms
+            && idle_ms >= self.node.options().conversation_idle_ms
             && self.announced.owes_nothing(&self.node.links)
     }
 

@@ -170,7 +170,7 @@ impl World {
         let port = Port { bus: self.bus.clone(), me: me.clone() };
         let router = Router::start(Start {
             me: me.clone(),
-            options: self.options.clone(),
+            options: self.options,
             clock: Clock::simulated(
                 ORIGIN_MS + i64::try_from(self.clock.monotonic_ms()).unwrap(),
                 slot.skew_ms.clone(),
