@@ -15,6 +15,11 @@ use std::time::Duration;
 /// Longest wait for anything that is expected to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What [`Client::ask_in_vain`] gives for a field that is malformed or out of its limits.
+pub(crate) fn bad_request(field: &str) -> (String, Option<String>) {
+    ("bad_request".to_owned(), Some(field.to_owned()))
+}
+
 /// What the future gives, within [`PATIENCE`].
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {

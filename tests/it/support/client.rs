@@ -210,6 +210,25 @@ impl Client {
         (code, answer["details"][0]["field"].as_str().map(str::to_owned))
     }
 
+    /// Makes a group with these members besides; gives its id.
+    pub(crate) async fn make_group(&mut self, members: &[&str]) -> Value {
+        let client_id = format!("group-{}", self.next_id);
+        let create =
+            json!({"type": "conversation_create", "kind": "group", "client_id": client_id, "members": members});
+        let made = self.ask(create).await;
+        assert_eq!(made["type"], "conversation", "{made}");
+        made["conversation_id"].clone()
+    }
+
+    /// Sends a message with a `client_id` of its own; gives its `sent`.
+    pub(crate) async fn say(&mut self, conversation: &Value, content: Value) -> Value {
+        let client_id = format!("message-{}", self.next_id);
+        let send = json!({"type": "send", "conversation_id": conversation, "client_id": client_id, "content": content});
+        let sent = self.ask(send).await;
+        assert_eq!(sent["type"], "sent", "{sent}");
+        sent
+    }
+
     /// Checks that the session works, and that nothing came before.
     pub(crate) async fn expect_quiet(&mut self) {
         self.send(&json!({"type": "ping", "id": "quiet"})).await;
