@@ -3,7 +3,7 @@
 use crate::api::{Actor, Answer};
 use crate::envelope::{Deliver, Envelope, Here, Look, Outgoing, Saved};
 use crate::node::{Node, Wake, lock, unavailable};
-use crate::users::{empty_change, shard_of, undroppable};
+use crate::users::{Held, empty_change, shard_of, undroppable};
 use std::sync::Arc;
 use switchboard_presence::{SavedPresence, Shown};
 use switchboard_protocol::client::{ConversationSettingsSet, PresenceStatus};
@@ -94,7 +94,7 @@ impl Node {
         let mut frame = Outgoing::new(undroppable("conversation_settings", frame.encode(None)));
         frame.skip.session = actor.session.clone();
         let users = Arc::from([actor.user.user.clone()]);
-        self.deliver(&Deliver { conversation, users, frames: vec![frame], note: None });
+        self.deliver(&Deliver { conversation, users, frames: vec![frame], note: None }, &Held::new());
     }
 
     // Presence

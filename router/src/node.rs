@@ -11,7 +11,7 @@ use crate::figures::Figures;
 use crate::link::Links;
 use crate::options::Options;
 use crate::owner::{CommandInput, Input, Owners, ReplyTo};
-use crate::users::{SHARDS, Users, Watcher};
+use crate::users::{Held, SHARDS, Users, Watcher};
 use crate::view::{Placement, View};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -217,9 +217,9 @@ impl Node {
 
     // Talking to other nodes
 
-    /// Gives a delivery to its users: what a home does (DESIGN §2, step 6).
-    pub(crate) fn deliver(&self, deliver: &Deliver) {
-        for (node, users) in self.users.deliver(deliver, &self.me) {
+    /// Gives a delivery to its users, but for the sessions held back: what a home does (DESIGN §2, step 6).
+    pub(crate) fn deliver(&self, deliver: &Deliver, held: &Held) {
+        for (node, users) in self.users.deliver(deliver, held, &self.me) {
             let tenant = deliver.conversation.tenant.clone();
             self.links.send(&node, Envelope::Relay { tenant, users, frames: deliver.frames.clone() });
         }

@@ -7,6 +7,7 @@ use crate::api::{Actor, Answer};
 use crate::envelope::{Ask, Envelope, Packet, Peek, Reply};
 use crate::node::{Node, unavailable};
 use crate::owner::{Input, ReplyTo, Telling};
+use crate::users::Held;
 use crate::wire::{decoded, refusal, reply_of};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ impl Node {
         match envelope {
             Envelope::Request { request, ask } => self.on_request(from, request, ask),
             Envelope::Reply { request, reply } => self.replied(request, reply),
-            Envelope::Deliver(deliver) => self.deliver(&deliver),
+            Envelope::Deliver(deliver) => self.deliver(&deliver, &Held::new()),
             Envelope::Relay { tenant, users, frames } => self.users.relay(&tenant, &users, &frames),
             Envelope::ToSessions { conversation, sessions, frames } => {
                 let gone = self.users.to_sessions(&conversation.tenant, &sessions, &frames);

@@ -489,7 +489,7 @@ impl Node {
 
     pub(crate) fn session_of(&self, actor: &Actor) -> Option<Arc<Session>> {
         let id = actor.session.as_ref()?;
-        self.users.sessions(&actor.user).into_iter().find(|session| session.id == *id)
+        self.users.session(&actor.user, id)
     }
 
     /// `presence_watch`.

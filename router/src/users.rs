@@ -79,6 +79,13 @@ impl Session {
         self.doing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives it an entry's frame, if it wants that.
+    pub(crate) fn deliver(&self, frame: &Outgoing) {
+        if self.wants(&frame.skip) {
+            self.socket.deliver(&frame.delivery);
+        }
+    }
+
     fn wants(&self, skip: &Skip) -> bool {
         if skip.session.as_ref() == Some(&self.id) {
             return false;
@@ -86,6 +93,9 @@ impl Session {
         skip.open.as_ref().is_none_or(|conversation| !self.doing().open.contains(conversation))
     }
 }
+
+/// Sessions that a delivery leaves out: a few.
+pub(crate) type Held = Vec<Arc<Session>>;
 
 /// A session that watches others, as a key by its id.
 #[derive(Clone)]
@@ -225,6 +235,12 @@ impl Users {
         self.of(user).users.get(user).map(|user| user.sessions.clone()).unwrap_or_default()
     }
 
+    /// One session of a user, if it is on this node.
+    pub(crate) fn session(&self, user: &UserKey, id: &SessionId) -> Option<Arc<Session>> {
+        let shard = self.of(user);
+        shard.users.get(user)?.sessions.iter().find(|session| session.id == *id).cloned()
+    }
+
     /// Every session on this node.
     pub(crate) fn all_sessions(&self) -> Vec<Arc<Session>> {
         let sessions_of = |shard: MutexGuard<'_, Shard>| -> Vec<Arc<Session>> {
@@ -285,18 +301,23 @@ impl Users {
     pub(crate) fn relay(&self, tenant: &TenantId, users: &[UserId], frames: &[Outgoing]) {
         self.each(tenant, users, |_, shard, key| {
             if let Some(user) = shard.users.get(key) {
-                deliver_to(user, frames);
+                deliver_to(user, frames, &Held::new());
             }
         });
     }
 
-    /// A home's part: gives frames to the users' sessions here, notes what changes in their inboxes, and returns who
-    /// has sessions on which other node.
-    pub(crate) fn deliver(&self, deliver: &Deliver, me: &Incarnation) -> BTreeMap<Incarnation, Vec<UserId>> {
+    /// A home's part: gives frames to the users' sessions here, but for those held back, notes what changes in their
+    /// inboxes, and returns who has sessions on which other node.
+    pub(crate) fn deliver(
+        &self,
+        deliver: &Deliver,
+        held: &Held,
+        me: &Incarnation,
+    ) -> BTreeMap<Incarnation, Vec<UserId>> {
         let mut elsewhere: BTreeMap<Incarnation, Vec<UserId>> = BTreeMap::new();
         self.each(&deliver.conversation.tenant, &deliver.users, |id, shard, key| {
             if let Some(user) = shard.users.get(key) {
-                deliver_to(user, &deliver.frames);
+                deliver_to(user, &deliver.frames, held);
                 let nodes = user.home.iter().flat_map(|home| home.presence.nodes());
                 for (node, _) in nodes.filter(|(node, _)| *node != me) {
                     elsewhere.entry(node.clone()).or_default().push(id.clone());
@@ -348,7 +369,7 @@ impl Users {
     pub(crate) fn closed(&self, conversation: &ConversationKey, sessions: &[(UserId, SessionId)]) {
         for (id, session_id) in sessions {
             let key = UserKey { tenant: conversation.tenant.clone(), user: id.clone() };
-            for session in self.sessions(&key).iter().filter(|session| session.id == *session_id) {
+            if let Some(session) = self.session(&key, session_id) {
                 session.doing().close(&conversation.conversation);
             }
         }
@@ -468,8 +489,8 @@ fn count(sessions: &[Arc<Session>]) -> u32 {
     u32::try_from(sessions.len()).unwrap_or(u32::MAX)
 }
 
-fn deliver_to(user: &User, frames: &[Outgoing]) {
-    for session in &user.sessions {
+fn deliver_to(user: &User, frames: &[Outgoing], held: &Held) {
+    for session in user.sessions.iter().filter(|session| !held.iter().any(|held| held.id == session.id)) {
         deliver_to_session(user, session, frames);
     }
 }

@@ -222,7 +222,7 @@ impl Node {
 
     /// What was missed is asked for by the client, who is told where the log is now.
     async fn open_at(self: &Arc<Self>, key: ConversationKey, session: &crate::users::Session) {
-        if !self.users.sessions(&session.user).iter().any(|other| other.id == session.id) {
+        if self.users.session(&session.user, &session.id).is_none() {
             // It has ended since, and its owners have been told: nothing may be opened for it behind that.
             return;
         }

@@ -9,7 +9,7 @@ use super::{ReplyTo, Telling};
 use crate::api::Answer;
 use crate::envelope::{Deliver, Envelope, Note, Outgoing, UserNote};
 use crate::link::Links;
-use crate::users::undroppable;
+use crate::users::{Held, undroppable};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,28 +92,57 @@ impl Conversation {
         let full = log.delivery(push_members_max) == Delivery::Full || last.draft.to_all;
         let last_note = Note { last: Some(log.last(push_members_max)), users: Vec::new() };
         let frames: Vec<Outgoing> = run.pending.iter().map(outgoing).collect();
+        let held = self.held_back(&run, full);
         if full {
             let users = run.pending.iter().flat_map(user_notes).collect();
-            self.tell_homes(&last.users.clone(), &frames, Some(&Note { users, ..last_note }));
+            self.tell_homes_but(&held, &last.users.clone(), &frames, Some(&Note { users, ..last_note.clone() }));
         } else {
-            self.tell_open(&frames);
-            for (pending, frame) in run.pending.iter().zip(frames) {
-                self.tell_concerned(pending, frame, last_note.clone());
+            self.tell_open_but(&held, &frames);
+        }
+        for (pending, frame) in run.pending.into_iter().zip(frames) {
+            held.iter().for_each(|session| session.deliver(&frame));
+            if !full {
+                self.tell_concerned(&pending, frame, last_note.clone());
             }
+            self.told(pending, full);
+        }
+        if !full {
             self.activity();
         }
-        for pending in run.pending {
-            match &pending.draft.entry.frame {
-                EntryFrame::Message(message) if !full => self.note_newest(&message.from, message.seq),
-                EntryFrame::Membership(membership) => {
-                    membership.removed.iter().for_each(|user| self.close_for(user));
-                }
-                _ => {}
+    }
+
+    /// An entry has been announced.
+    fn told(&mut self, pending: Pending, full: bool) {
+        match &pending.draft.entry.frame {
+            EntryFrame::Message(message) if !full => self.note_newest(&message.from, message.seq),
+            EntryFrame::Membership(membership) => {
+                membership.removed.iter().for_each(|user| self.close_for(user));
             }
-            let took_us = self.node.clock.monotonic_us().saturating_sub(pending.decided_us);
-            self.node.figures.delivery_duration_s.record(Duration::from_micros(took_us));
-            self.answer(pending);
+            _ => {}
         }
+        let took_us = self.node.clock.monotonic_us().saturating_sub(pending.decided_us);
+        self.node.figures.delivery_duration_s.record(Duration::from_micros(took_us));
+        self.answer(pending);
+    }
+
+    /// Sessions here that wait for an answer about one of these entries and are to be given what comes behind it: they
+    /// get the entries one by one between the answers, so that none has `message` n+1 before its `sent` n.
+    fn held_back(&self, run: &Run, full: bool) -> Held {
+        let [waiting @ .., _] = &run.pending[..] else { return Held::new() };
+        let placement = self.node.placement();
+        let mut held = Held::new();
+        for pending in waiting {
+            let Some(id) = &pending.session else { continue };
+            let key = super::user_in(&self.key, &pending.actor);
+            let from_here = match full {
+                true => placement.home(&key).incarnation == self.node.me,
+                false => self.sessions.has(&self.node.me, &key.user, id),
+            };
+            if from_here && !held.iter().any(|session| session.id == *id) {
+                held.extend(self.node.users.session(&key, id));
+            }
+        }
+        held
     }
 
     /// In a large group: those whom an entry is about get it whole, wherever the conversation is not open.
@@ -130,9 +159,9 @@ impl Conversation {
         self.tell_homes(&users, &[frame], Some(&note));
     }
 
-    /// Gives frames to sessions that have the conversation open.
-    pub(super) fn tell_open(&mut self, frames: &[Outgoing]) {
-        for (at, sessions) in self.sessions.open(|_| true) {
+    /// Gives frames to sessions that have the conversation open, but not to these.
+    fn tell_open_but(&mut self, held: &Held, frames: &[Outgoing]) {
+        for (at, sessions) in self.sessions.open(|(_, id)| !held.iter().any(|session| session.id == *id)) {
             self.tell_sessions(&at, sessions, frames.to_vec());
         }
     }
@@ -150,13 +179,18 @@ impl Conversation {
 
     /// One delivery per home, whatever the number of users there.
     pub(super) fn tell_homes(&mut self, users: &Arc<[UserId]>, frames: &[Outgoing], note: Option<&Note>) {
+        self.tell_homes_but(&Held::new(), users, frames, note);
+    }
+
+    /// The same, but these sessions are given no frames.
+    fn tell_homes_but(&mut self, held: &Held, users: &Arc<[UserId]>, frames: &[Outgoing], note: Option<&Note>) {
         let by_home = self.by_home(users);
         let alone = by_home.len() == 1;
         for (home, users) in by_home {
             let note = note.map(|note| if alone { note.clone() } else { part_of(note, &users) });
             let owed = note.is_some();
-            let number =
-                self.tell_home(&home, Deliver { conversation: self.key.clone(), users, frames: frames.to_vec(), note });
+            let deliver = Deliver { conversation: self.key.clone(), users, frames: frames.to_vec(), note };
+            let number = self.tell_home(&home, deliver, held);
             if owed {
                 self.node.links.owe(&home, number);
                 self.announced.told.insert(home, number);
@@ -164,9 +198,9 @@ impl Conversation {
         }
     }
 
-    fn tell_home(&self, home: &Incarnation, deliver: Deliver) -> u64 {
+    fn tell_home(&self, home: &Incarnation, deliver: Deliver, held: &Held) -> u64 {
         if *home == self.node.me {
-            self.node.deliver(&deliver);
+            self.node.deliver(&deliver, held);
             self.node.links.told_myself()
         } else {
             self.node.links.send(home, Envelope::Deliver(deliver))

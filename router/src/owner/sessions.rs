@@ -31,6 +31,11 @@ impl Sessions {
         by_node.filter(|(_, sessions): &(_, OpenSessions)| !sessions.is_empty()).collect()
     }
 
+    /// Whether this session has the conversation open.
+    pub(super) fn has(&self, at: &Incarnation, user: &UserId, session: &SessionId) -> bool {
+        self.open.get(at).is_some_and(|sessions| sessions.contains(&(user.clone(), session.clone())))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty() && self.typing.is_empty()
     }
