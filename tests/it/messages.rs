@@ -1,4 +1,4 @@
-//! Sends, and what becomes of messages (PROTOCOL §3, §8 "Sends", "Changes"): each limit at it and one past it.
+//! Sends (PROTOCOL §3, §8 "Sends"): each limit at it and one past it.
 
 use serde_json::{Value, json};
 
@@ -185,114 +185,34 @@ async fn content_is_counted_as_compact_json() {
 }
 
 #[tokio::test]
-async fn messages_are_edited_deleted_and_reacted_to() {
+async fn a_message_that_came_before_base_seq_is_found() {
+    let server = Config::new().start().await;
+    let mut alice = Client::sign_in(&server, "alice").await;
+    let group = alice.make_group(&[]).await;
+    let mut again = json!({"type": "send", "conversation_id": group, "client_id": "c", "content": {}});
+    assert_eq!(alice.ask(again.clone()).await["duplicate"], false);
+    for base_seq in [0, 1, 2, 99] {
+        again["base_seq"] = json!(base_seq);
+        let repeat = alice.ask(again.clone()).await;
+        assert_eq!((&repeat["seq"], &repeat["duplicate"]), (&json!(2), &json!(true)));
+    }
+}
+
+#[tokio::test]
+async fn who_is_mentioned_is_told_if_he_is_a_member() {
     let server = Config::new().start().await;
     let mut alice = Client::sign_in(&server, "alice").await;
     let mut bob = Client::sign_in(&server, "bob").await;
-    let sent = alice.ask(send("c1", "Hello")).await;
-    bob.expect("message").await;
-    let about = |kind: &str, seq: u64| json!({"type": kind, "conversation_id": sent["conversation_id"], "seq": seq});
-    let edit = |seq: u64| with(about("edit", seq), "content", json!({"text": "Hello!"}));
-    let react = |kind: &str, emoji: &str| with(about(kind, 1), "emoji", json!(emoji));
-
-    assert_eq!(bob.ask_in_vain(edit(1)).await.0, "forbidden");
-    assert_eq!(bob.ask_in_vain(about("delete", 1)).await.0, "forbidden");
-    assert_eq!(alice.ask(edit(1)).await["seq"], 2);
-    let updated = bob.expect("message_updated").await;
-    assert_eq!((&updated["seq"], &updated["target_seq"], &updated["by"]), (&json!(2), &json!(1), &json!("alice")));
-    assert_eq!(updated["content"], json!({"text": "Hello!"}));
-
-    assert_eq!(bob.ask(react("react", "👍")).await["seq"], 3);
-    let reaction = alice.expect("reaction").await;
-    assert_eq!(
-        (&reaction["emoji"], &reaction["added"], &reaction["user_id"]),
-        (&json!("👍"), &json!(true), &json!("bob"))
-    );
-    assert_eq!(bob.ask(react("react", "👍")).await["seq"], 3, "twice is once");
-    assert_eq!(bob.ask(react("unreact", "❤")).await["seq"], 3, "what was not there can't go");
-    assert_eq!(bob.ask(react("unreact", "👍")).await["seq"], 4);
-    assert_eq!(alice.expect("reaction").await["added"], false);
-    for emoji in ["", &"e".repeat(65)] {
-        assert_eq!(bob.ask_in_vain(react("react", emoji)).await, ("bad_request".to_owned(), Some("emoji".to_owned())));
+    let mut zed = Client::sign_in(&server, "zed").await;
+    let group = alice.make_group(&["bob"]).await;
+    let mentions = |users: Value| json!({"ciphertext": "AAAA", "mentions": users});
+    assert_eq!(alice.say(&group, mentions(json!(["bob", "zed", "alice", "bob"]))).await["seq"], 2);
+    alice.say(&group, mentions(json!([]))).await;
+    alice.say(&group, mentions(json!(null))).await;
+    zed.expect_quiet().await;
+    for (client, mentioned_seq) in [(&mut alice, 0), (&mut bob, 2)] {
+        let sync = client.ask(json!({"type": "sync"})).await;
+        assert_eq!(sync["conversations"][0]["mentioned_seq"], mentioned_seq);
     }
-    assert_eq!(bob.ask(react("react", &"e".repeat(64))).await["seq"], 5);
-    alice.expect("reaction").await;
-
-    assert_eq!(alice.ask_in_vain(edit(2)).await.0, "not_found", "an edit is no message");
-    assert_eq!(alice.ask_in_vain(edit(99)).await.0, "not_found");
-    assert_eq!(alice.ask(about("delete", 1)).await["seq"], 6);
-    let deleted = bob.expect("message_updated").await;
-    assert_eq!((&deleted["deleted"], deleted.get("content")), (&json!(true), None));
-    for frame in [edit(1), about("delete", 1), react("react", "👍")] {
-        assert_eq!(alice.ask_in_vain(frame).await.0, "conflict");
-    }
-    let history = alice.ask(json!({"type": "history", "conversation_id": sent["conversation_id"]})).await;
-    let message = &history["messages"][0];
-    assert_eq!((&message["deleted"], message.get("content")), (&json!(true), None), "{message}");
-}
-
-#[tokio::test]
-async fn history_and_changes_come_in_pages() {
-    let server = Config::new().set("limits.frames_per_s", 10_000).start().await;
-    let mut alice = Client::sign_in(&server, "alice").await;
-    let mut id = json!(null);
-    for n in 1..=250 {
-        id = alice.ask(send(&n.to_string(), "x")).await["conversation_id"].clone();
-    }
-    let page = |kind: &str, name: &str, seq: u64, limit: u64| {
-        let mut frame = json!({"type": kind, "conversation_id": id, "limit": limit});
-        if !name.is_empty() {
-            frame[name] = json!(seq);
-        }
-        frame
-    };
-    let seqs = |answer: &Value, list: &str| -> (u64, u64, usize, bool) {
-        let items = answer[list].as_array().unwrap();
-        let seq = |item: Option<&Value>| item.and_then(|item| item["seq"].as_u64()).unwrap_or(0);
-        assert!(items.windows(2).all(|pair| pair[0]["seq"].as_u64() < pair[1]["seq"].as_u64()));
-        (seq(items.first()), seq(items.last()), items.len(), answer["more"] == true)
-    };
-    let history = alice.ask(json!({"type": "history", "conversation_id": id})).await;
-    assert_eq!(seqs(&history, "messages"), (201, 250, 50, true));
-    assert_eq!(history["last_seq"], 250);
-    for (name, seq, limit, expected) in [
-        ("", 0, 200, (51, 250, 200, true)),
-        ("before", 51, 200, (1, 50, 50, false)),
-        ("before", 1, 10, (0, 0, 0, false)),
-        ("after", 0, 10, (1, 10, 10, true)),
-        ("after", 240, 10, (241, 250, 10, false)),
-        ("after", 250, 10, (0, 0, 0, false)),
-    ] {
-        let history = alice.ask(page("history", name, seq, limit)).await;
-        assert_eq!(seqs(&history, "messages"), expected, "{name} {seq}");
-    }
-    for (after, limit, expected) in
-        [(0, 100, (1, 100, 100, true)), (150, 500, (151, 250, 100, false)), (250, 500, (0, 0, 0, false))]
-    {
-        let changes = alice.ask(page("changes", "after", after, limit)).await;
-        assert_eq!(seqs(&changes, "entries"), expected, "after {after}");
-    }
-    for (kind, limit) in [("history", 201), ("history", 0), ("changes", 501), ("changes", 0)] {
-        let refused = alice.ask_in_vain(page(kind, "after", 0, limit)).await;
-        assert_eq!(refused, ("bad_request".to_owned(), Some("limit".to_owned())));
-    }
-    let mut mallory = Client::sign_in(&server, "mallory").await;
-    for kind in ["history", "changes"] {
-        assert_eq!(mallory.ask_in_vain(page(kind, "after", 0, 10)).await.0, "not_found");
-    }
-}
-
-#[tokio::test]
-async fn who_is_too_far_behind_begins_anew() {
-    let server = Config::new().set("changes.max", 5).start().await;
-    let mut alice = Client::sign_in(&server, "alice").await;
-    let mut id = json!(null);
-    for n in 1..=8 {
-        id = alice.ask(send(&n.to_string(), "x")).await["conversation_id"].clone();
-    }
-    let changes = |after: u64| json!({"type": "changes", "conversation_id": id, "after": after});
-    let at_the_limit = alice.ask(changes(3)).await;
-    assert_eq!((at_the_limit["entries"].as_array().map(Vec::len), at_the_limit.get("reset")), (Some(5), None));
-    let past_it = alice.ask(changes(2)).await;
-    assert_eq!((&past_it["entries"], &past_it["reset"], &past_it["last_seq"]), (&json!([]), &json!(true), &json!(8)));
+    assert_eq!(zed.ask(json!({"type": "sync"})).await["conversations"], json!([]));
 }
