@@ -1,8 +1,11 @@
-//! Typing, signals and presence (PROTOCOL §4): passed on, throttled, and never kept.
+//! Signals, and which sessions have a conversation open (PROTOCOL §4, §3 "Large groups").
 
 use serde_json::{Value, json};
 
 use crate::support::{Client, Config, Server};
+
+/// Conversations that one session has open, at most (docs/protocol.md, "Limits").
+const OPEN_MAX: usize = 200;
 
 /// Alice and Bob in their conversation, which is given back.
 async fn pair(server: &Server) -> (Client, Client, Value) {
@@ -13,86 +16,60 @@ async fn pair(server: &Server) -> (Client, Client, Value) {
     (alice, bob, sent["conversation_id"].clone())
 }
 
-#[tokio::test]
-async fn typing_is_shown_and_ends() {
-    let server = Config::new().start().await;
-    let (mut alice, mut bob, id) = pair(&server).await;
-    let (mut other, _) = Client::sign_in_as(&server, "bob", "other").await;
-    let typing = |kind: &str| json!({"type": kind, "conversation_id": id});
-    let shown = |kind: &str| json!({"type": kind, "conversation_id": id, "user_id": "alice"});
-    for _ in 0..5 {
-        assert_eq!(alice.ask(typing("typing_start")).await["type"], "ok");
-    }
-    for client in [&mut bob, &mut other] {
-        assert_eq!(client.recv().await, shown("typing_start"));
-        client.expect_quiet().await;
-    }
-    alice.ask(typing("typing_stop")).await;
-    assert_eq!(bob.recv().await, shown("typing_stop"));
-    alice.ask(typing("typing_stop")).await;
-    bob.expect_quiet().await;
+fn open(conversation: &Value) -> Value {
+    json!({"type": "conversation_open", "conversation_id": conversation})
+}
+
+fn signal(conversation: &Value, kind: &str, data: &Value) -> Value {
+    json!({"type": "signal", "conversation_id": conversation, "kind": kind, "data": data})
 }
 
 #[tokio::test]
-async fn typing_ends_with_a_message_and_with_the_session() {
+async fn signals_go_to_the_other_sessions_that_have_the_conversation_open() {
     let server = Config::new().start().await;
     let (mut alice, mut bob, id) = pair(&server).await;
-    let typing = json!({"type": "typing_start", "conversation_id": id});
-    alice.ask(typing.clone()).await;
-    bob.expect("typing_start").await;
-    alice.ask(json!({"type": "send", "to": "bob", "client_id": "c2", "content": {"text": "x"}})).await;
-    let frames = [bob.recv().await, bob.recv().await];
-    assert!(frames.iter().any(|frame| frame["type"] == "typing_stop"), "{frames:?}");
-    assert!(frames.iter().any(|frame| frame["type"] == "message"), "{frames:?}");
-
-    let mut carol = Client::sign_in(&server, "carol").await;
-    let create = json!({"type": "conversation_create", "kind": "group", "client_id": "g", "members": ["bob"]});
-    let group = carol.ask(create).await["conversation_id"].clone();
-    bob.until("membership").await;
-    carol.ask(json!({"type": "typing_start", "conversation_id": group})).await;
-    bob.expect("typing_start").await;
-    drop(carol);
-    assert_eq!(bob.expect("typing_stop").await["user_id"], "carol");
-}
-
-#[tokio::test]
-async fn typing_ends_by_itself_after_five_seconds() {
-    let server = Config::new().start().await;
-    let (mut alice, mut bob, id) = pair(&server).await;
-    alice.ask(json!({"type": "typing_start", "conversation_id": id})).await;
-    bob.expect("typing_start").await;
-    let begun = tokio::time::Instant::now();
-    bob.expect("typing_stop").await;
-    assert!((4.5..7.0).contains(&begun.elapsed().as_secs_f64()), "{:?}", begun.elapsed());
-}
-
-#[tokio::test]
-async fn signals_go_to_those_who_have_the_conversation_open() {
-    let server = Config::new().start().await;
-    let (mut alice, mut bob, id) = pair(&server).await;
-    let (mut other, _) = Client::sign_in_as(&server, "bob", "other").await;
-    let opened = bob.ask(json!({"type": "conversation_open", "conversation_id": id})).await;
+    let (mut laptop, _) = Client::sign_in_as(&server, "alice", "laptop").await;
+    let (mut tablet, _) = Client::sign_in_as(&server, "bob", "tablet").await;
+    let opened = bob.ask(open(&id)).await;
     assert_eq!(
         (&opened["type"], &opened["last_seq"], &opened["delivery"]),
         (&json!("opened"), &json!(1), &json!("full"))
     );
-    let signal = |kind: &str, data: Value| json!({"type": "signal", "conversation_id": id, "kind": kind, "data": data});
-    let empty = json!({"x": ""}).to_string().len();
-    let largest = json!({"x": "y".repeat(1_024 - empty)});
-    assert_eq!(alice.ask(signal(&"k".repeat(64), largest.clone())).await["type"], "ok");
-    let got = bob.expect("signal").await;
-    assert_eq!((&got["user_id"], &got["data"]), (&json!("alice"), &largest));
-    other.expect_quiet().await;
-    let too_large = json!({"x": "y".repeat(1_025 - empty)});
+    for own in [&mut alice, &mut laptop] {
+        own.ask(open(&id)).await;
+    }
+    let data = json!({"x": [1, null]});
+    alice.ask(signal(&id, "cursor", &data)).await;
+    let expected = json!({"type": "signal", "conversation_id": id, "user_id": "alice", "kind": "cursor", "data": data});
+    for client in [&mut bob, &mut laptop] {
+        assert_eq!(client.recv().await, expected);
+    }
+    for client in [&mut alice, &mut tablet] {
+        client.expect_quiet().await;
+    }
+    bob.ask(json!({"type": "conversation_close", "conversation_id": id})).await;
+    alice.ask(signal(&id, "cursor", &data)).await;
+    bob.expect_quiet().await;
+}
+
+#[tokio::test]
+async fn signals_have_limits() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob, id) = pair(&server).await;
+    bob.ask(open(&id)).await;
+    let data = |bytes: usize| json!({"x": "y".repeat(bytes - json!({"x": ""}).to_string().len())});
+    assert_eq!(alice.ask(signal(&id, &"k".repeat(64), &data(1_024))).await["type"], "ok");
+    assert_eq!(bob.expect("signal").await["data"], data(1_024));
     for (frame, field) in [
-        (signal("", json!({})), "kind"),
-        (signal(&"k".repeat(65), json!({})), "kind"),
-        (signal("k", too_large), "data"),
+        (signal(&id, "", &json!({})), "kind"),
+        (signal(&id, &"k".repeat(65), &json!({})), "kind"),
+        (json!({"type": "signal", "conversation_id": id, "data": {}}), "kind"),
+        (signal(&id, "k", &data(1_025)), "data"),
+        (json!({"type": "signal", "conversation_id": id, "kind": "k"}), "data"),
+        (json!({"type": "signal", "kind": "k", "data": {}}), "conversation_id"),
     ] {
         assert_eq!(alice.ask_in_vain(frame).await, ("bad_request".to_owned(), Some(field.to_owned())));
     }
-    bob.ask(json!({"type": "conversation_close", "conversation_id": id})).await;
-    alice.ask(signal("k", json!({}))).await;
     bob.expect_quiet().await;
 }
 
@@ -100,65 +77,58 @@ async fn signals_go_to_those_who_have_the_conversation_open() {
 async fn what_is_ephemeral_needs_membership() {
     let server = Config::new().start().await;
     let (_alice, mut bob, id) = pair(&server).await;
+    bob.ask(open(&id)).await;
     let mut mallory = Client::sign_in(&server, "mallory").await;
-    for frame in [
-        json!({"type": "typing_start", "conversation_id": id}),
-        json!({"type": "signal", "conversation_id": id, "kind": "k", "data": {}}),
-        json!({"type": "conversation_open", "conversation_id": id}),
-    ] {
+    for frame in [signal(&id, "k", &json!({})), open(&id), json!({"type": "conversation_close", "conversation_id": id})]
+    {
         assert_eq!(mallory.ask_in_vain(frame).await.0, "not_found");
     }
     bob.expect_quiet().await;
 }
 
 #[tokio::test]
-async fn presence_is_watched() {
-    let server = Config::new().set("presence.batch_ms", 10).set("presence.grace_ms", 10).start().await;
-    let mut alice = Client::sign_in(&server, "alice").await;
-    let state = alice.ask(json!({"type": "presence_watch", "user_ids": ["bob", "carol"]})).await;
-    let offline = |user: &str| json!({"user_id": user, "status": "offline", "last_seen_at": null});
-    assert_eq!(state["users"], json!([offline("bob"), offline("carol")]));
-
-    let status = |frame: &Value| -> String { frame["users"][0]["status"].as_str().unwrap().to_owned() };
-    let mut bob = Client::sign_in(&server, "bob").await;
-    let presence = alice.expect("presence").await;
-    assert_eq!((&presence["users"][0]["user_id"], status(&presence).as_str()), (&json!("bob"), "online"));
-    for shown in ["away", "busy", "online"] {
-        bob.ask(json!({"type": "presence_set", "status": shown})).await;
-        assert_eq!(status(&alice.expect("presence").await), shown);
-    }
-    bob.ask(json!({"type": "presence_set", "status": "invisible"})).await;
-    let gone = alice.expect("presence").await;
-    assert_eq!(status(&gone), "offline");
-    bob.ask(json!({"type": "presence_set", "status": "online"})).await;
-    alice.expect("presence").await;
-    bob.close().await;
-    let gone = alice.expect("presence").await;
-    assert_eq!(status(&gone), "offline");
-    assert!(gone["users"][0]["last_seen_at"].is_string(), "{gone}");
-
-    alice.ask(json!({"type": "presence_unwatch", "user_ids": ["bob"]})).await;
-    let _bob = Client::sign_in(&server, "bob").await;
-    let _carol = Client::sign_in(&server, "carol").await;
-    assert_eq!(alice.expect("presence").await["users"][0]["user_id"], "carol");
-    alice.expect_quiet().await;
+async fn who_is_removed_has_the_conversation_open_no_more() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob) = (Client::sign_in(&server, "alice").await, Client::sign_in(&server, "bob").await);
+    let create = json!({"type": "conversation_create", "kind": "group", "client_id": "g", "members": ["bob"]});
+    let group = alice.ask(create).await["conversation_id"].clone();
+    bob.expect("membership").await;
+    bob.ask(open(&group)).await;
+    let change = |kind: &str| json!({"type": kind, "conversation_id": group, "user_ids": ["bob"]});
+    alice.ask(change("member_remove")).await;
+    bob.expect("membership").await;
+    alice.ask(signal(&group, "k", &json!({}))).await;
+    assert_eq!(bob.ask_in_vain(signal(&group, "k", &json!({}))).await.0, "not_found");
+    bob.expect_quiet().await;
+    // Being added again does not open it again.
+    alice.ask(change("member_add")).await;
+    bob.expect("membership").await;
+    alice.ask(signal(&group, "k", &json!({}))).await;
+    bob.expect_quiet().await;
 }
 
 #[tokio::test]
-async fn presence_has_limits() {
-    let server = Config::new().start().await;
+async fn a_session_has_so_many_conversations_open_and_no_more() {
+    let server = Config::new().set("limits.frames_per_s", 10_000).start().await;
     let mut alice = Client::sign_in(&server, "alice").await;
-    let users = |from: usize, to: usize| (from..to).map(|n| format!("u{n}")).collect::<Vec<_>>();
-    let watch = |user_ids: Vec<String>| json!({"type": "presence_watch", "user_ids": user_ids});
-    assert_eq!(alice.ask_in_vain(watch(users(0, 501))).await, ("bad_request".to_owned(), Some("user_ids".to_owned())));
-    assert_eq!(alice.ask(watch(users(0, 500))).await["users"].as_array().map(Vec::len), Some(500));
-    assert_eq!(alice.ask(watch(users(0, 10))).await["type"], "presence_state", "again is not more");
-    let (code, _) = alice.ask_in_vain(watch(users(500, 501))).await;
-    assert_eq!(code, "bad_request");
-    alice.ask(json!({"type": "presence_unwatch", "user_ids": users(0, 1)})).await;
-    assert_eq!(alice.ask(watch(users(500, 501))).await["type"], "presence_state");
-    for status in [json!("offline"), json!("asleep"), json!(1)] {
-        let refused = alice.ask_in_vain(json!({"type": "presence_set", "status": status})).await;
-        assert_eq!(refused, ("bad_request".to_owned(), Some("status".to_owned())));
+    for n in 0..=OPEN_MAX {
+        let create = json!({"type": "conversation_create", "kind": "group", "client_id": n.to_string(), "members": []});
+        alice.feed(&create).await;
     }
+    alice.flush().await;
+    let mut groups = Vec::new();
+    for _ in 0..=OPEN_MAX {
+        groups.push(alice.expect("conversation").await["conversation_id"].clone());
+    }
+    let last = groups.pop().unwrap();
+    for group in &groups {
+        assert_eq!(alice.ask(open(group)).await["type"], "opened");
+    }
+    assert_eq!(alice.ask_in_vain(open(&last)).await.0, "conflict");
+    assert_eq!(alice.ask(open(&groups[0])).await["type"], "opened", "again is not more");
+    alice.ask(json!({"type": "conversation_close", "conversation_id": groups[0]})).await;
+    assert_eq!(alice.ask(open(&last)).await["type"], "opened");
+    // The limit is each session's own.
+    let (mut laptop, _) = Client::sign_in_as(&server, "alice", "laptop").await;
+    assert_eq!(laptop.ask(open(&groups[0])).await["type"], "opened");
 }

@@ -1,0 +1,212 @@
+//! Typing (PROTOCOL §4): who is told of it, how often, and what ends it.
+
+use serde_json::{Value, json};
+
+use crate::support::tokens::token;
+use crate::support::{Client, Config, Server, soon};
+
+fn typing(kind: &str, conversation: &Value) -> Value {
+    json!({"type": kind, "conversation_id": conversation})
+}
+
+/// What the others are shown.
+fn shown(kind: &str, conversation: &Value, user: &str) -> Value {
+    json!({"type": kind, "conversation_id": conversation, "user_id": user})
+}
+
+/// Alice and Bob in their conversation, which is given back.
+async fn pair(server: &Server) -> (Client, Client, Value) {
+    let mut alice = Client::sign_in(server, "alice").await;
+    let mut bob = Client::sign_in(server, "bob").await;
+    let sent = alice.ask(json!({"type": "send", "to": "bob", "client_id": "c", "content": {"text": "x"}})).await;
+    bob.expect("message").await;
+    (alice, bob, sent["conversation_id"].clone())
+}
+
+async fn group(owner: &mut Client, name: &str, members: &[&str]) -> Value {
+    let create = json!({"type": "conversation_create", "kind": "group", "client_id": name, "members": members});
+    owner.ask(create).await["conversation_id"].clone()
+}
+
+#[tokio::test]
+async fn typing_is_shown_to_the_others_and_ends() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob, id) = pair(&server).await;
+    let (mut laptop, _) = Client::sign_in_as(&server, "alice", "laptop").await;
+    let (mut tablet, _) = Client::sign_in_as(&server, "bob", "tablet").await;
+    assert_eq!(alice.ask(typing("typing_start", &id)).await["type"], "ok");
+    for client in [&mut bob, &mut tablet] {
+        assert_eq!(client.recv().await, shown("typing_start", &id, "alice"));
+    }
+    alice.ask(typing("typing_stop", &id)).await;
+    alice.ask(typing("typing_stop", &id)).await;
+    for client in [&mut bob, &mut tablet] {
+        assert_eq!(client.recv().await, shown("typing_stop", &id, "alice"));
+        client.expect_quiet().await;
+    }
+    for own in [&mut alice, &mut laptop] {
+        own.expect_quiet().await;
+    }
+}
+
+#[tokio::test]
+async fn a_start_goes_out_once_in_two_seconds_for_each_user_and_conversation() {
+    let server = Config::new().set("limits.frames_per_s", 100_000).start().await;
+    let (mut alice, mut bob, id) = pair(&server).await;
+    let (mut laptop, _) = Client::sign_in_as(&server, "alice", "laptop").await;
+    let other = group(&mut alice, "g", &["bob"]).await;
+    bob.expect("membership").await;
+    for _ in 0..3 {
+        for client in [&mut alice, &mut laptop] {
+            client.ask(typing("typing_start", &id)).await;
+        }
+    }
+    assert_eq!(bob.recv().await, shown("typing_start", &id, "alice"));
+    bob.expect_quiet().await;
+    alice.ask(typing("typing_start", &other)).await;
+    assert_eq!(bob.recv().await, shown("typing_start", &other, "alice"));
+
+    // Then it does again, while he is shown: for those who have come since.
+    let again = async {
+        loop {
+            alice.ask(typing("typing_start", &id)).await;
+            bob.send(&json!({"type": "ping"})).await;
+            let frame = bob.recv().await;
+            if frame["type"] != "pong" {
+                return frame;
+            }
+        }
+    };
+    assert_eq!(soon("the next start", again).await, shown("typing_start", &id, "alice"));
+}
+
+#[tokio::test]
+async fn typing_ends_with_a_message_and_with_the_session() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob, id) = pair(&server).await;
+    alice.ask(typing("typing_start", &id)).await;
+    bob.expect("typing_start").await;
+    alice.ask(json!({"type": "send", "to": "bob", "client_id": "c2", "content": {"text": "x"}})).await;
+    let frames = [bob.recv().await, bob.recv().await];
+    assert!(frames.contains(&shown("typing_stop", &id, "alice")), "{frames:?}");
+    assert!(frames.iter().any(|frame| frame["type"] == "message"), "{frames:?}");
+
+    let mut carol = Client::sign_in(&server, "carol").await;
+    let group = group(&mut carol, "g", &["bob"]).await;
+    bob.expect("membership").await;
+    carol.ask(typing("typing_start", &group)).await;
+    bob.expect("typing_start").await;
+    drop(carol);
+    assert_eq!(bob.recv().await, shown("typing_stop", &group, "carol"));
+}
+
+#[tokio::test]
+async fn a_message_over_http_ends_typing_too() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob, id) = pair(&server).await;
+    alice.ask(typing("typing_start", &id)).await;
+    bob.expect("typing_start").await;
+    let send = json!({"to": "bob", "client_id": "c2", "content": {"text": "x"}});
+    server.http().post("/v1/messages", &send).token(&token("alice")).send().await.data(201);
+    assert_eq!(bob.recv().await, shown("typing_stop", &id, "alice"));
+}
+
+#[tokio::test]
+async fn he_types_while_one_of_his_sessions_does() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob, id) = pair(&server).await;
+    let (mut laptop, _) = Client::sign_in_as(&server, "alice", "laptop").await;
+    for client in [&mut alice, &mut laptop] {
+        client.ask(typing("typing_start", &id)).await;
+    }
+    bob.expect("typing_start").await;
+    alice.close().await;
+    let gone = async { while server.metric("switchboard_connections", "websocket").await > 2.0 {} };
+    soon("the session's end", gone).await;
+    bob.expect_quiet().await;
+    laptop.ask(typing("typing_stop", &id)).await;
+    assert_eq!(bob.recv().await, shown("typing_stop", &id, "alice"));
+}
+
+#[tokio::test]
+async fn typing_ends_by_itself_after_five_seconds() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob, id) = pair(&server).await;
+    alice.ask(typing("typing_start", &id)).await;
+    bob.expect("typing_start").await;
+    let begun = tokio::time::Instant::now();
+    bob.expect("typing_stop").await;
+    assert!((4.5..7.0).contains(&begun.elapsed().as_secs_f64()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn who_is_removed_types_no_more_and_sees_nobody_type() {
+    let server = Config::new().start().await;
+    let mut alice = Client::sign_in(&server, "alice").await;
+    let (mut bob, mut carol) = (Client::sign_in(&server, "bob").await, Client::sign_in(&server, "carol").await);
+    let group = group(&mut alice, "g", &["bob", "carol"]).await;
+    for client in [&mut bob, &mut carol] {
+        client.expect("membership").await;
+    }
+    bob.ask(typing("typing_start", &group)).await;
+    carol.expect("typing_start").await;
+    alice.ask(json!({"type": "member_remove", "conversation_id": group, "user_ids": ["bob"]})).await;
+    let frames = [carol.recv().await, carol.recv().await];
+    assert!(frames.contains(&shown("typing_stop", &group, "bob")), "{frames:?}");
+    bob.expect("membership").await;
+
+    for kind in ["typing_start", "typing_stop"] {
+        assert_eq!(bob.ask_in_vain(typing(kind, &group)).await.0, "not_found");
+    }
+    carol.expect_quiet().await;
+    alice.ask(typing("typing_start", &group)).await;
+    carol.expect("typing_start").await;
+    bob.expect_quiet().await;
+}
+
+#[tokio::test]
+async fn in_a_large_group_typing_goes_to_those_who_have_it_open() {
+    let server = Config::new().set("fanout.push_members_max", 2).start().await;
+    let mut alice = Client::sign_in(&server, "alice").await;
+    let (mut bob, mut carol) = (Client::sign_in(&server, "bob").await, Client::sign_in(&server, "carol").await);
+    let group = group(&mut alice, "g", &["bob", "carol"]).await;
+    for client in [&mut bob, &mut carol] {
+        client.expect("membership").await;
+    }
+    bob.ask(json!({"type": "conversation_open", "conversation_id": group})).await;
+    alice.ask(typing("typing_start", &group)).await;
+    assert_eq!(bob.recv().await, shown("typing_start", &group, "alice"));
+    alice.ask(typing("typing_stop", &group)).await;
+    assert_eq!(bob.recv().await, shown("typing_stop", &group, "alice"));
+    carol.expect_quiet().await;
+}
+
+#[tokio::test]
+async fn typing_is_not_kept() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob, id) = pair(&server).await;
+    let cursor = bob.ask(json!({"type": "sync"})).await["cursor"].clone();
+    alice.ask(typing("typing_start", &id)).await;
+    bob.expect("typing_start").await;
+    let changed = bob.ask(json!({"type": "sync", "cursor": cursor})).await;
+    assert_eq!(changed["conversations"], json!([]));
+    let changes = bob.ask(json!({"type": "changes", "conversation_id": id, "after": 0})).await;
+    assert_eq!((changes["entries"].as_array().map(Vec::len), &changes["last_seq"]), (Some(1), &json!(1)));
+    let (mut tablet, _) = Client::sign_in_as(&server, "bob", "tablet").await;
+    tablet.expect_quiet().await;
+}
+
+#[tokio::test]
+async fn typing_names_a_conversation_of_ones_own() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob, id) = pair(&server).await;
+    let mut mallory = Client::sign_in(&server, "mallory").await;
+    for kind in ["typing_start", "typing_stop"] {
+        assert_eq!(mallory.ask_in_vain(typing(kind, &id)).await.0, "not_found");
+        for wrong in [json!({"type": kind}), typing(kind, &json!(7)), typing(kind, &json!("x".repeat(129)))] {
+            let refused = alice.ask_in_vain(wrong).await;
+            assert_eq!(refused, ("bad_request".to_owned(), Some("conversation_id".to_owned())));
+        }
+    }
+    bob.expect_quiet().await;
+}
