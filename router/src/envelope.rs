@@ -221,7 +221,7 @@ pub(crate) struct Deliver {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Note {
     /// For each user of the delivery.
-    pub(crate) last: Option<InboxLast>,
+    pub(crate) last: Option<Arc<InboxLast>>,
     /// For some.
     pub(crate) users: Vec<UserNote>,
 }

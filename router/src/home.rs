@@ -1,9 +1,10 @@
 //! What a node does as its users' home: inboxes, `sync`, settings, presence (DESIGN §2, §4, §6).
 
 use crate::api::{Actor, Answer};
+use crate::dirty::empty_change;
 use crate::envelope::{Deliver, Envelope, Here, Look, Outgoing, Saved};
 use crate::node::{Node, Wake, lock, unavailable};
-use crate::users::{Held, empty_change, shard_of, undroppable};
+use crate::users::{Held, shard_of, undroppable};
 use std::sync::Arc;
 use switchboard_presence::{SavedPresence, Shown};
 use switchboard_protocol::client::{ConversationSettingsSet, PresenceStatus};

@@ -8,6 +8,7 @@ mod api;
 mod bus;
 mod cursor;
 mod delivery;
+mod dirty;
 mod envelope;
 mod figures;
 mod home;

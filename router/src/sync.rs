@@ -147,7 +147,7 @@ impl Node {
         };
         let change = InboxChange {
             conversation: row.conversation.clone(),
-            last: Some(peek.last),
+            last: Some(Arc::new(peek.last)),
             mentioned_seq: peek.mentioned_seq,
             read: Some(peek.read),
             membership: None,

@@ -5,12 +5,14 @@
 //! ordered by shard, so a fan-out takes each lock once and not once per recipient.
 
 use crate::delivery::{Class, Delivery, Socket};
-use crate::envelope::{Deliver, Here, Note, Outgoing, Skip, UserNote};
+use crate::dirty::{Dirty, change_for_all, changes_for_some, weight};
+use crate::envelope::{Deliver, Here, Outgoing, Skip};
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_presence::{SavedPresence, UserPresence, first_block};
-use switchboard_protocol::{ConversationId, DeviceId, InstanceId, Seq, SessionId, TenantId, Timestamp, UserId};
+use switchboard_protocol::{ConversationId, DeviceId, InstanceId, SessionId, TenantId, Timestamp, UserId};
 use switchboard_store::{ConversationKey, InboxChange, Incarnation, UserKey, UserRecord};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -157,12 +159,13 @@ pub(crate) struct HomeUser {
 struct Shard {
     users: HashMap<UserKey, User>,
     /// Inbox changes that wait to be written, of users connected or not.
-    dirty: HashMap<UserKey, Vec<InboxChange>>,
+    dirty: Dirty,
 }
 
 /// See the file's comment.
 pub(crate) struct Users {
     shards: Box<[Mutex<Shard>]>,
+    dirty_bytes: AtomicUsize,
 }
 
 /// What adding a session came to.
@@ -179,7 +182,7 @@ pub(crate) fn shard_of(tenant: &TenantId, user: &UserId) -> usize {
 
 impl Users {
     pub(crate) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), dirty_bytes: AtomicUsize::new(0) }
     }
 
     fn shard(&self, index: usize) -> MutexGuard<'_, Shard> {
@@ -315,6 +318,7 @@ impl Users {
         me: &Incarnation,
     ) -> BTreeMap<Incarnation, Vec<UserId>> {
         let mut elsewhere: BTreeMap<Incarnation, Vec<UserId>> = BTreeMap::new();
+        let for_all = deliver.note.as_ref().map(|note| change_for_all(deliver, note));
         self.each(&deliver.conversation.tenant, &deliver.users, |id, shard, key| {
             if let Some(user) = shard.users.get(key) {
                 deliver_to(user, &deliver.frames, held);
@@ -323,25 +327,14 @@ impl Users {
                     elsewhere.entry(node.clone()).or_default().push(id.clone());
                 }
             }
-            if let Some(note) = &deliver.note {
-                note_change(&mut shard.dirty, key, change_of(&deliver.conversation.conversation, note, id));
+            if let Some(change) = &for_all {
+                self.note_in(&mut shard.dirty, key, change.clone());
             }
         });
-        if let Some(note) = &deliver.note {
-            self.note_users(deliver, note);
+        for (user, change) in deliver.note.iter().flat_map(|note| changes_for_some(deliver, note)) {
+            self.note(&UserKey { tenant: deliver.conversation.tenant.clone(), user }, change);
         }
         elsewhere
-    }
-
-    /// What a note says of single users.
-    fn note_users(&self, deliver: &Deliver, note: &Note) {
-        for about in &note.users {
-            let key = UserKey { tenant: deliver.conversation.tenant.clone(), user: about.user.clone() };
-            let mut change = empty_change(&deliver.conversation.conversation);
-            let UserNote { mentioned_seq, read, membership, .. } = about.clone();
-            (change.mentioned_seq, change.read, change.membership) = (mentioned_seq, read, membership);
-            note_change(&mut self.of(&key).dirty, &key, change);
-        }
     }
 
     /// Gives frames to single sessions; returns those that are not here any more.
@@ -413,30 +406,37 @@ impl Users {
 
     /// Notes a change to one user's inbox.
     pub(crate) fn note(&self, user: &UserKey, change: InboxChange) {
-        note_change(&mut self.of(user).dirty, user, change);
+        self.note_in(&mut self.of(user).dirty, user, change);
+    }
+
+    /// Counted while the shard is locked: what is taken has been counted before.
+    fn note_in(&self, dirty: &mut Dirty, user: &UserKey, change: InboxChange) {
+        let noted = dirty.note(user, change);
+        if noted > 0 {
+            self.dirty_bytes.fetch_add(noted, Ordering::Relaxed);
+        }
     }
 
     /// Takes all that waits to be written, each user's in the order in which his conversations last changed.
     pub(crate) fn take_dirty(&self) -> Vec<(UserKey, InboxChange)> {
         let mut taken = Vec::new();
         for mut shard in self.all() {
-            for (user, changes) in shard.dirty.drain() {
-                taken.extend(changes.into_iter().map(|change| (user.clone(), change)));
-            }
+            taken.extend(shard.dirty.take());
         }
+        let weighed = taken.iter().map(|(user, change)| weight(user, change)).sum();
+        self.dirty_bytes.fetch_sub(weighed, Ordering::Relaxed);
         taken.sort_by(|a, b| a.0.cmp(&b.0));
         taken
     }
 
     /// What waits to be written for one user; it stays noted.
     pub(crate) fn dirty_of(&self, user: &UserKey) -> Vec<(UserKey, InboxChange)> {
-        let changes = self.of(user).dirty.get(user).cloned().unwrap_or_default();
-        changes.into_iter().map(|change| (user.clone(), change)).collect()
+        self.of(user).dirty.of(user).iter().map(|change| (user.clone(), change.clone())).collect()
     }
 
     /// How many users have something waiting.
     pub(crate) fn dirty_users(&self) -> usize {
-        self.all().map(|shard| shard.dirty.len()).sum()
+        self.all().map(|shard| shard.dirty.users()).sum()
     }
 
     // The home's part
@@ -508,52 +508,6 @@ fn deliver_to_session(user: &User, session: &Session, frames: &[Outgoing]) {
     }
 }
 
-pub(crate) fn empty_change(conversation: &ConversationId) -> InboxChange {
-    InboxChange {
-        conversation: conversation.clone(),
-        last: None,
-        mentioned_seq: Seq::ZERO,
-        read: None,
-        membership: None,
-        settings: None,
-    }
-}
-
-fn change_of(conversation: &ConversationId, note: &Note, _user: &UserId) -> InboxChange {
-    InboxChange { last: note.last.clone(), ..empty_change(conversation) }
-}
-
-/// Adds a change to those that wait, merged with one of the same conversation, as the newest: `sync` gives the newest
-/// first, and the store numbers changes as they come.
-fn note_change(dirty: &mut HashMap<UserKey, Vec<InboxChange>>, user: &UserKey, change: InboxChange) {
-    if !dirty.contains_key(user) {
-        dirty.insert(user.clone(), vec![change]);
-        return;
-    }
-    let Some(waiting) = dirty.get_mut(user) else { return };
-    match waiting.iter().position(|waiting| waiting.conversation == change.conversation) {
-        Some(at) => {
-            let mut merged = waiting.remove(at);
-            merge(&mut merged, change);
-            waiting.push(merged);
-        }
-        None => waiting.push(change),
-    }
-}
-
-/// What both changes together are: each part the newer one, as the store does it.
-fn merge(into: &mut InboxChange, newer: InboxChange) {
-    if newer.last.as_ref().map(|last| last.last_seq) >= into.last.as_ref().map(|last| last.last_seq) {
-        into.last = newer.last.or(into.last.take());
-    }
-    into.mentioned_seq = into.mentioned_seq.max(newer.mentioned_seq);
-    into.read = into.read.max(newer.read);
-    into.membership = into.membership.max(newer.membership);
-    if newer.settings.as_ref().map(|(number, _)| *number) > into.settings.as_ref().map(|(number, _)| *number) {
-        into.settings = newer.settings;
-    }
-}
-
 /// A frame that is not kept for slow readers, about one user in one conversation.
 pub(crate) fn ephemeral(kind: &'static str, json: String, about: &[&str]) -> Delivery {
     let mut key = xxh3_64(kind.as_bytes());
@@ -596,19 +550,6 @@ mod tests {
             socket: Arc::new(Deaf),
             doing: Mutex::default(),
         }
-    }
-
-    #[test]
-    fn changes_wait_in_the_order_in_which_their_conversations_last_changed() {
-        let users = Users::new();
-        for id in ["g:c", "g:a", "g:b", "g:a"] {
-            users.note(&alice(), empty_change(&id.parse().unwrap()));
-        }
-        let in_order = |changes: Vec<(UserKey, InboxChange)>| -> Vec<String> {
-            changes.into_iter().map(|(_, change)| change.conversation.to_string()).collect()
-        };
-        assert_eq!(in_order(users.dirty_of(&alice())), ["g:c", "g:b", "g:a"]);
-        assert_eq!(in_order(users.take_dirty()), ["g:c", "g:b", "g:a"]);
     }
 
     #[test]

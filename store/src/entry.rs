@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 use switchboard_protocol::{
     ClientId, Content, ConversationId, Custom, EntryFrame, NodeId, Role, Seq, TenantId, Timestamp, Title, UserId,
 };
@@ -291,8 +292,8 @@ pub struct Settings {
 pub struct InboxChange {
     /// Which row.
     pub conversation: ConversationId,
-    /// `last_seq` and what goes with it; newer by `last_seq`.
-    pub last: Option<InboxLast>,
+    /// `last_seq` and what goes with it; newer by `last_seq`. One for all members whom an entry is told to.
+    pub last: Option<Arc<InboxLast>>,
     /// Newest message that mentions the user; only grows. 0: none.
     pub mentioned_seq: Seq,
     /// `read_seq` and the messages up to there; newer by `read_seq`.

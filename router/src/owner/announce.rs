@@ -90,7 +90,7 @@ impl Conversation {
         let (Some(log), Some(last)) = (&self.log, run.pending.last()) else { return };
         let push_members_max = self.node.options().push_members_max;
         let full = log.delivery(push_members_max) == Delivery::Full || last.draft.to_all;
-        let last_note = Note { last: Some(log.last(push_members_max)), users: Vec::new() };
+        let last_note = Note { last: Some(Arc::new(log.last(push_members_max))), users: Vec::new() };
         let frames: Vec<Outgoing> = run.pending.iter().map(outgoing).collect();
         let held = self.held_back(&run, full);
         if full {
@@ -264,7 +264,7 @@ impl Conversation {
         };
         let members = fan_out_order(&self.key.tenant, log.durable_members().filter(concerns));
         let gone = fan_out_order(&self.key.tenant, log.durably_removed().filter(concerns));
-        let last = Some(log.last(self.node.options().push_members_max));
+        let last = Some(Arc::new(log.last(self.node.options().push_members_max)));
         let of_members = Note { last, users: members.iter().filter_map(|user| member_note(log, user)).collect() };
         // Who was removed learns nothing of what came after.
         let of_gone = Note { last: None, users: gone.iter().filter_map(|user| removed_note(log, user)).collect() };

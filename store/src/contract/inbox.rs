@@ -38,7 +38,7 @@ async fn page(store: &Arc<dyn Store>, range: InboxRange, limit: usize) -> InboxP
 pub async fn changes_merge_by_their_own_order(backend: &dyn Backend) {
     let store = backend.open().await;
     let muted = Settings { muted_until: None, archived: true, pinned: false };
-    put(&store, [InboxChange { last: Some(last(5)), mentioned_seq: Seq::new(3), ..change("c") }]).await;
+    put(&store, [InboxChange { last: Some(last(5).into()), mentioned_seq: Seq::new(3), ..change("c") }]).await;
     put(&store, [InboxChange { read: Some((Seq::new(4), 4)), membership: Some((Seq::new(2), true)), ..change("c") }])
         .await;
     put(&store, [InboxChange { settings: Some((1, muted.clone())), ..change("c") }]).await;
@@ -47,7 +47,7 @@ pub async fn changes_merge_by_their_own_order(backend: &dyn Backend) {
     assert_eq!((full.membership_seq.get(), full.member, full.settings_number), (2, true, 1));
     assert_eq!(full.settings, muted);
     let older = InboxChange {
-        last: Some(last(4)),
+        last: Some(last(4).into()),
         mentioned_seq: Seq::new(2),
         read: Some((Seq::new(3), 9)),
         membership: Some((Seq::new(1), false)),
@@ -56,7 +56,7 @@ pub async fn changes_merge_by_their_own_order(backend: &dyn Backend) {
     };
     put(&store, [older]).await;
     assert_eq!(row(&store, "c").await, full, "late changes change nothing, not even the version");
-    let mixed = InboxChange { last: Some(last(4)), membership: Some((Seq::new(6), false)), ..change("c") };
+    let mixed = InboxChange { last: Some(last(4).into()), membership: Some((Seq::new(6), false)), ..change("c") };
     put(&store, [mixed]).await;
     let removed = row(&store, "c").await;
     assert_eq!((removed.last.last_seq.get(), removed.member), (5, false), "each part for itself");
@@ -68,9 +68,9 @@ pub async fn nothing_changed_nothing_raised(backend: &dyn Backend) {
     put(&store, [change("c")]).await;
     let none = store.inbox_row(&user_key("alice"), &conversation("c")).await.expect("reads");
     assert_eq!(none, None, "nothing makes no row");
-    put(&store, [InboxChange { last: Some(last(1)), ..change("c") }]).await;
+    put(&store, [InboxChange { last: Some(last(1).into()), ..change("c") }]).await;
     let before = (page(&store, ALL, 10).await, row(&store, "c").await);
-    put(&store, [InboxChange { last: Some(last(1)), ..change("c") }, change("c")]).await;
+    put(&store, [InboxChange { last: Some(last(1).into()), ..change("c") }, change("c")]).await;
     let after = (page(&store, ALL, 10).await, row(&store, "c").await);
     assert_eq!((before.0.rows, before.0.top, before.1), (after.0.rows, after.0.top, after.1));
 }
@@ -79,9 +79,9 @@ pub async fn pages_by_version(backend: &dyn Backend) {
     let store = backend.open().await;
     let empty = page(&store, ALL, 10).await;
     assert_eq!((empty.rows.len(), empty.more), (0, false));
-    put(&store, (1..=5).map(|n| InboxChange { last: Some(last(1)), ..change(&format!("c{n}")) })).await;
-    put(&store, [InboxChange { last: Some(last(2)), ..change("c2") }]).await;
-    let other = vec![(user_key("bob"), InboxChange { last: Some(last(1)), ..change("c1") })];
+    put(&store, (1..=5).map(|n| InboxChange { last: Some(last(1).into()), ..change(&format!("c{n}")) })).await;
+    put(&store, [InboxChange { last: Some(last(2).into()), ..change("c2") }]).await;
+    let other = vec![(user_key("bob"), InboxChange { last: Some(last(1).into()), ..change("c1") })];
     store.put_inbox(other).await.expect("puts");
     let ids = |page: &InboxPage| page.rows.iter().map(|row| row.conversation.to_string()).collect::<Vec<_>>();
     let all = page(&store, ALL, 10).await;
@@ -95,7 +95,7 @@ pub async fn pages_by_version(backend: &dyn Backend) {
     assert_eq!((ids(&rest), rest.more), (["c4", "c3", "c1"].map(str::to_owned).into(), false));
     let since = InboxRange { after: all.top, below: None };
     assert_eq!(page(&store, since, 10).await.rows.len(), 0);
-    put(&store, [InboxChange { last: Some(last(2)), ..change("c4") }]).await;
+    put(&store, [InboxChange { last: Some(last(2).into()), ..change("c4") }]).await;
     assert_eq!(ids(&page(&store, since, 10).await), ["c4"]);
     let between = InboxRange { after: all.rows[3].version, below: Some(all.rows[0].version) };
     assert_eq!(ids(&page(&store, between, 10).await), ["c5"], "both bounds are outside");
@@ -113,7 +113,7 @@ pub async fn paging_under_change_misses_nothing(backend: &dyn Backend) {
         writers.spawn(async move {
             for seq in 1..=200u64 {
                 let id = format!("c{}", seq * 7 % 23);
-                put(&store, [InboxChange { last: Some(last(seq)), ..change(&id) }]).await;
+                put(&store, [InboxChange { last: Some(last(seq).into()), ..change(&id) }]).await;
             }
         });
         writers

@@ -4,7 +4,9 @@ use super::fixture::time_of;
 use super::inbox::{ALL, change, last};
 use super::terms::whole_log;
 use super::{Backend, Conversation, user, user_key};
-use crate::{Cursor, Entry, HistoryRange, InboxChange, InboxRow, Member, MessageState, ReactionState, Settings};
+use crate::{
+    Cursor, Entry, HistoryRange, InboxChange, InboxLast, InboxRow, Member, MessageState, ReactionState, Settings,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use switchboard_clock::Generator;
 use switchboard_protocol::{EntryFrame, Role, Seq, UserId};
@@ -173,7 +175,7 @@ fn random_change(generator: &Generator) -> InboxChange {
     let mut change = change(&format!("c{}", generator.below(12)));
     let seq = Seq::new(1 + generator.below(40));
     match generator.below(6) {
-        0 | 1 => change.last = Some(last(seq.get())),
+        0 | 1 => change.last = Some(last(seq.get()).into()),
         2 => change.mentioned_seq = seq,
         3 => change.read = Some((seq, seq.get() / 2)),
         4 => change.membership = Some((seq, generator.percent(50))),
@@ -205,7 +207,7 @@ fn apply(row: &mut Option<InboxRow>, change: &InboxChange) -> bool {
     });
     let before = next.clone();
     match &change.last {
-        Some(last) if last.last_seq > next.last.last_seq => next.last = last.clone(),
+        Some(last) if last.last_seq > next.last.last_seq => next.last = InboxLast::clone(last),
         _ => {}
     }
     next.mentioned_seq = next.mentioned_seq.max(change.mentioned_seq);

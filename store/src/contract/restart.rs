@@ -19,7 +19,7 @@ pub async fn everything_outlives_a_restart(backend: &dyn Backend) {
     c.append(entries).await;
     let cursor = Cursor { delivered_seq: Seq::new(5), read_seq: Seq::new(4), read_messages: 1 };
     store.put_cursors(&c.key, vec![(user("bob"), cursor)]).await.expect("puts");
-    let row = InboxChange { last: Some(last(5)), ..change("g") };
+    let row = InboxChange { last: Some(last(5).into()), ..change("g") };
     store.put_inbox(vec![(user_key("alice"), row)]).await.expect("puts");
     store.block(&user_key("alice"), &user("bob"), time_of(1)).await.expect("blocks");
     store.revoke(&user_key("alice"), time_of(2)).await.expect("revokes");
@@ -46,7 +46,7 @@ pub async fn everything_outlives_a_restart(backend: &dyn Backend) {
     assert_eq!((begun.term, begun.end, begun.untold), (TermNumber(2), Seq::new(5), true));
     assert_eq!((begun.recent.len(), begun.members.len(), begun.members[1].1.cursor), (1, 2, cursor));
     c.send("bob", "after").await;
-    let row = InboxChange { last: Some(last(6)), ..change("g") };
+    let row = InboxChange { last: Some(last(6).into()), ..change("g") };
     store.put_inbox(vec![(user_key("alice"), row)]).await.expect("puts");
     let row = store.inbox_row(&user_key("alice"), &conversation("g")).await.expect("reads").expect("a row");
     assert!(row.version > inbox.top, "versions go on where they were");

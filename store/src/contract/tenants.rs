@@ -31,7 +31,7 @@ pub async fn ids_that_join_to_the_same_text_stay_apart(backend: &dyn Backend) {
         assert_eq!(store.inbox(&alice, ALL, 9).await.expect("reads").rows, [], "{tenant} {id}");
         store.revoke(&alice, time_of(1)).await.expect("revokes");
         store.block(&alice, &user("x"), time_of(1)).await.expect("blocks");
-        let row = InboxChange { last: Some(last(1)), ..change("c") };
+        let row = InboxChange { last: Some(last(1).into()), ..change("c") };
         store.put_inbox(vec![(alice.clone(), row)]).await.expect("puts");
         assert_eq!(store.inbox(&alice, ALL, 9).await.expect("reads").rows.len(), 1, "{tenant} {id}");
         assert_eq!(store.user(&alice).await.expect("reads").blocks.len(), 1, "{tenant} {id}");

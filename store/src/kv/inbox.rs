@@ -58,7 +58,7 @@ impl InboxRow {
     fn merge(&mut self, change: &InboxChange) -> bool {
         let mut changed = false;
         if let Some(last) = change.last.as_ref().filter(|last| last.last_seq > self.last.last_seq) {
-            self.last = last.clone();
+            self.last = InboxLast::clone(last);
             changed = true;
         }
         if change.mentioned_seq > self.mentioned_seq {

@@ -28,7 +28,7 @@ async fn make(folder: &Path) {
         let last = InboxLast { last_seq: Seq::new(c.end), messages: c.messages, preview: None, ask_owner: false };
         let change = InboxChange {
             conversation: c.key.conversation.clone(),
-            last: Some(last),
+            last: Some(last.into()),
             mentioned_seq: Seq::ZERO,
             read: None,
             membership: None,

@@ -65,7 +65,7 @@ fn last(id: &str, seq: u64) -> InboxChange {
     let last = InboxLast { last_seq: Seq::new(seq), messages: 0, preview: None, ask_owner: false };
     InboxChange {
         conversation: id.parse().unwrap(),
-        last: Some(last),
+        last: Some(last.into()),
         mentioned_seq: Seq::ZERO,
         read: None,
         membership: None,

@@ -1,0 +1,126 @@
+//! Inbox changes that wait to be written at a home: one per user and conversation, merged as they come.
+//!
+//! Each shard of `users.rs` has its own, under its lock. Weighs what it holds; who may add to it is decided elsewhere.
+
+use crate::envelope::{Deliver, Note, UserNote};
+use hashbrown::HashMap;
+use smallvec::{SmallVec, smallvec};
+use switchboard_protocol::{ConversationId, Seq, UserId};
+use switchboard_store::{InboxChange, UserKey};
+
+/// What a change is taken to weigh besides its ids: itself, its share of a preview, its place in the map.
+const CHANGE_BYTES: usize = size_of::<UserKey>() + size_of::<InboxChange>() + 256;
+
+/// Of one user, in the order in which his conversations last changed. Most have one.
+type Changes = SmallVec<[InboxChange; 1]>;
+
+/// See the file's comment.
+#[derive(Default)]
+pub(crate) struct Dirty(HashMap<UserKey, Changes>);
+
+/// What a change weighs while it waits.
+pub(crate) fn weight(user: &UserKey, change: &InboxChange) -> usize {
+    CHANGE_BYTES + user.tenant.as_str().len() + user.user.as_str().len() + change.conversation.as_str().len()
+}
+
+impl Dirty {
+    /// Adds a change, merged with one of the same conversation, as the newest: `sync` gives the newest first, and the
+    /// store numbers changes as they come. Returns by what the whole weighs more.
+    pub(crate) fn note(&mut self, user: &UserKey, change: InboxChange) -> usize {
+        let weight = weight(user, &change);
+        // A look-up first: the key is cloned for those only who are not there.
+        let Some(waiting) = self.0.get_mut(user) else {
+            self.0.insert(user.clone(), smallvec![change]);
+            return weight;
+        };
+        match waiting.iter().position(|waiting| waiting.conversation == change.conversation) {
+            Some(at) => {
+                merge(&mut waiting[at], change);
+                waiting[at..].rotate_left(1);
+                0
+            }
+            None => {
+                waiting.push(change);
+                weight
+            }
+        }
+    }
+
+    /// Takes all of it, each user's in their order.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = (UserKey, InboxChange)> {
+        self.0.drain().flat_map(|(user, changes)| changes.into_iter().map(move |change| (user.clone(), change)))
+    }
+
+    /// What waits for one user.
+    pub(crate) fn of(&self, user: &UserKey) -> &[InboxChange] {
+        self.0.get(user).map_or(&[], |changes| changes)
+    }
+
+    /// How many users have something waiting.
+    pub(crate) fn users(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// What a delivery changes for each of its users.
+pub(crate) fn change_for_all(deliver: &Deliver, note: &Note) -> InboxChange {
+    InboxChange { last: note.last.clone(), ..empty_change(&deliver.conversation.conversation) }
+}
+
+/// What a delivery changes for single users besides.
+pub(crate) fn changes_for_some(deliver: &Deliver, note: &Note) -> impl Iterator<Item = (UserId, InboxChange)> {
+    note.users.iter().map(|about| {
+        let UserNote { user, mentioned_seq, read, membership } = about.clone();
+        let change = empty_change(&deliver.conversation.conversation);
+        (user, InboxChange { mentioned_seq, read, membership, ..change })
+    })
+}
+
+/// A change that changes nothing.
+pub(crate) fn empty_change(conversation: &ConversationId) -> InboxChange {
+    InboxChange {
+        conversation: conversation.clone(),
+        last: None,
+        mentioned_seq: Seq::ZERO,
+        read: None,
+        membership: None,
+        settings: None,
+    }
+}
+
+/// What both changes together are: each part the newer one, as the store does it.
+fn merge(into: &mut InboxChange, newer: InboxChange) {
+    if newer.last.as_ref().map(|last| last.last_seq) >= into.last.as_ref().map(|last| last.last_seq) {
+        into.last = newer.last.or(into.last.take());
+    }
+    into.mentioned_seq = into.mentioned_seq.max(newer.mentioned_seq);
+    into.read = into.read.max(newer.read);
+    into.membership = into.membership.max(newer.membership);
+    if newer.settings.as_ref().map(|(number, _)| *number) > into.settings.as_ref().map(|(number, _)| *number) {
+        into.settings = newer.settings;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_wait_in_the_order_in_which_their_conversations_last_changed() {
+        let alice = UserKey { tenant: "t".parse().unwrap(), user: "alice".parse().unwrap() };
+        let mut dirty = Dirty::default();
+        let mut weighs = 0;
+        for id in ["g:c", "g:a", "g:b", "g:a"] {
+            weighs += dirty.note(&alice, empty_change(&id.parse().unwrap()));
+        }
+        let ids = |changes: &[InboxChange]| -> Vec<String> {
+            changes.iter().map(|change| change.conversation.to_string()).collect()
+        };
+        assert_eq!(ids(dirty.of(&alice)), ["g:c", "g:b", "g:a"]);
+        let taken: Vec<_> = dirty.take().collect();
+        assert_eq!(weighs, taken.iter().map(|(user, change)| weight(user, change)).sum::<usize>());
+        let taken: Vec<_> = taken.into_iter().map(|(_, change)| change).collect();
+        assert_eq!(ids(&taken), ["g:c", "g:b", "g:a"]);
+        assert_eq!(dirty.users(), 0);
+    }
+}
