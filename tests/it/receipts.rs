@@ -246,3 +246,32 @@ async fn a_group_tells_those_who_have_it_open() {
     }
     alice.expect_quiet().await;
 }
+
+#[tokio::test]
+async fn who_has_left_is_in_no_receipt() {
+    let server = Config::new().start().await;
+    let mut alice = Client::sign_in(&server, "alice").await;
+    let (mut open, _) = Client::sign_in_as(&server, "alice", "open").await;
+    let mut bob = Client::sign_in(&server, "bob").await;
+    let mut groups = Vec::new();
+    for _ in 0..2 {
+        let group = alice.make_group(&["bob"]).await;
+        for _ in 0..2 {
+            alice.say(&group, json!({"text": "x"})).await;
+        }
+        open.ask(json!({"type": "conversation_open", "conversation_id": group})).await;
+        groups.push(group);
+    }
+    // The first is told at once, the second after a while: he leaves one of the groups before that.
+    for seq in [2, 3] {
+        for group in &groups {
+            bob.ask(cursor("read", group, seq)).await;
+        }
+    }
+    bob.ask(json!({"type": "member_remove", "conversation_id": groups[0], "user_ids": ["bob"]})).await;
+    open.until("membership").await;
+    // By the time that it is told where he is still, it would have been where he is not.
+    let receipts = open.recv().await;
+    assert_eq!((&receipts["conversation_id"], &receipts["users"][0]["read_seq"]), (&groups[1], &json!(3)));
+    open.expect_quiet().await;
+}

@@ -263,6 +263,10 @@ impl Conversation {
 
     /// Both cursors of who has moved, to each open session, without the reader's own.
     fn tell_group(&mut self, receipts: &[UserReceipt]) {
+        // Whose cursors have moved may all have gone since.
+        if receipts.is_empty() {
+            return;
+        }
         let conversation_id = self.key.conversation.clone();
         let frame = |receipts: Vec<UserReceipt>| {
             let frame = Receipts { conversation_id: conversation_id.clone(), users: receipts };
