@@ -88,15 +88,20 @@ async fn who_is_mentioned_gets_the_whole_message() {
     let server = server().await;
     let mut alice = Client::sign_in(&server, "alice").await;
     let mut bob = Client::sign_in(&server, "bob").await;
+    let (mut open, _) = Client::sign_in_as(&server, "bob", "open").await;
     let mut carol = Client::sign_in(&server, "carol").await;
     let group = alice.make_group(&["bob", "carol", "dave"]).await;
     for client in [&mut bob, &mut carol] {
         client.expect("membership").await;
     }
+    open.ask(about("conversation_open", &group)).await;
     let content = json!({"text": "@bob", "mentions": ["bob"]});
     alice.say(&group, content.clone()).await;
-    let message = bob.expect("message").await;
-    assert_eq!((&message["seq"], &message["content"]), (&json!(2), &content));
+    for client in [&mut bob, &mut open] {
+        let message = client.expect("message").await;
+        assert_eq!((&message["seq"], &message["content"]), (&json!(2), &content));
+    }
+    open.expect_quiet().await;
     assert_eq!(carol.recv().await, activity(&group, 2, 0));
     assert_eq!(bob.recv().await, activity(&group, 2, 2));
     alice.say(&group, json!({"text": "x"})).await;
