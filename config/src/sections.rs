@@ -194,6 +194,9 @@ section! {
         home_dirty_max: usize = 100_000, in 1..=100_000_000;
         /// Time between two writes of a home's inbox changes.
         inbox_flush_ms: u64 = 1_000, in 1..=60_000;
+        /// What is kept in memory, per conversation, of messages that were edited or reacted to lately; beyond it
+        /// they are read again.
+        message_states_bytes: usize = 262_144, in 0..=1_073_741_824;
         /// Different emojis on one message.
         reactions_per_message_max: usize = 100, in 1..=10_000;
     }

@@ -36,6 +36,8 @@ pub struct Options {
     pub home_dirty_max: usize,
     /// `limits.inbox_flush_ms`
     pub inbox_flush_ms: u64,
+    /// `limits.message_states_bytes`
+    pub message_states_bytes: usize,
     /// `limits.reactions_per_message_max`
     pub reactions_per_message_max: usize,
     /// What `unavailable` and `overloaded` tell the client to wait.
@@ -61,6 +63,7 @@ impl From<&Config> for Options {
             conversation_idle_ms: limits.conversation_idle_ms,
             home_dirty_max: limits.home_dirty_max,
             inbox_flush_ms: limits.inbox_flush_ms,
+            message_states_bytes: limits.message_states_bytes,
             reactions_per_message_max: limits.reactions_per_message_max,
             retry_after_ms: 1_000,
         }

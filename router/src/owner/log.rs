@@ -4,17 +4,13 @@
 //! read again with the next term: it is never mended.
 
 use super::recent::Recent;
+use super::states::States;
 use crate::users::shard_of;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use switchboard_protocol::server::{Conversation, ConversationKind, Delivery};
 use switchboard_protocol::{MessageId, ProtocolError, Role, Seq, TenantId, Timestamp, UserId};
-use switchboard_store::{
-    Begun, ConversationKey, ConversationMeta, InboxLast, Kind, Member, MessageState, Preview, TermNumber,
-};
-
-/// Message states kept in memory per conversation; beyond it those with nothing under way are dropped.
-pub(super) const STATES_MAX: usize = 256;
+use switchboard_store::{Begun, ConversationKey, ConversationMeta, InboxLast, Kind, Member, Preview, TermNumber};
 
 /// How many of the last entries' message counts are kept for receipts; older ones are read from the log.
 const MARKS_MAX: usize = 1_024;
@@ -44,7 +40,7 @@ pub(super) struct Log {
     pub(super) everyone: Arc<[UserId]>,
     pub(super) recent: Recent,
     /// States of messages that commands were about.
-    pub(super) states: BTreeMap<Seq, KnownState>,
+    pub(super) states: States,
     marks: VecDeque<Mark>,
     /// Direct: whether one blocks the other; read when first needed.
     pub(super) blocked: Option<bool>,
@@ -56,14 +52,6 @@ pub(super) struct MemberState {
     pub(super) stored: Member,
     /// The newest durable message that mentions him.
     pub(super) mentioned_seq: Seq,
-}
-
-/// A message's state, and the last entry that may still change it if it fails.
-#[derive(Clone, Debug)]
-pub(super) struct KnownState {
-    pub(super) from: UserId,
-    pub(super) state: MessageState,
-    pub(super) changed_by: Seq,
 }
 
 /// The count of messages at an entry, and the newest message up to it.
@@ -107,7 +95,7 @@ impl Log {
             removed: begun.removed.into_iter().collect(),
             everyone,
             recent,
-            states: BTreeMap::new(),
+            states: States::default(),
             marks: VecDeque::new(),
             blocked: None,
         }
@@ -199,14 +187,6 @@ impl Log {
         let first = self.marks.front()?.seq;
         let index = usize::try_from(seq.get().checked_sub(first.get())?).ok()?;
         self.marks.get(index).copied()
-    }
-
-    /// Keeps the states within their bound.
-    pub(super) fn forget_states(&mut self) {
-        if self.states.len() > STATES_MAX {
-            let durable = self.durable;
-            self.states.retain(|_, known| known.changed_by > durable);
-        }
     }
 
     /// Who is left with the role `owner`.

@@ -1,13 +1,14 @@
 //! Decisions about messages: send, edit, delete, react (PROTOCOL §3).
 
 use super::decide::{Answering, Decided, Draft, Here, unchanged};
-use super::log::{KnownState, Log};
+use super::log::Log;
+use super::states::KnownState;
 use crate::api::Answer;
 use crate::node::unavailable;
 use switchboard_protocol::client::{Edit, React, Send};
 use switchboard_protocol::server::{Message, MessageUpdated, Reaction, Sent};
 use switchboard_protocol::{ClientId, Emoji, EntryFrame, ErrorCode, ProtocolError, Role, Seq, ServerFrame, UserId};
-use switchboard_store::{ReactionState, StoredMessage};
+use switchboard_store::{MessageState, ReactionState, StoredMessage};
 
 /// Entries that a send with an old `base_seq` is looked for in, at most; beyond that its outcome is unknown.
 const SEARCH_ENTRIES_MAX: u64 = 100_000;
@@ -119,15 +120,15 @@ fn same_send(json: &[u8], user: &UserId, client_id: &ClientId) -> Option<Sent> {
 pub(super) async fn edit(here: &Here<'_>, log: &mut Log, user: &UserId, edit: Edit) -> Result<Decided, ProtocolError> {
     log.member(user)?;
     refuse_blocked(here, log).await?;
-    let known = state_of(here, log, edit.seq).await?;
-    if known.from != *user {
+    if state_of(here, log, edit.seq).await?.from != *user {
         return Err(ProtocolError::forbidden("only its sender may edit a message"));
     }
     let at = here.now(log);
     let seq = log.end.next();
-    let mut state = known.state;
-    state.edited = Some((edit.content.clone(), at));
-    log.states.insert(edit.seq, KnownState { from: known.from, state, changed_by: seq });
+    log.states.change(edit.seq, seq, |state| {
+        state.edited = Some((edit.content.clone(), at));
+        Ok::<_, ProtocolError>(true)
+    })?;
     let frame = MessageUpdated {
         conversation_id: here.key.conversation.clone(),
         seq,
@@ -147,16 +148,15 @@ pub(super) async fn delete(
     target: Seq,
 ) -> Result<Decided, ProtocolError> {
     let role = log.member(user)?.stored.role;
-    let known = state_of(here, log, target).await?;
-    if known.from != *user && role == Role::Member {
+    if state_of(here, log, target).await?.from != *user && role == Role::Member {
         return Err(ProtocolError::forbidden("only its sender, owners and moderators may delete a message"));
     }
     let at = here.now(log);
     let seq = log.end.next();
-    let mut state = known.state;
-    state.deleted = true;
-    state.edited = None;
-    log.states.insert(target, KnownState { from: known.from, state, changed_by: seq });
+    log.states.change(target, seq, |state| {
+        (state.deleted, state.edited) = (true, None);
+        Ok::<_, ProtocolError>(true)
+    })?;
     let frame = MessageUpdated {
         conversation_id: here.key.conversation.clone(),
         seq,
@@ -178,19 +178,14 @@ pub(super) async fn react(
 ) -> Result<Decided, ProtocolError> {
     log.member(user)?;
     refuse_blocked(here, log).await?;
-    let mut known = state_of(here, log, react.seq).await?;
-    if !change_reaction(
-        &mut known.state.reactions,
-        user,
-        &react.emoji,
-        add,
-        here.node.options().reactions_per_message_max,
-    )? {
+    state_of(here, log, react.seq).await?;
+    let seq = log.end.next();
+    let emojis_max = here.node.options().reactions_per_message_max;
+    let change = |state: &mut MessageState| change_reaction(&mut state.reactions, user, &react.emoji, add, emojis_max);
+    if !log.states.change(react.seq, seq, change)? {
         return Ok(unchanged(log));
     }
     let at = here.now(log);
-    let seq = log.end.next();
-    log.states.insert(react.seq, KnownState { changed_by: seq, ..known });
     let frame = Reaction {
         conversation_id: here.key.conversation.clone(),
         seq,
@@ -239,23 +234,19 @@ fn change_reaction(
 }
 
 /// The message that a command is about, as it is after everything decided so far.
-async fn state_of(here: &Here<'_>, log: &mut Log, target: Seq) -> Result<KnownState, ProtocolError> {
-    log.forget_states();
-    let known = match log.states.get(&target) {
-        Some(known) => known.clone(),
-        None if target > log.durable || target == Seq::ZERO => return Err(ProtocolError::not_found()),
-        None => {
-            let stored = here.node.store.message(here.key, target).await;
-            let stored = stored.map_err(|error| unavailable(here.node, &error))?;
-            let StoredMessage { json, state, .. } = stored.ok_or_else(ProtocolError::not_found)?;
-            let message: Message = serde_json::from_slice(&json).map_err(|_| ProtocolError::internal())?;
-            KnownState {
-                from: message.from,
-                state: state.map(|state| *state).unwrap_or_default(),
-                changed_by: Seq::ZERO,
-            }
+async fn state_of<'a>(here: &Here<'_>, log: &'a mut Log, target: Seq) -> Result<&'a KnownState, ProtocolError> {
+    log.states.forget(here.node.options().message_states_bytes, log.durable, target);
+    if log.states.get(target).is_none() {
+        if target > log.durable || target == Seq::ZERO {
+            return Err(ProtocolError::not_found());
         }
-    };
+        let stored = here.node.store.message(here.key, target).await;
+        let stored = stored.map_err(|error| unavailable(here.node, &error))?;
+        let StoredMessage { json, state, .. } = stored.ok_or_else(ProtocolError::not_found)?;
+        let message: Message = serde_json::from_slice(&json).map_err(|_| ProtocolError::internal())?;
+        log.states.insert(target, KnownState::stored(message.from, state.map(|state| *state).unwrap_or_default()));
+    }
+    let known = log.states.get(target).ok_or_else(ProtocolError::internal)?;
     if known.state.deleted {
         return Err(ProtocolError::new(ErrorCode::Conflict, "the message is deleted"));
     }

@@ -15,6 +15,7 @@ mod pipeline;
 mod query;
 mod recent;
 mod sessions;
+mod states;
 mod task;
 
 use crate::api::{Actor, Answer, Command};
