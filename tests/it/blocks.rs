@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Config};
+use crate::support::tokens::token;
+use crate::support::{Client, Config, Server};
 
 fn block(kind: &str, user: &str) -> Value {
     json!({"type": kind, "user_id": user})
@@ -76,13 +77,99 @@ async fn blocked_users_hide_from_each_other() {
     assert_eq!(bob.until("message").await["from"], "alice");
 }
 
+/// What is in a user's list.
+async fn list(server: &Server, user: &str) -> Value {
+    server.http().get("/v1/blocks").token(&token(user)).send().await.data(200)["user_ids"].clone()
+}
+
 #[tokio::test]
 async fn nobody_blocks_himself() {
     let server = Config::new().start().await;
     let mut alice = Client::sign_in(&server, "alice").await;
-    let refused = alice.ask_in_vain(block("block", "alice")).await;
-    assert_eq!(refused, ("bad_request".to_owned(), Some("user_id".to_owned())));
-    let refused = alice.ask_in_vain(block("block", "not a user")).await;
-    assert_eq!(refused, ("bad_request".to_owned(), Some("user_id".to_owned())));
-    assert_eq!(alice.ask(block("unblock", "bob")).await["type"], "ok");
+    for kind in ["block", "unblock"] {
+        for wrong in
+            [block(kind, "alice"), block(kind, "not a user"), block(kind, &"b".repeat(129)), json!({"type": kind})]
+        {
+            let refused = alice.ask_in_vain(wrong).await;
+            assert_eq!(refused, ("bad_request".to_owned(), Some("user_id".to_owned())));
+        }
+    }
+    assert_eq!(list(&server, "alice").await, json!([]));
+    assert_eq!(alice.ask(block("block", &"b".repeat(128))).await["type"], "ok");
+    assert_eq!(list(&server, "alice").await, json!(["b".repeat(128)]));
+}
+
+#[tokio::test]
+async fn a_block_is_lifted_by_who_made_it() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob) = (Client::sign_in(&server, "alice").await, Client::sign_in(&server, "bob").await);
+    for user in ["bob", "carol", "bob"] {
+        assert_eq!(alice.ask(block("block", user)).await["type"], "ok");
+    }
+    assert_eq!(list(&server, "alice").await, json!(["bob", "carol"]));
+    assert_eq!(list(&server, "bob").await, json!([]), "who is blocked is not told");
+    assert_eq!(bob.ask(block("unblock", "alice")).await["type"], "ok");
+    assert_eq!(bob.ask_in_vain(send_to("alice", "c1")).await.0, "blocked");
+
+    // Each has a block of his own.
+    bob.ask(block("block", "alice")).await;
+    alice.ask(block("unblock", "bob")).await;
+    assert_eq!(list(&server, "alice").await, json!(["carol"]));
+    assert_eq!(list(&server, "bob").await, json!(["alice"]));
+    assert_eq!(alice.ask_in_vain(send_to("bob", "c1")).await.0, "blocked");
+    bob.ask(block("unblock", "alice")).await;
+    assert_eq!(alice.ask(send_to("bob", "c1")).await["seq"], 1);
+}
+
+#[tokio::test]
+async fn a_message_that_is_blocked_makes_no_conversation() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob) = (Client::sign_in(&server, "alice").await, Client::sign_in(&server, "bob").await);
+    bob.ask(block("block", "alice")).await;
+    let refused = alice.ask(send_to("bob", "c1")).await;
+    assert_eq!((&refused["code"], &refused["client_id"]), (&json!("blocked"), &json!("c1")));
+    let over_http = json!({"to": "bob", "client_id": "c1", "content": {"text": "x"}});
+    let refused = server.http().post("/v1/messages", &over_http).token(&token("alice")).send().await;
+    refused.error(403, "blocked");
+    for client in [&mut alice, &mut bob] {
+        client.expect_quiet().await;
+        assert_eq!(client.ask(json!({"type": "sync"})).await["conversations"], json!([]));
+    }
+}
+
+#[tokio::test]
+async fn in_a_direct_conversation_only_what_says_something_is_blocked() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob) = (Client::sign_in(&server, "alice").await, Client::sign_in(&server, "bob").await);
+    let id = alice.ask(send_to("bob", "c1")).await["conversation_id"].clone();
+    bob.ask(send_to("alice", "c2")).await;
+    let about = |kind: &str, seq: u64| json!({"type": kind, "conversation_id": id, "seq": seq});
+    let mut reaction = about("react", 2);
+    reaction["emoji"] = json!("e");
+    alice.ask(reaction.clone()).await;
+    for client in [&mut alice, &mut bob] {
+        client.ask(json!({"type": "conversation_open", "conversation_id": id})).await;
+    }
+    bob.ask(block("block", "alice")).await;
+
+    reaction["type"] = json!("unreact");
+    let mut edit = about("edit", 1);
+    edit["content"] = json!({"text": "y"});
+    for frame in [reaction, edit] {
+        assert_eq!(alice.ask_in_vain(frame).await.0, "blocked");
+    }
+    let mut edit = about("edit", 2);
+    edit["content"] = json!({"text": "y"});
+    assert_eq!(bob.ask_in_vain(edit).await.0, "blocked", "neither may");
+    for kind in ["typing_start", "typing_stop"] {
+        assert_eq!(alice.ask(json!({"type": kind, "conversation_id": id})).await["type"], "ok");
+    }
+    bob.expect_quiet().await;
+
+    // One may read, see to it that it is read, and take back what one has said.
+    assert_eq!(alice.ask(json!({"type": "history", "conversation_id": id})).await["last_seq"], 3);
+    assert_eq!(alice.ask(about("read", 3)).await["type"], "ok");
+    assert_eq!(bob.expect("read_receipt").await["read_by"], "alice");
+    assert_eq!(alice.ask(about("delete", 1)).await["seq"], 4);
+    assert_eq!(bob.expect("message_updated").await["deleted"], true);
 }

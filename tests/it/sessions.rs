@@ -144,6 +144,46 @@ async fn a_user_has_a_limit_of_sessions() {
 }
 
 #[tokio::test]
+async fn a_session_that_replaces_another_needs_no_place_of_its_own() {
+    let server = Config::new().set("limits.connections_per_user", 1).start().await;
+    let (mut first, _) = Client::sign_in_as(&server, "alice", "phone").await;
+    let (mut second, _) = Client::sign_in_as(&server, "alice", "phone").await;
+    assert_eq!(first.expect_farewell("replaced").await, Some(4409));
+    let mut third = Connect::to(&server).token(&token("alice")).query("device_id", "laptop").open().await;
+    assert_eq!(third.expect_farewell("overloaded").await, Some(4503));
+    second.expect_quiet().await;
+}
+
+#[tokio::test]
+async fn frames_behind_a_bad_token_are_not_carried_out() {
+    let server = Config::new().start().await;
+    let mut bob = Client::sign_in(&server, "bob").await;
+    let mut client = Connect::to(&server).open().await;
+    client.feed(&renewal("nonsense")).await;
+    client.feed(&renewal(&token("alice"))).await;
+    client.feed(&json!({"type": "send", "to": "bob", "client_id": "1", "content": {"text": "x"}})).await;
+    client.flush().await;
+    assert_eq!(client.expect_farewell("unauthorized").await, Some(4401));
+    bob.expect_quiet().await;
+}
+
+#[tokio::test]
+async fn frames_behind_a_good_token_are_carried_out_in_order() {
+    let server = Config::new().start().await;
+    let mut client = Connect::to(&server).open().await;
+    client.feed(&renewal(&token("alice"))).await;
+    for n in 1..=3 {
+        let name = n.to_string();
+        client.feed(&json!({"type": "send", "to": "bob", "client_id": name, "content": {"text": "x"}})).await;
+    }
+    client.flush().await;
+    client.expect("ready").await;
+    for n in 1..=3 {
+        assert_eq!(client.expect("sent").await["seq"], n);
+    }
+}
+
+#[tokio::test]
 async fn an_administrator_can_see_and_end_sessions() {
     let server = Config::new().start().await;
     let admin = Token::of("root").scope("admin").sign();
