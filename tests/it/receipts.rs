@@ -180,7 +180,7 @@ async fn ones_other_sessions_are_told_what_one_has_read() {
     }
     bob.ask(cursor("delivered", &group, 3)).await;
     laptop.expect_quiet().await;
-    bob.ask(cursor("read", &group, 2)).await;
+    bob.send(&cursor("read", &group, 2)).await;
     let marker = json!({"type": "read_marker", "conversation_id": group, "read_seq": 2, "unread": 1});
     assert_eq!(laptop.recv().await, marker);
     bob.expect_quiet().await;

@@ -22,9 +22,10 @@ async fn settings_are_the_users_own() {
             json!({"muted_until": until, "archived": true, "pinned": true}),
             json!({"muted_until": until, "archived": true, "pinned": true}),
         ),
+        (json!({}), json!({"muted_until": until, "archived": true, "pinned": true})),
         (json!({"archived": false}), json!({"muted_until": until, "archived": false, "pinned": true})),
-        (json!({}), json!({"muted_until": until, "archived": false, "pinned": true})),
-        (json!({"muted_until": null, "pinned": false}), none.clone()),
+        (json!({"pinned": false}), json!({"muted_until": until, "archived": false, "pinned": false})),
+        (json!({"muted_until": null}), none.clone()),
         (json!({"archived": true}), json!({"muted_until": null, "archived": true, "pinned": false})),
     ] {
         let mut frame = json!({"type": "conversation_settings", "conversation_id": group});
