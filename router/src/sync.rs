@@ -1,6 +1,7 @@
 //! `sync`: what changed for a user since a cursor (PROTOCOL §3). Runs at the user's home.
 
 use crate::api::Answer;
+use crate::dirty::empty_change;
 use crate::home::shown_settings;
 use crate::node::{Node, unavailable};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -11,14 +12,11 @@ use switchboard_protocol::limits::ANSWER_ITEMS_BYTES_MAX;
 use switchboard_protocol::server::{
     Conversation, ConversationKind, Delivery, LastMessage, Sync, SyncConversation, SyncState,
 };
-use switchboard_protocol::{ProtocolError, Role, Seq};
+use switchboard_protocol::{ConversationId, ErrorCode, ProtocolError, Role, Seq};
 use switchboard_store::{ConversationKey, InboxChange, InboxRange, InboxRow, Kind, Preview, StoreError, UserKey};
 
-/// Conversations of one answer that are read at the same time.
+/// Conversations of one `sync` that are asked for or read at the same time.
 const READS_AT_ONCE: usize = 16;
-
-/// Rows looked at in one go for conversations whose owners must be asked.
-const ASK_PAGE: usize = 500;
 
 /// Where a client is: it has seen every change up to `after`, and on this page those down to `below`.
 ///
@@ -115,43 +113,30 @@ impl Node {
     /// Large groups raise no inbox row with each message: brings their rows up to what their owners know.
     async fn ask_owners(self: &Arc<Self>, user: &UserKey) -> Result<(), ProtocolError> {
         let failed = |error: StoreError| unavailable(self, &error);
-        let mut changes = Vec::new();
-        let mut below = None;
-        loop {
-            let page = self.store.inbox(user, InboxRange { after: 0, below }, ASK_PAGE).await.map_err(failed)?;
-            for row in page.rows.iter().filter(|row| row.member && row.last.ask_owner) {
-                changes.extend(self.ask_owner(user, row).await?);
-            }
-            below = page.rows.last().map(|row| row.version);
-            if !page.more {
-                break;
-            }
-        }
-        if changes.is_empty() {
-            return Ok(());
-        }
-        self.store.put_inbox(changes).await.map_err(failed)
+        let asked = self.store.inbox_asked(user).await.map_err(failed)?;
+        let asked = asked.into_iter().map(|conversation| self.ask_owner(user, conversation));
+        let changes: Vec<_> =
+            stream::iter(asked).buffered(READS_AT_ONCE).try_filter_map(async |change| Ok(change)).try_collect().await?;
+        if changes.is_empty() { Ok(()) } else { self.store.put_inbox(changes).await.map_err(failed) }
     }
 
     async fn ask_owner(
         self: &Arc<Self>,
         user: &UserKey,
-        row: &InboxRow,
+        conversation: ConversationId,
     ) -> Result<Option<(UserKey, InboxChange)>, ProtocolError> {
-        let key = ConversationKey { tenant: user.tenant.clone(), conversation: row.conversation.clone() };
+        let key = ConversationKey { tenant: user.tenant.clone(), conversation };
         let peek = match self.peek(user, &key).await {
             Ok(peek) => peek,
             // Removed a moment ago: the row will say so.
-            Err(error) if error.code() == switchboard_protocol::ErrorCode::NotFound => return Ok(None),
+            Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         let change = InboxChange {
-            conversation: row.conversation.clone(),
             last: Some(Arc::new(peek.last)),
             mentioned_seq: peek.mentioned_seq,
             read: Some(peek.read),
-            membership: None,
-            settings: None,
+            ..empty_change(&key.conversation)
         };
         Ok(Some((user.clone(), change)))
     }

@@ -44,7 +44,7 @@ macro_rules! contract_tests {
             states: edits_and_deletions, reactions, previews_follow_edits, title_and_custom;
             members: a_direct_conversation_has_two, members_come_and_go, cursors_only_grow, entries_move_cursors;
             inbox: changes_merge_by_their_own_order, nothing_changed_nothing_raised, pages_by_version,
-                paging_under_change_misses_nothing;
+                those_to_be_asked_are_listed,                 paging_under_change_misses_nothing;
             users: blocks_are_seen_from_both_sides, revocation_and_last_seen_only_grow;
             tenants: ids_that_join_to_the_same_text_stay_apart;
             restart: everything_outlives_a_restart, a_closed_store_is_unavailable;

@@ -130,6 +130,9 @@ pub trait Inbox: Send + Sync {
     /// Rows of a user with a version in `range`, newest first.
     async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError>;
 
+    /// The conversations of which the user is a member and that have [`InboxLast::ask_owner`], in the order of their ids.
+    async fn inbox_asked(&self, user: &UserKey) -> Result<Vec<ConversationId>, StoreError>;
+
     /// One row.
     async fn inbox_row(&self, user: &UserKey, conversation: &ConversationId) -> Result<Option<InboxRow>, StoreError>;
 }

@@ -75,6 +75,26 @@ pub async fn nothing_changed_nothing_raised(backend: &dyn Backend) {
     assert_eq!((before.0.rows, before.0.top, before.1), (after.0.rows, after.0.top, after.1));
 }
 
+pub async fn those_to_be_asked_are_listed(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let large = |seq, ask_owner| Some(InboxLast { ask_owner, ..last(seq) }.into());
+    let asked = async || {
+        let asked = store.inbox_asked(&user_key("alice")).await.expect("reads");
+        asked.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    put(&store, ["a", "b", "c"].map(|id| InboxChange { last: large(1, id != "b"), ..change(id) })).await;
+    let other = vec![(user_key("bob"), InboxChange { last: large(1, true), ..change("d") })];
+    store.put_inbox(other).await.expect("puts");
+    assert_eq!(asked().await, ["a", "c"]);
+    put(&store, [InboxChange { last: large(2, true), ..change("b") }]).await;
+    put(&store, [InboxChange { last: large(2, false), ..change("c") }]).await;
+    assert_eq!(asked().await, ["a", "b"]);
+    put(&store, [InboxChange { membership: Some((Seq::new(3), false)), ..change("a") }]).await;
+    assert_eq!(asked().await, ["b"], "nobody asks for who is no member");
+    put(&store, [InboxChange { membership: Some((Seq::new(4), true)), ..change("a") }]).await;
+    assert_eq!(asked().await, ["a", "b"]);
+}
+
 pub async fn pages_by_version(backend: &dyn Backend) {
     let store = backend.open().await;
     let empty = page(&store, ALL, 10).await;

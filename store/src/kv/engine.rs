@@ -177,6 +177,11 @@ impl<E: Engine> Inbox for E {
         Engine::read(self, "inbox", ReadCost::Scan, move |rows| inbox::page(rows, &key, range, limit)).await
     }
 
+    async fn inbox_asked(&self, user: &UserKey) -> Result<Vec<ConversationId>, StoreError> {
+        let key = user.clone();
+        Engine::read(self, "inbox_asked", ReadCost::Scan, move |rows| inbox::asked(rows, &key)).await
+    }
+
     async fn inbox_row(&self, user: &UserKey, conversation: &ConversationId) -> Result<Option<InboxRow>, StoreError> {
         let (user, conversation) = (user.clone(), conversation.clone());
         Engine::read(self, "inbox_row", ReadCost::Point, move |rows| inbox::row(rows, &user, &conversation)).await

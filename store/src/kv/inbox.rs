@@ -1,5 +1,5 @@
 //! Inbox rows. They stand in the order of their versions, so that a page reads just its rows; a second table knows each
-//! conversation's version.
+//! conversation's version, a third one which of them do not say where their conversation ends.
 
 use super::keys::{self, Key};
 use super::{Meta, Rows, Transaction, values};
@@ -22,7 +22,13 @@ fn put_one<R: Rows>(tx: &mut Transaction<'_, R>, user: &UserKey, change: &InboxC
         Some(key) => tx.get::<InboxRow>(key)?.ok_or_else(|| lost(key))?,
         None => InboxRow::new(change.conversation.clone()),
     };
+    let was_asked = row.is_asked();
     if row.merge(change) {
+        match (was_asked, row.is_asked()) {
+            (false, true) => tx.put_bytes(keys::inbox_asked(user, &change.conversation), Vec::new()),
+            (true, false) => tx.remove(keys::inbox_asked(user, &change.conversation)),
+            _ => {}
+        }
         row.version = tx.next_inbox_version();
         if let Some(old) = old {
             tx.remove(old);
@@ -52,6 +58,11 @@ impl InboxRow {
             settings_number: 0,
             settings: crate::Settings::default(),
         }
+    }
+
+    /// Whether what the row says of its conversation's end is to be asked of the owner.
+    fn is_asked(&self) -> bool {
+        self.member && self.last.ask_owner
     }
 
     /// Takes over each part of `change` that is newer than this row's; says whether one was.
@@ -94,6 +105,11 @@ pub(super) fn page(rows: &impl Rows, user: &UserKey, range: InboxRange, limit: u
     }
     let more = newest_first.next().transpose()?.is_some();
     Ok(InboxPage { rows: page, top, more })
+}
+
+pub(super) fn asked(rows: &impl Rows, user: &UserKey) -> Result<Vec<ConversationId>, StoreError> {
+    let all = rows.range(keys::all_inbox_asked(user).prefixed());
+    all.map(|row| keys::parse_last_conversation(row?.0.as_ref())).collect()
 }
 
 pub(super) fn row(

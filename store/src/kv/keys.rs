@@ -34,6 +34,8 @@ pub(crate) enum Table {
     Block = 11,
     /// By user and the one who blocks him: since when.
     BlockedBy = 12,
+    /// By user and conversation: the inbox rows whose owners must be asked.
+    InboxAsked = 13,
 }
 
 /// A key or the prefix of one, part by part.
@@ -216,6 +218,22 @@ pub(crate) fn inbox_versions(user: &UserKey, first: u64, end: u64) -> Range<Vec<
 
 pub(crate) fn inbox_version(user: &UserKey, conversation: &ConversationId) -> Key {
     Key::new(Table::InboxVersion).user(user).last(conversation.as_str())
+}
+
+pub(crate) fn all_inbox_asked(user: &UserKey) -> Key {
+    Key::new(Table::InboxAsked).user(user)
+}
+
+pub(crate) fn inbox_asked(user: &UserKey, conversation: &ConversationId) -> Key {
+    all_inbox_asked(user).last(conversation.as_str())
+}
+
+/// The conversation at the end of a key of [`Table::InboxAsked`].
+pub(crate) fn parse_last_conversation(key: &[u8]) -> Result<ConversationId, StoreError> {
+    let mut parts = Parts::new(key);
+    parts.text()?;
+    parts.text()?;
+    parts.last()
 }
 
 pub(crate) fn user(user: &UserKey) -> Key {
