@@ -18,6 +18,7 @@ mod options;
 mod owner;
 mod read;
 mod receive;
+mod redis;
 mod router;
 mod settle;
 mod sync;
@@ -30,5 +31,6 @@ pub use api::{Actor, Answer, BlockInfo, Command, NewSession, OrderKey, Place, Se
 pub use bus::{BUS_PACKETS_MAX, Bus, BusError, InProcessBus};
 pub use delivery::{Class, Delivery, Socket};
 pub use options::{Options, Url};
+pub use redis::{Redis, RedisBus, RedisError, RedisOptions};
 pub use router::{Connected, OPEN_MAX, Router, Start};
 pub use view::{NodeEntry, Placement, View};

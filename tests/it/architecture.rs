@@ -26,6 +26,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 /// Crates that only one package may know.
 const KNOWN_ONLY_TO: &[(&str, &[&str])] = &[
     ("fjall", &["switchboard-store"]),
+    ("fred", &["switchboard-router"]),
     ("hyper", &["switchboard", "switchboard-tests"]),
     ("tungstenite", &["switchboard", "switchboard-tests"]),
     ("tokio-tungstenite", &["switchboard-tests"]),

@@ -1,0 +1,226 @@
+//! The bus over Redis pub/sub: one channel per node.
+//!
+//! Owns the packets that wait for Redis, bounded in bytes, and the node's own subscription. What it drops it counts; the
+//! receiver notices by the numbers in the packets.
+
+use super::RedisOptions;
+use super::connection::Connection;
+use crate::bus::{BUS_PACKETS_MAX, Bus, BusError};
+use bytes::Bytes;
+use fred::clients::{Client, SubscriberClient};
+use fred::interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _};
+use fred::types::{Message, Value};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use switchboard_clock::Clock;
+use switchboard_store::Incarnation;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// Packets that leave for Redis together at most.
+const PIPELINE_PACKETS_MAX: usize = 256;
+
+/// The bus of nodes that share a Redis.
+#[derive(Clone)]
+pub struct RedisBus {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    prefix: String,
+    client: Client,
+    queue_bytes: usize,
+    queue: Mutex<Queue>,
+    waiting: Notify,
+    /// What comes for this node, until it is subscribed to.
+    packets: Mutex<Option<mpsc::Receiver<Bytes>>>,
+}
+
+/// Packets for Redis, in the order in which they were published.
+#[derive(Default)]
+struct Queue {
+    packets: VecDeque<(String, Bytes)>,
+    bytes: usize,
+}
+
+impl Queue {
+    /// The next ones that leave together.
+    fn take(&mut self) -> Vec<(String, Bytes)> {
+        let count = self.packets.len().min(PIPELINE_PACKETS_MAX);
+        let taken: Vec<_> = self.packets.drain(..count).collect();
+        self.bytes -= taken.iter().map(|(_, packet)| packet.len()).sum::<usize>();
+        taken
+    }
+}
+
+impl Bus for RedisBus {
+    fn publish(&self, to: &Incarnation, packet: Bytes) -> Result<(), BusError> {
+        let shared = &*self.shared;
+        if !shared.client.is_connected() {
+            return Err(BusError::Down("Redis is not connected".into()));
+        }
+        {
+            let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            if queue.bytes + packet.len() > shared.queue_bytes {
+                return Err(BusError::Full);
+            }
+            queue.bytes += packet.len();
+            queue.packets.push_back((channel(&shared.prefix, to), packet));
+        }
+        shared.waiting.notify_one();
+        Ok(())
+    }
+
+    fn subscribe(&self, _me: &Incarnation) -> mpsc::Receiver<Bytes> {
+        let packets = self.shared.packets.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Who asks twice gets a channel that has ended, as `Bus` says of a node's first receiver.
+        packets.unwrap_or_else(|| mpsc::channel(1).1)
+    }
+}
+
+/// What carries packets between the queue, Redis and the node.
+pub(super) struct Receiving {
+    bus: RedisBus,
+    subscriber: SubscriberClient,
+    messages: Receiver<Message>,
+    packets: mpsc::Sender<Bytes>,
+    clock: Clock,
+    figures: Figures,
+}
+
+struct Figures {
+    connected: Gauge,
+    publish_failures: Counter,
+    received_dropped: Counter,
+}
+
+impl Figures {
+    fn new() -> Self {
+        describe_gauge!("switchboard_redis_connected", "1 while Redis can be reached");
+        describe_counter!(
+            "switchboard_redis_publish_failures_total",
+            "Packets that Redis did not take, or not in time"
+        );
+        describe_counter!("switchboard_redis_received_dropped_total", "Packets from Redis for which there was no room");
+        Self {
+            connected: gauge!("switchboard_redis_connected"),
+            publish_failures: counter!("switchboard_redis_publish_failures_total"),
+            received_dropped: counter!("switchboard_redis_received_dropped_total"),
+        }
+    }
+}
+
+/// Connects, and listens on this node's channel before it returns.
+pub(super) async fn open(
+    options: &RedisOptions,
+    connection: &Connection,
+    me: &Incarnation,
+    clock: Clock,
+) -> (RedisBus, Receiving) {
+    let subscriber = connection.subscriber.clone();
+    let messages = subscriber.message_rx();
+    let own_channel = channel(&options.prefix, me);
+    tokio::select! {
+        () = listen(connection, &own_channel, &clock, options.timeout_ms) => {}
+        () = Connection::log_errors(&connection.commands, &connection.subscriber) => {}
+    }
+    let (sender, receiver) = mpsc::channel(BUS_PACKETS_MAX);
+    let shared = Shared {
+        prefix: options.prefix.clone(),
+        client: connection.commands.clone(),
+        queue_bytes: options.queue_bytes,
+        queue: Mutex::default(),
+        waiting: Notify::new(),
+        packets: Mutex::new(Some(receiver)),
+    };
+    let bus = RedisBus { shared: Arc::new(shared) };
+    let figures = Figures::new();
+    let receiving = Receiving { bus: bus.clone(), subscriber, messages, packets: sender, clock, figures };
+    (bus, receiving)
+}
+
+async fn listen(connection: &Connection, channel: &str, clock: &Clock, timeout_ms: u64) {
+    connection.open().await;
+    while let Err(error) = connection.subscriber.subscribe(channel).await {
+        tracing::warn!(%error, channel, "can't subscribe; trying again");
+        clock.sleep_ms(timeout_ms).await;
+    }
+}
+
+fn channel(prefix: &str, node: &Incarnation) -> String {
+    format!("{{{prefix}}}:bus:{node}")
+}
+
+impl Receiving {
+    /// Carries packets until `stop`.
+    pub(super) async fn run(mut self, stop: &CancellationToken) {
+        let Self { bus, subscriber, messages, packets, clock, figures } = &mut self;
+        let client = &bus.shared.client;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = publish_all(&bus.shared, figures) => {}
+            () = receive_all(messages, packets, figures) => {}
+            () = watch_connection(client, clock, figures) => {}
+            () = Connection::log_errors(client, subscriber) => {}
+        }
+        // Both are gone with this node; what fails here is closed by the process's end.
+        drop((client.quit().await, subscriber.quit().await));
+    }
+}
+
+/// Sends what waits. One pipeline at a time: what comes meanwhile leaves together with the next.
+async fn publish_all(shared: &Shared, figures: &Figures) {
+    loop {
+        let packets = shared.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if packets.is_empty() {
+            shared.waiting.notified().await;
+            continue;
+        }
+        let count = packets.len() as u64;
+        if let Err(error) = publish(&shared.client, packets).await {
+            tracing::debug!(%error, count, "packets were not published");
+            figures.publish_failures.increment(count);
+        }
+    }
+}
+
+async fn publish(client: &Client, packets: Vec<(String, Bytes)>) -> Result<(), fred::error::Error> {
+    let pipeline = client.pipeline();
+    for (channel, packet) in packets {
+        let () = pipeline.publish(channel, packet).await?;
+    }
+    let _receivers: Vec<u64> = pipeline.all().await?;
+    Ok(())
+}
+
+async fn receive_all(messages: &mut Receiver<Message>, packets: &mpsc::Sender<Bytes>, figures: &Figures) {
+    loop {
+        match messages.recv().await {
+            Ok(message) => {
+                if packets.try_send(payload(message.value)).is_err() {
+                    figures.received_dropped.increment(1);
+                }
+            }
+            Err(RecvError::Lagged(missed)) => figures.received_dropped.increment(missed),
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// What was published, whoever did. That it is a packet is for the receiver to see.
+fn payload(value: Value) -> Bytes {
+    match value {
+        Value::Bytes(bytes) => bytes,
+        Value::String(text) => text.into_inner(),
+        _ => Bytes::new(),
+    }
+}
+
+async fn watch_connection(client: &Client, clock: &Clock, figures: &Figures) {
+    loop {
+        figures.connected.set(if client.is_connected() { 1.0 } else { 0.0 });
+        clock.sleep_ms(1_000).await;
+    }
+}

@@ -1,0 +1,106 @@
+//! How the client library is set up: time limits on everything, no repeats of its own, reconnects with backoff and
+//! jitter for ever.
+
+use super::RedisOptions;
+use fred::clients::{Client, SubscriberClient};
+use fred::error::Error as RedisClientError;
+use fred::interfaces::{ClientLike as _, EventInterface as _};
+use fred::types::Builder;
+use fred::types::config::{Config, ReconnectPolicy};
+use std::time::Duration;
+use thiserror::Error;
+
+/// The longest wait between two attempts to reconnect; the shortest is a fiftieth of it.
+const RECONNECT_MAX_MS: u32 = 2_000;
+
+/// Of a wait between two attempts, at random.
+const RECONNECT_JITTER_MS: u32 = 100;
+
+/// Packets that the library keeps between its socket and the bus.
+const RECEIVED_MAX: usize = 4_096;
+
+/// What may stand before the `://` of an address.
+const SCHEMES: [&str; 6] = ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
+
+/// An address that can't be one.
+#[derive(Debug, Error)]
+pub enum AddressError {
+    /// Not one of the schemes.
+    #[error("it must begin with one of {}", SCHEMES.map(|scheme| format!("{scheme}://")).join(", "))]
+    Scheme,
+    /// Something else in it.
+    #[error(transparent)]
+    Other(#[from] RedisClientError),
+}
+
+/// One connection for commands, one for the node's channel.
+pub(super) struct Connection {
+    pub(super) commands: Client,
+    pub(super) subscriber: SubscriberClient,
+}
+
+impl Connection {
+    /// Sets the clients up; nothing is connected yet.
+    pub(super) fn new(options: &RedisOptions) -> Result<Self, AddressError> {
+        if !options.url.split_once("://").is_some_and(|(scheme, _)| SCHEMES.contains(&scheme)) {
+            return Err(AddressError::Scheme);
+        }
+        let mut config = Config::from_url(&options.url)?;
+        config.fail_fast = false;
+        if options.username.is_some() {
+            config.username.clone_from(&options.username);
+        }
+        if options.password.is_some() {
+            config.password.clone_from(&options.password);
+        }
+        let limit = Duration::from_millis(options.timeout_ms);
+        let mut builder = Builder::from_config(config);
+        builder
+            .with_connection_config(|connection| {
+                connection.connection_timeout = limit;
+                connection.internal_command_timeout = limit;
+                // A packet is sent once: what is lost is told again by who owes it.
+                connection.max_command_attempts = 1;
+                connection.reconnect_on_auth_error = true;
+                connection.tcp.nodelay = Some(true);
+                connection.unresponsive.max_timeout = Some(limit * 2);
+                connection.unresponsive.interval = limit / 2;
+            })
+            .with_performance_config(|performance| {
+                performance.default_command_timeout = limit;
+                performance.broadcast_channel_capacity = RECEIVED_MAX;
+            });
+        let mut policy = ReconnectPolicy::new_exponential(0, RECONNECT_MAX_MS / 50, RECONNECT_MAX_MS, 2);
+        policy.set_jitter(RECONNECT_JITTER_MS);
+        builder.set_policy(policy);
+        Ok(Self { commands: builder.build()?, subscriber: builder.build_subscriber_client()? })
+    }
+
+    /// Connects both, however long it takes.
+    pub(super) async fn open(&self) {
+        // Both go on by themselves, as do all reconnects; `quit` ends them.
+        drop((self.commands.connect(), self.subscriber.connect(), self.subscriber.manage_subscriptions()));
+        while self.commands.wait_for_connect().await.is_err() || self.subscriber.wait_for_connect().await.is_err() {
+            // The library tries again; this only waits on.
+        }
+    }
+
+    /// Logs what goes wrong with the connections, for as long as it is polled.
+    pub(super) async fn log_errors(client: &Client, subscriber: &SubscriberClient) {
+        let (mut commands, mut subscriptions) = (client.error_rx(), subscriber.error_rx());
+        loop {
+            let failed = tokio::select! {
+                failed = commands.recv() => failed,
+                failed = subscriptions.recv() => failed,
+            };
+            match failed {
+                Ok((error, server)) => {
+                    let server = server.map(|server| server.to_string());
+                    tracing::warn!(%error, server, "Redis is away; trying again");
+                }
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The heartbeat: keeps this node's key alive, looks at the others', and tells the view that follows.
+//!
+//! Owns the node's key. A look and a beat are two round trips, ten times in a TTL.
+
+use super::beat::Beat;
+use super::connection::Connection;
+use super::membership::{Membership, Seen};
+use super::{BEATS_PER_TTL, RedisError, RedisOptions};
+use crate::view::{NodeEntry, View};
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::{KeysInterface as _, SetsInterface as _};
+use fred::types::Expiration;
+use std::collections::BTreeMap;
+use switchboard_clock::Clock;
+use switchboard_protocol::NodeId;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// See the file's comment.
+pub(super) struct Heartbeat {
+    client: Client,
+    clock: Clock,
+    keys: Keys,
+    me: NodeEntry,
+    ttl_ms: u64,
+    beat: Beat,
+    /// What this node's key held when it was written last.
+    written: Option<String>,
+    membership: Membership,
+    views: watch::Sender<View>,
+    leaving: CancellationToken,
+}
+
+/// Why a beat failed.
+#[derive(Debug, Error)]
+enum BeatError {
+    #[error(transparent)]
+    Redis(#[from] Error),
+    #[error("another life has this node's key")]
+    Taken(Box<Beat>),
+}
+
+/// The names of the keys.
+struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    fn nodes(&self) -> String {
+        format!("{{{}}}:nodes", self.prefix)
+    }
+
+    fn node(&self, node: &str) -> String {
+        format!("{{{}}}:node:{node}", self.prefix)
+    }
+}
+
+impl Heartbeat {
+    pub(super) fn new(options: &RedisOptions, connection: Connection, me: NodeEntry, clock: Clock) -> Self {
+        let alone = View::alone(me.incarnation.clone(), me.url.clone());
+        Self {
+            client: connection.commands,
+            clock,
+            keys: Keys { prefix: options.prefix.clone() },
+            ttl_ms: options.heartbeat_ttl_ms,
+            beat: Beat::first(&me),
+            written: None,
+            membership: Membership::new(me.clone(), options.heartbeat_ttl_ms),
+            views: watch::Sender::new(alone),
+            leaving: CancellationToken::new(),
+            me,
+        }
+    }
+
+    pub(super) fn leaving(&self) -> CancellationToken {
+        self.leaving.clone()
+    }
+
+    /// Beats for the first time; the view then has everyone who is there.
+    ///
+    /// The key of a former life is waited for: it expires, unless somebody renews it.
+    pub(super) async fn first(&mut self) -> Result<watch::Receiver<View>, RedisError> {
+        let mut former: Option<Beat> = None;
+        loop {
+            match self.beat().await {
+                Ok(()) => return Ok(self.views.subscribe()),
+                Err(BeatError::Taken(other)) => {
+                    if other.leaving {
+                        tracing::debug!("a former life of this node is about to be gone");
+                    } else if former.as_ref().is_some_and(|former| *former != *other) {
+                        return Err(self.namesake(*other));
+                    } else if former.is_none() {
+                        tracing::info!(life = other.life, "waiting for the key of this node's former life to expire");
+                    }
+                    former = Some(*other);
+                }
+                Err(BeatError::Redis(error)) => tracing::warn!(%error, "Redis does not answer; trying again"),
+            }
+            self.clock.sleep_ms(self.interval_ms()).await;
+        }
+    }
+
+    /// Beats until `stop`.
+    pub(super) async fn run(mut self, stop: &CancellationToken) -> Result<(), RedisError> {
+        let mut next_ms = self.clock.monotonic_ms();
+        while !stop.is_cancelled() {
+            match self.beat().await {
+                Ok(()) => {}
+                Err(BeatError::Taken(other)) => return Err(self.namesake(*other)),
+                Err(BeatError::Redis(error)) => {
+                    tracing::debug!(%error, "a heartbeat failed");
+                    self.membership.spare(self.clock.monotonic_ms());
+                }
+            }
+            next_ms = (next_ms + self.interval_ms()).max(self.clock.monotonic_ms());
+            tokio::select! {
+                () = self.clock.sleep_until_ms(next_ms) => {}
+                () = self.leaving.cancelled(), if !self.beat.leaving => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        if let Err(error) = self.remove().await {
+            tracing::debug!(%error, "this node's key stays until it expires");
+        }
+        Ok(())
+    }
+
+    fn interval_ms(&self) -> u64 {
+        self.ttl_ms / BEATS_PER_TTL
+    }
+
+    fn namesake(&self, other: Beat) -> RedisError {
+        RedisError::Namesake { node: self.me.incarnation.node.clone(), url: other.url }
+    }
+
+    /// One look and one beat.
+    async fn beat(&mut self) -> Result<(), BeatError> {
+        let asked_ms = self.clock.monotonic_ms();
+        let (own, names) = self.look().await?;
+        if let Some(other) = own.as_deref().and_then(parse).filter(|beat| beat.life != self.beat.life) {
+            return Err(BeatError::Taken(Box::new(other)));
+        }
+        let own_stood = own.is_some() && own == self.written;
+        let others = self.write(&names).await?;
+        let seen = Seen { asked_ms, answered_ms: self.clock.monotonic_ms(), own_stood, others };
+        let before: Vec<NodeId> = self.membership.others().cloned().collect();
+        self.membership.look(seen);
+        self.tell_view();
+        self.forget(before).await
+    }
+
+    /// This node's key, and who may be there.
+    async fn look(&self) -> Result<(Option<String>, Vec<String>), Error> {
+        let pipeline = self.client.pipeline();
+        let () = pipeline.get(self.keys.node(self.me.incarnation.node.as_str())).await?;
+        let () = pipeline.smembers(self.keys.nodes()).await?;
+        pipeline.all().await
+    }
+
+    /// Renews this node's key, and reads those of the others.
+    async fn write(&mut self, names: &[String]) -> Result<BTreeMap<NodeId, Beat>, Error> {
+        self.beat.number += 1;
+        self.beat.leaving = self.leaving.is_cancelled();
+        let value = serde_json::to_string(&self.beat).unwrap_or_default();
+        let me = self.me.incarnation.node.as_str();
+        let others: Vec<NodeId> =
+            names.iter().filter(|name| *name != me).filter_map(|name| name.parse().ok()).collect();
+        let own_key = self.keys.node(me);
+        let keys: Vec<String> =
+            std::iter::once(own_key.clone()).chain(others.iter().map(|node| self.keys.node(node.as_str()))).collect();
+        let ttl = Expiration::PX(i64::try_from(self.ttl_ms).unwrap_or(i64::MAX));
+        let pipeline = self.client.pipeline();
+        let () = pipeline.set(own_key, value.clone(), Some(ttl), None, false).await?;
+        let () = pipeline.sadd(self.keys.nodes(), me).await?;
+        let () = pipeline.mget(keys).await?;
+        self.written = Some(value);
+        let ((), (), values): ((), (), Vec<Option<String>>) = pipeline.all().await?;
+        let beats = values.into_iter().skip(1).map(|value| value.as_deref().and_then(parse));
+        Ok(others.into_iter().zip(beats).filter_map(|(node, beat)| Some((node, beat?))).collect())
+    }
+
+    fn tell_view(&self) {
+        let view = View::new(self.views.borrow().number + 1, self.membership.nodes(self.beat.leaving));
+        self.views.send_if_modified(|old| {
+            let changed = old.nodes != view.nodes;
+            if changed {
+                let nodes: Vec<String> = view.nodes.iter().map(|node| node.incarnation.to_string()).collect();
+                tracing::info!(number = view.number, ?nodes, "the view has changed");
+                *old = view;
+            }
+            changed
+        });
+    }
+
+    /// Takes the names of those from the set that are gone. If they come back they put them there again.
+    async fn forget(&self, before: Vec<NodeId>) -> Result<(), BeatError> {
+        let still: Vec<&NodeId> = self.membership.others().collect();
+        let gone: Vec<&str> = before.iter().filter(|node| !still.contains(node)).map(|node| node.as_str()).collect();
+        if !gone.is_empty() {
+            let () = self.client.srem(self.keys.nodes(), gone).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self) -> Result<(), Error> {
+        let me = self.me.incarnation.node.as_str();
+        let pipeline = self.client.pipeline();
+        let () = pipeline.del(self.keys.node(me)).await?;
+        let () = pipeline.srem(self.keys.nodes(), me).await?;
+        let ((), ()): ((), ()) = pipeline.all().await?;
+        Ok(())
+    }
+}
+
+/// What is no beat is no sign of life.
+fn parse(value: &str) -> Option<Beat> {
+    serde_json::from_str(value).ok()
+}

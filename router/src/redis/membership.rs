@@ -1,0 +1,187 @@
+//! Who is alive, from what Redis shows of the others' heartbeats: a state machine without Redis, tasks or clock.
+//!
+//! DESIGN §1: a node is taken out only by one that saw no sign of it for a whole TTL while its own key stood. So nobody
+//! is taken out because Redis lost its keys or was away, or because this process slept: then the last view stays, and
+//! every node gets a whole TTL anew.
+
+use super::beat::Beat;
+use crate::view::NodeEntry;
+use std::collections::BTreeMap;
+use switchboard_protocol::NodeId;
+
+/// What one look at Redis has shown.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// When Redis was asked (monotonic clock): nobody is found missing for longer than until then.
+    pub(super) asked_ms: u64,
+    /// When it had answered.
+    pub(super) answered_ms: u64,
+    /// Whether this node's own key was there, as this node had written it.
+    pub(super) own_stood: bool,
+    /// What the others' keys held, as far as they were there.
+    pub(super) others: BTreeMap<NodeId, Beat>,
+}
+
+/// The nodes that one node holds to be alive.
+#[derive(Debug)]
+pub(super) struct Membership {
+    me: NodeEntry,
+    ttl_ms: u64,
+    others: BTreeMap<NodeId, Other>,
+}
+
+#[derive(Debug)]
+struct Other {
+    beat: Beat,
+    /// When `beat` was new.
+    changed_ms: u64,
+}
+
+impl Membership {
+    /// A node that knows of nobody.
+    pub(super) fn new(me: NodeEntry, ttl_ms: u64) -> Self {
+        Self { me, ttl_ms, others: BTreeMap::new() }
+    }
+
+    /// Takes a look into account.
+    pub(super) fn look(&mut self, seen: Seen) {
+        for (node, beat) in seen.others {
+            if self.others.get(&node).is_none_or(|known| known.beat != beat) {
+                self.others.insert(node, Other { beat, changed_ms: seen.answered_ms });
+            }
+        }
+        if seen.own_stood {
+            let ttl_ms = self.ttl_ms;
+            self.others.retain(|_, other| seen.asked_ms.saturating_sub(other.changed_ms) < ttl_ms);
+        } else {
+            self.spare(seen.answered_ms);
+        }
+    }
+
+    /// Nothing could be seen: who has not been missing for a whole TTL until now gets one anew.
+    pub(super) fn spare(&mut self, now_ms: u64) {
+        for other in self.others.values_mut() {
+            other.changed_ms = now_ms;
+        }
+    }
+
+    /// The others that count as alive, those included that leave.
+    pub(super) fn others(&self) -> impl Iterator<Item = &NodeId> {
+        self.others.keys()
+    }
+
+    /// The nodes of the view. Who leaves is not among them, unless nobody else is there.
+    pub(super) fn nodes(&self, leaving: bool) -> Vec<NodeEntry> {
+        let staying = self.others.iter().filter(|(_, other)| !other.beat.leaving);
+        let mut nodes: Vec<NodeEntry> = staying.map(|(node, other)| other.beat.entry(node)).collect();
+        if !leaving || nodes.is_empty() {
+            nodes.push(self.me.clone());
+        }
+        nodes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use switchboard_store::Incarnation;
+
+    const TTL_MS: u64 = 3_000;
+
+    fn entry(name: &str, life: u64) -> NodeEntry {
+        NodeEntry { incarnation: Incarnation { node: name.parse().unwrap(), life }, weight: 1, url: name.into() }
+    }
+
+    fn beat(name: &str, life: u64, number: u64) -> (NodeId, Beat) {
+        (name.parse().unwrap(), Beat { number, ..Beat::first(&entry(name, life)) })
+    }
+
+    struct Fixture {
+        membership: Membership,
+        now_ms: u64,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            Self { membership: Membership::new(entry("me", 1), TTL_MS), now_ms: 0 }
+        }
+
+        /// A look `after_ms` later; who is then in the view besides this node.
+        fn look(&mut self, after_ms: u64, own_stood: bool, others: &[(NodeId, Beat)]) -> Vec<String> {
+            self.now_ms += after_ms;
+            let others = others.iter().cloned().collect();
+            self.membership.look(Seen { asked_ms: self.now_ms, answered_ms: self.now_ms, own_stood, others });
+            self.others()
+        }
+
+        fn others(&self) -> Vec<String> {
+            let nodes = self.membership.nodes(false);
+            let others = nodes.iter().filter(|node| node.incarnation.node.as_str() != "me");
+            others.map(|node| node.incarnation.to_string()).collect()
+        }
+    }
+
+    #[test]
+    fn a_node_without_a_sign_is_taken_out_after_a_whole_ttl_and_not_before() {
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.look(0, true, &[beat("a", 1, 1)]), ["a~1"]);
+        assert_eq!(fixture.look(TTL_MS - 1, true, &[]), ["a~1"], "its key is gone, its time is not over");
+        assert_eq!(fixture.look(1, true, &[]), [""; 0]);
+        assert_eq!(fixture.look(1, true, &[beat("a", 1, 2)]), ["a~1"], "it was only slow");
+    }
+
+    #[test]
+    fn a_key_that_does_not_change_is_no_sign() {
+        let mut fixture = Fixture::new();
+        fixture.look(0, true, &[beat("a", 1, 1)]);
+        assert_eq!(fixture.look(TTL_MS, true, &[beat("a", 1, 1)]), [""; 0]);
+        assert_eq!(fixture.look(1, true, &[beat("a", 1, 2)]), ["a~1"]);
+        assert_eq!(fixture.look(TTL_MS, true, &[beat("a", 1, 3)]), ["a~1"]);
+    }
+
+    #[test]
+    fn nobody_is_taken_out_while_ones_own_key_is_missing_or_nothing_can_be_seen() {
+        let mut fixture = Fixture::new();
+        fixture.look(0, true, &[beat("a", 1, 1)]);
+        assert_eq!(fixture.look(10 * TTL_MS, false, &[]), ["a~1"], "Redis has lost its keys, or this process slept");
+        assert_eq!(fixture.look(TTL_MS - 1, true, &[]), ["a~1"], "a whole TTL from there");
+        fixture.now_ms += TTL_MS;
+        fixture.membership.spare(fixture.now_ms);
+        assert_eq!(fixture.look(TTL_MS - 1, true, &[]), ["a~1"], "and from where Redis was away");
+        assert_eq!(fixture.look(1, true, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_long_answer_is_no_absence() {
+        let mut fixture = Fixture::new();
+        fixture.look(0, true, &[beat("a", 1, 1)]);
+        fixture.membership.look(Seen {
+            asked_ms: TTL_MS - 1,
+            answered_ms: 5 * TTL_MS,
+            own_stood: true,
+            others: BTreeMap::new(),
+        });
+        assert_eq!(fixture.others(), ["a~1"]);
+    }
+
+    #[test]
+    fn a_new_life_takes_the_place_of_the_old_one() {
+        let mut fixture = Fixture::new();
+        fixture.look(0, true, &[beat("a", 1, 7)]);
+        assert_eq!(fixture.look(1, true, &[beat("a", 2, 7)]), ["a~2"]);
+    }
+
+    #[test]
+    fn who_leaves_is_out_at_once_unless_alone() {
+        let mut fixture = Fixture::new();
+        let (node, staying) = beat("a", 1, 1);
+        let leaving = Beat { leaving: true, ..staying.clone() };
+        fixture.look(0, true, &[(node.clone(), staying)]);
+        let names = |nodes: Vec<NodeEntry>| -> Vec<String> {
+            nodes.iter().map(|node| node.incarnation.node.as_str().to_owned()).collect()
+        };
+        assert_eq!(names(fixture.membership.nodes(true)), ["a"]);
+        assert_eq!(fixture.look(1, true, &[(node, leaving)]), [""; 0]);
+        assert_eq!(names(fixture.membership.nodes(true)), ["me"], "somebody has to finish the work");
+    }
+}

@@ -1,0 +1,129 @@
+//! Redis between nodes: what carries their packets, and where they see who is alive (DESIGN §1, §4).
+//!
+//! The one place that knows Redis and its client library. Nothing that must hold rests on it: what it drops is noticed
+//! by the numbers on the links (`link.rs`), and what it says of who lives is only where work is done.
+//!
+//! | in Redis | type | what |
+//! |---|---|---|
+//! | `{PREFIX}:nodes` | set | every `node.id` that may be alive |
+//! | `{PREFIX}:node:ID` | string with a TTL | a node's heartbeat (`beat.rs`), JSON |
+//! | `{PREFIX}:bus:ID~LIFE` | channel | packets to this life of a node |
+//!
+//! The braces keep the keys in one slot of a Redis Cluster.
+
+mod beat;
+mod bus;
+mod connection;
+mod heartbeat;
+mod membership;
+
+pub use bus::RedisBus;
+
+use crate::view::{NodeEntry, View};
+use connection::Connection;
+use heartbeat::Heartbeat;
+use std::sync::Arc;
+use switchboard_clock::Clock;
+use switchboard_protocol::NodeId;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Heartbeats in one TTL. A node is seen to be gone after the TTL, plus what it takes from one look to the next, twice.
+const BEATS_PER_TTL: u64 = 10;
+
+/// How Redis is reached and used; the keys' meanings are in `docs/configuration.md`.
+#[derive(Clone, Debug)]
+pub struct RedisOptions {
+    /// `redis.url`
+    pub url: String,
+    /// `redis.username`
+    pub username: Option<String>,
+    /// `redis.password`
+    pub password: Option<String>,
+    /// `redis.prefix`
+    pub prefix: String,
+    /// `redis.timeout_ms`
+    pub timeout_ms: u64,
+    /// `redis.queue_bytes`
+    pub queue_bytes: usize,
+    /// `cluster.heartbeat_ttl_ms`
+    pub heartbeat_ttl_ms: u64,
+}
+
+/// Why a node can't use Redis. Its being away is no error: it is waited for.
+#[derive(Debug, Error)]
+pub enum RedisError {
+    /// The configuration can't work.
+    #[error("redis.url: {0}")]
+    Url(#[from] connection::AddressError),
+    /// Two processes have one name.
+    #[error(
+        "node.id: {node:?} is taken by the node at {url} (its key in Redis is renewed): give each node a name of its own"
+    )]
+    Namesake {
+        /// The name.
+        node: NodeId,
+        /// Where the other one is.
+        url: Arc<str>,
+    },
+}
+
+/// A node's place among the others, from [`Redis::join`] until [`Redis::run`] returns.
+pub struct Redis {
+    bus: RedisBus,
+    receiving: bus::Receiving,
+    heartbeat: Heartbeat,
+    views: watch::Receiver<View>,
+    leaving: CancellationToken,
+}
+
+impl Redis {
+    /// Joins the other nodes: waits for Redis, listens on the node's own channel, and only then lets itself be seen.
+    ///
+    /// Redis being away is logged and waited for. A former life of this node, whose key may still be there, is waited
+    /// for, for one TTL at most.
+    ///
+    /// # Errors
+    /// [`RedisError::Url`] at once; [`RedisError::Namesake`] when the former life turns out to be another process.
+    pub async fn join(options: &RedisOptions, me: NodeEntry, clock: Clock) -> Result<Self, RedisError> {
+        let connection = Connection::new(options)?;
+        let (bus, receiving) = bus::open(options, &connection, &me.incarnation, clock.clone()).await;
+        let mut heartbeat = Heartbeat::new(options, connection, me, clock);
+        let views = heartbeat.first().await?;
+        let leaving = heartbeat.leaving();
+        Ok(Self { bus, receiving, heartbeat, views, leaving })
+    }
+
+    /// What carries packets. It is subscribed to as the node that has joined, once.
+    pub fn bus(&self) -> RedisBus {
+        self.bus.clone()
+    }
+
+    /// Who is alive.
+    pub fn views(&self) -> watch::Receiver<View> {
+        self.views.clone()
+    }
+
+    /// To be cancelled when this node drains: from then on the others do its work.
+    pub fn leaving(&self) -> CancellationToken {
+        self.leaving.clone()
+    }
+
+    /// Carries packets and keeps the node's key alive until `stop`; then the key is taken away.
+    ///
+    /// # Errors
+    /// [`RedisError::Namesake`] when another process has taken this node's name, which it can when this one has been
+    /// stopped for longer than the TTL.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RedisError> {
+        let Self { receiving, heartbeat, .. } = self;
+        let last_beat = CancellationToken::new();
+        let beating = async {
+            let beaten = heartbeat.run(&stop).await;
+            last_beat.cancel();
+            beaten
+        };
+        let (beaten, ()) = tokio::join!(beating, receiving.run(&last_beat));
+        beaten
+    }
+}

@@ -1,0 +1,226 @@
+//! The bus and the view over a real redis-server: what nodes see of each other when nodes or Redis go away.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime")]
+
+use bytes::Bytes;
+use std::time::Duration;
+use switchboard_clock::Clock;
+use switchboard_router::{Bus as _, BusError, NodeEntry, Redis, RedisBus, RedisError, RedisOptions, View};
+use switchboard_store::Incarnation;
+use switchboard_tests::RedisServer;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Short, so that the tests are; long against what a busy machine takes for a round trip.
+const TTL_MS: u64 = 1_000;
+
+/// Nothing here takes as long, unless it is stuck.
+const STUCK: Duration = Duration::from_secs(30);
+
+fn options(server: &RedisServer) -> RedisOptions {
+    RedisOptions {
+        url: server.url(),
+        username: None,
+        password: None,
+        prefix: "test".into(),
+        timeout_ms: 500,
+        queue_bytes: 1_000_000,
+        heartbeat_ttl_ms: TTL_MS,
+    }
+}
+
+fn entry(name: &str, life: u64) -> NodeEntry {
+    NodeEntry {
+        incarnation: Incarnation { node: name.parse().unwrap(), life },
+        weight: 1,
+        url: format!("ws://{name}").into(),
+    }
+}
+
+/// A node as far as Redis is concerned.
+struct Node {
+    me: Incarnation,
+    bus: RedisBus,
+    packets: mpsc::Receiver<Bytes>,
+    views: watch::Receiver<View>,
+    leaving: CancellationToken,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), RedisError>>,
+}
+
+impl Node {
+    async fn join(options: &RedisOptions, name: &str, life: u64) -> Result<Self, RedisError> {
+        let me = entry(name, life);
+        let joining = Redis::join(options, me.clone(), Clock::system());
+        let redis = tokio::time::timeout(STUCK, joining).await.expect("joins")?;
+        let (bus, views, leaving) = (redis.bus(), redis.views(), redis.leaving());
+        let packets = bus.subscribe(&me.incarnation);
+        let stop = CancellationToken::new();
+        let running = tokio::task::spawn(redis.run(stop.clone()));
+        Ok(Self { me: me.incarnation, bus, packets, views, leaving, stop, running })
+    }
+
+    /// Waits until this node sees exactly these.
+    async fn sees(&mut self, names: &[&str]) -> View {
+        let shown = |view: &View| {
+            let shown: Vec<String> = view.nodes.iter().map(|node| node.incarnation.to_string()).collect();
+            shown
+        };
+        let seen = self.views.wait_for(|view| shown(view) == names);
+        let seen = tokio::time::timeout(STUCK, seen).await.map(|seen| seen.expect("it runs").clone());
+        seen.unwrap_or_else(|_| panic!("{} sees {:?}, not {names:?}", self.me, shown(&self.views.borrow())))
+    }
+
+    async fn hears(&mut self) -> Bytes {
+        tokio::time::timeout(STUCK, self.packets.recv()).await.expect("a packet").expect("the bus runs")
+    }
+
+    /// Publishes until it gets through, which it can again.
+    async fn says_at_last(&self, to: &mut Node, packet: &'static [u8]) {
+        let heard = async {
+            loop {
+                drop(self.bus.publish(&to.me, Bytes::from_static(packet)));
+                let heard = tokio::time::timeout(Duration::from_millis(50), to.packets.recv()).await;
+                if heard.is_ok_and(|heard| heard.as_deref() == Some(packet)) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(STUCK, heard).await.expect("heard again");
+    }
+
+    /// As by kill -9: nothing of it is said to anyone.
+    fn die(self) {
+        self.running.abort();
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_see_each_other_and_packets_come_in_order() {
+    let server = RedisServer::start().unwrap();
+    let options = options(&server);
+    let mut a = Node::join(&options, "a", 1).await.unwrap();
+    let mut b = Node::join(&options, "b", 2).await.unwrap();
+    let view = a.sees(&["a~1", "b~2"]).await;
+    assert_eq!(&*view.nodes[1].url, "ws://b");
+    b.sees(&["a~1", "b~2"]).await;
+
+    for n in 0..1_000u32 {
+        a.bus.publish(&b.me, Bytes::copy_from_slice(&n.to_be_bytes())).unwrap();
+    }
+    for n in 0..1_000u32 {
+        assert_eq!(&*b.hears().await, n.to_be_bytes());
+    }
+    a.end().await;
+    b.sees(&["b~2"]).await;
+    b.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_dies_is_taken_out_and_its_next_life_comes_in() {
+    let server = RedisServer::start().unwrap();
+    let options = options(&server);
+    let mut a = Node::join(&options, "a", 1).await.unwrap();
+    let b = Node::join(&options, "b", 1).await.unwrap();
+    a.sees(&["a~1", "b~1"]).await;
+    b.die();
+    a.sees(&["a~1"]).await;
+
+    let b = Node::join(&options, "b", 2).await.unwrap();
+    a.sees(&["a~1", "b~2"]).await;
+    b.die();
+    let mut b = Node::join(&options, "b", 3).await.expect("waits for the key of the former life to expire");
+    a.sees(&["a~1", "b~3"]).await;
+    b.sees(&["a~1", "b~3"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_is_out_for_everyone_while_it_still_runs() {
+    let server = RedisServer::start().unwrap();
+    let options = options(&server);
+    let mut a = Node::join(&options, "a", 1).await.unwrap();
+    let mut b = Node::join(&options, "b", 1).await.unwrap();
+    a.sees(&["a~1", "b~1"]).await;
+    b.sees(&["a~1", "b~1"]).await;
+    b.leaving.cancel();
+    a.sees(&["a~1"]).await;
+    b.sees(&["a~1"]).await;
+    a.bus.publish(&b.me, Bytes::from_static(b"still")).unwrap();
+    assert_eq!(&*b.hears().await, b"still");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_taken_is_refused() {
+    let server = RedisServer::start().unwrap();
+    let options = options(&server);
+    let mut a = Node::join(&options, "a", 1).await.unwrap();
+    let second = Node::join(&options, "a", 2).await.err().expect("refused");
+    assert_eq!(
+        second.to_string(),
+        "node.id: \"a\" is taken by the node at ws://a (its key in Redis is renewed): give each node a name of its own"
+    );
+    a.sees(&["a~1"]).await;
+    a.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_taken_out_while_redis_is_away_and_all_comes_back_by_itself() {
+    let mut server = RedisServer::start().unwrap();
+    let options = options(&server);
+    let mut a = Node::join(&options, "a", 1).await.unwrap();
+    let mut b = Node::join(&options, "b", 1).await.unwrap();
+    a.sees(&["a~1", "b~1"]).await;
+    b.sees(&["a~1", "b~1"]).await;
+    let (seen_by_a, seen_by_b) = (a.views.borrow().number, b.views.borrow().number);
+
+    server.kill().unwrap();
+    let refused = async {
+        loop {
+            match a.bus.publish(&b.me, Bytes::from_static(b"lost")) {
+                Err(BusError::Down(_)) => return,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(STUCK, refused).await.expect("the bus says that it is down");
+    server.start_again().unwrap();
+    a.says_at_last(&mut b, b"again").await;
+    b.says_at_last(&mut a, b"again").await;
+    assert_eq!((a.views.borrow().number, b.views.borrow().number), (seen_by_a, seen_by_b), "the last view stayed");
+
+    server.pause().unwrap();
+    a.running.abort();
+    server.resume().unwrap();
+    b.sees(&["b~1"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_given_and_a_wrong_one_is_no_way_in() {
+    let server = RedisServer::start_with(&["--requirepass", "sesame"]).unwrap();
+    let right = RedisOptions { password: Some("sesame".into()), ..options(&server) };
+    let mut a = Node::join(&right, "a", 1).await.unwrap();
+    a.sees(&["a~1"]).await;
+
+    let wrong = RedisOptions { password: Some("open".into()), ..options(&server) };
+    let joining = Redis::join(&wrong, entry("b", 1), Clock::system());
+    assert!(tokio::time::timeout(Duration::from_millis(2 * TTL_MS), joining).await.is_err(), "it waits, and says why");
+    a.sees(&["a~1"]).await;
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_refused_at_once() {
+    for url in ["nonsense", "http://127.0.0.1", "redis://"] {
+        let server = RedisServer::start().unwrap();
+        let options = RedisOptions { url: url.into(), ..options(&server) };
+        let refused = Redis::join(&options, entry("a", 1), Clock::system());
+        let refused = tokio::time::timeout(STUCK, refused).await.unwrap_or_else(|_| panic!("{url} is tried"));
+        assert!(refused.err().expect(url).to_string().starts_with("redis.url: "));
+    }
+}
