@@ -111,7 +111,8 @@ fn code_of_refusal(code: ErrorCode) -> CloseCode {
     match code {
         ErrorCode::Unauthorized => CloseCode::Unauthorized,
         ErrorCode::Revoked => CloseCode::Revoked,
-        ErrorCode::Overloaded | ErrorCode::RateLimited => CloseCode::Overloaded,
+        // Also while the store does not answer: waiting helps.
+        ErrorCode::Overloaded | ErrorCode::RateLimited | ErrorCode::Unavailable => CloseCode::Overloaded,
         _ => CloseCode::Internal,
     }
 }
