@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Client, Config, Server};
@@ -223,7 +224,8 @@ async fn a_cursor_of_another_store_gives_everything_anew() {
     assert_eq!(again["store_id"], ready["store_id"]);
     assert_eq!(changed(&mut alice, &mut cursor).await, [] as [Value; 0], "it outlives the process");
 
-    let ended = server.stop().await;
+    server.signal(Signal::KILL);
+    let ended = server.ended().await;
     std::fs::remove_dir_all(ended.folder.path().join("store")).unwrap();
     let server = Server::start_in(ended.folder, Config::new()).await;
     let (mut alice, anew) = Client::sign_in_as(&server, "alice", "phone").await;

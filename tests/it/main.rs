@@ -35,6 +35,7 @@ mod receipts;
 mod sessions;
 mod settings;
 mod slow_readers;
+mod store_away;
 mod tls;
 mod typing;
 mod unread;

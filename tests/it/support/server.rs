@@ -12,6 +12,12 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::{Http, SECRET, soon};
 
+/// Where a server's own disk is, in its folder.
+const DISK: &str = "disk";
+
+/// Runs what follows where it may mount.
+const UNSHARE: [&str; 4] = ["unshare", "--user", "--map-root-user", "--mount"];
+
 /// The binary: that of `SWITCHBOARD_BIN`, or the one that cargo builds now.
 pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
@@ -37,7 +43,26 @@ pub(crate) fn binary() -> &'static Path {
 
 /// The binary with arguments, without anything of this process's environment that configures it.
 pub(crate) fn command(folder: &Path) -> Command {
-    let mut command = Command::new(binary());
+    prepared(Command::new(binary()), folder)
+}
+
+/// As [`command`], where [`DISK`] is a disk of the process's own that ends with it.
+fn command_with_disk(folder: &Path, mebibytes: u32) -> Command {
+    std::fs::create_dir(folder.join(DISK)).expect("a folder");
+    let mut command = Command::new(UNSHARE[0]);
+    let mount = format!("mount -t tmpfs -o size={mebibytes}m tmpfs {DISK} && exec \"$0\" \"$@\"");
+    command.args(&UNSHARE[1..]).args(["sh", "-c", &mount]).arg(binary());
+    prepared(command, folder)
+}
+
+/// Whether this machine lets us make a disk.
+pub(crate) fn may_mount() -> bool {
+    let mut command = std::process::Command::new(UNSHARE[0]);
+    let tried = command.args(&UNSHARE[1..]).args(["sh", "-c", "mount -t tmpfs tmpfs /mnt"]).output();
+    tried.is_ok_and(|output| output.status.success())
+}
+
+fn prepared(mut command: Command, folder: &Path) -> Command {
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
@@ -53,6 +78,7 @@ pub(crate) struct Config {
     file: Option<PathBuf>,
     sets: Vec<String>,
     development: bool,
+    disk_mebibytes: Option<u32>,
 }
 
 impl Config {
@@ -76,6 +102,12 @@ impl Config {
     pub(crate) fn file(mut self, path: &Path) -> Self {
         self.file = Some(path.to_owned());
         self
+    }
+
+    /// The store is on a disk of the server's own, of this size: it ends with the process.
+    pub(crate) fn store_on_disk(mut self, mebibytes: u32) -> Self {
+        self.disk_mebibytes = Some(mebibytes);
+        self.set("store.path", format!("{DISK}/store"))
     }
 
     fn args(&self) -> Vec<String> {
@@ -115,7 +147,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on the store in `folder`.
     pub(crate) async fn start_in(folder: TempDir, config: Config) -> Self {
-        let mut child = command(folder.path()).args(config.args()).spawn().expect("the binary starts");
+        let mut command = match config.disk_mebibytes {
+            Some(mebibytes) => command_with_disk(folder.path(), mebibytes),
+            None => command(folder.path()),
+        };
+        let mut child = command.args(config.args()).spawn().expect("the binary starts");
         let log = tokio::spawn(read_all(child.stderr.take().expect("stderr is piped")));
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let Ok(Some(line)) = soon("the ready line", stdout.next_line()).await else {
@@ -133,6 +169,13 @@ impl Server {
     pub(crate) fn pid(&self) -> Pid {
         let id = self.child.id().expect("the process runs");
         Pid::from_raw(i32::try_from(id).expect("a pid")).expect("a pid")
+    }
+
+    /// Its own disk, as this process sees it.
+    pub(crate) fn disk(&self) -> PathBuf {
+        let folder = self.folder.path().join(DISK);
+        Path::new(&format!("/proc/{}/root", self.pid().as_raw_nonzero()))
+            .join(folder.strip_prefix("/").expect("absolute"))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
