@@ -20,6 +20,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("switchboard-store", &["clock", "config", "protocol"]),
     ("switchboard-router", &["clock", "config", "presence", "protocol", "store"]),
     ("switchboard", &["clock", "config", "protocol", "router", "store"]),
+    ("switchboard-loadtest", &["clock", "protocol", "store"]),
     ("switchboard-tests", &[]),
 ];
 
@@ -27,9 +28,9 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 const KNOWN_ONLY_TO: &[(&str, &[&str])] = &[
     ("fjall", &["switchboard-store"]),
     ("fred", &["switchboard-router"]),
-    ("hyper", &["switchboard", "switchboard-tests"]),
-    ("tungstenite", &["switchboard", "switchboard-tests"]),
-    ("tokio-tungstenite", &["switchboard-tests"]),
+    ("hyper", &["switchboard", "switchboard-loadtest", "switchboard-tests"]),
+    ("tungstenite", &["switchboard", "switchboard-loadtest", "switchboard-tests"]),
+    ("tokio-tungstenite", &["switchboard-loadtest", "switchboard-tests"]),
     ("tokio-rustls", &["switchboard", "switchboard-tests"]),
     ("jsonwebtoken", &["switchboard"]),
 ];

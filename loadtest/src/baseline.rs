@@ -1,0 +1,106 @@
+//! Baselines: the same thing done bare, in a process of its own whose processor time is counted apart, with the same
+//! clients and the same schedule as the real thing, right behind it.
+//!
+//! A baseline has a program (`switchboard-loadtest baseline NAME …`, which prints a ready line as a node does, and ends
+//! with its standard input) and a load that workers play against it.
+
+mod accept;
+mod append;
+mod echo;
+mod send;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::client::session::Entry;
+use crate::control::Load;
+use crate::worker::Worker;
+
+/// Accepts and upgrades, and holds the connection.
+pub(crate) const ACCEPT: &str = "accept";
+/// Sends each message back.
+pub(crate) const ECHO: &str = "echo";
+
+/// Writes each frame to many sockets.
+pub(crate) const SEND: &str = "send";
+/// Appends to the store.
+pub(crate) const APPEND: &str = "append";
+
+/// How far clients go in.
+pub(crate) fn entry(name: &str) -> Entry {
+    if name == SEND { Entry::Connected } else { Entry::Upgraded }
+}
+
+/// Plays the load of a baseline.
+pub(crate) async fn load(name: &str, worker: &mut Worker) -> Result<()> {
+    match name {
+        ACCEPT => accept::load(worker).await,
+        APPEND => append::load(worker).await,
+        ECHO => echo::load(worker).await,
+        SEND => send::load(worker).await,
+        other => bail!("there is no load {other}"),
+    }
+}
+
+/// What the program of a baseline is called with.
+pub(crate) fn arguments(name: &str, load: &Load) -> Vec<String> {
+    let numbers = match name {
+        APPEND => vec![load.connections, load.count("under_way"), load.count("text_bytes")],
+        SEND => vec![load.connections, load.count("frame_bytes"), load.count("frames_per_write")],
+        _ => Vec::new(),
+    };
+    std::iter::once(name.to_owned()).chain(numbers.iter().map(usize::to_string)).collect()
+}
+
+/// The process `switchboard-loadtest baseline …`.
+pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    crate::nodes::raise_descriptor_limit();
+    match serve(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("baseline: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(arguments: &[String]) -> Result<()> {
+    let (name, numbers) = arguments.split_first().context("which baseline?")?;
+    let numbers = numbers.iter().map(|number| number.parse()).collect::<Result<Vec<usize>, _>>()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let serve = async {
+            match (name.as_str(), numbers.as_slice()) {
+                (ACCEPT, []) => accept::serve().await,
+                (APPEND, &[conversations, batch, text_bytes]) => append::serve(conversations, batch, text_bytes).await,
+                (ECHO, []) => echo::serve().await,
+                (SEND, &[readers, frame_bytes, frames]) => send::serve(readers, frame_bytes * frames).await,
+                _ => bail!("there is no baseline {name} {numbers:?}"),
+            }
+        };
+        tokio::select! {
+            served = serve => served,
+            () = end_of_input() => Ok(()),
+        }
+    });
+    // To read standard input can't be given up, and to drop the runtime would wait for it.
+    runtime.shutdown_background();
+    result
+}
+
+/// Who started this program has gone, or wants it to end.
+async fn end_of_input() {
+    let mut input = tokio::io::stdin();
+    // Nothing is ever said there.
+    let _ = tokio::io::copy(&mut input, &mut tokio::io::sink()).await;
+}
+
+/// A listener on a free port, which the ready line tells.
+async fn listen() -> Result<tokio::net::TcpListener> {
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let listener = socket.listen(4_096)?;
+    println!("{}", serde_json::json!({"ready": true, "listen": listener.local_addr()?}));
+    Ok(listener)
+}

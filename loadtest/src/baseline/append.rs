@@ -1,0 +1,129 @@
+//! Bare batched appends: the embedded store by itself, synced to disk, with as many conversations and as many messages
+//! in an append as the real load has clients and sends under way. Nobody connects: the program is its own load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use serde_json::json;
+use switchboard_clock::{Clock, Generator};
+use switchboard_protocol::server::Message;
+use switchboard_protocol::{Content, EntryFrame, MessageId, Seq, Timestamp};
+use switchboard_store::{
+    Appended, Claim, ConversationKey, EmbeddedOptions, EmbeddedStore, Entry, Incarnation, Kind, NewConversation,
+    RecentWindow, Store, TermNumber,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::listen;
+use crate::client::connect;
+use crate::worker::{PhaseWork, Worker};
+
+/// The program: appends from the moment a connection comes until it is closed, and tells the number on it at each byte.
+pub(super) async fn serve(conversations: usize, batch: usize, text_bytes: usize) -> Result<()> {
+    let (clock, text) = (Clock::system(), "x".repeat(text_bytes));
+    // The folder that the harness has made for this process.
+    let options = EmbeddedOptions::new(std::env::current_dir()?.join("store"));
+    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&options, clock, &Generator::from_entropy())?);
+    let durable = Arc::new(AtomicU64::new(0));
+    let mut owners = JoinSet::new();
+    let listener = listen().await?;
+    let (mut socket, _) = listener.accept().await?;
+    for number in 0..conversations {
+        let owner = Owner::begin(store.clone(), number).await?;
+        owners.spawn(owner.append(batch.max(1), text.clone(), durable.clone()));
+    }
+    tokio::select! {
+        told = tell(&mut socket, &durable) => told,
+        failed = owners.join_next() => failed.context("no conversations")??,
+    }
+}
+
+async fn tell(socket: &mut TcpStream, durable: &AtomicU64) -> Result<()> {
+    // The harness closes when it has seen enough.
+    while socket.read_u8().await.is_ok() {
+        socket.write_u64(durable.load(Ordering::Relaxed)).await?;
+    }
+    Ok(())
+}
+
+/// A conversation as its owner keeps it, reduced to what makes messages.
+struct Owner {
+    store: Arc<dyn Store>,
+    key: ConversationKey,
+    term: TermNumber,
+    end: u64,
+}
+
+impl Owner {
+    async fn begin(store: Arc<dyn Store>, number: usize) -> Result<Self> {
+        let key = ConversationKey { tenant: "load".parse()?, conversation: format!("d:{number}").parse()? };
+        let kind = Kind::Direct("alice".parse()?, "bob".parse()?);
+        let created_at = Timestamp::from_unix_ms(Clock::system().wall_ms());
+        let create = Some(NewConversation { kind, title: None, custom: None, created_at });
+        let by = Incarnation { node: "bare".parse()?, life: 1 };
+        let claim = Claim { by, create, recent: RecentWindow { entries_max: 0, since: Timestamp::MIN } };
+        let begun = store.begin_term(&key, claim).await?.context("the conversation is not made")?;
+        Ok(Self { store, key, term: begun.term, end: begun.end.get() })
+    }
+
+    async fn append(mut self, batch: usize, text: String, durable: Arc<AtomicU64>) -> Result<()> {
+        loop {
+            let entries = (0..batch).map(|_| self.message(&text)).collect::<Result<Arc<[Entry]>>>()?;
+            match self.store.append(&self.key, self.term, entries).await? {
+                Appended::Durable => durable.fetch_add(batch as u64, Ordering::Relaxed),
+                Appended::Superseded => bail!("another owner where there is none"),
+            };
+        }
+    }
+
+    fn message(&mut self, text: &str) -> Result<Entry> {
+        self.end += 1;
+        let seq = Seq::new(self.end);
+        let frame = EntryFrame::Message(Message {
+            conversation_id: self.key.conversation.clone(),
+            message_id: MessageId::new(self.end),
+            seq,
+            from: "alice".parse()?,
+            client_id: format!("bare.{:x}", self.end).parse()?,
+            content: Content::parse(&json!({"text": text}).to_string(), usize::MAX)?,
+            timestamp: Timestamp::from_unix_ms(1_700_000_000_000),
+        });
+        let json = Bytes::from(frame.encode(None));
+        Ok(Entry { seq, messages: self.end, frame, json })
+    }
+}
+
+pub(super) async fn load(worker: &mut Worker) -> Result<()> {
+    let load = worker.plan.load.clone();
+    let address = worker.network.addresses.first().context("no address")?;
+    // The first worker watches; there is nothing for the others to do.
+    let mut socket = if worker.plan.worker == 0 { Some(connect::tcp(address, None).await?) } else { None };
+    worker.phase("warm-up", async |phase| watch(&mut socket, phase, load.warm_up_s).await).await?;
+    worker.phase("load", async |phase| watch(&mut socket, phase, load.duration_s).await).await?;
+    Ok(())
+}
+
+/// Counts what becomes durable as the real load counts what is answered.
+async fn watch(socket: &mut Option<TcpStream>, phase: &mut PhaseWork<'_>, duration_s: f64) -> Result<()> {
+    let Some(socket) = socket else { return Ok(()) };
+    let mut before = ask(socket).await?;
+    let mut turns = phase.turns(10.0, duration_s);
+    loop {
+        let more = turns.next().await?.is_some();
+        let now = ask(socket).await?;
+        turns.meters().sent.add(now - before);
+        before = now;
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+async fn ask(socket: &mut TcpStream) -> Result<u64> {
+    socket.write_u8(0).await?;
+    Ok(socket.read_u64().await?)
+}

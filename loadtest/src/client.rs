@@ -1,0 +1,14 @@
+//! A client of PROTOCOL.md that costs little: its processor time is shared with the server that it measures.
+//!
+//! Frames are not decoded on the hot path; [`scan`] finds the few fields that are needed. An idle client holds no buffer.
+//! It knows no scenario and no report.
+
+pub(crate) mod address;
+pub(crate) mod closed_loop;
+pub(crate) mod connect;
+pub(crate) mod crowd;
+pub(crate) mod group;
+pub(crate) mod scan;
+pub(crate) mod session;
+pub(crate) mod token;
+pub(crate) mod wire;

@@ -1,0 +1,70 @@
+//! As fast as it goes: a client that says the next thing when the last one is answered, with a fixed number under way.
+//!
+//! It finds the highest throughput. Its latencies say nothing: a slow server is asked less often.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::scan;
+use super::session::{Client, OnFrame};
+use crate::meter::now_ns;
+use crate::meter::recorder::Counter;
+
+/// One client's loop. Nothing is said before [`ClosedLoop::begin`], or after the switch is off.
+pub(crate) struct ClosedLoop {
+    client: OnceLock<Client>,
+    place: OnceLock<String>,
+    text: String,
+    /// Shared by all loops of a worker.
+    is_on: Arc<AtomicBool>,
+    said: AtomicU64,
+    sends: Counter,
+}
+
+impl ClosedLoop {
+    pub(crate) fn new(text: &str, is_on: &Arc<AtomicBool>, sends: &Counter) -> Arc<Self> {
+        Arc::new(Self {
+            client: OnceLock::new(),
+            place: OnceLock::new(),
+            text: text.to_owned(),
+            is_on: is_on.clone(),
+            said: AtomicU64::new(0),
+            sends: sends.clone(),
+        })
+    }
+
+    /// What the session calls: an answer makes room for the next.
+    pub(crate) fn on_frame(self: &Arc<Self>) -> OnFrame {
+        let own = self.clone();
+        Box::new(move |kind, json, _| {
+            if kind == "sent" || (kind == "error" && scan::text(json, "client_id").is_some()) {
+                own.next();
+            }
+        })
+    }
+
+    /// Who says it, and where to, as [`Client::send`] takes it. Only the first call counts.
+    pub(crate) fn attach(&self, client: &Client, place: &str) {
+        self.client.get_or_init(|| client.clone());
+        self.place.get_or_init(|| place.to_owned());
+    }
+
+    /// Puts so many under way.
+    pub(crate) fn begin(&self, under_way: usize) {
+        (0..under_way).for_each(|_| self.next());
+    }
+
+    /// How many sends there were so far.
+    pub(crate) fn said(&self) -> u64 {
+        self.said.load(Ordering::Relaxed)
+    }
+
+    fn next(&self) {
+        if let (true, Some(client), Some(place)) =
+            (self.is_on.load(Ordering::Relaxed), self.client.get(), self.place.get())
+        {
+            client.send(place, self.said.fetch_add(1, Ordering::Relaxed), now_ns(), &self.text);
+            self.sends.add(1);
+        }
+    }
+}

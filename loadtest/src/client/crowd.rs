@@ -1,0 +1,67 @@
+//! Many sessions of one worker: connects them, owns their tasks, and sees them off.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::task::JoinSet;
+
+use super::session::{Client, End, Network, OnFrame, Session, Who};
+
+/// How long sessions may take to say goodbye.
+const GOODBYE_MAX: Duration = Duration::from_secs(5);
+
+/// Sessions and their tasks. Dropped, it breaks them off.
+pub(crate) struct Crowd {
+    network: Arc<Network>,
+    sessions: JoinSet<End>,
+    clients: Vec<Client>,
+}
+
+impl Crowd {
+    pub(crate) fn new(network: Arc<Network>) -> Self {
+        Self { network, sessions: JoinSet::new(), clients: Vec::new() }
+    }
+
+    /// Connects everyone, `at_once` at a time, and gives them in the order of `people`.
+    ///
+    /// # Errors
+    /// One of them could not connect: a measurement without him would be another one.
+    pub(crate) async fn connect(
+        &mut self,
+        people: impl IntoIterator<Item = (Who, Option<OnFrame>)>,
+        at_once: usize,
+    ) -> Result<Vec<Client>> {
+        let mut people = people.into_iter().enumerate();
+        let mut opening = JoinSet::new();
+        let mut clients: Vec<(usize, Client)> = Vec::new();
+        loop {
+            while opening.len() < at_once.max(1) {
+                let Some((place, (who, on_frame))) = people.next() else { break };
+                let network = self.network.clone();
+                // Boxed: an open socket would otherwise carry the future of its handshake along.
+                opening.spawn(async move {
+                    let opened = Box::pin(Session::open(&network, &who, on_frame)).await;
+                    (place, opened.with_context(|| format!("client {} can't connect", who.user)))
+                });
+            }
+            let Some(opened) = opening.join_next().await else { break };
+            let (place, opened) = opened?;
+            let (client, session) = opened?;
+            self.sessions.spawn(session.run());
+            clients.push((place, client));
+        }
+        clients.sort_by_key(|(place, _)| *place);
+        let clients: Vec<Client> = clients.into_iter().map(|(_, client)| client).collect();
+        self.clients.extend_from_slice(&clients);
+        Ok(clients)
+    }
+
+    /// Closes all sessions, and waits a little for them.
+    pub(crate) async fn close(mut self) {
+        self.clients.iter().for_each(Client::close);
+        let all = async { while self.sessions.join_next().await.is_some() {} };
+        // Who does not answer in time is broken off.
+        let _ = tokio::time::timeout(GOODBYE_MAX, all).await;
+    }
+}

@@ -1,0 +1,133 @@
+//! What the coordinator and its worker processes say to each other: one JSON value a line, over the worker's standard
+//! input and output.
+//!
+//! Workers run in lockstep by *gates*: who reaches one waits until all have, and gets what the others brought along.
+//! The beginning and the end of a phase are gates too, at which the coordinator looks at what the processes have used.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::client::address::Address;
+use crate::client::session::Entry;
+use crate::meter::recorder::Sample;
+
+/// Coordinator to worker.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// The first one.
+    Start(Box<Plan>),
+    /// Everyone has reached the gate; what each brought, in the order of the workers.
+    Pass(Vec<Value>),
+    /// End the load early, and report.
+    Stop,
+}
+
+/// Worker to coordinator.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Said {
+    At {
+        gate: Gate,
+        brought: Value,
+    },
+    /// What was counted in a second of a phase.
+    Tick {
+        second: u64,
+        sample: Sample,
+    },
+    /// The end, with what went wrong on the way and how often.
+    Done {
+        complaints: BTreeMap<String, u64>,
+    },
+    Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Gate {
+    Meet(String),
+    Begin(String),
+    End(String),
+}
+
+/// Whose load is played, by name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Work {
+    Scenario(String),
+    Baseline(String),
+}
+
+/// What a worker is to do.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) work: Work,
+    /// This worker's number, and how many there are.
+    pub(crate) worker: usize,
+    pub(crate) workers: usize,
+    /// Tells this round's users and messages from those of all others.
+    pub(crate) run: String,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) entry: Entry,
+    pub(crate) load: Load,
+}
+
+/// How much of it. Rates and connections are those of all workers together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Load {
+    pub(crate) connections: usize,
+    pub(crate) rate: f64,
+    pub(crate) warm_up_s: f64,
+    pub(crate) duration_s: f64,
+    /// The scenario's own parameters, by name.
+    pub(crate) params: BTreeMap<String, String>,
+}
+
+impl Load {
+    /// A parameter as a number.
+    ///
+    /// # Panics
+    /// It was not declared: the command line has checked that every parameter is there and is what it should be.
+    pub(crate) fn number(&self, name: &str) -> f64 {
+        let text = self.params.get(name).map(String::as_str).unwrap_or_default();
+        text.parse().unwrap_or_else(|_| panic!("{name} is declared as a number"))
+    }
+
+    /// As [`Load::number`], a whole one.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "declared as a whole number")]
+    pub(crate) fn count(&self, name: &str) -> usize {
+        self.number(name) as usize
+    }
+}
+
+impl Plan {
+    /// Which of `total` things are this worker's: every `workers`-th.
+    pub(crate) fn share(&self, total: usize) -> impl Iterator<Item = usize> + use<> {
+        (self.worker..total).step_by(self.workers.max(1))
+    }
+
+    /// The share of the rate: as many parts as workers.
+    pub(crate) fn rate_share(&self) -> f64 {
+        self.load.rate / self.workers.max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_cover_everything_once() {
+        let plan = |worker| Plan {
+            work: Work::Scenario(String::new()),
+            worker,
+            workers: 3,
+            run: String::new(),
+            addresses: Vec::new(),
+            entry: Entry::Upgraded,
+            load: Load::default(),
+        };
+        let mut all: Vec<usize> = (0..3).flat_map(|worker| plan(worker).share(10)).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..10).collect::<Vec<_>>());
+    }
+}

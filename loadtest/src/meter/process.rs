@@ -1,0 +1,70 @@
+//! What a process has used, from `/proc`.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// Kernel's unit of `utime` and `stime`: `USER_HZ`, which is 100 on every Linux that Rust runs on (`proc_pid_stat(5)`).
+const TICKS_PER_S: u64 = 100;
+
+/// A process at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessUse {
+    /// User and system time since its start, of all its threads.
+    pub(crate) cpu_us: u64,
+    pub(crate) resident_bytes: u64,
+}
+
+/// Looks at a process.
+///
+/// # Errors
+/// There is none of this id (any more).
+pub(crate) fn look_at(pid: u32) -> Result<ProcessUse> {
+    let read = |file| {
+        let path = format!("/proc/{pid}/{file}");
+        fs::read_to_string(&path).with_context(|| format!("{path}: can't be read"))
+    };
+    let cpu_us = cpu_us(&read("stat")?).context("/proc/…/stat is not understood")?;
+    let pages = resident_pages(&read("statm")?).context("/proc/…/statm is not understood")?;
+    Ok(ProcessUse { cpu_us, resident_bytes: pages * rustix::param::page_size() as u64 })
+}
+
+/// The fields are counted from behind the command's name, which may contain anything.
+fn cpu_us(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((user + system) * (1_000_000 / TICKS_PER_S))
+}
+
+fn resident_pages(statm: &str) -> Option<u64> {
+    statm.split(' ').nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_contain_anything() {
+        let stat =
+            "42 (a) S ( b) R 1 42 42 0 -1 4194304 100 0 0 0 7 5 0 0 20 0 3 0 12345 1000 200 18446744073709551615";
+        assert_eq!(cpu_us(stat), Some(120_000));
+        assert_eq!(cpu_us("42 (a) R 1"), None);
+        assert_eq!(cpu_us(""), None);
+    }
+
+    #[test]
+    fn resident_is_the_second_number() {
+        assert_eq!(resident_pages("5000 321 200 10 0 400 0\n"), Some(321));
+        assert_eq!(resident_pages("5000"), None);
+    }
+
+    #[test]
+    fn this_process_is_there_and_one_that_is_not_is_an_error() {
+        assert!(look_at(std::process::id()).unwrap().resident_bytes > 100_000);
+        assert!(look_at(u32::MAX).is_err());
+    }
+}

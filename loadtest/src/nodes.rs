@@ -1,0 +1,203 @@
+//! Processes that are measured: nodes of Switchboard that the harness starts, and the programs of the baselines.
+//!
+//! Each has a folder of its own that goes away with it. Whatever way the harness ends, short of kill -9, they end too.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use ring::rand::{SecureRandom, SystemRandom};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Deserialize;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::client::address::Address;
+use crate::client::connect::http;
+use crate::meter::metrics_page::{self, Series};
+use crate::meter::process::{ProcessUse, look_at};
+
+/// How long a process may take until it is ready.
+const READY_MAX: Duration = Duration::from_secs(60);
+
+/// Raises the soft limit of descriptors to the hard one, and gives it.
+pub(crate) fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    // Without the right to raise it, it stays as it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// How nodes are started.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeOptions {
+    pub(crate) binary: PathBuf,
+    /// `key=value`, as `switchboard --set` takes them; later ones win.
+    pub(crate) settings: Vec<String>,
+    pub(crate) secret: String,
+}
+
+/// A server that can be measured.
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) address: Address,
+    metrics: Option<Address>,
+    process: Option<Process>,
+}
+
+/// A server that was started here.
+struct Process {
+    child: Child,
+    /// Where it runs and keeps its store.
+    _folder: TempDir,
+}
+
+/// What is executed.
+enum Start {
+    Node(NodeOptions),
+    /// Arguments for this very program.
+    Baseline(Vec<String>),
+}
+
+/// The line on a server's standard output (OPERATING, "Output").
+#[derive(Deserialize)]
+struct Ready {
+    listen: std::net::SocketAddr,
+    metrics: Option<std::net::SocketAddr>,
+}
+
+impl Server {
+    /// One that runs somewhere already.
+    pub(crate) fn given(address: Address, metrics: Option<Address>) -> Self {
+        Self { name: address.authority(), address, metrics, process: None }
+    }
+
+    /// Starts a node and waits until it is ready.
+    ///
+    /// # Errors
+    /// The binary is not there, or ends instead of being ready (it has said why on standard error).
+    pub(crate) async fn node(name: &str, options: &NodeOptions) -> Result<Self> {
+        Self::start(name, Start::Node(options.clone())).await
+    }
+
+    /// Starts a baseline's program.
+    ///
+    /// # Errors
+    /// As [`Server::node`].
+    pub(crate) async fn baseline(arguments: Vec<String>) -> Result<Self> {
+        let name = arguments.first().cloned().unwrap_or_default();
+        Self::start(&name, Start::Baseline(arguments)).await
+    }
+
+    async fn start(name: &str, start: Start) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("switchboard-loadtest-").tempdir()?;
+        let (child, ready) = launch(name, &start, folder.path()).await?;
+        let process = Process { child, _folder: folder };
+        Ok(Self {
+            name: name.to_owned(),
+            address: Address::of_socket(ready.listen),
+            metrics: ready.metrics.map(Address::of_socket),
+            process: Some(process),
+        })
+    }
+
+    /// What it has used since its start; `None` when it runs elsewhere, or is dead right now.
+    pub(crate) fn look(&self) -> Option<ProcessUse> {
+        let process = self.process.as_ref()?;
+        look_at(process.child.id()?).ok()
+    }
+
+    /// Its own counters; `None` when it has none that can be had.
+    pub(crate) async fn counters(&self) -> Option<Series> {
+        let metrics = self.metrics.as_ref()?;
+        let request =
+            Request::get("/metrics").header("host", metrics.authority()).body(Full::new(Bytes::new())).ok()?;
+        let (status, page) = http(metrics, request).await.ok()?;
+        status.is_success().then(|| metrics_page::parse(&String::from_utf8_lossy(&page)))
+    }
+
+    /// Whether it was started here, has ended, and nobody wanted that.
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.process.as_mut()?.child.try_wait().ok()?
+    }
+
+    /// Ends it. A node is killed: nobody needs its store any more, and to drain takes time.
+    pub(crate) async fn end(mut self) {
+        if let Some(process) = &mut self.process {
+            // It may have ended by itself.
+            let _ = process.child.kill().await;
+        }
+    }
+}
+
+async fn launch(name: &str, start: &Start, folder: &Path) -> Result<(Child, Ready)> {
+    let mut command = match start {
+        Start::Node(options) => node_command(name, options, folder),
+        Start::Baseline(arguments) => {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.arg("baseline").args(arguments).current_dir(folder);
+            command
+        }
+    };
+    // A group of its own: Ctrl-C on the terminal is for the harness alone, which ends them in order.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    let mut child = command.spawn().with_context(|| format!("{program} can't be started"))?;
+    let stdout = child.stdout.take().context("no standard output")?;
+    let line = tokio::time::timeout(READY_MAX, BufReader::new(stdout).lines().next_line()).await;
+    let Some(line) = line.with_context(|| format!("{name} is not ready"))?? else {
+        let status = child.wait().await?;
+        bail!("{name} ended instead of being ready ({status})");
+    };
+    let ready =
+        serde_json::from_str(&line).with_context(|| format!("{name}: its ready line is not understood: {line}"))?;
+    Ok((child, ready))
+}
+
+fn node_command(name: &str, options: &NodeOptions, folder: &Path) -> Command {
+    let mut command = Command::new(&options.binary);
+    // In the environment rather than the arguments, which everyone on the machine can read.
+    command.env("SWITCHBOARD__AUTH__HS256_SECRET", &options.secret);
+    let own = [
+        format!("node.id={name}"),
+        "node.listen=127.0.0.1:0".to_owned(),
+        "metrics.listen=127.0.0.1:0".to_owned(),
+        format!("store.path={}", folder.join("data").display()),
+        "log.level=warn".to_owned(),
+    ];
+    for setting in own.iter().chain(&options.settings) {
+        command.args(["--set", setting]);
+    }
+    command.current_dir(folder);
+    command
+}
+
+/// A secret for nodes that are started here.
+///
+/// # Errors
+/// The system has no random numbers.
+pub(crate) fn new_secret() -> Result<String> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).ok().context("the system gives no random numbers")?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// `switchboard` beside this program.
+///
+/// # Errors
+/// It is not there.
+pub(crate) fn binary_beside() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let beside = own.parent().context("this program is in no folder")?.join("switchboard");
+    if !beside.is_file() {
+        bail!("{}: not there; build it, or name it with --binary", beside.display());
+    }
+    Ok(beside)
+}

@@ -1,0 +1,53 @@
+//! What a run came to: one value that is printed as a table, written as JSON, and compared with others.
+//!
+//! Nothing here measures. The JSON has a version of its own ([`FORMAT`]): a file of today stays readable.
+
+pub(crate) mod figure;
+pub(crate) mod machine;
+pub(crate) mod progress;
+pub(crate) mod round;
+pub(crate) mod table;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::Load;
+use figure::Summary;
+use machine::Machine;
+use round::Round;
+
+/// Version of the JSON.
+pub(crate) const FORMAT: u32 = 1;
+
+/// A run: a scenario, repeated so many times, each with its baselines.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) format: u32,
+    pub(crate) scenario: String,
+    pub(crate) version: String,
+    /// The harness's own, which is the server's when that was built with it.
+    pub(crate) commit: String,
+    pub(crate) started_at: String,
+    pub(crate) machine: Machine,
+    /// The arguments, as given.
+    pub(crate) command: Vec<String>,
+    pub(crate) load: Load,
+    pub(crate) processes: usize,
+    pub(crate) nodes: usize,
+    /// Settings of nodes that were started here.
+    pub(crate) settings: Vec<String>,
+    /// It was ended early.
+    pub(crate) is_interrupted: bool,
+    /// What makes the figures doubtful.
+    pub(crate) warnings: Vec<String>,
+    pub(crate) repeats: Vec<Repeat>,
+    pub(crate) figures: Vec<Summary>,
+}
+
+/// The real thing once, and its baselines right behind it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Repeat {
+    pub(crate) round: Round,
+    pub(crate) baselines: BTreeMap<String, Round>,
+}

@@ -1,0 +1,55 @@
+//! A line each second, on standard error.
+
+use std::fmt::Write;
+
+use super::round::Second;
+
+/// Counters that say how a load goes; the others are in the report.
+const SHOWN: &[&str] = &["connects", "sends", "sent", "deliveries", "send_errors", "sessions_lost"];
+
+pub(crate) fn show(title: &str, phase: &str, second: &Second) {
+    eprintln!("{}", line(title, phase, second));
+}
+
+fn line(title: &str, phase: &str, second: &Second) -> String {
+    let mut line = format!("[{title}] {phase} {:>3.0} s", second.at_s);
+    // Writing to a string does not fail.
+    for name in SHOWN {
+        if let Some(count) = second.counters.get(*name) {
+            let _ = write!(line, "  {name} {:.0}/s", *count as f64 / second.passed_s.max(1e-3));
+        }
+    }
+    for (name, latency) in &second.latencies {
+        let _ = write!(line, "  {name} {:.2}|{:.2}|{:.1} ms", latency.p50_ms, latency.p99_ms, latency.max_ms);
+    }
+    if let (Some(cpu), Some(bytes)) = (second.server_cpu, second.server_resident_bytes) {
+        let _ = write!(line, "  server {:.0} % {:.0} MB", cpu * 100.0, bytes as f64 / 1e6);
+    }
+    if let Some(cpu) = second.client_cpu {
+        let _ = write!(line, "  clients {:.0} %", cpu * 100.0);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::round::Percentiles;
+
+    #[test]
+    fn a_line_has_rates_and_percentiles() {
+        let second = Second {
+            at_s: 3.0,
+            passed_s: 0.5,
+            counters: [("sent".to_owned(), 100), ("bytes".to_owned(), 5)].into(),
+            latencies: [("sent".to_owned(), Percentiles { p50_ms: 0.5, p99_ms: 2.0, max_ms: 7.0 })].into(),
+            server_cpu: Some(0.25),
+            server_resident_bytes: Some(30_000_000),
+            client_cpu: None,
+        };
+        assert_eq!(
+            line("direct", "load", &second),
+            "[direct] load   3 s  sent 200/s  sent 0.50|2.00|7.0 ms  server 25 % 30 MB"
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! What one round has shown: its phases with their counters, latencies, processes and seconds.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::meter::latency::{Counts, Latencies};
+use crate::meter::process::ProcessUse;
+use crate::meter::recorder::Sample;
+
+/// One play of a load against servers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Round {
+    pub(crate) phases: Vec<Phase>,
+    /// What went wrong at the clients, and how often.
+    pub(crate) complaints: BTreeMap<String, u64>,
+}
+
+/// A part of a round with a name.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Phase {
+    pub(crate) name: String,
+    /// How long it lasted, what was waited for at its end included.
+    pub(crate) seconds: f64,
+    pub(crate) counters: BTreeMap<String, u64>,
+    pub(crate) latencies: BTreeMap<String, Counts>,
+    /// Of the servers that run here.
+    pub(crate) servers: Vec<ProcessShare>,
+    /// All worker processes together.
+    pub(crate) workers: Option<ProcessShare>,
+    /// By how much the servers' own counters have grown, all servers together.
+    pub(crate) server_counters: BTreeMap<String, f64>,
+    pub(crate) series: Vec<Second>,
+}
+
+/// What a process has used in a phase.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessShare {
+    pub(crate) name: String,
+    pub(crate) cpu_us: u64,
+    pub(crate) resident_before_bytes: u64,
+    pub(crate) resident_after_bytes: u64,
+}
+
+/// A second of a phase, for the curves.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Second {
+    /// Since the phase began.
+    pub(crate) at_s: f64,
+    /// How long it was: the last one of a phase is shorter.
+    pub(crate) passed_s: f64,
+    /// What was counted, by name.
+    pub(crate) counters: BTreeMap<String, u64>,
+    pub(crate) latencies: BTreeMap<String, Percentiles>,
+    /// Processors that the servers used: 1 is one of them, wholly.
+    pub(crate) server_cpu: Option<f64>,
+    pub(crate) server_resident_bytes: Option<u64>,
+    pub(crate) client_cpu: Option<f64>,
+}
+
+/// A second's latencies in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Percentiles {
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
+}
+
+impl Round {
+    pub(crate) fn phase(&self, name: &str) -> Option<&Phase> {
+        self.phases.iter().find(|phase| phase.name == name)
+    }
+}
+
+impl Phase {
+    /// 0 when nothing of this name was counted.
+    pub(crate) fn counted(&self, name: &str) -> f64 {
+        self.counters.get(name).copied().unwrap_or(0) as f64
+    }
+
+    /// All servers' processor time, in microseconds; `None` when they run elsewhere.
+    pub(crate) fn server_cpu_us(&self) -> Option<f64> {
+        (!self.servers.is_empty()).then(|| self.servers.iter().map(|share| share.cpu_us).sum::<u64>() as f64)
+    }
+
+    /// All servers' processor time for each of so many things.
+    pub(crate) fn server_cpu_us_per(&self, things: f64) -> Option<f64> {
+        self.server_cpu_us().filter(|_| things > 0.0).map(|us| us / things)
+    }
+
+    /// All servers' resident memory at the end, in bytes.
+    pub(crate) fn resident_after_bytes(&self) -> Option<f64> {
+        let bytes: u64 = self.servers.iter().map(|share| share.resident_after_bytes).sum();
+        (!self.servers.is_empty()).then_some(bytes as f64)
+    }
+
+    pub(crate) fn resident_before_bytes(&self) -> Option<f64> {
+        let bytes: u64 = self.servers.iter().map(|share| share.resident_before_bytes).sum();
+        (!self.servers.is_empty()).then_some(bytes as f64)
+    }
+
+    /// `None` when there were none.
+    pub(crate) fn percentile_ms(&self, name: &str, percentile: f64) -> Option<f64> {
+        self.latencies.get(name).map(|counts| Latencies::from(counts).percentile_ms(percentile))
+    }
+}
+
+impl ProcessShare {
+    pub(crate) fn between(name: &str, begin: ProcessUse, end: ProcessUse) -> Self {
+        Self {
+            name: name.to_owned(),
+            cpu_us: end.cpu_us.saturating_sub(begin.cpu_us),
+            resident_before_bytes: begin.resident_bytes,
+            resident_after_bytes: end.resident_bytes,
+        }
+    }
+}
+
+impl Second {
+    /// `servers` and `clients`: processors and resident bytes.
+    pub(crate) fn new(sample: &Sample, servers: Option<(f64, u64)>, clients: Option<(f64, u64)>) -> Self {
+        let latencies = sample.latencies.iter().map(|(name, counts)| (name.clone(), Percentiles::of(counts)));
+        Self {
+            counters: sample.counters.clone(),
+            latencies: latencies.collect(),
+            server_cpu: servers.map(|(cpu, _)| cpu),
+            server_resident_bytes: servers.map(|(_, bytes)| bytes),
+            client_cpu: clients.map(|(cpu, _)| cpu),
+            ..Self::default()
+        }
+    }
+}
+
+impl Percentiles {
+    fn of(counts: &Counts) -> Self {
+        let all = Latencies::from(counts);
+        Self { p50_ms: all.percentile_ms(50.0), p99_ms: all.percentile_ms(99.0), max_ms: all.max_ms() }
+    }
+}

@@ -1,0 +1,216 @@
+//! A whole run: the servers, the rounds with their baselines, and the report.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context, Result};
+use switchboard_clock::Clock;
+use switchboard_protocol::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::baseline;
+use crate::client::address::Address;
+use crate::client::session::Entry;
+use crate::client::token::Tokens;
+use crate::command_line::Run;
+use crate::control::{Load, Plan, Work};
+use crate::meter::metrics_page;
+use crate::nodes::{self, NodeOptions, Server};
+use crate::report::figure::{self, Figure};
+use crate::report::machine::Machine;
+use crate::report::round::Round;
+use crate::report::{FORMAT, Repeat, Report, table};
+use crate::round;
+use crate::scenario::Scenario;
+
+/// The generator's own delay above which its latencies say more about it than about the server.
+const LAG_MAX_MS: f64 = 1.0;
+/// Share of one processor above which a client process is the bottleneck.
+const CLIENT_CPU_MAX: f64 = 0.9;
+
+/// Measures, prints, and writes what is to be written.
+///
+/// # Errors
+/// Nothing could be measured, or a file can't be written.
+pub(crate) async fn run(run: &Run) -> Result<()> {
+    let descriptors = nodes::raise_descriptor_limit();
+    let stop = CancellationToken::new();
+    let mut report = blank(run, Machine::look(descriptors));
+    {
+        let measure = measure(run, &mut report, &stop);
+        tokio::pin!(measure);
+        tokio::select! {
+            measured = &mut measure => measured?,
+            () = interrupted() => {
+                eprintln!("ending early; once more ends at once");
+                stop.cancel();
+                tokio::select! {
+                    measured = &mut measure => measured?,
+                    // Dropping what measures kills what it has started.
+                    () = interrupted() => anyhow::bail!("ended at once"),
+                }
+            }
+        }
+    }
+    report.is_interrupted = stop.is_cancelled();
+    let figures: Vec<Vec<Figure>> =
+        report.repeats.iter().map(|repeat| figures_of(run.scenario, &report.load, repeat)).collect();
+    report.figures = figure::summaries(&figures);
+    report.warnings = warnings(&report);
+    if let Some(path) = &run.json {
+        fs::write(path, serde_json::to_vec(&report)?)
+            .with_context(|| format!("{}: can't be written", path.display()))?;
+    }
+    print!("{}", table::text(&report));
+    Ok(())
+}
+
+/// Ctrl-C, or the signal with which a supervisor ends a process.
+async fn interrupted() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn blank(run: &Run, machine: Machine) -> Report {
+    Report {
+        format: FORMAT,
+        scenario: run.scenario.name().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: env!("SWITCHBOARD_COMMIT").to_owned(),
+        started_at: Timestamp::from_unix_ms(Clock::system().wall_ms()).to_string(),
+        machine,
+        command: std::env::args().skip(1).collect(),
+        load: run.load.clone(),
+        processes: run.processes,
+        nodes: if run.spawn > 0 { run.spawn } else { run.urls.len() },
+        settings: run.settings.clone(),
+        is_interrupted: false,
+        warnings: Vec::new(),
+        repeats: Vec::new(),
+        figures: Vec::new(),
+    }
+}
+
+async fn measure(run: &Run, report: &mut Report, stop: &CancellationToken) -> Result<()> {
+    for number in 1..=run.repeat {
+        if stop.is_cancelled() {
+            break;
+        }
+        let title =
+            |name: &str| if run.repeat > 1 { format!("{name} {number}/{}", run.repeat) } else { name.to_owned() };
+        let round = real(run, &title(run.scenario.name()), number, stop).await?;
+        report.repeats.push(Repeat { round, baselines: BTreeMap::new() });
+        let Some(repeat) = report.repeats.last_mut() else { continue };
+        if run.is_without_baseline {
+            continue;
+        }
+        for wanted in run.scenario.baselines(&run.load, &repeat.round) {
+            if stop.is_cancelled() {
+                break;
+            }
+            let title = title(&format!("bare {}", wanted.name));
+            let server = Server::baseline(baseline::arguments(wanted.name, &wanted.load)).await?;
+            let plan = plan(
+                run,
+                Work::Baseline(wanted.name.to_owned()),
+                &wanted.load,
+                number,
+                vec![server.address.clone()],
+                baseline::entry(wanted.name),
+            );
+            let mut servers = vec![server];
+            let played = round::play(&plan, &title, &mut servers, stop).await;
+            end(servers).await;
+            repeat.baselines.insert(wanted.name.to_owned(), played?);
+        }
+    }
+    Ok(())
+}
+
+/// The scenario, once, against nodes of its own or those that were given.
+async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -> Result<Round> {
+    let mut servers = Vec::new();
+    let tokens = if run.spawn > 0 {
+        let secret = nodes::new_secret()?;
+        let own = run.scenario.settings(&run.load);
+        let settings = own.into_iter().chain(run.settings.iter().cloned()).collect();
+        let options = NodeOptions { binary: run.binary()?, settings, secret: secret.clone() };
+        for node in 1..=run.spawn {
+            servers.push(Server::node(&format!("n{node}"), &options).await?);
+        }
+        Tokens::Secret(secret)
+    } else {
+        for (place, url) in run.urls.iter().enumerate() {
+            servers.push(Server::given(url.clone(), run.metrics.get(place).cloned()));
+        }
+        run.secret.clone().map_or(Tokens::Development, Tokens::Secret)
+    };
+    let addresses: Vec<Address> = servers.iter().map(|server| server.address.clone()).collect();
+    let plan = plan(
+        run,
+        Work::Scenario(run.scenario.name().to_owned()),
+        &run.load,
+        number,
+        addresses,
+        Entry::SignedIn(tokens),
+    );
+    let played = round::play(&plan, title, &mut servers, stop).await;
+    end(servers).await;
+    played
+}
+
+async fn end(servers: Vec<Server>) {
+    for server in servers {
+        server.end().await;
+    }
+}
+
+fn plan(run: &Run, work: Work, load: &Load, number: usize, addresses: Vec<Address>, entry: Entry) -> Plan {
+    Plan {
+        work,
+        worker: 0,
+        workers: run.processes,
+        // Users and messages of former runs may still be there, in a deployment that was not started for this.
+        run: format!("l{:x}-{number}", Clock::system().wall_ms()),
+        addresses,
+        entry,
+        load: load.clone(),
+    }
+}
+
+fn figures_of(scenario: &dyn Scenario, load: &Load, repeat: &Repeat) -> Vec<Figure> {
+    scenario.figures(load, &repeat.round, &repeat.baselines)
+}
+
+/// What makes the figures doubtful.
+fn warnings(report: &Report) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let phases = report.repeats.iter().flat_map(|repeat| &repeat.round.phases);
+    for phase in phases.filter(|phase| phase.name != "warm-up") {
+        if let Some(lag_ms) = phase.percentile_ms("lag", 99.0).filter(|lag_ms| *lag_ms > LAG_MAX_MS) {
+            warnings.push(format!(
+                "in {} the generator sent up to {lag_ms:.1} ms (p99) later than intended, which is part of the latencies",
+                phase.name
+            ));
+        }
+        let dropped = metrics_page::sum(&phase.server_counters, "switchboard_frames_dropped_total");
+        if dropped > 0.0 {
+            warnings.push(format!("in {} the servers dropped {dropped} ephemeral frames of slow readers", phase.name));
+        }
+        let cpu = phase.workers.as_ref().map_or(0.0, |share| share.cpu_us as f64 / 1e6 / phase.seconds.max(1e-3));
+        if cpu > CLIENT_CPU_MAX * report.processes as f64 {
+            warnings.push(format!(
+                "in {} the generator used {cpu:.2} processors in {} process(es): it may be the bottleneck; see --processes",
+                phase.name, report.processes
+            ));
+        }
+    }
+    warnings
+}

@@ -1,0 +1,90 @@
+//! The scenarios: what is measured, one file each.
+//!
+//! A scenario has two halves. Its load ([`Scenario::work`]) runs in the worker processes, in phases. Its figures
+//! ([`Scenario::figures`]) are computed by the coordinator from what the phases showed, and need nothing else: so they can
+//! be tested without a server.
+
+mod connect;
+pub(crate) mod direct;
+mod fanout;
+mod send;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use async_trait::async_trait;
+
+use crate::control::Load;
+use crate::report::figure::Figure;
+use crate::report::round::Round;
+use crate::worker::Worker;
+
+/// What can be measured.
+#[async_trait(?Send)]
+pub(crate) trait Scenario: Sync {
+    fn name(&self) -> &'static str;
+
+    /// One line for `list`.
+    fn about(&self) -> &'static str;
+
+    /// How much load there is when the command line does not say.
+    fn defaults(&self) -> Defaults;
+
+    /// Its own parameters.
+    fn params(&self) -> &'static [Param] {
+        &[]
+    }
+
+    /// What nodes that are started for it are set to, besides what the user sets.
+    fn settings(&self, _load: &Load) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The load of one worker.
+    async fn work(&self, worker: &mut Worker) -> Result<()>;
+
+    /// The baselines that run right behind it; `round` is what it has shown just now.
+    fn baselines(&self, _load: &Load, _round: &Round) -> Vec<Baseline> {
+        Vec::new()
+    }
+
+    /// The figures of one repeat.
+    fn figures(&self, load: &Load, round: &Round, baselines: &BTreeMap<String, Round>) -> Vec<Figure>;
+}
+
+/// Load as it is unless said otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Defaults {
+    pub(crate) connections: usize,
+    /// Sends a second; 0 where the scenario has none.
+    pub(crate) rate: f64,
+    pub(crate) warm_up_s: f64,
+    pub(crate) duration_s: f64,
+}
+
+/// A parameter that only one scenario has. All are numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Param {
+    pub(crate) name: &'static str,
+    pub(crate) default: f64,
+    pub(crate) about: &'static str,
+}
+
+/// A bare program that does the same thing, and the load for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Baseline {
+    /// One of `baseline::NAMES`; the load of the same name is played against it.
+    pub(crate) name: &'static str,
+    pub(crate) load: Load,
+}
+
+static ALL: &[&dyn Scenario] = &[&connect::Connect, &direct::Direct, &fanout::Fanout, &send::Send];
+
+/// All of them, in the order of `list`.
+pub(crate) fn all() -> &'static [&'static dyn Scenario] {
+    ALL
+}
+
+pub(crate) fn find(name: &str) -> Option<&'static dyn Scenario> {
+    ALL.iter().copied().find(|scenario| scenario.name() == name)
+}

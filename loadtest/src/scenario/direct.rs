@@ -1,0 +1,141 @@
+//! `direct`: many pairs that write to each other, at a rate that does not wait for the server.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use async_trait::async_trait;
+
+use super::{Baseline, Defaults, Param, Scenario};
+use crate::baseline;
+use crate::client::crowd::Crowd;
+use crate::client::session::{Client, Meters, Who};
+use crate::control::Load;
+use crate::report::figure::{Bar, Figure};
+use crate::report::round::Round;
+use crate::worker::{PhaseWork, Worker};
+
+pub(super) struct Direct;
+
+#[async_trait(?Send)]
+impl Scenario for Direct {
+    fn name(&self) -> &'static str {
+        "direct"
+    }
+
+    fn about(&self) -> &'static str {
+        "pairs that write to each other, open loop: latency to `sent` and to the other side"
+    }
+
+    fn defaults(&self) -> Defaults {
+        Defaults { connections: 1_000, rate: 2_000.0, warm_up_s: 3.0, duration_s: 10.0 }
+    }
+
+    fn params(&self) -> &'static [Param] {
+        &[Param { name: "text_bytes", default: 64.0, about: "length of each message's text" }]
+    }
+
+    fn settings(&self, load: &Load) -> Vec<String> {
+        // Twice what each session will send; the bucket holds two seconds' worth.
+        let per_session = 2.0 * load.rate / load.connections.max(1) as f64;
+        if per_session > 50.0 { vec![format!("limits.frames_per_s={per_session:.0}")] } else { Vec::new() }
+    }
+
+    async fn work(&self, worker: &mut Worker) -> Result<()> {
+        let load = worker.plan.load.clone();
+        let workers = worker.plan.workers;
+        let pairs: Vec<usize> = worker.plan.share(load.connections / 2).collect();
+        let run = worker.plan.run.clone();
+        let user = |pair: usize, side: usize| format!("{run}-{pair}-{side}");
+        let people = pairs.iter().flat_map(|pair| [0, 1].map(|side| (*pair, side))).map(|(pair, side)| {
+            let number = (2 * (pair / workers) + side) as u64;
+            (Who { user: user(pair, side), number, node: pair }, None)
+        });
+        let mut crowd = Crowd::new(worker.network.clone());
+        let clients = crowd.connect(people, 32).await?;
+        let places: Vec<String> =
+            pairs.iter().flat_map(|pair| [1, 0].map(|other| format!(r#""to":"{}""#, user(*pair, other)))).collect();
+        let text = "x".repeat(load.count("text_bytes"));
+        let rate = worker.plan.rate_share();
+        let mut talk = Talk::new(clients, places, text, true, &worker.network.meters);
+        worker.phase("warm-up", async |phase| talk.run(phase, rate, load.warm_up_s).await).await?;
+        worker.phase("load", async |phase| talk.run(phase, rate, load.duration_s).await).await?;
+        crowd.close().await;
+        Ok(())
+    }
+
+    fn baselines(&self, load: &Load, _round: &Round) -> Vec<Baseline> {
+        vec![Baseline { name: baseline::ECHO, load: load.clone() }]
+    }
+
+    fn figures(&self, _load: &Load, round: &Round, baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
+        let Some(phase) = round.phase("load") else { return Vec::new() };
+        let echo = baselines.get(baseline::ECHO).and_then(|round| round.phase("load"));
+        let latency = |name: &str, of: &str, percentile: f64| {
+            let bare = echo.and_then(|phase| phase.percentile_ms("sent", percentile));
+            Figure::new(name, "ms", phase.percentile_ms(of, percentile)).map(|figure| figure.against("bare echo", bare))
+        };
+        let (sent, delivered) = (phase.counted("sent"), phase.counted("deliveries"));
+        let echo_us = echo.and_then(|phase| phase.server_cpu_us_per(phase.counted("sent")));
+        let figures = [
+            latency("send to `sent`, p50", "sent", 50.0),
+            latency("send to `sent`, p99", "sent", 99.0),
+            latency("send to the other side, p50", "delivery", 50.0).map(|figure| figure.bar(Bar::AtMost(2.0))),
+            latency("send to the other side, p99", "delivery", 99.0).map(|figure| figure.bar(Bar::AtMost(10.0))),
+            Figure::new("CPU per message", "µs", phase.server_cpu_us_per(sent))
+                .map(|figure| figure.against("bare echo", echo_us)),
+            Figure::new("sends answered", "1/s", Some(sent / phase.seconds)),
+            Figure::new("sends without an answer", "", Some(phase.counted("sends") - sent)),
+            Figure::new("sends without a delivery", "", Some(phase.counted("sends") - delivered)),
+        ];
+        figures.into_iter().flatten().collect()
+    }
+}
+
+/// Sends that go round all clients, each to its other side.
+pub(crate) struct Talk {
+    clients: Vec<Client>,
+    places: Vec<String>,
+    text: String,
+    /// Whether someone else gets what is sent.
+    is_delivered: bool,
+    /// How many were said in all phases.
+    said: u64,
+    meters: Meters,
+}
+
+impl Talk {
+    /// `places` says for each client where his sends go, as [`Client::send`] takes it.
+    pub(crate) fn new(
+        clients: Vec<Client>,
+        places: Vec<String>,
+        text: String,
+        is_delivered: bool,
+        meters: &Meters,
+    ) -> Self {
+        Self { clients, places, text, is_delivered, said: 0, meters: meters.clone() }
+    }
+
+    /// A phase's sends, and the wait until all have come.
+    pub(crate) async fn run(&mut self, phase: &mut PhaseWork<'_>, rate: f64, duration_s: f64) -> Result<()> {
+        if self.clients.is_empty() {
+            return Ok(());
+        }
+        let first = self.said;
+        let sent = phase
+            .pace(rate, duration_s, |number, intended_ns| {
+                let number = first + number;
+                let place = usize::try_from(number).unwrap_or(0) % self.clients.len();
+                self.clients[place].send(&self.places[place], number, intended_ns, &self.text);
+            })
+            .await?;
+        self.said += sent;
+        let (said, meters) = (self.said, &self.meters);
+        let is_answered = || meters.sent.total() + meters.send_errors.total() >= said;
+        phase
+            .drain(|| {
+                is_answered() && (!self.is_delivered || meters.deliveries.total() + meters.send_errors.total() >= said)
+            })
+            .await;
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! `send`: how many messages a second become durable, against what the store does by itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+use async_trait::async_trait;
+
+use super::{Baseline, Defaults, Param, Scenario};
+use crate::baseline;
+use crate::client::closed_loop::ClosedLoop;
+use crate::client::crowd::Crowd;
+use crate::client::session::Who;
+use crate::control::Load;
+use crate::report::figure::{Bar, Figure};
+use crate::report::round::{Phase, Round};
+use crate::worker::{PhaseWork, Worker};
+
+pub(super) struct Send;
+
+#[async_trait(?Send)]
+impl Scenario for Send {
+    fn name(&self) -> &'static str {
+        "send"
+    }
+
+    fn about(&self) -> &'static str {
+        "as many durable messages as there can be, against the store's own batched appends"
+    }
+
+    fn defaults(&self) -> Defaults {
+        Defaults { connections: 512, rate: 0.0, warm_up_s: 2.0, duration_s: 10.0 }
+    }
+
+    fn params(&self) -> &'static [Param] {
+        &[
+            Param { name: "text_bytes", default: 64.0, about: "length of each message's text" },
+            Param { name: "under_way", default: 16.0, about: "sends under way at once, of each client" },
+        ]
+    }
+
+    fn settings(&self, _load: &Load) -> Vec<String> {
+        vec!["limits.frames_per_s=1000000".to_owned()]
+    }
+
+    /// Each client writes to a user who is not there: what is measured is the way to the disk.
+    async fn work(&self, worker: &mut Worker) -> Result<()> {
+        let (load, workers, run) = (worker.plan.load.clone(), worker.plan.workers, worker.plan.run.clone());
+        let is_on = Arc::new(AtomicBool::new(false));
+        let (text, sends) = ("x".repeat(load.count("text_bytes")), worker.recorder.counter("sends"));
+        let numbers: Vec<usize> = worker.plan.share(load.connections).collect();
+        let loops: Vec<Arc<ClosedLoop>> = numbers.iter().map(|_| ClosedLoop::new(&text, &is_on, &sends)).collect();
+        let people = numbers.iter().zip(&loops).map(|(number, closed)| {
+            let who = Who { user: format!("{run}-{number}"), number: (number / workers) as u64, node: *number };
+            (who, Some(closed.on_frame()))
+        });
+        let mut crowd = Crowd::new(worker.network.clone());
+        let clients = crowd.connect(people, 32).await?;
+        for ((client, closed), number) in clients.iter().zip(&loops).zip(&numbers) {
+            closed.attach(client, &format!(r#""to":"{run}-{number}-other""#));
+        }
+        let flood = Flood { loops, is_on };
+        worker.phase("warm-up", async |phase| flood.run(phase, &load, load.warm_up_s).await).await?;
+        worker.phase("load", async |phase| flood.run(phase, &load, load.duration_s).await).await?;
+        crowd.close().await;
+        Ok(())
+    }
+
+    fn baselines(&self, load: &Load, _round: &Round) -> Vec<Baseline> {
+        vec![Baseline { name: baseline::APPEND, load: load.clone() }]
+    }
+
+    fn figures(&self, _load: &Load, round: &Round, baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
+        let Some(phase) = round.phase("load") else { return Vec::new() };
+        let bare = baselines.get(baseline::APPEND).and_then(|round| round.phase("load"));
+        let per_s = |phase: &Phase| phase.counted("sent") / phase.seconds;
+        let cpu_us = |phase: &Phase| phase.server_cpu_us_per(phase.counted("sent"));
+        let figures = [
+            Figure::new("durable messages", "1/s", Some(per_s(phase)))
+                .map(|figure| figure.against("bare append", bare.map(per_s)).bar(Bar::RatioAtLeast(0.7))),
+            Figure::new("CPU per message", "µs", cpu_us(phase))
+                .map(|figure| figure.against("bare append", bare.and_then(cpu_us))),
+            Figure::new("refused", "", Some(phase.counted("send_errors"))),
+            Figure::new(
+                "without an answer",
+                "",
+                Some(phase.counted("sends") - phase.counted("sent") - phase.counted("send_errors")),
+            ),
+        ];
+        figures.into_iter().flatten().collect()
+    }
+}
+
+struct Flood {
+    loops: Vec<Arc<ClosedLoop>>,
+    is_on: Arc<AtomicBool>,
+}
+
+impl Flood {
+    async fn run(&self, phase: &mut PhaseWork<'_>, load: &Load, duration_s: f64) -> Result<()> {
+        self.is_on.store(true, Ordering::Relaxed);
+        let under_way = load.count("under_way");
+        self.loops.iter().for_each(|closed| closed.begin(under_way));
+        phase.hold(duration_s).await?;
+        self.is_on.store(false, Ordering::Relaxed);
+        let said: u64 = self.loops.iter().map(|closed| closed.said()).sum();
+        let meters = phase.meters().clone();
+        phase.drain(|| meters.sent.total() + meters.send_errors.total() >= said).await;
+        Ok(())
+    }
+}
