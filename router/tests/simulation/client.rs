@@ -225,6 +225,10 @@ impl Client {
 
     pub(crate) async fn connect(&mut self) -> Option<Connection> {
         let up = self.world.pick(&self.generator)?;
+        self.connect_to(up).await
+    }
+
+    pub(crate) async fn connect_to(&self, up: Up) -> Option<Connection> {
         let new = NewSession {
             user: self.user.clone(),
             device: self.device.clone(),
@@ -364,7 +368,7 @@ impl Client {
     // Catching up
 
     /// Whether everything heard of is here.
-    async fn catch_up(&mut self) -> bool {
+    pub(crate) async fn catch_up(&mut self) -> bool {
         let now_ms = self.oracle.now_ms();
         for (_, conversation) in self.in_doubt.extract_if(.., |(due_ms, _)| *due_ms <= now_ms).collect::<Vec<_>>() {
             self.changes(&conversation).await;

@@ -1,5 +1,8 @@
 //! What the random runs come upon, once each on purpose.
 
+mod gaps;
+mod views;
+
 use crate::client::Client;
 use crate::world::{self, NODES, World};
 use std::sync::Arc;

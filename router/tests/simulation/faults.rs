@@ -31,6 +31,8 @@ struct Waiting {
     /// When the last packet of a pair arrives.
     last_ms: BTreeMap<(Incarnation, Incarnation), u64>,
     cut_off: BTreeSet<Incarnation>,
+    /// Pairs, from whom and to whom, between whom everything is lost.
+    lost: BTreeSet<(Incarnation, Incarnation)>,
 }
 
 /// The bus of all nodes; each sends through its own [`Port`].
@@ -70,6 +72,17 @@ impl FaultyBus {
         }
     }
 
+    /// What one node sends to another is lost from now on, or (false) no longer; it does not notice.
+    pub(crate) fn lose(&self, from: &Incarnation, to: &Incarnation, lost: bool) {
+        let mut waiting = self.waiting.lock().unwrap();
+        let pair = (from.clone(), to.clone());
+        if lost {
+            waiting.lost.insert(pair);
+        } else {
+            waiting.lost.remove(&pair);
+        }
+    }
+
     /// Brings packets to their receivers when their time has come; never ends.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
@@ -96,6 +109,10 @@ impl FaultyBus {
         if waiting.cut_off.contains(from) || waiting.cut_off.contains(to) {
             return Err(BusError::Down("cut off by a test".to_owned()));
         }
+        let pair = (from.clone(), to.clone());
+        if waiting.lost.contains(&pair) {
+            return Ok(());
+        }
         if self.plain.load(Ordering::Relaxed) {
             return self.inner.publish(to, packet);
         }
@@ -103,7 +120,6 @@ impl FaultyBus {
         if self.generator.percent(faults.drop_percent) {
             return Ok(());
         }
-        let pair = (from.clone(), to.clone());
         let now_ms = self.clock.monotonic_ms();
         let earliest_ms = waiting.last_ms.get(&pair).copied().unwrap_or(0);
         let at_ms = (now_ms + self.generator.below(faults.delay_ms_max + 1)).max(earliest_ms);

@@ -14,6 +14,7 @@ mod directed;
 mod faults;
 mod oracle;
 mod recorder;
+mod scene;
 mod truth;
 mod verdict;
 mod world;

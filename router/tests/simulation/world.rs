@@ -239,6 +239,23 @@ impl World {
         }
     }
 
+    /// A newer view, of all that live but these; nobody has heard of it.
+    pub(crate) fn view_without(&self, gone: &[usize]) -> View {
+        let mut inner = self.inner.lock().unwrap();
+        inner.view_number += 1;
+        let is_gone = |node: &&NodeEntry| {
+            let me = |index: &usize| inner.slots[*index].up.as_ref().map(|up| &up.me);
+            gone.iter().any(|index| me(index) == Some(&node.incarnation))
+        };
+        View::new(inner.view_number, inner.alive.values().filter(|node| !is_gone(node)).cloned().collect())
+    }
+
+    /// Some nodes hear of a view now.
+    pub(crate) fn show(&self, view: &View, to: &[usize]) {
+        let inner = self.inner.lock().unwrap();
+        to.iter().for_each(|index| drop(inner.slots[*index].views.send_replace(view.clone())));
+    }
+
     /// Takes out whom nobody has seen for a TTL, and has nodes hear of views that are due.
     pub(crate) fn keep_views(&self) {
         let now_ms = self.clock.monotonic_ms();

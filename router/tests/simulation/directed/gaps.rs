@@ -1,0 +1,80 @@
+//! What is lost between two nodes (DESIGN §4): the receiver notices, the sender repeats, sessions are told to ask.
+
+use crate::scene::{Scene, has};
+use crate::world::NODES;
+
+const EVERYONE: [usize; NODES] = [0, 1, 2, 3, 4];
+
+#[tokio::test(start_paused = true)]
+async fn what_a_home_missed_is_told_again_before_the_next_sync_answers() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    scene.say_losing(&pair, "m2", pair.owner, pair.home).await;
+    // No heartbeat has come yet.
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_shows_what_was_lost_and_the_member_is_told_live() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    scene.say_losing(&pair, "m2", pair.owner, pair.home).await;
+    scene.world.pass(2_500).await;
+    scene.follow(&mut bob).await;
+    assert_eq!(has(&bob, &pair.conversation), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_behind_a_hole_is_confirmed_however_late_the_sender_hears_of_it() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    scene.say_losing(&pair, "m2", pair.owner, pair.home).await;
+    // The home sees the hole and handles what comes behind it, but its `Missed` does not get through; the confirmation
+    // in the first packet that does is read before the `Missed` behind it.
+    scene.lose(pair.home, pair.owner, true);
+    scene.world.pass(2_500).await;
+    scene.lose(pair.home, pair.owner, false);
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_behind_a_lost_relay_are_told_to_sync() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    // The home has it, and confirms it to the owner.
+    scene.say_losing(&pair, "m2", pair.home, pair.at).await;
+    scene.world.pass(2_500).await;
+    scene.follow(&mut bob).await;
+    assert_eq!(has(&bob, &pair.conversation), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_taken_for_dead_by_a_home_registers_again_and_its_sessions_sync() {
+    let scene = Scene::new().await;
+    let all = scene.world.view_without(&[]);
+    scene.world.show(&all, &EVERYONE);
+    let pair = scene.pair(&all, |_| true).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    let without = scene.world.view_without(&[pair.at]);
+    // Where bob's home would not change.
+    scene.world.show(&without, &[pair.home]);
+    scene.world.pass(100).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(1_000).await;
+    scene.world.show(&scene.world.view_without(&[]), &[pair.home]);
+    scene.world.pass(1_000).await;
+    scene.follow(&mut bob).await;
+    assert_eq!(has(&bob, &pair.conversation), 2);
+
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
+    scene.world.pass(100).await;
+    bob.take_frames();
+    assert_eq!(has(&bob, &pair.conversation), 3, "live again");
+    scene.check();
+}

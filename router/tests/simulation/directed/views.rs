@@ -1,0 +1,223 @@
+//! When the view changes (DESIGN §4): what is owed is told to new homes, who owned lets go, sessions move, and `sync`
+//! waits until all have settled.
+
+use crate::scene::{Scene, has};
+use crate::world::NODES;
+use switchboard_store::Log as _;
+
+const EVERYONE: [usize; NODES] = [0, 1, 2, 3, 4];
+
+#[tokio::test(start_paused = true)]
+async fn what_a_home_had_not_written_when_it_died_is_told_to_the_next_one() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    bob.connection = None;
+    // Told, but not flushed: the owner lives and owes it.
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.crash(pair.home).await;
+    scene.world.pass(5_000).await;
+    bob.connection = bob.connect_to(scene.world.node(pair.at).unwrap()).await;
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_owes_something_stays_active_until_it_is_confirmed() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    bob.connection = None;
+    scene.lose(pair.owner, pair.home, true);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    // Long after the conversation would be idle.
+    scene.world.pass(10_000).await;
+    assert_eq!(scene.world.store.active().await.unwrap().len(), 1);
+    scene.world.crash(pair.home).await;
+    scene.world.pass(5_000).await;
+    bob.connection = bob.connect_to(scene.world.node(pair.at).unwrap()).await;
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    scene.world.pass(5_000).await;
+    assert_eq!(scene.world.store.active().await.unwrap(), [], "at rest again");
+    scene.check();
+}
+
+/// Where a conversation is another's in the view without one node, and that node's only in the whole one; bob's home is
+/// neither.
+async fn two_owners(scene: &Scene) -> (crate::scene::Pair, usize) {
+    let without: Vec<_> = EVERYONE.iter().map(|gone| scene.world.view_without(&[*gone])).collect();
+    let all = scene.world.view_without(&[]);
+    let pair = scene
+        .pair(&all, |pair| {
+            let second = scene.owner(&without[pair.owner], &pair.conversation);
+            second != pair.home && second != pair.at && scene.home(&without[pair.owner], &pair.bob) == pair.home
+        })
+        .await;
+    let second = scene.owner(&without[pair.owner], &pair.conversation);
+    (pair, second)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_is_told_that_another_owned_its_conversation_meanwhile() {
+    let scene = Scene::new().await;
+    let (pair, second) = two_owners(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(1_000).await;
+    // The second node believes for a while that the owner is dead.
+    scene.world.show(&scene.world.view_without(&[pair.owner]), &[second]);
+    scene.world.pass(100).await;
+    scene.say(second, &pair.alice, &pair.bob, "m3").await.unwrap();
+    // All of it is confirmed, so nothing is owed when it is let go.
+    scene.world.pass(1_000).await;
+    scene.world.show(&scene.world.view_without(&[]), &[second]);
+    scene.world.pass(400).await;
+    scene.follow(&mut bob).await;
+    bob.changes(&pair.conversation).await;
+    assert_eq!(has(&bob, &pair.conversation), 3);
+    let told = scene.end_told_by(pair.owner, &pair).await;
+    assert_eq!(told, 3, "the owner knows what was written elsewhere");
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lets_a_conversation_go_hands_over_what_it_owes() {
+    let scene = Scene::new().await;
+    let (pair, second) = two_owners(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    scene.world.show(&scene.world.view_without(&[pair.owner]), &[second]);
+    scene.world.pass(100).await;
+    scene.lose(second, pair.home, true);
+    scene.say(second, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(50).await;
+    scene.world.show(&scene.world.view_without(&[]), &[second]);
+    scene.world.pass(1_000).await;
+    scene.lose(second, pair.home, false);
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    scene.world.pass(6_000).await;
+    assert_eq!(scene.world.store.active().await.unwrap(), []);
+    scene.check();
+}
+
+/// A node that bob's home becomes when it joins, and that no one else needs: the view without it is everyone's.
+async fn home_to_be(scene: &Scene) -> (crate::scene::Pair, usize) {
+    let without: Vec<_> = EVERYONE.iter().map(|gone| scene.world.view_without(&[*gone])).collect();
+    let all = scene.world.view_without(&[]);
+    for next in EVERYONE {
+        scene.world.show(&without[next], &EVERYONE.into_iter().filter(|index| *index != next).collect::<Vec<_>>());
+        scene.world.pass(1_000).await;
+        let wanted = |pair: &crate::scene::Pair| {
+            pair.at != next
+                && scene.home(&all, &pair.bob) == next
+                && scene.owner(&all, &pair.conversation) == pair.owner
+        };
+        if let Some(pair) = scene.find_pair(&without[next], wanted).await {
+            return (pair, next);
+        }
+    }
+    panic!("no such pair");
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_that_register_late_with_a_new_home_are_told_to_sync() {
+    let scene = Scene::new().await;
+    let (pair, next) = home_to_be(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    let all = scene.world.view_without(&[]);
+    scene.world.show(&all, &[pair.owner, next]);
+    scene.world.pass(100).await;
+    // The new home knows of no session of his.
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(500).await;
+    bob.take_frames();
+    assert_eq!(has(&bob, &pair.conversation), 1);
+    scene.world.show(&all, &EVERYONE);
+    scene.world.pass(500).await;
+    scene.follow(&mut bob).await;
+    assert_eq!(has(&bob, &pair.conversation), 2);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
+    scene.world.pass(100).await;
+    bob.take_frames();
+    assert_eq!(has(&bob, &pair.conversation), 3, "registered");
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_former_home_delivers_what_an_owner_with_the_old_view_tells_it() {
+    let scene = Scene::new().await;
+    let (pair, next) = home_to_be(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    let all = scene.world.view_without(&[]);
+    let others: Vec<usize> = EVERYONE.into_iter().filter(|index| *index != pair.owner).collect();
+    scene.world.show(&all, &others);
+    scene.world.pass(2_000).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(100).await;
+    bob.take_frames();
+    assert_eq!(has(&bob, &pair.conversation), 2, "live, by its former home; now {next} is");
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_waits_until_every_node_has_taken_over_what_was_a_dead_one_s() {
+    let scene = Scene::new().await;
+    let (pair, second) = two_owners(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    scene.lose(pair.owner, pair.home, true);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    let without = scene.world.view_without(&[pair.owner]);
+    scene.world.crash(pair.owner).await;
+    // All have heard of it, but the next owner can't read what is to be taken over.
+    let others: Vec<usize> = EVERYONE.into_iter().filter(|index| ![pair.owner, second].contains(index)).collect();
+    scene.world.show(&without, &others);
+    assert!(!bob.sync().await, "who is the owner now has not heard of it");
+    scene.world.store.faults().unavailable(true);
+    scene.world.show(&without, &[second]);
+    scene.world.pass(100).await;
+    scene.world.store.faults().unavailable(false);
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_home_does_not_answer_a_sync_while_another_view_tells_another_home() {
+    let scene = Scene::new().await;
+    let (pair, next) = home_to_be(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    let all = scene.world.view_without(&[]);
+    scene.world.show(&all, &[pair.owner]);
+    scene.world.pass(1).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    // His session and his home do not know yet that his home is another.
+    assert!(!bob.sync().await, "{next} was told");
+    scene.world.show(&all, &EVERYONE);
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_home_no_more_answers_no_sync() {
+    let scene = Scene::new().await;
+    let (pair, next) = home_to_be(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    let all = scene.world.view_without(&[]);
+    let others: Vec<usize> = EVERYONE.into_iter().filter(|index| *index != pair.at).collect();
+    scene.world.show(&all, &others);
+    // The last node to hear of the view is that of his session: the former home is asked, and gets its sign at once.
+    let at = pair.at;
+    let showing = async {
+        scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+        scene.world.pass(100).await;
+        scene.world.show(&all, &[at]);
+    };
+    let (synced, ()) = tokio::join!(
+        async {
+            tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+            bob.sync().await
+        },
+        showing
+    );
+    let heard = bob.copies.get(&pair.conversation).map_or(0, |copy| copy.heard);
+    assert!(!synced || heard == 2, "home was {}, is {next}; synced {synced}, heard of {heard}", pair.home);
+    scene.check();
+}

@@ -1,0 +1,189 @@
+//! A world whose bus and views do exactly what a test says: which node is what, what is lost, who hears of which view.
+
+use crate::client::Client;
+use crate::world::{self, NODES, World};
+use std::sync::Arc;
+use switchboard_protocol::client::{ChangesGet, Send, SendTarget};
+use switchboard_protocol::server::Sent;
+use switchboard_protocol::{ClientFrame, Content, ConversationId, ProtocolError, Seq, ServerFrame, UserId};
+use switchboard_router::{Actor, Answer, Placement, View};
+use switchboard_store::{ConversationKey, Incarnation, UserKey};
+use tokio::task::JoinSet;
+
+/// Five nodes over a bus that loses what it is told to lose, and nothing else.
+pub(crate) struct Scene {
+    pub(crate) world: Arc<World>,
+    _bus: JoinSet<()>,
+}
+
+/// Alice has written one message to bob. Who is what in it, by the index of the node.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    /// The conversation's owner; alice writes here, by HTTP.
+    pub(crate) owner: usize,
+    /// Bob's home; another node.
+    pub(crate) home: usize,
+    /// A third node, for bob's session.
+    pub(crate) at: usize,
+    pub(crate) alice: UserKey,
+    pub(crate) bob: UserKey,
+    pub(crate) conversation: ConversationId,
+}
+
+pub(crate) fn user(name: &str) -> UserKey {
+    UserKey { tenant: "red".parse().unwrap(), user: name.parse().unwrap() }
+}
+
+impl Scene {
+    pub(crate) async fn new() -> Self {
+        let world = World::new(1, true, world::options());
+        let mut bus = JoinSet::new();
+        bus.spawn(world.bus.clone().run());
+        (0..NODES).for_each(|index| world.start(index));
+        world.pass(2_000).await;
+        Self { world, _bus: bus }
+    }
+
+    // Who is what
+
+    fn index_of(&self, incarnation: &Incarnation) -> usize {
+        let is = |index: &usize| self.world.node(*index).is_some_and(|up| up.me == *incarnation);
+        (0..NODES).find(is).expect("it runs")
+    }
+
+    fn me(&self, index: usize) -> Incarnation {
+        self.world.node(index).expect("it runs").me
+    }
+
+    pub(crate) fn home(&self, view: &View, user: &UserKey) -> usize {
+        self.index_of(&Placement::new(view.clone()).home(user).incarnation)
+    }
+
+    pub(crate) fn owner(&self, view: &View, conversation: &ConversationId) -> usize {
+        let key = ConversationKey { tenant: user("alice").tenant, conversation: conversation.clone() };
+        self.index_of(&Placement::new(view.clone()).owner(&key).incarnation)
+    }
+
+    /// Two users whose nodes in `view` are three, and as a test wants them. All is at rest.
+    pub(crate) async fn pair(&self, view: &View, wanted: impl Fn(&Pair) -> bool) -> Pair {
+        self.find_pair(view, wanted).await.expect("such a pair")
+    }
+
+    pub(crate) async fn find_pair(&self, view: &View, wanted: impl Fn(&Pair) -> bool) -> Option<Pair> {
+        for n in 0..100 {
+            let (alice, bob) = (user("alice"), user(&format!("bob{n}")));
+            let home = self.home(view, &bob);
+            let sent = self.say(home, &alice, &bob, "m1").await.expect("all is well");
+            let conversation = sent.conversation_id;
+            let owner = self.owner(view, &conversation);
+            for at in (0..NODES).filter(|at| ![owner, home].contains(at) && owner != home) {
+                let (alice, bob, conversation) = (alice.clone(), bob.clone(), conversation.clone());
+                let pair = Pair { owner, home, at, alice, bob, conversation };
+                if wanted(&pair) {
+                    // Conversations go to rest.
+                    self.world.pass(6_000).await;
+                    return Some(pair);
+                }
+            }
+        }
+        None
+    }
+
+    /// Where the conversation ends, says a node to bob.
+    pub(crate) async fn end_told_by(&self, node: usize, pair: &Pair) -> u64 {
+        let after = ChangesGet { conversation_id: pair.conversation.clone(), after: Seq::ZERO, limit: 1 };
+        match self.call(node, &pair.bob, ClientFrame::Changes(after)).await {
+            Ok(ServerFrame::Changes(changes)) => changes.last_seq.get(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    // What is done
+
+    /// Alice's next message, said at its owner, of which what one node tells another is lost.
+    pub(crate) async fn say_losing(&self, pair: &Pair, name: &str, from: usize, to: usize) {
+        self.lose(from, to, true);
+        self.say(pair.owner, &pair.alice, &pair.bob, name).await.unwrap();
+        self.world.pass(50).await;
+        self.lose(from, to, false);
+    }
+
+    /// A message, said at a node.
+    pub(crate) async fn say(
+        &self,
+        node: usize,
+        from: &UserKey,
+        to: &UserKey,
+        name: &str,
+    ) -> Result<Sent, ProtocolError> {
+        let content = Content::parse(r#"{"text":"Hello"}"#, usize::MAX).unwrap();
+        let send =
+            Send { target: SendTarget::To(to.user.clone()), client_id: name.parse().unwrap(), content, base_seq: None };
+        match self.call(node, from, ClientFrame::Send(send)).await? {
+            ServerFrame::Sent(sent) => Ok(sent),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What a user asks of a node by HTTP.
+    pub(crate) async fn call(
+        &self,
+        node: usize,
+        user: &UserKey,
+        command: ClientFrame,
+    ) -> Result<ServerFrame, ProtocolError> {
+        let actor = Actor { user: user.clone(), session: None, awaited: true };
+        match self.world.node(node).expect("it runs").router.call(actor, command).await? {
+            Answer::Frame(frame) | Answer::Created(frame) => Ok(frame),
+            answer => Ok(ServerFrame::decode(&answer.encode(None)).unwrap().1),
+        }
+    }
+
+    /// A client that is connected at a node and has all there is.
+    pub(crate) async fn client(&self, at: usize, user: &UserKey, others: &[UserId]) -> Client {
+        let mut client = Client::new(&self.world, user.clone(), "phone", others.to_vec());
+        client.connection = client.connect_to(self.world.node(at).expect("it runs")).await;
+        self.follow(&mut client).await;
+        client
+    }
+
+    /// Has a client do what the frames that came tell it to: `sync` and `changes`, until it gets through.
+    pub(crate) async fn follow(&self, client: &mut Client) {
+        for _ in 0..50 {
+            client.take_frames();
+            if client.catch_up().await {
+                return;
+            }
+            self.world.pass(200).await;
+        }
+        panic!("{:?} does not get through", client.user);
+    }
+
+    /// What a client that syncs now has of a conversation then.
+    pub(crate) async fn synced(&self, client: &mut Client, conversation: &ConversationId) -> u64 {
+        client.wants_sync = true;
+        self.follow(client).await;
+        has(client, conversation)
+    }
+
+    // What goes wrong
+
+    /// What one node sends to another is lost, or no longer.
+    pub(crate) fn lose(&self, from: usize, to: usize, lost: bool) {
+        self.world.bus.lose(&self.me(from), &self.me(to), lost);
+    }
+
+    pub(crate) fn cut_off(&self, node: usize, cut_off: bool) {
+        self.world.bus.cut_off(&self.me(node), cut_off);
+    }
+
+    /// Nothing that the oracle sees is wrong.
+    pub(crate) fn check(&self) {
+        assert_eq!(self.world.oracle.violations(), Vec::<String>::new());
+    }
+}
+
+/// Up to where a client has a conversation.
+pub(crate) fn has(client: &Client, conversation: &ConversationId) -> u64 {
+    client.copies.get(conversation).map_or(0, |copy| copy.applied)
+}
