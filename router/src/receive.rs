@@ -86,9 +86,10 @@ impl Node {
         }
     }
 
-    /// What a node told this one was lost. Sessions here may have missed frames; what it had told of its sessions may be
-    /// over. All of it is asked for again.
+    /// What a node told this one was lost. Sessions here may have missed frames; what it had told of its sessions, as
+    /// whose home or owner this is, may be over. All of it is asked for again.
     fn on_gap(self: &Arc<Self>, from: &Incarnation, upto: u64) {
+        self.on_node_gone(from);
         self.resync_sessions_of(from);
         self.open_again(|_, owner| owner == from);
         self.watch_again(Some(from));

@@ -1,6 +1,7 @@
 //! What the random runs come upon, once each on purpose.
 
 mod gaps;
+mod sessions;
 mod views;
 
 use crate::client::Client;

@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::world::{self, NODES, World};
 use std::sync::Arc;
-use switchboard_protocol::client::{ChangesGet, Send, SendTarget};
+use switchboard_protocol::client::{ChangesGet, ConversationCreate, GroupKind, Send, SendTarget};
 use switchboard_protocol::server::Sent;
 use switchboard_protocol::{ClientFrame, Content, ConversationId, ProtocolError, Seq, ServerFrame, UserId};
 use switchboard_router::{Actor, Answer, Placement, View};
@@ -125,6 +125,33 @@ impl Scene {
         }
     }
 
+    /// A large group of alice with bob in it, and its owner in the view of all.
+    pub(crate) async fn group(&self) -> (ConversationId, usize) {
+        let members = ["bob", "g1", "g2", "g3", "g4", "g5"].map(|name| user(name).user).to_vec();
+        let create = ConversationCreate {
+            kind: GroupKind::Group,
+            client_id: "g1".parse().unwrap(),
+            title: None,
+            custom: None,
+            members,
+        };
+        match self.call(0, &user("alice"), ClientFrame::ConversationCreate(create)).await {
+            Ok(ServerFrame::Conversation(made)) => {
+                let owner = self.owner(&self.world.view_without(&[]), &made.conversation_id);
+                (made.conversation_id, owner)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Alice's message to a group, said at a node.
+    pub(crate) async fn say_to_group(&self, node: usize, group: &ConversationId, name: &str) {
+        let content = Content::parse(r#"{"text":"Hello"}"#, usize::MAX).unwrap();
+        let target = SendTarget::Conversation(group.clone());
+        let send = Send { target, client_id: name.parse().unwrap(), content, base_seq: None };
+        self.call(node, &user("alice"), ClientFrame::Send(send)).await.unwrap();
+    }
+
     /// What a user asks of a node by HTTP.
     pub(crate) async fn call(
         &self,
@@ -173,9 +200,6 @@ impl Scene {
         self.world.bus.lose(&self.me(from), &self.me(to), lost);
     }
 
-    pub(crate) fn cut_off(&self, node: usize, cut_off: bool) {
-        self.world.bus.cut_off(&self.me(node), cut_off);
-    }
 
     /// Nothing that the oracle sees is wrong.
     pub(crate) fn check(&self) {
