@@ -1,5 +1,6 @@
 //! What the random runs come upon, once each on purpose.
 
+mod dependencies;
 mod gaps;
 mod sessions;
 mod views;

@@ -89,6 +89,19 @@ impl Scene {
         None
     }
 
+    /// Two users of whom one node is the owner, and bob's home, and has his session.
+    pub(crate) async fn find_at_one_node(&self, view: &View) -> Pair {
+        for n in 0..100 {
+            let (alice, bob) = (user("alice"), user(&format!("one{n}")));
+            let home = self.home(view, &bob);
+            let conversation = self.say(home, &alice, &bob, "m1").await.expect("all is well").conversation_id;
+            if self.owner(view, &conversation) == home {
+                return Pair { owner: home, home, at: home, alice, bob, conversation };
+            }
+        }
+        panic!("no such users");
+    }
+
     /// Where the conversation ends, says a node to bob.
     pub(crate) async fn end_told_by(&self, node: usize, pair: &Pair) -> u64 {
         let after = ChangesGet { conversation_id: pair.conversation.clone(), after: Seq::ZERO, limit: 1 };
@@ -200,6 +213,10 @@ impl Scene {
         self.world.bus.lose(&self.me(from), &self.me(to), lost);
     }
 
+    /// The bus is away for a node, or no longer.
+    pub(crate) fn cut_off(&self, node: usize, cut_off: bool) {
+        self.world.bus.cut_off(&self.me(node), cut_off);
+    }
 
     /// Nothing that the oracle sees is wrong.
     pub(crate) fn check(&self) {

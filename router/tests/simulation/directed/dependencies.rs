@@ -1,0 +1,73 @@
+//! A dependency that is away degrades what needs it and nothing else, and all comes back by itself (DESIGN §5.8).
+
+use crate::client::Client;
+use crate::scene::{Scene, has};
+use crate::world::NODES;
+use switchboard_protocol::client::{ConversationRef, PresenceSet, PresenceStatus};
+use switchboard_protocol::server::ShownStatus;
+use switchboard_protocol::{ClientFrame, ErrorCode, ProtocolError};
+
+fn assert_unavailable(error: &ProtocolError) {
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+    assert!(error.retry_after_ms().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_bus_each_node_goes_on_and_what_needs_another_is_unavailable() {
+    let scene = Scene::new().await;
+    let all = scene.world.view_without(&[]);
+    let here = scene.find_at_one_node(&all).await;
+    let there = scene.pair(&all, |pair| pair.at == here.owner).await;
+    let mut bob = scene.client(here.at, &here.bob, &[]).await;
+    let mut other = scene.client(there.owner, &there.bob, &[]).await;
+    (0..NODES).for_each(|node| scene.cut_off(node, true));
+
+    scene.say(here.owner, &here.alice, &here.bob, "m2").await.unwrap();
+    bob.take_frames();
+    assert_eq!(has(&bob, &here.conversation), 2, "live");
+    let error = scene.say(there.at, &there.alice, &there.bob, "m2").await.unwrap_err();
+    assert_unavailable(&error);
+
+    (0..NODES).for_each(|node| scene.cut_off(node, false));
+    scene.world.pass(2_500).await;
+    scene.say(there.at, &there.alice, &there.bob, "m2").await.unwrap();
+    scene.world.pass(100).await;
+    other.take_frames();
+    assert_eq!(has(&other, &there.conversation), 2, "live again, by the same session");
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_store_sends_are_unavailable_and_what_is_ephemeral_goes_on() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    let mut alice = scene.client(pair.owner, &pair.alice, &[]).await;
+    alice.watched = vec![pair.bob.user.clone()];
+    alice.watch().await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(100).await;
+    bob.take_frames();
+    scene.world.store.faults().unavailable(true);
+
+    assert_unavailable(&scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap_err());
+    let typing = ClientFrame::TypingStart(ConversationRef { conversation_id: pair.conversation.clone() });
+    drop(alice.call_with(false, typing).await);
+    let busy = ClientFrame::PresenceSet(PresenceSet { status: PresenceStatus::Busy });
+    assert!(bob.call(busy).await.is_ok());
+    scene.world.pass(500).await;
+    let kinds = |client: &Client| -> Vec<&'static str> {
+        client.connection.as_ref().unwrap().inbox.take().iter().map(|frame| frame.kind).collect()
+    };
+    assert_eq!(kinds(&bob), ["typing_start"]);
+    alice.take_frames();
+    assert_eq!(alice.seen[&pair.bob.user], ShownStatus::Busy);
+
+    scene.world.store.faults().unavailable(false);
+    scene.world.pass(5_000).await;
+    let again = scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
+    assert_eq!(again.seq.get(), 3);
+    bob.take_frames();
+    assert_eq!(has(&bob, &pair.conversation), 3, "live again, by the same session");
+    scene.check();
+}
