@@ -85,9 +85,12 @@ impl Config {
         self.to_table().to_string()
     }
 
-    /// Takes over the sections named in [`RELOADED`].
+    /// Takes over the sections named in [`RELOADED`]. A port that speaks TLS goes on doing so, and one that does not
+    /// doesn't begin to.
     pub(crate) fn take_reloadable(&mut self, new: &Self) {
-        self.tls = new.tls.clone();
+        if self.tls.cert.is_some() == new.tls.cert.is_some() {
+            self.tls = new.tls.clone();
+        }
         self.auth = new.auth.clone();
         self.limits = new.limits.clone();
     }

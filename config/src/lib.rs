@@ -26,7 +26,7 @@ pub use auth_key::{AuthKey, KeyMaterial, PublicKey};
 pub use choice::{BusKind, LogFormat, LogLevel, StoreKind};
 pub use config::Config;
 pub use ipnet::IpNet;
-pub use load::{Loaded, Sources};
+pub use load::{Loaded, Reload, Sources};
 pub use mistake::{Mistake, Mistakes, Problem};
 pub use reference::reference;
 pub use secret::Secret;

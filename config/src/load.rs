@@ -58,21 +58,31 @@ impl Config {
     }
 }
 
+/// What SIGHUP brings, to be taken over as a whole or not at all.
+pub struct Reload {
+    /// What is in force with it.
+    pub loaded: Loaded,
+    /// The keys whose change has to wait for a restart.
+    pub waiting: Vec<String>,
+}
+
 impl Loaded {
-    /// Reads the sources again (SIGHUP) and takes over the sections that a running server can change: `auth`,
-    /// `limits` and `node.tls`. Gives back the keys whose change has to wait for a restart.
+    /// Reads the sources again (SIGHUP). Of what they hold now, only the sections that a running server can change are
+    /// taken over: `auth`, `limits` and `node.tls`, the last only if TLS is neither switched on nor off by it.
     ///
     /// # Errors
-    /// Everything that is wrong with the sources; the configuration then stays as it is. To enter or leave
-    /// development mode is a mistake here: a running server doesn't open its door to everyone.
-    pub fn reload(&mut self) -> Result<Vec<String>, Mistakes> {
+    /// Everything that is wrong with the sources. To enter or leave development mode is a mistake here: a running
+    /// server doesn't open its door to everyone.
+    pub fn reload(&self) -> Result<Reload, Mistakes> {
         let new = read(&self.sources)?;
         if new.is_development() != self.config.is_development() {
             let problem = Problem::Wrong("development mode begins and ends only with a restart".to_owned());
             return Err(Mistake::new("auth", problem).into());
         }
-        self.config.take_reloadable(&new);
-        Ok(self.config.keys_that_differ(&new))
+        let mut config = self.config.clone();
+        config.take_reloadable(&new);
+        let waiting = config.keys_that_differ(&new);
+        Ok(Reload { loaded: Self { config, sources: self.sources.clone() }, waiting })
     }
 }
 

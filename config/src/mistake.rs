@@ -91,6 +91,11 @@ impl Mistakes {
         self.add(Mistake::new(at, problem));
     }
 
+    /// Adds those of others.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

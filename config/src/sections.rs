@@ -155,13 +155,24 @@ section! {
 section! {
     /// Bounds. Those on a session count for each session alone.
     "limits" Limits {
-        /// Connections to this node. 0: as many as the descriptors (`nofile`) allow. The start is refused if they
-        /// don't allow what is asked for.
+        /// WebSocket connections to this node; more are refused with 503. 0: as many as the descriptors (`nofile`)
+        /// allow. The start is refused if they don't allow what is asked for.
         connections: Option<NonZeroU32> = None, in 0..=100_000_000;
-        /// Sessions of one user.
+        /// Sessions of one user on this node; one more is closed with 4503. Each node counts its own.
         connections_per_user: u32 = 100, in 1..=1_000_000;
-        /// Connections from one address. 0: no limit.
+        /// WebSocket connections from one address, or one /64 network of IPv6; more are refused with 503. Behind
+        /// `http.trusted_proxies` the address is the one that they forward. 0: no limit.
         connections_per_ip: Option<NonZeroU32> = None, in 0..=100_000_000;
+        /// HTTP connections at once, those that are about to become a WebSocket included; more wait to be accepted.
+        http_connections: usize = 4_096, in 1..=1_000_000;
+        /// HTTP connections from one address; one more is closed at once. Behind `http.trusted_proxies` it is the
+        /// requests under way from one forwarded address; one more is answered with 503. 0: no limit.
+        http_connections_per_ip: Option<NonZeroU32> = None, in 0..=1_000_000;
+        /// Time for TLS's handshake, and then for the head of each request, the wait for it included; the connection
+        /// is closed after it.
+        http_head_timeout_ms: u64 = 10_000, in 1..=600_000;
+        /// Time for a request's body; also the longest time in which a client may take nothing of an answer.
+        http_body_timeout_ms: u64 = 30_000, in 1..=600_000;
         /// Largest WebSocket message from a client.
         frame_bytes: usize = 65_536, in 256..=16_777_216;
         /// Largest `content`, as compact JSON. One beyond `limits.frame_bytes` can never come.
@@ -182,7 +193,8 @@ section! {
         requests_waiting_max: usize = 100_000, in 1..=100_000_000;
         /// Time after which a `send` that is not durable yet is answered with `unavailable`.
         send_timeout_ms: u64 = 5_000, in 1..=600_000;
-        /// Commands waiting at one conversation's owner; more are answered with `overloaded`.
+        /// Commands waiting at one conversation's owner; more are answered with `overloaded`. A new value holds for
+        /// conversations that become active after it.
         conversation_queue_max: usize = 1_024, in 1..=1_000_000;
         /// The same in bytes.
         conversation_queue_bytes: usize = 4_194_304, in 65_536..=1_073_741_824;

@@ -1,54 +1,75 @@
-//! Who gets in while there is room: connections to this node and from one address, and requests under way.
+//! Who gets in while there is room: WebSocket and HTTP connections, in all and from one address, and requests under way.
 //!
 //! Owns the counts. A place or a permit is given back when it is dropped, wherever that happens.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 /// The counts of one node.
 #[derive(Default)]
 pub(crate) struct Admission {
-    connections: AtomicUsize,
-    /// Only while connections per address are limited.
-    by_address: Mutex<HashMap<IpAddr, u32>>,
+    websockets: Count,
+    http: Count,
+    forwarded: Count,
     requests: AtomicUsize,
+    /// There may be room again for who waits for it.
+    room: Notify,
 }
 
-/// A connection's place.
+/// What is counted by address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A connection that has become a WebSocket.
+    WebSocket,
+    /// A connection that has not.
+    Http,
+    /// A request that a trusted proxy forwards: its connections carry those of many clients.
+    ForwardedRequest,
+}
+
+/// How many there may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    pub(crate) in_all: usize,
+    pub(crate) per_address: u32,
+}
+
+#[derive(Default)]
+struct Count {
+    in_all: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, u32>>,
+}
+
+/// A place, until it is dropped.
 pub(crate) struct Place {
     admission: Arc<Admission>,
-    /// `None`: was not counted by address.
-    address: Option<IpAddr>,
+    kind: Kind,
+    address: IpAddr,
 }
 
 /// Leave to carry out one request.
 pub(crate) struct Permit(Arc<Admission>);
 
 impl Admission {
-    /// A place among at most `connections_max`, of which at most `per_address_max` from `address`.
-    pub(crate) fn place(
-        self: &Arc<Self>,
-        connections_max: usize,
-        address: IpAddr,
-        per_address_max: Option<u32>,
-    ) -> Option<Place> {
-        if !take_one(&self.connections, connections_max) {
+    /// A place for one more from `address`, if there is one in all and for the address.
+    pub(crate) fn place(self: &Arc<Self>, kind: Kind, address: IpAddr, most: Most) -> Option<Place> {
+        let count = self.count(kind);
+        let address = counted_as(address);
+        if !take_one(&count.in_all, most.in_all) {
             return None;
         }
-        // From here on the place gives the count back, if the address has no room.
-        let mut place = Place { admission: self.clone(), address: None };
-        if let Some(per_address_max) = per_address_max {
-            let mut by_address = self.by_address();
-            let count = by_address.entry(address).or_default();
-            if *count >= per_address_max {
-                return None;
-            }
-            *count += 1;
-            place.address = Some(address);
+        let mut by_address = count.by_address();
+        let of_address = by_address.entry(address).or_default();
+        if *of_address >= most.per_address {
+            count.in_all.fetch_sub(1, Ordering::Relaxed);
+            return None;
         }
-        Some(place)
+        *of_address += 1;
+        Some(Place { admission: self.clone(), kind, address })
     }
 
     /// Leave to carry out a request while fewer than `requests_max` are under way.
@@ -56,13 +77,41 @@ impl Admission {
         take_one(&self.requests, requests_max).then(|| Permit(self.clone()))
     }
 
-    /// Connections that have a place.
-    pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+    /// Those of a kind that have a place.
+    pub(crate) fn taken(&self, kind: Kind) -> usize {
+        self.count(kind).in_all.load(Ordering::Relaxed)
     }
 
+    /// Ready when `has_room` may have changed. One task at a time may wait.
+    pub(crate) async fn changed(&self) {
+        self.room.notified().await;
+    }
+
+    /// Has who waits for room look again.
+    pub(crate) fn look_again(&self) {
+        self.room.notify_one();
+    }
+
+    fn count(&self, kind: Kind) -> &Count {
+        match kind {
+            Kind::WebSocket => &self.websockets,
+            Kind::Http => &self.http,
+            Kind::ForwardedRequest => &self.forwarded,
+        }
+    }
+}
+
+impl Count {
     fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
         self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever has one IPv6 address has a /64 network of them (RFC 6177 §2).
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
     }
 }
 
@@ -72,16 +121,17 @@ fn take_one(count: &AtomicUsize, max: usize) -> bool {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.admission.connections.fetch_sub(1, Ordering::Relaxed);
-        if let Some(address) = self.address {
-            let mut by_address = self.admission.by_address();
-            if let Some(count) = by_address.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    by_address.remove(&address);
-                }
+        let count = self.admission.count(self.kind);
+        count.in_all.fetch_sub(1, Ordering::Relaxed);
+        let mut by_address = count.by_address();
+        if let Some(of_address) = by_address.get_mut(&self.address) {
+            *of_address -= 1;
+            if *of_address == 0 {
+                by_address.remove(&self.address);
             }
         }
+        drop(by_address);
+        self.admission.look_again();
     }
 }
 
@@ -95,33 +145,54 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
-    const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+    const HERE: &str = "10.0.0.1";
+    const THERE: &str = "10.0.0.2";
+
+    fn place(admission: &Arc<Admission>, address: &str, in_all: usize, per_address: u32) -> Option<Place> {
+        admission.place(Kind::WebSocket, address.parse().unwrap(), Most { in_all, per_address })
+    }
 
     #[test]
     fn places_run_out_and_come_back() {
         let admission = Arc::new(Admission::default());
-        let first = admission.place(2, HERE, None).unwrap();
-        let second = admission.place(2, HERE, None);
+        let first = place(&admission, HERE, 2, 9).unwrap();
+        let second = place(&admission, HERE, 2, 9);
         assert!(second.is_some());
-        assert!(admission.place(2, HERE, None).is_none());
+        assert!(place(&admission, HERE, 2, 9).is_none());
         drop(first);
-        assert!(admission.place(2, HERE, None).is_some());
+        assert!(place(&admission, HERE, 2, 9).is_some());
         drop(second);
-        assert_eq!(admission.connections(), 0);
+        assert_eq!(admission.taken(Kind::WebSocket), 0);
     }
 
     #[test]
     fn one_address_has_no_more_than_its_share() {
         let admission = Arc::new(Admission::default());
-        let first = admission.place(10, HERE, Some(1));
+        let first = place(&admission, HERE, 10, 1);
         assert!(first.is_some());
-        assert!(admission.place(10, HERE, Some(1)).is_none());
-        assert_eq!(admission.connections(), 1, "who is turned away holds no place");
-        assert!(admission.place(10, THERE, Some(1)).is_some());
+        assert!(place(&admission, HERE, 10, 1).is_none());
+        assert_eq!(admission.taken(Kind::WebSocket), 1, "who is turned away holds no place");
+        assert!(place(&admission, THERE, 10, 1).is_some());
         drop(first);
-        assert!(admission.by_address().is_empty());
-        assert!(admission.place(10, HERE, Some(1)).is_some());
+        assert!(admission.websockets.by_address().is_empty());
+        assert!(place(&admission, HERE, 10, 1).is_some());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let admission = Arc::new(Admission::default());
+        let _first = place(&admission, "2001:db8:0:1::1", 10, 1).unwrap();
+        assert!(place(&admission, "2001:db8:0:1:ffff::2", 10, 1).is_none());
+        assert!(place(&admission, "2001:db8:0:2::1", 10, 1).is_some());
+        let _mapped = place(&admission, "::ffff:10.0.0.1", 10, 1).unwrap();
+        assert!(place(&admission, HERE, 10, 1).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_is_told_even_if_he_comes_late() {
+        let admission = Arc::new(Admission::default());
+        drop(place(&admission, HERE, 1, 1));
+        admission.changed().await;
     }
 
     #[test]

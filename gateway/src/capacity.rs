@@ -7,7 +7,7 @@ use switchboard_config::{Limits, Mistake, Problem};
 
 /// Descriptors that are not for sessions, at most: the store's files, listeners, HTTP connections.
 const DESCRIPTORS_RESERVED_MAX: usize = 1_024;
-/// Memory that a connection is reckoned with: about 5 KB of the process's own (ARCHITECTURE.md, "Cost") and what the
+/// Memory that a connection is reckoned with: about 5 KB of the process's own (ARCHITECTURE.md, "What a connection holds") and what the
 /// kernel keeps of a TCP socket.
 const CONNECTION_BYTES: u64 = 16 * 1_024;
 
@@ -30,8 +30,8 @@ impl Capacity {
         Self { descriptors: usize::try_from(descriptors).unwrap_or(usize::MAX), memory_bytes: memory_bytes() }
     }
 
-    /// HTTP connections without a session that may be open at once.
-    pub(crate) fn http_connections_max(self) -> usize {
+    /// HTTP connections that may be open even when all WebSocket connections are.
+    pub(crate) fn http_connections_kept(self) -> usize {
         (self.reserved() / 2).max(1)
     }
 
@@ -119,7 +119,7 @@ mod tests {
     fn few_descriptors_leave_room_for_the_store() {
         let capacity = Capacity { descriptors: 64, memory_bytes: None };
         assert_eq!(allowed(capacity, 0), Ok(48));
-        assert_eq!(capacity.http_connections_max(), 8);
+        assert_eq!(capacity.http_connections_kept(), 8);
     }
 
     #[test]

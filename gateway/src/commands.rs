@@ -7,13 +7,13 @@ use switchboard_config::{Config, Mistake, Mistakes, Problem, Sources};
 
 use crate::auth::{Keys, NewToken, sign, signing_key};
 use crate::failure::Failure;
-use crate::tls::Tls;
+use crate::tls;
 
 /// Prints the effective configuration with the secrets hidden.
 pub(crate) fn check_config(sources: Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?.config;
     let mut mistakes = Keys::from_config(&config.auth).err().unwrap_or_default();
-    if let Err(mistake) = Tls::from_config(&config.tls) {
+    if let Err(mistake) = tls::read(&config.tls) {
         mistakes.add(mistake);
     }
     if !mistakes.is_empty() {

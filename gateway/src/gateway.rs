@@ -1,23 +1,28 @@
 //! What all connections of this node share. Owns the settings that SIGHUP replaces; everything else is set once.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use switchboard_clock::{Clock, Generator};
-use switchboard_config::{Config, Http, Limits, Session};
-use switchboard_protocol::{NodeId, ParseLimits, ProtocolError, StoreId};
+use switchboard_config::{Config, Http, Session};
+use switchboard_protocol::{NodeId, ProtocolError, StoreId};
 use switchboard_router::Router;
-use switchboard_store::Store;
+use switchboard_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
-use crate::auth::{Identity, Keys, SigningKey};
+use crate::auth::{Identity, SigningKey};
 use crate::http::UserRates;
+use crate::settings::Settings;
 use crate::ws::Timers;
 
 /// After which time a client tries again that came before the node was ready, or while it drains.
 pub(crate) const UNREADY_RETRY_MS: u64 = 2_000;
+
+/// Longest wait for a dependency to say how it is.
+const CHECK_MS_MAX: u64 = 1_000;
 
 /// See the module.
 pub(crate) struct Gateway {
@@ -47,20 +52,6 @@ pub(crate) struct Gateway {
 struct Open {
     router: Router,
     store: Arc<dyn Store>,
-}
-
-/// What SIGHUP may change.
-pub(crate) struct Settings {
-    pub(crate) limits: Limits,
-    /// `limits.connections`, or what the machine allows.
-    pub(crate) connections_max: usize,
-    pub(crate) keys: Arc<Keys>,
-}
-
-impl Settings {
-    pub(crate) fn parse_limits(&self) -> ParseLimits {
-        ParseLimits { content_bytes: self.limits.content_bytes }
-    }
 }
 
 impl Gateway {
@@ -95,22 +86,32 @@ impl Gateway {
         self.settings.load()
     }
 
+    /// Puts other settings in force, for what comes after.
     pub(crate) fn replace_settings(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
+        self.admission.look_again();
+        self.give_options();
+    }
+
+    fn give_options(&self) {
+        if let Some(router) = self.session_router() {
+            router.set_options(self.settings().options);
+        }
     }
 
     /// Opens the node: from here on it takes sessions and requests.
     pub(crate) fn open(&self, router: Router, store: Arc<dyn Store>) {
         // It is opened once.
         let _ = self.open.set(Open { router, store });
+        // The settings may have been replaced meanwhile.
+        self.give_options();
     }
 
-    /// How the store is, in a word.
+    /// How the store is, in a word or two.
     pub(crate) async fn store_state(&self) -> &'static str {
         match self.open.get() {
             None => "opening",
-            Some(open) if open.store.check().await.is_ok() => "ok",
-            Some(_) => "unavailable",
+            Some(open) => state_of(open.store.check()).await,
         }
     }
 
@@ -140,5 +141,26 @@ impl Gateway {
     /// `unauthorized`.
     pub(crate) fn verify(&self, token: &str) -> Result<Identity, ProtocolError> {
         Ok(self.settings().keys.verify(token, self.clock.wall_ms())?)
+    }
+}
+
+/// What the outcome of a check is called.
+async fn state_of(check: impl Future<Output = Result<(), StoreError>>) -> &'static str {
+    match tokio::time::timeout(Duration::from_millis(CHECK_MS_MAX), check).await {
+        Ok(Ok(())) => "ok",
+        Ok(Err(_)) => "unavailable",
+        Err(_) => "no answer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_holds_nobody_up() {
+        assert_eq!(state_of(std::future::pending()).await, "no answer");
+        assert_eq!(state_of(std::future::ready(Ok(()))).await, "ok");
+        assert_eq!(state_of(std::future::ready(Err(StoreError::unavailable("x")))).await, "unavailable");
     }
 }

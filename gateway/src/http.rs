@@ -12,6 +12,8 @@ mod messages;
 mod metrics_page;
 mod node;
 mod page;
+mod patience;
+mod places;
 mod respond;
 mod route;
 mod user_rates;

@@ -13,6 +13,7 @@ mod metrics;
 mod rate;
 mod reload;
 mod server;
+mod settings;
 mod signals;
 mod tls;
 mod ws;

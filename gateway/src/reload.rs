@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use switchboard_config::{Loaded, Mistakes};
+use switchboard_config::{Loaded, Mistakes, Reload};
 use tokio::signal::unix::Signal;
 
-use crate::auth::Keys;
 use crate::capacity::Capacity;
-use crate::gateway::{Gateway, Settings};
+use crate::gateway::Gateway;
+use crate::settings::Settings;
 use crate::tls::Tls;
 
 /// Reloads at each signal.
@@ -33,23 +33,23 @@ pub(crate) async fn reload_at_hangups(
     }
 }
 
+/// Gives back the keys that need a restart.
 fn reload(
     loaded: &mut Loaded,
     gateway: &Gateway,
     tls: Option<&Tls>,
     capacity: Capacity,
 ) -> Result<Vec<String>, Mistakes> {
-    let waiting = loaded.reload()?;
-    let config = &loaded.config;
-    let keys = if config.is_development() {
-        gateway.settings().keys.clone()
-    } else {
-        Arc::new(Keys::from_config(&config.auth)?)
-    };
-    let connections_max = capacity.connections_max(&config.limits)?;
-    if let Some(tls) = tls {
-        tls.reload(&config.tls)?;
+    let Reload { loaded: new, waiting } = loaded.reload()?;
+    let (mut settings, server) = Settings::from_config(&new.config, capacity)?;
+    if new.config.is_development() {
+        // The key of development mode is no part of the configuration.
+        settings.keys = gateway.settings().keys.clone();
     }
-    gateway.replace_settings(Settings { limits: config.limits.clone(), connections_max, keys });
+    gateway.replace_settings(settings);
+    if let (Some(tls), Some(server)) = (tls, server) {
+        tls.replace(server);
+    }
+    *loaded = new;
     Ok(waiting)
 }

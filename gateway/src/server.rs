@@ -7,20 +7,22 @@ use std::time::Duration;
 
 use serde::Serialize;
 use switchboard_clock::{Clock, Generator};
-use switchboard_config::{Config, Loaded, Mistakes, Sources};
+use switchboard_config::{Config, Loaded, Sources};
 use switchboard_protocol::NodeId;
-use switchboard_router::{InProcessBus, Options, Router, Start, View};
+use switchboard_router::{InProcessBus, Router, Start, View};
 use switchboard_store::{EmbeddedOptions, EmbeddedStore, Incarnation, Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::admission::Kind;
 use crate::auth::{DevKey, Keys, SigningKey};
 use crate::capacity::Capacity;
 use crate::commands::print;
 use crate::failure::Failure;
-use crate::gateway::{Gateway, Settings};
+use crate::gateway::Gateway;
 use crate::http::{Listening, bind, serve, serve_metrics};
 use crate::reload::reload_at_hangups;
+use crate::settings::Settings;
 use crate::signals::{StopSignals, hangups};
 use crate::tls::Tls;
 use crate::{logs, metrics};
@@ -53,23 +55,22 @@ struct Parts {
 
 impl Parts {
     fn new(config: &Config) -> Result<Self, Failure> {
-        let tls = Tls::from_config(&config.tls).map_err(Mistakes::from)?.map(Arc::new);
         let capacity = Capacity::of_process();
-        let connections_max = capacity.connections_max(&config.limits).map_err(Mistakes::from)?;
-        let (keys, dev_key) = if config.is_development() {
+        let (mut settings, tls) = Settings::from_config(config, capacity)?;
+        let mut dev_key = None;
+        if config.is_development() {
             let key = DevKey::load_or_make(&config.store.path).map_err(|error| Failure::CantHave(error.to_string()))?;
             tracing::warn!("development mode: no auth key is set, so anyone gets a token for any name");
-            (Arc::new(Keys::development(key.expose())), Some(SigningKey::unnamed(key.expose())))
-        } else {
-            (Arc::new(Keys::from_config(&config.auth)?), None)
-        };
+            settings.keys = Arc::new(Keys::development(key.expose()));
+            dev_key = Some(SigningKey::unnamed(key.expose()));
+        }
         tracing::info!(
             descriptors = capacity.descriptors,
             memory_mib = capacity.memory_bytes.map(|bytes| bytes / 1_048_576),
-            connections_max,
+            connections_max = settings.connections_max,
             "capacity"
         );
-        Ok(Self { capacity, settings: Settings { limits: config.limits.clone(), connections_max, keys }, dev_key, tls })
+        Ok(Self { capacity, settings, dev_key, tls: tls.map(|server| Arc::new(Tls::new(server))) })
     }
 }
 
@@ -89,8 +90,7 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts) -> Result<(), Failure
 
     // These live as long as the process; one that ends by itself takes the process with it.
     let mut tasks = JoinSet::new();
-    let tcp_connections_max = gateway.settings().connections_max + capacity.http_connections_max();
-    tasks.spawn(serve(clients.listener, gateway.clone(), tls.clone(), tcp_connections_max));
+    tasks.spawn(serve(clients.listener, gateway.clone(), tls.clone()));
     tasks.spawn(serve_metrics(scrapers.listener, figures.clone(), gateway.closing.clone()));
     tasks.spawn(metrics::upkeep(figures, clock, gateway.closing.clone()));
     tasks.spawn({
@@ -158,7 +158,7 @@ async fn open(config: &Config, gateway: &Gateway, clients: SocketAddr) -> Result
     let (views_out, views) = watch::channel(View::alone(me.clone(), own_url(config, clients).into()));
     let router = Router::start(Start {
         me,
-        options: Options::from(config),
+        options: gateway.settings().options,
         clock: gateway.clock.clone(),
         generator: gateway.generator.clone(),
         store: store.clone(),
@@ -202,7 +202,7 @@ async fn drain(config: &Config, gateway: &Gateway, open: &Open) {
         let deadline_ms = begun_ms + timeout_ms * percent / 100;
         deadline_ms.saturating_sub(gateway.clock.monotonic_ms())
     };
-    tracing::info!(connections = gateway.admission.connections(), timeout_ms, "draining");
+    tracing::info!(connections = gateway.admission.taken(Kind::WebSocket), timeout_ms, "draining");
     gateway.draining.cancel();
     gateway.sessions.close();
     gateway.http_connections.close();
@@ -211,7 +211,7 @@ async fn drain(config: &Config, gateway: &Gateway, open: &Open) {
         gateway.sessions.wait().await;
     };
     if within(left_ms(MOVE_PERCENT), moved).await.is_none() {
-        tracing::warn!(connections = gateway.admission.connections(), "closing what has not moved");
+        tracing::warn!(connections = gateway.admission.taken(Kind::WebSocket), "closing what has not moved");
     }
     gateway.closing.cancel();
     within(left_ms(CLOSE_PERCENT), gateway.sessions.wait()).await;

@@ -16,23 +16,13 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 pub(crate) struct Tls(ArcSwap<ServerConfig>);
 
 impl Tls {
-    /// `None`: TLS is not configured.
-    ///
-    /// # Errors
-    /// A file can't be read, or its contents can't be used.
-    pub(crate) fn from_config(config: &TlsConfig) -> Result<Option<Self>, Mistake> {
-        Ok(read(config)?.map(|server| Self(ArcSwap::from_pointee(server))))
+    pub(crate) fn new(server: Arc<ServerConfig>) -> Self {
+        Self(ArcSwap::new(server))
     }
 
-    /// Reads the files again; connections that are open keep what they have.
-    ///
-    /// # Errors
-    /// As [`Tls::from_config`]; what there was stays.
-    pub(crate) fn reload(&self, config: &TlsConfig) -> Result<(), Mistake> {
-        if let Some(server) = read(config)? {
-            self.0.store(Arc::new(server));
-        }
-        Ok(())
+    /// Takes another certificate; connections that are open keep what they have.
+    pub(crate) fn replace(&self, server: Arc<ServerConfig>) {
+        self.0.store(server);
     }
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
@@ -40,7 +30,11 @@ impl Tls {
     }
 }
 
-fn read(config: &TlsConfig) -> Result<Option<ServerConfig>, Mistake> {
+/// Reads the certificate and its key. `None`: TLS is not configured.
+///
+/// # Errors
+/// A file can't be read, or its contents can't be used.
+pub(crate) fn read(config: &TlsConfig) -> Result<Option<Arc<ServerConfig>>, Mistake> {
     let (Some(cert), Some(key)) = (&config.cert, &config.key) else { return Ok(None) };
     let wrong = |at: &str, problem: String| Mistake::new(at, Problem::Wrong(problem));
     let chain = CertificateDer::pem_slice_iter(&file("node.tls.cert", cert)?).collect::<Result<Vec<_>, _>>();
@@ -52,7 +46,7 @@ fn read(config: &TlsConfig) -> Result<Option<ServerConfig>, Mistake> {
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
         .map_err(|error| wrong("node.tls.key", format!("can't be used with the certificate: {error}")))?;
-    Ok(Some(server))
+    Ok(Some(Arc::new(server)))
 }
 
 fn file(at: &str, path: &Path) -> Result<Vec<u8>, Mistake> {

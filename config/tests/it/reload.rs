@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use switchboard_config::Reload;
+
 use crate::{SECRET, load, write};
 
 #[test]
@@ -13,11 +15,12 @@ fn limits_and_keys_change_and_the_rest_waits() {
         format!("auth.hs256_secret_file = '{secret}'\nlimits.frames_per_s = {frames}\npresence.batch_ms = {batch}")
     };
     let file = write(folder.path(), "switchboard.toml", text(10, 100));
-    let mut loaded = load(Some(file), &[], &["limits.connections_per_user=7"]).unwrap();
+    let loaded = load(Some(file), &[], &["limits.connections_per_user=7"]).unwrap();
 
     write(folder.path(), "switchboard.toml", text(20, 200));
     write(folder.path(), "secret", SECRET.to_uppercase());
-    assert_eq!(loaded.reload().unwrap(), ["presence.batch_ms"]);
+    let Ok(Reload { loaded, waiting }) = loaded.reload() else { panic!("no mistake is there") };
+    assert_eq!(waiting, ["presence.batch_ms"]);
     let config = &loaded.config;
     assert_eq!((config.limits.frames_per_s, config.presence.batch_ms), (20, 100));
     assert_eq!(config.limits.connections_per_user, 7, "`--set` still wins");
@@ -30,33 +33,36 @@ fn the_certificate_may_move() {
     let [old, new] = ["old.pem", "new.pem"].map(|name| write(folder.path(), name, ""));
     let text = |pem: &Path| format!("node.tls.cert = '{0}'\nnode.tls.key = '{0}'", pem.display());
     let file = write(folder.path(), "switchboard.toml", text(&old));
-    let mut loaded = load(Some(file), &[], &[]).unwrap();
+    let loaded = load(Some(file), &[], &[]).unwrap();
 
     write(folder.path(), "switchboard.toml", text(&new));
-    assert_eq!(loaded.reload().unwrap(), [""; 0]);
-    assert_eq!(loaded.config.tls.cert, Some(new));
+    let Ok(Reload { loaded, waiting }) = loaded.reload() else { panic!("no mistake is there") };
+    assert_eq!((waiting, &loaded.config.tls.cert), (vec![], &Some(new)));
+
+    // TLS itself is not switched off under its clients.
+    write(folder.path(), "switchboard.toml", "");
+    let Ok(Reload { loaded: same, waiting }) = loaded.reload() else { panic!("no mistake is there") };
+    assert_eq!((waiting, &same.config), (vec!["node.tls.cert".to_owned(), "node.tls.key".to_owned()], &loaded.config));
 }
 
 #[test]
 fn with_a_mistake_nothing_changes() {
     let folder = tempfile::tempdir().unwrap();
     let file = write(folder.path(), "switchboard.toml", "limits.frames_per_s = 10");
-    let mut loaded = load(Some(file), &[], &[]).unwrap();
-    let before = loaded.config.clone();
+    let loaded = load(Some(file), &[], &[]).unwrap();
 
     write(folder.path(), "switchboard.toml", "limits.frames_per_s = 20\nlimits.frame_bytes = 1");
-    assert!(loaded.reload().unwrap_err().to_string().starts_with("limits.frame_bytes: "));
-    assert_eq!(loaded.config, before);
+    let mistakes = loaded.reload().err().unwrap();
+    assert!(mistakes.to_string().starts_with("limits.frame_bytes: "), "{mistakes}");
 }
 
 #[test]
 fn a_running_server_does_not_become_a_development_server() {
     let folder = tempfile::tempdir().unwrap();
     let file = write(folder.path(), "switchboard.toml", format!("auth.hs256_secret = '{SECRET}'"));
-    let mut loaded = load(Some(file), &[], &[]).unwrap();
+    let loaded = load(Some(file), &[], &[]).unwrap();
 
     write(folder.path(), "switchboard.toml", "");
-    let told = loaded.reload().unwrap_err().to_string();
+    let told = loaded.reload().err().unwrap().to_string();
     assert_eq!(told, "auth: development mode begins and ends only with a restart");
-    assert!(!loaded.config.is_development());
 }

@@ -8,9 +8,8 @@ use switchboard_config::IpNet;
 /// The client's address: the peer's, or, of a trusted proxy, what its `X-Forwarded-For` says. Each proxy adds the
 /// address it was asked from at the end, so the last one that is no trusted proxy is the one that can be believed.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let mut client = peer.to_canonical();
-    if !is_trusted(client) {
+    if !is_trusted(client, trusted) {
         return client;
     }
     let forwarded = headers.get_all("x-forwarded-for");
@@ -18,11 +17,17 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     for address in lists.iter().rev().flat_map(|list| list.rsplit(',')) {
         let Ok(address) = address.trim().parse::<IpAddr>() else { break };
         client = address.to_canonical();
-        if !is_trusted(client) {
+        if !is_trusted(client, trusted) {
             break;
         }
     }
     client
+}
+
+/// Whether an address is a trusted proxy's.
+pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    trusted.iter().any(|network| network.contains(&address))
 }
 
 #[cfg(test)]

@@ -11,20 +11,19 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::Response;
+use super::patience::Patience;
 use super::respond::respond;
+use crate::admission::Place;
 use crate::gateway::Gateway;
 use crate::ws::{Session, Upgrade};
 
-/// Time that a client has to send a request's head, or to think of another request.
-const HEAD_MS_MAX: u64 = 10_000;
 /// Largest head of a request; a token in it has at most half of that.
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
 
 /// Serves a connection until its end. A session gets a task of its own, so that nothing of HTTP stays in memory with it.
-pub(super) async fn serve_connection<S>(gateway: Arc<Gateway>, stream: S, peer: SocketAddr, place: OwnedSemaphorePermit)
+pub(super) async fn serve_connection<S>(gateway: Arc<Gateway>, stream: S, peer: SocketAddr, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -40,11 +39,16 @@ where
             })
         })
     };
+    let (head_timeout, write_timeout) = {
+        let settings = gateway.settings();
+        let limits = &settings.limits;
+        (Duration::from_millis(limits.http_head_timeout_ms), Duration::from_millis(limits.http_body_timeout_ms))
+    };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(HEAD_MS_MAX))
+        .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patience::new(stream, write_timeout)), service);
     let served = tokio::select! {
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
         () = gateway.closing.cancelled() => {
@@ -60,8 +64,9 @@ where
     let upgrade = upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
     match upgrade {
         Some(Upgrade { hello, place: seat }) => {
-            let session = Session::new(gateway.clone(), parts.io.into_inner(), parts.read_buf, hello, (seat, place));
-            gateway.sessions.spawn(session);
+            drop(place);
+            let socket = parts.io.into_inner().into_inner();
+            gateway.sessions.spawn(Session::new(gateway.clone(), socket, parts.read_buf, hello, seat));
         }
         None => {
             // TLS says goodbye; a client that has gone already does not mind.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
 
 use super::connection::serve_connection;
+use super::places;
+use crate::admission::Place;
 use crate::gateway::Gateway;
 use crate::tls::Tls;
 
@@ -21,8 +21,6 @@ const BACKLOG: i32 = 4_096;
 const UNSENT_BYTES: u32 = 64 * 1_024;
 /// Pause after a failed accept: the usual reason is that the descriptors have run out.
 const ACCEPT_PAUSE_MS: u64 = 50;
-/// Time that a client has for TLS's handshake.
-const HANDSHAKE_MS_MAX: u64 = 10_000;
 
 /// A listener and where it is.
 pub(crate) struct Listening {
@@ -43,19 +41,17 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<Listening> {
 }
 
 /// Takes connections until `gateway.closing`.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    gateway: Arc<Gateway>,
-    tls: Option<Arc<Tls>>,
-    tcp_connections_max: usize,
-) {
+pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, tls: Option<Arc<Tls>>) {
     // The sockets of accepted connections inherit these.
     let socket = SockRef::from(&listener);
     if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES)) {
         tracing::warn!(%error, "socket options can't be set");
     }
-    let places = Arc::new(Semaphore::new(tcp_connections_max));
-    while let Some((stream, peer, place)) = accept(&listener, &places, &gateway.closing).await {
+    while let Some((stream, peer)) = gateway.closing.run_until_cancelled(next(&listener, &gateway)).await {
+        let Some(place) = places::of_connection(&gateway, peer.ip()) else {
+            tracing::debug!("an address has no room for another HTTP connection");
+            continue;
+        };
         let connection_gateway = gateway.clone();
         match &tls {
             None => gateway.http_connections.spawn(serve_connection(connection_gateway, stream, peer, place)),
@@ -66,40 +62,31 @@ pub(crate) async fn serve(
     }
 }
 
-async fn serve_tls(
-    gateway: Arc<Gateway>,
-    tls: Arc<Tls>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    place: OwnedSemaphorePermit,
-) {
+async fn serve_tls(gateway: Arc<Gateway>, tls: Arc<Tls>, stream: TcpStream, peer: SocketAddr, place: Place) {
     let handshake = tls.acceptor().accept(stream);
-    match tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), handshake).await {
+    let limit = Duration::from_millis(gateway.settings().limits.http_head_timeout_ms);
+    match tokio::time::timeout(limit, handshake).await {
         Ok(Ok(stream)) => Box::pin(serve_connection(gateway, stream, peer, place)).await,
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
     }
 }
 
-/// The next connection, once there is a place for it; `None` after `stop`.
-pub(super) async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-    stop: &CancellationToken,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    stop.run_until_cancelled(async {
-        // The semaphore is never closed.
-        let place = places.clone().acquire_owned().await.ok()?;
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => return Some((stream, peer, place)),
-                Err(error) => {
-                    tracing::warn!(%error, "can't accept a connection");
-                    tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
-                }
+/// The next connection, once there is room for it. Until then clients wait in the kernel's queue.
+async fn next(listener: &TcpListener, gateway: &Gateway) -> (TcpStream, SocketAddr) {
+    places::room(gateway).await;
+    accept(listener).await
+}
+
+/// The next connection.
+pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "can't accept a connection");
+                tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
             }
         }
-    })
-    .await
-    .flatten()
+    }
 }

@@ -27,7 +27,11 @@ const CONNECTIONS_MAX: usize = 16;
 pub(crate) async fn serve_metrics(listener: TcpListener, figures: PrometheusHandle, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let scrapers = TaskTracker::new();
-    while let Some((stream, _, place)) = accept(&listener, &places, &stop).await {
+    let next = async || {
+        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+        (accept(&listener).await, place)
+    };
+    while let Some(((stream, _), place)) = stop.run_until_cancelled(next()).await {
         let figures = figures.clone();
         let service = service_fn(move |request| {
             let response = Response::from(answer(&figures, &request));

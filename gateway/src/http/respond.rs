@@ -16,13 +16,12 @@ use switchboard_protocol::{ErrorCode, ProtocolError};
 use super::address::client_address;
 use super::answer::{Answer, Response, no_such_path};
 use super::call::Call;
+use super::places;
 use super::route::{self, Access, Action, Endpoint};
 use crate::auth::Identity;
 use crate::gateway::Gateway;
 use crate::ws::{Upgrade, upgrade};
 
-/// Time that a client has to send a body.
-const BODY_MS_MAX: u64 = 30_000;
 /// The path of WebSocket sessions (PROTOCOL §1).
 const WS_PATH: &str = "/v1/ws";
 
@@ -35,14 +34,17 @@ pub(super) struct Outcome {
 
 /// Answers a request that came from `peer`.
 pub(super) async fn respond(gateway: Arc<Gateway>, peer: IpAddr, request: Request<Incoming>) -> Outcome {
+    let client = client_address(peer, request.headers(), &gateway.http.trusted_proxies);
     if request.uri().path() == WS_PATH {
-        let address = client_address(peer, request.headers(), &gateway.http.trusted_proxies);
-        return match upgrade(&gateway, address, &request) {
+        return match upgrade(&gateway, client, &request) {
             Ok((response, upgrade)) => Outcome { response, upgrade: Some(upgrade) },
             Err(answer) => Outcome { response: (*answer).into(), upgrade: None },
         };
     }
-    let mut answer = answer(&gateway, request).await;
+    let mut answer = match places::of_request(&gateway, peer, client) {
+        Ok(_place) => answer(&gateway, request).await,
+        Err(error) => error.into(),
+    };
     if gateway.draining.is_cancelled() {
         answer = answer.with(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -118,7 +120,7 @@ async fn admit(gateway: &Gateway, identity: &Identity, access: Access) -> Result
 }
 
 async fn carry_out(mut call: Call, body: Incoming, endpoint: &'static Endpoint) -> Answer {
-    call.body = match read_body(&call.headers, body).await {
+    call.body = match read_body(&call, body).await {
         Ok(body) => body,
         Err(answer) => return *answer,
     };
@@ -130,9 +132,10 @@ async fn carry_out(mut call: Call, body: Incoming, endpoint: &'static Endpoint) 
     result.unwrap_or_else(Answer::from)
 }
 
-async fn read_body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Box<Answer>> {
+async fn read_body(call: &Call, body: Incoming) -> Result<Bytes, Box<Answer>> {
     let read = Limited::new(body, BODY_BYTES_MAX).collect();
-    let body = match tokio::time::timeout(Duration::from_millis(BODY_MS_MAX), read).await {
+    let limit = Duration::from_millis(call.gateway.settings().limits.http_body_timeout_ms);
+    let body = match tokio::time::timeout(limit, read).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let message = format!("the body is larger than {BODY_BYTES_MAX} bytes");
@@ -143,7 +146,7 @@ async fn read_body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Box<Ans
             return Err(Box::new(error.into()));
         }
     };
-    if !body.is_empty() && !is_json(headers) {
+    if !body.is_empty() && !is_json(&call.headers) {
         let error = ProtocolError::new(ErrorCode::BadRequest, "the body must be application/json");
         return Err(Box::new(Answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error)));
     }

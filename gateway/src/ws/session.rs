@@ -12,7 +12,6 @@ use futures_util::FutureExt;
 use switchboard_protocol::server::{ErrorFrame, Frame, Reconnect};
 use switchboard_protocol::{ClientFrame, CloseCode, FrameId, ProtocolError};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::close::Ending;
 use super::deadlines::{Deadlines, Due};
@@ -44,8 +43,7 @@ pub(crate) struct Session<S> {
     pub(super) conduct: Conduct,
     /// The part of the metric that is this session's.
     queue_bytes: usize,
-    /// Its place among the sessions, and its socket's among all sockets.
-    _places: (Place, OwnedSemaphorePermit),
+    _place: Place,
 }
 
 /// How far a session has come.
@@ -62,13 +60,7 @@ pub(super) enum Stage {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// A session on a socket that has been upgraded. `read_ahead` is what came behind the upgrade's request.
-    pub(crate) fn new(
-        gateway: Arc<Gateway>,
-        socket: S,
-        read_ahead: Bytes,
-        hello: Hello,
-        places: (Place, OwnedSemaphorePermit),
-    ) -> Self {
+    pub(crate) fn new(gateway: Arc<Gateway>, socket: S, read_ahead: Bytes, hello: Hello, place: Place) -> Self {
         let settings = gateway.settings();
         let limits = &settings.limits;
         let now_ms = gateway.clock.monotonic_ms();
@@ -81,7 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             deadlines: Deadlines::new(now_ms, limits.heartbeat_ms, now_ms + limits.auth_timeout_ms),
             conduct: Conduct::default(),
             queue_bytes: 0,
-            _places: places,
+            _place: place,
             gateway,
         };
         session.begin(hello);
@@ -324,10 +316,10 @@ mod tests {
     use tokio::net::TcpStream;
 
     /// What a connection holds besides 1 KiB of read buffer and its registrations with the router and the kernel's
-    /// events (ARCHITECTURE.md, "Cost").
+    /// events (ARCHITECTURE.md, "What a connection holds").
     #[test]
     fn an_idle_session_is_small() {
-        assert!(size_of::<Session<TcpStream>>() <= 544, "{}", size_of::<Session<TcpStream>>());
+        assert!(size_of::<Session<TcpStream>>() <= 528, "{}", size_of::<Session<TcpStream>>());
         assert!(size_of::<Wire<TcpStream>>() <= 328, "{}", size_of::<Wire<TcpStream>>());
         assert!(size_of::<Outbox>() <= 168, "{}", size_of::<Outbox>());
         assert!(size_of::<SignedIn>() <= 32, "{}", size_of::<SignedIn>());

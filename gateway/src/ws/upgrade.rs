@@ -15,7 +15,7 @@ use switchboard_protocol::{ErrorCode, ProtocolError};
 use tungstenite::handshake::derive_accept_key;
 
 use super::sign_in::Hello;
-use crate::admission::Place;
+use crate::admission::{Kind, Most, Place};
 use crate::gateway::Gateway;
 use crate::http::{Answer, Response, bearer};
 use crate::metrics::{ConnectResult, count_connect};
@@ -57,10 +57,10 @@ pub(crate) fn upgrade(
     }
     gateway.router().map_err(|error| refused(ConnectResult::Unready, error.into()))?;
     let settings = gateway.settings();
-    let per_address_max = settings.limits.connections_per_ip.map(std::num::NonZeroU32::get);
+    let most = Most { in_all: settings.connections_max, per_address: settings.connections_per_address_max() };
     let place = gateway
         .admission
-        .place(settings.connections_max, address, per_address_max)
+        .place(Kind::WebSocket, address, most)
         .ok_or_else(|| refused(ConnectResult::NoRoom, ProtocolError::overloaded(NO_ROOM_RETRY_MS).into()))?;
     let answer = Answer::switching_protocols(accept).with_all(chosen_protocol(headers));
     Ok((answer.into(), Upgrade { hello: hello(request), place }))

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::sync::watch;
 
 use super::{Http, SECRET, soon};
 
@@ -141,7 +142,7 @@ pub(crate) struct Server {
     config: Config,
     child: Child,
     stdout: tokio::io::Lines<BufReader<ChildStdout>>,
-    log: tokio::task::JoinHandle<String>,
+    log: watch::Receiver<String>,
 }
 
 impl Server {
@@ -152,10 +153,10 @@ impl Server {
             None => command(folder.path()),
         };
         let mut child = command.args(config.args()).spawn().expect("the binary starts");
-        let log = tokio::spawn(read_all(child.stderr.take().expect("stderr is piped")));
+        let log = read_log(child.stderr.take().expect("stderr is piped"));
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let Ok(Some(line)) = soon("the ready line", stdout.next_line()).await else {
-            panic!("no ready line: {}", log.await.unwrap_or_default());
+            panic!("no ready line: {}", whole(log).await);
         };
         let ready: Value = serde_json::from_str(&line).expect("the ready line is JSON");
         let address = |name: &str| ready[name].as_str().expect("an address").to_owned();
@@ -189,7 +190,14 @@ impl Server {
         while let Ok(Some(line)) = self.stdout.next_line().await {
             stdout.push(line);
         }
-        Ended { code: status.code(), stdout, log: self.log.await.expect("the log is read"), folder: self.folder }
+        Ended { code: status.code(), stdout, log: whole(self.log).await, folder: self.folder }
+    }
+
+    /// Waits until the log holds this so many times.
+    pub(crate) async fn logged(&self, text: &str, times: usize) {
+        let mut log = self.log.clone();
+        let there = log.wait_for(|log| log.matches(text).count() >= times);
+        soon(text, there).await.unwrap_or_else(|_| panic!("the server ended without {text}"));
     }
 
     /// SIGTERM, and the end.
@@ -227,12 +235,19 @@ pub(crate) struct Ended {
     pub(crate) folder: TempDir,
 }
 
-async fn read_all(stderr: ChildStderr) -> String {
-    let mut lines = BufReader::new(stderr).lines();
-    let mut log = String::new();
-    while let Ok(Some(line)) = lines.next_line().await {
-        log.push_str(&line);
-        log.push('\n');
-    }
-    log
+/// The log as it grows. Its sender is gone when it is whole.
+fn read_log(stderr: ChildStderr) -> watch::Receiver<String> {
+    let (log, reader) = watch::channel(String::new());
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stderr).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            log.send_modify(|log| *log += &format!("{line}\n"));
+        }
+    });
+    reader
+}
+
+async fn whole(mut log: watch::Receiver<String>) -> String {
+    while log.changed().await.is_ok() {}
+    log.borrow().clone()
 }

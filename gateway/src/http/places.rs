@@ -1,0 +1,52 @@
+//! How many HTTP connections there may be, in all and from one address. Owns nothing: the counts are the gateway's.
+//!
+//! A connection of a trusted proxy carries the requests of many clients, so there each request is counted, by the
+//! address that it is forwarded for.
+
+use std::net::IpAddr;
+
+use switchboard_protocol::ProtocolError;
+
+use super::address::is_trusted;
+use crate::admission::{Kind, Most, Place};
+use crate::gateway::Gateway;
+
+/// After which time a client tries again whose address has no room.
+const NO_ROOM_RETRY_MS: u64 = 1_000;
+
+/// Waits until another connection may be accepted.
+pub(super) async fn room(gateway: &Gateway) {
+    while gateway.admission.taken(Kind::Http) >= connections_max(gateway) {
+        gateway.admission.changed().await;
+    }
+}
+
+/// A place for a connection from `peer`.
+pub(super) fn of_connection(gateway: &Gateway, peer: IpAddr) -> Option<Place> {
+    let per_address = match is_trusted(peer, &gateway.http.trusted_proxies) {
+        true => u32::MAX,
+        false => gateway.settings().http_connections_per_address_max(),
+    };
+    gateway.admission.place(Kind::Http, peer, Most { in_all: connections_max(gateway), per_address })
+}
+
+/// A place for a request that `peer` forwards for `client`; none is needed for one of its own.
+///
+/// # Errors
+/// `overloaded`: the client has too many under way.
+pub(super) fn of_request(gateway: &Gateway, peer: IpAddr, client: IpAddr) -> Result<Option<Place>, ProtocolError> {
+    if !is_trusted(peer, &gateway.http.trusted_proxies) {
+        return Ok(None);
+    }
+    // There are no more than connections.
+    let most = Most { in_all: usize::MAX, per_address: gateway.settings().http_connections_per_address_max() };
+    let place = gateway.admission.place(Kind::ForwardedRequest, client, most);
+    place.map(Some).ok_or_else(|| ProtocolError::overloaded(NO_ROOM_RETRY_MS))
+}
+
+/// What WebSockets leave of the descriptors, and no more than is configured.
+fn connections_max(gateway: &Gateway) -> usize {
+    let settings = gateway.settings();
+    let left = settings.sockets_max.saturating_sub(gateway.admission.taken(Kind::WebSocket));
+    settings.limits.http_connections.min(left)
+}

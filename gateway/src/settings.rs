@@ -1,0 +1,62 @@
+//! What of the configuration SIGHUP may change, made as a whole: with any mistake in it there are no new settings.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use switchboard_config::{Config, Limits, Mistakes};
+use switchboard_protocol::ParseLimits;
+use switchboard_router::Options;
+use tokio_rustls::rustls::ServerConfig;
+
+use crate::auth::Keys;
+use crate::capacity::Capacity;
+use crate::tls;
+
+/// The settings in force. Who begins something looks at them then.
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    /// The router's part.
+    pub(crate) options: Options,
+    /// `limits.connections`, or what the machine allows.
+    pub(crate) connections_max: usize,
+    /// WebSocket and HTTP connections together: what the descriptors allow.
+    pub(crate) sockets_max: usize,
+    pub(crate) keys: Arc<Keys>,
+}
+
+impl Settings {
+    /// The settings, and what TLS is to speak with if it is configured.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the keys, the limits and the certificate.
+    pub(crate) fn from_config(
+        config: &Config,
+        capacity: Capacity,
+    ) -> Result<(Self, Option<Arc<ServerConfig>>), Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let keys = Keys::from_config(&config.auth).map_err(|several| mistakes.extend(several));
+        let connections_max = capacity.connections_max(&config.limits).map_err(|mistake| mistakes.add(mistake));
+        let tls = tls::read(&config.tls).map_err(|mistake| mistakes.add(mistake));
+        let (Ok(keys), Ok(connections_max), Ok(tls)) = (keys, connections_max, tls) else { return Err(mistakes) };
+        let settings = Self {
+            limits: config.limits.clone(),
+            options: Options::from(config),
+            connections_max,
+            sockets_max: connections_max + capacity.http_connections_kept(),
+            keys: Arc::new(keys),
+        };
+        Ok((settings, tls))
+    }
+
+    pub(crate) fn parse_limits(&self) -> ParseLimits {
+        ParseLimits { content_bytes: self.limits.content_bytes }
+    }
+
+    pub(crate) fn connections_per_address_max(&self) -> u32 {
+        self.limits.connections_per_ip.map_or(u32::MAX, NonZeroU32::get)
+    }
+
+    pub(crate) fn http_connections_per_address_max(&self) -> u32 {
+        self.limits.http_connections_per_ip.map_or(u32::MAX, NonZeroU32::get)
+    }
+}
