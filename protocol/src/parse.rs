@@ -39,6 +39,8 @@ pub struct Rejection {
     pub id: Option<FrameId>,
     /// Of a `send` only.
     pub client_id: Option<ClientId>,
+    /// The conversation that the frame is about, as far as that can be read: answers keep their order within one.
+    pub about: Option<Box<SendTarget>>,
     pub error: ProtocolError,
     /// The third such frame within a minute closes the socket with 4400 (PROTOCOL §7).
     pub not_an_object: bool,
@@ -94,10 +96,14 @@ pub fn parse_client_frame(text: &str, limits: &ParseLimits) -> Result<Incoming, 
     let fields = Fields::parse(text, FIELD_NAMES).map_err(|_| Rejection {
         id: None,
         client_id: None,
+        about: None,
         error: ProtocolError::new(ErrorCode::BadRequest, "a frame must be one JSON object"),
         not_an_object: true,
     })?;
-    let reject = |id, error| Rejection { id, client_id: client_id_of_send(&fields), error, not_an_object: false };
+    let reject = |id, error| {
+        let (client_id, about) = (client_id_of_send(&fields), target_of(&fields).map(Box::new));
+        Rejection { id, client_id, about, error, not_an_object: false }
+    };
     let id = fields.optional::<FrameId>("id").map_err(|error| reject(None, error))?;
     match read_frame(&fields, limits) {
         Ok(frame) => Ok(Incoming { id, frame }),
@@ -114,6 +120,11 @@ fn read_frame(fields: &Fields<'_>, limits: &ParseLimits) -> Result<ClientFrame, 
 fn client_id_of_send(fields: &Fields<'_>) -> Option<ClientId> {
     let type_name = fields.optional::<String>("type").ok()??;
     if type_name == "send" { fields.optional("client_id").ok()? } else { None }
+}
+
+fn target_of(fields: &Fields<'_>) -> Option<SendTarget> {
+    let conversation = fields.optional("conversation_id").ok().flatten().map(SendTarget::Conversation);
+    conversation.or_else(|| fields.optional("to").ok().flatten().map(SendTarget::To))
 }
 
 /// A client frame's payload: how it is read from the fields of a frame or an HTTP request.

@@ -159,6 +159,11 @@ impl Router {
         conversation_of(user, command)
     }
 
+    /// As [`Router::order_key`], of a command of which no more is known than whom it is for.
+    pub fn order_key_of_target(&self, user: &UserKey, target: &SendTarget) -> OrderKey {
+        Some(conversation_of_target(user, target))
+    }
+
     // Users
 
     /// Whom a user blocks.
@@ -631,14 +636,18 @@ fn user_presence(user_id: UserId, shown: Shown) -> UserPresence {
     UserPresence { user_id, status: shown.status, last_seen_at: shown.last_seen_at }
 }
 
+fn conversation_of_target(user: &UserKey, target: &SendTarget) -> ConversationId {
+    match target {
+        SendTarget::Conversation(id) => id.clone(),
+        SendTarget::To(peer) => direct_conversation(&user.tenant, &user.user, peer),
+    }
+}
+
 /// The conversation that a command is about.
 fn conversation_of(user: &UserKey, command: &Command) -> Option<ConversationId> {
     use ClientFrame as Frame;
     Some(match command {
-        Frame::Send(send) => match &send.target {
-            SendTarget::Conversation(id) => id.clone(),
-            SendTarget::To(peer) => direct_conversation(&user.tenant, &user.user, peer),
-        },
+        Frame::Send(send) => conversation_of_target(user, &send.target),
         Frame::ConversationCreate(create) => group_conversation(&user.tenant, &user.user, &create.client_id),
         Frame::ConversationUpdate(update) => update.conversation_id.clone(),
         Frame::ConversationMembers(members) => members.conversation_id.clone(),

@@ -156,6 +156,36 @@ async fn answers_about_one_conversation_come_in_the_order_of_the_frames() {
 }
 
 #[tokio::test]
+async fn what_is_refused_is_answered_in_its_turn() {
+    let server = Config::new().set("limits.frames_per_s", 10).start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    // Two of each three can't be read; those behind the twentieth are over the rate.
+    let count = 24;
+    for n in 0..count {
+        let mut frame = json!({"type": "send", "to": "bob", "client_id": n.to_string(), "content": {"text": "x"}, "id": n.to_string()});
+        match n % 3 {
+            0 => {}
+            1 => frame["content"] = json!("no object"),
+            _ => frame["type"] = json!("sing"),
+        }
+        client.feed(&frame).await;
+    }
+    client.flush().await;
+    for n in 0..count {
+        let answer = client.recv().await;
+        assert_eq!(answer["id"], n.to_string(), "{answer}");
+        let expected = match n % 3 {
+            _ if n >= 20 => "rate_limited",
+            0 => "sent",
+            1 => "bad_request",
+            _ => "unknown_type",
+        };
+        let said = if answer["type"] == "error" { &answer["code"] } else { &answer["type"] };
+        assert_eq!(said, expected, "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn requests_beyond_a_sessions_bound_wait() {
     let server = Config::new().set("limits.session_requests_max", 1).start().await;
     let mut client = Client::sign_in(&server, "alice").await;

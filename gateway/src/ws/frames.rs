@@ -6,13 +6,14 @@ use switchboard_protocol::server::{ErrorFrame, Frame, Pong, ServerFrame};
 use switchboard_protocol::{
     ClientFrame, ClientId, CloseCode, FrameId, Incoming, ProtocolError, Rejection, parse_client_frame,
 };
-use switchboard_router::Answer;
+use switchboard_router::{Answer, OrderKey, Router};
+use switchboard_store::UserKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tungstenite::Message;
 use tungstenite::error::Error as WireError;
 
 use super::close::Ending;
-use super::requests::{is_large_question, is_quiet};
+use super::requests::{Encoded, is_large_question, is_quiet};
 use super::session::{Session, Stage};
 use crate::metrics::count_send;
 use crate::rate::{Bucket, Rate};
@@ -101,18 +102,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if self.is_closing() {
             return;
         }
-        let (id, client_id) = match parsed {
-            Ok(Incoming { id, frame: ClientFrame::Send(send) }) => (id, Some(send.client_id)),
-            Ok(incoming) => (incoming.id, None),
-            Err(rejection) => (rejection.id, rejection.client_id),
-        };
         let error = ProtocolError::rate_limited(wait_us.div_ceil(1_000));
-        self.put(&ErrorFrame::new(client_id, &error), id.as_ref());
+        match parsed {
+            Ok(Incoming { id, frame }) => self.refuse(id.as_ref(), &frame, &error),
+            Err(rejection) => self.reject(Rejection { error, ..rejection }),
+        }
     }
 
     fn on_rejection(&mut self, rejection: Rejection) {
         let is_bad_frame = rejection.not_an_object;
-        self.put_encoded("error", &rejection.encode());
+        self.reject(rejection);
         if is_bad_frame {
             let now_ms = self.gateway.clock.monotonic_ms();
             self.conduct.bad_frames_ms.retain(|at_ms| now_ms - at_ms < 60_000);
@@ -123,13 +122,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
+    /// Answers a frame that is not carried out, in its turn.
+    fn refuse(&mut self, id: Option<&FrameId>, frame: &ClientFrame, error: &ProtocolError) {
+        let order = self.order(|router, user| router.order_key(user, frame));
+        self.put_in_turn(order, ErrorFrame::new(client_id_of(frame), error).encode(id));
+    }
+
+    /// Answers what could not be read as a frame, in its turn.
+    fn reject(&mut self, rejection: Rejection) {
+        let about = rejection.about.as_deref();
+        let order = self.order(|router, user| about.and_then(|target| router.order_key_of_target(user, target)));
+        self.put_in_turn(order, rejection.encode());
+    }
+
+    /// What the answer has to keep its order with; nothing if no answer is awaited.
+    fn order(&self, order: impl FnOnce(&Router, &UserKey) -> OrderKey) -> OrderKey {
+        match (&self.requests, &self.stage, self.gateway.session_router()) {
+            (Some(_), Stage::Open(signed_in), Some(router)) => order(router, &signed_in.connected.actor(false).user),
+            _ => None,
+        }
+    }
+
+    /// PROTOCOL §1: answers about one conversation come in the order of their frames.
+    fn put_in_turn(&mut self, order: OrderKey, error: String) {
+        match &mut self.requests {
+            Some(requests) if requests.holds_up(&order) => {
+                requests.push_answer(order, Encoded { kind: ErrorFrame::TYPE, json: error });
+            }
+            _ => self.put_encoded(ErrorFrame::TYPE, &error),
+        }
+    }
+
     fn on_frame(&mut self, incoming: Incoming, now_us: u64) {
         let Incoming { id, frame } = incoming;
         match (frame, &self.stage) {
             (ClientFrame::Ping, _) => self.put(&Pong {}, id.as_ref()),
             (ClientFrame::Auth(auth), _) => self.on_auth(id, auth),
             (frame, Stage::Open(_)) => self.on_request(id, frame, now_us),
-            (frame, _) => self.put_error(id.as_ref(), &frame, &ProtocolError::unauthorized("sign in first, with auth")),
+            (frame, _) => self.refuse(id.as_ref(), &frame, &ProtocolError::unauthorized("sign in first, with auth")),
         }
     }
 
@@ -137,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Stage::Open(signed_in) = &self.stage else { return };
         let requests_max = self.gateway.settings().limits.requests_waiting_max;
         let Some(permit) = self.gateway.admission.permit(requests_max) else {
-            return self.put_error(id.as_ref(), &frame, &ProtocolError::overloaded(OVERLOADED_RETRY_MS));
+            return self.refuse(id.as_ref(), &frame, &ProtocolError::overloaded(OVERLOADED_RETRY_MS));
         };
         let Some(router) = self.gateway.session_router().cloned() else { return };
         let actor = signed_in.connected.actor(id.is_some());
@@ -154,15 +184,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
             match result {
                 Ok(Answer::Frame(ServerFrame::Ok(_))) if is_quiet && id.is_none() => None,
-                Ok(answer) => Some(answer.encode(id.as_ref())),
-                Err(error) => Some(ErrorFrame::new(client_id, &error).encode(id.as_ref())),
+                Ok(answer) => Some(Encoded { kind: answer.type_name(), json: answer.encode(id.as_ref()) }),
+                Err(error) => {
+                    let json = ErrorFrame::new(client_id, &error).encode(id.as_ref());
+                    Some(Encoded { kind: ErrorFrame::TYPE, json })
+                }
             }
         };
         self.requests.get_or_insert_default().push(order, is_large, Box::pin(request));
     }
 }
 
-pub(super) fn client_id_of(frame: &ClientFrame) -> Option<ClientId> {
+fn client_id_of(frame: &ClientFrame) -> Option<ClientId> {
     match frame {
         ClientFrame::Send(send) => Some(send.client_id.clone()),
         _ => None,

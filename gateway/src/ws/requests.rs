@@ -13,8 +13,15 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use switchboard_protocol::ClientFrame;
 use switchboard_router::OrderKey;
 
-/// A request on its way to its answer's JSON; `None` if it is not answered.
-pub(super) type Request = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+/// A request on its way to its answer; `None` if it is not answered.
+pub(super) type Request = Pin<Box<dyn Future<Output = Option<Encoded>> + Send>>;
+
+/// A frame that may be sent.
+pub(super) struct Encoded {
+    /// Its `type`.
+    pub(super) kind: &'static str,
+    pub(super) json: String,
+}
 
 /// See the module.
 #[derive(Default)]
@@ -38,7 +45,7 @@ enum State {
     /// Waits for the question before it.
     Parked(Request),
     Running,
-    Done(Option<String>),
+    Done(Option<Encoded>),
 }
 
 impl Requests {
@@ -61,8 +68,20 @@ impl Requests {
         self.slots.push_back(Slot { number, order, is_large, state });
     }
 
+    /// Whether an answer with this key has to wait for an earlier one.
+    pub(super) fn holds_up(&self, order: &OrderKey) -> bool {
+        order.is_some() && self.slots.iter().any(|slot| slot.order == *order)
+    }
+
+    /// Adds an answer that is there already.
+    pub(super) fn push_answer(&mut self, order: OrderKey, answer: Encoded) {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.slots.push_back(Slot { number, order, is_large: false, state: State::Done(Some(answer)) });
+    }
+
     /// The next answer that may leave now; pending also if there is no request.
-    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<String> {
+    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Encoded> {
         loop {
             while let Some(at) = self.first_due() {
                 if let Some(answer) = self.take(at) {
@@ -76,7 +95,7 @@ impl Requests {
         }
     }
 
-    fn finish(&mut self, number: u64, answer: Option<String>) {
+    fn finish(&mut self, number: u64, answer: Option<Encoded>) {
         if let Ok(at) = self.slots.binary_search_by_key(&number, |slot| slot.number) {
             self.slots[at].state = State::Done(answer);
         }
@@ -91,7 +110,7 @@ impl Requests {
         })
     }
 
-    fn take(&mut self, at: usize) -> Option<String> {
+    fn take(&mut self, at: usize) -> Option<Encoded> {
         let slot = self.slots.remove(at)?;
         if slot.is_large {
             self.ask_next();
@@ -142,7 +161,7 @@ struct Numbered {
 }
 
 impl Future for Numbered {
-    type Output = (u64, Option<String>);
+    type Output = (u64, Option<Encoded>);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let number = self.number;
@@ -164,22 +183,26 @@ mod tests {
     }
 
     fn ask(requests: &mut Requests, order: Option<&str>, is_large: bool) -> Asked {
-        let (answer, answered) = oneshot::channel();
+        let (answer, answered) = oneshot::channel::<Option<String>>();
         let begun = Arc::new(AtomicUsize::new(0));
         let has_begun = begun.clone();
         let request = Box::pin(async move {
             has_begun.fetch_add(1, Ordering::Relaxed);
-            answered.await.unwrap()
+            answered.await.unwrap().map(encoded)
         });
         requests.push(order.map(|id| id.parse().unwrap()), is_large, request);
         Asked { answer, begun }
+    }
+
+    fn encoded(json: String) -> Encoded {
+        Encoded { kind: "ok", json }
     }
 
     fn answers(requests: &mut Requests) -> Vec<String> {
         let mut cx = Context::from_waker(Waker::noop());
         let mut answers = Vec::new();
         while let Poll::Ready(answer) = requests.poll_answer(&mut cx) {
-            answers.push(answer);
+            answers.push(answer.json);
         }
         answers
     }
@@ -199,6 +222,18 @@ mod tests {
         other.answer.send(Some("other".to_owned())).unwrap();
         assert_eq!(answers(&mut requests), ["other"]);
         assert_eq!(requests.len(), 0);
+    }
+
+    #[test]
+    fn an_answer_that_is_there_at_once_waits_for_those_before_it() {
+        let mut requests = Requests::default();
+        let first = ask(&mut requests, Some("a"), false);
+        let order = |id: &str| Some(id.parse().unwrap());
+        assert!(requests.holds_up(&order("a")) && !requests.holds_up(&order("b")) && !requests.holds_up(&None));
+        requests.push_answer(order("a"), encoded("refused".to_owned()));
+        assert!(answers(&mut requests).is_empty());
+        first.answer.send(Some("1".to_owned())).unwrap();
+        assert_eq!(answers(&mut requests), ["1", "refused"]);
     }
 
     #[test]

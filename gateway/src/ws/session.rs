@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use switchboard_protocol::server::{ErrorFrame, Frame, Reconnect};
-use switchboard_protocol::{ClientFrame, CloseCode, FrameId, ProtocolError};
+use switchboard_protocol::server::{Frame, Reconnect};
+use switchboard_protocol::{CloseCode, FrameId};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::close::Ending;
 use super::deadlines::{Deadlines, Due};
-use super::frames::{Conduct, client_id_of};
+use super::frames::Conduct;
 use super::outbox::{Mark, Move, Orders, Outbox};
 use super::requests::Requests;
 use super::sign_in::{Gate, Hello, SignedIn};
@@ -118,9 +118,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     fn poll_answers(&mut self, cx: &mut Context<'_>) {
         let Some(requests) = &mut self.requests else { return };
+        let mut tally = SentTally::default();
         while self.wire.has_room() {
             let Poll::Ready(answer) = requests.poll_answer(cx) else { break };
-            self.wire.put_text(answer.as_bytes());
+            self.wire.put_text(answer.json.as_bytes());
+            tally.add(answer.kind);
         }
         if requests.len() == 0 {
             self.requests = None;
@@ -246,10 +248,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Puts an answer of the session itself.
     pub(super) fn put<F: Frame>(&mut self, frame: &F, id: Option<&FrameId>) {
         self.put_encoded(F::TYPE, &frame.encode(id));
-    }
-
-    pub(super) fn put_error(&mut self, id: Option<&FrameId>, frame: &ClientFrame, error: &ProtocolError) {
-        self.put(&ErrorFrame::new(client_id_of(frame), error), id);
     }
 
     pub(super) fn put_encoded(&mut self, kind: &'static str, json: &str) {
