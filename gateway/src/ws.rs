@@ -7,6 +7,8 @@ mod outbox;
 mod requests;
 mod session;
 mod sign_in;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod upgrade;
 mod wire;

@@ -100,7 +100,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     fn sign_in(&mut self, id: Option<FrameId>, identity: Identity, device: Option<DeviceId>, instance: InstanceId) {
         let router = match self.gateway.router() {
             Ok(router) => router.clone(),
-            Err(_) => return self.end(Ending::NodeStops),
+            Err(_) => {
+                count_connect(ConnectResult::Unready);
+                return self.end(Ending::NodeStops);
+            }
         };
         let device = device.unwrap_or_else(|| make_up_device(&self.gateway));
         let outbox = self.outbox.clone();
@@ -125,6 +128,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// Acts on what the router said.
     pub(super) fn pass(&mut self, verdict: Verdict) {
         match verdict {
+            // The router may have asked everyone to move before it let this one in.
+            Verdict::SignedIn { .. } if self.gateway.draining.is_cancelled() => {
+                count_connect(ConnectResult::Unready);
+                self.end(Ending::NodeStops);
+            }
             Verdict::SignedIn { id, device, signed_in } => {
                 count_connect(ConnectResult::Ok);
                 let ready = self.ready(device, &signed_in);

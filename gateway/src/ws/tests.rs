@@ -1,0 +1,86 @@
+//! Sessions that meet what a real store or a real drain can't be made to do at the right moment: over a pipe, with a real
+//! router on a store in memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use switchboard_clock::{Clock, Generator};
+use switchboard_config::Config;
+use switchboard_protocol::CloseCode;
+use switchboard_router::{InProcessBus, Router, Start, View};
+use switchboard_store::{Faults, Incarnation, MemoryStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::sync::watch;
+
+use super::Session;
+use super::sign_in::Hello;
+use crate::admission::{Kind, Most};
+use crate::auth::{Keys, NewToken, SigningKey, sign};
+use crate::capacity::Capacity;
+use crate::gateway::Gateway;
+use crate::settings::Settings;
+
+const SECRET: &[u8] = b"a secret of more than thirty-two bytes";
+
+/// An open node, and what may go wrong with its store.
+fn node() -> (Arc<Gateway>, Faults) {
+    let config = Config::default();
+    let (mut settings, _) = Settings::from_config(&config, Capacity::of_process()).unwrap();
+    settings.keys = Arc::new(Keys::development(SECRET));
+    let (clock, generator) = (Clock::system(), Generator::from_entropy());
+    let gateway = Gateway::new(&config, "n1".parse().unwrap(), settings, None, clock.clone(), generator.clone());
+    let store = Arc::new(MemoryStore::new("s1"));
+    let faults = store.faults().clone();
+    let me = Incarnation { node: gateway.node_id.clone(), life: 1 };
+    let (_, views) = watch::channel(View::alone(me.clone(), "ws://n1".into()));
+    let options = gateway.settings().options;
+    let bus = Arc::new(InProcessBus::default());
+    let router = Router::start(Start { me, options, clock, generator, store: store.clone(), bus, views });
+    gateway.open(router, store);
+    (Arc::new(gateway), faults)
+}
+
+/// A session of somebody whose token came with the upgrade, and his end of the pipe.
+fn session(gateway: &Arc<Gateway>) -> (Session<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
+    let new = NewToken { user: "alice".parse().unwrap(), tenant: None, scopes: Vec::new(), ttl_s: 60 };
+    let token = sign(&new, &SigningKey::unnamed(SECRET), gateway.clock.wall_ms()).unwrap();
+    let most = Most { in_all: 1, per_address: 1 };
+    let place = gateway.admission.place(Kind::WebSocket, "127.0.0.1".parse().unwrap(), most).unwrap();
+    let (ours, theirs) = duplex(65_536);
+    let hello = Hello { token: Some(token), ..Hello::default() };
+    (Session::new(gateway.clone(), ours, Bytes::new(), hello, place), theirs)
+}
+
+/// What the server says up to its close, which the client then answers.
+async fn said(session: Session<tokio::io::DuplexStream>, mut client: tokio::io::DuplexStream) -> (String, u16) {
+    let reading = async {
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        client.shutdown().await.unwrap();
+        received
+    };
+    let ((), mut received) = tokio::join!(session, reading);
+    let close = received.split_off(received.len() - 4);
+    assert_eq!(close[..2], [0x88, 2], "the last frame closes");
+    (String::from_utf8_lossy(&received).into_owned(), u16::from_be_bytes([close[2], close[3]]))
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_clients_are_told_to_come_back() {
+    let (gateway, faults) = node();
+    faults.unavailable(true);
+    let (session, client) = session(&gateway);
+    let (said, code) = said(session, client).await;
+    assert!(said.contains(r#""code":"unavailable""#) && said.contains("retry_after_ms"), "{said}");
+    assert_eq!(code, CloseCode::Overloaded.as_u16());
+}
+
+#[tokio::test]
+async fn who_is_let_in_while_the_drain_begins_moves_at_once() {
+    let (gateway, _) = node();
+    // The token is good and the router is being asked when the drain begins.
+    let (session, client) = session(&gateway);
+    gateway.draining.cancel();
+    let (said, code) = said(session, client).await;
+    assert_eq!((said.as_str(), code), ("", CloseCode::GoingAway.as_u16()));
+}
