@@ -49,6 +49,25 @@ async fn a_group_is_made_once() {
 }
 
 #[tokio::test]
+async fn of_many_creations_at_once_one_is_made() {
+    let server = Config::new().start().await;
+    let mut bob = Client::sign_in(&server, "bob").await;
+    let mut clients = Vec::new();
+    for n in 0..4 {
+        clients.push(Client::sign_in_as(&server, "alice", &format!("d{n}")).await.0);
+    }
+    let create = json!({"type": "conversation_create", "kind": "group", "client_id": "g", "members": ["bob"]});
+    for client in &mut clients {
+        client.send(&create).await;
+    }
+    let group = bob.expect("membership").await["conversation_id"].clone();
+    for client in &mut clients {
+        assert_eq!(client.until("conversation").await["conversation_id"], group);
+    }
+    bob.expect_quiet().await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_group_is_named_and_nothing_is_made() {
     let server = Config::new().start().await;
     let mut alice = Client::sign_in(&server, "alice").await;
@@ -210,7 +229,7 @@ async fn a_group_has_at_most_ten_thousand_members() {
     }
     last.expect_quiet().await;
     let made = alice.ask(create(9_999)).await;
-    assert_eq!((&made["members_count"], &made["delivery"]), (&json!(10_000), &json!("activity")));
+    assert_eq!((&made["members_count"], &made["delivery"]), (&json!(10_000), &json!("activity")), "{made}");
     last.expect("membership").await;
 
     let group = &made["conversation_id"];

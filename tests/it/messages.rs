@@ -103,6 +103,20 @@ async fn of_many_repeats_at_once_one_is_stored() {
 }
 
 #[tokio::test]
+async fn two_who_write_first_at_once_are_in_one_conversation() {
+    let server = Config::new().start().await;
+    let mut alice = Client::sign_in(&server, "alice").await;
+    let mut bob = Client::sign_in(&server, "bob").await;
+    alice.send(&send("c", "x")).await;
+    bob.send(&with(send("c", "x"), "to", json!("alice"))).await;
+    let (from_alice, from_bob) = (alice.until("sent").await, bob.until("sent").await);
+    assert_eq!(from_alice["conversation_id"], from_bob["conversation_id"]);
+    let mut seqs = [&from_alice, &from_bob].map(|sent| sent["seq"].as_u64().unwrap());
+    seqs.sort_unstable();
+    assert_eq!(seqs, [1, 2]);
+}
+
+#[tokio::test]
 async fn sends_behind_each_other_keep_their_order() {
     let server = Config::new().set("limits.frames_per_s", 10_000).start().await;
     let mut alice = Client::sign_in(&server, "alice").await;
