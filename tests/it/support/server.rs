@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::watch;
 
-use super::{Http, SECRET, soon};
+use super::{Http, PATIENCE, SECRET, soon};
 
 /// Where a server's own disk is, in its folder.
 const DISK: &str = "disk";
@@ -118,6 +118,8 @@ impl Config {
             "metrics.listen=127.0.0.1:0".to_owned(),
             "log.level=debug".to_owned(),
             "store.path=store".to_owned(),
+            // On a machine that is busy with other tests a write may take longer than a client would wait.
+            format!("limits.send_timeout_ms={}", PATIENCE.as_millis()),
         ];
         if !self.development {
             sets.push(format!("auth.hs256_secret={SECRET}"));
