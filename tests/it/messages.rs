@@ -199,33 +199,6 @@ async fn content_is_counted_as_compact_json() {
 }
 
 #[tokio::test]
-async fn a_repeat_is_known_for_ten_thousand_entries_and_with_base_seq_for_longer() {
-    const KNOWN: u64 = 10_000;
-    let server = Config::new().set("limits.frames_per_s", 1_000_000).start().await;
-    let mut alice = Client::sign_in(&server, "alice").await;
-    let group = alice.make_group(&[]).await;
-    let send = |n: u64| json!({"type": "send", "conversation_id": group, "client_id": format!("c{n}"), "content": {}});
-    for n in 2..=KNOWN + 1 {
-        alice.feed(&send(n)).await;
-    }
-    alice.flush().await;
-    for n in 2..=KNOWN + 1 {
-        assert_eq!(alice.expect("sent").await["seq"], n);
-    }
-    let outcome = |sent: &Value| (sent["seq"].as_u64().unwrap(), sent["duplicate"] == true);
-    assert_eq!(outcome(&alice.ask(send(2)).await), (2, true), "the last ten thousand begin with it");
-    assert_eq!(outcome(&alice.ask(send(0)).await), (KNOWN + 2, false));
-    for base_seq in [0, 1, KNOWN, 2 * KNOWN] {
-        let found = outcome(&alice.ask(with(send(3), "base_seq", json!(base_seq))).await);
-        assert_eq!(found, (3, true), "what is known is known whatever the client says");
-    }
-    // One entry behind what is known: it is looked for, from where the client says.
-    for (base_seq, found) in [(0, (2, true)), (1, (2, true)), (2, (KNOWN + 3, false))] {
-        assert_eq!(outcome(&alice.ask(with(send(2), "base_seq", json!(base_seq))).await), found);
-    }
-}
-
-#[tokio::test]
 async fn who_is_mentioned_is_told_if_he_is_a_member() {
     let server = Config::new().start().await;
     let mut alice = Client::sign_in(&server, "alice").await;
