@@ -150,6 +150,10 @@ test("nothing that axe can find, in light and dark, wide and narrow", () =>
     await world.server.end("SIGKILL");
     await alice.banner.getByText("Reconnecting").waitFor();
     await scan(alice.page, "banner");
+    await carol.banner.getByText("Reconnecting").waitFor();
+    const button = await carol.banner.getByRole("button", { name: "Try now" }).boundingBox();
+    assert.ok(button && button.height < 40, "the button keeps its one line on a phone");
+    assert.equal(await carol.line.textContent(), "3 members", "who is offline doesn't know who is there");
     await bob.banner.getByText("Reconnecting").waitFor();
     await scan(bob.page, "banner, dark");
   }));

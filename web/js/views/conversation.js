@@ -92,7 +92,8 @@ function conversationHead(client) {
 
 /** @param {Client} client @param {string} user */
 function isThere({ store }, user) {
-  return user === store.me || (store.presence.get(user)?.status ?? "offline") !== "offline";
+  if (user === store.me) return store.connection.phase === "online";
+  return (store.presence.get(user)?.status ?? "offline") !== "offline";
 }
 
 /** @param {Client} client @param {string} user */
