@@ -316,7 +316,10 @@ impl Node {
         command: Command,
         reply: ReplyTo,
     ) {
-        self.say(key, Input::Command(Box::new(CommandInput { actor, at, command, reply, _room: None })));
+        self.say(
+            key,
+            Input::Command(Box::new(CommandInput { actor, at, command, reply, searched: false, _room: None })),
+        );
     }
 }
 

@@ -5,14 +5,14 @@
 
 use crate::api::{Actor, Answer};
 use crate::envelope::{Ask, Envelope, Packet, Peek, Reply};
-use crate::node::{Node, unavailable};
+use crate::node::Node;
 use crate::owner::{Input, ReplyTo, Telling};
 use crate::users::Held;
 use crate::wire::{decoded, refusal, reply_of};
 use bytes::Bytes;
 use std::sync::Arc;
-use switchboard_protocol::{ClientFrame, CloseCode, ProtocolError, Seq};
-use switchboard_store::{ConversationKey, InboxLast, Incarnation, StoreError, UserKey};
+use switchboard_protocol::{ClientFrame, CloseCode, ProtocolError};
+use switchboard_store::{ConversationKey, Incarnation, UserKey};
 use tokio::sync::mpsc;
 
 impl Node {
@@ -211,35 +211,10 @@ impl Node {
         sessions.len()
     }
 
-    /// A conversation in which no term runs is where its head says: reading it makes nothing active.
-    async fn peek_at_rest(&self, user: &UserKey, key: &ConversationKey) -> Result<Option<Peek>, ProtocolError> {
-        if self.owners.is_active(key) {
-            return Ok(None);
-        }
-        let failed = |error: StoreError| unavailable(self, &error);
-        let head = self.store.head(key).await.map_err(failed)?.ok_or_else(ProtocolError::not_found)?;
-        if !head.ended {
-            return Ok(None);
-        }
-        let member = self.store.member(key, &user.user).await.map_err(failed)?.ok_or_else(ProtocolError::not_found)?;
-        let members = usize::try_from(head.meta.members_count).unwrap_or(usize::MAX);
-        let last = InboxLast {
-            last_seq: head.end,
-            messages: head.messages,
-            preview: head.last_message,
-            ask_owner: members > self.options().push_members_max,
-        };
-        let read = (member.cursor.read_seq, member.cursor.read_messages);
-        Ok(Some(Peek { last, mentioned_seq: Seq::ZERO, read }))
-    }
-
     /// May this user read, and up to where? Asks the conversation's owner.
     pub(crate) async fn peek(self: &Arc<Self>, user: &UserKey, key: &ConversationKey) -> Result<Peek, ProtocolError> {
         let owner = self.placement().owner(key).incarnation.clone();
         let reply = if owner == self.me {
-            if let Some(peek) = self.peek_at_rest(user, key).await? {
-                return Ok(peek);
-            }
             let (reply, told) = tokio::sync::oneshot::channel();
             self.say(key, Input::Peek { user: user.user.clone(), reply: ReplyTo::Here(reply) });
             match self.in_time(told).await? {

@@ -42,9 +42,10 @@ macro_rules! contract_tests {
             reading: entries_come_back_as_they_went_in, entries_are_limited, history_has_only_messages,
                 history_in_both_directions, reads_end_where_they_are_told_and_history_says_where, limits_in_bytes_let_one_through;
             states: edits_and_deletions, reactions, previews_follow_edits, title_and_custom;
-            members: a_direct_conversation_has_two, members_come_and_go, cursors_only_grow, entries_move_cursors;
+            members: a_direct_conversation_has_two, members_come_and_go, cursors_only_grow, entries_move_cursors,
+                mentions_stay_with_a_membership, members_are_listed;
             inbox: changes_merge_by_their_own_order, nothing_changed_nothing_raised, pages_by_version,
-                those_to_be_asked_are_listed,                 paging_under_change_misses_nothing;
+                those_to_be_asked_are_listed, paging_under_change_misses_nothing;
             users: blocks_are_seen_from_both_sides, revocation_and_last_seen_only_grow;
             tenants: ids_that_join_to_the_same_text_stay_apart;
             restart: everything_outlives_a_restart, a_closed_store_is_unavailable;

@@ -182,7 +182,7 @@ pub struct Member {
     pub cursor: Cursor,
 }
 
-/// Receipt cursors; they only grow.
+/// Receipt cursors, and what is known with them; they only grow while the member stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// Delivered up to here.
@@ -191,6 +191,13 @@ pub struct Cursor {
     pub read_seq: Seq,
     /// [`Entry::messages`] at `read_seq`; grows with it.
     pub read_messages: u64,
+    /// The newest message that mentions the member since he was added; 0: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mentioned_seq: Seq,
+}
+
+fn is_zero(seq: &Seq) -> bool {
+    *seq == Seq::ZERO
 }
 
 /// A send, for recognising its repeat.

@@ -100,6 +100,9 @@ pub trait Log: Send + Sync {
     /// A member as he is stored; `None` for anyone else.
     async fn member(&self, conversation: &ConversationKey, user: &UserId) -> Result<Option<Member>, StoreError>;
 
+    /// The members as they are stored, in the order of their ids.
+    async fn members(&self, conversation: &ConversationKey) -> Result<Vec<(UserId, Member)>, StoreError>;
+
     /// The conversations noted for any incarnation: what is to be taken over from those that live no more.
     async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError>;
 

@@ -70,11 +70,12 @@ impl Conversation {
                     if let Some(log) = &mut self.log {
                         advance(log, &pending);
                     }
+                    self.note_mentions(&pending.draft.mentioned);
                     run.pending.push(*pending);
                 }
-                Step::Answer(reply, telling) => {
+                Step::Answer(reply, telling, _room) => {
                     self.tell_run(std::mem::take(&mut run));
-                    reply.tell(&self.node, Ok(telling));
+                    reply.tell(&self.node, Ok(*telling));
                 }
                 Step::Peek(user, reply) => {
                     self.tell_run(std::mem::take(&mut run));
@@ -315,8 +316,8 @@ impl Conversation {
         let Some(log) = &self.log else { return };
         let mut by_mention: BTreeMap<Seq, Vec<&UserId>> = BTreeMap::new();
         let known = users.iter().filter_map(|user| log.members.get_key_value(user));
-        for (user, member) in known.filter(|(_, member)| member.stored.joined_seq <= log.durable) {
-            by_mention.entry(member.mentioned_seq).or_default().push(user);
+        for (user, member) in known.filter(|(_, member)| member.joined_seq <= log.durable) {
+            by_mention.entry(member.cursor.mentioned_seq).or_default().push(user);
         }
         let all_alike = by_mention.len() == 1 && by_mention.values().all(|alike| alike.len() == users.len());
         let mut tellings = Vec::new();
@@ -354,14 +355,14 @@ fn advance(log: &mut Log, pending: &Pending) {
                 timestamp: message.timestamp,
             });
             if let Some(sender) = log.members.get_mut(&message.from) {
-                let cursor = &mut sender.stored.cursor;
+                let cursor = &mut sender.cursor;
                 cursor.delivered_seq = cursor.delivered_seq.max(entry.seq);
                 cursor.read_seq = cursor.read_seq.max(entry.seq);
                 cursor.read_messages = cursor.read_messages.max(entry.messages);
             }
             for user in &pending.draft.mentioned {
                 if let Some(member) = log.members.get_mut(user) {
-                    member.mentioned_seq = entry.seq;
+                    member.cursor.mentioned_seq = entry.seq;
                 }
             }
             Some(message.message_id)
@@ -431,12 +432,12 @@ fn concerned_by(pending: &Pending) -> Vec<UserId> {
 /// All that a member's inbox row keeps.
 fn member_note(log: &Log, user: &UserId) -> Option<UserNote> {
     let member = log.members.get(user)?;
-    let Cursor { read_seq, read_messages, .. } = member.stored.cursor;
+    let Cursor { read_seq, read_messages, .. } = member.cursor;
     Some(UserNote {
         user: user.clone(),
-        mentioned_seq: member.mentioned_seq,
+        mentioned_seq: member.cursor.mentioned_seq,
         read: Some((read_seq, read_messages)),
-        membership: (member.stored.joined_seq > Seq::ZERO).then_some((member.stored.joined_seq, true)),
+        membership: (member.joined_seq > Seq::ZERO).then_some((member.joined_seq, true)),
     })
 }
 

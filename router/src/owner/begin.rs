@@ -110,6 +110,7 @@ impl Conversation {
         let terms = if untold { &figures.terms_taken_over } else { &figures.terms_begun };
         terms.increment(1);
         self.log = Some(Log::new(&self.key, begun));
+        self.audience_at_rest = None;
         if untold || self.is_new_to_inboxes().await {
             self.announce_end();
         }

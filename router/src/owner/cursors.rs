@@ -85,7 +85,7 @@ impl Conversation {
         match self.move_cursor(&actor.user.user, seq, read).await {
             Ok(Some((cursor, at))) => {
                 let moved = Moved { user: actor.user.user, session: actor.session, cursor, read, at };
-                self.note_cursor(&moved);
+                self.note_cursor(&moved.user, moved.cursor);
                 self.tell_moved(&moved).await;
             }
             Ok(None) => {}
@@ -107,7 +107,7 @@ impl Conversation {
         read: bool,
     ) -> Result<Option<(Cursor, Timestamp)>, ProtocolError> {
         let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
-        let before = log.member(user)?.stored.cursor;
+        let before = log.member(user)?.cursor;
         let seq = seq.min(log.durable);
         let mut after = before;
         after.delivered_seq = after.delivered_seq.max(seq);
@@ -120,7 +120,7 @@ impl Conversation {
         }
         let at = Timestamp::from_unix_ms(self.node.clock.wall_ms());
         if let Some(member) = self.log.as_mut().and_then(|log| log.members.get_mut(user)) {
-            member.stored.cursor = after;
+            member.cursor = after;
         }
         Ok(Some((after, at)))
     }
@@ -154,8 +154,17 @@ impl Conversation {
         Ok(Some(named.message_id))
     }
 
-    fn note_cursor(&mut self, moved: &Moved) {
-        self.cursors.dirty.insert(moved.user.clone(), moved.cursor);
+    /// Members whom a durable message mentions; the log alone would tell it for a while only.
+    pub(super) fn note_mentions(&mut self, mentioned: &[UserId]) {
+        for user in mentioned {
+            if let Some(cursor) = self.log.as_ref().and_then(|log| log.members.get(user)).map(|member| member.cursor) {
+                self.note_cursor(user, cursor);
+            }
+        }
+    }
+
+    fn note_cursor(&mut self, user: &UserId, cursor: Cursor) {
+        self.cursors.dirty.insert(user.clone(), cursor);
         let due_ms = self.node.clock.monotonic_ms() + WRITE_AFTER_MS;
         self.cursors.write_due_ms.get_or_insert(due_ms);
     }
@@ -321,7 +330,7 @@ impl Conversation {
 
 fn user_receipts(log: &Log, moved: &BTreeMap<UserId, Timestamp>) -> Vec<UserReceipt> {
     let receipt = |(user, at): (&UserId, &Timestamp)| {
-        let cursor = log.members.get(user)?.stored.cursor;
+        let cursor = log.members.get(user)?.cursor;
         Some(UserReceipt {
             user_id: user.clone(),
             delivered_seq: cursor.delivered_seq,
@@ -334,7 +343,7 @@ fn user_receipts(log: &Log, moved: &BTreeMap<UserId, Timestamp>) -> Vec<UserRece
 
 /// How many of the others have a message: delivered, read.
 fn counts_of(log: &Log, sender: &UserId, seq: Seq) -> (u32, u32) {
-    let others = log.members.iter().filter(|(user, _)| *user != sender).map(|(_, member)| member.stored.cursor);
+    let others = log.members.iter().filter(|(user, _)| *user != sender).map(|(_, member)| member.cursor);
     others.fold((0, 0), |(delivered, read), cursor| {
         (delivered + u32::from(cursor.delivered_seq >= seq), read + u32::from(cursor.read_seq >= seq))
     })

@@ -1,7 +1,7 @@
 //! Decisions about groups: creating, settings, members and roles (PROTOCOL §3).
 
 use super::decide::{Answering, Decided, Draft, Here, unchanged};
-use super::log::{Log, MemberState, delivery_to};
+use super::log::{Log, delivery_to};
 use crate::api::Answer;
 use std::collections::BTreeMap;
 use switchboard_protocol::client::{ConversationCreate, ConversationUpdate, MemberAdd, MemberRemove, MemberRole};
@@ -39,7 +39,7 @@ pub(super) fn update(
     user: &UserId,
     update: ConversationUpdate,
 ) -> Result<Decided, ProtocolError> {
-    let role = log.member(user)?.stored.role;
+    let role = log.member(user)?.role;
     refuse_direct(log)?;
     if role == Role::Member {
         return Err(ProtocolError::forbidden("only owners and moderators may change the conversation"));
@@ -64,7 +64,7 @@ pub(super) fn update(
 }
 
 pub(super) fn add(here: &Here<'_>, log: &mut Log, user: &UserId, add: &MemberAdd) -> Result<Decided, ProtocolError> {
-    let role = log.member(user)?.stored.role;
+    let role = log.member(user)?.role;
     refuse_direct(log)?;
     match (role, add.role) {
         (Role::Owner, _) | (Role::Moderator, Role::Member) => {}
@@ -86,11 +86,11 @@ pub(super) fn remove(
     user: &UserId,
     remove: &MemberRemove,
 ) -> Result<Decided, ProtocolError> {
-    let role = log.member(user)?.stored.role;
+    let role = log.member(user)?.role;
     refuse_direct(log)?;
     let removed: Vec<UserId> = remove.user_ids.iter().filter(|id| log.members.contains_key(*id)).cloned().collect();
     for id in removed.iter().filter(|id| *id != user) {
-        let theirs = log.member(id)?.stored.role;
+        let theirs = log.member(id)?.role;
         let may = match role {
             Role::Owner => true,
             Role::Moderator => theirs == Role::Member,
@@ -105,12 +105,12 @@ pub(super) fn remove(
 }
 
 pub(super) fn role(here: &Here<'_>, log: &mut Log, user: &UserId, role: &MemberRole) -> Result<Decided, ProtocolError> {
-    let own = log.member(user)?.stored.role;
+    let own = log.member(user)?.role;
     refuse_direct(log)?;
     if own != Role::Owner {
         return Err(ProtocolError::forbidden("only owners may give roles"));
     }
-    let current = log.member(&role.user_id)?.stored.role;
+    let current = log.member(&role.user_id)?.role;
     if current == role.role {
         return Ok(unchanged(log));
     }
@@ -124,7 +124,7 @@ pub(super) fn role(here: &Here<'_>, log: &mut Log, user: &UserId, role: &MemberR
 /// When the last owner goes, the longest-standing member becomes owner.
 fn successor(log: &Log, removed: &[UserId]) -> BTreeMap<UserId, Role> {
     let stays = |id: &UserId| removed.binary_search(id).is_err();
-    let owner_stays = log.members.iter().any(|(id, member)| member.stored.role == Role::Owner && stays(id));
+    let owner_stays = log.members.iter().any(|(id, member)| member.role == Role::Owner && stays(id));
     if owner_stays || removed.is_empty() {
         return BTreeMap::new();
     }
@@ -132,7 +132,7 @@ fn successor(log: &Log, removed: &[UserId]) -> BTreeMap<UserId, Role> {
         .members
         .iter()
         .filter(|(id, _)| stays(id))
-        .min_by(|(a_id, a), (b_id, b)| (a.stored.joined_seq, a_id).cmp(&(b.stored.joined_seq, b_id)));
+        .min_by(|(a_id, a), (b_id, b)| (a.joined_seq, a_id).cmp(&(b.joined_seq, b_id)));
     longest.map(|(id, _)| (id.clone(), Role::Owner)).into_iter().collect()
 }
 
@@ -193,14 +193,14 @@ impl Change {
             log.removed.insert(id.clone(), seq);
         }
         for id in &self.added {
-            let cursor = Cursor { delivered_seq: seq, read_seq: seq, read_messages: log.messages };
-            let stored = Member { role: Role::Member, joined_at: at, joined_seq: seq, cursor };
-            log.members.insert(id.clone(), MemberState { stored, mentioned_seq: Seq::ZERO });
+            let cursor = Cursor { delivered_seq: seq, read_seq: seq, read_messages: log.messages, ..Cursor::default() };
+            let member = Member { role: Role::Member, joined_at: at, joined_seq: seq, cursor };
+            log.members.insert(id.clone(), member);
             log.removed.remove(id);
         }
         for (id, role) in &self.roles {
             if let Some(member) = log.members.get_mut(id) {
-                member.stored.role = *role;
+                member.role = *role;
             }
         }
         log.members_changed(&here.key.tenant);

@@ -33,7 +33,7 @@ pub(super) struct Log {
     /// The newest durable message.
     pub(super) preview: Option<Preview>,
     pub(super) meta: ConversationMeta,
-    pub(super) members: BTreeMap<UserId, MemberState>,
+    pub(super) members: BTreeMap<UserId, Member>,
     /// Removed lately, with the entry that did it: still to be told until they have confirmed.
     pub(super) removed: BTreeMap<UserId, Seq>,
     /// The members in the order of the fan-out; replaced when they change.
@@ -44,14 +44,6 @@ pub(super) struct Log {
     marks: VecDeque<Mark>,
     /// Direct: whether one blocks the other; read when first needed.
     pub(super) blocked: Option<bool>,
-}
-
-/// A member as his owner knows him.
-#[derive(Clone, Debug)]
-pub(super) struct MemberState {
-    pub(super) stored: Member,
-    /// The newest durable message that mentions him.
-    pub(super) mentioned_seq: Seq,
 }
 
 /// The count of messages at an entry, and the newest message up to it.
@@ -65,17 +57,13 @@ pub(super) struct Mark {
 impl Log {
     pub(super) fn new(key: &ConversationKey, begun: Begun) -> Self {
         let mut recent = Recent::new(begun.recent_after);
-        let mut members: BTreeMap<UserId, MemberState> = begun
-            .members
-            .into_iter()
-            .map(|(user, stored)| (user, MemberState { stored, mentioned_seq: Seq::ZERO }))
-            .collect();
+        let mut members: BTreeMap<UserId, Member> = begun.members.into_iter().collect();
         for send in begun.recent {
             recent.note(&send.from, &send.client_id, send.seq, send.at.unix_ms());
             for user in send.mentions.iter().filter(|user| **user != send.from) {
                 // Those that are no members when they are mentioned are ignored (PROTOCOL §3).
-                if let Some(member) = members.get_mut(user).filter(|member| member.stored.joined_seq < send.seq) {
-                    member.mentioned_seq = send.seq;
+                if let Some(member) = members.get_mut(user).filter(|member| member.joined_seq < send.seq) {
+                    member.cursor.mentioned_seq = member.cursor.mentioned_seq.max(send.seq);
                 }
             }
         }
@@ -102,13 +90,13 @@ impl Log {
     }
 
     /// The member, or the error that does not tell whether the conversation exists.
-    pub(super) fn member(&self, user: &UserId) -> Result<&MemberState, ProtocolError> {
+    pub(super) fn member(&self, user: &UserId) -> Result<&Member, ProtocolError> {
         self.members.get(user).ok_or_else(ProtocolError::not_found)
     }
 
     /// The members, without those whose adding is not durable yet.
     pub(super) fn durable_members(&self) -> impl Iterator<Item = &UserId> {
-        self.members.iter().filter(|(_, member)| member.stored.joined_seq <= self.durable).map(|(user, _)| user)
+        self.members.iter().filter(|(_, member)| member.joined_seq <= self.durable).map(|(user, _)| user)
     }
 
     /// Who was removed lately and, as far as is durable, for good.
@@ -133,10 +121,7 @@ impl Log {
 
     /// The other user of a direct conversation.
     pub(super) fn peer(&self, user: &UserId) -> Option<&UserId> {
-        match &self.meta.kind {
-            Kind::Direct(a, b) => Some(if user == a { b } else { a }),
-            Kind::Group => None,
-        }
+        peer_of(&self.meta.kind, user)
     }
 
     /// What is durable, for inboxes.
@@ -156,21 +141,8 @@ impl Log {
         user: &UserId,
         push_members_max: usize,
     ) -> Result<Conversation, ProtocolError> {
-        let member = &self.member(user)?.stored;
-        Ok(Conversation {
-            conversation_id: key.conversation.clone(),
-            kind: if self.is_direct() { ConversationKind::Direct } else { ConversationKind::Group },
-            title: self.meta.title.clone(),
-            custom: self.meta.custom.clone().unwrap_or_default(),
-            peer: self.peer(user).cloned(),
-            members_count: self.meta.members_count,
-            created_at: self.meta.created_at,
-            role: member.role,
-            delivery: delivery_to(self.members.len(), push_members_max),
-            last_seq: self.end,
-            read_seq: member.cursor.read_seq,
-            unread: self.messages.saturating_sub(member.cursor.read_messages),
-        })
+        let member = self.member(user)?;
+        Ok(shown(key, &self.meta, (user, member), (self.end, self.messages), push_members_max))
     }
 
     /// Notes how many messages there are at an entry that has become durable.
@@ -191,7 +163,40 @@ impl Log {
 
     /// Who is left with the role `owner`.
     pub(super) fn owners(&self) -> usize {
-        self.members.values().filter(|member| member.stored.role == Role::Owner).count()
+        self.members.values().filter(|member| member.role == Role::Owner).count()
+    }
+}
+
+/// A conversation as a member sees it, with its end and the messages up to there.
+pub(super) fn shown(
+    key: &ConversationKey,
+    meta: &ConversationMeta,
+    (user, member): (&UserId, &Member),
+    (end, messages): (Seq, u64),
+    push_members_max: usize,
+) -> Conversation {
+    let is_direct = matches!(meta.kind, Kind::Direct(..));
+    let members = usize::try_from(meta.members_count).unwrap_or(usize::MAX);
+    Conversation {
+        conversation_id: key.conversation.clone(),
+        kind: if is_direct { ConversationKind::Direct } else { ConversationKind::Group },
+        title: meta.title.clone(),
+        custom: meta.custom.clone().unwrap_or_default(),
+        peer: peer_of(&meta.kind, user).cloned(),
+        members_count: meta.members_count,
+        created_at: meta.created_at,
+        role: member.role,
+        delivery: delivery_to(members, push_members_max),
+        last_seq: end,
+        read_seq: member.cursor.read_seq,
+        unread: messages.saturating_sub(member.cursor.read_messages),
+    }
+}
+
+fn peer_of<'a>(kind: &'a Kind, user: &UserId) -> Option<&'a UserId> {
+    match kind {
+        Kind::Direct(a, b) => Some(if user == a { b } else { a }),
+        Kind::Group => None,
     }
 }
 

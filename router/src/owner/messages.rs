@@ -10,14 +10,6 @@ use switchboard_protocol::server::{Message, MessageUpdated, Reaction, Sent};
 use switchboard_protocol::{ClientId, Emoji, EntryFrame, ErrorCode, ProtocolError, Role, Seq, ServerFrame, UserId};
 use switchboard_store::{MessageState, ReactionState, StoredMessage};
 
-/// Entries that a send with an old `base_seq` is looked for in, at most; beyond that its outcome is unknown.
-const SEARCH_ENTRIES_MAX: u64 = 100_000;
-
-/// Entries read at a time while searching.
-const SEARCH_PAGE: usize = 1_000;
-
-const SEARCH_PAGE_BYTES: usize = 4 * 1024 * 1024;
-
 pub(super) async fn send(here: &Here<'_>, log: &mut Log, user: &UserId, send: Send) -> Result<Decided, ProtocolError> {
     let at = here.now(log);
     log.recent.forget_old(log.end, at.unix_ms());
@@ -65,47 +57,11 @@ async fn find_repeat(here: &Here<'_>, log: &Log, user: &UserId, send: &Send) -> 
             return Ok(Some(Decided::Answer(Answer::Frame(ServerFrame::Sent(sent)))));
         }
     }
-    match send.base_seq {
-        // Who is no member learns nothing of how far the log goes back.
-        Some(base) if base < log.recent.after() && log.members.contains_key(user) => {
-            search(here, log, user, &send.client_id, base).await
-        }
-        _ => Ok(None),
-    }
-}
-
-/// Looks for a send in the log between `base` and what is known of the last entries anyway.
-async fn search(
-    here: &Here<'_>,
-    log: &Log,
-    user: &UserId,
-    client_id: &ClientId,
-    base: Seq,
-) -> Result<Option<Decided>, ProtocolError> {
-    let end = log.recent.after();
-    if end.get() - base.get() > SEARCH_ENTRIES_MAX {
-        return Err(ProtocolError::outcome_unknown());
-    }
-    let mut after = base;
-    while after < end {
-        let page = here.node.store.read(here.key, after, end, SEARCH_PAGE, SEARCH_PAGE_BYTES).await;
-        let page = page.map_err(|error| unavailable(here.node, &error))?;
-        // A hole: what was there has expired.
-        if page.first().is_none_or(|first| first.seq != after.next()) {
-            return Err(ProtocolError::outcome_unknown());
-        }
-        for stored in page {
-            after = stored.seq;
-            if let Some(sent) = same_send(&stored.json, user, client_id) {
-                return Ok(Some(Decided::Answer(Answer::Frame(ServerFrame::Sent(sent)))));
-            }
-        }
-    }
     Ok(None)
 }
 
 /// The `sent` of a stored message, if it is this user's with this name.
-fn same_send(json: &[u8], user: &UserId, client_id: &ClientId) -> Option<Sent> {
+pub(super) fn same_send(json: &[u8], user: &UserId, client_id: &ClientId) -> Option<Sent> {
     let message: Message = serde_json::from_slice(json).ok()?;
     (message.from == *user && message.client_id == *client_id).then_some(Sent {
         client_id: message.client_id,
@@ -147,7 +103,7 @@ pub(super) async fn delete(
     user: &UserId,
     target: Seq,
 ) -> Result<Decided, ProtocolError> {
-    let role = log.member(user)?.stored.role;
+    let role = log.member(user)?.role;
     if state_of(here, log, target).await?.from != *user && role == Role::Member {
         return Err(ProtocolError::forbidden("only its sender, owners and moderators may delete a message"));
     }

@@ -14,6 +14,8 @@ mod messages;
 mod pipeline;
 mod query;
 mod recent;
+mod rest;
+mod search;
 mod sessions;
 mod states;
 mod task;
@@ -25,6 +27,7 @@ use crate::wire::{refusal, reply_telling};
 use hashbrown::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use switchboard_protocol::server::Member;
 use switchboard_protocol::{ProtocolError, SessionId, UserId};
 use switchboard_store::{ConversationKey, Incarnation, UserKey};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -65,6 +68,8 @@ pub(crate) struct CommandInput {
     pub(crate) at: Incarnation,
     pub(crate) command: Command,
     pub(crate) reply: ReplyTo,
+    /// It is a send that is not in the log before what is known of its end.
+    pub(crate) searched: bool,
     /// Its bytes' share of the conversation's queue.
     pub(crate) _room: Option<OwnedSemaphorePermit>,
 }
@@ -251,15 +256,19 @@ impl Refused {
 /// What a command weighs while it waits: its variable part and a share for the rest.
 fn command_bytes(command: &Command) -> usize {
     const REST: usize = 256;
+    const MEMBER_BYTES: usize = size_of::<Member>() + 64;
+    let ids_bytes = |ids: &[UserId]| -> usize { ids.iter().map(|id| size_of_val(id) + id.as_str().len()).sum() };
     REST + match command {
         Command::Send(send) => send.content.as_str().len(),
         Command::Edit(edit) => edit.content.as_str().len(),
         Command::ConversationCreate(create) => {
-            create.members.len() * 24 + create.custom.as_ref().map_or(0, |custom| custom.as_str().len())
+            ids_bytes(&create.members) + create.custom.as_ref().map_or(0, |custom| custom.as_str().len())
         }
         Command::ConversationUpdate(update) => update.custom.as_ref().map_or(0, |custom| custom.as_str().len()),
-        Command::MemberAdd(add) => add.user_ids.len() * 24,
-        Command::MemberRemove(remove) => remove.user_ids.len() * 24,
+        Command::MemberAdd(add) => ids_bytes(&add.user_ids),
+        Command::MemberRemove(remove) => ids_bytes(&remove.user_ids),
+        // Its answer may wait behind entries.
+        Command::ConversationMembers(members) => members.limit as usize * MEMBER_BYTES,
         _ => 0,
     }
 }

@@ -19,9 +19,6 @@ const APPEND_ENTRIES_MAX: usize = 512;
 /// Bytes of entries in one append at most (one entry may be larger).
 const APPEND_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Steps that may wait before the conversation takes no more inputs.
-const WAITING_MAX: usize = 1_024;
-
 /// Time between attempts of an append whose outcome is unknown: from, to.
 const RETRY_MS: (u64, u64) = (50, 2_000);
 
@@ -30,7 +27,7 @@ pub(super) enum Step {
     /// An entry.
     Entry(Box<Pending>),
     /// An answer that was decided behind entries, and is given behind them.
-    Answer(ReplyTo, Telling),
+    Answer(ReplyTo, Box<Telling>, Option<OwnedSemaphorePermit>),
     /// A question about what is durable, asked behind entries.
     Peek(UserId, ReplyTo),
 }
@@ -69,8 +66,9 @@ impl Pipeline {
         self.waiting.is_empty() && self.under_way.is_empty()
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= WAITING_MAX
+    /// How many steps wait for an append.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     pub(super) fn push(&mut self, step: Step) {
@@ -139,7 +137,7 @@ impl Step {
         let error = || ProtocolError::unavailable(node.options().retry_after_ms);
         match self {
             Self::Entry(pending) => pending.replies.into_iter().for_each(|reply| reply.tell(node, Err(error()))),
-            Self::Answer(reply, _) => reply.tell(node, Err(error())),
+            Self::Answer(reply, ..) => reply.tell(node, Err(error())),
             Self::Peek(_, reply) => reply.tell(node, Err(error())),
         }
     }

@@ -8,11 +8,13 @@ use crate::envelope::Peek;
 use switchboard_protocol::client::ConversationMembers;
 use switchboard_protocol::server::{Member, Members, Opened};
 use switchboard_protocol::{ProtocolError, ServerFrame, UserId};
+use switchboard_store::{ConversationKey, Member as StoredMember};
+use tokio::sync::OwnedSemaphorePermit;
 
 impl Conversation {
     /// A question with an answer of its own: it is answered as of here, behind everything that was decided before.
     pub(super) fn on_question(&mut self, input: CommandInput) {
-        let CommandInput { actor, at, command, reply, .. } = input;
+        let CommandInput { actor, at, command, reply, _room, .. } = input;
         let user = &actor.user.user;
         let told = match &command {
             Command::ConversationGet(_) => self.conversation(user).map(ServerFrame::Conversation),
@@ -23,13 +25,15 @@ impl Conversation {
         if let (Ok(ServerFrame::Opened(_)), Some(session)) = (&told, &actor.session) {
             self.sessions.add(&at, user, session);
         }
-        self.answer_in_order(reply, told.map(|frame| Telling::Answer(Answer::Frame(frame))));
+        self.answer_in_order(reply, _room, told.map(|frame| Telling::Answer(Answer::Frame(frame))));
     }
 
     /// Answers behind the entries that are not durable yet, so that the answer may tell of them.
-    pub(super) fn answer_in_order(&mut self, reply: ReplyTo, told: Told) {
+    pub(super) fn answer_in_order(&mut self, reply: ReplyTo, room: Option<OwnedSemaphorePermit>, told: Told) {
         match told {
-            Ok(telling) if !self.pipeline.is_empty() => self.pipeline.push(Step::Answer(reply, telling)),
+            Ok(telling) if !self.pipeline.is_empty() => {
+                self.pipeline.push(Step::Answer(reply, Box::new(telling), room));
+            }
             told => reply.tell(&self.node, told),
         }
     }
@@ -39,19 +43,20 @@ impl Conversation {
         if !self.pipeline.is_empty() {
             return self.pipeline.push(Step::Peek(user, reply));
         }
-        match self.may_be_asked(&user).await {
-            Ok(()) => self.answer_peek(&user, reply),
-            Err(error) => reply.tell(&self.node, Err(error)),
-        }
+        let told = self.peek_now(&user).await;
+        reply.tell(&self.node, told.map(|peek| Telling::Peek(Box::new(peek))));
     }
 
-    /// Whether this is the place to ask, with a term running.
-    async fn may_be_asked(&mut self, user: &UserId) -> Result<(), ProtocolError> {
+    async fn peek_now(&mut self, user: &UserId) -> Result<Peek, ProtocolError> {
         if !self.node.owns(&self.key) {
             // The view has just changed: who asks asks again.
             return Err(self.node.unavailable());
         }
-        self.begin_for(user).await
+        if let Some(rest) = self.at_rest(user).await? {
+            return Ok(rest.peek(self.node.options().push_members_max));
+        }
+        self.begin_for(user).await?;
+        self.peek(user)
     }
 
     /// Everything before it is durable.
@@ -68,13 +73,13 @@ impl Conversation {
         let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
         let member = log.member(user)?;
         // Who is about to be added is told when that is durable.
-        if member.stored.joined_seq > log.durable {
+        if member.joined_seq > log.durable {
             return Err(ProtocolError::not_found());
         }
         Ok(Peek {
             last: log.last(self.node.options().push_members_max),
-            mentioned_seq: member.mentioned_seq,
-            read: (member.stored.cursor.read_seq, member.stored.cursor.read_messages),
+            mentioned_seq: member.cursor.mentioned_seq,
+            read: (member.cursor.read_seq, member.cursor.read_messages),
         })
     }
 
@@ -89,22 +94,26 @@ impl Conversation {
     }
 
     fn members(&self, user: &UserId, asked: &ConversationMembers) -> Result<Members, ProtocolError> {
-        use std::ops::Bound::{Excluded, Unbounded};
         let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
         log.member(user)?;
-        let after = asked.after.as_ref().map_or(Unbounded, Excluded);
-        let mut rest = log.members.range::<UserId, _>((after, Unbounded));
-        let members = rest
-            .by_ref()
-            .take(asked.limit as usize)
-            .map(|(user, member)| Member {
-                user_id: user.clone(),
-                role: member.stored.role,
-                joined_at: member.stored.joined_at,
-                delivered_seq: member.stored.cursor.delivered_seq,
-                read_seq: member.stored.cursor.read_seq,
-            })
-            .collect();
-        Ok(Members { conversation_id: self.key.conversation.clone(), members, more: rest.next().is_some() })
+        Ok(page_of(&self.key, asked, log.members.iter()))
     }
+}
+
+/// A page of members, of all in the order of their ids.
+pub(super) fn page_of<'a>(
+    key: &ConversationKey,
+    asked: &ConversationMembers,
+    all: impl Iterator<Item = (&'a UserId, &'a StoredMember)>,
+) -> Members {
+    let mut rest = all.skip_while(|(user, _)| asked.after.as_ref().is_some_and(|after| *user <= after));
+    let member = |(user, member): (&UserId, &StoredMember)| Member {
+        user_id: user.clone(),
+        role: member.role,
+        joined_at: member.joined_at,
+        delivered_seq: member.cursor.delivered_seq,
+        read_seq: member.cursor.read_seq,
+    };
+    let members = rest.by_ref().take(asked.limit as usize).map(member).collect();
+    Members { conversation_id: key.conversation.clone(), members, more: rest.next().is_some() }
 }

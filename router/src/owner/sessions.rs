@@ -1,5 +1,6 @@
 //! Sessions that have the conversation open or type in it, and what is ephemeral between them (PROTOCOL §4).
 
+use super::rest::Audience;
 use super::task::Conversation;
 use super::{CommandInput, Telling};
 use crate::api::{Answer, Command};
@@ -93,8 +94,10 @@ impl Conversation {
         at: &Incarnation,
         command: Command,
     ) -> Result<(), ProtocolError> {
-        let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
-        log.member(user)?;
+        // Where no term runs, the store has been asked.
+        if let Some(log) = &self.log {
+            log.member(user)?;
+        }
         let session = session.ok_or_else(|| ProtocolError::forbidden("this needs a session"))?;
         match command {
             Command::TypingStart(_) => self.start_typing(user, session),
@@ -165,11 +168,11 @@ impl Conversation {
         let delivery = ephemeral("typing", json, &[self.key.conversation.as_str(), user.as_str()]);
         let mut frame = Outgoing::new(crate::delivery::Delivery { kind, ..delivery });
         frame.skip.hidden_from = Some(user.clone());
-        let Some(log) = &self.log else { return };
-        if log.delivery(self.node.options().push_members_max) == Delivery::Activity {
+        let Some(Audience { delivery, everyone }) = self.audience() else { return };
+        if delivery == Delivery::Activity {
             self.tell_others_open(user, None, &frame);
         } else {
-            let others = log.everyone.iter().filter(|other| *other != user).cloned().collect();
+            let others = everyone.iter().filter(|other| *other != user).cloned().collect();
             self.tell_homes(&others, &[frame], None);
         }
     }

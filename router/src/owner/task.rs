@@ -5,6 +5,8 @@ use super::cursors::CursorWrites;
 use super::decide::{Decided, Here, decide};
 use super::log::Log;
 use super::pipeline::{Pending, Pipeline, Step};
+use super::rest::Audience;
+use super::search::Search;
 use super::sessions::Sessions;
 use super::{CommandInput, Done, Input, ReplyTo, Telling};
 use crate::api::Command;
@@ -13,6 +15,9 @@ use std::sync::Arc;
 use switchboard_protocol::{ErrorCode, ProtocolError};
 use switchboard_store::{Appended, ConversationKey};
 use tokio::sync::mpsc;
+
+/// Inputs that are taken before what has become durable is looked at.
+const INPUTS_PER_TURN: usize = 256;
 
 /// A conversation's owner while it is active. All of its state is this task's own.
 pub(super) struct Conversation {
@@ -26,6 +31,9 @@ pub(super) struct Conversation {
     pub(super) pipeline: Pipeline,
     pub(super) sessions: Sessions,
     pub(super) cursors: CursorWrites,
+    pub(super) search: Search,
+    /// Who is told of typing while no term runs.
+    pub(super) audience_at_rest: Option<Audience>,
     pub(super) announced: Announced,
     /// When something was last said to it.
     last_used_ms: u64,
@@ -47,6 +55,8 @@ impl Conversation {
             pipeline: Pipeline::default(),
             sessions: Sessions::default(),
             cursors: CursorWrites::default(),
+            search: Search::default(),
+            audience_at_rest: None,
             announced: Announced::default(),
             last_used_ms,
             next_tick_ms: None,
@@ -63,7 +73,8 @@ impl Conversation {
                 () = node.stopped() => return,
                 appended = self.pipeline.appended() => self.on_appended(appended).await,
                 written = self.cursors.written() => self.on_cursors_written(written),
-                input = self.inputs.recv(), if !self.pipeline.is_full() => match input {
+                found = self.search.found() => self.on_found(found).await,
+                input = self.inputs.recv(), if !self.is_full() => match input {
                     Some(input) => self.on_inputs(input).await,
                     None => return,
                 },
@@ -78,12 +89,25 @@ impl Conversation {
         }
     }
 
-    /// Takes what has been said, so that what came together is appended together.
+    /// Whether as much waits to become durable, or for a search, as may wait to be taken.
+    fn is_full(&self) -> bool {
+        self.pipeline.waiting().max(self.search.len()) >= self.node.options().conversation_queue_max
+    }
+
+    /// Takes what has been said, so that what came together is appended together; not for ever, as what is durable or due
+    /// must have its turn.
     async fn on_inputs(&mut self, first: Input) {
         let mut next = Some(first);
-        while let Some(input) = next {
+        for _ in 0..INPUTS_PER_TURN {
+            let Some(input) = next.take() else { return };
             self.on_input(input).await;
-            next = if self.pipeline.is_full() { None } else { self.inputs.try_recv().ok() };
+            if self.is_full() {
+                return;
+            }
+            next = self.inputs.try_recv().ok();
+        }
+        if let Some(input) = next {
+            self.on_input(input).await;
         }
     }
 
@@ -120,16 +144,19 @@ impl Conversation {
         }
     }
 
-    async fn on_command(&mut self, input: CommandInput) {
+    pub(super) async fn on_command(&mut self, input: CommandInput) {
         self.last_used_ms = self.node.clock.monotonic_ms();
         if !self.node.owns(&self.key) {
             self.node.pass_on(&self.key, input);
             return;
         }
+        let Some(input) = self.search.hold(input) else { return };
+        let Some(input) = self.answer_at_rest(input).await else { return };
         if let Err(error) = self.begin_if_needed(&input).await {
             input.reply.tell(&self.node, Err(error));
             return;
         }
+        let Some(input) = self.search_first(input) else { return };
         match &input.command {
             Command::ConversationGet(_) | Command::ConversationMembers(_) | Command::ConversationOpen(_) => {
                 self.on_question(input);
@@ -169,7 +196,9 @@ impl Conversation {
                     reply.tell(&self.node, Err(ProtocolError::unavailable(self.node.options().retry_after_ms)));
                 }
             }
-            Ok(Decided::Answer(answer)) => self.answer_in_order(input.reply, Ok(Telling::Answer(answer))),
+            Ok(Decided::Answer(answer)) => {
+                self.answer_in_order(input.reply, input._room, Ok(Telling::Answer(answer)));
+            }
             Err(error) => input.reply.tell(&self.node, Err(error)),
         }
     }
@@ -197,6 +226,9 @@ impl Conversation {
         self.announced.forget();
         for step in self.pipeline.take_all() {
             step.refuse(&self.node);
+        }
+        for input in self.search.take_all() {
+            input.reply.tell(&self.node, Err(self.node.unavailable()));
         }
     }
 
@@ -286,7 +318,7 @@ impl Conversation {
     }
 
     fn may_leave(&self) -> bool {
-        if !self.pipeline.is_empty() || !self.cursors.is_empty() || self.begin_in_doubt {
+        if !self.pipeline.is_empty() || !self.cursors.is_empty() || !self.search.is_empty() || self.begin_in_doubt {
             return false;
         }
         // A conversation that does not exist, or that the view has given to another.

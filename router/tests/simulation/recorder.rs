@@ -82,6 +82,10 @@ impl Log for Recorder {
         self.store.member(conversation, user).await
     }
 
+    async fn members(&self, conversation: &ConversationKey) -> Result<Vec<(UserId, Member)>, StoreError> {
+        self.store.members(conversation).await
+    }
+
     async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
         self.store.active().await
     }

@@ -12,7 +12,7 @@ async fn members(c: &Conversation) -> Vec<(UserId, Member)> {
 }
 
 fn cursor(delivered: u64, read: u64, read_messages: u64) -> Cursor {
-    Cursor { delivered_seq: Seq::new(delivered), read_seq: Seq::new(read), read_messages }
+    Cursor { delivered_seq: Seq::new(delivered), read_seq: Seq::new(read), read_messages, ..Cursor::default() }
 }
 
 pub async fn a_direct_conversation_has_two(backend: &dyn Backend) {
@@ -76,6 +76,38 @@ pub async fn cursors_only_grow(backend: &dyn Backend) {
     store.put_cursors(&c.key, vec![(user("nobody"), cursor(1, 1, 1))]).await.expect("drops it");
     store.put_cursors(&conversation_key("nowhere"), vec![(user("bob"), cursor(1, 1, 1))]).await.expect("drops it");
     assert_eq!(members(&c).await.len(), 2);
+}
+
+/// Mentions count since the member was added, however late they come.
+pub async fn mentions_stay_with_a_membership(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let mut c = Conversation::group(&store, "g").await;
+    let mentioned = async |c: &Conversation, seq| {
+        let cursor = Cursor { mentioned_seq: Seq::new(seq), ..Cursor::default() };
+        store.put_cursors(&c.key, vec![(user("bob"), cursor)]).await.expect("puts");
+        let bob = store.member(&c.key, &user("bob")).await.expect("reads").expect("a member");
+        bob.cursor.mentioned_seq.get()
+    };
+    c.send("alice", "@bob").await;
+    assert_eq!((mentioned(&c, 2).await, mentioned(&c, 1).await), (2, 2));
+    let (removed, added) = (c.membership(&[], &["bob"], &[]), c.membership(&["bob"], &[], &[]));
+    c.append([removed]).await;
+    c.append([added]).await;
+    assert_eq!(mentioned(&c, 2).await, 0, "of his earlier membership");
+    c.send("alice", "@bob").await;
+    assert_eq!(mentioned(&c, 5).await, 5);
+}
+
+/// All members, in the order of their ids.
+pub async fn members_are_listed(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let mut c = Conversation::group(&store, "g").await;
+    let entry = c.membership(&["carl", "aaron"], &["bob"], &[]);
+    c.append([entry]).await;
+    let listed = store.members(&c.key).await.expect("reads");
+    assert_eq!(listed.iter().map(|(user, _)| user.as_str()).collect::<Vec<_>>(), ["aaron", "alice", "carl"]);
+    assert_eq!(listed, members(&c).await);
+    assert_eq!(store.members(&conversation_key("nowhere")).await.expect("reads"), []);
 }
 
 pub async fn entries_move_cursors(backend: &dyn Backend) {

@@ -43,7 +43,7 @@ pub(super) fn fold<'a>(log: impl IntoIterator<Item = &'a EntryFrame>) -> Folded 
                 folded.last_text = Some(message.content.preview().unwrap_or_default());
                 if let Some(member) = folded.members.get_mut(&message.from) {
                     let read_messages = folded.messages.len() as u64;
-                    member.cursor = Cursor { delivered_seq: seq, read_seq: seq, read_messages };
+                    member.cursor = Cursor { delivered_seq: seq, read_seq: seq, read_messages, ..member.cursor };
                 }
             }
             EntryFrame::MessageUpdated(update) => {
@@ -77,6 +77,7 @@ pub(super) fn fold<'a>(log: impl IntoIterator<Item = &'a EntryFrame>) -> Folded 
                             delivered_seq: seq,
                             read_seq: seq,
                             read_messages: folded.messages.len() as u64,
+                            ..Cursor::default()
                         },
                     });
                 }

@@ -17,7 +17,7 @@ pub async fn everything_outlives_a_restart(backend: &dyn Backend) {
     let target = c.send("alice", "one").await;
     let entries = [c.reaction(target, "bob", "👍", true), c.update(Some("title"), None), c.edit(target, "edited")];
     c.append(entries).await;
-    let cursor = Cursor { delivered_seq: Seq::new(5), read_seq: Seq::new(4), read_messages: 1 };
+    let cursor = Cursor { delivered_seq: Seq::new(5), read_seq: Seq::new(4), read_messages: 1, ..Cursor::default() };
     store.put_cursors(&c.key, vec![(user("bob"), cursor)]).await.expect("puts");
     let row = InboxChange { last: Some(last(5).into()), ..change("g") };
     store.put_inbox(vec![(user_key("alice"), row)]).await.expect("puts");

@@ -3,8 +3,9 @@
 use super::Rows;
 use super::keys::{self, Table};
 use super::log::BegunTerm;
+use super::log_read;
 use super::values;
-use crate::{Begun, ConversationKey, Member, RecentSend, RecentWindow, StoreError};
+use crate::{Begun, ConversationKey, RecentSend, RecentWindow, StoreError};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ pub(super) fn begun(
 ) -> Result<Begun, StoreError> {
     let BegunTerm { head, untold } = term;
     let (recent, recent_after) = recent(rows, conversation, head.end, window)?;
-    let members = members(rows, conversation)?;
+    let members = log_read::members(rows, conversation)?;
     let removed = removed(rows, conversation, recent_after, head.end, window.since)?;
     let is_member = |user: &UserId| members.binary_search_by(|(member, _)| member.cmp(user)).is_ok();
     Ok(Begun {
@@ -36,15 +37,6 @@ pub(super) fn begun(
         last_message: head.last_message,
         untold,
     })
-}
-
-fn members(rows: &impl Rows, conversation: &ConversationKey) -> Result<Vec<(UserId, Member)>, StoreError> {
-    let all = rows.range(keys::members(conversation).prefixed());
-    all.map(|row| {
-        let (key, value) = row?;
-        Ok((keys::parse_last_user(key.as_ref())?, values::decode_at(key.as_ref(), value.as_ref())?))
-    })
-    .collect()
 }
 
 /// The sends of the window, ascending, and the seq after which none is missing. The window ends at the first message

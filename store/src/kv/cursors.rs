@@ -2,7 +2,7 @@
 
 use super::{Rows, Transaction, keys};
 use crate::{ConversationKey, Cursor, Member, StoreError};
-use switchboard_protocol::UserId;
+use switchboard_protocol::{Seq, UserId};
 
 impl Cursor {
     /// Takes over what is larger; says whether anything was.
@@ -13,6 +13,7 @@ impl Cursor {
             self.read_seq = other.read_seq;
             self.read_messages = other.read_messages;
         }
+        self.mentioned_seq = self.mentioned_seq.max(other.mentioned_seq);
         *self != before
     }
 }
@@ -24,9 +25,11 @@ pub(super) fn put<R: Rows>(
 ) -> Result<(), StoreError> {
     for (user, cursor) in cursors {
         let key = keys::member(conversation, user);
-        if let Some(mut member) = tx.get::<Member>(&key)?
-            && member.cursor.raise(cursor)
-        {
+        let Some(mut member) = tx.get::<Member>(&key)? else { continue };
+        // He may have been removed and added again since: mentions count from then on.
+        let counts = cursor.mentioned_seq > member.joined_seq;
+        let mentioned_seq = if counts { cursor.mentioned_seq } else { Seq::ZERO };
+        if member.cursor.raise(&Cursor { mentioned_seq, ..*cursor }) {
             tx.put(key, &member)?;
         }
     }

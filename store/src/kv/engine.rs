@@ -141,6 +141,11 @@ impl<E: Engine> Log for E {
         Engine::read(self, "member", ReadCost::Point, move |rows| log_read::member(rows, &key, &user)).await
     }
 
+    async fn members(&self, conversation: &ConversationKey) -> Result<Vec<(UserId, Member)>, StoreError> {
+        let key = conversation.clone();
+        Engine::read(self, "members", ReadCost::Scan, move |rows| log_read::members(rows, &key)).await
+    }
+
     async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
         Engine::read(self, "active", ReadCost::Scan, log_read::active).await
     }

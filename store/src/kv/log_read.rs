@@ -35,6 +35,15 @@ pub(super) fn member(
     rows.get(key.as_bytes())?.map(|value| values::decode(&key, value.as_ref())).transpose()
 }
 
+pub(super) fn members(rows: &impl Rows, conversation: &ConversationKey) -> Result<Vec<(UserId, Member)>, StoreError> {
+    let all = rows.range(keys::members(conversation).prefixed());
+    all.map(|row| {
+        let (key, value) = row?;
+        Ok((keys::parse_last_user(key.as_ref())?, values::decode_at(key.as_ref(), value.as_ref())?))
+    })
+    .collect()
+}
+
 /// A budget of bytes that lets the first item through whatever its size.
 struct Budget {
     bytes_max: usize,

@@ -67,7 +67,8 @@ fn on_message<R: Rows>(
     // A send moves the sender's own cursor (PROTOCOL §3, "Receipts and unread").
     let sender = keys::member(conversation, &message.from);
     if let Some(mut member) = tx.get::<Member>(&sender)? {
-        let own = Cursor { delivered_seq: message.seq, read_seq: message.seq, read_messages: head.messages };
+        let (seq, read_messages) = (message.seq, head.messages);
+        let own = Cursor { delivered_seq: seq, read_seq: seq, read_messages, ..Cursor::default() };
         if member.cursor.raise(&own) {
             tx.put(sender, &member)?;
         }
@@ -113,8 +114,8 @@ fn on_membership<R: Rows>(
 ) -> Result<(), StoreError> {
     for user in &membership.added {
         if tx.get::<Member>(&keys::member(conversation, user))?.is_none() {
-            let at_the_end =
-                Cursor { delivered_seq: membership.seq, read_seq: membership.seq, read_messages: head.messages };
+            let (seq, read_messages) = (membership.seq, head.messages);
+            let at_the_end = Cursor { delivered_seq: seq, read_seq: seq, read_messages, ..Cursor::default() };
             let member = Member {
                 role: Role::Member,
                 joined_at: membership.timestamp,

@@ -107,6 +107,9 @@ mod tests {
         stays::<Member>(
             r#"{"role":"moderator","joined_at":"2026-01-02T03:04:05.678Z","joined_seq":1,"cursor":{"delivered_seq":4,"read_seq":3,"read_messages":2}}"#,
         );
+        stays::<Member>(
+            r#"{"role":"member","joined_at":"2026-01-02T03:04:05.678Z","joined_seq":1,"cursor":{"delivered_seq":4,"read_seq":3,"read_messages":2,"mentioned_seq":4}}"#,
+        );
         stays::<InboxRow>(
             r#"{"conversation":"g:1","version":12,"last":{"last_seq":9,"messages":4,"preview":{"seq":8,"from":"bob","text":"hi","timestamp":"2026-01-02T03:04:06.000Z"},"ask_owner":false},"mentioned_seq":2,"read_seq":3,"read_messages":2,"membership_seq":1,"member":true,"settings_number":1,"settings":{"muted_until":"2026-01-02T03:04:06.000Z","archived":false,"pinned":true}}"#,
         );
