@@ -69,6 +69,10 @@ impl Node {
         let reset = position.is_none();
         let position = position.unwrap_or_default();
         self.settle().await?;
+        if self.placement().home(user).incarnation != self.me {
+            // Asked by a node with an older view. Another is told what comes now, and writes it when it will.
+            return Err(self.unavailable());
+        }
         let failed = |error: StoreError| unavailable(self, &error);
         self.flush_inbox_of(user).await.map_err(failed)?;
         if position.page.is_none() {

@@ -3,6 +3,8 @@
 use crate::oracle::Oracle;
 use async_trait::async_trait;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use switchboard_protocol::{ConversationId, Seq, Timestamp, UserId};
 use switchboard_store::{
     Appended, Begun, Claim, ConversationKey, Cursor, Cursors, Entry, Head, HistoryPage, HistoryRange, Inbox,
@@ -13,12 +15,28 @@ use switchboard_store::{
 pub(crate) struct Recorder {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) oracle: Arc<Oracle>,
+    pub(crate) slow: Arc<Slow>,
+}
+
+/// How long operations take that a test wants to last.
+#[derive(Default)]
+pub(crate) struct Slow {
+    pub(crate) begin_term_ms: AtomicU64,
+    pub(crate) put_inbox_ms: AtomicU64,
+}
+
+async fn wait(ms: &AtomicU64) {
+    let ms = ms.load(Ordering::Relaxed);
+    if ms > 0 {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
 }
 
 #[async_trait]
 impl Log for Recorder {
     async fn begin_term(&self, conversation: &ConversationKey, claim: Claim) -> Result<Option<Begun>, StoreError> {
         let by = claim.by.clone();
+        wait(&self.slow.begin_term_ms).await;
         let begun = self.store.begin_term(conversation, claim).await;
         let id = conversation.conversation.as_str();
         match &begun {
@@ -109,6 +127,7 @@ impl Cursors for Recorder {
 #[async_trait]
 impl Inbox for Recorder {
     async fn put_inbox(&self, changes: Vec<(UserKey, InboxChange)>) -> Result<(), StoreError> {
+        wait(&self.slow.put_inbox_ms).await;
         self.store.put_inbox(changes).await
     }
 

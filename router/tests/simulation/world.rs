@@ -3,7 +3,7 @@
 
 use crate::faults::{BusFaults, FaultyBus, Port};
 use crate::oracle::Oracle;
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, Slow};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
@@ -80,6 +80,7 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) bus: Arc<FaultyBus>,
+    pub(crate) slow: Arc<Slow>,
     options: Options,
     phase: AtomicU8,
     inner: Mutex<Inner>,
@@ -118,7 +119,17 @@ impl World {
             lives: 0,
         };
         let phase = AtomicU8::new(Phase::Chaos as u8);
-        Arc::new(Self { oracle, generator, clock, store, bus, options, phase, inner: Mutex::new(inner) })
+        Arc::new(Self {
+            oracle,
+            generator,
+            clock,
+            store,
+            bus,
+            slow: Arc::default(),
+            options,
+            phase,
+            inner: Mutex::new(inner),
+        })
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -176,7 +187,11 @@ impl World {
                 slot.skew_ms.clone(),
             ),
             generator: self.generator.fork(),
-            store: Arc::new(Recorder { store: self.store.clone(), oracle: self.oracle.clone() }),
+            store: Arc::new(Recorder {
+                store: self.store.clone(),
+                oracle: self.oracle.clone(),
+                slow: self.slow.clone(),
+            }),
             bus: Arc::new(port),
             views: receiver,
         });

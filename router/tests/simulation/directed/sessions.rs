@@ -144,6 +144,15 @@ async fn what_a_session_had_open_is_not_kept_active_when_its_end_was_not_heard_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_session_had_open_is_not_kept_active_when_its_node_is_gone() {
+    let scene = Scene::new().await;
+    let (_bob, _, owner) = open_group(&scene).await;
+    scene.world.crash((owner + 1) % 5).await;
+    scene.world.pass(10_000).await;
+    assert_eq!(scene.world.store.active().await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_owner_knows_who_has_it_open() {
     let scene = Scene::new().await;
     let (mut bob, group, owner) = open_group(&scene).await;
