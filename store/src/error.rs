@@ -1,5 +1,6 @@
 //! How a store fails.
 
+use crate::Incarnation;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -28,6 +29,13 @@ pub enum StoreError {
     Misplaced {
         /// Which write and why.
         what: String,
+    },
+    /// This incarnation has been fenced: others own its conversations, and it will never own one again. The node goes on
+    /// as a new incarnation (DESIGN §3).
+    #[error("{incarnation} has been fenced")]
+    Fenced {
+        /// Which life of this node.
+        incarnation: Incarnation,
     },
     /// Another process has the folder.
     #[error("{} is in use by another process (is a switchboard running there?)", path.display())]

@@ -12,6 +12,7 @@ mod entry;
 mod error;
 mod kv;
 mod memory;
+pub mod quorum;
 
 pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use entry::{

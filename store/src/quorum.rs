@@ -1,0 +1,182 @@
+//! The log protocol on a store with several replicas: DESIGN §3, over a handful of quorum operations.
+//!
+//! **What it keeps.** In the store, a conversation is a head `{term, owner, end}`, changed by compare-and-set only, and
+//! rows, written by quorum; each incarnation of a node is a row, `live` or `fenced`, also by compare-and-set. *The log is
+//! the rows up to the head's `end`, then the rows that follow without a hole and carry the head's term; once the term has
+//! ended (no owner), only the former.* Here, in memory, is the term that this process has of a conversation: how far it is
+//! *confirmed* (a quorum has the rows) and how far *durable* (in the log for ever). None of it is needed by anyone else.
+//!
+//! **A term** (`term.rs`) runs from [`QuorumLog::begin_term`] until it is *over*. It is over when this process ends it
+//! (it releases it, ends it, begins another), or finds that it has been fenced. It never goes on after that: what is
+//! still on its way is answered with [`Appended::Superseded`](crate::Appended::Superseded), and the conversation goes on in another term.
+//!
+//! **An append** (`append.rs`) is: rows written → confirmed → a fence read (`life.rs`), begun only now, says `live` →
+//! the term is not over → [`Appended::Durable`](crate::Appended::Durable). So whoever fences this node does it after all that is durable was
+//! confirmed, and the look for rows that follows his fence finds it.
+//!
+//! | what fails in an append | what holds | what happens |
+//! |---|---|---|
+//! | the write: no answer | any part of the rows may be there, now or later | error; the same append is repeated, with the same timestamps, and nothing else is taken until it is known |
+//! | the write: refused for good | it stays unconfirmed | the term is over; the next one begins at what is confirmed |
+//! | the fence read: no answer | the rows are confirmed | error; the repeat only reads again |
+//! | the fence read: `fenced` | the rows may be in the log or not, which the next owner decides | superseded; this incarnation owns nothing any more, and a begin for it is refused |
+//! | the caller goes away | as with no answer | the same append is to be repeated, or another term begun |
+//!
+//! **A begin** (`begin.rs`) has numbered steps. From the head (t, X, e), read SERIAL (1), it finds the end e′ of X's term,
+//! which ends X's term for good, and then compares and sets (t, X, e) to (t+1, me, e′) (5), while the conversation is noted
+//! as active. How e′ is found depends on X:
+//! - *X is gone*: fence X by one's own compare-and-set (2), read what follows e in term t (3), write it once more (4).
+//! - *X has released t*: X has said e′.
+//! - *X is this process*, in this life or an earlier one: the term is stopped here, and e′ is what it has confirmed; if
+//!   there was no such term here (a begin that nobody waited for has come true), 3 and 4.
+//! - *t has been ended*: e′ is e.
+//! - X is another process, and none of this is known: nothing is done, the caller gets to know X and t.
+//!
+//! | what fails in a begin | what happens |
+//! |---|---|
+//! | 1 to 4, or the note | error; nothing is handed out, whatever has been done is as if it had not been, or the next begin finds it |
+//! | 5 is refused | another one was faster, or `end` was raised: again from 1 |
+//! | 5: no answer | a SERIAL read; if the new term is `me`'s it holds, with the `end` that stands there; else again from 1 |
+//!
+//! **The end** of the head is raised (`raise.rs`) to what is durable, never further: when a term ends, once per bucket,
+//! and long before rows behind it expire. Below it, expired rows are not holes; behind it they would be. A raise that
+//! fails has cost nothing but the time of the next takeover.
+//!
+//! **Readers** show nothing beyond an end that they have from the owner ([`QuorumLog::end_here`]) or from any read of the
+//! head. Up to there, every row is at a quorum, and no write that is still on its way can win against it.
+//!
+//! What a backend adds: the operations (`operations.rs`), what is projected from entries, and two tasks' worth of
+//! housekeeping ([`QuorumLog::bucket_filled`] and a timer, each followed by [`QuorumLog::raise_ends`]).
+//! What this must not do: look at a clock; write a row without its term's timestamp; say durable, or let go, in two steps.
+
+mod append;
+mod begin;
+mod conversations;
+mod life;
+mod operations;
+mod raise;
+mod term;
+
+pub use begin::{Beginning, Previous};
+pub use operations::{LogHead, Quorum, Row, Swapped, TERM_ENTRIES_MAX, WriteTimestamp};
+pub use raise::Raise;
+pub use term::BUCKET_ENTRIES;
+
+use crate::{ConversationKey, Incarnation, StoreError, TermNumber};
+use conversations::Conversations;
+use life::Life;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use switchboard_protocol::Seq;
+use tokio::sync::Notify;
+
+/// Fenced incarnations that are remembered, so that each is fenced once for all its conversations.
+const FENCED_MAX: usize = 1024;
+
+/// An owner's word that he has let go of a term. It holds for ever, and for this term only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// The term that he had.
+    pub term: TermNumber,
+    /// Nothing beyond this is durable in it, or will be.
+    pub end: Seq,
+}
+
+/// The logs of all conversations, as one process appends to them.
+pub struct QuorumLog<Q> {
+    quorum: Q,
+    conversations: Conversations,
+    /// This process's incarnations: one, and one more for each time that it was fenced.
+    lives: Mutex<HashMap<Incarnation, Arc<Life>>>,
+    /// Others that are known to be fenced.
+    fenced: Mutex<HashSet<Incarnation>>,
+    bucket_filled: Notify,
+}
+
+impl<Q: Quorum> QuorumLog<Q> {
+    /// The logs in the store behind `quorum`.
+    pub fn new(quorum: Q) -> Self {
+        Self {
+            quorum,
+            conversations: Conversations::default(),
+            lives: Mutex::default(),
+            fenced: Mutex::default(),
+            bucket_filled: Notify::new(),
+        }
+    }
+
+    /// Lets go of a term, for another node to go on: what is not durable yet never will be, and is answered with
+    /// [`Appended::Superseded`](crate::Appended::Superseded). May be asked for again. `None` if the term is not known here
+    /// (any more); whoever is asked for the release of a term that the head says is his begins one first.
+    pub fn release(&self, conversation: &ConversationKey, term: TermNumber) -> Option<Release> {
+        let known = self.conversations.term(conversation).filter(|known| known.number == term)?;
+        Some(known.release())
+    }
+
+    /// The end of the log as far as it is durable, if its newest term, as far as is known here, is of this process.
+    pub fn end_here(&self, conversation: &ConversationKey) -> Option<(TermNumber, Seq)> {
+        self.conversations.term(conversation).filter(|term| !term.is_over()).map(|term| (term.number, term.durable()))
+    }
+
+    /// The rows after `after` up to `end`, ascending, at most `limit` of them, without those that have expired. `end` comes
+    /// from the owner or from the head.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the store does not answer.
+    pub async fn read(
+        &self,
+        conversation: &ConversationKey,
+        after: Seq,
+        end: Seq,
+        limit: u64,
+    ) -> Result<Vec<Row>, StoreError> {
+        let upto = Seq::new(after.get().saturating_add(limit)).min(end);
+        if upto <= after {
+            return Ok(Vec::new());
+        }
+        self.quorum.read_rows(conversation, after, upto).await
+    }
+
+    /// The life of `me`, which is registered before anything else is done in its name.
+    async fn life(&self, me: &Incarnation) -> Result<Arc<Life>, StoreError> {
+        let known = lock(&self.lives).get(me).cloned();
+        let life = match known {
+            Some(life) => life,
+            None if self.quorum.register(me).await? => {
+                lock(&self.lives).entry(me.clone()).or_insert_with(|| Arc::new(Life::new(me.clone()))).clone()
+            }
+            None => return Err(StoreError::Fenced { incarnation: me.clone() }),
+        };
+        if life.is_fenced() { Err(StoreError::Fenced { incarnation: me.clone() }) } else { Ok(life) }
+    }
+
+    fn is_of_this_process(&self, owner: &Incarnation) -> bool {
+        lock(&self.lives).contains_key(owner)
+    }
+
+    /// Fences another process's incarnation. Only one's own compare-and-set proves it: a plain read may see `fenced`
+    /// where a fence has been decided and has not reached a quorum yet, so that the other one's read still says `live`.
+    async fn fence(&self, other: &Incarnation) -> Result<(), StoreError> {
+        if lock(&self.fenced).contains(other) {
+            return Ok(());
+        }
+        self.quorum.fence(other).await?;
+        let mut fenced = lock(&self.fenced);
+        if fenced.len() >= FENCED_MAX {
+            fenced.clear();
+        }
+        fenced.insert(other.clone());
+        Ok(())
+    }
+
+    /// Takes a note out of `active`. If that fails, the conversation is taken over once more, for nothing.
+    async fn forget_note(&self, conversation: &ConversationKey, owner: &Incarnation, timestamp: WriteTimestamp) {
+        if let Err(error) = self.quorum.remove_active(owner, conversation, timestamp).await {
+            tracing::debug!(%error, "a note in active stays");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,199 @@
+//! Beginning a term: how a conversation passes from its last owner to the next.
+
+use super::conversations::Conversation;
+use super::term::Term;
+use super::{LogHead, Quorum, QuorumLog, Release, Swapped, WriteTimestamp};
+use crate::{ConversationKey, Incarnation, NewConversation, StoreError, TermNumber};
+use switchboard_protocol::Seq;
+
+/// How often a begin starts anew because another one was faster.
+const BEGIN_ATTEMPTS_MAX: u32 = 16;
+
+/// Rows read and written again at a time when a conversation is taken over.
+const TAIL_ROWS_MAX: u64 = 256;
+
+/// What is known of the owner whom the head names, if he is not of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Previous {
+    /// Nothing: [`Beginning::Owned`] says who he is.
+    Unknown,
+    /// He has let go of a term. If the head names another one, that is as good as nothing.
+    Released(Release),
+    /// This incarnation's heartbeat is gone and it does not answer: it may be fenced.
+    Gone(Incarnation),
+}
+
+/// What beginning a term came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// The term is the caller's.
+    Begun {
+        /// Its number.
+        term: TermNumber,
+        /// The log's end, for every reader, for ever.
+        end: Seq,
+        /// Whether the term before was not ended: what it made durable may not have been told to everyone.
+        untold: bool,
+    },
+    /// Another process has it. It is to be asked for its release, or, if it is gone, to be fenced.
+    Owned {
+        /// Who.
+        by: Incarnation,
+        /// In which term.
+        term: TermNumber,
+    },
+    /// There is no such conversation, and it may not be made.
+    Missing,
+}
+
+impl<Q: Quorum> QuorumLog<Q> {
+    /// Begins the next term of a conversation for `by`. A term of it that runs in this process is over with this call.
+    /// With `create`, a conversation that does not exist is made.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] if `by` is: the node has to go on as a new incarnation. [`StoreError::Unavailable`] if the
+    /// store did not answer, or others kept beginning terms. The term may have begun all the same, but nobody appends in
+    /// it: the next begin goes on from there.
+    pub async fn begin_term(
+        &self,
+        conversation: &ConversationKey,
+        by: &Incarnation,
+        previous: &Previous,
+        create: Option<&NewConversation>,
+    ) -> Result<Beginning, StoreError> {
+        let life = self.life(by).await?;
+        let here = self.conversations.hold(conversation);
+        let _only = here.beginning.lock().await;
+        if let Some(earlier) = here.term() {
+            earlier.stop();
+        }
+        for _ in 0..BEGIN_ATTEMPTS_MAX {
+            // 1. What stands there, as of now.
+            let (old, end) = match (self.quorum.read_head(conversation).await?, create) {
+                (None, None) => return Ok(Beginning::Missing),
+                (None, Some(new)) => (Old::Nothing(new), Seq::ZERO),
+                (Some(head), _) => match self.final_end(conversation, &here, &head, previous).await? {
+                    Final::End(end) => (Old::Head(head), end),
+                    Final::OwnedBy(by) => return Ok(Beginning::Owned { by, term: head.term }),
+                },
+            };
+            // 5. Only one of those who have come this far gets it.
+            let Some(head) = self.take(conversation, &old, by, end).await? else { continue };
+            here.put(Term::new(head.term, life, head.end));
+            let last_owner = old.owner();
+            if let Some(last) = last_owner.filter(|last| *last != by) {
+                self.forget_note(conversation, last, WriteTimestamp::last_of(old.term())).await;
+            }
+            return Ok(Beginning::Begun { term: head.term, end: head.end, untold: last_owner.is_some() });
+        }
+        Err(StoreError::unavailable("others keep beginning terms of this conversation"))
+    }
+
+    /// Where the log ends once the term of `head` is over, and no more of it can become durable.
+    async fn final_end(
+        &self,
+        conversation: &ConversationKey,
+        here: &Conversation,
+        head: &LogHead,
+        previous: &Previous,
+    ) -> Result<Final, StoreError> {
+        let Some(owner) = &head.owner else { return Ok(Final::End(head.end)) };
+        if self.is_of_this_process(owner) {
+            // For oneself: it has been stopped, and what is not confirmed is forgotten. A term that is not known here was
+            // never handed out, or was forgotten when it was over: nobody appends in it either.
+            if let Some(term) = here.term().filter(|term| term.number == head.term) {
+                return Ok(Final::End(term.stop()));
+            }
+        } else {
+            match previous {
+                Previous::Released(release) if release.term == head.term => return Ok(Final::End(release.end)),
+                // 2. From here on, nothing of his that has not been durable before will be.
+                Previous::Gone(gone) if gone == owner => self.fence(gone).await?,
+                _ => return Ok(Final::OwnedBy(owner.clone())),
+            }
+        }
+        self.settle_tail(conversation, head).await.map(Final::End)
+    }
+
+    /// Makes all that was ever durable, and whatever else is found with it, unmissable: the rows that belong to the log
+    /// behind the head's end. Gives the last one's place.
+    async fn settle_tail(&self, conversation: &ConversationKey, head: &LogHead) -> Result<Seq, StoreError> {
+        let mut end = head.end;
+        loop {
+            // 3. A confirmed row is seen by every quorum; one that is not may be seen now, and not by the next reader.
+            let upto = Seq::new(end.get() + TAIL_ROWS_MAX);
+            let mut rows = self.quorum.read_rows(conversation, end, upto).await?;
+            let places = end.get() + 1..;
+            let in_log = rows.iter().zip(places).take_while(|(row, at)| row.seq.get() == *at && row.term == head.term);
+            rows.truncate(in_log.count());
+            let Some(last) = rows.last() else { return Ok(end) };
+            end = last.seq;
+            // 4. So all are written once more, as they are.
+            self.quorum.write_rows(conversation, &rows).await?;
+            if end < upto {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Sets the head to the next term and notes the conversation as active. The head of the new term, if it is `by`'s.
+    async fn take(
+        &self,
+        conversation: &ConversationKey,
+        old: &Old<'_>,
+        by: &Incarnation,
+        end: Seq,
+    ) -> Result<Option<LogHead>, StoreError> {
+        let new = LogHead { term: TermNumber(old.term().0 + 1), owner: Some(by.clone()), end };
+        let swap = async {
+            match old {
+                Old::Nothing(create) => self.quorum.create_head(conversation, create, &new).await,
+                Old::Head(head) => self.quorum.swap_head(conversation, head, &new).await,
+            }
+        };
+        let note = self.quorum.note_active(by, conversation, WriteTimestamp::of(new.term, 0));
+        let (swapped, noted) = tokio::join!(swap, note);
+        let stands = match swapped {
+            Ok(Swapped::Applied) => Some(new),
+            Ok(Swapped::Refused(_)) => None,
+            Err(StoreError::Unavailable { .. }) => {
+                // What stands there holds: the end too, which may be that of an earlier attempt.
+                let head = self.quorum.read_head(conversation).await?;
+                head.filter(|head| head.term == new.term && head.owner == new.owner)
+            }
+            Err(error) => return Err(error),
+        };
+        if stands.is_some() {
+            noted?;
+        }
+        Ok(stands)
+    }
+}
+
+/// What a begin goes on from.
+enum Old<'a> {
+    Nothing(&'a NewConversation),
+    Head(LogHead),
+}
+
+impl Old<'_> {
+    fn term(&self) -> TermNumber {
+        match self {
+            Self::Nothing(_) => TermNumber(0),
+            Self::Head(head) => head.term,
+        }
+    }
+
+    fn owner(&self) -> Option<&Incarnation> {
+        match self {
+            Self::Nothing(_) => None,
+            Self::Head(head) => head.owner.as_ref(),
+        }
+    }
+}
+
+enum Final {
+    End(Seq),
+    /// It is not for this process to say.
+    OwnedBy(Incarnation),
+}

@@ -1,0 +1,90 @@
+//! One life (incarnation) of this process: whether it has been fenced.
+//!
+//! Owns what the newest fence read said. An append may be called durable only after a fence read that *began* once the
+//! append was confirmed; all that are confirmed when a read begins share it, whatever conversation they are of.
+
+use super::Quorum;
+use crate::{Incarnation, StoreError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{Mutex, watch};
+
+pub(super) struct Life {
+    me: Incarnation,
+    /// Counts who asked, so that a round can say whom it covers.
+    asked: AtomicU64,
+    /// Held by who reads.
+    reading: Mutex<()>,
+    newest: watch::Sender<Round>,
+}
+
+/// One fence read that has ended.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    /// Everyone up to this one had asked before it began.
+    covers: u64,
+    seen: Seen,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Live,
+    /// For ever.
+    Fenced,
+    /// The store did not answer.
+    Nothing,
+}
+
+impl Life {
+    pub(super) fn new(me: Incarnation) -> Self {
+        let newest = watch::Sender::new(Round { covers: 0, seen: Seen::Live });
+        Self { me, asked: AtomicU64::new(0), reading: Mutex::new(()), newest }
+    }
+
+    pub(super) fn me(&self) -> &Incarnation {
+        &self.me
+    }
+
+    /// What is known without asking.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.newest.borrow().seen == Seen::Fenced
+    }
+
+    /// Whether a fence read that begins after this call says `live`.
+    ///
+    /// Whoever finds nobody reading reads, for all that have asked by then; the others wait for the next one. Dropping
+    /// the reader lets another one read.
+    pub(super) async fn is_live(&self, quorum: &impl Quorum) -> Result<bool, StoreError> {
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut rounds = self.newest.subscribe();
+        let round = tokio::select! {
+            biased;
+            round = rounds.wait_for(|round| round.covers >= asked || round.seen == Seen::Fenced) => {
+                round.map(|round| *round).map_err(|_| StoreError::unavailable("closed"))?
+            }
+            _reading = self.reading.lock() => self.read(quorum).await,
+        };
+        match round.seen {
+            Seen::Live => Ok(true),
+            Seen::Fenced => Ok(false),
+            Seen::Nothing => Err(StoreError::unavailable("whether this node is fenced can't be read")),
+        }
+    }
+
+    async fn read(&self, quorum: &impl Quorum) -> Round {
+        let covers = self.asked.load(Ordering::SeqCst);
+        let seen = match quorum.is_live(&self.me).await {
+            Ok(true) => Seen::Live,
+            Ok(false) => Seen::Fenced,
+            Err(error) => {
+                tracing::debug!(%error, "a fence read failed");
+                Seen::Nothing
+            }
+        };
+        let round = Round { covers, seen };
+        if seen == Seen::Fenced {
+            tracing::warn!(incarnation = %self.me, "this node has been fenced: others own its conversations");
+        }
+        self.newest.send_replace(round);
+        round
+    }
+}

@@ -1,0 +1,100 @@
+//! Raising the head's end, while a term goes on and when it ends.
+
+use super::term::Term;
+use super::{LogHead, Quorum, QuorumLog, Swapped, WriteTimestamp};
+use crate::{ConversationKey, StoreError, TermNumber};
+
+/// How often a raise is tried with another `end` than the one that was last heard of. One is enough: only this term's
+/// owner sets it.
+const RAISE_ATTEMPTS_MAX: u32 = 4;
+
+/// Which conversations have their end raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raise {
+    /// Those with a whole bucket behind it: [`QuorumLog::bucket_filled`] says when.
+    FullBuckets,
+    /// Those that had something behind it at the last such round already. With a round every so often, an entry is behind
+    /// the end for no longer than two of them: they have to be short against the time after which rows expire.
+    Aged,
+}
+
+impl<Q: Quorum> QuorumLog<Q> {
+    /// Returns when a term has filled a bucket since the last call: then it is time for [`Raise::FullBuckets`].
+    pub async fn bucket_filled(&self) {
+        self.bucket_filled.notified().await;
+    }
+
+    /// Raises the ends of all conversations for which it is time, one after the other. Those of terms that are over as well,
+    /// as long as the head names them: nobody else may look at the conversation before its rows expire. Terms that are
+    /// over and have nothing left to raise are forgotten.
+    ///
+    /// # Errors
+    /// The first one; what is behind it is for the next round.
+    pub async fn raise_ends(&self, which: Raise) -> Result<(), StoreError> {
+        for (conversation, term) in self.conversations.terms() {
+            let due = match which {
+                Raise::FullBuckets => term.has_full_bucket(),
+                Raise::Aged => term.has_aged(),
+            };
+            if due {
+                self.set_end(&conversation, &term, Then::GoesOn).await?;
+            }
+            if term.is_over() && term.is_raised() {
+                self.conversations.forget(&conversation, term.number);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends `term` with nothing owed: the head's end is the log's end then, and whoever begins the next term has nothing
+    /// to find out. Nothing happens if the term does not run here.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: the term is over, but the head may not say so yet; to be called again.
+    pub async fn end_term(&self, conversation: &ConversationKey, term: TermNumber) -> Result<(), StoreError> {
+        let Some(term) = self.conversations.term(conversation).filter(|running| running.number == term) else {
+            return Ok(());
+        };
+        term.stop();
+        self.set_end(conversation, &term, Then::Ends).await?;
+        let note = WriteTimestamp::last_of(term.number);
+        self.quorum.remove_active(term.life.me(), conversation, note).await?;
+        self.conversations.forget(conversation, term.number);
+        Ok(())
+    }
+
+    /// Sets the head's end to what is durable.
+    async fn set_end(&self, conversation: &ConversationKey, term: &Term, then: Then) -> Result<(), StoreError> {
+        let _only = term.raising.lock().await;
+        for _ in 0..RAISE_ATTEMPTS_MAX {
+            let (old, durable) = term.head();
+            let owner = old.owner.clone().filter(|_| then == Then::GoesOn);
+            let new = LogHead { term: term.number, owner, end: durable };
+            if new == old {
+                return Ok(());
+            }
+            match self.quorum.swap_head(conversation, &old, &new).await? {
+                Swapped::Applied => term.heard_of_end(durable),
+                // An earlier raise, whose outcome was not known, was done after all.
+                Swapped::Refused(Some(now)) if now.owner == old.owner && now.term == old.term => {
+                    term.heard_of_end(now.end);
+                    continue;
+                }
+                // The next term has begun, or this one has been ended: there is nothing left to raise.
+                Swapped::Refused(_) => {
+                    term.stop();
+                    term.heard_of_end(durable);
+                }
+            }
+            return Ok(());
+        }
+        Err(StoreError::unavailable("the head's end keeps changing"))
+    }
+}
+
+/// What becomes of the term.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    GoesOn,
+    Ends,
+}

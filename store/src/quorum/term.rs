@@ -1,0 +1,143 @@
+//! A term that runs in this process: how far it has come.
+//!
+//! Owns the term's progress, and whether it is over. Everything that is decided here is decided under one lock and
+//! without waiting, so that "over" and "durable" come in one order. It does no I/O.
+
+use super::life::Life;
+use super::{LogHead, Release, TERM_ENTRIES_MAX, WriteTimestamp};
+use crate::{Appended, TermNumber};
+use bytes::Bytes;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use switchboard_protocol::Seq;
+
+/// How many entries share a partition of the log's table; the head's end is raised once for so many (DESIGN §6).
+pub const BUCKET_ENTRIES: u64 = 4096;
+
+pub(super) struct Term {
+    pub(super) number: TermNumber,
+    pub(super) life: Arc<Life>,
+    /// The log's end when it began.
+    began_at: Seq,
+    progress: Mutex<Progress>,
+    /// Held by the append under way.
+    pub(super) appending: tokio::sync::Mutex<Unsettled>,
+    /// Held by who sets the head's end.
+    pub(super) raising: tokio::sync::Mutex<()>,
+}
+
+/// The payloads behind the durable ones that an append has tried to write: what they came to is not known, so they are
+/// what the next append must repeat.
+#[derive(Default)]
+pub(super) struct Unsettled(pub(super) Vec<Bytes>);
+
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    /// Nothing more will be durable in this term, as far as this process has the say.
+    over: bool,
+    /// Up to here, a quorum has confirmed the rows.
+    confirmed: Seq,
+    /// Up to here, that was before a fence read which said `live`: this is in the log for ever.
+    durable: Seq,
+    /// The head's end, as last heard.
+    head_end: Seq,
+    /// What was durable at the last round of raising.
+    durable_last_round: Seq,
+}
+
+impl Term {
+    pub(super) fn new(number: TermNumber, life: Arc<Life>, end: Seq) -> Self {
+        let progress = Progress { over: false, confirmed: end, durable: end, head_end: end, durable_last_round: end };
+        Self {
+            number,
+            life,
+            began_at: end,
+            progress: Mutex::new(progress),
+            appending: tokio::sync::Mutex::default(),
+            raising: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The timestamp of the entry at `seq`; none when the term has no place for it.
+    pub(super) fn timestamp(&self, seq: Seq) -> Option<WriteTimestamp> {
+        let offset = seq.get().checked_sub(self.began_at.get())?;
+        (1..TERM_ENTRIES_MAX).contains(&offset).then(|| WriteTimestamp::of(self.number, offset))
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.progress().over || self.life.is_fenced()
+    }
+
+    /// Ends the term for this process: from now on no append of it becomes durable. Up to where it was confirmed.
+    pub(super) fn stop(&self) -> Seq {
+        let mut progress = self.progress();
+        progress.over = true;
+        progress.confirmed
+    }
+
+    /// The same, for another node to go on from what is durable.
+    pub(super) fn release(&self) -> Release {
+        let mut progress = self.progress();
+        progress.over = true;
+        Release { term: self.number, end: progress.durable }
+    }
+
+    pub(super) fn durable(&self) -> Seq {
+        self.progress().durable
+    }
+
+    pub(super) fn is_confirmed(&self, upto: Seq) -> bool {
+        upto <= self.progress().confirmed
+    }
+
+    /// A quorum has the rows up to here.
+    pub(super) fn confirm(&self, upto: Seq) {
+        let mut progress = self.progress();
+        progress.confirmed = progress.confirmed.max(upto);
+    }
+
+    /// A fence read that began after that said `live`. If the term is over, whoever ended it has not counted on these.
+    pub(super) fn make_durable(&self, upto: Seq) -> Appended {
+        let mut progress = self.progress();
+        if progress.over {
+            return Appended::Superseded;
+        }
+        progress.durable = progress.durable.max(upto);
+        Appended::Durable
+    }
+
+    /// The head that names this term, as last heard, and up to where its end may be raised.
+    pub(super) fn head(&self) -> (LogHead, Seq) {
+        let progress = self.progress();
+        let owner = Some(self.life.me().clone());
+        (LogHead { term: self.number, owner, end: progress.head_end }, progress.durable)
+    }
+
+    pub(super) fn heard_of_end(&self, end: Seq) {
+        let mut progress = self.progress();
+        progress.head_end = progress.head_end.max(end);
+    }
+
+    /// Whether the head's end is where the durable entries end, or the head names another term.
+    pub(super) fn is_raised(&self) -> bool {
+        let progress = self.progress();
+        progress.head_end >= progress.durable
+    }
+
+    /// Whether a whole bucket lies behind the head's end.
+    pub(super) fn has_full_bucket(&self) -> bool {
+        let progress = self.progress();
+        progress.durable.get() - progress.head_end.get() >= BUCKET_ENTRIES
+    }
+
+    /// Whether something has been behind the head's end since the last call.
+    pub(super) fn has_aged(&self) -> bool {
+        let mut progress = self.progress();
+        let aged = progress.durable_last_round > progress.head_end;
+        progress.durable_last_round = progress.durable;
+        aged
+    }
+}
