@@ -1,5 +1,7 @@
 //! Presence (PROTOCOL §4, §8): who is seen, as what, and by whom. Never stored, but for when someone was last seen.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::tokens::token;
@@ -42,6 +44,12 @@ fn last_seen(look: &Value) -> &str {
 /// Changes are told almost at once.
 fn eager() -> Config {
     Config::new().set("presence.batch_ms", 1).set("presence.grace_ms", 1)
+}
+
+/// Checks that nothing is told while the server looks at its timers a few times.
+async fn expect_silence(client: &mut Client) {
+    const LONGER_THAN_TIMERS: Duration = Duration::from_millis(300);
+    assert_eq!(client.try_recv(LONGER_THAN_TIMERS).await, Ok(None));
 }
 
 async fn until_open(server: &Server, sessions: f64) {
@@ -173,6 +181,7 @@ async fn a_reconnect_within_the_grace_is_not_seen() {
     assert_eq!(look(&mut alice, "bob").await, present("bob", "busy"));
     bob.close().await;
     until_open(&server, 1.0).await;
+    expect_silence(&mut alice).await;
     assert_eq!(look(&mut alice, "bob").await, present("bob", "busy"));
     let _bob = Client::sign_in(&server, "bob").await;
     assert_eq!(look(&mut alice, "bob").await, present("bob", "busy"), "he was not offline, so it counts");
@@ -203,18 +212,17 @@ async fn of_several_devices_the_last_status_counts_until_the_last_one_has_gone()
 
 #[tokio::test]
 async fn changes_come_in_batches_with_the_latest_of_each() {
-    let server = Config::new().set("presence.batch_ms", 2_000).start().await;
+    let server = Config::new().set("presence.batch_ms", 3_000).start().await;
     let mut alice = Client::sign_in(&server, "alice").await;
     let (mut bob, mut carol) = (Client::sign_in(&server, "bob").await, Client::sign_in(&server, "carol").await);
     alice.ask(watch(&["bob", "carol"])).await;
     bob.ask(set("away")).await;
     assert_eq!(told(&mut alice).await, present("bob", "away"), "the first one does not wait");
     for status in ["online", "away", "busy"] {
-        bob.feed(&set(status)).await;
-        carol.feed(&set(status)).await;
+        bob.ask(set(status)).await;
     }
-    bob.flush().await;
-    carol.flush().await;
+    expect_silence(&mut alice).await;
+    carol.ask(set("busy")).await;
     let batch = alice.expect("presence").await;
     let mut users = batch["users"].as_array().unwrap().clone();
     users.sort_by_key(|user| user["user_id"].to_string());

@@ -28,6 +28,14 @@ async fn group(owner: &mut Client, name: &str, members: &[&str]) -> Value {
     owner.ask(create).await["conversation_id"].clone()
 }
 
+/// Both begin to type, the witness first: what the server ends only because its time is over, it ends for him first.
+async fn begin(witness: &mut Client, typist: &mut Client, reader: &mut Client, conversation: &Value) {
+    for client in [witness, typist] {
+        client.ask(typing("typing_start", conversation)).await;
+        reader.expect("typing_start").await;
+    }
+}
+
 #[tokio::test]
 async fn typing_is_shown_to_the_others_and_ends() {
     let server = Config::new().start().await;
@@ -83,32 +91,27 @@ async fn a_start_goes_out_once_in_two_seconds_for_each_user_and_conversation() {
 #[tokio::test]
 async fn typing_ends_with_a_message_and_with_the_session() {
     let server = Config::new().start().await;
-    let (mut alice, mut bob, id) = pair(&server).await;
-    alice.ask(typing("typing_start", &id)).await;
-    bob.expect("typing_start").await;
-    alice.ask(json!({"type": "send", "to": "bob", "client_id": "c2", "content": {"text": "x"}})).await;
-    let frames = [bob.recv().await, bob.recv().await];
-    assert!(frames.contains(&shown("typing_stop", &id, "alice")), "{frames:?}");
-    assert!(frames.iter().any(|frame| frame["type"] == "message"), "{frames:?}");
-
-    let mut carol = Client::sign_in(&server, "carol").await;
-    let group = group(&mut carol, "g", &["bob"]).await;
-    bob.expect("membership").await;
-    carol.ask(typing("typing_start", &group)).await;
-    bob.expect("typing_start").await;
-    drop(carol);
-    assert_eq!(bob.recv().await, shown("typing_stop", &group, "carol"));
-}
-
-#[tokio::test]
-async fn a_message_over_http_ends_typing_too() {
-    let server = Config::new().start().await;
-    let (mut alice, mut bob, id) = pair(&server).await;
-    alice.ask(typing("typing_start", &id)).await;
-    bob.expect("typing_start").await;
-    let send = json!({"to": "bob", "client_id": "c2", "content": {"text": "x"}});
-    server.http().post("/v1/messages", &send).token(&token("alice")).send().await.data(201);
-    assert_eq!(bob.recv().await, shown("typing_stop", &id, "alice"));
+    let (mut alice, mut bob) = (Client::sign_in(&server, "alice").await, Client::sign_in(&server, "bob").await);
+    let mut reader = Client::sign_in(&server, "carol").await;
+    let send = json!({"client_id": "c1", "content": {"text": "x"}});
+    for how in ["message", "message over HTTP", "session"] {
+        let group = group(&mut alice, how, &["bob", "carol"]).await;
+        reader.until("membership").await;
+        begin(&mut bob, &mut alice, &mut reader, &group).await;
+        match how {
+            "message" => {
+                let mut frame = send.clone();
+                (frame["type"], frame["conversation_id"]) = (json!("send"), group.clone());
+                alice.ask(frame).await;
+            }
+            "message over HTTP" => {
+                let path = format!("/v1/conversations/{}/messages", group.as_str().unwrap());
+                server.http().post(&path, &send).token(&token("alice")).send().await.data(201);
+            }
+            _ => drop(std::mem::replace(&mut alice, Client::sign_in(&server, "alice").await)),
+        }
+        assert_eq!(reader.until("typing_stop").await, shown("typing_stop", &group, "alice"), "{how}");
+    }
 }
 
 #[tokio::test]
@@ -148,19 +151,17 @@ async fn who_is_removed_types_no_more_and_sees_nobody_type() {
     for client in [&mut bob, &mut carol] {
         client.expect("membership").await;
     }
-    bob.ask(typing("typing_start", &group)).await;
-    carol.expect("typing_start").await;
+    begin(&mut alice, &mut bob, &mut carol, &group).await;
     alice.ask(json!({"type": "member_remove", "conversation_id": group, "user_ids": ["bob"]})).await;
-    let frames = [carol.recv().await, carol.recv().await];
-    assert!(frames.contains(&shown("typing_stop", &group, "bob")), "{frames:?}");
-    bob.expect("membership").await;
+    assert_eq!(carol.until("typing_stop").await, shown("typing_stop", &group, "bob"));
+    bob.until("membership").await;
 
     for kind in ["typing_start", "typing_stop"] {
         assert_eq!(bob.ask_in_vain(typing(kind, &group)).await.0, "not_found");
     }
     carol.expect_quiet().await;
-    alice.ask(typing("typing_start", &group)).await;
-    carol.expect("typing_start").await;
+    carol.ask(typing("typing_start", &group)).await;
+    assert_eq!(alice.until("typing_start").await["user_id"], "carol");
     bob.expect_quiet().await;
 }
 
