@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::client::session::Entry;
+use crate::client::network::Entry;
 use crate::control::Load;
 use crate::worker::Worker;
 

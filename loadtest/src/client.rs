@@ -2,12 +2,17 @@
 //!
 //! Frames are not decoded on the hot path; [`scan`] finds the few fields that are needed. An idle client holds no buffer.
 //! It knows no scenario and no report.
+//! With `--verify`, `follow.rs` makes each client keep to PROTOCOL §3 and write down what it sees.
 
 pub(crate) mod address;
+mod catch_up;
 pub(crate) mod closed_loop;
 pub(crate) mod connect;
 pub(crate) mod crowd;
+mod follow;
 pub(crate) mod group;
+pub(crate) mod network;
+pub(crate) mod reader;
 pub(crate) mod scan;
 pub(crate) mod session;
 pub(crate) mod token;

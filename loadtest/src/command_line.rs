@@ -10,6 +10,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use lexopt::prelude::*;
 
+use crate::chaos::Blow;
 use crate::client::address::Address;
 use crate::control::Load;
 use crate::nodes;
@@ -41,6 +42,11 @@ How much (list shows each scenario's defaults):
   --params FILE        The same from a TOML file; --param wins.
   --no-baseline        Leave out the baselines.
 
+Whether it is right:
+  --verify             Check what each client saw against what was sent and acknowledged. Clients reconnect, and catch up.
+  --history FILE       Add what clients said and saw to this file, one operation a line. Needs --verify.
+  --chaos BLOW         kill, stop or restart spawned nodes, one each 3 seconds of the load. Needs --verify and --spawn.
+
 What comes out:
   --json FILE          Write everything that was measured.
 
@@ -49,7 +55,7 @@ Other:
   -V, --version        Print the version.
 
 Ctrl-C ends a run early, with the figures of what was measured so far; once more ends it at once.
-Exit codes: 0, 1 when nothing could be measured, 2 for a wrong command line.
+Exit codes: 0, 1 when --verify found something wrong or nothing could be measured, 2 for a wrong command line.
 ";
 
 /// A run lasts at most an hour: nobody is meant to forget one.
@@ -86,6 +92,9 @@ pub(crate) struct Run {
     pub(crate) processes: usize,
     pub(crate) repeat: usize,
     pub(crate) is_without_baseline: bool,
+    pub(crate) is_verified: bool,
+    pub(crate) history: Option<PathBuf>,
+    pub(crate) chaos: Option<Blow>,
     pub(crate) json: Option<PathBuf>,
 }
 
@@ -123,10 +132,12 @@ const WITH_VALUE: &[&str] = &[
     "param",
     "params",
     "json",
+    "history",
+    "chaos",
 ];
 /// Of these, the ones that may be given more than once.
 const REPEATABLE: &[&str] = &["set", "url", "metrics", "param"];
-const FLAGS: &[&str] = &["no-baseline"];
+const FLAGS: &[&str] = &["no-baseline", "verify"];
 
 /// Reads the arguments after the program's name.
 ///
@@ -256,6 +267,9 @@ impl Given {
             processes,
             repeat: self.number("repeat", 1, (1, REPEAT_MAX), mistakes),
             is_without_baseline: self.values("no-baseline").next().is_some(),
+            is_verified: self.values("verify").next().is_some(),
+            history: self.path("history"),
+            chaos: self.chaos(mistakes),
             json: self.path("json"),
         }
     }
@@ -283,6 +297,20 @@ impl Given {
         if self.values("metrics").count() > self.values("url").count() {
             mistakes.push("--metrics: more than there are of --url".to_owned());
         }
+    }
+
+    fn chaos(&self, mistakes: &mut Vec<String>) -> Option<Blow> {
+        let has = |name| self.values(name).next().is_some();
+        for name in ["history", "chaos"] {
+            if has(name) && !has("verify") {
+                mistakes.push(format!("--{name} needs --verify"));
+            }
+        }
+        if has("chaos") && !has("spawn") {
+            mistakes.push("--chaos is for nodes that are started with --spawn".to_owned());
+        }
+        let parsed = self.values("chaos").next()?.parse().map_err(|mistake| format!("--chaos {mistake}"));
+        parsed.map_err(|mistake| mistakes.push(mistake)).ok()
     }
 
     fn settings(&self, mistakes: &mut Vec<String>) -> Vec<String> {
@@ -458,6 +486,10 @@ mod tests {
             ("direct --spawn 1 --param colour=1", "text_bytes"),
             ("direct --spawn 1 --params /does/not/exist", "--params"),
             ("direct --spawn 1 --no-baseline=x", "no-baseline"),
+            ("direct --spawn 1 --chaos kill", "--chaos needs --verify"),
+            ("direct --spawn 1 --history x", "--history needs --verify"),
+            ("direct --spawn 1 --verify --chaos hit", "kill, stop or restart"),
+            ("direct --url ws://a:1 --verify --chaos kill", "--spawn"),
             ("direct --spawn 1 --fast", "--fast"),
             ("list --spawn 1", "list"),
         ] {

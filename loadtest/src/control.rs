@@ -5,12 +5,13 @@
 //! The beginning and the end of a phase are gates too, at which the coordinator looks at what the processes have used.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::client::address::Address;
-use crate::client::session::Entry;
+use crate::client::network::Entry;
 use crate::meter::recorder::Sample;
 
 /// Coordinator to worker.
@@ -69,6 +70,10 @@ pub(crate) struct Plan {
     pub(crate) addresses: Vec<Address>,
     pub(crate) entry: Entry,
     pub(crate) load: Load,
+    /// Clients follow the log, and come back when a session is lost.
+    pub(crate) is_followed: bool,
+    /// The folder into which workers write what their clients say and see.
+    pub(crate) history: Option<PathBuf>,
 }
 
 /// How much of it. Rates and connections are those of all workers together.
@@ -125,6 +130,8 @@ mod tests {
             addresses: Vec::new(),
             entry: Entry::Upgraded,
             load: Load::default(),
+            is_followed: false,
+            history: None,
         };
         let mut all: Vec<usize> = (0..3).flat_map(|worker| plan(worker).share(10)).collect();
         all.sort_unstable();

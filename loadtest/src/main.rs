@@ -1,6 +1,7 @@
 //! The binary `switchboard-loadtest`: measures a deployment of Switchboard (OPERATING, "Harness").
 
 mod baseline;
+mod chaos;
 mod client;
 mod command_line;
 mod control;
@@ -10,6 +11,7 @@ mod report;
 mod round;
 mod run;
 mod scenario;
+mod verify;
 mod worker;
 
 use std::env;
@@ -22,7 +24,15 @@ fn main() -> ExitCode {
     match command_line::parse(env::args_os().skip(1)) {
         Ok(Command::Worker) => worker::run(),
         Ok(Command::Baseline(arguments)) => baseline::run(&arguments),
-        Ok(command) => finish(coordinate(command)),
+        Ok(command) => match coordinate(command) {
+            Ok(true) => ExitCode::SUCCESS,
+            // What is wrong has been said.
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        },
         Err(mistakes) => {
             mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
             eprintln!("switchboard-loadtest --help shows what there is");
@@ -31,34 +41,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn coordinate(command: Command) -> Result<()> {
+/// Whether everything is as it should be.
+fn coordinate(command: Command) -> Result<bool> {
     match command {
         Command::Run(run) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-            runtime.block_on(run::run(&run))
+            return runtime.block_on(run::run(&run));
         }
-        Command::List => {
-            print!("{}", command_line::list());
-            Ok(())
-        }
-        Command::Help => {
-            print!("{}", command_line::HELP);
-            Ok(())
-        }
+        Command::List => print!("{}", command_line::list()),
+        Command::Help => print!("{}", command_line::HELP),
         Command::Version => {
             println!("switchboard-loadtest {} ({})", env!("CARGO_PKG_VERSION"), env!("SWITCHBOARD_COMMIT"));
-            Ok(())
         }
-        Command::Worker | Command::Baseline(_) => Ok(()),
+        Command::Worker | Command::Baseline(_) => {}
     }
-}
-
-fn finish(result: Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    Ok(true)
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use ring::rand::{SecureRandom, SystemRandom};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -35,6 +35,9 @@ pub(crate) fn raise_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// How long a node may take to end after SIGTERM: `drain.timeout_ms` and some more.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+
 /// How nodes are started.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeOptions {
@@ -55,8 +58,11 @@ pub(crate) struct Server {
 /// A server that was started here.
 struct Process {
     child: Child,
+    start: Start,
     /// Where it runs and keeps its store.
-    _folder: TempDir,
+    folder: TempDir,
+    /// What its former lives have used: a node that was killed and started again is one server.
+    former_cpu_us: u64,
 }
 
 /// What is executed.
@@ -98,8 +104,8 @@ impl Server {
 
     async fn start(name: &str, start: Start) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("switchboard-loadtest-").tempdir()?;
-        let (child, ready) = launch(name, &start, folder.path()).await?;
-        let process = Process { child, _folder: folder };
+        let (child, ready) = launch(name, &start, folder.path(), None).await?;
+        let process = Process { child, start, folder, former_cpu_us: 0 };
         Ok(Self {
             name: name.to_owned(),
             address: Address::of_socket(ready.listen),
@@ -111,7 +117,8 @@ impl Server {
     /// What it has used since its start; `None` when it runs elsewhere, or is dead right now.
     pub(crate) fn look(&self) -> Option<ProcessUse> {
         let process = self.process.as_ref()?;
-        look_at(process.child.id()?).ok()
+        let now = look_at(process.child.id()?).ok()?;
+        Some(ProcessUse { cpu_us: now.cpu_us + process.former_cpu_us, ..now })
     }
 
     /// Its own counters; `None` when it has none that can be had.
@@ -128,6 +135,61 @@ impl Server {
         self.process.as_mut()?.child.try_wait().ok()?
     }
 
+    /// kill -9, and a new life on the same store and address.
+    ///
+    /// # Errors
+    /// It does not come back.
+    pub(crate) async fn kill_and_start(&mut self) -> Result<()> {
+        self.former_life();
+        if let Some(process) = &mut self.process {
+            process.child.kill().await?;
+        }
+        self.start_again().await
+    }
+
+    /// SIGTERM, and a new life when it has drained.
+    ///
+    /// # Errors
+    /// It does not end, or does not come back.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        self.former_life();
+        if let Some(process) = &mut self.process {
+            process.signal(Signal::TERM);
+            let ended = tokio::time::timeout(DRAIN_MAX, process.child.wait()).await;
+            let status = ended.with_context(|| format!("{} does not end after SIGTERM", self.name))??;
+            if !status.success() {
+                bail!("{} ended with {status} after SIGTERM", self.name);
+            }
+        }
+        self.start_again().await
+    }
+
+    /// SIGSTOP, and SIGCONT later.
+    pub(crate) async fn stand_still(&mut self, time: Duration) {
+        if let Some(process) = &self.process {
+            process.signal(Signal::STOP);
+            tokio::time::sleep(time).await;
+            process.signal(Signal::CONT);
+        }
+    }
+
+    /// Notes what this life has used, before it ends.
+    fn former_life(&mut self) {
+        let used = self.look();
+        if let (Some(process), Some(used)) = (&mut self.process, used) {
+            process.former_cpu_us = used.cpu_us;
+        }
+    }
+
+    async fn start_again(&mut self) -> Result<()> {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let listen = format!("node.listen={}", self.address.authority());
+        let (child, ready) = launch(&self.name, &process.start, process.folder.path(), Some(&listen)).await?;
+        process.child = child;
+        self.metrics = ready.metrics.map(Address::of_socket);
+        Ok(())
+    }
+
     /// Ends it. A node is killed: nobody needs its store any more, and to drain takes time.
     pub(crate) async fn end(mut self) {
         if let Some(process) = &mut self.process {
@@ -137,9 +199,20 @@ impl Server {
     }
 }
 
-async fn launch(name: &str, start: &Start, folder: &Path) -> Result<(Child, Ready)> {
+impl Process {
+    fn signal(&self, signal: Signal) {
+        let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        if let Some(pid) = pid {
+            // It may have ended by itself.
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+/// `setting` comes after all others, so it wins.
+async fn launch(name: &str, start: &Start, folder: &Path, setting: Option<&str>) -> Result<(Child, Ready)> {
     let mut command = match start {
-        Start::Node(options) => node_command(name, options, folder),
+        Start::Node(options) => node_command(name, options, folder, setting),
         Start::Baseline(arguments) => {
             let mut command = Command::new(std::env::current_exe()?);
             command.arg("baseline").args(arguments).current_dir(folder);
@@ -161,7 +234,7 @@ async fn launch(name: &str, start: &Start, folder: &Path) -> Result<(Child, Read
     Ok((child, ready))
 }
 
-fn node_command(name: &str, options: &NodeOptions, folder: &Path) -> Command {
+fn node_command(name: &str, options: &NodeOptions, folder: &Path, last: Option<&str>) -> Command {
     let mut command = Command::new(&options.binary);
     // In the environment rather than the arguments, which everyone on the machine can read.
     command.env("SWITCHBOARD__AUTH__HS256_SECRET", &options.secret);
@@ -172,7 +245,8 @@ fn node_command(name: &str, options: &NodeOptions, folder: &Path) -> Command {
         format!("store.path={}", folder.join("data").display()),
         "log.level=warn".to_owned(),
     ];
-    for setting in own.iter().chain(&options.settings) {
+    let all = own.iter().chain(&options.settings).map(String::as_str);
+    for setting in all.chain(last) {
         command.args(["--set", setting]);
     }
     command.current_dir(folder);

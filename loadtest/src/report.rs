@@ -17,6 +17,8 @@ use figure::Summary;
 use machine::Machine;
 use round::Round;
 
+use crate::verify::Verdict;
+
 /// Version of the JSON.
 pub(crate) const FORMAT: u32 = 1;
 
@@ -49,5 +51,13 @@ pub(crate) struct Report {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Repeat {
     pub(crate) round: Round,
+    /// Of `--verify`.
+    pub(crate) verdict: Option<Verdict>,
     pub(crate) baselines: BTreeMap<String, Round>,
+}
+
+impl Report {
+    pub(crate) fn verdicts(&self) -> impl Iterator<Item = &Verdict> {
+        self.repeats.iter().filter_map(|repeat| repeat.verdict.as_ref())
+    }
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::chaos::Chaos;
 use crate::control::{Gate, Order, Plan, Said};
 use crate::meter::latency::Latencies;
 use crate::meter::metrics_page::{self, Series};
@@ -32,14 +33,20 @@ const SILENCE_MAX: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// A worker could not do its share, or a server has ended.
-pub(crate) async fn play(plan: &Plan, title: &str, servers: &mut [Server], stop: &CancellationToken) -> Result<Round> {
+pub(crate) async fn play(
+    plan: &Plan,
+    title: &str,
+    servers: &mut [Server],
+    chaos: Option<Chaos>,
+    stop: &CancellationToken,
+) -> Result<Round> {
     let (lines, said) = mpsc::channel(LINES_MAX);
     let mut crew = Crew { workers: Vec::new(), readers: JoinSet::new() };
     for number in 0..plan.workers {
         crew.start(Plan { worker: number, ..plan.clone() }, lines.clone()).await?;
     }
     drop(lines);
-    let mut referee = Referee { crew, servers, title: title.to_owned(), round: Round::default(), phase: None };
+    let mut referee = Referee { crew, servers, title: title.to_owned(), round: Round::default(), phase: None, chaos };
     referee.watch(said, plan.workers, stop).await?;
     Ok(referee.round)
 }
@@ -120,6 +127,7 @@ struct Referee<'a> {
     title: String,
     round: Round,
     phase: Option<Running>,
+    chaos: Option<Chaos>,
 }
 
 impl Referee<'_> {
@@ -144,6 +152,9 @@ impl Referee<'_> {
                 }
                 _ = clock.tick() => {
                     self.check_servers()?;
+                    if let Some(chaos) = &mut self.chaos {
+                        chaos.strike(self.servers).await?;
+                    }
                     continue;
                 }
             };
@@ -177,8 +188,18 @@ impl Referee<'_> {
         }
         match gate {
             Gate::Meet(_) => {}
-            Gate::Begin(name) => self.begin(name.clone()).await,
-            Gate::End(_) => self.end().await,
+            Gate::Begin(name) => {
+                self.begin(name.clone()).await;
+                if let Some(chaos) = self.chaos.as_mut().filter(|_| name == "load") {
+                    chaos.begin();
+                }
+            }
+            Gate::End(_) => {
+                if let Some(chaos) = &mut self.chaos {
+                    chaos.end();
+                }
+                self.end().await;
+            }
         }
         self.crew.tell(&Order::Pass(brought)).await
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use switchboard_clock::Clock;
@@ -10,8 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::baseline;
+use crate::chaos::Chaos;
 use crate::client::address::Address;
-use crate::client::session::Entry;
+use crate::client::network::Entry;
 use crate::client::token::Tokens;
 use crate::command_line::Run;
 use crate::control::{Load, Plan, Work};
@@ -23,6 +25,7 @@ use crate::report::round::Round;
 use crate::report::{FORMAT, Repeat, Report, table};
 use crate::round;
 use crate::scenario::Scenario;
+use crate::verify::{self, Verdict};
 
 /// The generator's own delay above which its latencies say more about it than about the server.
 const LAG_MAX_MS: f64 = 1.0;
@@ -31,9 +34,11 @@ const CLIENT_CPU_MAX: f64 = 0.9;
 
 /// Measures, prints, and writes what is to be written.
 ///
+/// `false`: `--verify` has found something wrong.
+///
 /// # Errors
 /// Nothing could be measured, or a file can't be written.
-pub(crate) async fn run(run: &Run) -> Result<()> {
+pub(crate) async fn run(run: &Run) -> Result<bool> {
     let descriptors = nodes::raise_descriptor_limit();
     let stop = CancellationToken::new();
     let mut report = blank(run, Machine::look(descriptors));
@@ -63,7 +68,7 @@ pub(crate) async fn run(run: &Run) -> Result<()> {
             .with_context(|| format!("{}: can't be written", path.display()))?;
     }
     print!("{}", table::text(&report));
-    Ok(())
+    Ok(report.verdicts().all(|verdict| verdict.violations == 0))
 }
 
 /// Ctrl-C, or the signal with which a supervisor ends a process.
@@ -105,8 +110,8 @@ async fn measure(run: &Run, report: &mut Report, stop: &CancellationToken) -> Re
         }
         let title =
             |name: &str| if run.repeat > 1 { format!("{name} {number}/{}", run.repeat) } else { name.to_owned() };
-        let round = real(run, &title(run.scenario.name()), number, stop).await?;
-        report.repeats.push(Repeat { round, baselines: BTreeMap::new() });
+        let (round, verdict) = real(run, &title(run.scenario.name()), number, stop).await?;
+        report.repeats.push(Repeat { round, verdict, baselines: BTreeMap::new() });
         let Some(repeat) = report.repeats.last_mut() else { continue };
         if run.is_without_baseline {
             continue;
@@ -126,7 +131,7 @@ async fn measure(run: &Run, report: &mut Report, stop: &CancellationToken) -> Re
                 baseline::entry(wanted.name),
             );
             let mut servers = vec![server];
-            let played = round::play(&plan, &title, &mut servers, stop).await;
+            let played = round::play(&plan, &title, &mut servers, None, stop).await;
             end(servers).await;
             repeat.baselines.insert(wanted.name.to_owned(), played?);
         }
@@ -135,7 +140,7 @@ async fn measure(run: &Run, report: &mut Report, stop: &CancellationToken) -> Re
 }
 
 /// The scenario, once, against nodes of its own or those that were given.
-async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -> Result<Round> {
+async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -> Result<(Round, Option<Verdict>)> {
     let mut servers = Vec::new();
     let tokens = if run.spawn > 0 {
         let secret = nodes::new_secret()?;
@@ -153,17 +158,27 @@ async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -
         run.secret.clone().map_or(Tokens::Development, Tokens::Secret)
     };
     let addresses: Vec<Address> = servers.iter().map(|server| server.address.clone()).collect();
-    let plan = plan(
-        run,
-        Work::Scenario(run.scenario.name().to_owned()),
-        &run.load,
-        number,
-        addresses,
-        Entry::SignedIn(tokens),
-    );
-    let played = round::play(&plan, title, &mut servers, stop).await;
+    let history = if run.is_verified { Some(tempfile::tempdir()?) } else { None };
+    let work = Work::Scenario(run.scenario.name().to_owned());
+    let mut plan = plan(run, work, &run.load, number, addresses, Entry::SignedIn(tokens));
+    plan.is_followed = run.is_verified;
+    plan.history = history.as_ref().map(|folder| folder.path().to_owned());
+    let played = round::play(&plan, title, &mut servers, run.chaos.map(Chaos::new), stop).await;
     end(servers).await;
-    played
+    let verdict = match &history {
+        Some(folder) => Some(verdict(run, folder.path())?),
+        None => None,
+    };
+    Ok((played?, verdict))
+}
+
+/// Checks what the clients wrote down, and keeps it if it is wanted.
+fn verdict(run: &Run, folder: &Path) -> Result<Verdict> {
+    let operations = verify::read_folder(folder)?;
+    if let Some(path) = &run.history {
+        verify::append(path, &operations)?;
+    }
+    Ok(verify::check(&operations))
 }
 
 async fn end(servers: Vec<Server>) {
@@ -182,6 +197,8 @@ fn plan(run: &Run, work: Work, load: &Load, number: usize, addresses: Vec<Addres
         addresses,
         entry,
         load: load.clone(),
+        is_followed: false,
+        history: None,
     }
 }
 

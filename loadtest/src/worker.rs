@@ -13,12 +13,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::address::Sources;
-use crate::client::session::{Complaints, Meters, Network};
+use crate::client::network::{Complaints, Meters, Network};
 use crate::control::{Gate, Order, Plan, Said, Work};
 use crate::meter::pace::Pace;
 use crate::meter::recorder::{Counter, LatencyMeter, Recorder};
 use crate::meter::timer::Timer;
 use crate::meter::{NS_PER_S, now_ns};
+use crate::verify::Log;
 use crate::{baseline, nodes, scenario};
 
 /// Orders that were not looked at yet: there is never more than one pass and one stop.
@@ -70,6 +71,10 @@ async fn work() -> Result<std::collections::BTreeMap<String, u64>> {
     tasks.spawn(listen(starts, passing, stop.clone()));
     let plan: Plan = started.recv().await.context("no plan came")?;
     let mut recorder = Recorder::default();
+    let log = match &plan.history {
+        Some(folder) => Some(Arc::new(Log::create(&folder.join(format!("{}.jsonl", plan.worker)))?)),
+        None => None,
+    };
     let seed = u64::from(std::process::id());
     let network = Arc::new(Network {
         addresses: plan.addresses.clone(),
@@ -78,6 +83,8 @@ async fn work() -> Result<std::collections::BTreeMap<String, u64>> {
         run: plan.run.clone(),
         meters: Meters::new(&mut recorder),
         complaints: Complaints::default(),
+        is_followed: plan.is_followed,
+        log: log.clone(),
     });
     let (lag, sends) = (recorder.latency("lag"), recorder.counter("sends"));
     let timer = Timer::new().context("no timer")?;
@@ -88,6 +95,9 @@ async fn work() -> Result<std::collections::BTreeMap<String, u64>> {
             scenario.work(&mut worker).await?;
         }
         Work::Baseline(name) => baseline::load(&name, &mut worker).await?,
+    }
+    if let Some(log) = log {
+        log.finish()?;
     }
     Ok(worker.network.complaints.take())
 }

@@ -10,8 +10,10 @@ use tokio_tungstenite::accept_async;
 
 use super::listen;
 use crate::client::crowd::Crowd;
+use crate::client::network::Network;
+use crate::client::reader::OnFrame;
 use crate::client::scan;
-use crate::client::session::{Network, OnFrame, Who, intended_ns};
+use crate::client::session::Who;
 use crate::scenario::direct::Talk;
 use crate::worker::Worker;
 
@@ -57,10 +59,8 @@ pub(super) async fn load(worker: &mut Worker) -> Result<()> {
 fn on_echo(network: &Arc<Network>) -> OnFrame {
     let (meters, run) = (network.meters.clone(), network.run.clone());
     Box::new(move |_, json, at_ns| {
-        let intended_ns = scan::text(json, "client_id").and_then(|client_id| intended_ns(client_id, &run));
-        if let Some(intended_ns) = intended_ns {
-            meters.sent.add(1);
-            meters.sent_latency.record_ns(at_ns.saturating_sub(intended_ns));
+        if let Some(client_id) = scan::text(json, "client_id") {
+            meters.on_sent(client_id, &run, at_ns);
         }
     })
 }

@@ -127,8 +127,8 @@ fn put_frame(bytes: &mut Vec<u8>, run: &str, intended_ns: u64, frame_bytes: usiz
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::network::intended_ns;
     use crate::client::scan;
-    use crate::client::session::intended_ns;
     use crate::client::wire::{Received, Wire};
     use std::future::poll_fn;
 

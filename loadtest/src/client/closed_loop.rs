@@ -5,8 +5,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::reader::OnFrame;
 use super::scan;
-use super::session::{Client, OnFrame};
+use super::session::Client;
 use crate::meter::now_ns;
 use crate::meter::recorder::Counter;
 

@@ -6,10 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 
-use super::session::{Client, End, Network, OnFrame, Session, Who};
+use super::network::Network;
+use super::reader::OnFrame;
+use super::session::{Client, End, Session, Who};
 
 /// How long sessions may take to say goodbye.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
+
+/// Clients that look back at once.
+const LOOK_BACK_AT_ONCE: usize = 16;
 
 /// Sessions and their tasks. Dropped, it breaks them off.
 pub(crate) struct Crowd {
@@ -57,11 +62,31 @@ impl Crowd {
         Ok(clients)
     }
 
-    /// Closes all sessions, and waits a little for them.
+    /// Closes all sessions, and waits a little for them. Where they are to be checked, each asks for everything once more
+    /// before.
     pub(crate) async fn close(mut self) {
+        if self.network.log.is_some() {
+            self.look_back().await;
+        }
         self.clients.iter().for_each(Client::close);
         let all = async { while self.sessions.join_next().await.is_some() {} };
         // Who does not answer in time is broken off.
         let _ = tokio::time::timeout(GOODBYE_MAX, all).await;
+    }
+
+    async fn look_back(&self) {
+        let mut looking = JoinSet::new();
+        for client in &self.clients {
+            if looking.len() >= LOOK_BACK_AT_ONCE {
+                looking.join_next().await;
+            }
+            let (client, network) = (client.clone(), self.network.clone());
+            looking.spawn(async move {
+                if let Err(error) = client.look_back(&network).await {
+                    network.complaints.note(&format!("looking back: {error:#}"));
+                }
+            });
+        }
+        looking.join_all().await;
     }
 }

@@ -1,130 +1,64 @@
-//! One session: what a client has between `ready` and its end.
+//! One session: what a client has between `ready` and its end, and where it follows the log, the sessions after it.
 //!
-//! A [`Client`] is the handle with which a scenario says something; the [`Session`] is the task that reads, answers pings,
-//! writes what was said, and measures. Latencies need no table of what is under way: a send's `client_id` carries the
-//! moment for which it was meant, and comes back in `sent` and in the other side's `message`.
+//! A [`Client`] is the handle with which a scenario says something; the [`Session`] is the task that reads, answers pings
+//! and writes what was said. Latencies need no table of what is under way: a send's `client_id` carries the moment for
+//! which it was meant, and comes back in `sent` and in the other side's `message`.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write;
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::address::{Address, Sources};
-use super::token::Tokens;
+use super::catch_up::{catch_up, look_back};
+use super::connect;
+use super::follow::Follow;
+use super::network::{Entry, Network, client_id};
+use super::reader::{OnFrame, Pause, Reader};
 use super::wire::{self, Received, Wire};
-use super::{connect, scan};
 use crate::meter::now_ns;
-use crate::meter::recorder::{Counter, LatencyMeter, Recorder};
 
 /// How long an answer is waited for. The server itself gives up after `limits.send_timeout_ms` (5 s).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Different complaints that are kept.
-const COMPLAINTS_MAX: usize = 32;
-
-/// What all clients of a worker have in common.
-pub(crate) struct Network {
-    pub(crate) addresses: Vec<Address>,
-    pub(crate) entry: Entry,
-    pub(crate) sources: Sources,
-    /// Begins every `client_id` of this run, so that no other message is taken for one of ours.
-    pub(crate) run: String,
-    pub(crate) meters: Meters,
-    pub(crate) complaints: Complaints,
-}
-
-/// How far a client goes in.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) enum Entry {
-    /// All the way to `ready`.
-    SignedIn(Tokens),
-    /// A WebSocket, for baselines that have no users.
-    Upgraded,
-    /// Only TCP, for a baseline that writes frames and nothing else.
-    Connected,
-}
-
-/// What every session counts.
-#[derive(Clone)]
-pub(crate) struct Meters {
-    pub(crate) frames: Counter,
-    pub(crate) bytes: Counter,
-    /// Reads from sockets: about as many as the server's writes.
-    pub(crate) reads: Counter,
-    pub(crate) sent: Counter,
-    pub(crate) send_errors: Counter,
-    pub(crate) deliveries: Counter,
-    /// Sessions that ended by themselves.
-    pub(crate) lost: Counter,
-    /// From the intended moment of a send to `sent`.
-    pub(crate) sent_latency: LatencyMeter,
-    /// From the intended moment of a send to the `message` at another session.
-    pub(crate) delivery_latency: LatencyMeter,
-}
-
-impl Meters {
-    pub(crate) fn new(recorder: &mut Recorder) -> Self {
-        Self {
-            frames: recorder.counter("frames"),
-            bytes: recorder.counter("bytes"),
-            reads: recorder.counter("reads"),
-            sent: recorder.counter("sent"),
-            send_errors: recorder.counter("send_errors"),
-            deliveries: recorder.counter("deliveries"),
-            lost: recorder.counter("sessions_lost"),
-            sent_latency: recorder.latency("sent"),
-            delivery_latency: recorder.latency("delivery"),
-        }
-    }
-}
-
-/// What went wrong, and how often: for the report.
-#[derive(Default)]
-pub(crate) struct Complaints(Mutex<BTreeMap<String, u64>>);
-
-impl Complaints {
-    pub(crate) fn note(&self, text: &str) {
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = noted.get_mut(text) {
-            *count += 1;
-        } else if noted.len() < COMPLAINTS_MAX {
-            noted.insert(text.to_owned(), 1);
-        }
-    }
-
-    pub(crate) fn take(&self) -> BTreeMap<String, u64> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
+/// Attempts to come back, one after the other, before a client gives up.
+const RECONNECTS_MAX: u32 = 30;
 
 /// Whose session it is, and where.
 #[derive(Clone, Debug)]
 pub(crate) struct Who {
     pub(crate) user: String,
-    /// Unique in the worker: gives the source address.
+    /// Unique in the worker: gives the source address, and a part of each `client_id`.
     pub(crate) number: u64,
     /// Which of the addresses, modulo their number.
     pub(crate) node: usize,
 }
 
-/// What a scenario does with a frame: its type, its JSON, and when it was read.
-pub(crate) type OnFrame = Box<dyn FnMut(&str, &[u8], u64) + Send>;
-
 /// Says something on a session. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Client(Arc<Shared>);
 
-struct Shared {
+/// What a client's handle and its task share.
+pub(super) struct Shared {
     run: String,
+    number: u64,
+    /// Where the client follows the log.
+    pub(super) follow: Option<FollowLock>,
     state: Mutex<State>,
+}
+
+pub(super) struct FollowLock(Mutex<Follow>);
+
+impl FollowLock {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Follow> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Default)]
@@ -135,6 +69,8 @@ struct State {
     waker: Option<Waker>,
     is_closing: bool,
     is_over: bool,
+    /// There is no socket right now. What is said is lost, but for sends, which are repeated.
+    is_away: bool,
     next_id: u64,
     answers: HashMap<u64, oneshot::Sender<Value>>,
 }
@@ -143,26 +79,39 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Gives a frame with an `id` to who waits for it.
+    pub(super) fn answer(&self, id: &str, json: &[u8]) {
+        let waiting = id.parse().ok().and_then(|id: u64| self.state().answers.remove(&id));
+        if let (Some(waiting), Ok(value)) = (waiting, serde_json::from_slice(json)) {
+            // Who asked may have given up.
+            let _ = waiting.send(value);
+        }
+    }
 }
 
 impl Client {
+    pub(super) fn follow(&self) -> Option<&FollowLock> {
+        self.0.follow.as_ref()
+    }
+
     /// Says something that is answered elsewhere or not at all.
     pub(crate) fn say(&self, frame: &str) {
         let mut state = self.0.state();
-        wire::put_text(&mut state.outgoing, frame.as_bytes());
-        wake(&mut state);
+        if !state.is_away {
+            wire::put_text(&mut state.outgoing, frame.as_bytes());
+            wake(&mut state);
+        }
     }
 
     /// A `send` that was meant to leave at `intended_ns`; `place` is `"to":"…"` or `"conversation_id":"…"`, `number` tells
     /// it from the others of this client.
     pub(crate) fn send(&self, place: &str, number: u64, intended_ns: u64, text: &str) {
-        let mut frame = String::with_capacity(128 + text.len());
-        // Writing to a string does not fail.
-        let _ = write!(
-            frame,
-            r#"{{"type":"send",{place},"client_id":"{}.{number:x}.{intended_ns:x}","content":{{"text":"{text}"}}}}"#,
-            self.0.run
-        );
+        let client_id = client_id(&self.0.run, self.0.number, number, intended_ns);
+        let frame = format!(r#"{{"type":"send",{place},"client_id":"{client_id}","content":{{"text":"{text}"}}}}"#);
+        if let Some(follow) = &self.0.follow {
+            follow.lock().on_send(&client_id, &frame);
+        }
         self.say(&frame);
     }
 
@@ -175,8 +124,8 @@ impl Client {
         let kind = frame["type"].as_str().unwrap_or_default().to_owned();
         {
             let mut state = self.0.state();
-            if state.is_over {
-                bail!("{kind}: the session is over");
+            if state.is_over || state.is_away {
+                bail!("{kind}: there is no session");
             }
             let id = state.next_id;
             state.next_id += 1;
@@ -194,6 +143,15 @@ impl Client {
         Ok(answer)
     }
 
+    /// Asks for everything that the server has for this client, once more: for who checks. Nothing where the client does
+    /// not follow.
+    ///
+    /// # Errors
+    /// An answer does not come, or is a refusal.
+    pub(crate) async fn look_back(&self, network: &Arc<Network>) -> Result<()> {
+        if self.0.follow.is_some() { look_back(self, network).await } else { Ok(()) }
+    }
+
     /// Closes the session once everything that was said has left.
     pub(crate) fn close(&self) {
         let mut state = self.0.state();
@@ -208,25 +166,17 @@ fn wake(state: &mut State) {
     }
 }
 
-/// When a send was meant to leave, from its `client_id`; `None` for those of others.
-pub(crate) fn intended_ns(client_id: &str, run: &str) -> Option<u64> {
-    let (_, moment) = client_id.strip_prefix(run)?.rsplit_once('.')?;
-    u64::from_str_radix(moment, 16).ok()
-}
+type CatchUp = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
 /// The task of a session.
 pub(crate) struct Session {
     network: Arc<Network>,
+    who: Who,
     shared: Arc<Shared>,
     wire: Wire<TcpStream>,
     reader: Reader,
-}
-
-/// What a session does with what it reads.
-struct Reader {
-    on_frame: Option<OnFrame>,
-    is_ready: bool,
-    close: Option<Option<u16>>,
+    /// What is under way to bring the client up to date.
+    catching_up: Option<CatchUp>,
 }
 
 /// How a session ended.
@@ -244,50 +194,100 @@ impl Session {
     /// # Errors
     /// There is no way to the node, or it refuses.
     pub(crate) async fn open(network: &Arc<Network>, who: &Who, on_frame: Option<OnFrame>) -> Result<(Client, Self)> {
-        let address = &network.addresses[who.node % network.addresses.len()];
-        let token = match &network.entry {
-            Entry::SignedIn(tokens) => Some(tokens.token(address, &who.user).await?),
-            Entry::Upgraded | Entry::Connected => None,
-        };
-        let socket = connect::tcp(address, Some((network.sources, who.number))).await?;
-        let wire = match &network.entry {
-            Entry::Connected => Wire::new(socket, Vec::new()),
-            _ => connect::upgrade(socket, address, token.as_deref(), "load").await?,
-        };
-        let shared = Shared { run: network.run.clone(), state: Mutex::default() };
+        let follow = network.is_followed && matches!(network.entry, Entry::SignedIn(_));
+        let follow = follow.then(|| FollowLock(Mutex::new(Follow::new(&who.user, network.log.clone()))));
+        let shared = Shared { run: network.run.clone(), number: who.number, follow, state: Mutex::default() };
         let shared = Arc::new(shared);
-        let reader = Reader { on_frame, is_ready: token.is_none(), close: None };
-        let mut session = Self { network: network.clone(), shared: shared.clone(), wire, reader };
-        if session.reader.is_ready {
-            return Ok((Client(shared), session));
+        let mut session = Self {
+            network: network.clone(),
+            who: who.clone(),
+            shared: shared.clone(),
+            wire: connected(network, who).await?,
+            reader: Reader { on_frame, ready: None, close: None },
+            catching_up: None,
+        };
+        if matches!(network.entry, Entry::SignedIn(_)) {
+            session.sign_in().await?;
         }
-        let signed_in = poll_fn(|cx| match session.poll(cx) {
-            _ if session.reader.is_ready => Poll::Ready(Ok(())),
+        Ok((Client(shared), session))
+    }
+
+    /// Waits for `ready`.
+    async fn sign_in(&mut self) -> Result<()> {
+        let signed_in = poll_fn(|cx| match self.poll(cx) {
+            _ if self.reader.ready.is_some() => Poll::Ready(Ok(())),
             Poll::Ready(end) => Poll::Ready(Err(end)),
             Poll::Pending => Poll::Pending,
         });
-        match tokio::time::timeout(ANSWER_TIMEOUT, signed_in).await.context("no ready frame")? {
-            Ok(()) => Ok((Client(shared), session)),
-            Err(end) => bail!("no session for {}: {end:?}", who.user),
+        let signed_in = tokio::time::timeout(ANSWER_TIMEOUT, signed_in).await.context("no ready frame")?;
+        signed_in.map_err(|end| anyhow::anyhow!("no session for {}: {end:?}", self.who.user))
+    }
+
+    /// Serves the session, and where the client follows the log those after it, to the end.
+    pub(crate) async fn run(mut self) -> End {
+        loop {
+            let end = poll_fn(|cx| self.poll(cx)).await;
+            if let End::Lost(why) = &end {
+                self.network.meters.lost.add(1);
+                self.network.complaints.note(&format!("a session was lost: {why}"));
+                if self.shared.follow.is_some() && self.come_back(why).await {
+                    continue;
+                }
+            }
+            let mut state = self.shared.state();
+            state.is_over = true;
+            state.answers.clear();
+            return end;
         }
     }
 
-    /// Serves the session to its end.
-    pub(crate) async fn run(mut self) -> End {
-        let end = poll_fn(|cx| self.poll(cx)).await;
-        let mut state = self.shared.state();
-        state.is_over = true;
-        state.answers.clear();
-        if let End::Lost(why) = &end {
-            self.network.meters.lost.add(1);
-            self.network.complaints.note(&format!("a session was lost: {why}"));
+    /// Opens the next session, does `sync`, and repeats what was not answered. `false`: there is no way back, or none is
+    /// wanted.
+    async fn come_back(&mut self, why: &str) -> bool {
+        let Some(follow) = &self.shared.follow else { return false };
+        follow.lock().on_lost(why);
+        self.catching_up = None;
+        {
+            let mut state = self.shared.state();
+            state.is_away = true;
+            state.outgoing.clear();
+            // Who waits for an answer hears that there is none.
+            state.answers.clear();
         }
-        end
+        let pause = self.reader.ready.unwrap_or(Pause::DEFAULT);
+        for attempt in 0..RECONNECTS_MAX {
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=pause.most_ms(attempt)))).await;
+            if self.shared.state().is_closing {
+                return false;
+            }
+            // Boxed: a session would otherwise carry the future of its next handshake along.
+            match Box::pin(self.reopen()).await {
+                Ok(()) => return true,
+                Err(error) => self.network.complaints.note(&format!("no way back: {}", error.root_cause())),
+            }
+        }
+        false
+    }
+
+    async fn reopen(&mut self) -> Result<()> {
+        self.wire = connected(&self.network, &self.who).await?;
+        (self.reader.ready, self.reader.close) = (None, None);
+        self.sign_in().await?;
+        self.network.meters.reconnects.add(1);
+        let Some(follow) = &self.shared.follow else { return Ok(()) };
+        let mut follow = follow.lock();
+        follow.is_sync_due = true;
+        let mut state = self.shared.state();
+        state.is_away = false;
+        for frame in follow.take_all_again() {
+            wire::put_text(&mut state.outgoing, frame.as_bytes());
+        }
+        Ok(())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let is_closing = self.take_outgoing(cx);
         loop {
+            let is_closing = self.take_outgoing(cx);
             if let Poll::Ready(Err(error)) = self.wire.poll_flush(cx) {
                 return Poll::Ready(self.ended(is_closing, &error.to_string()));
             }
@@ -298,7 +298,30 @@ impl Session {
                 Poll::Ready(Err(error)) => return Poll::Ready(self.ended(is_closing, &error.to_string())),
             }
         }
+        self.poll_catch_up(cx);
         Poll::Pending
+    }
+
+    /// Begins to catch up when there is reason to, and goes on with it.
+    fn poll_catch_up(&mut self, cx: &mut Context<'_>) {
+        let Some(follow) = self.shared.follow.as_ref().filter(|_| self.reader.ready.is_some()) else { return };
+        loop {
+            if self.catching_up.is_none() {
+                let is_away = self.shared.state().is_away;
+                if is_away || !follow.lock().has_work() {
+                    return;
+                }
+                let (client, network) = (Client(self.shared.clone()), self.network.clone());
+                self.catching_up = Some(Box::pin(async move { catch_up(&client, &network).await }));
+            }
+            let Some(catching_up) = &mut self.catching_up else { return };
+            let Poll::Ready(done) = catching_up.as_mut().poll(cx) else { return };
+            self.catching_up = None;
+            if let Err(error) = done {
+                self.network.complaints.note(&format!("catching up: {error:#}"));
+                return;
+            }
+        }
     }
 
     /// Gives what was said to the wire, and sees that the next that is said wakes the task.
@@ -347,80 +370,16 @@ impl Session {
     }
 }
 
-impl Reader {
-    fn on_text(&mut self, network: &Network, shared: &Shared, json: &[u8], at_ns: u64) {
-        let Some(kind) = scan::text(json, "type") else {
-            network.complaints.note("a frame without a type");
-            return;
-        };
-        let meters = &network.meters;
-        let latency_ns = |json| {
-            let client_id = scan::text(json, "client_id")?;
-            Some(at_ns.saturating_sub(intended_ns(client_id, &network.run)?))
-        };
-        match kind {
-            "message" => {
-                if let Some(ns) = latency_ns(json) {
-                    meters.deliveries.add(1);
-                    meters.delivery_latency.record_ns(ns);
-                }
-            }
-            "sent" => {
-                if let Some(ns) = latency_ns(json) {
-                    meters.sent.add(1);
-                    meters.sent_latency.record_ns(ns);
-                }
-            }
-            "ready" => self.is_ready = true,
-            "error" => on_error(network, json),
-            _ => {}
-        }
-        if let Some(id) = scan::text(json, "id") {
-            answer(shared, id, json);
-        }
-        if let Some(on_frame) = &mut self.on_frame {
-            on_frame(kind, json, at_ns);
-        }
-    }
-}
-
-fn on_error(network: &Network, json: &[u8]) {
-    if scan::text(json, "client_id").is_some() {
-        network.meters.send_errors.add(1);
-    }
-    let code = scan::text(json, "code").unwrap_or("without a code");
-    let message = scan::text(json, "message").unwrap_or_default();
-    network.complaints.note(&format!("error {code}: {message}"));
-}
-
-fn answer(shared: &Shared, id: &str, json: &[u8]) {
-    let waiting = id.parse().ok().and_then(|id: u64| shared.state().answers.remove(&id));
-    if let (Some(waiting), Ok(value)) = (waiting, serde_json::from_slice(json)) {
-        // Who asked may have given up.
-        let _ = waiting.send(value);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_id_carries_its_moment() {
-        assert_eq!(intended_ns("run7.a.ff", "run7"), Some(255));
-        assert_eq!(intended_ns("run7.u.3.10", "run7"), Some(16));
-        for other in ["run8.a.ff", "run7", "run7.a.", "run7.a.xyz", ""] {
-            assert_eq!(intended_ns(other, "run7"), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn complaints_are_counted_and_bounded() {
-        let complaints = Complaints::default();
-        complaints.note("a");
-        complaints.note("a");
-        (0..100).for_each(|n| complaints.note(&format!("{n}")));
-        let taken = complaints.take();
-        assert_eq!((taken["a"], taken.len()), (2, COMPLAINTS_MAX));
+/// The way to the node, as far as this network's clients go.
+async fn connected(network: &Network, who: &Who) -> Result<Wire<TcpStream>> {
+    let address = &network.addresses[who.node % network.addresses.len()];
+    let token = match &network.entry {
+        Entry::SignedIn(tokens) => Some(tokens.token(address, &who.user).await?),
+        Entry::Upgraded | Entry::Connected => None,
+    };
+    let socket = connect::tcp(address, Some((network.sources, who.number))).await?;
+    match &network.entry {
+        Entry::Connected => Ok(Wire::new(socket, Vec::new())),
+        _ => connect::upgrade(socket, address, token.as_deref(), "load").await,
     }
 }

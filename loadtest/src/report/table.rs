@@ -30,6 +30,20 @@ pub(crate) fn text(report: &Report) -> String {
             let _ = writeln!(text, "clients saw {count} × {complaint}");
         }
     }
+    for verdict in report.verdicts() {
+        let _ = writeln!(
+            text,
+            "verified: {} operations, {} acknowledged sends, {} violations",
+            verdict.operations, verdict.acknowledged, verdict.violations
+        );
+        for violation in &verdict.listed {
+            let _ = writeln!(
+                text,
+                "  {} at {}: {}: {}",
+                violation.conversation_id, violation.seq, violation.rule, violation.what
+            );
+        }
+    }
     for warning in &report.warnings {
         let _ = writeln!(text, "warning: {warning}");
     }

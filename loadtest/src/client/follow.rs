@@ -1,0 +1,313 @@
+//! What a client keeps so that it misses nothing and nothing of it is lost: the rule of PROTOCOL §3.
+//!
+//! Entries are applied in the order of `seq`; what is known already is ignored; after a hole `changes` is asked for. Sends
+//! are kept until they are answered for good, and repeated with their `client_id`. Only runs that verify, or whose clients
+//! reconnect, have one of these per session: it costs a look at every frame.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::scan;
+use crate::verify::{Log, Seen, What};
+
+/// What one client knows.
+pub(crate) struct Follow {
+    user: String,
+    log: Option<Arc<Log>>,
+    /// Where its next `sync` begins.
+    pub(super) cursor: Option<String>,
+    /// The `seq` up to which each conversation is known without a hole.
+    known: HashMap<String, u64>,
+    /// Conversations for which `changes` is to be asked.
+    behind: BTreeSet<String>,
+    /// `sync` is to be done.
+    pub(super) is_sync_due: bool,
+    /// Sends without an answer, by `client_id`.
+    unanswered: HashMap<String, Unanswered>,
+    sends: u64,
+    /// Those that are to be repeated on this very session.
+    again: Vec<String>,
+    /// How long to wait before that.
+    pub(super) again_after_ms: u64,
+}
+
+struct Unanswered {
+    number: u64,
+    frame: String,
+}
+
+/// What an answer means for a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is over, one way or the other.
+    Final,
+    /// It will be repeated.
+    Open,
+    /// It was over before.
+    Known,
+}
+
+/// Wait before a repeat where the server does not say.
+const RETRY_AFTER_MS: u64 = 200;
+
+impl Follow {
+    pub(super) fn new(user: &str, log: Option<Arc<Log>>) -> Self {
+        Self {
+            user: user.to_owned(),
+            log,
+            cursor: None,
+            known: HashMap::new(),
+            behind: BTreeSet::new(),
+            is_sync_due: false,
+            unanswered: HashMap::new(),
+            sends: 0,
+            again: Vec::new(),
+            again_after_ms: RETRY_AFTER_MS,
+        }
+    }
+
+    pub(super) fn note(&self, what: impl FnOnce() -> What) {
+        if let Some(log) = &self.log {
+            log.note(&self.user, what());
+        }
+    }
+
+    /// A session begins.
+    pub(super) fn on_ready(&mut self, store_id: &str) {
+        self.note(|| What::Ready { store_id: store_id.to_owned() });
+    }
+
+    /// A session ended that nobody wanted to end.
+    pub(super) fn on_lost(&mut self, why: &str) {
+        self.note(|| What::Lost { why: why.to_owned() });
+    }
+
+    /// A send leaves for the first time.
+    pub(super) fn on_send(&mut self, client_id: &str, frame: &str) {
+        self.note(|| What::Invoke { client_id: client_id.to_owned(), place: place_of(frame) });
+        self.sends += 1;
+        self.unanswered.insert(client_id.to_owned(), Unanswered { number: self.sends, frame: frame.to_owned() });
+    }
+
+    /// `sent`.
+    pub(super) fn on_sent(&mut self, json: &[u8]) -> Fate {
+        let (Some(client_id), Some(conversation_id), Some(seq)) =
+            (scan::text(json, "client_id"), scan::text(json, "conversation_id"), scan::number(json, "seq"))
+        else {
+            return Fate::Known;
+        };
+        self.note(|| What::Ok {
+            client_id: client_id.to_owned(),
+            conversation_id: conversation_id.to_owned(),
+            seq,
+            duplicate: scan::is(json, "duplicate"),
+        });
+        // For the sender, `sent` counts as the entry.
+        self.apply(conversation_id, seq);
+        if self.unanswered.remove(client_id).is_some() { Fate::Final } else { Fate::Known }
+    }
+
+    /// An `error` for a send.
+    pub(super) fn on_send_error(&mut self, client_id: &str, json: &[u8]) -> Fate {
+        let code = scan::text(json, "code").unwrap_or_default().to_owned();
+        let client_id = client_id.to_owned();
+        if !self.unanswered.contains_key(&client_id) {
+            return Fate::Known;
+        }
+        if matches!(code.as_str(), "unavailable" | "overloaded" | "internal") {
+            self.again_after_ms = scan::number(json, "retry_after_ms").unwrap_or(RETRY_AFTER_MS);
+            self.again.push(client_id.clone());
+            self.note(|| What::Info { client_id, code });
+            return Fate::Open;
+        }
+        self.unanswered.remove(&client_id);
+        self.note(|| {
+            if code == "outcome_unknown" { What::Info { client_id, code } } else { What::Fail { client_id, code } }
+        });
+        Fate::Final
+    }
+
+    /// An entry that came by itself; whether it is new.
+    pub(super) fn on_entry(&mut self, kind: &str, json: &[u8]) -> bool {
+        let (Some(conversation_id), Some(seq)) = (scan::text(json, "conversation_id"), scan::number(json, "seq"))
+        else {
+            return false;
+        };
+        self.note(|| {
+            let text = |name| scan::text(json, name).map(str::to_owned);
+            let entry = Seen { seq, entry: kind.to_owned(), from: text("from"), client_id: text("client_id") };
+            What::Live { conversation_id: conversation_id.to_owned(), entry }
+        });
+        self.apply(conversation_id, seq)
+    }
+
+    /// `conversation_activity`: there is more than was sent.
+    pub(super) fn on_activity(&mut self, json: &[u8]) {
+        let (Some(conversation_id), Some(last_seq)) =
+            (scan::text(json, "conversation_id"), scan::number(json, "last_seq"))
+        else {
+            return;
+        };
+        self.note(|| What::Activity { conversation_id: conversation_id.to_owned(), last_seq });
+        self.is_at(conversation_id, last_seq);
+    }
+
+    /// The conversation's log ends there at least.
+    pub(super) fn is_at(&mut self, conversation_id: &str, last_seq: u64) {
+        if self.known.get(conversation_id).copied().unwrap_or(0) < last_seq {
+            self.behind.insert(conversation_id.to_owned());
+        }
+    }
+
+    /// The rule: whether the entry is new and was applied.
+    fn apply(&mut self, conversation_id: &str, seq: u64) -> bool {
+        let known = match self.known.get_mut(conversation_id) {
+            Some(known) => known,
+            None => self.known.entry(conversation_id.to_owned()).or_insert(0),
+        };
+        if seq == *known + 1 {
+            *known = seq;
+            return true;
+        }
+        if seq > *known + 1 {
+            self.behind.insert(conversation_id.to_owned());
+        }
+        false
+    }
+
+    /// An answer to `changes` or `sync`; the messages of others that are new by it.
+    pub(super) fn on_answer(&mut self, answer: &Value, after: u64) -> Vec<Seen> {
+        let Some(what) = What::of_answer(answer, after) else { return Vec::new() };
+        let mut new = Vec::new();
+        match &what {
+            What::Changes { conversation_id, entries, last_seq, reset, .. } => {
+                if *reset {
+                    // Too much to be told: what was before is history.
+                    self.known.insert(conversation_id.clone(), *last_seq);
+                }
+                for entry in entries {
+                    if self.apply(conversation_id, entry.seq)
+                        && entry.entry == "message"
+                        && entry.from.as_deref() != Some(&self.user)
+                    {
+                        new.push(entry.clone());
+                    }
+                }
+            }
+            What::Sync { conversations } => {
+                for outline in conversations {
+                    self.is_at(&outline.conversation_id, outline.last_seq);
+                }
+                self.cursor = answer["cursor"].as_str().map(str::to_owned);
+            }
+            _ => {}
+        }
+        self.note(|| what);
+        new
+    }
+
+    /// A conversation that is behind, and from where.
+    pub(super) fn take_behind(&mut self) -> Option<(String, u64)> {
+        let conversation_id = self.behind.pop_first()?;
+        let known = self.known.get(&conversation_id).copied().unwrap_or(0);
+        Some((conversation_id, known))
+    }
+
+    /// All conversations of which anything is known.
+    pub(super) fn conversations(&self) -> Vec<String> {
+        self.known.keys().cloned().collect()
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.is_sync_due || !self.behind.is_empty() || !self.again.is_empty()
+    }
+
+    /// Sends to be repeated on this session, in their order.
+    pub(super) fn take_again(&mut self) -> Vec<String> {
+        let again = std::mem::take(&mut self.again);
+        self.frames(|client_id| again.iter().any(|other| other == client_id))
+    }
+
+    /// All sends without an answer, in their order: they are repeated on the next session.
+    pub(super) fn take_all_again(&mut self) -> Vec<String> {
+        self.again.clear();
+        self.frames(|_| true)
+    }
+
+    fn frames(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut wanted: Vec<(&String, &Unanswered)> =
+            self.unanswered.iter().filter(|(client_id, _)| is_wanted(client_id)).collect();
+        wanted.sort_by_key(|(_, send)| send.number);
+        for (client_id, send) in &wanted {
+            self.note(|| What::Invoke { client_id: (*client_id).clone(), place: place_of(&send.frame) });
+        }
+        wanted.into_iter().map(|(_, send)| send.frame.clone()).collect()
+    }
+}
+
+/// Where a send goes, from its frame.
+fn place_of(frame: &str) -> String {
+    let text = |name| scan::text(frame.as_bytes(), name);
+    text("to").or_else(|| text("conversation_id")).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn entry(seq: u64) -> Vec<u8> {
+        format!(r#"{{"type":"message","conversation_id":"d:1","seq":{seq},"from":"bob","client_id":"c{seq}"}}"#)
+            .into_bytes()
+    }
+
+    #[test]
+    fn a_hole_is_asked_for_and_what_is_known_is_ignored() {
+        let mut follow = Follow::new("alice", None);
+        assert!(follow.on_entry("message", &entry(1)));
+        assert!(!follow.on_entry("message", &entry(1)));
+        assert!(!follow.has_work());
+        assert!(!follow.on_entry("message", &entry(3)));
+        assert_eq!(follow.take_behind(), Some(("d:1".to_owned(), 1)));
+        let entries = json!([
+            {"type": "message", "seq": 2, "from": "bob"},
+            {"type": "message", "seq": 3, "from": "alice"},
+            {"type": "reaction", "seq": 4},
+        ]);
+        let changes =
+            json!({"type": "changes", "conversation_id": "d:1", "entries": entries, "last_seq": 4, "more": false});
+        let new = follow.on_answer(&changes, 1);
+        assert_eq!(new.iter().map(|seen| seen.seq).collect::<Vec<_>>(), [2]);
+        assert!(!follow.on_entry("message", &entry(4)));
+        assert!(follow.on_entry("message", &entry(5)));
+    }
+
+    #[test]
+    fn sync_shows_what_is_behind() {
+        let mut follow = Follow::new("alice", None);
+        follow.on_entry("message", &entry(1));
+        let sync = json!({"type": "sync", "cursor": "c1", "conversations": [
+            {"conversation_id": "d:1", "last_seq": 1}, {"conversation_id": "d:2", "last_seq": 7}]});
+        follow.on_answer(&sync, 0);
+        assert_eq!((follow.take_behind(), follow.cursor.as_deref()), (Some(("d:2".to_owned(), 0)), Some("c1")));
+        assert_eq!(follow.take_behind(), None);
+    }
+
+    #[test]
+    fn sends_are_kept_until_they_are_answered_for_good() {
+        let mut follow = Follow::new("alice", None);
+        for client_id in ["a", "b", "c"] {
+            follow.on_send(client_id, &format!(r#"{{"to":"bob","client_id":"{client_id}"}}"#));
+        }
+        let sent = br#"{"type":"sent","client_id":"b","conversation_id":"d:1","seq":1,"duplicate":false}"#;
+        assert_eq!((follow.on_sent(sent), follow.on_sent(sent)), (Fate::Final, Fate::Known));
+        assert_eq!(follow.on_send_error("c", br#"{"code":"unavailable","retry_after_ms":9}"#), Fate::Open);
+        assert_eq!((follow.has_work(), follow.again_after_ms), (true, 9));
+        assert_eq!(follow.take_again(), [r#"{"to":"bob","client_id":"c"}"#]);
+        assert_eq!(follow.take_all_again().len(), 2);
+        assert_eq!(follow.on_send_error("a", br#"{"code":"blocked"}"#), Fate::Final);
+        assert_eq!(follow.take_all_again(), [r#"{"to":"bob","client_id":"c"}"#]);
+    }
+}

@@ -1,0 +1,148 @@
+//! What all clients of a worker have in common: where they go, how far in, and what they count.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::address::{Address, Sources};
+use super::token::Tokens;
+use crate::meter::recorder::{Counter, LatencyMeter, Recorder};
+use crate::verify::Log;
+
+/// Different complaints that are kept.
+const COMPLAINTS_MAX: usize = 32;
+
+/// Shared by all sessions of a worker.
+pub(crate) struct Network {
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) entry: Entry,
+    pub(crate) sources: Sources,
+    /// Begins every `client_id` of this run, so that no other message is taken for one of ours.
+    pub(crate) run: String,
+    pub(crate) meters: Meters,
+    pub(crate) complaints: Complaints,
+    /// Clients keep to the rule of PROTOCOL §3 and come back when their session is lost.
+    pub(crate) is_followed: bool,
+    /// Where they write down what they say and see.
+    pub(crate) log: Option<Arc<Log>>,
+}
+
+/// How far a client goes in.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) enum Entry {
+    /// All the way to `ready`.
+    SignedIn(Tokens),
+    /// A WebSocket, for baselines that have no users.
+    Upgraded,
+    /// Only TCP, for a baseline that writes frames and nothing else.
+    Connected,
+}
+
+/// What every session counts.
+#[derive(Clone)]
+pub(crate) struct Meters {
+    pub(crate) frames: Counter,
+    pub(crate) bytes: Counter,
+    /// Reads from sockets: about as many as the server's writes.
+    pub(crate) reads: Counter,
+    pub(crate) sent: Counter,
+    /// Sends that were refused for good.
+    pub(crate) send_errors: Counter,
+    pub(crate) deliveries: Counter,
+    /// Sessions that ended by themselves.
+    pub(crate) lost: Counter,
+    /// Sessions that came back.
+    pub(crate) reconnects: Counter,
+    /// From the intended moment of a send to `sent`.
+    pub(crate) sent_latency: LatencyMeter,
+    /// From the intended moment of a send to the `message` at another session.
+    pub(crate) delivery_latency: LatencyMeter,
+}
+
+impl Meters {
+    pub(crate) fn new(recorder: &mut Recorder) -> Self {
+        Self {
+            frames: recorder.counter("frames"),
+            bytes: recorder.counter("bytes"),
+            reads: recorder.counter("reads"),
+            sent: recorder.counter("sent"),
+            send_errors: recorder.counter("send_errors"),
+            deliveries: recorder.counter("deliveries"),
+            lost: recorder.counter("sessions_lost"),
+            reconnects: recorder.counter("reconnects"),
+            sent_latency: recorder.latency("sent"),
+            delivery_latency: recorder.latency("delivery"),
+        }
+    }
+
+    /// `sent` of one of this run's sends.
+    pub(crate) fn on_sent(&self, client_id: &str, run: &str, at_ns: u64) {
+        if let Some(intended_ns) = intended_ns(client_id, run) {
+            self.sent.add(1);
+            self.sent_latency.record_ns(at_ns.saturating_sub(intended_ns));
+        }
+    }
+
+    /// The message of one of this run's sends.
+    pub(crate) fn on_delivery(&self, client_id: &str, run: &str, at_ns: u64) {
+        if let Some(intended_ns) = intended_ns(client_id, run) {
+            self.deliveries.add(1);
+            self.delivery_latency.record_ns(at_ns.saturating_sub(intended_ns));
+        }
+    }
+}
+
+/// The `client_id` of a send: it carries the moment for which that was meant. `client` and `number` make it unique.
+pub(crate) fn client_id(run: &str, client: u64, number: u64, intended_ns: u64) -> String {
+    format!("{run}.{client:x}.{number:x}.{intended_ns:x}")
+}
+
+/// When a send was meant to leave, from its `client_id`; `None` for those of others.
+pub(crate) fn intended_ns(client_id: &str, run: &str) -> Option<u64> {
+    let (_, moment) = client_id.strip_prefix(run)?.strip_prefix('.')?.rsplit_once('.')?;
+    u64::from_str_radix(moment, 16).ok()
+}
+
+/// What went wrong, and how often: for the report.
+#[derive(Default)]
+pub(crate) struct Complaints(Mutex<BTreeMap<String, u64>>);
+
+impl Complaints {
+    pub(crate) fn note(&self, text: &str) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = noted.get_mut(text) {
+            *count += 1;
+        } else if noted.len() < COMPLAINTS_MAX {
+            noted.insert(text.to_owned(), 1);
+        }
+    }
+
+    pub(crate) fn take(&self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_id_carries_its_moment() {
+        assert_eq!(intended_ns(&client_id("run7", 1, 2, 255), "run7"), Some(255));
+        assert_ne!(client_id("run7", 1, 2, 255), client_id("run7", 2, 1, 255));
+        for other in ["run8.a.0.ff", "run78.a.0.ff", "run7", "run7.a.", "run7.a.xyz", ""] {
+            assert_eq!(intended_ns(other, "run7"), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn complaints_are_counted_and_bounded() {
+        let complaints = Complaints::default();
+        complaints.note("a");
+        complaints.note("a");
+        (0..100).for_each(|n| complaints.note(&format!("{n}")));
+        let taken = complaints.take();
+        assert_eq!((taken["a"], taken.len()), (2, COMPLAINTS_MAX));
+    }
+}
