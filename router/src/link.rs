@@ -327,16 +327,21 @@ mod tests {
         pair.b.handled(&a, received.last);
         pair.b.flushed(pair.b.before_flush());
         assert_eq!(pair.b.before_flush(), [(a.clone(), 1)], "3 is handled, 2 is not");
+        drop(pair.say(4));
+        let received = pair.b.receive(pair.say(5));
+        assert_eq!(received.missed, Some(4));
+        pair.b.handled(&a, received.last);
+        assert_eq!(pair.b.before_flush(), [(a.clone(), 1)], "the second hole does not fill the first");
         assert_eq!(views(&pair.b.receive(lost)), [0; 0], "too late: it will be told again");
 
-        pair.b.repeated(&a, 1);
+        pair.b.repeated(&a, 3);
         assert!(pair.b.has_gap(&a), "an older repeat does not fill it");
-        pair.b.repeated(&a, 2);
+        pair.b.repeated(&a, 4);
         pair.b.flushed(pair.b.before_flush());
         let (_, back) = pair.b.take_packets().pop().unwrap();
         pair.a.receive(back);
-        assert!(pair.a.is_confirmed(&b, 3));
-        assert!(!pair.a.is_confirmed(&b, 4));
+        assert!(pair.a.is_confirmed(&b, 5));
+        assert!(!pair.a.is_confirmed(&b, 6));
     }
 
     #[test]

@@ -45,11 +45,11 @@ async fn connect(router: &Router, name: &str) -> (Connected, Arc<Inbox>) {
     (router.connect(new, inbox.clone()).await.unwrap(), inbox)
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_long_connection_gets_a_newer_cursor_after_its_sync() {
+/// A node, and its clock.
+fn start() -> (Router, Clock, watch::Sender<View>) {
     let clock = Clock::simulated(1_800_000_000_000, Arc::new(AtomicI64::new(0)));
     let me = Incarnation { node: "n1".parse().unwrap(), life: 1 };
-    let (_views, views) = watch::channel(View::alone(me.clone(), "ws://n1".into()));
+    let (views, receiver) = watch::channel(View::alone(me.clone(), "ws://n1".into()));
     let router = Router::start(Start {
         me,
         options: Options::default(),
@@ -57,20 +57,39 @@ async fn a_long_connection_gets_a_newer_cursor_after_its_sync() {
         generator: Generator::from_seed(1),
         store: Arc::new(MemoryStore::new("store")),
         bus: Arc::new(InProcessBus::default()),
-        views,
+        views: receiver,
     });
+    (router, clock, views)
+}
+
+async fn sync(router: &Router, session: &Connected, cursor: Option<&str>) -> (String, usize) {
+    let asked =
+        cursor.map_or(r#"{"type":"sync"}"#.to_owned(), |cursor| format!(r#"{{"type":"sync","cursor":"{cursor}"}}"#));
+    let Answer::Sync(sync) = router.call(session.actor(true), frame(&asked)).await.unwrap() else { panic!("no sync") };
+    (sync.cursor, sync.conversations.len())
+}
+
+/// Alice's message to a user.
+async fn send(router: &Router, to: &str, name: &str) {
+    let alice = Actor { user: user("alice"), session: None, awaited: true };
+    let send = format!(r#"{{"type":"send","to":"{to}","client_id":"{name}","content":{{"text":"hi"}}}}"#);
+    router.call(alice, frame(&send)).await.unwrap();
+}
+
+fn cursor_of(frame: &str) -> String {
+    serde_json::from_str::<serde_json::Value>(frame).unwrap()["cursor"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_connection_gets_a_newer_cursor_after_its_sync() {
+    let (router, clock, _views) = start();
     let (bob, frames) = connect(&router, "bob").await;
     let (_idle, never_synced) = connect(&router, "carol").await;
-    let Answer::Sync(first) = router.call(bob.actor(true), frame(r#"{"type":"sync"}"#)).await.unwrap() else {
-        panic!("no sync");
-    };
+    let (first, _) = sync(&router, &bob, None).await;
 
     clock.sleep_ms(61_000).await;
-    let alice = Actor { user: user("alice"), session: None, awaited: true };
-    for to in ["bob", "carol"] {
-        let send = format!(r#"{{"type":"send","to":"{to}","client_id":"{to}","content":{{"text":"hi"}}}}"#);
-        router.call(alice.clone(), frame(&send)).await.unwrap();
-    }
+    send(&router, "bob", "m1").await;
+    send(&router, "carol", "m1").await;
     clock.sleep_ms(3_000).await;
     assert_eq!(frames.of_type("cursor").len(), 0, "not before everything else has been told");
     clock.sleep_ms(5_000).await;
@@ -78,12 +97,42 @@ async fn a_long_connection_gets_a_newer_cursor_after_its_sync() {
     assert_eq!((told.len(), frames.of_type("message").len()), (1, 1));
     assert_eq!(never_synced.of_type("cursor").len(), 0, "it would skip what it never asked for");
 
-    let cursor = serde_json::from_str::<serde_json::Value>(&told[0]).unwrap()["cursor"].as_str().unwrap().to_owned();
-    assert_ne!(cursor, first.cursor);
-    let sync = |cursor: &str| frame(&format!(r#"{{"type":"sync","cursor":"{cursor}"}}"#));
-    let Answer::Sync(old) = router.call(bob.actor(true), sync(&first.cursor)).await.unwrap() else { panic!("no sync") };
-    let Answer::Sync(new) = router.call(bob.actor(true), sync(&cursor)).await.unwrap() else { panic!("no sync") };
-    assert_eq!((old.conversations.len(), new.conversations.len()), (1, 0));
-    drop(bob);
+    let cursor = cursor_of(&told[0]);
+    assert_ne!(cursor, first);
+    send(&router, "bob", "m2").await;
+    clock.sleep_ms(10_000).await;
+    assert_eq!(frames.of_type("cursor").len(), 1, "not more often than once a minute");
+    assert_eq!(sync(&router, &bob, Some(&cursor)).await.1, 1, "what came after it is shown");
+    assert_eq!(sync(&router, &bob, Some(&first)).await.1, 1);
+    let (newest, _) = sync(&router, &bob, None).await;
+    assert_eq!(sync(&router, &bob, Some(&newest)).await.1, 0);
+    router.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cursor_that_covers_all_shows_nothing_again() {
+    let (router, clock, _views) = start();
+    let (bob, frames) = connect(&router, "bob").await;
+    let (first, _) = sync(&router, &bob, None).await;
+    clock.sleep_ms(61_000).await;
+    send(&router, "bob", "m1").await;
+    clock.sleep_ms(8_000).await;
+    let cursor = cursor_of(&frames.of_type("cursor")[0]);
+    assert_eq!((sync(&router, &bob, Some(&first)).await.1, sync(&router, &bob, Some(&cursor)).await.1), (1, 0));
+    router.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_synced_meanwhile_is_not_given_an_older_cursor() {
+    let (router, clock, _views) = start();
+    let (bob, frames) = connect(&router, "bob").await;
+    sync(&router, &bob, None).await;
+    clock.sleep_ms(61_000).await;
+    send(&router, "bob", "m1").await;
+    // It has been read, and is to be told in five seconds.
+    clock.sleep_ms(3_000).await;
+    sync(&router, &bob, None).await;
+    clock.sleep_ms(10_000).await;
+    assert_eq!(frames.of_type("cursor").len(), 0);
     router.shutdown().await;
 }

@@ -4,6 +4,7 @@
 
 mod dependencies;
 mod gaps;
+mod inbox;
 mod sessions;
 mod views;
 

@@ -33,6 +33,8 @@ struct Waiting {
     cut_off: BTreeSet<Incarnation>,
     /// Pairs, from whom and to whom, between whom everything is lost.
     lost: BTreeSet<(Incarnation, Incarnation)>,
+    /// Pairs between whom everything is held back.
+    held: BTreeMap<(Incarnation, Incarnation), Vec<Bytes>>,
 }
 
 /// The bus of all nodes; each sends through its own [`Port`].
@@ -83,6 +85,19 @@ impl FaultyBus {
         }
     }
 
+    /// What one node sends to another is held back from now on, or (false) comes, and so does all that was held back.
+    pub(crate) fn hold(&self, from: &Incarnation, to: &Incarnation, held: bool) {
+        let mut waiting = self.waiting.lock().unwrap();
+        let pair = (from.clone(), to.clone());
+        if held {
+            waiting.held.entry(pair).or_default();
+        } else {
+            for packet in waiting.held.remove(&pair).into_iter().flatten() {
+                self.inner.publish(to, packet).unwrap();
+            }
+        }
+    }
+
     /// Brings packets to their receivers when their time has come; never ends.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
@@ -111,6 +126,10 @@ impl FaultyBus {
         }
         let pair = (from.clone(), to.clone());
         if waiting.lost.contains(&pair) {
+            return Ok(());
+        }
+        if let Some(held) = waiting.held.get_mut(&pair) {
+            held.push(packet);
             return Ok(());
         }
         if self.plain.load(Ordering::Relaxed) {

@@ -3,7 +3,7 @@
 use crate::oracle::Oracle;
 use async_trait::async_trait;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use switchboard_protocol::{ConversationId, Seq, Timestamp, UserId};
 use switchboard_store::{
@@ -15,14 +15,22 @@ use switchboard_store::{
 pub(crate) struct Recorder {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) oracle: Arc<Oracle>,
-    pub(crate) slow: Arc<Slow>,
+    pub(crate) exact: Arc<ExactFaults>,
 }
 
-/// How long operations take that a test wants to last.
+/// What a test wants of single operations.
 #[derive(Default)]
-pub(crate) struct Slow {
+pub(crate) struct ExactFaults {
+    /// Before they are carried out.
     pub(crate) begin_term_ms: AtomicU64,
     pub(crate) put_inbox_ms: AtomicU64,
+    pub(crate) message_ms: AtomicU64,
+    pub(crate) active_ms: AtomicU64,
+    /// It is not done, and fails.
+    pub(crate) put_inbox_fails: AtomicBool,
+    pub(crate) begin_term_fails: AtomicBool,
+    /// It is done, and fails.
+    pub(crate) begin_term_unsaid: AtomicBool,
 }
 
 async fn wait(ms: &AtomicU64) {
@@ -32,12 +40,18 @@ async fn wait(ms: &AtomicU64) {
     }
 }
 
+fn fail(fails: &AtomicBool) -> Result<(), StoreError> {
+    if fails.load(Ordering::Relaxed) { Err(StoreError::unavailable("a test's will")) } else { Ok(()) }
+}
+
 #[async_trait]
 impl Log for Recorder {
     async fn begin_term(&self, conversation: &ConversationKey, claim: Claim) -> Result<Option<Begun>, StoreError> {
         let by = claim.by.clone();
-        wait(&self.slow.begin_term_ms).await;
+        wait(&self.exact.begin_term_ms).await;
+        fail(&self.exact.begin_term_fails)?;
         let begun = self.store.begin_term(conversation, claim).await;
+        fail(&self.exact.begin_term_unsaid)?;
         let id = conversation.conversation.as_str();
         match &begun {
             Ok(Some(begun)) => self.oracle.trace(format_args!("term {} of {id} by {by}", begun.term.0)),
@@ -93,6 +107,7 @@ impl Log for Recorder {
     }
 
     async fn message(&self, conversation: &ConversationKey, seq: Seq) -> Result<Option<StoredMessage>, StoreError> {
+        wait(&self.exact.message_ms).await;
         self.store.message(conversation, seq).await
     }
 
@@ -105,6 +120,7 @@ impl Log for Recorder {
     }
 
     async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
+        wait(&self.exact.active_ms).await;
         self.store.active().await
     }
 
@@ -127,7 +143,8 @@ impl Cursors for Recorder {
 #[async_trait]
 impl Inbox for Recorder {
     async fn put_inbox(&self, changes: Vec<(UserKey, InboxChange)>) -> Result<(), StoreError> {
-        wait(&self.slow.put_inbox_ms).await;
+        wait(&self.exact.put_inbox_ms).await;
+        fail(&self.exact.put_inbox_fails)?;
         self.store.put_inbox(changes).await
     }
 

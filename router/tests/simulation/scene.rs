@@ -1,6 +1,7 @@
 //! A world whose bus and views do exactly what a test says: which node is what, what is lost, who hears of which view.
 
 use crate::client::Client;
+use crate::recorder::ExactFaults;
 use crate::world::{self, NODES, World};
 use std::sync::Arc;
 use switchboard_protocol::client::{ChangesGet, ConversationCreate, GroupKind, Send, SendTarget};
@@ -208,9 +209,18 @@ impl Scene {
 
     // What goes wrong
 
+    pub(crate) fn exact(&self) -> &ExactFaults {
+        &self.world.exact
+    }
+
     /// What one node sends to another is lost, or no longer.
     pub(crate) fn lose(&self, from: usize, to: usize, lost: bool) {
         self.world.bus.lose(&self.me(from), &self.me(to), lost);
+    }
+
+    /// What one node sends to another is held back, or comes.
+    pub(crate) fn hold(&self, from: usize, to: usize, held: bool) {
+        self.world.bus.hold(&self.me(from), &self.me(to), held);
     }
 
     /// The bus is away for a node, or no longer.

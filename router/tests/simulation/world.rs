@@ -3,7 +3,7 @@
 
 use crate::faults::{BusFaults, FaultyBus, Port};
 use crate::oracle::Oracle;
-use crate::recorder::{Recorder, Slow};
+use crate::recorder::{ExactFaults, Recorder};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
@@ -80,7 +80,7 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) bus: Arc<FaultyBus>,
-    pub(crate) slow: Arc<Slow>,
+    pub(crate) exact: Arc<ExactFaults>,
     options: Options,
     phase: AtomicU8,
     inner: Mutex<Inner>,
@@ -125,7 +125,7 @@ impl World {
             clock,
             store,
             bus,
-            slow: Arc::default(),
+            exact: Arc::default(),
             options,
             phase,
             inner: Mutex::new(inner),
@@ -190,7 +190,7 @@ impl World {
             store: Arc::new(Recorder {
                 store: self.store.clone(),
                 oracle: self.oracle.clone(),
-                slow: self.slow.clone(),
+                exact: self.exact.clone(),
             }),
             bus: Arc::new(port),
             views: receiver,

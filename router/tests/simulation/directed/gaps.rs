@@ -2,6 +2,9 @@
 
 use crate::scene::{Scene, has};
 use crate::world::NODES;
+use std::sync::atomic::Ordering;
+use switchboard_protocol::client::Edit;
+use switchboard_protocol::{ClientFrame, Content, Seq};
 
 const EVERYONE: [usize; NODES] = [0, 1, 2, 3, 4];
 
@@ -39,6 +42,26 @@ async fn nothing_behind_a_hole_is_confirmed_however_late_the_sender_hears_of_it(
     scene.world.pass(2_500).await;
     scene.lose(pair.home, pair.owner, false);
     assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_says_that_it_has_repeated_only_when_every_conversation_has() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    scene.say_losing(&pair, "m2", pair.owner, pair.home).await;
+    // The conversation is busy with an edit for longer than its node takes to hear of the hole.
+    scene.exact().message_ms.store(1_500, Ordering::Relaxed);
+    let content = Content::parse(r#"{"text":"edited"}"#, usize::MAX).unwrap();
+    let edit = Edit { conversation_id: pair.conversation.clone(), seq: Seq::new(1), content };
+    let (edited, heard) = tokio::join!(scene.call(pair.owner, &pair.alice, ClientFrame::Edit(edit)), async {
+        scene.world.pass(50).await;
+        assert!(bob.sync().await);
+        bob.copies[&pair.conversation].heard
+    });
+    assert!(edited.is_ok());
+    assert!(heard >= 2, "{heard}");
     scene.check();
 }
 

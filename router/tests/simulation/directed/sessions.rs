@@ -3,6 +3,7 @@
 
 use crate::client::Client;
 use crate::scene::{Pair, Scene, has, user};
+use crate::world::NODES;
 use switchboard_protocol::client::{ConversationRef, PresenceStatus};
 use switchboard_protocol::server::ShownStatus;
 use switchboard_protocol::{ClientFrame, ConversationId};
@@ -72,7 +73,9 @@ async fn a_home_that_took_a_node_for_dead_is_asked_anew_what_sessions_there_watc
 #[tokio::test(start_paused = true)]
 async fn a_new_home_shows_who_is_there_and_who_went_with_his_node() {
     let scene = Scene::new().await;
-    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let without: Vec<_> = (0..NODES).map(|gone| scene.world.view_without(&[gone])).collect();
+    let next_home = |pair: &Pair| scene.home(&without[pair.home], &pair.bob);
+    let pair = scene.pair(&scene.world.view_without(&[]), |pair| next_home(pair) != pair.at).await;
     let mut carol = watcher(&scene, pair.owner, &pair).await;
     let bob = scene.client(pair.at, &pair.bob, &[]).await;
     let busy = ClientFrame::PresenceSet(switchboard_protocol::client::PresenceSet { status: PresenceStatus::Busy });
@@ -91,7 +94,7 @@ async fn a_new_home_shows_who_is_there_and_who_went_with_his_node() {
 /// Bob has a large group open at a node that is not its owner's.
 async fn open_group(scene: &Scene) -> (Client, ConversationId, usize) {
     let (group, owner) = scene.group().await;
-    let mut bob = scene.client((owner + 1) % 5, &user("bob"), &[]).await;
+    let mut bob = scene.client((owner + 1) % NODES, &user("bob"), &[]).await;
     bob.open_conversation(group.clone()).await;
     scene.follow(&mut bob).await;
     assert_eq!(has(&bob, &group), 1);
@@ -102,7 +105,7 @@ async fn open_group(scene: &Scene) -> (Client, ConversationId, usize) {
 async fn who_has_a_conversation_open_is_led_to_what_was_lost() {
     let scene = Scene::new().await;
     let (mut bob, group, owner) = open_group(&scene).await;
-    let at = (owner + 1) % 5;
+    let at = (owner + 1) % NODES;
     scene.lose(owner, at, true);
     scene.say_to_group(owner, &group, "m2").await;
     scene.world.pass(50).await;
@@ -116,7 +119,7 @@ async fn who_has_a_conversation_open_is_led_to_what_was_lost() {
 async fn an_owner_that_missed_something_is_told_again_who_has_it_open() {
     let scene = Scene::new().await;
     let (mut bob, group, owner) = open_group(&scene).await;
-    let at = (owner + 1) % 5;
+    let at = (owner + 1) % NODES;
     scene.lose(at, owner, true);
     let typing = ClientFrame::TypingStart(ConversationRef { conversation_id: group.clone() });
     drop(bob.call_with(false, typing).await);
@@ -132,7 +135,7 @@ async fn an_owner_that_missed_something_is_told_again_who_has_it_open() {
 async fn what_a_session_had_open_is_not_kept_active_when_its_end_was_not_heard_of() {
     let scene = Scene::new().await;
     let (bob, _, owner) = open_group(&scene).await;
-    let at = (owner + 1) % 5;
+    let at = (owner + 1) % NODES;
     scene.world.pass(6_000).await;
     assert_eq!(scene.world.store.active().await.unwrap().len(), 1);
     scene.lose(at, owner, true);
@@ -147,7 +150,7 @@ async fn what_a_session_had_open_is_not_kept_active_when_its_end_was_not_heard_o
 async fn what_a_session_had_open_is_not_kept_active_when_its_node_is_gone() {
     let scene = Scene::new().await;
     let (_bob, _, owner) = open_group(&scene).await;
-    scene.world.crash((owner + 1) % 5).await;
+    scene.world.crash((owner + 1) % NODES).await;
     scene.world.pass(10_000).await;
     assert_eq!(scene.world.store.active().await.unwrap(), []);
 }

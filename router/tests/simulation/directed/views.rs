@@ -4,6 +4,8 @@
 use crate::scene::{Pair, Scene, has};
 use crate::world::NODES;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use switchboard_router::View;
 use switchboard_store::Log as _;
 
 const EVERYONE: [usize; NODES] = [0, 1, 2, 3, 4];
@@ -85,18 +87,63 @@ async fn who_lets_a_conversation_go_hands_over_what_it_owes() {
     let scene = Scene::new().await;
     let (pair, second) = two_owners(&scene, |pair, second| second != pair.home).await;
     let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    // A term runs here, which the second node's ends.
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(500).await;
     scene.world.show(&scene.world.view_without(&[pair.owner]), &[second]);
     scene.world.pass(100).await;
     scene.lose(second, pair.home, true);
-    scene.say(second, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.say(second, &pair.alice, &pair.bob, "m3").await.unwrap();
     scene.world.pass(50).await;
     scene.world.show(&scene.world.view_without(&[]), &[second]);
     scene.world.pass(1_000).await;
     scene.lose(second, pair.home, false);
-    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 3);
     scene.world.pass(6_000).await;
     assert_eq!(scene.world.store.active().await.unwrap(), []);
     scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_term_that_may_have_begun_tells_what_the_one_before_had_not() {
+    let scene = Scene::new().await;
+    let (pair, second) = two_owners(&scene, |pair, second| second != pair.home).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    let without = left_untold_by_the_dead(&scene, &pair).await;
+    // While it reads what is to be taken over, a command has it begin the term, and so the note of it is its own.
+    scene.exact().active_ms.store(500, Ordering::Relaxed);
+    scene.exact().begin_term_unsaid.store(true, Ordering::Relaxed);
+    scene.world.show(&without, &EVERYONE.into_iter().filter(|index| *index != pair.owner).collect::<Vec<_>>());
+    scene.world.pass(50).await;
+    assert!(scene.say(second, &pair.alice, &pair.bob, "m3").await.is_err());
+    scene.exact().begin_term_unsaid.store(false, Ordering::Relaxed);
+    scene.world.pass(2_000).await;
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_t_be_taken_over_now_is_taken_over_later() {
+    let scene = Scene::new().await;
+    let (pair, _) = two_owners(&scene, |pair, second| second != pair.home).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    let without = left_untold_by_the_dead(&scene, &pair).await;
+    scene.exact().begin_term_fails.store(true, Ordering::Relaxed);
+    scene.world.show(&without, &EVERYONE.into_iter().filter(|index| *index != pair.owner).collect::<Vec<_>>());
+    scene.world.pass(1_000).await;
+    assert!(!bob.sync().await);
+    scene.exact().begin_term_fails.store(false, Ordering::Relaxed);
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    scene.check();
+}
+
+/// Bob's second message is in the log, its owner is dead, and nobody was told. Returns the view of who is left.
+async fn left_untold_by_the_dead(scene: &Scene, pair: &Pair) -> View {
+    scene.lose(pair.owner, pair.home, true);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    let without = scene.world.view_without(&[pair.owner]);
+    scene.world.crash(pair.owner).await;
+    without
 }
 
 /// A node that bob's home becomes when it joins, and that no one else needs: the view without it is everyone's.
@@ -161,14 +208,11 @@ async fn a_former_home_delivers_what_an_owner_with_the_old_view_tells_it() {
 /// Who owns what a dead node owned takes a second to begin the term in which it is told: no `sync` answers before.
 async fn waits_for_the_next_owner(scene: &Scene, pair: &Pair, second: usize) {
     let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
-    scene.lose(pair.owner, pair.home, true);
-    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
-    let without = scene.world.view_without(&[pair.owner]);
-    scene.world.crash(pair.owner).await;
+    let without = left_untold_by_the_dead(scene, pair).await;
     let others: Vec<usize> = EVERYONE.into_iter().filter(|index| ![pair.owner, second].contains(index)).collect();
     scene.world.show(&without, &others);
     scene.world.pass(200).await;
-    scene.world.slow.begin_term_ms.store(1_000, Ordering::Relaxed);
+    scene.exact().begin_term_ms.store(1_000, Ordering::Relaxed);
     scene.world.show(&without, &[second]);
     scene.world.pass(100).await;
     assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
@@ -195,11 +239,14 @@ async fn a_home_does_not_answer_a_sync_while_another_view_tells_another_home() {
     let (pair, next) = home_to_be(&scene).await;
     let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
     let all = scene.world.view_without(&[]);
+    // The owner has not settled for its view, nor said so.
+    scene.exact().active_ms.store(1_000, Ordering::Relaxed);
     scene.world.show(&all, &[pair.owner]);
     scene.world.pass(1).await;
     scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
     // His session and his home do not know yet that his home is another.
-    assert!(!bob.sync().await, "{next} was told");
+    let waits = tokio::time::timeout(Duration::from_millis(500), bob.sync()).await;
+    assert!(waits.is_err(), "{next} was told");
     scene.world.show(&all, &EVERYONE);
     assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
     scene.check();
@@ -215,7 +262,7 @@ async fn who_is_home_no_more_answers_no_sync() {
     scene.world.show(&all, &others);
     scene.world.pass(100).await;
     // What the new home is told now is not written for long, and the old one knows nothing of it.
-    scene.world.slow.put_inbox_ms.store(3_000, Ordering::Relaxed);
+    scene.exact().put_inbox_ms.store(3_000, Ordering::Relaxed);
     scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
     // His session's node, the last to hear of the view, does so while the former home waits for its sign.
     let (synced, ()) = tokio::join!(bob.sync(), async {

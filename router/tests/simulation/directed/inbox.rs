@@ -1,0 +1,111 @@
+//! What a home has not written, and what has not reached it: `sync` shows it all the same (DESIGN §4).
+
+use crate::scene::{Pair, Scene, has};
+use std::sync::atomic::Ordering;
+use switchboard_store::Log as _;
+
+async fn at_rest() -> (Scene, Pair) {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    (scene, pair)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_waits_for_what_is_on_its_way() {
+    let (scene, pair) = at_rest().await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    scene.hold(pair.owner, pair.home, true);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    let (synced, ()) = tokio::join!(bob.sync(), async {
+        scene.world.pass(200).await;
+        scene.hold(pair.owner, pair.home, false);
+    });
+    assert!(synced);
+    assert_eq!(bob.copies[&pair.conversation].heard, 2);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_does_not_share_a_round_that_began_before_it() {
+    let (scene, pair) = at_rest().await;
+    let mut first = scene.client(pair.at, &pair.bob, &[]).await;
+    let mut second = scene.client(pair.home, &pair.bob, &[]).await;
+    let other = (0..crate::world::NODES)
+        .find(|index| ![pair.owner, pair.home, pair.at].contains(index))
+        .expect("there are five");
+    // The first one's round has the owner's sign, and waits for another node's.
+    scene.hold(other, pair.home, true);
+    let first = first.sync();
+    let later = async {
+        scene.world.pass(100).await;
+        scene.hold(pair.owner, pair.home, true);
+        scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+        tokio::join!(second.sync(), async {
+            scene.world.pass(100).await;
+            scene.hold(other, pair.home, false);
+            scene.world.pass(100).await;
+            scene.hold(pair.owner, pair.home, false);
+        })
+        .0
+    };
+    assert_eq!(tokio::join!(first, later), (true, true));
+    assert_eq!(second.copies[&pair.conversation].heard, 2);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_waits_for_the_flush_that_is_under_way() {
+    let (scene, pair) = at_rest().await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    scene.exact().put_inbox_ms.store(1_000, Ordering::Relaxed);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(600).await;
+    assert!(bob.sync().await);
+    assert_eq!(bob.copies[&pair.conversation].heard, 2);
+    scene.check();
+}
+
+/// Bob's home dies; his next `sync` shows `seq`.
+async fn shown_after_the_home_dies(scene: &Scene, pair: &Pair, seq: u64) {
+    scene.world.crash(pair.home).await;
+    scene.exact().put_inbox_ms.store(0, Ordering::Relaxed);
+    scene.exact().put_inbox_fails.store(false, Ordering::Relaxed);
+    scene.world.pass(6_000).await;
+    let bob = scene.client(pair.at, &pair.bob, &[]).await;
+    assert_eq!(has(&bob, &pair.conversation), seq);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_failed_confirms_nothing() {
+    let (scene, pair) = at_rest().await;
+    scene.exact().put_inbox_fails.store(true, Ordering::Relaxed);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(1_000).await;
+    shown_after_the_home_dies(&scene, &pair, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_confirms_nothing_that_came_after_it_began() {
+    let (scene, pair) = at_rest().await;
+    scene.exact().put_inbox_ms.store(1_000, Ordering::Relaxed);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(600).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
+    // The first flush ends, the next one does not.
+    scene.world.pass(800).await;
+    shown_after_the_home_dies(&scene, &pair, 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_inboxes_are_not_written_the_owner_is_asked() {
+    let scene = Scene::new().await;
+    let (group, owner) = scene.group().await;
+    scene.say_to_group(owner, &group, "m2").await;
+    // At rest, and so no activity is under way.
+    scene.world.pass(6_000).await;
+    assert_eq!(scene.world.store.active().await.unwrap(), []);
+    let bob = scene.client(0, &crate::scene::user("bob"), &[]).await;
+    assert_eq!(has(&bob, &group), 2);
+    scene.check();
+}
