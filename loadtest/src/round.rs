@@ -21,7 +21,7 @@ use crate::meter::recorder::Sample;
 use crate::meter::{NS_PER_S, now_ns};
 use crate::nodes::Server;
 use crate::report::progress;
-use crate::report::round::{Phase, ProcessShare, Round, Second};
+use crate::report::round::{Phase, ProcessShare, Round, Second, Usage};
 
 /// Lines of all workers that were not looked at yet.
 const LINES_MAX: usize = 1_024;
@@ -268,14 +268,16 @@ impl Referee<'_> {
         let Some(running) = &mut self.phase else { return };
         let Some((_, sample)) = running.seconds.remove(&second) else { return };
         let passed_s = (now.at_ns - running.last.at_ns) as f64 / NS_PER_S as f64;
+        let servers = self.servers.iter().zip(running.last.servers.iter().zip(&now.servers));
+        let servers = servers.filter_map(|(server, (before, after))| {
+            Some((server.name.clone(), Usage::between(*before, *after, passed_s)?))
+        });
         let second = Second {
             at_s: (now.at_ns - running.begin.at_ns) as f64 / NS_PER_S as f64,
             passed_s,
-            ..Second::new(
-                &sample,
-                used(&running.last.servers, &now.servers, passed_s),
-                used(&[running.last.workers], &[now.workers], passed_s),
-            )
+            servers: servers.collect(),
+            clients: Usage::between(running.last.workers, now.workers, passed_s),
+            ..Second::of(&sample)
         };
         progress::show(&self.title, &running.name, &second);
         running.phase.series.push(second);
@@ -290,14 +292,6 @@ impl Referee<'_> {
         }
         Ok(())
     }
-}
-
-/// Share of one processor, and resident bytes, of several processes together.
-fn used(before: &[Option<ProcessUse>], after: &[Option<ProcessUse>], passed_s: f64) -> Option<(f64, u64)> {
-    let pairs = before.iter().zip(after).filter_map(|(before, after)| Some(((*before)?, (*after)?)));
-    let used = pairs.map(|(before, after)| (after.cpu_us.saturating_sub(before.cpu_us), after.resident_bytes));
-    let (cpu_us, bytes) = used.reduce(|sum, one| (sum.0 + one.0, sum.1 + one.1))?;
-    Some((cpu_us as f64 / 1e6 / passed_s, bytes))
 }
 
 async fn counters(servers: &[Server]) -> Vec<Option<Series>> {

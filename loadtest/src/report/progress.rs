@@ -22,11 +22,13 @@ fn line(title: &str, phase: &str, second: &Second) -> String {
     for (name, latency) in &second.latencies {
         let _ = write!(line, "  {name} {:.2}|{:.2}|{:.1} ms", latency.p50_ms, latency.p99_ms, latency.max_ms);
     }
-    if let (Some(cpu), Some(bytes)) = (second.server_cpu, second.server_resident_bytes) {
+    if !second.servers.is_empty() {
+        let cpu: f64 = second.servers.values().map(|server| server.cpu).sum();
+        let bytes: u64 = second.servers.values().map(|server| server.resident_bytes).sum();
         let _ = write!(line, "  server {:.0} % {:.0} MB", cpu * 100.0, bytes as f64 / 1e6);
     }
-    if let Some(cpu) = second.client_cpu {
-        let _ = write!(line, "  clients {:.0} %", cpu * 100.0);
+    if let Some(clients) = second.clients {
+        let _ = write!(line, "  clients {:.0} %", clients.cpu * 100.0);
     }
     line
 }
@@ -34,7 +36,7 @@ fn line(title: &str, phase: &str, second: &Second) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::round::Percentiles;
+    use crate::report::round::{Percentiles, Usage};
 
     #[test]
     fn a_line_has_rates_and_percentiles() {
@@ -43,9 +45,10 @@ mod tests {
             passed_s: 0.5,
             counters: [("sent".to_owned(), 100), ("bytes".to_owned(), 5)].into(),
             latencies: [("sent".to_owned(), Percentiles { p50_ms: 0.5, p99_ms: 2.0, max_ms: 7.0 })].into(),
-            server_cpu: Some(0.25),
-            server_resident_bytes: Some(30_000_000),
-            client_cpu: None,
+            servers: ["n1", "n2"]
+                .map(|name| (name.to_owned(), Usage { cpu: 0.125, resident_bytes: 15_000_000 }))
+                .into(),
+            clients: None,
         };
         assert_eq!(
             line("direct", "load", &second),

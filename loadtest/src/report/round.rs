@@ -52,10 +52,18 @@ pub(crate) struct Second {
     /// What was counted, by name.
     pub(crate) counters: BTreeMap<String, u64>,
     pub(crate) latencies: BTreeMap<String, Percentiles>,
-    /// Processors that the servers used: 1 is one of them, wholly.
-    pub(crate) server_cpu: Option<f64>,
-    pub(crate) server_resident_bytes: Option<u64>,
-    pub(crate) client_cpu: Option<f64>,
+    /// Servers that run here, by name.
+    pub(crate) servers: BTreeMap<String, Usage>,
+    /// All worker processes together.
+    pub(crate) clients: Option<Usage>,
+}
+
+/// What processes have used in a second, and have at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Usage {
+    /// Processors: 1 is one of them, wholly.
+    pub(crate) cpu: f64,
+    pub(crate) resident_bytes: u64,
 }
 
 /// A second's latencies in milliseconds.
@@ -117,17 +125,19 @@ impl ProcessShare {
 }
 
 impl Second {
-    /// `servers` and `clients`: processors and resident bytes.
-    pub(crate) fn new(sample: &Sample, servers: Option<(f64, u64)>, clients: Option<(f64, u64)>) -> Self {
+    /// What clients have counted; the rest is for who looks at processes and clocks.
+    pub(crate) fn of(sample: &Sample) -> Self {
         let latencies = sample.latencies.iter().map(|(name, counts)| (name.clone(), Percentiles::of(counts)));
-        Self {
-            counters: sample.counters.clone(),
-            latencies: latencies.collect(),
-            server_cpu: servers.map(|(cpu, _)| cpu),
-            server_resident_bytes: servers.map(|(_, bytes)| bytes),
-            client_cpu: clients.map(|(cpu, _)| cpu),
-            ..Self::default()
-        }
+        Self { counters: sample.counters.clone(), latencies: latencies.collect(), ..Self::default() }
+    }
+}
+
+impl Usage {
+    /// `None` when it was not running all the time.
+    pub(crate) fn between(begin: Option<ProcessUse>, end: Option<ProcessUse>, passed_s: f64) -> Option<Self> {
+        let (begin, end) = (begin?, end?);
+        let cpu = end.cpu_us.saturating_sub(begin.cpu_us) as f64 / 1e6 / passed_s;
+        Some(Self { cpu, resident_bytes: end.resident_bytes })
     }
 }
 
