@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::support::server::{command, run};
+use crate::support::server::{binary, command, run};
 use crate::support::{Config, Connect, SECRET, soon};
 
 /// Exit code, stdout, stderr.
@@ -104,6 +104,22 @@ async fn an_impossible_promise_is_code_2() {
     let (code, _, stderr) = outcome(folder.path(), &["--set", "limits.connections=100000000"]).await;
     assert_eq!(code, Some(2));
     assert!(stderr.lines().any(|line| line.starts_with("limits.connections: ")), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_promise_is_held_against_the_descriptors() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = r#"ulimit -n 200 && exec "$0" --set limits.connections=151"#;
+    let mut command = tokio::process::Command::new("sh");
+    command.arg("-c").arg(script).arg(binary()).current_dir(folder.path());
+    let output = soon("the refusal", command.output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("nofile allows 200") && stderr.contains("promise at most 150"), "{stderr}");
+
+    // One that can be kept is said in the log.
+    let server = Config::new().set("limits.connections", 50).start().await;
+    server.logged("\"connections_max\":50", 1).await;
 }
 
 #[tokio::test]

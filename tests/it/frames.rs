@@ -186,6 +186,61 @@ async fn what_is_refused_is_answered_in_its_turn() {
 }
 
 #[tokio::test]
+async fn requests_beyond_the_nodes_bound_are_refused() {
+    let server = Config::new().set("limits.requests_waiting_max", 2).start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    // They come in one piece, so none has been answered when the last is read.
+    for n in 0..3 {
+        client.feed(&json!({"type": "sync", "id": n.to_string()})).await;
+    }
+    client.flush().await;
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let answer = client.recv().await;
+        answers.push((answer["id"].as_str().unwrap().to_owned(), answer["type"] == "sync"));
+        if answer["type"] == "error" {
+            assert_eq!(answer["code"], "overloaded");
+            assert!(answer["retry_after_ms"].is_u64(), "{answer}");
+        }
+    }
+    answers.sort();
+    let expected = [("0", true), ("1", true), ("2", false)].map(|(id, is_answered)| (id.to_owned(), is_answered));
+    assert_eq!(answers, expected);
+    client.ask(json!({"type": "sync"})).await;
+}
+
+#[tokio::test]
+async fn conversations_beyond_the_nodes_bound_wait_for_one_that_is_idle() {
+    let server = Config::new()
+        .set("limits.conversations_active_max", 1)
+        .set("limits.conversation_idle_ms", 100)
+        .set("limits.frames_per_s", 100_000)
+        .start()
+        .await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    let send = |to: &str| json!({"type": "send", "id": to, "to": to, "client_id": "1", "content": {"text": "x"}});
+    client.feed(&send("bob")).await;
+    client.feed(&send("carol")).await;
+    client.flush().await;
+    for _ in 0..2 {
+        let answer = client.recv().await;
+        let expected = if answer["id"] == "bob" { "sent" } else { "error" };
+        assert_eq!(answer["type"], expected, "{answer}");
+    }
+    let carol = async {
+        loop {
+            let answer = client.ask(send("carol")).await;
+            if answer["type"] == "sent" {
+                break;
+            }
+            assert_eq!(answer["code"], "overloaded", "{answer}");
+            client.expect_quiet().await;
+        }
+    };
+    crate::support::soon("a conversation that is released", carol).await;
+}
+
+#[tokio::test]
 async fn requests_beyond_a_sessions_bound_wait() {
     let server = Config::new().set("limits.session_requests_max", 1).start().await;
     let mut client = Client::sign_in(&server, "alice").await;

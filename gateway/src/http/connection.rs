@@ -2,15 +2,16 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::answer::Response;
 use super::patience::Patience;
@@ -22,55 +23,67 @@ use crate::ws::{Session, Upgrade};
 /// Largest head of a request; a token in it has at most half of that.
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
 
+/// What is left of a connection when its last request has been answered.
+struct Left<S> {
+    stream: S,
+    /// Read beyond the last request.
+    read_ahead: Bytes,
+    /// It becomes a session.
+    upgrade: Option<Upgrade>,
+}
+
 /// Serves a connection until its end. A session gets a task of its own, so that nothing of HTTP stays in memory with it.
 pub(super) async fn serve_connection<S>(gateway: Arc<Gateway>, stream: S, peer: SocketAddr, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    match serve_requests(&gateway, stream, peer.ip()).await {
+        Ok(Left { stream, read_ahead, upgrade: Some(Upgrade { hello, place: seat }) }) => {
+            drop(place);
+            gateway.sessions.spawn(Session::new(gateway.clone(), stream, read_ahead, hello, seat));
+        }
+        Ok(Left { mut stream, upgrade: None, .. }) => {
+            // TLS says goodbye; a client that has gone already does not mind.
+            let _ = stream.shutdown().await;
+        }
+        Err(error) => tracing::debug!(%error, "an HTTP connection broke"),
+    }
+}
+
+/// Answers requests until there are no more, or the connection is to become something else.
+async fn serve_requests<S>(gateway: &Arc<Gateway>, stream: S, peer: IpAddr) -> hyper::Result<Left<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let upgrade: Arc<Mutex<Option<Upgrade>>> = Arc::default();
-    let service = {
+    let service = service_fn(|request| -> Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>> {
         let (gateway, upgrade) = (gateway.clone(), upgrade.clone());
-        service_fn(move |request| -> Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>> {
-            let (gateway, upgrade) = (gateway.clone(), upgrade.clone());
-            Box::pin(async move {
-                let outcome = respond(gateway, peer.ip(), request).await;
-                *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = outcome.upgrade;
-                Ok(outcome.response)
-            })
+        Box::pin(async move {
+            let outcome = respond(gateway, peer, request).await;
+            *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = outcome.upgrade;
+            Ok(outcome.response)
         })
-    };
-    let (head_timeout, write_timeout) = {
-        let settings = gateway.settings();
-        let limits = &settings.limits;
-        (Duration::from_millis(limits.http_head_timeout_ms), Duration::from_millis(limits.http_body_timeout_ms))
-    };
+    });
+    let (head_timeout, write_timeout) = timeouts(gateway);
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(Patience::new(stream, write_timeout)), service);
-    let served = tokio::select! {
-        served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
+    tokio::select! {
+        served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served?,
         () = gateway.closing.cancelled() => {
             Pin::new(&mut connection).graceful_shutdown();
-            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            poll_fn(|cx| connection.poll_without_shutdown(cx)).await?;
         }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "an HTTP connection broke");
-        return;
     }
     let parts = connection.into_parts();
     let upgrade = upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match upgrade {
-        Some(Upgrade { hello, place: seat }) => {
-            drop(place);
-            let socket = parts.io.into_inner().into_inner();
-            gateway.sessions.spawn(Session::new(gateway.clone(), socket, parts.read_buf, hello, seat));
-        }
-        None => {
-            // TLS says goodbye; a client that has gone already does not mind.
-            let _ = tokio::io::AsyncWriteExt::shutdown(&mut parts.io.into_inner()).await;
-        }
-    }
+    Ok(Left { stream: parts.io.into_inner().into_inner(), read_ahead: parts.read_buf, upgrade })
+}
+
+fn timeouts(gateway: &Gateway) -> (Duration, Duration) {
+    let settings = gateway.settings();
+    let limits = &settings.limits;
+    (Duration::from_millis(limits.http_head_timeout_ms), Duration::from_millis(limits.http_body_timeout_ms))
 }
