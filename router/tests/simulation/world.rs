@@ -329,7 +329,13 @@ impl World {
         let many = self.running().len() > 2;
         match (self.generator.below(100), up) {
             (0..18, Some(_)) if many => self.crash(index).await,
-            (18..26, Some(up)) if many && !up.draining => drop(self.drain(index).await),
+            (18..26, Some(up)) if many && !up.draining => {
+                // Nodes hear of views meanwhile.
+                tokio::select! {
+                    _ = self.drain(index) => {}
+                    () = self.pass(60_000) => {}
+                }
+            }
             (0..60, None) => self.start(index),
             (60..70, _) => self.store.faults().delay_ms_max(self.generator.below(60)),
             (70..74, _) => self.store.faults().unavailable(true),
