@@ -19,6 +19,13 @@ pub(crate) fn check(config: &Config, mistakes: &mut Mistakes) {
         ("session.reconnect_max_ms", session.reconnect_max_ms),
         mistakes,
     );
+    // A message that no session has room for would close every reader.
+    let limits = &config.limits;
+    check_order(
+        ("limits.content_bytes", limits.content_bytes),
+        ("limits.session_queue_bytes", limits.session_queue_bytes),
+        mistakes,
+    );
 }
 
 fn check_tls(tls: &Tls, mistakes: &mut Mistakes) {

@@ -86,6 +86,12 @@ section! {
         cache_bytes: u64 = 67_108_864, in 1_048_576..=1_099_511_627_776;
         /// Reads under way at once; more wait.
         reads_max: usize = 64, in 1..=65_536;
+        /// Reads that wait; more are answered with `unavailable`.
+        reads_waiting_max: usize = 65_536, in 0..=10_000_000;
+        /// Writes that wait for the next sync; more are answered with `unavailable`.
+        queue_max: usize = 65_536, in 1..=10_000_000;
+        /// The same in bytes. One write always has room.
+        queue_bytes: usize = 67_108_864, in 1_048_576..=1_099_511_627_776;
     }
 }
 
@@ -94,6 +100,9 @@ section! {
     "bus" Bus {
         /// `memory` is the bus within this process.
         kind: BusKind = BusKind::Memory;
+        /// Envelopes that wait for one other node at the sender, and packets that wait at the receiver; beyond it they
+        /// are dropped, and what is owed is told again.
+        queue_bytes: usize = 16_777_216, in 1_048_576..=1_073_741_824;
     }
 }
 
@@ -196,14 +205,18 @@ section! {
         /// Commands waiting at one conversation's owner; more are answered with `overloaded`. A new value holds for
         /// conversations that become active after it.
         conversation_queue_max: usize = 1_024, in 1..=1_000_000;
-        /// The same in bytes.
-        conversation_queue_bytes: usize = 4_194_304, in 65_536..=1_073_741_824;
+        /// The same in bytes. The largest command, a group of 10,000 members with long ids, has room.
+        conversation_queue_bytes: usize = 4_194_304, in 2_097_152..=1_073_741_824;
         /// Conversations that this node owns in memory at once; for more, commands are answered with `overloaded`.
         conversations_active_max: usize = 100_000, in 1..=100_000_000;
         /// A conversation without a command for so long is released from memory.
         conversation_idle_ms: u64 = 30_000, in 1..=86_400_000;
-        /// Users whose inbox changes wait to be written; with more, they are written before their time.
+        /// Users whose inbox changes wait to be written; with more, they are written before their time. As many
+        /// times at which users were last seen may wait; a further one is left out.
         home_dirty_max: usize = 100_000, in 1..=100_000_000;
+        /// Inbox changes that wait to be written; beyond it, what would add to them is answered with `overloaded`, and
+        /// what other nodes tell is dropped and told again.
+        home_dirty_bytes: usize = 134_217_728, in 1_048_576..=1_099_511_627_776;
         /// Time between two writes of a home's inbox changes.
         inbox_flush_ms: u64 = 1_000, in 1..=60_000;
         /// What is kept in memory, per conversation, of messages that were edited or reacted to lately; beyond it

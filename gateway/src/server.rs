@@ -142,6 +142,9 @@ async fn open(config: &Config, gateway: &Gateway, clients: SocketAddr) -> Result
         cache_bytes: config.store.cache_bytes,
         reserve_bytes: config.store.reserve_bytes,
         reads_max: config.store.reads_max,
+        reads_waiting_max: config.store.reads_waiting_max,
+        queue_writes_max: config.store.queue_max,
+        queue_bytes_max: config.store.queue_bytes,
         ..EmbeddedOptions::new(&config.store.path)
     };
     let (clock, generator) = (gateway.clock.clone(), gateway.generator.clone());
@@ -162,7 +165,7 @@ async fn open(config: &Config, gateway: &Gateway, clients: SocketAddr) -> Result
         clock: gateway.clock.clone(),
         generator: gateway.generator.clone(),
         store: store.clone(),
-        bus: Arc::new(InProcessBus::default()),
+        bus: Arc::new(InProcessBus::new(config.bus.queue_bytes)),
         views,
     });
     gateway.open(router.clone(), store.clone());

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use switchboard_store::Incarnation;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// Packets that may wait for one node before it takes them; beyond that they are dropped, which the receiver notices.
-pub const BUS_PACKETS_MAX: usize = 4_096;
+/// What a packet counts for while it waits, at least.
+const PACKET_BYTES_MIN: usize = 4_096;
 
 /// A packet that did not leave.
 #[derive(Debug, Error)]
@@ -34,32 +34,105 @@ pub trait Bus: Send + Sync {
     fn publish(&self, to: &Incarnation, packet: Bytes) -> Result<(), BusError>;
 
     /// What others send to `me`, from now on. A second call for the same node ends the first one's receiver.
-    fn subscribe(&self, me: &Incarnation) -> mpsc::Receiver<Bytes>;
+    fn subscribe(&self, me: &Incarnation) -> Packets;
 }
 
-/// The bus of nodes in one process: one channel each.
-#[derive(Clone, Debug, Default)]
+/// Packets that have come for a node and wait for it to take them, bounded in bytes.
+pub struct Packets {
+    waiting: mpsc::Receiver<(Bytes, OwnedSemaphorePermit)>,
+}
+
+/// Where [`Packets`] come from.
+#[derive(Clone, Debug)]
+pub(crate) struct PacketSender {
+    waiting: mpsc::Sender<(Bytes, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+}
+
+/// A queue for `queue_bytes` (`bus.queue_bytes`) of packets.
+pub(crate) fn packet_queue(queue_bytes: usize) -> (PacketSender, Packets) {
+    // The bytes run out first, save for the last packet.
+    let (sender, receiver) = mpsc::channel(queue_bytes / PACKET_BYTES_MIN + 1);
+    let room = Arc::new(Semaphore::new(queue_bytes));
+    (PacketSender { waiting: sender, room }, Packets { waiting: receiver })
+}
+
+impl Packets {
+    /// The next one; `None` when no more will come.
+    pub async fn recv(&mut self) -> Option<Bytes> {
+        self.waiting.recv().await.map(|(packet, _)| packet)
+    }
+}
+
+impl PacketSender {
+    /// # Errors
+    /// [`BusError::Full`] if it has no room.
+    pub(crate) fn send(&self, packet: Bytes) -> Result<(), BusError> {
+        let bytes = u32::try_from(packet.len().max(PACKET_BYTES_MIN)).map_err(|_| BusError::Full)?;
+        let room = self.room.clone().try_acquire_many_owned(bytes).map_err(|_| BusError::Full)?;
+        match self.waiting.try_send((packet, room)) {
+            Err(mpsc::error::TrySendError::Full(_)) => Err(BusError::Full),
+            // Who has gone takes nothing.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+        }
+    }
+}
+
+/// The bus of nodes in one process: a queue each.
+#[derive(Clone, Debug)]
 pub struct InProcessBus {
-    channels: Arc<Mutex<BTreeMap<Incarnation, mpsc::Sender<Bytes>>>>,
+    queue_bytes: usize,
+    channels: Arc<Mutex<BTreeMap<Incarnation, PacketSender>>>,
+}
+
+impl InProcessBus {
+    /// A bus with `queue_bytes` (`bus.queue_bytes`) for the packets that wait for each node.
+    pub fn new(queue_bytes: usize) -> Self {
+        Self { queue_bytes, channels: Arc::default() }
+    }
+}
+
+impl Default for InProcessBus {
+    /// As the configuration's defaults say.
+    fn default() -> Self {
+        Self::new(crate::Options::default().bus_queue_bytes)
+    }
 }
 
 impl Bus for InProcessBus {
     fn publish(&self, to: &Incarnation, packet: Bytes) -> Result<(), BusError> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(channel) = channels.get(to) else { return Ok(()) };
-        match channel.try_send(packet) {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(BusError::Full),
-            Err(mpsc::error::TrySendError::Closed(_)) => {
-                channels.remove(to);
-                Ok(())
-            }
+        if channels.get(to).is_some_and(|channel| channel.waiting.is_closed()) {
+            channels.remove(to);
         }
+        channels.get(to).map_or(Ok(()), |channel| channel.send(packet))
     }
 
-    fn subscribe(&self, me: &Incarnation) -> mpsc::Receiver<Bytes> {
-        let (sender, receiver) = mpsc::channel(BUS_PACKETS_MAX);
+    fn subscribe(&self, me: &Incarnation) -> Packets {
+        let (sender, packets) = packet_queue(self.queue_bytes);
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).insert(me.clone(), sender);
-        receiver
+        packets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn packets_that_wait_are_bounded_in_bytes() {
+        let me = Incarnation { node: "n1".parse().unwrap(), life: 1 };
+        let bus = InProcessBus::new(10_000);
+        let mut packets = bus.subscribe(&me);
+        let large = Bytes::from(vec![0; 8_000]);
+        bus.publish(&me, large.clone()).unwrap();
+        assert!(matches!(bus.publish(&me, large.clone()), Err(BusError::Full)));
+        assert_eq!(packets.recv().await, Some(large.clone()));
+        let small = Bytes::from_static(b"small");
+        bus.publish(&me, small.clone()).unwrap();
+        bus.publish(&me, small.clone()).unwrap();
+        assert!(matches!(bus.publish(&me, small), Err(BusError::Full)), "small ones count for more than they have");
+        drop(packets);
+        bus.publish(&me, large).unwrap();
     }
 }

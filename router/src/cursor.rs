@@ -40,7 +40,10 @@ impl Node {
             // Not now: with the next change.
             let Ok(page) = self.store.inbox(&user, range, 1).await else { continue };
             let cursor = cursor_after(page.top, self.store.store_id());
-            lock(&self.cursors.0).push_back(Read { user, at_ms: now_ms, cursor });
+            let mut waiting = lock(&self.cursors.0);
+            if waiting.len() < self.options().home_dirty_max {
+                waiting.push_back(Read { user, at_ms: now_ms, cursor });
+            }
         }
     }
 

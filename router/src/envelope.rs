@@ -46,6 +46,11 @@ pub(crate) enum PacketError {
 }
 
 impl Packet {
+    /// Whether something in it changes inboxes.
+    pub(crate) fn has_notes(&self) -> bool {
+        self.envelopes.iter().any(|envelope| matches!(envelope, Envelope::Deliver(Deliver { note: Some(_), .. })))
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         // Writing into memory fails for no value of this type.
         rmp_serde::to_vec_named(self).map(Bytes::from).unwrap_or_default()
@@ -95,6 +100,35 @@ pub(crate) enum Envelope {
     Missed { upto: u64 },
     /// What was owed from envelopes up to this number has been told again.
     Repeated { upto: u64 },
+}
+
+impl Envelope {
+    /// About what it takes in memory, and a little more than it does on the bus.
+    pub(crate) fn bytes(&self) -> usize {
+        /// An id, or a small thing with one.
+        const ITEM: usize = 64;
+        let frames =
+            |frames: &[Outgoing]| frames.iter().map(|frame| frame.delivery.json.len() + 2 * ITEM).sum::<usize>();
+        let varies = match self {
+            Self::Request { ask: Ask::Conversation { command, .. } | Ask::User { command, .. }, .. } => command.0.len(),
+            Self::Request { ask: Ask::PresenceOf { users, .. }, .. } => users.len() * ITEM,
+            Self::Reply { reply: Ok(Reply::Frame { json, .. }), .. } => json.0.len(),
+            Self::Reply { reply: Ok(Reply::Sessions(rows)), .. } => rows.len() * 4 * ITEM,
+            Self::Reply { reply: Ok(Reply::Presence(looks)), .. } => looks.len() * ITEM,
+            Self::Deliver(Deliver { users, frames: sent, note, .. }) => {
+                let noted = note.as_ref().map_or(0, |note| (note.users.len() + 16) * 2 * ITEM);
+                users.len() * ITEM + frames(sent) + noted
+            }
+            Self::Relay { users, frames: sent, .. } => users.len() * ITEM + frames(sent),
+            Self::ToSessions { sessions, frames: sent, .. } => sessions.len() * 2 * ITEM + frames(sent),
+            Self::SessionsGone { sessions, .. } | Self::Closed { sessions, .. } => sessions.len() * 2 * ITEM,
+            Self::Here { users } => users.len() * 2 * ITEM,
+            Self::Presence { users } => users.len() * 2 * ITEM,
+            Self::Unwatch { users } => users.len() * ITEM,
+            _ => 0,
+        };
+        4 * ITEM + varies
+    }
 }
 
 /// What is asked of another node.

@@ -14,6 +14,14 @@ pub(crate) struct Figures {
     pub(crate) bus_publishes: Counter,
     pub(crate) bus_gaps: Counter,
     pub(crate) bus_refused: Counter,
+    pub(crate) bus_dropped_queue: Counter,
+    pub(crate) bus_dropped_bus: Counter,
+    pub(crate) bus_dropped_home: Counter,
+    pub(crate) home_dirty_bytes: Gauge,
+    pub(crate) last_seen_dropped: Counter,
+    pub(crate) overloaded_conversation: Counter,
+    pub(crate) overloaded_home: Counter,
+    pub(crate) overloaded_requests: Counter,
     pub(crate) resyncs_of_gaps: Counter,
     pub(crate) resyncs_of_owners: Counter,
     pub(crate) resyncs_of_moves: Counter,
@@ -33,10 +41,19 @@ impl Figures {
         describe_counter!("switchboard_bus_publishes_total", "Packets given to the bus");
         describe_counter!("switchboard_bus_gaps_total", "Holes noticed in the numbers of another node's envelopes");
         describe_counter!("switchboard_bus_refused_total", "Packets that were none, or of another version");
+        describe_counter!(
+            "switchboard_bus_dropped_total",
+            "Envelopes that did not leave (queue: too much waits for the node; bus: not taken), or that a full home did not take"
+        );
+        describe_gauge!("switchboard_home_dirty_bytes", "Inbox changes that wait to be written");
+        describe_counter!("switchboard_last_seen_dropped_total", "Last-seen times that were left out as too many wait");
+        describe_counter!("switchboard_overloaded_total", "What was refused with overloaded, by what had no room");
         describe_counter!("switchboard_resyncs_total", "Sessions told to sync because events may have been lost");
         describe_counter!("switchboard_terms_total", "Terms begun, by whether the one before had been ended");
         let resyncs = |reason| counter!("switchboard_resyncs_total", "reason" => reason);
         let terms = |reason| counter!("switchboard_terms_total", "reason" => reason);
+        let dropped = |reason| counter!("switchboard_bus_dropped_total", "reason" => reason);
+        let overloaded = |queue| counter!("switchboard_overloaded_total", "queue" => queue);
         let figures = Self {
             delivery_duration_s: histogram!("switchboard_delivery_duration_seconds"),
             conversations_active: gauge!("switchboard_conversations_active"),
@@ -45,6 +62,14 @@ impl Figures {
             bus_publishes: counter!("switchboard_bus_publishes_total"),
             bus_gaps: counter!("switchboard_bus_gaps_total"),
             bus_refused: counter!("switchboard_bus_refused_total"),
+            bus_dropped_queue: dropped("queue"),
+            bus_dropped_bus: dropped("bus"),
+            bus_dropped_home: dropped("home"),
+            home_dirty_bytes: gauge!("switchboard_home_dirty_bytes"),
+            last_seen_dropped: counter!("switchboard_last_seen_dropped_total"),
+            overloaded_conversation: overloaded("conversation"),
+            overloaded_home: overloaded("home"),
+            overloaded_requests: overloaded("requests"),
             resyncs_of_gaps: resyncs("bus_gap"),
             resyncs_of_owners: resyncs("owner_unavailable"),
             resyncs_of_moves: resyncs("home_moved"),
@@ -55,6 +80,13 @@ impl Figures {
             &figures.bus_publishes,
             &figures.bus_gaps,
             &figures.bus_refused,
+            &figures.bus_dropped_queue,
+            &figures.bus_dropped_bus,
+            &figures.bus_dropped_home,
+            &figures.last_seen_dropped,
+            &figures.overloaded_conversation,
+            &figures.overloaded_home,
+            &figures.overloaded_requests,
             &figures.resyncs_of_gaps,
             &figures.resyncs_of_owners,
             &figures.resyncs_of_moves,

@@ -21,6 +21,11 @@ const LEAVE_HOME_MS: u64 = 10_000;
 impl Node {
     // Inboxes
 
+    /// Whether as many inbox changes wait to be written as may.
+    pub(crate) fn is_home_full(&self) -> bool {
+        self.users.dirty_bytes() >= self.options().home_dirty_bytes
+    }
+
     /// Writes the inbox changes that wait, and confirms to the owners what they told.
     pub(crate) async fn flush_inboxes(&self) -> Result<(), StoreError> {
         let readers_wait = self.inbox_flush.write().await;
@@ -51,18 +56,20 @@ impl Node {
 
     /// Writes when users were last seen.
     pub(crate) async fn flush_last_seen(&self) -> Result<(), StoreError> {
-        let seen = std::mem::take(&mut *lock(&self.last_seen));
+        // They stay noted until the store has them, for those who ask meanwhile.
+        let seen: Vec<_> = lock(&self.last_seen).iter().map(|(user, at)| (user.clone(), *at)).collect();
         if seen.is_empty() {
             return Ok(());
         }
-        let written = self.store.put_last_seen(seen.clone().into_iter().collect()).await;
-        if written.is_err() {
-            let mut waiting = lock(&self.last_seen);
-            for (user, at) in seen {
-                waiting.entry(user).or_insert(at);
+        self.store.put_last_seen(seen.clone()).await?;
+        let mut waiting = lock(&self.last_seen);
+        for (user, at) in seen {
+            // He may have been seen again since.
+            if waiting.get(&user) == Some(&at) {
+                waiting.remove(&user);
             }
         }
-        written
+        Ok(())
     }
 
     // Settings
@@ -157,11 +164,20 @@ impl Node {
         Answer::done()
     }
 
+    fn note_last_seen(&self, user: &UserKey, at: Timestamp) {
+        let mut waiting = lock(&self.last_seen);
+        if waiting.len() < self.options().home_dirty_max || waiting.contains_key(user) {
+            waiting.insert(user.clone(), at);
+        } else {
+            self.figures.last_seen_dropped.increment(1);
+        }
+    }
+
     /// Tells the nodes that watch.
     fn publish(&self, user: &UserKey, shown: Option<Shown>) {
         let Some(shown) = shown else { return };
         if let Some(at) = shown.last_seen_at {
-            lock(&self.last_seen).insert(user.clone(), at);
+            self.note_last_seen(user, at);
         }
         let watchers = self.users.if_at_home(user, |home| home.watchers.clone()).unwrap_or_default();
         for node in watchers {

@@ -28,7 +28,7 @@ mod view_change;
 mod wire;
 
 pub use api::{Actor, Answer, BlockInfo, Command, NewSession, OrderKey, Place, SessionInfo};
-pub use bus::{BUS_PACKETS_MAX, Bus, BusError, InProcessBus};
+pub use bus::{Bus, BusError, InProcessBus, Packets};
 pub use delivery::{Class, Delivery, Socket};
 pub use options::{Options, Url};
 pub use redis::{Redis, RedisBus, RedisError, RedisOptions};

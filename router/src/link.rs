@@ -5,36 +5,77 @@
 //! Knows nothing of what envelopes mean, except that [`Envelope::Missed`] asks for a repeat of what is owed.
 
 use crate::envelope::{ENVELOPE_VERSION, Envelope, Packet};
+use metrics::Counter;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use switchboard_store::Incarnation;
 use tokio::sync::Notify;
 
-/// Envelopes that may wait for one peer. Beyond it they are dropped, and the peer notices the hole in the numbers.
-const QUEUED_ENVELOPES_MAX: usize = 65_536;
-
 /// Peers, living or dead, whose numbers are kept.
 const LINKS_MAX: usize = 1_024;
 
-/// Envelopes in one packet at most.
+/// What is in one packet at most; one envelope always fits.
 const PACKET_ENVELOPES_MAX: usize = 256;
+const PACKET_BYTES_MAX: usize = 1024 * 1024;
+
+/// Announcements to one peer that are counted while it has not confirmed them.
+const OWED_COUNTED_MAX: usize = 65_536;
 
 /// All links of a node, the one to itself included (which carries nothing, but whose numbers are confirmed alike).
-#[derive(Debug)]
 pub(crate) struct Links {
     me: Incarnation,
+    /// What may wait for one peer. Beyond it envelopes are dropped, and the peer notices the hole in the numbers.
+    queue_bytes: usize,
+    dropped: Counter,
     links: Mutex<BTreeMap<Incarnation, Link>>,
     /// Told when there is something to send.
     waiting: Notify,
+}
+
+/// Envelopes that wait: a run of numbers.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Number of the first.
+    first: u64,
+    envelopes: VecDeque<Envelope>,
+    bytes: usize,
+}
+
+impl Queue {
+    /// Whether it took the envelope: not with a hole before it, and not beyond `bytes_max` (one always has room).
+    fn push(&mut self, number: u64, envelope: Envelope, bytes_max: usize) -> bool {
+        let bytes = envelope.bytes();
+        if self.envelopes.is_empty() {
+            self.first = number;
+        } else if self.first + self.envelopes.len() as u64 != number || self.bytes + bytes > bytes_max {
+            return false;
+        }
+        self.bytes += bytes;
+        self.envelopes.push_back(envelope);
+        true
+    }
+
+    /// What leaves in the next packet, and the number of its first.
+    fn take(&mut self) -> (u64, Vec<Envelope>) {
+        let (first, mut taken, mut bytes) = (self.first, Vec::new(), 0);
+        while let Some(next) = self.envelopes.front() {
+            bytes += next.bytes();
+            if taken.len() == PACKET_ENVELOPES_MAX || (bytes > PACKET_BYTES_MAX && !taken.is_empty()) {
+                break;
+            }
+            self.bytes -= next.bytes();
+            taken.extend(self.envelopes.pop_front());
+        }
+        self.first += taken.len() as u64;
+        (first, taken)
+    }
 }
 
 #[derive(Debug)]
 struct Link {
     /// Number of the next envelope to the peer.
     next: u64,
-    /// Number of the first in `queue`.
-    queue_first: u64,
-    queue: Vec<Envelope>,
+    queue: Queue,
     /// Inbox changes from our envelopes up to here are durable at the peer.
     confirmed: u64,
     /// The numbers of announcements to the peer beyond that, ascending.
@@ -55,8 +96,7 @@ impl Default for Link {
     fn default() -> Self {
         Self {
             next: 1,
-            queue_first: 1,
-            queue: Vec::new(),
+            queue: Queue::default(),
             confirmed: 0,
             owed: VecDeque::new(),
             expected: 1,
@@ -87,8 +127,8 @@ pub(crate) struct Received {
 }
 
 impl Links {
-    pub(crate) fn new(me: Incarnation) -> Self {
-        Self { me, links: Mutex::default(), waiting: Notify::new() }
+    pub(crate) fn new(me: Incarnation, queue_bytes: usize, dropped: Counter) -> Self {
+        Self { me, queue_bytes, dropped, links: Mutex::default(), waiting: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Link>> {
@@ -101,14 +141,8 @@ impl Links {
         let link = links.entry(to.clone()).or_default();
         let number = link.next;
         link.next += 1;
-        if link.queue.len() < QUEUED_ENVELOPES_MAX {
-            // The queue is a run of numbers: what was dropped before it is a hole in front of it.
-            if link.queue.is_empty() || link.queue_first + link.queue.len() as u64 == number {
-                if link.queue.is_empty() {
-                    link.queue_first = number;
-                }
-                link.queue.push(envelope);
-            }
+        if !link.queue.push(number, envelope, self.queue_bytes) {
+            self.dropped.increment(1);
         }
         drop(links);
         self.waiting.notify_one();
@@ -127,7 +161,9 @@ impl Links {
 
     /// The peer is to confirm the envelope with this number.
     pub(crate) fn owe(&self, peer: &Incarnation, number: u64) {
-        if let Some(link) = self.lock().get_mut(peer) {
+        if let Some(link) = self.lock().get_mut(peer)
+            && link.owed.len() < OWED_COUNTED_MAX
+        {
             link.owed.push_back(number);
         }
     }
@@ -149,12 +185,10 @@ impl Links {
             if *peer == self.me {
                 continue;
             }
-            while !link.queue.is_empty() || std::mem::take(&mut link.speak) {
-                let rest = link.queue.split_off(link.queue.len().min(PACKET_ENVELOPES_MAX));
-                let envelopes = std::mem::replace(&mut link.queue, rest);
+            while !link.queue.envelopes.is_empty() || std::mem::take(&mut link.speak) {
+                let (first, envelopes) = link.queue.take();
                 // An empty packet shows the next number, so that a lost last packet is noticed.
-                let first = if envelopes.is_empty() { link.next } else { link.queue_first };
-                link.queue_first = first + envelopes.len() as u64;
+                let first = if envelopes.is_empty() { link.next } else { first };
                 link.speak = false;
                 let packet = Packet {
                     version: ENVELOPE_VERSION,
@@ -264,7 +298,7 @@ impl Links {
         }
         drop(links);
         for (_, link) in self.lock().iter_mut().filter(|(peer, _)| !lives(peer)) {
-            link.queue.clear();
+            link.queue = Queue::default();
             link.owed = VecDeque::new();
         }
     }
@@ -285,7 +319,8 @@ mod tests {
 
     impl Pair {
         fn new() -> Self {
-            Self { a: Links::new(incarnation("a")), b: Links::new(incarnation("b")) }
+            let links = |name| Links::new(incarnation(name), 1_000, Counter::noop());
+            Self { a: links("a"), b: links("b") }
         }
 
         fn say(&self, n: u64) -> Packet {
@@ -342,6 +377,21 @@ mod tests {
         pair.a.receive(back);
         assert!(pair.a.is_confirmed(&b, 5));
         assert!(!pair.a.is_confirmed(&b, 6));
+    }
+
+    #[test]
+    fn what_waits_for_a_peer_is_bounded_in_bytes_and_what_is_dropped_is_a_hole() {
+        let pair = Pair::new();
+        let settled = |n| {
+            pair.a.send(&incarnation("b"), Envelope::Settled { view: n });
+        };
+        (1..=100).for_each(settled);
+        let taken = views(&pair.b.receive(pair.packet()));
+        assert!((2..100).contains(&taken.len()), "{taken:?}");
+        assert!(taken.iter().copied().eq(1..=taken.len() as u64), "the newest are dropped: {taken:?}");
+        settled(101);
+        let received = pair.b.receive(pair.packet());
+        assert_eq!((views(&received), received.missed), (vec![101], Some(100)));
     }
 
     #[test]

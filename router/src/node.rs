@@ -95,8 +95,9 @@ impl Node {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let Parts { me, options, clock, generator, store, bus, view } = parts;
         let now_ms = clock.monotonic_ms();
+        let figures = Figures::new();
         Arc::new(Self {
-            links: Links::new(me.clone()),
+            links: Links::new(me.clone(), options.bus_queue_bytes, figures.bus_dropped_queue.clone()),
             users: Users::new(),
             owners: Owners::new(),
             watches: Mutex::new(WatchTable::new(options.presence_batch_ms)),
@@ -105,7 +106,7 @@ impl Node {
             settings: (0..SHARDS).map(|_| tokio::sync::Mutex::new(())).collect(),
             settling: crate::settle::Settling::default(),
             cursors: crate::cursor::Cursors::default(),
-            figures: Figures::new(),
+            figures,
             tasks: TaskTracker::new(),
             placement: ArcSwap::from_pointee(Placement::new(view)),
             requests: Mutex::default(),
@@ -235,6 +236,7 @@ impl Node {
         {
             let mut requests = lock(&self.requests);
             if requests.len() >= self.options().requests_waiting_max {
+                self.figures.overloaded_requests.increment(1);
                 return Err(ProtocolError::overloaded(self.options().retry_after_ms));
             }
             requests.insert(request, Waiter { node: node.clone(), reply });

@@ -32,8 +32,12 @@ pub struct Options {
     pub conversations_active_max: usize,
     /// `limits.conversation_idle_ms`
     pub conversation_idle_ms: u64,
+    /// `bus.queue_bytes`
+    pub bus_queue_bytes: usize,
     /// `limits.home_dirty_max`
     pub home_dirty_max: usize,
+    /// `limits.home_dirty_bytes`
+    pub home_dirty_bytes: usize,
     /// `limits.inbox_flush_ms`
     pub inbox_flush_ms: u64,
     /// `limits.message_states_bytes`
@@ -61,7 +65,9 @@ impl From<&Config> for Options {
             conversation_queue_bytes: limits.conversation_queue_bytes,
             conversations_active_max: limits.conversations_active_max,
             conversation_idle_ms: limits.conversation_idle_ms,
+            bus_queue_bytes: config.bus.queue_bytes,
             home_dirty_max: limits.home_dirty_max,
+            home_dirty_bytes: limits.home_dirty_bytes,
             inbox_flush_ms: limits.inbox_flush_ms,
             message_states_bytes: limits.message_states_bytes,
             reactions_per_message_max: limits.reactions_per_message_max,

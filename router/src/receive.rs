@@ -4,12 +4,12 @@
 //! waits for the store or for another node: what must is spawned.
 
 use crate::api::{Actor, Answer};
+use crate::bus::Packets;
 use crate::envelope::{Ask, Envelope, Packet, Peek, Reply};
 use crate::node::Node;
 use crate::owner::{Input, ReplyTo, Telling};
 use crate::users::Held;
 use crate::wire::{decoded, refusal, reply_of};
-use bytes::Bytes;
 use std::sync::Arc;
 use switchboard_protocol::{ClientFrame, CloseCode, ProtocolError};
 use switchboard_store::{ConversationKey, Incarnation, UserKey};
@@ -17,9 +17,13 @@ use tokio::sync::mpsc;
 
 impl Node {
     /// Takes packets until the bus ends.
-    pub(crate) async fn receive_packets(self: Arc<Self>, mut packets: mpsc::Receiver<Bytes>) {
+    pub(crate) async fn receive_packets(self: Arc<Self>, mut packets: Packets) {
         while let Some(packet) = packets.recv().await {
             match Packet::decode(&packet) {
+                // As if the bus had lost it: what is owed is told again, when there is room.
+                Ok(packet) if self.is_home_full() && packet.has_notes() => {
+                    self.figures.bus_dropped_home.increment(packet.envelopes.len() as u64);
+                }
                 Ok(packet) => self.on_packet(packet),
                 Err(error) => {
                     self.figures.bus_refused.increment(1);
@@ -36,8 +40,10 @@ impl Node {
             tokio::task::yield_now().await;
             for (peer, packet) in self.links.take_packets() {
                 self.figures.bus_publishes.increment(1);
+                let envelopes = packet.envelopes.len() as u64;
                 if let Err(error) = self.bus.publish(&peer, packet.encode()) {
                     // The hole in the numbers will have it told again.
+                    self.figures.bus_dropped_bus.increment(envelopes);
                     tracing::debug!(%error, %peer, "a packet did not leave");
                 }
             }

@@ -439,6 +439,11 @@ impl Users {
         self.all().map(|shard| shard.dirty.users()).sum()
     }
 
+    /// What all that waits weighs.
+    pub(crate) fn dirty_bytes(&self) -> usize {
+        self.dirty_bytes.load(Ordering::Relaxed)
+    }
+
     // The home's part
 
     /// Works on what this node as a user's home knows of him, making it if need be; forgets it if it says nothing.

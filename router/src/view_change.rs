@@ -269,7 +269,9 @@ impl Node {
             self.clock.sleep_ms(crate::node::TICK_MS).await;
             let now_ms = self.clock.monotonic_ms();
             // Early when much waits, unless the store has just failed.
-            let early = !failed && self.users.dirty_users() >= self.options().home_dirty_max;
+            let options = self.options();
+            let many = self.users.dirty_users() >= options.home_dirty_max;
+            let early = !failed && (many || self.users.dirty_bytes() >= options.home_dirty_bytes / 2);
             if now_ms >= flush_ms || early {
                 flush_ms = now_ms + self.options().inbox_flush_ms;
                 failed = !self.flush().await;
@@ -297,6 +299,7 @@ impl Node {
                 self.tell_settled();
                 self.links.heartbeat(self.placement().view.peers(&self.me));
                 self.figures.conversations_active.set(count(self.owners.active()));
+                self.figures.home_dirty_bytes.set(count(self.users.dirty_bytes()));
                 self.figures.owed_announcements.set(count(self.links.owed()));
             }
         }

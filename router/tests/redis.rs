@@ -6,10 +6,10 @@
 use bytes::Bytes;
 use std::time::Duration;
 use switchboard_clock::Clock;
-use switchboard_router::{Bus as _, BusError, NodeEntry, Redis, RedisBus, RedisError, RedisOptions, View};
+use switchboard_router::{Bus as _, BusError, NodeEntry, Packets, Redis, RedisBus, RedisError, RedisOptions, View};
 use switchboard_store::Incarnation;
 use switchboard_tests::RedisServer;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +43,7 @@ fn entry(name: &str, life: u64) -> NodeEntry {
 struct Node {
     me: Incarnation,
     bus: RedisBus,
-    packets: mpsc::Receiver<Bytes>,
+    packets: Packets,
     views: watch::Receiver<View>,
     leaving: CancellationToken,
     stop: CancellationToken,

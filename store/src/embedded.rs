@@ -9,6 +9,7 @@
 
 mod commit;
 mod database;
+mod figures;
 mod folder;
 mod journal;
 mod queue;
@@ -19,6 +20,7 @@ use crate::{Store, StoreError};
 use async_trait::async_trait;
 use commit::{Committer, Typed};
 use database::{DatabaseOptions, DatabaseRows, DatabaseSlot};
+use figures::Figures;
 use folder::Folder;
 use queue::Queue;
 use std::path::PathBuf;
@@ -77,6 +79,7 @@ pub struct EmbeddedStore {
     queue: Arc<Queue>,
     reads: Semaphore,
     reads_waiting: Semaphore,
+    figures: Arc<Figures>,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -93,7 +96,9 @@ impl EmbeddedStore {
             DatabaseOptions { cache_bytes: options.cache_bytes, reserve_bytes: options.reserve_bytes };
         let slot = Arc::new(DatabaseSlot::open(folder, database_options)?);
         let queue = Arc::new(Queue::new(options.queue_writes_max, options.queue_bytes_max));
-        let committer = Committer::new(slot.clone(), queue.clone(), clock.clone(), options.reopen_interval_ms);
+        let figures = Arc::new(Figures::new());
+        let committer =
+            Committer::new(slot.clone(), queue.clone(), clock.clone(), figures.clone(), options.reopen_interval_ms);
         let thread = std::thread::Builder::new()
             .name("store-commit".to_owned())
             .spawn(move || committer.run())
@@ -105,6 +110,7 @@ impl EmbeddedStore {
             queue,
             reads: Semaphore::new(options.reads_max),
             reads_waiting: Semaphore::new(options.reads_waiting_max),
+            figures,
             committer: Mutex::new(Some(thread)),
         })
     }
@@ -140,16 +146,8 @@ impl EmbeddedStore {
     }
 
     fn observe(&self, op: &'static str, began_us: u64) {
-        observe(op, self.clock.monotonic_us().saturating_sub(began_us));
+        self.figures.observe(op, self.clock.monotonic_us().saturating_sub(began_us));
     }
-}
-
-/// Counts one operation with its duration.
-fn observe(op: &'static str, duration_us: u64) {
-    #[expect(clippy::cast_precision_loss, reason = "a duration of microseconds within a process's life")]
-    let seconds = duration_us as f64 / 1e6;
-    metrics::histogram!("switchboard_store_operation_duration_seconds", "op" => op).record(seconds);
-    metrics::counter!("switchboard_store_statements_total", "op" => op).increment(1);
 }
 
 impl Drop for EmbeddedStore {

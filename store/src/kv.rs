@@ -16,7 +16,7 @@ mod transaction;
 mod users;
 pub(crate) mod values;
 
-pub(crate) use engine::{Durability, Engine, ReadCost, Write};
+pub(crate) use engine::{Durability, Engine, OPERATIONS, ReadCost, Write};
 pub(crate) use transaction::{Meta, Transaction};
 
 use crate::StoreError;

@@ -164,6 +164,10 @@ fn keys_that_contradict_each_other() {
             vec!["session.reconnect_min_ms=30001".to_owned()],
             "session.reconnect_min_ms: 30001 is more than session.reconnect_max_ms (30000)",
         ),
+        (
+            vec!["limits.session_queue_bytes=32767".to_owned()],
+            "limits.content_bytes: 32768 is more than limits.session_queue_bytes (32767)",
+        ),
     ] {
         let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
         assert_eq!(lines(set(&sets)), [told]);

@@ -152,6 +152,11 @@ impl Conversation {
         }
         let Some(input) = self.search.hold(input) else { return };
         let Some(input) = self.answer_at_rest(input).await else { return };
+        if changes_inboxes(&input.command) && self.node.is_home_full() {
+            self.node.figures.overloaded_home.increment(1);
+            input.reply.tell(&self.node, Err(ProtocolError::overloaded(self.node.options().retry_after_ms)));
+            return;
+        }
         if let Err(error) = self.begin_if_needed(&input).await {
             input.reply.tell(&self.node, Err(error));
             return;
@@ -235,6 +240,7 @@ impl Conversation {
     async fn on_take_over(&mut self, reply: Option<ReplyTo>, done: Option<Done>) {
         // What may be untold has been announced by `begin`; whoever waits for that has it in order.
         let told = match self.give_up_if_superseded().await {
+            Ok(()) if self.log.is_none() && self.node.is_home_full() => Err(self.node.unavailable()),
             Ok(()) => self.begin(None).await.map(|_| Telling::Done),
             Err(error) => Err(error),
         };
@@ -358,4 +364,18 @@ impl Conversation {
         self.leaving.clear();
         true
     }
+}
+
+/// Whether what comes of a command is noted in inboxes.
+fn changes_inboxes(command: &Command) -> bool {
+    !matches!(
+        command,
+        Command::ConversationGet(_)
+            | Command::ConversationMembers(_)
+            | Command::ConversationOpen(_)
+            | Command::ConversationClose(_)
+            | Command::TypingStart(_)
+            | Command::TypingStop(_)
+            | Command::Signal(_)
+    )
 }

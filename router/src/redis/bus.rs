@@ -5,7 +5,7 @@
 
 use super::RedisOptions;
 use super::connection::Connection;
-use crate::bus::{BUS_PACKETS_MAX, Bus, BusError};
+use crate::bus::{Bus, BusError, PacketSender, Packets, packet_queue};
 use bytes::Bytes;
 use fred::clients::{Client, SubscriberClient};
 use fred::interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _};
@@ -15,8 +15,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use switchboard_clock::Clock;
 use switchboard_store::Incarnation;
+use tokio::sync::Notify;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Packets that leave for Redis together at most.
@@ -35,7 +35,7 @@ struct Shared {
     queue: Mutex<Queue>,
     waiting: Notify,
     /// What comes for this node, until it is subscribed to.
-    packets: Mutex<Option<mpsc::Receiver<Bytes>>>,
+    packets: Mutex<Option<Packets>>,
 }
 
 /// Packets for Redis, in the order in which they were published.
@@ -73,10 +73,10 @@ impl Bus for RedisBus {
         Ok(())
     }
 
-    fn subscribe(&self, _me: &Incarnation) -> mpsc::Receiver<Bytes> {
+    fn subscribe(&self, _me: &Incarnation) -> Packets {
         let packets = self.shared.packets.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Who asks twice gets a channel that has ended, as `Bus` says of a node's first receiver.
-        packets.unwrap_or_else(|| mpsc::channel(1).1)
+        packets.unwrap_or_else(|| packet_queue(0).1)
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) struct Receiving {
     bus: RedisBus,
     subscriber: SubscriberClient,
     messages: Receiver<Message>,
-    packets: mpsc::Sender<Bytes>,
+    packets: PacketSender,
     clock: Clock,
     figures: Figures,
 }
@@ -126,7 +126,7 @@ pub(super) async fn open(
         () = listen(connection, &own_channel, &clock, options.timeout_ms) => {}
         () = Connection::log_errors(&connection.commands, &connection.subscriber) => {}
     }
-    let (sender, receiver) = mpsc::channel(BUS_PACKETS_MAX);
+    let (sender, receiver) = packet_queue(options.queue_bytes);
     let shared = Shared {
         prefix: options.prefix.clone(),
         client: connection.commands.clone(),
@@ -195,11 +195,11 @@ async fn publish(client: &Client, packets: Vec<(String, Bytes)>) -> Result<(), f
     Ok(())
 }
 
-async fn receive_all(messages: &mut Receiver<Message>, packets: &mpsc::Sender<Bytes>, figures: &Figures) {
+async fn receive_all(messages: &mut Receiver<Message>, packets: &PacketSender, figures: &Figures) {
     loop {
         match messages.recv().await {
             Ok(message) => {
-                if packets.try_send(payload(message.value)).is_err() {
+                if packets.send(payload(message.value)).is_err() {
                     figures.received_dropped.increment(1);
                 }
             }

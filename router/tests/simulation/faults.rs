@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use switchboard_clock::{Clock, Generator};
-use switchboard_router::{Bus, BusError, InProcessBus};
+use switchboard_router::{Bus, BusError, InProcessBus, Packets};
 use switchboard_store::Incarnation;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 /// How bad the bus is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -168,7 +168,7 @@ impl Bus for Port {
         self.bus.send(&self.me, to, packet)
     }
 
-    fn subscribe(&self, me: &Incarnation) -> mpsc::Receiver<Bytes> {
+    fn subscribe(&self, me: &Incarnation) -> Packets {
         self.bus.inner.subscribe(me)
     }
 }

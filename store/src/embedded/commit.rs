@@ -5,7 +5,7 @@
 //! written any more until the database has been opened anew ([`DatabaseSlot::reopen`]), which is tried by itself.
 
 use super::database::{Commit, DatabaseRows, DatabaseSlot};
-use super::observe;
+use super::figures::{COMMIT, Figures};
 use super::queue::{Queue, Taken, Waiting};
 use crate::StoreError;
 use crate::kv::Transaction;
@@ -63,6 +63,7 @@ pub(super) struct Committer {
     slot: Arc<DatabaseSlot>,
     queue: Arc<Queue>,
     clock: Clock,
+    figures: Arc<Figures>,
     reopen_interval: Duration,
     state: State,
 }
@@ -80,8 +81,15 @@ enum State {
 }
 
 impl Committer {
-    pub(super) fn new(slot: Arc<DatabaseSlot>, queue: Arc<Queue>, clock: Clock, reopen_interval_ms: u64) -> Self {
-        Self { slot, queue, clock, reopen_interval: Duration::from_millis(reopen_interval_ms), state: State::Serving }
+    pub(super) fn new(
+        slot: Arc<DatabaseSlot>,
+        queue: Arc<Queue>,
+        clock: Clock,
+        figures: Arc<Figures>,
+        reopen_interval_ms: u64,
+    ) -> Self {
+        let reopen_interval = Duration::from_millis(reopen_interval_ms);
+        Self { slot, queue, clock, figures, reopen_interval, state: State::Serving }
     }
 
     pub(super) fn run(mut self) {
@@ -128,10 +136,10 @@ impl Committer {
         }
         let began_us = self.clock.monotonic_us();
         #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 writes")]
-        metrics::histogram!("switchboard_store_commit_writes").record(batch.len() as f64);
+        self.figures.commit_writes.record(batch.len() as f64);
         match self.commit(&mut batch) {
             Ok(()) => {
-                observe("commit", self.clock.monotonic_us().saturating_sub(began_us));
+                self.figures.observe(COMMIT, self.clock.monotonic_us().saturating_sub(began_us));
                 if self.state == State::Refusing {
                     tracing::info!("the store takes writes again");
                     self.state = State::Serving;

@@ -57,6 +57,34 @@ pub(crate) trait Engine: Send + Sync + 'static {
     ) -> impl Future<Output = Result<T, StoreError>> + Send;
 }
 
+/// The names of all operations, for metrics.
+pub(crate) const OPERATIONS: [&str; 24] = [
+    "begin_term",
+    "begin_term_read",
+    "append",
+    "end_term",
+    "head",
+    "read",
+    "history",
+    "message",
+    "member",
+    "members",
+    "active",
+    "forget_active",
+    "put_cursors",
+    "put_inbox",
+    "inbox",
+    "inbox_asked",
+    "inbox_row",
+    "user",
+    "user_blocks",
+    "block",
+    "unblock",
+    "revoke",
+    "put_last_seen",
+    "check",
+];
+
 /// What an item is taken to need in memory besides its texts.
 const ITEM_BYTES: usize = 256;
 
