@@ -1,8 +1,10 @@
 //! The servers that tests of any package run against: real ones, on free ports, in temporary folders, gone with the
 //! value that started them. The tests across processes are in `it/`.
 
+mod cassandra;
 mod redis;
 
+pub use cassandra::{CassandraOptions, CassandraServer};
 pub use redis::RedisServer;
 
 use std::io;

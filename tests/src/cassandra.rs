@@ -1,0 +1,184 @@
+//! A real Apache Cassandra, from the jars that `script/bootstrap` has put into the cache.
+
+mod config;
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{self, BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use tempfile::TempDir;
+
+/// Between looking for free ports and the server's taking them, another may have been faster.
+const START_ATTEMPTS: usize = 3;
+
+/// What it logs last before it takes connections.
+const READY: &str = "Starting listening for CQL clients";
+
+/// Starts java with the arguments given, says its pid, and ends it when nobody holds this script's standard input any
+/// more: so no server outlives the tests, however they end. Only java holds the standard output then, so it ends with it.
+const KEEPER: &str = r#"java "$@" 2>&1 & java=$!; echo "pid $java"; exec >/dev/null; cat; kill -9 $java; wait $java"#;
+
+/// How a server differs from the usual one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CassandraOptions {
+    /// Users need a password; there is `cassandra` with the password `cassandra`.
+    pub passwords: bool,
+}
+
+/// A single node that keeps its data in a temporary folder, and has a row on disk before it confirms it.
+pub struct CassandraServer {
+    folder: TempDir,
+    port: u16,
+    running: Option<Running>,
+}
+
+impl CassandraServer {
+    /// Starts one; it takes connections when this returns, some seconds later.
+    ///
+    /// # Errors
+    /// If Java or the jars are missing (`script/bootstrap test`), or it does not start.
+    pub fn start() -> io::Result<Self> {
+        Self::start_with(CassandraOptions::default())
+    }
+
+    /// The same, with options.
+    ///
+    /// # Errors
+    /// See [`CassandraServer::start`].
+    pub fn start_with(options: CassandraOptions) -> io::Result<Self> {
+        let mut failed = None;
+        for _ in 0..START_ATTEMPTS {
+            let folder = tempfile::tempdir()?;
+            let port = crate::free_port()?;
+            config::write(folder.path(), port, crate::free_port()?, options)?;
+            match Running::start(folder.path()) {
+                Ok(running) => return Ok(Self { folder, port, running: Some(running) }),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| io::Error::other("no free port")))
+    }
+
+    /// The address of a server that all tests of this process share. It ends with the process.
+    ///
+    /// # Errors
+    /// See [`CassandraServer::start`].
+    pub fn shared() -> io::Result<SocketAddr> {
+        static STARTING: Mutex<()> = Mutex::new(());
+        static SHARED: OnceLock<CassandraServer> = OnceLock::new();
+        let _only = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        match SHARED.get() {
+            Some(server) => Ok(server.address()),
+            None => {
+                let started = Self::start()?;
+                Ok(SHARED.get_or_init(|| started).address())
+            }
+        }
+    }
+
+    /// Where it takes CQL.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// Kills it, as by kill -9: only what is on disk stays.
+    pub fn kill(&mut self) {
+        self.running = None;
+    }
+
+    /// Starts it again with what is on disk, on the same port.
+    ///
+    /// # Errors
+    /// See [`CassandraServer::start`].
+    pub fn start_again(&mut self) -> io::Result<()> {
+        self.running = None;
+        self.running = Some(Running::start(self.folder.path())?);
+        Ok(())
+    }
+
+    /// Stops it in its tracks (SIGSTOP): connections stay, nothing is answered.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let running = self.running.as_ref().ok_or_else(|| io::Error::other("Cassandra is not running"))?;
+        Ok(kill_process(running.java, signal)?)
+    }
+}
+
+/// A Java process, and the script that keeps it.
+struct Running {
+    keeper: Child,
+    java: Pid,
+}
+
+impl Running {
+    /// Starts the server configured in `folder` and waits until it takes connections.
+    fn start(folder: &Path) -> io::Result<Self> {
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, "sh"])
+            .args(config::java_arguments(folder, &jars()?))
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let output = keeper.stdout.take().ok_or_else(|| io::Error::other("Cassandra: no output"))?;
+        let mut lines = BufReader::new(output).lines();
+        let pid = lines.next().transpose()?.unwrap_or_default();
+        let java = pid.strip_prefix("pid ").and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+        let Some(java) = java else { return Err(io::Error::other(format!("Cassandra: no pid but {pid:?}"))) };
+        let running = Self { keeper, java };
+        wait_until_ready(lines)?;
+        Ok(running)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        // It has only the killing left to do.
+        drop(self.keeper.wait());
+    }
+}
+
+fn wait_until_ready(mut lines: io::Lines<BufReader<ChildStdout>>) -> io::Result<()> {
+    let mut said = String::new();
+    for line in lines.by_ref() {
+        let line = line?;
+        if line.contains(READY) {
+            // What it says from now on is read, so that it never waits for a reader.
+            std::thread::spawn(move || lines.for_each(drop));
+            return Ok(());
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    Err(io::Error::other(format!("Cassandra did not start:\n{said}")))
+}
+
+/// The folder of jars: what `script/bootstrap` has made.
+fn jars() -> io::Result<PathBuf> {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home).unwrap_or_default();
+    let jars = cache.join("switchboard").join(config::VERSION).join("lib");
+    if jars.is_dir() {
+        return Ok(jars);
+    }
+    let missing = format!("Cassandra: no {}; `script/bootstrap test` fetches it", jars.display());
+    Err(io::Error::new(io::ErrorKind::NotFound, missing))
+}
