@@ -12,12 +12,14 @@ use switchboard_protocol::client::{
 };
 use switchboard_protocol::server::Sent;
 use switchboard_protocol::{
-    ClientFrame, CloseCode, Content, ConversationId, ErrorCode, ProtocolError, Seq, ServerFrame,
+    ClientFrame, CloseCode, Content, ConversationId, ErrorCode, ProtocolError, Seq, ServerFrame, Timestamp,
 };
 use switchboard_router::{
     Actor, Answer, Connected, Delivery, InProcessBus, NewSession, Options, Router, Socket, Start, View,
 };
-use switchboard_store::{ConversationKey, Incarnation, Log as _, MemoryStore, UserKey};
+use switchboard_store::{
+    Claim, ConversationKey, Incarnation, Kind, Log as _, MemoryStore, NewConversation, RecentWindow, UserKey,
+};
 use tokio::sync::watch;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -214,4 +216,25 @@ async fn who_was_mentioned_long_ago_is_told_so_by_later_terms() {
     node.call("alice", ClientFrame::Send(send)).await.unwrap();
     let told = |ear: &Ear| ear.take("conversation_activity")[0]["mentioned_seq"].as_u64();
     assert_eq!((told(&bob), told(&carol)), (Some(mention.seq.get()), Some(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_told_of_a_conversation_that_was_begun_and_has_nothing_in_it() {
+    let conversation = Node::start().send("alice", to("bob"), "c1", None).await.conversation_id;
+
+    let node = Node::start();
+    let key = ConversationKey { tenant: "default".parse().unwrap(), conversation };
+    let kind = Kind::Direct("alice".parse().unwrap(), "bob".parse().unwrap());
+    let created_at = Timestamp::from_unix_ms(0);
+    let claim = Claim {
+        by: Incarnation { node: "n1".parse().unwrap(), life: 0 },
+        create: Some(NewConversation { kind, title: None, custom: None, created_at }),
+        recent: RecentWindow { entries_max: 1, since: created_at },
+    };
+    node.store.begin_term(&key, claim).await.unwrap().expect("it is made");
+
+    let (_bob, ear) = node.connect("bob").await;
+    assert_eq!(node.send("alice", to("bob"), "c1", None).await.seq, Seq::new(1));
+    let heard: Vec<_> = ear.0.lock().unwrap().iter().map(|frame| frame["type"].clone()).collect();
+    assert_eq!(heard, ["message"]);
 }

@@ -258,7 +258,8 @@ impl Conversation {
 
     /// To everyone, or to the users of one home.
     fn announce_end_to(&mut self, only: Option<&Incarnation>) {
-        let Some(log) = &self.log else { return };
+        // A conversation with nothing in its log (who began it did not get further) exists for nobody.
+        let Some(log) = self.log.as_ref().filter(|log| log.durable > Seq::ZERO) else { return };
         let placement = self.node.placement();
         let concerns = |user: &&UserId| {
             only.is_none_or(|only| placement.home(&super::user_in(&self.key, user)).incarnation == *only)
