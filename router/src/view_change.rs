@@ -241,11 +241,9 @@ impl Node {
             return;
         }
         session.doing().opened(&key.conversation);
-        let frame = ConversationActivity {
-            conversation_id: opened.conversation_id,
-            last_seq: opened.last_seq,
-            mentioned_seq: Seq::ZERO,
-        };
+        let mentioned_seq = self.peek(&session.user, &key).await.map_or(Seq::ZERO, |peek| peek.mentioned_seq);
+        let (conversation_id, last_seq) = (opened.conversation_id, opened.last_seq);
+        let frame = ConversationActivity { conversation_id, last_seq, mentioned_seq };
         session.socket.deliver(&Outgoing::new(undroppable("conversation_activity", frame.encode(None))).delivery);
     }
 

@@ -238,3 +238,19 @@ async fn nobody_is_told_of_a_conversation_that_was_begun_and_has_nothing_in_it()
     let heard: Vec<_> = ear.0.lock().unwrap().iter().map(|frame| frame["type"].clone()).collect();
     assert_eq!(heard, ["message"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_misses_nothing_is_not_told_to_ask() {
+    let node = Node::start();
+    // The node learns late that nothing of an earlier life is left.
+    node.store.faults().unavailable(true);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    node.store.faults().unavailable(false);
+    let (_alice, alice) = node.connect("alice").await;
+    let (_bob, bob) = node.connect("bob").await;
+    for n in 0..20 {
+        node.send("alice", to("bob"), &format!("m{n}"), None).await;
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(bob.take("conversation_activity").len() + alice.take("conversation_activity").len(), 0);
+}

@@ -28,6 +28,8 @@ type ByHome = Vec<(Incarnation, Arc<[UserId]>)>;
 pub(super) struct Announced {
     /// The number of the last envelope to each home that it is to confirm.
     told: BTreeMap<Incarnation, u64>,
+    /// The number of the view whose homes were told first of these.
+    told_in: Option<u64>,
     /// The last fan-out's users by home, with the view it was made for.
     plan: Option<(u64, Arc<[UserId]>, ByHome)>,
     /// When the next `conversation_activity` is due.
@@ -43,6 +45,11 @@ impl Announced {
 
     pub(super) fn next_deadline_ms(&self) -> Option<u64> {
         self.activity_due_ms
+    }
+
+    /// The number of the view that the last fan-out was made for.
+    fn planned_in(&self) -> Option<u64> {
+        self.plan.as_ref().map(|(view, ..)| *view)
     }
 
     /// The term is over: who begins the next one owes it.
@@ -195,6 +202,7 @@ impl Conversation {
             if owed {
                 self.node.links.owe(&home, number);
                 self.announced.told.insert(home, number);
+                self.announced.told_in = self.announced.told_in.or(self.announced.planned_in());
             }
         }
     }
@@ -285,8 +293,13 @@ impl Conversation {
 
     /// After a change of the view: what a home had not confirmed is announced to whoever is the home now.
     pub(super) fn tell_new_homes(&mut self) {
+        if self.announced.told_in == Some(self.node.placement().view.number) {
+            // All of it was told since the view came.
+            return;
+        }
         let owes = !self.announced.told.iter().all(|(home, number)| self.node.links.is_confirmed(home, *number));
         self.announced.told.clear();
+        self.announced.told_in = None;
         if owes {
             self.announce_end();
         }
