@@ -1,6 +1,5 @@
 //! Beginning a term: how a conversation passes from its last owner to the next.
 
-use super::conversations::Conversation;
 use super::term::Term;
 use super::{LogHead, Quorum, QuorumLog, Release, Swapped, WriteTimestamp};
 use crate::{ConversationKey, Incarnation, NewConversation, StoreError, TermNumber};
@@ -64,15 +63,13 @@ impl<Q: Quorum> QuorumLog<Q> {
         let life = self.life(by).await?;
         let here = self.conversations.hold(conversation);
         let _only = here.beginning.lock().await;
-        if let Some(earlier) = here.term() {
-            earlier.stop();
-        }
+        let stopped = here.term().map(|term| (term.number, term.stop()));
         for _ in 0..BEGIN_ATTEMPTS_MAX {
             // 1. What stands there, as of now.
             let (old, end) = match (self.quorum.read_head(conversation).await?, create) {
                 (None, None) => return Ok(Beginning::Missing),
                 (None, Some(new)) => (Old::Nothing(new), Seq::ZERO),
-                (Some(head), _) => match self.final_end(conversation, &here, &head, previous).await? {
+                (Some(head), _) => match self.final_end(conversation, &head, stopped, previous).await? {
                     Final::End(end) => (Old::Head(head), end),
                     Final::OwnedBy(by) => return Ok(Beginning::Owned { by, term: head.term }),
                 },
@@ -89,20 +86,21 @@ impl<Q: Quorum> QuorumLog<Q> {
         Err(StoreError::unavailable("others keep beginning terms of this conversation"))
     }
 
-    /// Where the log ends once the term of `head` is over, and no more of it can become durable.
+    /// Where the log ends once the term of `head` is over, and no more of it can become durable. `stopped` is the newest
+    /// term that was handed out here, with what it has confirmed.
     async fn final_end(
         &self,
         conversation: &ConversationKey,
-        here: &Conversation,
         head: &LogHead,
+        stopped: Option<(TermNumber, Seq)>,
         previous: &Previous,
     ) -> Result<Final, StoreError> {
         let Some(owner) = &head.owner else { return Ok(Final::End(head.end)) };
         if self.is_of_this_process(owner) {
-            // For oneself: it has been stopped, and what is not confirmed is forgotten. A term that is not known here was
-            // never handed out, or was forgotten when it was over: nobody appends in it either.
-            if let Some(term) = here.term().filter(|term| term.number == head.term) {
-                return Ok(Final::End(term.stop()));
+            // For oneself: what is not confirmed is forgotten. A term that is not known here was never handed out, or was
+            // forgotten when it was over: nobody appends in it either.
+            if let Some((_, confirmed)) = stopped.filter(|(term, _)| *term == head.term) {
+                return Ok(Final::End(confirmed));
             }
         } else {
             match previous {

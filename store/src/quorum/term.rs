@@ -130,7 +130,7 @@ impl Term {
     /// Whether a whole bucket lies behind the head's end.
     pub(super) fn has_full_bucket(&self) -> bool {
         let progress = self.progress();
-        progress.durable.get() - progress.head_end.get() >= BUCKET_ENTRIES
+        progress.durable.get().saturating_sub(progress.head_end.get()) >= BUCKET_ENTRIES
     }
 
     /// Whether something has been behind the head's end since the last call.
@@ -139,5 +139,44 @@ impl Term {
         let aged = progress.durable_last_round > progress.head_end;
         progress.durable_last_round = progress.durable;
         aged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Incarnation;
+
+    fn term(number: u64, end: u64) -> Term {
+        let me = Incarnation { node: "n1".parse().unwrap(), life: 1 };
+        Term::new(TermNumber(number), Arc::new(Life::new(me)), Seq::new(end))
+    }
+
+    #[test]
+    fn a_later_term_wins_whatever_their_places() {
+        let end = 5 * TERM_ENTRIES_MAX;
+        let (old, new) = (term(3, end), term(4, end));
+        let last = Seq::new(end + TERM_ENTRIES_MAX - 1);
+        assert!(old.timestamp(Seq::new(end + 1)) < old.timestamp(last));
+        assert!(old.timestamp(last) < new.timestamp(Seq::new(end + 1)));
+        assert_eq!(old.timestamp(last), Some(WriteTimestamp::last_of(TermNumber(3))));
+    }
+
+    #[test]
+    fn a_term_has_no_place_for_more() {
+        let term = term(1, 10);
+        assert_eq!(term.timestamp(Seq::new(10)), None, "before its begin");
+        assert!(term.timestamp(Seq::new(11)).is_some());
+        assert_eq!(term.timestamp(Seq::new(10 + TERM_ENTRIES_MAX)), None);
+    }
+
+    #[test]
+    fn nothing_is_durable_in_a_term_that_is_over() {
+        let term = term(1, 0);
+        term.confirm(Seq::new(2));
+        assert_eq!(term.make_durable(Seq::new(1)), Appended::Durable);
+        assert_eq!(term.release(), Release { term: TermNumber(1), end: Seq::new(1) });
+        assert_eq!(term.make_durable(Seq::new(2)), Appended::Superseded);
+        assert_eq!((term.durable(), term.stop()), (Seq::new(1), Seq::new(2)));
     }
 }
