@@ -3,7 +3,7 @@
 
 use crate::driver::{Driver, Shared, number};
 use crate::node::key;
-use crate::replicas::{Answer, Change, Question, ROW_EPOCHS};
+use crate::replica::{Answer, Change, Question, ROW_EPOCHS};
 use std::sync::{Mutex, MutexGuard};
 use switchboard_protocol::Seq;
 use switchboard_store::quorum::{LogHead, Quorum, Row, Swapped, WriteTimestamp};

@@ -1,6 +1,7 @@
 //! A node's way to the replicas: the quorum operations, each a future that the schedule completes.
 
-use crate::replicas::{Answer, Change, Decision, Question, Store};
+use crate::replica::{Answer, Change, Question, ROW_EPOCHS};
+use crate::store::{Decision, Store};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -76,9 +77,12 @@ impl Quorum for Driver {
         let conversation = number(conversation);
         let changes = {
             let store = &mut *self.0.lock();
-            let expires = store.epoch + crate::replicas::ROW_EPOCHS;
+            if store.chance(store.weather.refused) {
+                return Err(StoreError::Unreadable { what: "rows that the store refuses".to_owned() });
+            }
+            let expires = store.epoch + ROW_EPOCHS;
             // In one partition they arrive together, in several each by itself.
-            let together = if store.generator.percent(50) { rows.len() } else { 1 };
+            let together = if store.chance(50) { rows.len() } else { 1 };
             let change = |rows: &[Row]| Change::Rows { conversation, rows: rows.into(), expires };
             rows.chunks(together).map(change).collect()
         };

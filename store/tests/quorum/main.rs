@@ -9,13 +9,16 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod broken;
+mod directed;
 mod driver;
 mod executor;
 mod node;
 mod oracle;
-mod replicas;
+mod plan;
+mod replica;
 mod rules;
 mod schedule;
+mod store;
 
 use oracle::Counts;
 use std::sync::Mutex;

@@ -3,7 +3,9 @@
 
 use crate::broken::{Broken, Rule};
 use crate::driver::Shared;
-use crate::replicas::{Answer, Event, Message, Question, parse, payload};
+use crate::oracle::{parse, payload};
+use crate::replica::{Answer, Question};
+use crate::store::{Decision, Event, Message};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -247,7 +249,7 @@ impl Node {
                 }
                 Ok(Beginning::Missing) => return None,
                 Err(StoreError::Fenced { .. }) => self.live_anew(),
-                Err(StoreError::Unavailable { .. }) => return None,
+                Err(StoreError::Unavailable { .. } | StoreError::Unreadable { .. }) => return None,
                 Err(error) => {
                     self.store.lock().oracle.violated(format!("a begin was refused: {error}"));
                     return None;
@@ -259,7 +261,7 @@ impl Node {
 
     fn seems_gone(&self, other: &Incarnation) -> bool {
         let alive = self.view.borrow()[node_of(other.life)] == Some(other.life);
-        !alive || self.store.lock().generator.percent(self.wrongly_gone)
+        !alive || self.store.lock().chance(self.wrongly_gone)
     }
 
     /// Appends what is not in the log yet; the term, as long as it goes on.
@@ -283,7 +285,7 @@ impl Node {
                     log.clients.extend(new.into_iter().zip(first..));
                     return Some(log);
                 }
-                Ok(Appended::Superseded) => return None,
+                Ok(Appended::Superseded) | Err(StoreError::Unreadable { .. }) => return None,
                 Err(StoreError::Unavailable { .. }) => {}
                 Err(error) => {
                     if self.rule.is_none() {
@@ -302,6 +304,13 @@ impl Node {
         let owner = store.term_and_owner(conversation).filter(|(term, _)| *term == log.term.0);
         if owner.is_some_and(|(_, life)| !store.is_noted(conversation, life)) {
             store.oracle.violated(format!("c{conversation}: durable in {:?}, and not noted as active", log.term));
+        }
+    }
+
+    /// Ends the term that the conversation's task has, or had, while that does something else.
+    pub(crate) async fn end_meanwhile(self: Rc<Self>, conversation: usize) {
+        if let Some((term, _)) = self.owned[conversation].get() {
+            drop(self.log.end_term(&key(conversation), term).await);
         }
     }
 
@@ -330,7 +339,7 @@ impl Node {
 
     async fn end_of_head(&self, conversation: usize, serial: bool) -> Option<Seq> {
         let head = if serial {
-            self.store.decide(crate::replicas::Decision::ReadHead { conversation }).await
+            self.store.decide(Decision::ReadHead { conversation }).await
         } else {
             self.store.read(Question::Head { conversation }).await
         };

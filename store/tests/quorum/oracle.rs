@@ -1,7 +1,7 @@
 //! What must hold. Owns what has been promised and shown so far: the one log of each conversation, as it has come to be
 //! known, which everything that is said later has to agree with.
 
-use crate::replicas::{ROW_EPOCHS, parse};
+use crate::replica::ROW_EPOCHS;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use switchboard_store::quorum::{LogHead, Row};
@@ -64,6 +64,11 @@ impl Oracle {
 
     fn log(&mut self, conversation: usize) -> &mut Log {
         self.logs.entry(conversation).or_default()
+    }
+
+    /// Whether a client's entry is in the log.
+    pub(crate) fn has(&self, conversation: usize, client: u32) -> bool {
+        self.logs.get(&conversation).is_some_and(|log| log.clients.contains_key(&client))
     }
 
     /// A compare-and-set of the head has taken place.
@@ -140,4 +145,15 @@ impl Oracle {
             self.violated(what);
         }
     }
+}
+
+/// The payload of an entry in the simulation: which one it is, and what its client calls it.
+pub(crate) fn payload(number: u32, client: u32) -> Bytes {
+    Bytes::copy_from_slice(&(u64::from(number) << 32 | u64::from(client)).to_be_bytes())
+}
+
+/// Takes it apart.
+pub(crate) fn parse(payload: &Bytes) -> (u32, u32) {
+    let all = u64::from_be_bytes(payload.as_ref().try_into().expect("eight bytes"));
+    ((all >> 32) as u32, (all & u64::from(u32::MAX)) as u32)
 }

@@ -1,7 +1,9 @@
 //! Each rule of the protocol, left out: a schedule that shows why it is there has to be found.
 
 use crate::broken::Rule;
-use crate::schedule::{self, Plan};
+use crate::plan::{Plan, Stimulus};
+use crate::schedule;
+use crate::store::Weather;
 
 /// So many schedules have to be enough.
 const SCHEDULES_MAX: u64 = 20_000;
@@ -22,8 +24,10 @@ fn is_missed(rule: Rule, aim: impl Fn(&mut Plan)) {
 
 /// Rows that are on one replica only, and takeovers that find them there.
 fn half_written(plan: &mut Plan) {
-    (plan.weather.partial, plan.weather.lost, plan.late) = (40, 0, 2);
-    (plan.wrongly_gone, plan.mix.take_over, plan.mix.show) = (80, 30, 40);
+    plan.weather = Weather { partial: 40, ..Weather::default() };
+    (plan.late, plan.wrongly_gone) = (2, 80);
+    plan.weigh(Stimulus::TakeOver, 30);
+    plan.weigh(Stimulus::Show, 40);
 }
 
 macro_rules! rules {
@@ -37,7 +41,7 @@ macro_rules! rules {
 
 rules! {
     fence_read: FenceRead, |_| {};
-    fence_read_begins_after_the_confirmation: FenceReadAfterConfirmation, |_| {};
+    fence_read_begins_after_the_confirmation: FenceReadAfterConfirmation, half_written;
     rows_are_written_once_more: Rewrite, half_written;
     that_is_awaited: RewriteAwaited, half_written;
     fence_before_the_rows_are_read: FenceBeforeTail, |_| {};
@@ -49,16 +53,19 @@ rules! {
     a_released_term_is_over: StopOnRelease, |_| {};
     a_fence_is_ones_own_compare_and_set: OwnFence, half_written;
     the_end_that_stands_in_the_head_holds: EndOfHead, |plan| {
-        (plan.weather.undecided, plan.weather.partial, plan.weather.lost) = (50, 30, 0);
-        plan.weather.timed_out = 0;
-        (plan.late, plan.wrongly_gone, plan.mix.send) = (30, 80, 80);
+        plan.weather = Weather { undecided: 60, ..Weather::default() };
+        (plan.late, plan.wrongly_gone) = (5, 80);
+        plan.weigh(Stimulus::Send, 80);
+        plan.weigh(Stimulus::TakeOver, 20);
     };
     the_end_is_raised_to_what_is_durable: EndDurable, |_| {};
     the_end_is_raised_before_rows_expire: EndRaised, |plan| plan.ages = 2;
     readers_are_bounded: BoundOfReaders, |_| {};
     heads_are_compared_whole: EndCompared, |plan| {
-        (plan.weather.undecided, plan.weather.lost) = (30, 0);
-        (plan.mix.raise, plan.mix.take_over, plan.wrongly_gone) = (40, 20, 50);
+        plan.weather = Weather { undecided: 30, ..Weather::default() };
+        plan.wrongly_gone = 50;
+        plan.weigh(Stimulus::Raise, 40);
+        plan.weigh(Stimulus::TakeOver, 20);
     };
     open_outcomes_are_repeated: Repeat, |_| {};
     the_note_is_awaited: NoteAwaited, |_| {};

@@ -5,90 +5,19 @@ use crate::driver::Shared;
 use crate::executor::Executor;
 use crate::node::{Command, Node, View, node_of};
 use crate::oracle::Counts;
-use crate::replicas::{Event, Message, Store, Weather};
+use crate::plan::{Plan, Stimulus};
+use crate::store::{Event, Message, Store, Weather};
 use std::cell::RefCell;
+use std::future::Future;
 use std::rc::Rc;
 use switchboard_clock::Generator;
 
 /// Nothing is under way for longer than this when nothing new is begun.
 const SETTLE_STEPS_MAX: usize = 100_000;
 
-/// What a schedule is made of; the seed draws the rest.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) nodes: usize,
-    pub(crate) conversations: usize,
-    pub(crate) steps: usize,
-    pub(crate) weather: Weather,
-    /// Of steps, in percent: something is done to the nodes.
-    pub(crate) stimuli: u64,
-    /// Of steps, in percent: something that was late happens.
-    pub(crate) late: u64,
-    pub(crate) wrongly_gone: u64,
-    /// How often the time passes after which rows expire.
-    pub(crate) ages: usize,
-    /// Whether it is told what happens.
-    pub(crate) traced: bool,
-    /// How likely each stimulus is.
-    pub(crate) mix: Mix,
-}
-
-/// Weights.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mix {
-    pub(crate) send: u64,
-    pub(crate) end: u64,
-    pub(crate) give_up: u64,
-    pub(crate) take_over: u64,
-    pub(crate) ask_for_release: u64,
-    pub(crate) raise: u64,
-    pub(crate) show: u64,
-    pub(crate) stop: u64,
-    pub(crate) resume: u64,
-    pub(crate) crash: u64,
-    pub(crate) cancel: u64,
-}
-
-pub(crate) const MIX: Mix = Mix {
-    send: 40,
-    end: 4,
-    give_up: 2,
-    take_over: 8,
-    ask_for_release: 6,
-    raise: 6,
-    show: 12,
-    stop: 6,
-    resume: 5,
-    crash: 2,
-    cancel: 2,
-};
-
-impl Plan {
-    /// Every kind of schedule: calm ones and stormy ones.
-    pub(crate) fn draw(generator: &Generator) -> Self {
-        let one_of = |of: &[u64]| of[generator.below(of.len() as u64) as usize];
-        let weather = Weather {
-            lost: one_of(&[0, 0, 5, 15]),
-            late: one_of(&[0, 5, 15, 30]),
-            repeated: one_of(&[0, 5, 20]),
-            timed_out: one_of(&[0, 2, 10, 25]),
-            partial: one_of(&[0, 0, 10, 30]),
-            undecided: one_of(&[0, 0, 10, 30]),
-        };
-        Self {
-            nodes: 2 + generator.below(2) as usize,
-            conversations: 1 + usize::from(generator.percent(20)),
-            steps: 100 + generator.below(250) as usize,
-            weather,
-            stimuli: one_of(&[5, 10, 20]),
-            late: one_of(&[2, 10]),
-            wrongly_gone: one_of(&[0, 20, 80]),
-            ages: if generator.percent(12) { 1 + generator.below(3) as usize } else { 0 },
-            traced: false,
-            mix: MIX,
-        }
-    }
-}
+/// How often a client sends until it is to be durable, once nothing goes wrong: the node begins a new life, asks for a
+/// release, takes over, appends.
+const SENDS_MAX: usize = 6;
 
 /// What a schedule came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -242,53 +171,35 @@ impl Schedule {
     }
 
     fn stimulate(&mut self) {
-        let mix = self.plan.mix;
-        let node = self.any_node();
+        let at = self.any_node();
         let conversation = self.generator.below(self.plan.conversations as u64) as usize;
-        let weights = [
-            mix.send,
-            mix.end,
-            mix.give_up,
-            mix.take_over,
-            mix.ask_for_release,
-            mix.raise,
-            mix.show,
-            mix.stop,
-            mix.resume,
-            mix.crash,
-            mix.cancel,
-        ];
-        let mut roll = self.generator.below(weights.iter().sum());
-        let chosen = weights.iter().position(|weight| {
-            let hit = roll < *weight;
-            roll = roll.wrapping_sub(*weight);
-            hit
-        });
-        match chosen {
-            Some(0) => {
-                let clients = self.draw_clients();
-                self.nodes[node].say(conversation, Command::Send(clients));
-            }
-            Some(1) => self.nodes[node].say(conversation, Command::End),
-            Some(2) => self.nodes[node].say(conversation, Command::GiveUp),
-            Some(3) => self.nodes[node].say(conversation, Command::TakeOver),
-            Some(4) => self.ask_for_release(conversation, node),
-            Some(5) => {
-                self.executor.spawn(node, self.nodes[node].clone().raise());
-            }
-            Some(6) => {
+        let node = self.nodes[at].clone();
+        match self.plan.draw_stimulus(&self.generator) {
+            Stimulus::Send => node.say(conversation, Command::Send(self.draw_clients())),
+            Stimulus::End => node.say(conversation, Command::End),
+            Stimulus::EndMeanwhile => self.spawn(at, node.end_meanwhile(conversation)),
+            Stimulus::GiveUp => node.say(conversation, Command::GiveUp),
+            Stimulus::TakeOver => node.say(conversation, Command::TakeOver),
+            Stimulus::AskForRelease => self.ask_for_release(conversation, at),
+            Stimulus::Raise => self.spawn(at, node.raise()),
+            Stimulus::Show => {
                 let after = self.generator.below(4).saturating_sub(1) * 2;
                 let serial = self.generator.percent(50);
-                self.executor.spawn(node, self.nodes[node].clone().show(conversation, after, serial));
+                self.spawn(at, node.show(conversation, after, serial));
             }
-            Some(7) => self.stop(node),
-            Some(8) => self.resume(node),
-            Some(9) => self.crash(node),
-            _ => {
-                self.executor.cancel(self.owners[node * self.plan.conversations + conversation]);
-                self.spawn_owner(node, conversation);
+            Stimulus::Stop => self.stop(at),
+            Stimulus::Resume => self.resume(at),
+            Stimulus::Crash => self.crash(at),
+            Stimulus::Cancel => {
+                self.executor.cancel(self.owners[at * self.plan.conversations + conversation]);
+                self.spawn_owner(at, conversation);
             }
+            Stimulus::Double => self.spawn_owner(at, conversation),
         }
+    }
+
+    fn spawn(&mut self, node: usize, future: impl Future<Output = ()> + 'static) {
+        self.executor.spawn(node, future);
     }
 
     /// One to three clients: new ones, and others that try again, perhaps elsewhere.
@@ -348,7 +259,7 @@ impl Schedule {
         self.settle();
         for _ in 0..2 {
             for node in 0..self.plan.nodes {
-                self.executor.spawn(node, self.nodes[node].clone().raise());
+                self.spawn(node, self.nodes[node].clone().raise());
             }
             self.settle();
         }
@@ -390,8 +301,8 @@ impl Schedule {
         for conversation in 0..self.plan.conversations {
             self.take_over_with_the_last(conversation);
         }
-        let store = &mut *self.store.lock();
         for conversation in 0..self.plan.conversations {
+            let store = &mut *self.store.lock();
             if let Some((owner, end)) = store.owner(conversation).zip(store.end(conversation)) {
                 if node_of(owner) != last {
                     store.oracle.violated(format!("c{conversation}: can't be taken over"));
@@ -399,6 +310,23 @@ impl Schedule {
                 store.oracle.ends(conversation, end);
             }
         }
+        if self.rule.is_none() {
+            self.go_on_after_all();
+        }
+    }
+
+    /// Whatever has happened to a node, it can own a conversation again.
+    fn go_on_after_all(&mut self) {
+        let node = self.any_node();
+        self.clients += 1;
+        for _ in 0..SENDS_MAX {
+            self.nodes[node].say(0, Command::Send(vec![self.clients]));
+            self.settle();
+            if self.store.lock().oracle.has(0, self.clients) {
+                return;
+            }
+        }
+        self.store.lock().oracle.violated(format!("node {node} can't send any more"));
     }
 }
 

@@ -1,61 +1,15 @@
-//! The store in the simulation: three replicas that keep of each row the version with the highest timestamp, and
-//! registers for what is compared and set. Owns all stored state and the operations under way; decides nothing about
-//! when things happen, which is the schedule's.
+//! The store in the simulation: three replicas, and registers for what is compared and set. Owns all stored state and the
+//! operations under way; decides nothing about when things happen, which is the schedule's.
 
 use crate::oracle::Oracle;
-use bytes::Bytes;
+use crate::replica::{Answer, Change, Question, Replica};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::task::Waker;
 use switchboard_clock::Generator;
-use switchboard_store::quorum::{LogHead, Row, Swapped, WriteTimestamp};
+use switchboard_store::quorum::{LogHead, Swapped};
 
-pub(crate) const REPLICAS: usize = 3;
-pub(crate) const MAJORITY: u32 = 2;
-
-/// Rows are gone so many epochs after they were written.
-pub(crate) const ROW_EPOCHS: u32 = 2;
-
-/// A row on one replica.
-#[derive(Clone)]
-pub(crate) struct Cell {
-    row: Row,
-    expires: u32,
-}
-
-impl Cell {
-    /// Of two versions the higher one stays; of two with one timestamp the larger value, then the longer life.
-    fn order(&self) -> (WriteTimestamp, u64, &[u8], u32) {
-        (self.row.timestamp, self.row.term.0, &self.row.payload, self.expires)
-    }
-}
-
-#[derive(Default)]
-struct Replica {
-    rows: BTreeMap<(usize, u64), Cell>,
-    heads: BTreeMap<usize, LogHead>,
-    /// By life: whether it is live.
-    lives: BTreeMap<u64, bool>,
-    /// By conversation and life: when it was noted or removed last, and which of the two.
-    notes: BTreeMap<(usize, u64), (WriteTimestamp, bool)>,
-}
-
-/// What a replica is told.
-#[derive(Clone, Debug)]
-pub(crate) enum Change {
-    Rows { conversation: usize, rows: Arc<[Row]>, expires: u32 },
-    Head { conversation: usize, head: LogHead },
-    Life { life: u64, live: bool },
-    Note { conversation: usize, life: u64, timestamp: WriteTimestamp, there: bool },
-}
-
-/// What a replica is asked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Question {
-    Rows { conversation: usize, after: u64, upto: u64 },
-    Head { conversation: usize },
-    Life { life: u64 },
-}
+const REPLICAS: usize = 3;
+const MAJORITY: u32 = 2;
 
 /// What is compared and set, or read SERIAL.
 #[derive(Clone, Debug)]
@@ -65,25 +19,6 @@ pub(crate) enum Decision {
     SwapHead { conversation: usize, old: LogHead, new: LogHead },
     Register { life: u64 },
     Fence { life: u64 },
-}
-
-/// What an operation answers.
-#[derive(Clone)]
-pub(crate) enum Answer {
-    Done,
-    Rows(Vec<Cell>),
-    Head(Option<LogHead>),
-    Swapped(Swapped),
-    /// None: there is no row.
-    Live(Option<bool>),
-}
-
-impl Answer {
-    /// The rows that have not expired. One that has goes on hiding what is older.
-    pub(crate) fn into_rows(self, epoch: u32) -> Vec<Row> {
-        let Self::Rows(cells) = self else { unreachable!("the answer to a read") };
-        cells.into_iter().filter(|cell| epoch < cell.expires).map(|cell| cell.row).collect()
-    }
 }
 
 /// What is to happen, some time.
@@ -129,7 +64,9 @@ pub(crate) struct Weather {
     pub(crate) timed_out: u64,
     /// Of writes: one replica gets it soon, the others late.
     pub(crate) partial: u64,
-    /// Of compare-and-set: the decision comes late, so that its outcome is not known.
+    /// Of rows: the store refuses them for good.
+    pub(crate) refused: u64,
+    /// Of heads: they are set late, so that the outcome is not known.
     pub(crate) undecided: u64,
 }
 
@@ -145,6 +82,8 @@ pub(crate) struct Store {
     /// A compare-and-set that looks at the term and the owner only: a rule left out.
     pub(crate) swap_ignores_end: bool,
     pub(crate) traced: bool,
+    /// How often nodes have read whether they are fenced.
+    pub(crate) fence_reads: u64,
     replicas: [Replica; REPLICAS],
     heads: BTreeMap<usize, LogHead>,
     lives: BTreeMap<u64, bool>,
@@ -162,6 +101,7 @@ impl Store {
             late: Vec::new(),
             swap_ignores_end: false,
             traced: false,
+            fence_reads: 0,
             replicas: Default::default(),
             heads: BTreeMap::new(),
             lives: BTreeMap::new(),
@@ -169,10 +109,14 @@ impl Store {
         }
     }
 
+    pub(crate) fn chance(&self, percent: u64) -> bool {
+        percent > 0 && self.generator.percent(percent)
+    }
+
     fn op(&mut self, parts: usize, gathered: Answer) -> usize {
         self.ops.push(Op { confirmed: vec![0; parts], gathered, answer: None, waker: None });
         let op = self.ops.len() - 1;
-        if self.generator.percent(self.weather.timed_out) {
+        if self.chance(self.weather.timed_out) {
             self.soon.push(Event::TimeOut { op });
         }
         op
@@ -185,7 +129,7 @@ impl Store {
         if roll < lost {
             return;
         }
-        if matches!(event, Event::Change { .. } | Event::Bus(_)) && self.generator.percent(repeated) {
+        if matches!(event, Event::Change { .. } | Event::Bus(_)) && self.chance(repeated) {
             self.late.push(event.clone());
         }
         if roll < lost + late { self.late.push(event) } else { self.soon.push(event) }
@@ -200,7 +144,7 @@ impl Store {
 
     fn broadcast(&mut self, op: usize, changes: Vec<Change>) {
         let first = self.generator.below(REPLICAS as u64) as usize;
-        let partial = self.generator.percent(self.weather.partial);
+        let partial = self.chance(self.weather.partial);
         for (part, change) in changes.into_iter().enumerate() {
             for replica in 0..REPLICAS {
                 let event = Event::Change { op, part, replica, change: change.clone() };
@@ -215,6 +159,7 @@ impl Store {
             Question::Head { .. } => Answer::Head(None),
             Question::Life { .. } => Answer::Live(None),
         };
+        self.fence_reads += u64::from(matches!(question, Question::Life { .. }));
         let op = self.op(1, nothing);
         for replica in 0..REPLICAS {
             self.post(Event::Question { op, replica, question });
@@ -224,9 +169,9 @@ impl Store {
 
     pub(crate) fn begin_decision(&mut self, decision: Decision) -> usize {
         let op = self.op(1, Answer::Done);
-        let is_read = matches!(decision, Decision::ReadHead { .. });
+        let sets_head = matches!(decision, Decision::CreateHead { .. } | Decision::SwapHead { .. });
         let event = Event::Decision { op, decision };
-        if !is_read && self.generator.percent(self.weather.undecided) {
+        if sets_head && self.chance(self.weather.undecided) {
             self.late.push(event);
             self.soon.push(Event::TimeOut { op });
         } else {
@@ -277,8 +222,11 @@ impl Store {
         match event {
             Event::Change { op, part, replica, change } => {
                 self.replicas[replica].change(change);
-                self.ops[op].confirmed[part] |= 1 << replica;
-                self.complete_if_confirmed(op);
+                // Done, and nobody gets to know it.
+                if !self.chance(self.weather.lost) {
+                    self.ops[op].confirmed[part] |= 1 << replica;
+                    self.complete_if_confirmed(op);
+                }
             }
             Event::Question { op, replica, question } if !self.is_over(op) => {
                 self.replicas[replica].gather(question, &mut self.ops[op].gathered);
@@ -325,10 +273,8 @@ impl Store {
                 (Answer::Live(Some(live)), Some(Change::Life { life, live }))
             }
             Decision::Fence { life } => {
-                if let Some(live) = self.lives.get_mut(&life) {
-                    *live = false;
-                }
-                (Answer::Done, Some(Change::Life { life, live: false }))
+                let row = self.lives.get_mut(&life).map(|live| *live = false);
+                (Answer::Done, row.map(|()| Change::Life { life, live: false }))
             }
         };
         self.ops[op].gathered = answer;
@@ -351,8 +297,7 @@ impl Store {
 
     /// Whether every quorum finds the conversation noted for this life.
     pub(crate) fn is_noted(&self, conversation: usize, life: u64) -> bool {
-        let there = |replica: &&Replica| replica.notes.get(&(conversation, life)).is_some_and(|(_, there)| *there);
-        self.replicas.iter().filter(there).count() >= MAJORITY as usize
+        self.replicas.iter().filter(|replica| replica.is_noted(conversation, life)).count() >= MAJORITY as usize
     }
 
     pub(crate) fn owner(&self, conversation: usize) -> Option<u64> {
@@ -367,78 +312,4 @@ impl Store {
     pub(crate) fn end(&self, conversation: usize) -> Option<u64> {
         self.heads.get(&conversation).map(|head| head.end.get())
     }
-}
-
-impl Replica {
-    fn change(&mut self, change: Change) {
-        match change {
-            Change::Rows { conversation, rows, expires } => {
-                for row in rows.iter() {
-                    let new = Cell { row: row.clone(), expires };
-                    let cell = self.rows.entry((conversation, row.seq.get())).or_insert_with(|| new.clone());
-                    if cell.order() < new.order() {
-                        *cell = new;
-                    }
-                }
-            }
-            Change::Head { conversation, head } => {
-                let age = |head: &LogHead| (head.term, head.owner.is_none(), head.end);
-                let now = self.heads.entry(conversation).or_insert_with(|| head.clone());
-                if age(now) < age(&head) {
-                    *now = head;
-                }
-            }
-            Change::Life { life, live } => {
-                let now = self.lives.entry(life).or_insert(live);
-                *now = *now && live;
-            }
-            Change::Note { conversation, life, timestamp, there } => {
-                let now = self.notes.entry((conversation, life)).or_insert((timestamp, there));
-                // A removal wins against a note of the same time.
-                if (now.0, !now.1) < (timestamp, !there) {
-                    *now = (timestamp, there);
-                }
-            }
-        }
-    }
-
-    /// Adds this replica's answer to what others have said.
-    fn gather(&self, question: Question, into: &mut Answer) {
-        match (question, into) {
-            (Question::Rows { conversation, after, upto }, Answer::Rows(cells)) => {
-                for (_, cell) in self.rows.range((conversation, after + 1)..=(conversation, upto)) {
-                    match cells.binary_search_by_key(&cell.row.seq, |cell| cell.row.seq) {
-                        Ok(at) if cells[at].order() < cell.order() => cells[at] = cell.clone(),
-                        Ok(_) => {}
-                        Err(at) => cells.insert(at, cell.clone()),
-                    }
-                }
-            }
-            (Question::Head { conversation }, Answer::Head(newest)) => {
-                let age = |head: &LogHead| (head.term, head.owner.is_none(), head.end);
-                if let Some(head) = self.heads.get(&conversation)
-                    && newest.as_ref().is_none_or(|newest| age(newest) < age(head))
-                {
-                    *newest = Some(head.clone());
-                }
-            }
-            (Question::Life { life }, Answer::Live(live)) => {
-                if let Some(said) = self.lives.get(&life) {
-                    *live = Some(live.unwrap_or(true) && *said);
-                }
-            }
-            _ => unreachable!("answers are made for their questions"),
-        }
-    }
-}
-
-/// The payload of an entry in the simulation: which one it is, and what its client calls it.
-pub(crate) fn payload(number: u32, client: u32) -> Bytes {
-    Bytes::copy_from_slice(&(u64::from(number) << 32 | u64::from(client)).to_be_bytes())
-}
-
-/// Takes it apart.
-pub(crate) fn parse(payload: &Bytes) -> (u32, u32) {
-    let all = u64::from_be_bytes(payload.as_ref().try_into().expect("eight bytes"));
-    ((all >> 32) as u32, (all & u64::from(u32::MAX)) as u32)
 }

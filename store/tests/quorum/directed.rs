@@ -1,0 +1,291 @@
+//! What the protocol promises, one thing at a time, while nothing goes wrong but what a test says.
+
+use crate::driver::{Driver, Shared};
+use crate::replica::{Answer, Question};
+use crate::store::{Decision, Store, Weather};
+use bytes::Bytes;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use switchboard_clock::Generator;
+use switchboard_protocol::{Seq, TenantId, Timestamp};
+use switchboard_store::quorum::{BUCKET_ENTRIES, Beginning, LogHead, Previous, QuorumLog, Raise, Release};
+use switchboard_store::{Appended, ConversationKey, Incarnation, Kind, NewConversation, StoreError, TermNumber};
+
+/// A store in which nothing goes wrong, and any number of processes.
+struct Calm(Shared);
+
+impl Calm {
+    fn new() -> Self {
+        Self(Shared::new(Store::new(Generator::from_seed(1), Weather::default())))
+    }
+
+    fn process(&self) -> QuorumLog<Driver> {
+        QuorumLog::new(Driver(self.0.clone()))
+    }
+
+    /// Lets happen what can, in order, until the future is ready.
+    fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return output;
+            }
+            let store = &mut *self.0.lock();
+            if store.soon.is_empty() {
+                assert!(store.time_all_out(), "nothing can happen any more");
+            } else {
+                let event = store.soon.remove(0);
+                store.happen(event);
+            }
+        }
+    }
+
+    fn begin(&self, log: &QuorumLog<Driver>, by: u64, previous: &Previous) -> Beginning {
+        self.run(log.begin_term(&key('a'), &node(by), previous, Some(&group()))).unwrap()
+    }
+
+    fn append(&self, log: &QuorumLog<Driver>, term: u64, first: u64, texts: &[&str]) -> Result<Appended, StoreError> {
+        let payloads: Vec<Bytes> = texts.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect();
+        self.run(log.append(&key('a'), TermNumber(term), Seq::new(first), &payloads))
+    }
+
+    fn head(&self) -> LogHead {
+        match self.run(self.0.decide(Decision::ReadHead { conversation: 0 })).unwrap() {
+            Answer::Head(Some(head)) => head,
+            _ => panic!("there is a head"),
+        }
+    }
+
+    fn rows(&self, log: &QuorumLog<Driver>) -> Vec<Bytes> {
+        let end = self.head().end;
+        let rows = self.run(log.read(&key('a'), Seq::ZERO, end, 1_000_000)).unwrap();
+        rows.into_iter().map(|row| row.payload).collect()
+    }
+}
+
+fn key(name: char) -> ConversationKey {
+    ConversationKey { tenant: TenantId::default(), conversation: name.to_string().parse().unwrap() }
+}
+
+fn node(life: u64) -> Incarnation {
+    Incarnation { node: "n".parse().unwrap(), life }
+}
+
+fn group() -> NewConversation {
+    NewConversation { kind: Kind::Group, title: None, custom: None, created_at: Timestamp::from_unix_ms(0) }
+}
+
+fn begun(term: u64, end: u64, untold: bool) -> Beginning {
+    Beginning::Begun { term: TermNumber(term), end: Seq::new(end), untold }
+}
+
+#[test]
+fn a_conversation_passes_from_owner_to_owner() {
+    let calm = Calm::new();
+    let (one, two) = (calm.process(), calm.process());
+    assert_eq!(calm.run(one.begin_term(&key('a'), &node(1), &Previous::Unknown, None)).unwrap(), Beginning::Missing);
+    assert_eq!(calm.begin(&one, 1, &Previous::Unknown), begun(1, 0, false));
+    assert_eq!(calm.append(&one, 1, 1, &["x", "y"]).unwrap(), Appended::Durable);
+    assert_eq!(one.end_here(&key('a')), Some((TermNumber(1), Seq::new(2))));
+    assert_eq!(calm.head().end, Seq::ZERO, "the end is raised later");
+
+    // Its owner lives: the other one has to ask him.
+    let owned = Beginning::Owned { by: node(1), term: TermNumber(1) };
+    assert_eq!(calm.begin(&two, 2, &Previous::Unknown), owned);
+    let release = one.release(&key('a'), TermNumber(1)).unwrap();
+    assert_eq!(release, Release { term: TermNumber(1), end: Seq::new(2) });
+    assert_eq!(calm.append(&one, 1, 3, &["late"]).unwrap(), Appended::Superseded);
+    assert_eq!(one.end_here(&key('a')), None);
+    assert_eq!(calm.begin(&two, 2, &Previous::Released(release)), begun(2, 2, true));
+    assert_eq!(calm.append(&two, 2, 3, &["z"]).unwrap(), Appended::Durable);
+
+    // A release holds for its term only.
+    let owned = Beginning::Owned { by: node(2), term: TermNumber(2) };
+    assert_eq!(calm.begin(&one, 1, &Previous::Released(release)), owned);
+
+    // He is gone: he is fenced, and what he had done stays.
+    assert_eq!(calm.begin(&one, 1, &Previous::Gone(node(3))), owned, "only who is said to be gone is fenced");
+    assert_eq!(calm.begin(&one, 1, &Previous::Gone(node(2))), begun(3, 3, true));
+    assert_eq!(calm.append(&two, 2, 4, &["late"]).unwrap(), Appended::Superseded);
+    let refused = calm.run(two.begin_term(&key('b'), &node(2), &Previous::Unknown, Some(&group())));
+    assert!(matches!(refused, Err(StoreError::Fenced { incarnation }) if incarnation == node(2)));
+    assert_eq!(calm.begin(&two, 4, &Previous::Gone(node(1))), begun(4, 3, true), "in a new life it may");
+    assert_eq!(calm.rows(&one), ["x", "y", "z"]);
+}
+
+#[test]
+fn a_term_that_has_ended_leaves_nothing_to_find_out() {
+    let calm = Calm::new();
+    let (one, two) = (calm.process(), calm.process());
+    calm.begin(&one, 1, &Previous::Unknown);
+    calm.append(&one, 1, 1, &["x"]).unwrap();
+    assert!(calm.0.lock().is_noted(0, 1));
+    calm.run(one.end_term(&key('a'), TermNumber(2))).unwrap();
+    assert_eq!(calm.head().owner, Some(node(1)), "that is not its term");
+    calm.run(one.end_term(&key('a'), TermNumber(1))).unwrap();
+    assert_eq!(calm.head(), LogHead { term: TermNumber(1), owner: None, end: Seq::new(1) });
+    assert!(!calm.0.lock().is_noted(0, 1));
+    assert_eq!(calm.append(&one, 1, 2, &["late"]).unwrap(), Appended::Superseded);
+    assert_eq!(calm.begin(&two, 2, &Previous::Unknown), begun(2, 1, false));
+    calm.run(one.end_term(&key('a'), TermNumber(1))).unwrap();
+    assert_eq!(calm.append(&two, 2, 2, &["y"]).unwrap(), Appended::Durable);
+}
+
+#[test]
+fn a_process_takes_over_from_itself() {
+    let calm = Calm::new();
+    let log = calm.process();
+    calm.begin(&log, 1, &Previous::Unknown);
+    calm.append(&log, 1, 1, &["x"]).unwrap();
+    assert_eq!(calm.begin(&log, 1, &Previous::Unknown), begun(2, 1, true));
+    assert_eq!(calm.begin(&log, 7, &Previous::Unknown), begun(3, 1, true), "in its next life too");
+    assert_eq!(calm.append(&log, 2, 2, &["late"]).unwrap(), Appended::Superseded);
+    assert!(!calm.0.lock().is_noted(0, 1) && calm.0.lock().is_noted(0, 7));
+}
+
+#[test]
+fn what_is_refused_for_good_is_forgotten() {
+    let calm = Calm::new();
+    let log = calm.process();
+    calm.begin(&log, 1, &Previous::Unknown);
+    calm.append(&log, 1, 1, &["x"]).unwrap();
+    calm.0.lock().weather.refused = 100;
+    assert!(matches!(calm.append(&log, 1, 2, &["too large"]), Err(StoreError::Unreadable { .. })));
+    assert_eq!(calm.append(&log, 1, 2, &["y"]).unwrap(), Appended::Superseded, "the term is over");
+    calm.0.lock().weather.refused = 0;
+    assert_eq!(calm.begin(&log, 1, &Previous::Unknown), begun(2, 1, true));
+    assert_eq!(calm.append(&log, 2, 2, &["y"]).unwrap(), Appended::Durable);
+}
+
+#[test]
+fn appends_follow_the_end_or_repeat() {
+    let calm = Calm::new();
+    let log = calm.process();
+    let misplaced = |outcome| assert!(matches!(outcome, Err(StoreError::Misplaced { .. })), "{outcome:?}");
+    misplaced(calm.append(&log, 1, 1, &["x"]));
+    calm.begin(&log, 1, &Previous::Unknown);
+    misplaced(calm.append(&log, 1, 2, &["hole"]));
+    misplaced(calm.append(&log, 2, 1, &["not begun"]));
+    calm.append(&log, 1, 1, &["x", "y"]).unwrap();
+    for (first, texts) in [(1, &["x", "y"][..]), (2, &["y"]), (2, &["y", "z"]), (1, &["x", "y", "z"]), (4, &[])] {
+        assert_eq!(calm.append(&log, 1, first, texts).unwrap(), Appended::Durable, "{texts:?}");
+    }
+    misplaced(calm.append(&log, 1, 1, &["other"]));
+
+    // An open outcome: the very same again, or nothing.
+    calm.0.lock().weather = Weather { lost: 100, ..Weather::default() };
+    assert!(matches!(calm.append(&log, 1, 4, &["a", "b"]), Err(StoreError::Unavailable { .. })));
+    calm.0.lock().weather = Weather::default();
+    misplaced(calm.append(&log, 1, 4, &["a"]));
+    misplaced(calm.append(&log, 1, 4, &["a", "c"]));
+    misplaced(calm.append(&log, 1, 6, &["c"]));
+    assert_eq!(calm.append(&log, 1, 4, &["a", "b"]).unwrap(), Appended::Durable);
+    assert_eq!(calm.append(&log, 1, 6, &["c"]).unwrap(), Appended::Durable);
+    calm.run(log.end_term(&key('a'), TermNumber(1))).unwrap();
+    assert_eq!(calm.rows(&log), ["x", "y", "z", "a", "b", "c"]);
+}
+
+#[test]
+fn a_long_tail_is_found_whole() {
+    let calm = Calm::new();
+    let (one, two) = (calm.process(), calm.process());
+    calm.begin(&one, 1, &Previous::Unknown);
+    let texts: Vec<String> = (0..768).map(|number| number.to_string()).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    calm.append(&one, 1, 1, &texts[..700]).unwrap();
+    assert_eq!(calm.begin(&two, 2, &Previous::Gone(node(1))), begun(2, 700, true));
+    calm.append(&two, 2, 701, &texts[700..]).unwrap();
+    assert_eq!(calm.begin(&one, 3, &Previous::Gone(node(2))), begun(3, 768, true));
+    assert_eq!(calm.rows(&one), texts);
+}
+
+#[test]
+fn the_end_is_raised_once_a_bucket() {
+    let calm = Calm::new();
+    let log = calm.process();
+    calm.begin(&log, 1, &Previous::Unknown);
+    let bucket = vec!["x"; BUCKET_ENTRIES as usize];
+    calm.append(&log, 1, 1, &bucket[1..]).unwrap();
+    calm.run(log.raise_ends(Raise::FullBuckets)).unwrap();
+    assert_eq!(calm.head().end, Seq::ZERO);
+    calm.append(&log, 1, BUCKET_ENTRIES, &["x"]).unwrap();
+    calm.run(log.bucket_filled());
+    calm.run(log.raise_ends(Raise::FullBuckets)).unwrap();
+    assert_eq!(calm.head().end, Seq::new(BUCKET_ENTRIES));
+}
+
+/// Whoever asked for the release may never begin, and then nobody else looks at the conversation.
+#[test]
+fn the_end_of_a_released_term_is_raised_before_its_rows_expire() {
+    let calm = Calm::new();
+    let (one, two) = (calm.process(), calm.process());
+    calm.begin(&one, 1, &Previous::Unknown);
+    calm.append(&one, 1, 1, &["x"]).unwrap();
+    let release = one.release(&key('a'), TermNumber(1)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(one.release(&key('a'), TermNumber(1)), Some(release), "it may be asked for again");
+        calm.run(one.raise_ends(Raise::Aged)).unwrap();
+    }
+    assert_eq!(calm.head(), LogHead { term: TermNumber(1), owner: Some(node(1)), end: Seq::new(1) });
+    assert_eq!(one.release(&key('a'), TermNumber(1)), None, "it is forgotten");
+    calm.0.lock().epoch += 10;
+    assert_eq!(calm.begin(&two, 2, &Previous::Gone(node(1))), begun(2, 1, true));
+}
+
+#[test]
+fn appends_of_all_conversations_share_the_fence_reads() {
+    const CONVERSATIONS: usize = 20;
+    let calm = Calm::new();
+    let log = calm.process();
+    let keys: Vec<ConversationKey> = ('a'..).take(CONVERSATIONS).map(key).collect();
+    for key in &keys {
+        calm.run(log.begin_term(key, &node(1), &Previous::Unknown, Some(&group()))).unwrap();
+    }
+    let payload = [Bytes::from_static(b"x")];
+    let append = |key| Some(Box::pin(log.append(key, TermNumber(1), Seq::new(1), &payload)));
+    let mut appends: Vec<_> = keys.iter().map(append).collect();
+    let before = calm.0.lock().fence_reads;
+    let reads = || calm.0.lock().fence_reads - before;
+    // The first one that is confirmed reads, and goes away while it does: another one takes its place.
+    calm.run(std::future::poll_fn(|context| {
+        assert!(!are_durable(&mut appends, context));
+        if reads() == 1 { Poll::Ready(()) } else { Poll::Pending }
+    }));
+    appends[0] = None;
+    let all =
+        |context: &mut Context<'_>| if are_durable(&mut appends, context) { Poll::Ready(()) } else { Poll::Pending };
+    calm.run(std::future::poll_fn(all));
+    assert!(reads() <= 4, "{} fence reads for {CONVERSATIONS} appends", reads());
+}
+
+/// Lets all go on; whether they have all become durable.
+fn are_durable<A>(appends: &mut [Option<Pin<Box<A>>>], context: &mut Context<'_>) -> bool
+where
+    A: Future<Output = Result<Appended, StoreError>>,
+{
+    for slot in appends.iter_mut() {
+        if let Some(append) = slot
+            && let Poll::Ready(appended) = append.as_mut().poll(context)
+        {
+            assert_eq!(appended.unwrap(), Appended::Durable);
+            *slot = None;
+        }
+    }
+    appends.iter().all(Option::is_none)
+}
+
+#[test]
+fn a_plain_read_of_the_head_may_bound_a_reader() {
+    let calm = Calm::new();
+    let log = calm.process();
+    calm.begin(&log, 1, &Previous::Unknown);
+    calm.append(&log, 1, 1, &["x", "y"]).unwrap();
+    let end = match calm.run(calm.0.read(Question::Head { conversation: 0 })).unwrap() {
+        Answer::Head(Some(head)) => head.end,
+        _ => panic!("there is a head"),
+    };
+    assert_eq!(calm.run(log.read(&key('a'), Seq::ZERO, end, 10)).unwrap(), []);
+    let shown = calm.run(log.read(&key('a'), Seq::ZERO, Seq::new(1), 10)).unwrap();
+    assert_eq!(shown.iter().map(|row| row.seq.get()).collect::<Vec<_>>(), [1]);
+}

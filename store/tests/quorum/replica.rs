@@ -1,0 +1,143 @@
+//! One replica: of each row it keeps the version with the highest timestamp, whenever and however often it is told of
+//! any. (Every write of a row writes all its columns with one timestamp, so what holds for columns holds for rows.)
+//! Owns what is stored on it; knows nothing of majorities.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use switchboard_protocol::Seq;
+use switchboard_store::TermNumber;
+use switchboard_store::quorum::{LogHead, Row, Swapped, WriteTimestamp};
+
+/// Rows are gone so many epochs after they were written.
+pub(crate) const ROW_EPOCHS: u32 = 2;
+
+/// Heads in the order in which they come one after the other.
+fn age(head: &LogHead) -> (TermNumber, bool, Seq) {
+    (head.term, head.owner.is_none(), head.end)
+}
+
+/// A row on one replica.
+#[derive(Clone)]
+pub(crate) struct Cell {
+    row: Row,
+    expires: u32,
+}
+
+impl Cell {
+    /// Of two versions the higher one stays; of two with one timestamp the larger value, then the longer life.
+    fn order(&self) -> (WriteTimestamp, u64, &[u8], u32) {
+        (self.row.timestamp, self.row.term.0, &self.row.payload, self.expires)
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Replica {
+    rows: BTreeMap<(usize, u64), Cell>,
+    heads: BTreeMap<usize, LogHead>,
+    /// By life: whether it is live.
+    lives: BTreeMap<u64, bool>,
+    /// By conversation and life: when it was noted or removed last, and which of the two.
+    notes: BTreeMap<(usize, u64), (WriteTimestamp, bool)>,
+}
+
+/// What a replica is told.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Rows { conversation: usize, rows: Arc<[Row]>, expires: u32 },
+    Head { conversation: usize, head: LogHead },
+    Life { life: u64, live: bool },
+    Note { conversation: usize, life: u64, timestamp: WriteTimestamp, there: bool },
+}
+
+/// What a replica is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Question {
+    Rows { conversation: usize, after: u64, upto: u64 },
+    Head { conversation: usize },
+    Life { life: u64 },
+}
+
+/// What an operation answers.
+#[derive(Clone)]
+pub(crate) enum Answer {
+    Done,
+    Rows(Vec<Cell>),
+    Head(Option<LogHead>),
+    Swapped(Swapped),
+    /// None: there is no row.
+    Live(Option<bool>),
+}
+
+impl Answer {
+    /// The rows that have not expired. One that has goes on hiding what is older.
+    pub(crate) fn into_rows(self, epoch: u32) -> Vec<Row> {
+        let Self::Rows(cells) = self else { unreachable!("the answer to a read") };
+        cells.into_iter().filter(|cell| epoch < cell.expires).map(|cell| cell.row).collect()
+    }
+}
+
+impl Replica {
+    pub(crate) fn change(&mut self, change: Change) {
+        match change {
+            Change::Rows { conversation, rows, expires } => {
+                for row in rows.iter() {
+                    let new = Cell { row: row.clone(), expires };
+                    let cell = self.rows.entry((conversation, row.seq.get())).or_insert_with(|| new.clone());
+                    if cell.order() < new.order() {
+                        *cell = new;
+                    }
+                }
+            }
+            Change::Head { conversation, head } => {
+                let now = self.heads.entry(conversation).or_insert_with(|| head.clone());
+                if age(now) < age(&head) {
+                    *now = head;
+                }
+            }
+            Change::Life { life, live } => {
+                let now = self.lives.entry(life).or_insert(live);
+                *now = *now && live;
+            }
+            Change::Note { conversation, life, timestamp, there } => {
+                let now = self.notes.entry((conversation, life)).or_insert((timestamp, there));
+                // A removal wins against a note of the same time.
+                if (now.0, !now.1) < (timestamp, !there) {
+                    *now = (timestamp, there);
+                }
+            }
+        }
+    }
+
+    /// Whether the conversation is noted for this life.
+    pub(crate) fn is_noted(&self, conversation: usize, life: u64) -> bool {
+        self.notes.get(&(conversation, life)).is_some_and(|(_, there)| *there)
+    }
+
+    /// Adds this replica's answer to what others have said.
+    pub(crate) fn gather(&self, question: Question, into: &mut Answer) {
+        match (question, into) {
+            (Question::Rows { conversation, after, upto }, Answer::Rows(cells)) => {
+                for (_, cell) in self.rows.range((conversation, after + 1)..=(conversation, upto)) {
+                    match cells.binary_search_by_key(&cell.row.seq, |cell| cell.row.seq) {
+                        Ok(at) if cells[at].order() < cell.order() => cells[at] = cell.clone(),
+                        Ok(_) => {}
+                        Err(at) => cells.insert(at, cell.clone()),
+                    }
+                }
+            }
+            (Question::Head { conversation }, Answer::Head(newest)) => {
+                if let Some(head) = self.heads.get(&conversation)
+                    && newest.as_ref().is_none_or(|newest| age(newest) < age(head))
+                {
+                    *newest = Some(head.clone());
+                }
+            }
+            (Question::Life { life }, Answer::Live(live)) => {
+                if let Some(said) = self.lives.get(&life) {
+                    *live = Some(live.unwrap_or(true) && *said);
+                }
+            }
+            _ => unreachable!("answers are made for their questions"),
+        }
+    }
+}
