@@ -10,6 +10,8 @@ mod views;
 
 use crate::scene::{Scene, has, user};
 use crate::world::NODES;
+use switchboard_protocol::client::ConversationRef;
+use switchboard_protocol::{ClientFrame, ErrorCode};
 use switchboard_store::Log as _;
 
 #[tokio::test(start_paused = true)]
@@ -46,4 +48,17 @@ async fn nodes_that_drain_hand_over_and_leave_nothing_behind() {
     assert_eq!(has(&client, &sent.conversation_id), sent.seq.get());
     assert!(scene.say(0, &alice, &bob, "m1").await.unwrap().duplicate);
     scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_makes_nothing_active() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let about = || ConversationRef { conversation_id: pair.conversation.clone() };
+    let asked = [ClientFrame::ConversationGet(about()), ClientFrame::ConversationOpen(about())];
+    for command in asked {
+        let error = scene.call(pair.owner, &user("mallory"), command).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::NotFound);
+    }
+    assert_eq!(scene.world.store.active().await.unwrap(), []);
 }

@@ -1,6 +1,7 @@
 //! What a home has not written, and what has not reached it: `sync` shows it all the same (DESIGN §4).
 
-use crate::scene::{Pair, Scene, has};
+use crate::client::Client;
+use crate::scene::{Pair, Scene, has, user};
 use std::sync::atomic::Ordering;
 use switchboard_store::Log as _;
 
@@ -66,35 +67,43 @@ async fn a_sync_waits_for_the_flush_that_is_under_way() {
 }
 
 /// Bob's home dies; his next `sync` shows `seq`.
-async fn shown_after_the_home_dies(scene: &Scene, pair: &Pair, seq: u64) {
+async fn shown_after_the_home_dies(scene: &Scene, pair: &Pair, mut bob: Client, seq: u64) {
+    bob.connection = None;
     scene.world.crash(pair.home).await;
     scene.exact().put_inbox_ms.store(0, Ordering::Relaxed);
     scene.exact().put_inbox_fails.store(false, Ordering::Relaxed);
     scene.world.pass(6_000).await;
-    let bob = scene.client(pair.at, &pair.bob, &[]).await;
-    assert_eq!(has(&bob, &pair.conversation), seq);
+    bob.connection = bob.connect_to(scene.world.node(pair.at).unwrap()).await;
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, seq);
     scene.check();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_flush_that_failed_confirms_nothing() {
     let (scene, pair) = at_rest().await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    // Nothing comes live.
+    bob.connection = None;
     scene.exact().put_inbox_fails.store(true, Ordering::Relaxed);
     scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
     scene.world.pass(1_000).await;
-    shown_after_the_home_dies(&scene, &pair, 2).await;
+    shown_after_the_home_dies(&scene, &pair, bob, 2).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_flush_confirms_nothing_that_came_after_it_began() {
     let (scene, pair) = at_rest().await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
     scene.exact().put_inbox_ms.store(1_000, Ordering::Relaxed);
     scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
     scene.world.pass(600).await;
+    scene.follow(&mut bob).await;
+    assert_eq!(has(&bob, &pair.conversation), 2);
+    bob.connection = None;
     scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
     // The first flush ends, the next one does not.
     scene.world.pass(800).await;
-    shown_after_the_home_dies(&scene, &pair, 3).await;
+    shown_after_the_home_dies(&scene, &pair, bob, 3).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +114,9 @@ async fn where_inboxes_are_not_written_the_owner_is_asked() {
     // At rest, and so no activity is under way.
     scene.world.pass(6_000).await;
     assert_eq!(scene.world.store.active().await.unwrap(), []);
-    let bob = scene.client(0, &crate::scene::user("bob"), &[]).await;
-    assert_eq!(has(&bob, &group), 2);
+    let mut bob = Client::new(&scene.world, user("bob"), "phone", Vec::new());
+    bob.connection = bob.connect_to(scene.world.node(0).unwrap()).await;
+    assert!(bob.sync().await);
+    assert_eq!(bob.copies[&group].heard, 2);
     scene.check();
 }
