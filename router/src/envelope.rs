@@ -144,7 +144,7 @@ pub(crate) enum Ask {
     LetGo { conversation: ConversationKey },
     /// Of a home: carry out a client's frame.
     User { actor: Actor, command: Encoded },
-    /// Of any node: answered after all it has sent before, if it has this view (by fingerprint) too.
+    /// Of any node: answered after all it has sent before, if it has settled for this view (by fingerprint) too.
     Barrier { view: u64 },
     /// Of any node: the block between two users was set or taken back.
     BlockChanged { tenant: switchboard_protocol::TenantId, by: UserId, other: UserId },

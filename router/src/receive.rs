@@ -144,8 +144,8 @@ impl Node {
                 }
             }
             Ask::Barrier { view } => {
-                // With another view it has told other homes, or will.
-                let agrees = self.placement().view.fingerprint() == view;
+                // With another view it has told other homes, or will; not settled, it owes what it has told them before.
+                let agrees = self.placement().view.fingerprint() == view && self.settling.has(&self.me, view);
                 let told = if agrees { Ok(Telling::Done) } else { Err(self.unavailable()) };
                 reply.tell(self, told);
             }

@@ -44,6 +44,8 @@ impl Node {
         let fingerprint = view.fingerprint();
         tracing::info!(view = view.number, nodes = view.nodes.len(), "the view has changed");
         self.figures.view_members.set(count(view.nodes.len()));
+        // The same nodes may have been the view before: what was settled for it then has to be settled anew.
+        self.settling.forget(|node| *node != self.me && view.has(node));
         self.place(Placement::new(view.clone()));
 
         // One that this node took for dead, and that lives, has to tell anew what was forgotten of it.
@@ -54,7 +56,6 @@ impl Node {
             self.on_node_gone(gone);
         }
         self.links.forget_queues(|peer| view.has(peer));
-        self.settling.forget(|peer| view.has(peer));
         self.forget_requests(|peer| view.has(peer));
         self.register_all(None);
         self.leave_homes_later();
@@ -194,29 +195,15 @@ impl Node {
         }
     }
 
-    /// Sessions whose user's home is another node now: what came before that knew of them was lost on them.
-    fn resync_moved(self: &Arc<Self>, before: &Placement) {
+    /// Sessions whose user's home is another node now: what came before that knew of them was lost on them. Their `sync`
+    /// comes behind their registration, on the same link.
+    fn resync_moved(&self, before: &Placement) {
         let placement = self.placement();
-        let mut moved: BTreeMap<Incarnation, Vec<Arc<crate::users::Session>>> = BTreeMap::new();
         for session in self.users.all_sessions() {
-            let home = &placement.home(&session.user).incarnation;
-            if *home != before.home(&session.user).incarnation {
-                moved.entry(home.clone()).or_default().push(session);
+            if placement.home(&session.user).incarnation != before.home(&session.user).incarnation {
+                self.figures.resyncs_of_moves.increment(1);
+                session.socket.deliver(&resync());
             }
-        }
-        let view = placement.view.fingerprint();
-        for (home, sessions) in moved {
-            let node = self.clone();
-            self.spawn(async move {
-                // Its answer comes behind the registration. Not answered: it is gone, and the next view does the same.
-                if home != node.me && node.ask(&home, Ask::Barrier { view }).await.is_err() {
-                    tracing::debug!(%home, "a new home does not answer yet");
-                }
-                for session in sessions {
-                    node.figures.resyncs_of_moves.increment(1);
-                    session.socket.deliver(&resync());
-                }
-            });
         }
     }
 

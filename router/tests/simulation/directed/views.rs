@@ -253,6 +253,23 @@ async fn a_home_does_not_answer_a_sync_while_another_view_tells_another_home() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_view_that_comes_back_is_settled_anew() {
+    let scene = Scene::new().await;
+    let (pair, next) = home_to_be(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    // All have settled without a node that now comes for a moment, too short for anyone to settle with it.
+    scene.exact().active_ms.store(2_000, Ordering::Relaxed);
+    scene.lose(pair.owner, next, true);
+    scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
+    scene.world.pass(100).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.show(&scene.world.view_without(&[next]), &EVERYONE);
+    scene.world.pass(100).await;
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_home_no_more_answers_no_sync() {
     let scene = Scene::new().await;
     let (pair, next) = home_to_be(&scene).await;
