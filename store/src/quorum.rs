@@ -39,8 +39,9 @@
 //! | 5: no answer | a SERIAL read; if the new term is `me`'s it holds, with the `end` that stands there; else again from 1 |
 //!
 //! **The end** of the head is raised (`raise.rs`) to what is durable, never further: when a term ends, once per bucket,
-//! and long before rows behind it expire. Below it, expired rows are not holes; behind it they would be. A raise that
-//! fails has cost nothing but the time of the next takeover.
+//! and long before rows behind it expire. Below it, expired rows are not holes; behind it they would be. A term that was
+//! released has its end raised too until the head names another one, because whoever asked for it may never begin. A raise
+//! that fails is tried again in the next round, and has cost nothing by then but the time of a takeover.
 //!
 //! **Readers** show nothing beyond an end that they have from the owner ([`QuorumLog::end_here`]) or from any read of the
 //! head. Up to there, every row is at a quorum, and no write that is still on its way can win against it.

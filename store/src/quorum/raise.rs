@@ -8,6 +8,9 @@ use crate::{ConversationKey, StoreError, TermNumber};
 /// owner sets it.
 const RAISE_ATTEMPTS_MAX: u32 = 4;
 
+/// A round ends when so many conversations have failed in it: then it is the store that does not answer.
+const RAISE_FAILURES_MAX: usize = 8;
+
 /// Which conversations have their end raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Raise {
@@ -28,22 +31,29 @@ impl<Q: Quorum> QuorumLog<Q> {
     /// as long as the head names them: nobody else may look at the conversation before its rows expire. Terms that are
     /// over and have nothing left to raise are forgotten.
     ///
+    /// What it can't help: if no node runs for as long as rows live, those behind the ends expire.
+    ///
     /// # Errors
-    /// The first one; what is behind it is for the next round.
+    /// The first one. A conversation that failed is due again in the next round; after a few of them the others
+    /// are left for it too.
     pub async fn raise_ends(&self, which: Raise) -> Result<(), StoreError> {
+        let mut failures = Vec::new();
         for (conversation, term) in self.conversations.terms() {
             let due = match which {
                 Raise::FullBuckets => term.has_full_bucket(),
                 Raise::Aged => term.has_aged(),
             };
-            if due {
-                self.set_end(&conversation, &term, Then::GoesOn).await?;
+            if due && let Err(error) = self.set_end(&conversation, &term, Then::GoesOn).await {
+                failures.push(error);
+                if failures.len() >= RAISE_FAILURES_MAX {
+                    break;
+                }
             }
             if term.is_over() && term.is_raised() {
                 self.conversations.forget(&conversation, term.number);
             }
         }
-        Ok(())
+        failures.into_iter().next().map_or(Ok(()), Err)
     }
 
     /// Ends `term` with nothing owed: the head's end is the log's end then, and whoever begins the next term has nothing
