@@ -16,7 +16,7 @@ use crate::chaos::Chaos;
 use crate::control::{Gate, Order, Plan, Said};
 use crate::meter::latency::Latencies;
 use crate::meter::metrics_page::{self, Series};
-use crate::meter::process::{ProcessUse, look_at};
+use crate::meter::process::{ProcessUse, look_at, machine_cpu_us};
 use crate::meter::recorder::Sample;
 use crate::meter::{NS_PER_S, now_ns};
 use crate::nodes::Server;
@@ -107,6 +107,7 @@ struct Look {
     at_ns: u64,
     servers: Vec<Option<ProcessUse>>,
     workers: Option<ProcessUse>,
+    machine_cpu_us: u64,
 }
 
 /// A phase that is under way.
@@ -238,12 +239,18 @@ impl Referee<'_> {
         if let (Some(begin), Some(end)) = (running.begin.workers, end.workers) {
             phase.workers = Some(ProcessShare::between("clients", begin, end));
         }
+        phase.machine_cpu_us = end.machine_cpu_us.saturating_sub(running.begin.machine_cpu_us);
         phase.latencies = running.latencies.iter().map(|(name, all)| (name.clone(), all.counts())).collect();
         self.round.phases.push(phase);
     }
 
     fn look(&self) -> Look {
-        Look { at_ns: now_ns(), servers: self.servers.iter().map(Server::look).collect(), workers: self.crew.look() }
+        Look {
+            at_ns: now_ns(),
+            servers: self.servers.iter().map(Server::look).collect(),
+            workers: self.crew.look(),
+            machine_cpu_us: machine_cpu_us().unwrap_or_default(),
+        }
     }
 
     fn on_tick(&mut self, second: u64, sample: &Sample) {

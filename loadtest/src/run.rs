@@ -29,6 +29,8 @@ use crate::verify::{self, Verdict};
 
 /// The generator's own delay above which its latencies say more about it than about the server.
 const LAG_MAX_MS: f64 = 1.0;
+/// Share of the machine that others may use before they disturb.
+const FOREIGN_CPU_MAX: f64 = 0.1;
 /// Share of one processor above which a client process is the bottleneck.
 const CLIENT_CPU_MAX: f64 = 0.9;
 
@@ -221,11 +223,20 @@ fn warnings(report: &Report) -> Vec<String> {
         if dropped > 0.0 {
             warnings.push(format!("in {} the servers dropped {dropped} ephemeral frames of slow readers", phase.name));
         }
-        let cpu = phase.workers.as_ref().map_or(0.0, |share| share.cpu_us as f64 / 1e6 / phase.seconds.max(1e-3));
-        if cpu > CLIENT_CPU_MAX * report.processes as f64 {
+        if phase.client_cpu() > CLIENT_CPU_MAX * report.processes as f64 {
             warnings.push(format!(
-                "in {} the generator used {cpu:.2} processors in {} process(es): it may be the bottleneck; see --processes",
-                phase.name, report.processes
+                "in {} the generator used {:.2} processors in {} process(es): it may be the bottleneck; see --processes",
+                phase.name,
+                phase.client_cpu(),
+                report.processes
+            ));
+        }
+        if phase.foreign_cpu() > FOREIGN_CPU_MAX * report.machine.processors as f64 {
+            warnings.push(format!(
+                "in {} other programs used {:.2} of {} processors: the figures are disturbed",
+                phase.name,
+                phase.foreign_cpu(),
+                report.machine.processors
             ));
         }
     }

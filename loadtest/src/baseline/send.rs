@@ -13,6 +13,7 @@ use crate::client::connect;
 use crate::client::crowd::Crowd;
 use crate::client::session::Who;
 use crate::control::Load;
+use crate::meter::recorder::Counter;
 use crate::worker::{PhaseWork, Worker};
 
 pub(super) async fn serve(readers: usize, write_bytes: usize) -> Result<()> {
@@ -72,7 +73,11 @@ struct Play {
 impl Play {
     async fn run(&mut self, phase: &mut PhaseWork<'_>, load: &Load, duration_s: f64) -> Result<()> {
         let own = match &mut self.writer {
-            Some(writer) => write(writer, phase, load, &self.run, duration_s).await?,
+            Some(writer) => {
+                let seen =
+                    Seen { deliveries: phase.meters().deliveries.clone(), readers: self.readers, said: self.said };
+                write(writer, phase, load, &self.run, duration_s, &seen).await?
+            }
             None => 0,
         };
         self.said += phase.sum("said", own).await?;
@@ -83,6 +88,21 @@ impl Play {
     }
 }
 
+/// How far the readers of this worker are.
+struct Seen {
+    deliveries: Counter,
+    readers: u64,
+    /// Before this phase.
+    said: u64,
+}
+
+impl Seen {
+    /// Frames that not all have got yet; `said` of them in this phase.
+    fn under_way(&self, said: u64) -> u64 {
+        (self.said + said).saturating_sub(self.deliveries.total() / self.readers.max(1))
+    }
+}
+
 /// At the rate of the real load, or as fast as it goes; gives how many frames there were.
 async fn write(
     writer: &mut tokio::net::TcpStream,
@@ -90,11 +110,16 @@ async fn write(
     load: &Load,
     run: &str,
     duration_s: f64,
+    seen: &Seen,
 ) -> Result<u64> {
     let (frame_bytes, frames) = (load.count("frame_bytes"), load.count("frames_per_write"));
     let mut said = 0;
     let mut turns = phase.turns(load.rate / frames as f64, duration_s);
     while let Some(intended_ns) = turns.next().await? {
+        // What is in the buffers of a thousand sockets would take half a minute to drain.
+        if load.rate <= 0.0 && seen.under_way(said) > load.count("under_way") as u64 {
+            continue;
+        }
         let mut bytes = Vec::with_capacity(frame_bytes * frames);
         (0..frames).for_each(|_| put_frame(&mut bytes, run, intended_ns, frame_bytes));
         writer.write_all(&bytes).await?;

@@ -1,4 +1,4 @@
-//! What a process has used, from `/proc`.
+//! What a process, and the machine, has used: from `/proc`.
 
 use std::fs;
 
@@ -39,6 +39,20 @@ fn cpu_us(stat: &str) -> Option<u64> {
     Some((user + system) * (1_000_000 / TICKS_PER_S))
 }
 
+/// Processor time that the whole machine has used since its start, in microseconds: whoever shares it disturbs what is
+/// measured.
+pub(crate) fn machine_cpu_us() -> Option<u64> {
+    busy_us(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// The first line is `cpu user nice system idle iowait irq softirq steal …` (`proc_stat(5)`); of these, two are idle.
+fn busy_us(stat: &str) -> Option<u64> {
+    let numbers = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
+    let ticks = numbers.map(|number| number.parse().ok()).collect::<Option<Vec<u64>>>()?;
+    let [user, nice, system, _idle, _iowait, irq, softirq, steal] = ticks[..] else { return None };
+    Some((user + nice + system + irq + softirq + steal) * (1_000_000 / TICKS_PER_S))
+}
+
 fn resident_pages(statm: &str) -> Option<u64> {
     statm.split(' ').nth(1)?.parse().ok()
 }
@@ -54,6 +68,14 @@ mod tests {
         assert_eq!(cpu_us(stat), Some(120_000));
         assert_eq!(cpu_us("42 (a) R 1"), None);
         assert_eq!(cpu_us(""), None);
+    }
+
+    #[test]
+    fn what_is_not_idle_is_busy() {
+        assert_eq!(busy_us("cpu  1 2 3 1000 2000 4 5 6 0 0\ncpu0 1 1\n"), Some(210_000));
+        assert_eq!(busy_us("cpu  1 2 3\n"), None);
+        assert_eq!(busy_us("intr 1\n"), None);
+        assert!(machine_cpu_us().unwrap() > 0);
     }
 
     #[test]

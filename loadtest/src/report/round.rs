@@ -28,6 +28,8 @@ pub(crate) struct Phase {
     pub(crate) servers: Vec<ProcessShare>,
     /// All worker processes together.
     pub(crate) workers: Option<ProcessShare>,
+    /// What the whole machine has used, whoever it was.
+    pub(crate) machine_cpu_us: u64,
     /// By how much the servers' own counters have grown, all servers together.
     pub(crate) server_counters: BTreeMap<String, f64>,
     pub(crate) series: Vec<Second>,
@@ -84,6 +86,17 @@ impl Phase {
     /// 0 when nothing of this name was counted.
     pub(crate) fn counted(&self, name: &str) -> f64 {
         self.counters.get(name).copied().unwrap_or(0) as f64
+    }
+
+    /// Processors that the clients used: 1 is one of them, wholly.
+    pub(crate) fn client_cpu(&self) -> f64 {
+        self.workers.as_ref().map_or(0.0, |share| share.cpu_us as f64 / 1e6 / self.seconds.max(1e-3))
+    }
+
+    /// Processors that processes used which have nothing to do with this.
+    pub(crate) fn foreign_cpu(&self) -> f64 {
+        let own: u64 = self.servers.iter().chain(&self.workers).map(|share| share.cpu_us).sum();
+        self.machine_cpu_us.saturating_sub(own) as f64 / 1e6 / self.seconds.max(1e-3)
     }
 
     /// All servers' processor time, in microseconds; `None` when they run elsewhere.
@@ -145,5 +158,25 @@ impl Percentiles {
     fn of(counts: &Counts) -> Self {
         let all = Latencies::from(counts);
         Self { p50_ms: all.percentile_ms(50.0), p99_ms: all.percentile_ms(99.0), max_ms: all.max_ms() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_used_the_processors_is_told_apart() {
+        let share = |cpu_us| ProcessShare { cpu_us, ..ProcessShare::default() };
+        let phase = Phase {
+            seconds: 2.0,
+            servers: vec![share(1_000_000), share(500_000)],
+            workers: Some(share(300_000)),
+            machine_cpu_us: 2_000_000,
+            ..Phase::default()
+        };
+        assert_eq!((phase.client_cpu(), phase.foreign_cpu()), (0.15, 0.1));
+        assert_eq!(phase.server_cpu_us_per(1_000.0), Some(1_500.0));
+        assert_eq!((phase.server_cpu_us_per(0.0), Phase::default().server_cpu_us()), (None, None));
     }
 }

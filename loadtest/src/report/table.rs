@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::Report;
 use super::figure::{Bar, Spread, Summary};
+use super::round::Phase;
 
 /// The whole text.
 pub(crate) fn text(report: &Report) -> String {
@@ -25,6 +26,7 @@ pub(crate) fn text(report: &Report) -> String {
     let head = ["figure", "value", "baseline", "ratio", "bar", ""].map(str::to_owned);
     let rows: Vec<[String; 6]> = std::iter::once(head).chain(report.figures.iter().map(row)).collect();
     aligned(&rows, &mut text);
+    text.push_str(&clients(report));
     for repeat in &report.repeats {
         for (complaint, count) in &repeat.round.complaints {
             let _ = writeln!(text, "clients saw {count} × {complaint}");
@@ -51,6 +53,16 @@ pub(crate) fn text(report: &Report) -> String {
         text.push_str("ended early: these are the figures so far\n");
     }
     text
+}
+
+/// What the generator itself took of the machine.
+fn clients(report: &Report) -> String {
+    let phases = report.repeats.iter().flat_map(|repeat| &repeat.round.phases);
+    let loads = phases.filter(|phase| phase.name == "load");
+    let most = loads.map(Phase::client_cpu).max_by(f64::total_cmp);
+    most.map_or_else(String::new, |most| {
+        format!("the clients themselves used {most:.2} of {} processors\n", report.machine.processors)
+    })
 }
 
 fn row(figure: &Summary) -> [String; 6] {

@@ -38,10 +38,10 @@ impl Scenario for Connect {
     }
 
     async fn work(&self, worker: &mut Worker) -> Result<()> {
-        let (load, workers) = (worker.plan.load.clone(), worker.plan.workers);
+        let (load, workers, run) = (worker.plan.load.clone(), worker.plan.workers, worker.plan.run.clone());
         let connections = load.connections;
         let who =
-            |number: usize| Who { user: format!("user-{number}"), number: (number / workers) as u64, node: number };
+            |number: usize| Who { user: format!("{run}-{number}"), number: (number / workers) as u64, node: number };
         let at_once = load.count("at_once");
         let mut crowd = Crowd::new(worker.network.clone());
         let early = worker.plan.share(WARM_UP_CONNECTIONS).map(|number| (who(connections + number), None));

@@ -16,6 +16,7 @@ use crate::client::crowd::Crowd;
 use crate::client::group;
 use crate::client::session::{Client, Who};
 use crate::control::Load;
+use crate::meter::metrics_page;
 use crate::report::figure::{Bar, Figure};
 use crate::report::round::{Phase, Round};
 use crate::worker::{PhaseWork, Worker};
@@ -90,7 +91,10 @@ impl Scenario for Fanout {
         let mut load = load.clone();
         let frame_bytes = (phase.counted("bytes") / phase.counted("frames")).round();
         load.params.insert("frame_bytes".to_owned(), frame_bytes.to_string());
-        load.params.insert("frames_per_write".to_owned(), frames_per_write(phase).round().max(1.0).to_string());
+        // At a rate, each delivery is a write of its own; else the baseline shares writes as the servers did.
+        let frames_per_write =
+            if load.rate > 0.0 { 1.0 } else { frames_per_write(phase).unwrap_or(16.0).round().max(1.0) };
+        load.params.insert("frames_per_write".to_owned(), frames_per_write.to_string());
         vec![Baseline { name: baseline::SEND, load }]
     }
 
@@ -107,7 +111,7 @@ impl Scenario for Fanout {
                 .map(|figure| figure.against("bare send", bare.and_then(per_cpu_s)))
                 .map(|figure| if is_flat_out { figure.bar(Bar::AtLeast(1e6)) } else { figure }),
             Figure::new("deliveries", "1/s", Some(phase.counted("deliveries") / phase.seconds)),
-            Figure::new("frames per read", "", Some(frames_per_write(phase))),
+            Figure::new("frames per write", "", frames_per_write(phase)),
             Figure::new("bytes per frame", "", Some(phase.counted("bytes") / phase.counted("frames").max(1.0))),
             latency("delivery, p50", phase, bare, 50.0),
             latency("delivery, p99", phase, bare, 99.0),
@@ -130,9 +134,11 @@ fn latency(name: &str, phase: &Phase, bare: Option<&Phase>, percentile: f64) -> 
     Figure::new(name, "ms", of(phase)).map(|figure| figure.against("bare send", bare.and_then(of)))
 }
 
-/// What the readers see of it: a read takes what one or several writes have brought.
-fn frames_per_write(phase: &Phase) -> f64 {
-    phase.counted("frames") / phase.counted("reads").max(1.0)
+/// As the servers count them.
+fn frames_per_write(phase: &Phase) -> Option<f64> {
+    let writes = metrics_page::sum(&phase.server_counters, "switchboard_writes_total");
+    let frames = metrics_page::sum(&phase.server_counters, "switchboard_frames_sent_total");
+    (writes > 0.0).then(|| frames / writes)
 }
 
 /// In a large group, entries go whole only to those who have it open (PROTOCOL §3, "Large groups").
