@@ -27,6 +27,7 @@ pub(crate) fn start() -> Result<PrometheusHandle, BuildError> {
     describe_counter!("switchboard_sends_total", "Sends, by what came of them");
     describe_histogram!("switchboard_send_duration_seconds", "From a send's frame to its answer");
     describe_counter!("switchboard_frames_sent_total", "Frames written to sockets");
+    describe_counter!("switchboard_writes_total", "Writes to sockets, by how many frames shared them: so many or more");
     describe_counter!("switchboard_frames_dropped_total", "Ephemeral frames that slow readers did not get");
     describe_gauge!("switchboard_session_queue_bytes", "Frames waiting for sockets that take no more");
     describe_gauge!("switchboard_build_info", "Always 1");
@@ -76,6 +77,19 @@ static FRAMES_SENT: LazyLock<HashMap<&'static str, Counter, RandomState>> = Lazy
     let counter = |kind| counter!("switchboard_frames_sent_total", "type" => kind);
     ServerFrame::TYPES.iter().map(|kind| (*kind, counter(*kind))).collect()
 });
+
+/// Fewest frames of a write in each series: powers of two.
+const WRITE_FRAMES: [&str; 8] = ["1", "2", "4", "8", "16", "32", "64", "128"];
+
+static WRITES: LazyLock<[Counter; WRITE_FRAMES.len()]> =
+    LazyLock::new(|| WRITE_FRAMES.map(|frames| counter!("switchboard_writes_total", "frames" => frames)));
+
+/// Counts a write to a socket that took so many frames along.
+pub(crate) fn count_write(frames: u32) {
+    if let Some(power) = frames.checked_ilog2() {
+        WRITES[(power as usize).min(WRITE_FRAMES.len() - 1)].increment(1);
+    }
+}
 
 /// Counts frames, a run of the same type at a time.
 #[derive(Default)]

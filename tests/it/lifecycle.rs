@@ -35,6 +35,7 @@ async fn the_figures_have_their_own_listener() {
         "switchboard_connects_total{result=\"ok\"} 1",
         "switchboard_frames_sent_total{type=\"ready\"} 1",
         "switchboard_frames_sent_total{type=\"sync\"} 1",
+        "switchboard_writes_total{frames=\"1\"} 2",
     ] {
         assert!(page.body.contains(figure), "{figure} in {}", page.body);
     }

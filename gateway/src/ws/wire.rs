@@ -20,6 +20,8 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
+use crate::metrics::count_write;
+
 /// Resident read buffer of a socket: most client frames fit, and larger ones get their own for as long as they last.
 const READ_BUFFER_BYTES: usize = 1_024;
 /// Above this nothing more is put before what is there has left; so a write is of about this size under load.
@@ -38,8 +40,10 @@ pub(super) struct Wire<S> {
     context: WebSocketContext,
     /// Bytes that have not left yet. Without an allocation when there are none.
     unsent: Vec<u8>,
-    /// How many bytes of `unsent` have left.
-    sent: usize,
+    /// How many bytes of `unsent` have left. There are never 4 GiB: see [`Wire::has_room`].
+    sent: u32,
+    /// How many frames have been put since the last write was begun.
+    frames: u32,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -55,7 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         } else {
             WebSocketContext::from_partially_read(read_ahead.into(), Role::Server, Some(config))
         };
-        Self { socket, context, unsent: Vec::new(), sent: 0 }
+        Self { socket, context, unsent: Vec::new(), sent: 0, frames: 0 }
     }
 
     /// The next message. Answers to pings and closes are put as they become due.
@@ -75,7 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Bytes that wait to be taken by the socket.
     pub(super) fn unsent_bytes(&self) -> usize {
-        self.unsent.len() - self.sent
+        self.unsent.len() - self.sent as usize
     }
 
     /// Puts a text frame.
@@ -99,14 +103,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         // Writing to a vector does not fail.
         let _ = header.format(payload.len() as u64, &mut self.unsent);
         self.unsent.extend_from_slice(payload);
+        self.frames = self.frames.saturating_add(1);
     }
 
     /// Ready when everything that was put has been taken by the socket.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Before it is done: who has read what was written finds it counted.
+        count_write(mem::take(&mut self.frames));
         while self.unsent_bytes() > 0 {
-            match Pin::new(&mut self.socket).poll_write(cx, &self.unsent[self.sent..]) {
+            match Pin::new(&mut self.socket).poll_write(cx, &self.unsent[self.sent as usize..]) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(n)) => self.sent += n,
+                Poll::Ready(Ok(n)) => self.sent += u32::try_from(n).unwrap_or(u32::MAX),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     self.keep_unsent();
@@ -159,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Keeps what is left in a buffer of its size, and the large one for the thread's next socket.
     fn keep_unsent(&mut self) {
         if self.unsent.capacity() > 2 * self.unsent_bytes() {
-            let left = self.unsent[self.sent..].to_vec();
+            let left = self.unsent[self.sent as usize..].to_vec();
             self.give_spare();
             self.unsent = left;
         }
