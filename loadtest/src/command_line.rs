@@ -22,6 +22,7 @@ Measures a deployment of Switchboard, or nodes that it starts itself.
 Usage:
   switchboard-loadtest list
   switchboard-loadtest SCENARIO (--spawn N | --url URL...) [options]
+  switchboard-loadtest compare FILE... --html FILE
 
 Where:
   --spawn N            Start N nodes for this run, each with an empty store, and end them afterwards.
@@ -49,6 +50,8 @@ Whether it is right:
 
 What comes out:
   --json FILE          Write everything that was measured.
+  --html FILE          Write a page with figures and curves. compare makes one of runs that were written with --json, each
+                       beside the first; of one FILE it is the page that the run itself would have written.
 
 Other:
   -h, --help           Print this.
@@ -65,11 +68,18 @@ const CONNECTIONS_PER_PROCESS_MAX: usize = 18_000;
 const PROCESSES_MAX: usize = 64;
 const SPAWN_MAX: usize = 32;
 const REPEAT_MAX: usize = 100;
+/// Runs on one page: each has a colour of its own.
+const COMPARED_MAX: usize = 6;
 const RATE_MAX: f64 = 10_000_000.0;
 
 /// What is to be done.
 pub(crate) enum Command {
     Run(Box<Run>),
+    /// Makes a page of what several runs have written.
+    Compare {
+        files: Vec<PathBuf>,
+        html: PathBuf,
+    },
     List,
     Help,
     Version,
@@ -96,6 +106,7 @@ pub(crate) struct Run {
     pub(crate) history: Option<PathBuf>,
     pub(crate) chaos: Option<Blow>,
     pub(crate) json: Option<PathBuf>,
+    pub(crate) html: Option<PathBuf>,
 }
 
 impl Run {
@@ -132,6 +143,7 @@ const WITH_VALUE: &[&str] = &[
     "param",
     "params",
     "json",
+    "html",
     "history",
     "chaos",
 ];
@@ -167,6 +179,11 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         [] => mistakes.push("which scenario? switchboard-loadtest list names them".to_owned()),
         [word] if word == "list" && given.options.is_empty() && mistakes.is_empty() => return Ok(Command::List),
         [word] if word == "list" => mistakes.push("list takes no options".to_owned()),
+        [word, files @ ..] if word == "compare" => {
+            if let Some(command) = given.compare(files, &mut mistakes).filter(|_| mistakes.is_empty()) {
+                return Ok(command);
+            }
+        }
         [word] => match scenario::find(word) {
             Some(scenario) => {
                 let run = given.run(scenario, &mut mistakes);
@@ -271,7 +288,22 @@ impl Given {
             history: self.path("history"),
             chaos: self.chaos(mistakes),
             json: self.path("json"),
+            html: self.path("html"),
         }
+    }
+
+    fn compare(&self, files: &[String], mistakes: &mut Vec<String>) -> Option<Command> {
+        if !(1..=COMPARED_MAX).contains(&files.len()) {
+            mistakes.push(format!("compare: takes 1 to {COMPARED_MAX} files that were written with --json"));
+        }
+        for (name, _) in self.options.iter().filter(|(name, _)| name != "html") {
+            mistakes.push(format!("--{name} is not for compare"));
+        }
+        let html = self.path("html");
+        if html.is_none() {
+            mistakes.push("compare: give the page's file with --html".to_owned());
+        }
+        Some(Command::Compare { files: files.iter().map(PathBuf::from).collect(), html: html? })
     }
 
     /// Load goes where the user says, and nowhere else.
@@ -431,10 +463,10 @@ mod tests {
     #[test]
     fn everything_can_be_said() {
         let run = run("direct --url ws://a:1 --url http://b:2 --metrics http://a:3 --connections 10 --rate 0.5 \
-             --duration 3600 --warm-up 0 --processes 2 --repeat 3 --param text_bytes=9 --json x.json --no-baseline");
+             --duration 3600 --warm-up 0 --processes 2 --repeat 3 --param text_bytes=9 --json x.json --html x.html --no-baseline");
         assert_eq!((run.urls.len(), run.metrics.len(), run.load.connections, run.repeat), (2, 1, 10, 3));
         assert_eq!((run.load.count("text_bytes"), run.is_without_baseline), (9, true));
-        assert_eq!(run.json, Some(PathBuf::from("x.json")));
+        assert_eq!((run.json, run.html), (Some(PathBuf::from("x.json")), Some(PathBuf::from("x.html"))));
     }
 
     #[test]
@@ -492,6 +524,10 @@ mod tests {
             ("direct --url ws://a:1 --verify --chaos kill", "--spawn"),
             ("direct --spawn 1 --fast", "--fast"),
             ("list --spawn 1", "list"),
+            ("compare a.json", "--html"),
+            ("compare --html x", "1 to 6 files"),
+            ("compare 1 2 3 4 5 6 7 --html x", "1 to 6 files"),
+            ("compare a.json --html x --spawn 1", "--spawn"),
         ] {
             let mistakes = parsed(line).err().unwrap_or_else(|| panic!("{line}: no mistake")).join("\n");
             assert!(mistakes.contains(named), "{line}: {mistakes}");
@@ -502,6 +538,12 @@ mod tests {
     fn all_mistakes_are_named_at_once() {
         let mistakes = parsed("direct --rate x --fast --duration y --set z").err().unwrap();
         assert_eq!(mistakes.len(), 6, "{mistakes:?}");
+    }
+
+    #[test]
+    fn runs_are_compared() {
+        let Ok(Command::Compare { files, html }) = parsed("compare a.json b.json --html c.html") else { panic!() };
+        assert_eq!((files, html), (vec!["a.json".into(), "b.json".into()], "c.html".into()));
     }
 
     #[test]

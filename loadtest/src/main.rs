@@ -48,6 +48,7 @@ fn coordinate(command: Command) -> Result<bool> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
             return runtime.block_on(run::run(&run));
         }
+        Command::Compare { files, html } => report::html::compare(&files, &html)?,
         Command::List => print!("{}", command_line::list()),
         Command::Help => print!("{}", command_line::HELP),
         Command::Version => {

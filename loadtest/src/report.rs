@@ -1,10 +1,12 @@
-//! What a run came to: one value that is printed as a table, written as JSON, and compared with others.
+//! What a run came to: one value that is printed as a table, written as JSON, drawn as a page, and compared with others.
 //!
 //! Nothing here measures. The JSON has a version of its own ([`FORMAT`]): a file of today stays readable.
 
 pub(crate) mod figure;
+pub(crate) mod html;
 pub(crate) mod machine;
 pub(crate) mod progress;
+mod read;
 pub(crate) mod round;
 pub(crate) mod table;
 

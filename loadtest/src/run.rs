@@ -22,7 +22,7 @@ use crate::nodes::{self, NodeOptions, Server};
 use crate::report::figure::{self, Figure};
 use crate::report::machine::Machine;
 use crate::report::round::Round;
-use crate::report::{FORMAT, Repeat, Report, table};
+use crate::report::{FORMAT, Repeat, Report, html, table};
 use crate::round;
 use crate::scenario::Scenario;
 use crate::verify::{self, Verdict};
@@ -65,11 +65,15 @@ pub(crate) async fn run(run: &Run) -> Result<bool> {
         report.repeats.iter().map(|repeat| figures_of(run.scenario, &report.load, repeat)).collect();
     report.figures = figure::summaries(&figures);
     report.warnings = warnings(&report);
+    // Before the files, which may not be writable.
+    print!("{}", table::text(&report));
     if let Some(path) = &run.json {
         fs::write(path, serde_json::to_vec(&report)?)
             .with_context(|| format!("{}: can't be written", path.display()))?;
     }
-    print!("{}", table::text(&report));
+    if let Some(path) = &run.html {
+        html::write(path, &report)?;
+    }
     Ok(report.verdicts().all(|verdict| verdict.violations == 0))
 }
 

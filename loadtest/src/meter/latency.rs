@@ -45,7 +45,6 @@ impl Latencies {
         Counts(recorded.map(|step| (step.value_iterated_to(), step.count_at_value())).collect())
     }
 
-    #[cfg(test)]
     pub(crate) fn count(&self) -> u64 {
         self.0.len()
     }

@@ -81,7 +81,7 @@ impl Bar {
 }
 
 impl Spread {
-    fn of(values: Vec<f64>) -> Self {
+    pub(super) fn of(values: Vec<f64>) -> Self {
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;

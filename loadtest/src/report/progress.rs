@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::round::Second;
 
 /// Counters that say how a load goes; the others are in the report.
-const SHOWN: &[&str] = &["connects", "sends", "sent", "deliveries", "send_errors", "sessions_lost"];
+pub(super) const SHOWN: &[&str] = &["connects", "sends", "sent", "deliveries", "send_errors", "sessions_lost"];
 
 pub(crate) fn show(title: &str, phase: &str, second: &Second) {
     eprintln!("{}", line(title, phase, second));

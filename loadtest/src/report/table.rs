@@ -82,7 +82,7 @@ fn row(figure: &Summary) -> [String; 6] {
     ]
 }
 
-fn bar(bar: Bar) -> String {
+pub(super) fn bar(bar: Bar) -> String {
     match bar {
         Bar::AtMost(most) => format!("≤ {most}"),
         Bar::AtLeast(least) => format!("≥ {least}"),
@@ -92,7 +92,7 @@ fn bar(bar: Bar) -> String {
 }
 
 /// `2.41 (2.30–2.55)`; without the spread when there is one value.
-fn shown(spread: &Spread) -> String {
+pub(super) fn shown(spread: &Spread) -> String {
     if spread.values.len() < 2 {
         return number(spread.median);
     }

@@ -1,0 +1,53 @@
+//! Reads reports that were written with `--json`.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::{FORMAT, Report};
+
+/// What tells a report from other JSON, and this version's from others.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+    #[serde(rename = "scenario")]
+    _scenario: String,
+}
+
+/// # Errors
+/// The file can't be read, or is no report, or one of another version; each names it.
+pub(crate) fn read(path: &Path) -> Result<Report> {
+    let name = path.display();
+    let json = fs::read(path).with_context(|| format!("{name}: can't be read"))?;
+    let head: Head = serde_json::from_slice(&json).with_context(|| format!("{name}: is no report of a run"))?;
+    if head.format != FORMAT {
+        bail!("{name}: has version {} of the format, and this program reads version {FORMAT}", head.format);
+    }
+    serde_json::from_slice(&json).with_context(|| format!("{name}: is no whole report"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(json: &str) -> String {
+        let file = tempfile::NamedTempFile::with_prefix("before").unwrap();
+        fs::write(file.path(), json).unwrap();
+        let error = format!("{:#}", read(file.path()).unwrap_err());
+        assert!(error.contains(&file.path().display().to_string()), "{error}");
+        error
+    }
+
+    #[test]
+    fn what_is_no_report_is_told_apart_from_one_of_another_version() {
+        for json in ["", "no JSON", "[]", "{}", r#"{"format": "1"}"#, r#"{"format": 1}"#] {
+            assert!(error(json).contains("is no report"), "{json}");
+        }
+        assert!(error(r#"{"format": 2, "scenario": "direct", "new": true}"#).contains("has version 2"));
+        assert!(error(r#"{"format": 1, "scenario": "direct"}"#).contains("missing field"));
+        let missing = format!("{:#}", read(Path::new("/does/not/exist.json")).unwrap_err());
+        assert!(missing.contains("/does/not/exist.json: can't be read"), "{missing}");
+    }
+}
