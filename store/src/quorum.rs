@@ -8,11 +8,12 @@
 //!
 //! **A term** (`term.rs`) runs from [`QuorumLog::begin_term`] until it is *over*. It is over when this process ends it
 //! (it releases it, ends it, begins another), or finds that it has been fenced. It never goes on after that: what is
-//! still on its way is answered with [`Appended::Superseded`](crate::Appended::Superseded), and the conversation goes on in another term.
+//! still on its way is answered with [`Superseded`](crate::Appended::Superseded), and the conversation goes on in another
+//! term.
 //!
 //! **An append** (`append.rs`) is: rows written → confirmed → a fence read (`life.rs`), begun only now, says `live` →
-//! the term is not over → [`Appended::Durable`](crate::Appended::Durable). So whoever fences this node does it after all that is durable was
-//! confirmed, and the look for rows that follows his fence finds it.
+//! the term is not over → [`Durable`](crate::Appended::Durable). So whoever fences this node does it after all that is
+//! durable was confirmed, and the look for rows that follows his fence finds it.
 //!
 //! | what fails in an append | what holds | what happens |
 //! |---|---|---|
@@ -107,7 +108,7 @@ impl<Q: Quorum> QuorumLog<Q> {
     }
 
     /// Lets go of a term, for another node to go on: what is not durable yet never will be, and is answered with
-    /// [`Appended::Superseded`](crate::Appended::Superseded). May be asked for again. `None` if the term is not known here
+    /// [`Superseded`](crate::Appended::Superseded). May be asked for again. `None` if the term is not known here
     /// (any more); whoever is asked for the release of a term that the head says is his begins one first.
     pub fn release(&self, conversation: &ConversationKey, term: TermNumber) -> Option<Release> {
         let known = self.conversations.term(conversation).filter(|known| known.number == term)?;
