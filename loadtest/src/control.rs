@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::client::address::Address;
 use crate::client::network::Entry;
+use crate::client::session::Who;
 use crate::meter::recorder::Sample;
 
 /// Coordinator to worker.
@@ -49,6 +50,8 @@ pub(crate) enum Gate {
     Meet(String),
     Begin(String),
     End(String),
+    /// Nodes that were started here are killed, and started again on their stores.
+    Restart,
 }
 
 /// Whose load is played, by name.
@@ -108,6 +111,16 @@ impl Plan {
     /// Which of `total` things are this worker's: every `workers`-th.
     pub(crate) fn share(&self, total: usize) -> impl Iterator<Item = usize> + use<> {
         (self.worker..total).step_by(self.workers.max(1))
+    }
+
+    /// A user of this run, and his connection: `number` is one of this worker's share.
+    pub(crate) fn who(&self, number: usize) -> Who {
+        Who { user: self.user(number), number: (number / self.workers.max(1)) as u64, node: number }
+    }
+
+    /// The name of a user of this run.
+    pub(crate) fn user(&self, number: usize) -> String {
+        format!("{}-{number}", self.run)
     }
 
     /// The share of the rate: as many parts as workers.

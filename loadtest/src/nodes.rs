@@ -138,12 +138,11 @@ impl Server {
     /// kill -9, and a new life on the same store and address.
     ///
     /// # Errors
-    /// It does not come back.
+    /// It was not started here, or does not come back.
     pub(crate) async fn kill_and_start(&mut self) -> Result<()> {
         self.former_life();
-        if let Some(process) = &mut self.process {
-            process.child.kill().await?;
-        }
+        let Some(process) = &mut self.process else { bail!("{} was not started here", self.name) };
+        process.child.kill().await?;
         self.start_again().await
     }
 

@@ -189,6 +189,11 @@ impl Referee<'_> {
         }
         match gate {
             Gate::Meet(_) => {}
+            Gate::Restart => {
+                for server in &mut *self.servers {
+                    server.kill_and_start().await?;
+                }
+            }
             Gate::Begin(name) => {
                 self.begin(name.clone()).await;
                 if let Some(chaos) = self.chaos.as_mut().filter(|_| name == "load") {

@@ -167,7 +167,7 @@ async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -
     let history = if run.is_verified { Some(tempfile::tempdir()?) } else { None };
     let work = Work::Scenario(run.scenario.name().to_owned());
     let mut plan = plan(run, work, &run.load, number, addresses, Entry::SignedIn(tokens));
-    plan.is_followed = run.is_verified;
+    plan.is_followed = run.is_verified || run.scenario.is_followed();
     plan.history = history.as_ref().map(|folder| folder.path().to_owned());
     let played = round::play(&plan, title, &mut servers, run.chaos.map(Chaos::new), stop).await;
     end(servers).await;

@@ -7,16 +7,24 @@
 mod connect;
 pub(crate) mod direct;
 mod fanout;
+mod group;
+
+mod presence;
+mod receipts;
 mod send;
+mod storm;
+
+mod typing;
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 use async_trait::async_trait;
 
+use crate::baseline;
 use crate::control::Load;
 use crate::report::figure::Figure;
-use crate::report::round::Round;
+use crate::report::round::{Phase, Round};
 use crate::worker::Worker;
 
 /// What can be measured.
@@ -38,6 +46,11 @@ pub(crate) trait Scenario: Sync {
     /// What nodes that are started for it are set to, besides what the user sets.
     fn settings(&self, _load: &Load) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Whether its clients follow the log even where nothing is verified: those who come back have to.
+    fn is_followed(&self) -> bool {
+        false
     }
 
     /// The load of one worker.
@@ -78,7 +91,28 @@ pub(crate) struct Baseline {
     pub(crate) load: Load,
 }
 
-static ALL: &[&dyn Scenario] = &[&connect::Connect, &direct::Direct, &fanout::Fanout, &send::Send];
+impl Baseline {
+    /// A bare `send` of what was just delivered: as many frames a second, each to as many `readers`.
+    fn bare_send(load: &Load, phase: &Phase, readers: usize, frames_per_write: f64) -> Self {
+        let mut load = Load { connections: readers, ..load.clone() };
+        let frame_bytes = (phase.counted("bytes") / phase.counted("frames").max(1.0)).round();
+        load.params.insert("frame_bytes".to_owned(), frame_bytes.to_string());
+        load.params.insert("frames_per_write".to_owned(), frames_per_write.to_string());
+        Self { name: baseline::SEND, load }
+    }
+}
+
+static ALL: &[&dyn Scenario] = &[
+    &connect::Connect,
+    &direct::Direct,
+    &fanout::Fanout,
+    &group::Group,
+    &send::Send,
+    &receipts::Receipts,
+    &presence::Presence,
+    &typing::Typing,
+    &storm::Storm,
+];
 
 /// All of them, in the order of `list`.
 pub(crate) fn all() -> &'static [&'static dyn Scenario] {

@@ -28,6 +28,8 @@ const ORDERS_MAX: usize = 4;
 const DRAIN_MAX: Duration = Duration::from_secs(15);
 /// Moments that are taken one after the other when they are late.
 const IN_A_ROW_MAX: u32 = 32;
+/// Within a second, and some more.
+const FLUSHED_AFTER: Duration = Duration::from_millis(1_200);
 const DRAIN_STEP: Duration = Duration::from_millis(5);
 
 /// What a scenario's load works with.
@@ -138,6 +140,14 @@ impl Worker {
     /// The coordinator has gone.
     pub(crate) async fn meet(&mut self, name: &str, brought: Value) -> Result<Vec<Value>> {
         self.pass(Gate::Meet(name.to_owned()), brought).await
+    }
+
+    /// Kills the nodes that were started here, and starts them again.
+    ///
+    /// # Errors
+    /// The coordinator has gone.
+    pub(crate) async fn restart_nodes(&mut self) -> Result<()> {
+        self.pass(Gate::Restart, Value::Null).await.map(drop)
     }
 
     async fn pass(&mut self, gate: Gate, brought: Value) -> Result<Vec<Value>> {
@@ -278,6 +288,19 @@ impl PhaseWork<'_> {
         while !is_drained() && now_ns() < until_ns {
             tokio::time::sleep(DRAIN_STEP).await;
         }
+    }
+
+    /// Waits for what is measured itself: until `is_done`, for `most_s` at most, or until the load is to end.
+    pub(crate) async fn until(&mut self, most_s: f64, is_done: impl Fn() -> bool) {
+        let until_ns = now_ns() + seconds_ns(most_s);
+        while !is_done() && now_ns() < until_ns && !self.is_stopped() {
+            tokio::time::sleep(DRAIN_STEP).await;
+        }
+    }
+
+    /// Waits until what was said without an `id` is durable: within a second (PROTOCOL §3, "Receipts and unread").
+    pub(crate) async fn flushed(&mut self) {
+        tokio::time::sleep(FLUSHED_AFTER).await;
     }
 }
 

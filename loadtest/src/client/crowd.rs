@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
 
 use super::network::Network;
@@ -13,8 +14,19 @@ use super::session::{Client, End, Session, Who};
 /// How long sessions may take to say goodbye.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
 
+/// Questions under way at once.
+const ASKED_AT_ONCE: usize = 32;
+
 /// Clients that look back at once.
 const LOOK_BACK_AT_ONCE: usize = 16;
+
+/// Does what many clients do one after the other, some of it at once; the results are in their order.
+///
+/// # Errors
+/// The first one.
+pub(crate) async fn some_at_once<T>(all: impl IntoIterator<Item = impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
+    stream::iter(all).buffered(ASKED_AT_ONCE).try_collect().await
+}
 
 /// Sessions and their tasks. Dropped, it breaks them off.
 pub(crate) struct Crowd {

@@ -79,7 +79,7 @@ impl Follow {
         self.note(|| What::Ready { store_id: store_id.to_owned() });
     }
 
-    /// A session ended that nobody wanted to end.
+    /// A session ended, and the client was not done.
     pub(super) fn on_lost(&mut self, why: &str) {
         self.note(|| What::Lost { why: why.to_owned() });
     }

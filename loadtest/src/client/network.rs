@@ -54,6 +54,10 @@ pub(crate) struct Meters {
     pub(crate) lost: Counter,
     /// Sessions that came back.
     pub(crate) reconnects: Counter,
+    /// Clients that were brought up to date after a break.
+    pub(crate) resumed: Counter,
+    /// From the moment at which a session was wanted to the client being up to date.
+    pub(crate) resume_latency: LatencyMeter,
     /// From the intended moment of a send to `sent`.
     pub(crate) sent_latency: LatencyMeter,
     /// From the intended moment of a send to the `message` at another session.
@@ -71,6 +75,8 @@ impl Meters {
             deliveries: recorder.counter("deliveries"),
             lost: recorder.counter("sessions_lost"),
             reconnects: recorder.counter("reconnects"),
+            resumed: recorder.counter("resumed"),
+            resume_latency: recorder.latency("resume"),
             sent_latency: recorder.latency("sent"),
             delivery_latency: recorder.latency("delivery"),
         }

@@ -4,7 +4,7 @@
 //! and writes what was said. Latencies need no table of what is under way: a send's `client_id` carries the moment for
 //! which it was meant, and comes back in `sent` and in the other side's `message`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -27,6 +27,10 @@ use crate::meter::now_ns;
 
 /// How long an answer is waited for. The server itself gives up after `limits.send_timeout_ms` (5 s).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between looks at whether a client has come back.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
+/// Before another attempt to catch up, where one was refused.
+const CATCH_UP_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Attempts to come back, one after the other, before a client gives up.
 const RECONNECTS_MAX: u32 = 30;
 
@@ -71,6 +75,12 @@ struct State {
     is_over: bool,
     /// There is no socket right now. What is said is lost, but for sends, which are repeated.
     is_away: bool,
+    /// The client wants no session for now.
+    is_leaving: bool,
+    /// Since when it wants to be up to date and is not.
+    wanted_ns: Option<u64>,
+    /// What is said at the beginning of each session but the first, by name.
+    kept: BTreeMap<&'static str, String>,
     next_id: u64,
     answers: HashMap<u64, oneshot::Sender<Value>>,
 }
@@ -78,6 +88,16 @@ struct State {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the client wants a session again; `false`: it never will.
+    async fn wanted(&self) -> bool {
+        poll_fn(|cx| {
+            let mut state = self.state();
+            state.waker = Some(cx.waker().clone());
+            if state.is_leaving && !state.is_closing { Poll::Pending } else { Poll::Ready(!state.is_closing) }
+        })
+        .await
     }
 
     /// Gives a frame with an `id` to who waits for it.
@@ -102,6 +122,12 @@ impl Client {
             wire::put_text(&mut state.outgoing, frame.as_bytes());
             wake(&mut state);
         }
+    }
+
+    /// Has something said at the beginning of each later session, which knows nothing of what the former watched or had
+    /// open. It takes the place of what was kept under this name before.
+    pub(crate) fn keep_saying(&self, name: &'static str, frame: String) {
+        self.0.state().kept.insert(name, frame);
     }
 
     /// A `send` that was meant to leave at `intended_ns`; `place` is `"to":"…"` or `"conversation_id":"…"`, `number` tells
@@ -149,7 +175,49 @@ impl Client {
     /// # Errors
     /// An answer does not come, or is a refusal.
     pub(crate) async fn look_back(&self, network: &Arc<Network>) -> Result<()> {
-        if self.0.follow.is_some() { look_back(self, network).await } else { Ok(()) }
+        if self.0.follow.is_none() {
+            return Ok(());
+        }
+        if self.0.state().is_leaving {
+            self.come_back(now_ns());
+        }
+        let is_back = async {
+            while !self.is_here() && !self.0.state().is_over {
+                tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            }
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, is_back).await.context("the client does not come back")?;
+        look_back(self, network).await
+    }
+
+    /// Ends the session, once everything that was said has left, until [`Client::come_back`].
+    pub(crate) fn leave(&self) {
+        let mut state = self.0.state();
+        state.is_leaving = true;
+        wake(&mut state);
+    }
+
+    /// Opens the next session after [`Client::leave`]. How long it takes until the client is up to date counts from
+    /// `intended_ns`.
+    pub(crate) fn come_back(&self, intended_ns: u64) {
+        let mut state = self.0.state();
+        state.is_leaving = false;
+        state.wanted_ns = Some(intended_ns);
+        wake(&mut state);
+    }
+
+    /// Does `sync`, for a client that follows the log; the time counts as in [`Client::come_back`].
+    pub(crate) fn sync(&self, intended_ns: u64) {
+        if let Some(follow) = &self.0.follow {
+            follow.lock().is_sync_due = true;
+        }
+        self.come_back(intended_ns);
+    }
+
+    /// Whether there is a session.
+    pub(crate) fn is_here(&self) -> bool {
+        let state = self.0.state();
+        !state.is_away && !state.is_leaving && !state.is_over
     }
 
     /// Closes the session once everything that was said has left.
@@ -184,6 +252,8 @@ pub(crate) struct Session {
 pub(crate) enum End {
     /// The client wanted it.
     Closed,
+    /// The client wanted it for a while.
+    Left,
     /// It did not.
     Lost(String),
 }
@@ -227,12 +297,22 @@ impl Session {
     pub(crate) async fn run(mut self) -> End {
         loop {
             let end = poll_fn(|cx| self.poll(cx)).await;
-            if let End::Lost(why) = &end {
-                self.network.meters.lost.add(1);
-                self.network.complaints.note(&format!("a session was lost: {why}"));
-                if self.shared.follow.is_some() && self.come_back(why).await {
-                    continue;
+            let is_on = match &end {
+                End::Closed => false,
+                End::Left => {
+                    self.go("the client left for a while");
+                    self.shared.wanted().await && self.come_back(0).await
                 }
+                End::Lost(why) => {
+                    self.network.meters.lost.add(1);
+                    self.network.complaints.note(&format!("a session was lost: {why}"));
+                    self.go(why);
+                    self.shared.state().wanted_ns.get_or_insert_with(now_ns);
+                    self.shared.follow.is_some() && self.come_back(1).await
+                }
+            };
+            if is_on {
+                continue;
             }
             let mut state = self.shared.state();
             state.is_over = true;
@@ -241,23 +321,31 @@ impl Session {
         }
     }
 
-    /// Opens the next session, does `sync`, and repeats what was not answered. `false`: there is no way back, or none is
-    /// wanted.
-    async fn come_back(&mut self, why: &str) -> bool {
-        let Some(follow) = &self.shared.follow else { return false };
-        follow.lock().on_lost(why);
-        self.catching_up = None;
-        {
-            let mut state = self.shared.state();
-            state.is_away = true;
-            state.outgoing.clear();
-            // Who waits for an answer hears that there is none.
-            state.answers.clear();
+    /// The session is over: nothing can be said until there is another one.
+    fn go(&mut self, why: &str) {
+        if let Some(follow) = &self.shared.follow {
+            follow.lock().on_lost(why);
         }
+        self.catching_up = None;
+        // The next one needs a descriptor, of which there may be no more than clients.
+        self.wire.shut();
+        let mut state = self.shared.state();
+        state.is_away = true;
+        state.outgoing.clear();
+        // Who waits for an answer hears that there is none.
+        state.answers.clear();
+    }
+
+    /// Opens the next session, does `sync`, and repeats what was not answered. Waits before each attempt but number 0.
+    /// `false`: there is no way back, or none is wanted.
+    async fn come_back(&mut self, first_attempt: u32) -> bool {
         let pause = self.reader.ready.unwrap_or(Pause::DEFAULT);
-        for attempt in 0..RECONNECTS_MAX {
-            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=pause.most_ms(attempt)))).await;
-            if self.shared.state().is_closing {
+        for attempt in first_attempt..RECONNECTS_MAX {
+            if attempt > 0 {
+                let wait_ms = fastrand::u64(0..=pause.most_ms(attempt - 1));
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            }
+            if !self.shared.wanted().await {
                 return false;
             }
             // Boxed: a session would otherwise carry the future of its next handshake along.
@@ -274,22 +362,34 @@ impl Session {
         (self.reader.ready, self.reader.close) = (None, None);
         self.sign_in().await?;
         self.network.meters.reconnects.add(1);
-        let Some(follow) = &self.shared.follow else { return Ok(()) };
-        let mut follow = follow.lock();
-        follow.is_sync_due = true;
-        let mut state = self.shared.state();
-        state.is_away = false;
-        for frame in follow.take_all_again() {
-            wire::put_text(&mut state.outgoing, frame.as_bytes());
+        let again = match &self.shared.follow {
+            Some(follow) => {
+                let mut follow = follow.lock();
+                follow.is_sync_due = true;
+                follow.take_all_again()
+            }
+            None => Vec::new(),
+        };
+        {
+            let mut state = self.shared.state();
+            let State { kept, outgoing, is_away, .. } = &mut *state;
+            *is_away = false;
+            kept.values().chain(&again).for_each(|frame| wire::put_text(outgoing, frame.as_bytes()));
+        }
+        if self.shared.follow.is_none() {
+            self.up_to_date();
         }
         Ok(())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            let is_closing = self.take_outgoing(cx);
-            if let Poll::Ready(Err(error)) = self.wire.poll_flush(cx) {
-                return Poll::Ready(self.ended(is_closing, &error.to_string()));
+            let (is_closing, is_leaving) = self.take_outgoing(cx);
+            match self.wire.poll_flush(cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(self.ended(is_closing, &error.to_string())),
+                // As a device does that loses its network: without a close frame.
+                Poll::Ready(Ok(())) if is_leaving => return Poll::Ready(End::Left),
+                _ => {}
             }
             match self.read(cx) {
                 Poll::Pending => break,
@@ -307,9 +407,11 @@ impl Session {
         let Some(follow) = self.shared.follow.as_ref().filter(|_| self.reader.ready.is_some()) else { return };
         loop {
             if self.catching_up.is_none() {
-                let is_away = self.shared.state().is_away;
-                if is_away || !follow.lock().has_work() {
+                if self.shared.state().is_away {
                     return;
+                }
+                if !follow.lock().has_work() {
+                    return self.up_to_date();
                 }
                 let (client, network) = (Client(self.shared.clone()), self.network.clone());
                 self.catching_up = Some(Box::pin(async move { catch_up(&client, &network).await }));
@@ -319,13 +421,30 @@ impl Session {
             self.catching_up = None;
             if let Err(error) = done {
                 self.network.complaints.note(&format!("catching up: {error:#}"));
-                return;
+                let (client, network) = (Client(self.shared.clone()), self.network.clone());
+                // From the beginning: who does not know how far it came knows nothing.
+                follow.lock().is_sync_due = true;
+                self.catching_up = Some(Box::pin(async move {
+                    tokio::time::sleep(CATCH_UP_AGAIN_AFTER).await;
+                    catch_up(&client, &network).await
+                }));
             }
         }
     }
 
+    /// The client has everything that it wanted to have.
+    fn up_to_date(&self) {
+        let wanted_ns = self.shared.state().wanted_ns.take();
+        if let Some(wanted_ns) = wanted_ns {
+            self.network.meters.resumed.add(1);
+            self.network.meters.resume_latency.record_ns(now_ns().saturating_sub(wanted_ns));
+        }
+    }
+
     /// Gives what was said to the wire, and sees that the next that is said wakes the task.
-    fn take_outgoing(&mut self, cx: &Context<'_>) -> bool {
+    ///
+    /// Whether the client wants the session to end, and whether it wants that for a while.
+    fn take_outgoing(&mut self, cx: &Context<'_>) -> (bool, bool) {
         let mut state = self.shared.state();
         if !state.outgoing.is_empty() {
             self.wire.put_encoded(&mut state.outgoing);
@@ -335,7 +454,7 @@ impl Session {
             self.wire.put_close();
         }
         state.waker = Some(cx.waker().clone());
-        state.is_closing
+        (state.is_closing, state.is_leaving)
     }
 
     fn ended(&self, is_closing: bool, why: &str) -> End {

@@ -23,7 +23,8 @@ thread_local! {
 
 /// One WebSocket.
 pub(crate) struct Wire<S> {
-    socket: S,
+    /// `None` once it was shut.
+    socket: Option<S>,
     /// What came with the answer to the upgrade and was not looked at yet.
     read_ahead: Vec<u8>,
     /// A frame that has come in part.
@@ -49,7 +50,15 @@ pub(crate) enum Received<'a> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// `read_ahead` is what was read beyond the upgrade.
     pub(crate) fn new(socket: S, read_ahead: Vec<u8>) -> Self {
-        Self { socket, read_ahead, partial: Vec::new(), fragments: Vec::new(), unsent: Vec::new(), reads: 0, bytes: 0 }
+        Self {
+            socket: Some(socket),
+            read_ahead,
+            partial: Vec::new(),
+            fragments: Vec::new(),
+            unsent: Vec::new(),
+            reads: 0,
+            bytes: 0,
+        }
     }
 
     /// Puts bytes that [`put_text`] has made.
@@ -65,17 +74,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         put(&mut self.unsent, OpCode::Control(Control::Close), &1_000u16.to_be_bytes());
     }
 
+    /// Gives the socket back to the system. What was not written is lost.
+    pub(crate) fn shut(&mut self) {
+        self.socket = None;
+    }
+
     /// Ready when the socket has taken everything.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket = self.socket.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         while !self.unsent.is_empty() {
-            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.unsent))?;
+            let written = ready!(Pin::new(&mut *socket).poll_write(cx, &self.unsent))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.unsent.drain(..written);
         }
         self.unsent = Vec::new();
-        Pin::new(&mut self.socket).poll_flush(cx)
+        Pin::new(socket).poll_flush(cx)
     }
 
     /// Reads once and gives what is complete to `on`; pings are answered. Ready with `false` at the end.
@@ -105,12 +120,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         cx: &mut Context<'_>,
         on: &mut impl FnMut(Received<'_>),
     ) -> Poll<io::Result<bool>> {
+        let socket = self.socket.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         let kept = self.partial.len();
         if buffer.len() < kept + READ_BYTES {
             buffer.resize(kept + READ_BYTES, 0);
         }
         let mut free = ReadBuf::new(&mut buffer[kept..]);
-        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut free))?;
+        ready!(Pin::new(socket).poll_read(cx, &mut free))?;
         let read = free.filled().len();
         self.reads += 1;
         self.bytes += read as u64;

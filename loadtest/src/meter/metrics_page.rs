@@ -27,7 +27,8 @@ pub(crate) fn growth(before: &Series, after: &Series) -> Series {
 /// The sum over all series of a metric, whatever their labels.
 pub(crate) fn sum(series: &Series, metric: &str) -> f64 {
     let is_of = |name: &str| name.strip_prefix(metric).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
-    series.iter().filter(|(name, _)| is_of(name)).map(|(_, value)| value).sum()
+    // From zero: the sum of nothing would be minus zero.
+    series.iter().filter(|(name, _)| is_of(name)).fold(0.0, |sum, (_, value)| sum + value)
 }
 
 #[cfg(test)]

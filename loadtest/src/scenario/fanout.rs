@@ -88,14 +88,10 @@ impl Scenario for Fanout {
         let Some(phase) = round.phase("load").filter(|phase| phase.counted("deliveries") > 0.0) else {
             return Vec::new();
         };
-        let mut load = load.clone();
-        let frame_bytes = (phase.counted("bytes") / phase.counted("frames")).round();
-        load.params.insert("frame_bytes".to_owned(), frame_bytes.to_string());
         // At a rate, each delivery is a write of its own; else the baseline shares writes as the servers did.
         let frames_per_write =
             if load.rate > 0.0 { 1.0 } else { frames_per_write(phase).unwrap_or(16.0).round().max(1.0) };
-        load.params.insert("frames_per_write".to_owned(), frames_per_write.to_string());
-        vec![Baseline { name: baseline::SEND, load }]
+        vec![Baseline::bare_send(load, phase, load.connections, frames_per_write)]
     }
 
     fn figures(&self, load: &Load, round: &Round, baselines: &BTreeMap<String, Round>) -> Vec<Figure> {

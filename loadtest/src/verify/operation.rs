@@ -22,7 +22,7 @@ pub(crate) enum What {
     Ready {
         store_id: String,
     },
-    /// A session ended that nobody wanted to end.
+    /// A session ended, and the client was not done.
     Lost {
         why: String,
     },

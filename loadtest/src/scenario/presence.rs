@@ -1,0 +1,348 @@
+//! `presence`: watchers see what becomes of many users, some of whom set their status, come and go all the time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Result, ensure};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::{Defaults, Param, Scenario};
+use crate::client::crowd::Crowd;
+use crate::client::reader::OnFrame;
+use crate::client::session::{Client, Who};
+use crate::control::Load;
+use crate::meter::recorder::{Counter, LatencyMeter};
+use crate::report::figure::{Bar, Figure};
+use crate::report::round::Round;
+use crate::worker::{PhaseWork, Worker};
+
+pub(super) struct Presence;
+
+/// PROTOCOL §8: watched users of one session, at most.
+const WATCHED_MAX: usize = 500;
+
+#[async_trait(?Send)]
+impl Scenario for Presence {
+    fn name(&self) -> &'static str {
+        "presence"
+    }
+
+    fn about(&self) -> &'static str {
+        "watchers of users who set their status, come and go: frames and processor time per transition, latency"
+    }
+
+    /// The rate is that of transitions.
+    fn defaults(&self) -> Defaults {
+        Defaults { connections: 2_000, rate: 200.0, warm_up_s: 5.0, duration_s: 10.0 }
+    }
+
+    fn params(&self) -> &'static [Param] {
+        &[
+            Param { name: "watchers", default: 100.0, about: "connections that watch; the others are watched" },
+            Param { name: "watched", default: 500.0, about: "users that each watcher watches, at most 500" },
+            Param {
+                name: "come_and_go_percent",
+                default: 20.0,
+                about: "of the transitions are by users who leave or come back; the others set their status",
+            },
+            Param { name: "grace_ms", default: 1_000.0, about: "presence.grace_ms of spawned nodes" },
+        ]
+    }
+
+    fn settings(&self, load: &Load) -> Vec<String> {
+        vec![format!("presence.grace_ms={}", load.count("grace_ms"))]
+    }
+
+    async fn work(&self, worker: &mut Worker) -> Result<()> {
+        let load = worker.plan.load.clone();
+        let mut town = Town::connect(worker, &load).await?;
+        let rate = worker.plan.rate_share();
+        worker.phase("watch", async |phase| town.settle(phase).await).await?;
+        worker.phase("warm-up", async |phase| town.run(phase, rate, load.warm_up_s).await).await?;
+        worker.phase("load", async |phase| town.run(phase, rate, load.duration_s).await).await?;
+        town.crowd.close().await;
+        Ok(())
+    }
+
+    fn figures(&self, load: &Load, round: &Round, _baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
+        let Some(phase) = round.phase("load") else { return Vec::new() };
+        let transitions = phase.counted("sends");
+        let per_transition = |count: f64| (transitions > 0.0).then(|| count / transitions);
+        let latency =
+            |name: &str, of: &str, percentile: f64| Figure::new(name, "ms", phase.percentile_ms(of, percentile));
+        let watchers = load.number("watchers").max(1.0);
+        let figures = [
+            latency("status to its watchers, p50", "status", 50.0),
+            latency("status to its watchers, p99", "status", 99.0),
+            latency("coming online to its watchers, p50", "online", 50.0),
+            latency("going offline to its watchers, p50", "offline", 50.0),
+            Figure::new("CPU per transition", "µs", phase.server_cpu_us_per(transitions)),
+            Figure::new("CPU per change shown", "µs", phase.server_cpu_us_per(phase.counted("changes"))),
+            Figure::new("changes shown per transition", "", per_transition(phase.counted("changes"))),
+            Figure::new("frames per transition", "", per_transition(phase.counted("presence_frames"))),
+            Figure::new("frames per watcher", "1/s", Some(phase.counted("presence_frames") / watchers / phase.seconds)),
+            Figure::new("users shown wrongly at the end", "", Some(phase.counted("wrong")))
+                .map(|figure| figure.bar(Bar::AtMost(0.0))),
+        ];
+        figures.into_iter().flatten().collect()
+    }
+}
+
+/// What a user looks like to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Offline,
+    Online,
+    Away,
+    Busy,
+}
+
+impl Look {
+    fn of(status: &str) -> Option<Self> {
+        [Self::Offline, Self::Online, Self::Away, Self::Busy].into_iter().find(|look| look.text() == status)
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::Online => "online",
+            Self::Away => "away",
+            Self::Busy => "busy",
+        }
+    }
+
+    /// The next that a user sets who is here.
+    fn next(self) -> Self {
+        match self {
+            Self::Online => Self::Away,
+            Self::Away => Self::Busy,
+            Self::Busy | Self::Offline => Self::Online,
+        }
+    }
+}
+
+/// This worker's watched users and their watchers: none watches a user of another worker, for only here is known when he
+/// was meant to change.
+struct Town {
+    crowd: Crowd,
+    people: Arc<People>,
+    users: Vec<Client>,
+    watchers: Vec<Arc<Watcher>>,
+    /// Transitions of all phases.
+    said: usize,
+    come_and_go_percent: usize,
+    wrong: Counter,
+}
+
+/// What the watched users look like.
+struct People {
+    /// What comes before the number in a user's name.
+    prefix: String,
+    looks: Mutex<Vec<(Look, u64)>>,
+    meters: Meters,
+}
+
+struct Meters {
+    frames: Counter,
+    changes: Counter,
+    status: LatencyMeter,
+    online: LatencyMeter,
+    offline: LatencyMeter,
+}
+
+impl Town {
+    async fn connect(worker: &mut Worker, load: &Load) -> Result<Self> {
+        let plan = worker.plan.clone();
+        let watchers = plan.share(load.count("watchers")).count();
+        let users = plan.share(load.connections).count().saturating_sub(watchers);
+        ensure!(watchers > 0 && users > 1, "presence: too few --connections for its watchers");
+        let people = Arc::new(People {
+            prefix: format!("{}-{}-", plan.run, plan.worker),
+            looks: Mutex::new(vec![(Look::Online, 0); users]),
+            meters: Meters {
+                frames: worker.recorder.counter("presence_frames"),
+                changes: worker.recorder.counter("changes"),
+                status: worker.recorder.latency("status"),
+                online: worker.recorder.latency("online"),
+                offline: worker.recorder.latency("offline"),
+            },
+        });
+        let who = |number: usize| Who { user: people.name(number), number: number as u64, node: number };
+        let mut crowd = Crowd::new(worker.network.clone());
+        let clients = crowd.connect((0..users).map(|number| (who(number), None)), 32).await?;
+        let each = load.count("watched").min(WATCHED_MAX).min(users);
+        // All users are watched by about as many.
+        let watchers: Vec<Arc<Watcher>> =
+            (0..watchers).map(|watcher| Arc::new(Watcher::new(&people, watcher * users / watchers, each))).collect();
+        let watching =
+            watchers.iter().enumerate().map(|(place, watcher)| (who(users + place), Some(watcher.on_frame())));
+        for (client, watcher) in crowd.connect(watching, 32).await?.iter().zip(&watchers) {
+            client.say(&watcher.frame());
+            client.keep_saying("watch", watcher.frame());
+        }
+        let wrong = worker.recorder.counter("wrong");
+        let come_and_go_percent = load.count("come_and_go_percent").min(100);
+        Ok(Self { crowd, people, users: clients, watchers, said: 0, come_and_go_percent, wrong })
+    }
+
+    /// Transitions, round all users; and the wait until all watchers see everyone as he is.
+    async fn run(&mut self, phase: &mut PhaseWork<'_>, rate: f64, duration_s: f64) -> Result<()> {
+        let first = self.said;
+        let said = phase
+            .pace(rate, duration_s, |number, intended_ns| {
+                let number = first + usize::try_from(number).unwrap_or(0);
+                self.change(number, intended_ns);
+            })
+            .await?;
+        self.said += usize::try_from(said).unwrap_or(0);
+        self.settle(phase).await?;
+        self.wrong.add(self.watchers.iter().map(|watcher| watcher.wrong()).sum());
+        Ok(())
+    }
+
+    /// Waits until all watchers see everyone as he is.
+    async fn settle(&mut self, phase: &mut PhaseWork<'_>) -> Result<()> {
+        phase.drain(|| self.watchers.iter().all(|watcher| watcher.wrong() == 0)).await;
+        Ok(())
+    }
+
+    /// User `number` (modulo all) changes: those at the beginning of each hundred come and go, the others set their status.
+    fn change(&self, number: usize, intended_ns: u64) {
+        let user = number % self.users.len();
+        let client = &self.users[user];
+        let mut looks = lock(&self.people.looks);
+        let (look, at_ns) = &mut looks[user];
+        *at_ns = intended_ns;
+        let was_here = *look != Look::Offline;
+        if was_here && user % 100 < self.come_and_go_percent {
+            *look = Look::Offline;
+            client.leave();
+            return;
+        }
+        *look = look.next();
+        let frame = format!(r#"{{"type":"presence_set","status":"{}"}}"#, look.text());
+        if was_here {
+            client.say(&frame);
+        } else {
+            client.come_back(intended_ns);
+        }
+        // In place of what he looked like before, where that is not forgotten yet.
+        client.keep_saying("status", frame);
+    }
+}
+
+/// A session that watches users from `first` on, and begins anew behind the last.
+struct Watcher {
+    people: Arc<People>,
+    first: usize,
+    /// How each of them looks to it, as last told.
+    seen: Mutex<Vec<Look>>,
+}
+
+impl Watcher {
+    fn new(people: &Arc<People>, first: usize, each: usize) -> Self {
+        Self { people: people.clone(), first, seen: Mutex::new(vec![Look::Offline; each]) }
+    }
+
+    fn frame(&self) -> String {
+        let (first, each) = (self.first, lock(&self.seen).len());
+        let users = lock(&self.people.looks).len();
+        let names = (first..first + each).map(|number| self.people.name(number % users));
+        json!({"type": "presence_watch", "user_ids": names.collect::<Vec<_>>()}).to_string()
+    }
+
+    fn on_frame(self: &Arc<Self>) -> OnFrame {
+        let own = self.clone();
+        Box::new(move |kind, json, at_ns| {
+            if matches!(kind, "presence" | "presence_state") {
+                let frame: Value = serde_json::from_slice(json).unwrap_or_default();
+                let users = frame["users"].as_array().map(Vec::as_slice).unwrap_or_default();
+                if kind == "presence" {
+                    own.people.meters.frames.add(1);
+                    own.people.meters.changes.add(users.len() as u64);
+                }
+                users.iter().for_each(|user| own.on_user(user, at_ns));
+            }
+        })
+    }
+
+    fn on_user(&self, user: &Value, at_ns: u64) {
+        let number = user["user_id"].as_str().and_then(|name| self.people.number(name));
+        let (Some(number), Some(look)) = (number, user["status"].as_str().and_then(Look::of)) else { return };
+        let looks = lock(&self.people.looks);
+        let place = (number + looks.len() - self.first) % looks.len();
+        let mut seen = lock(&self.seen);
+        let (Some((meant, intended_ns)), Some(seen)) = (looks.get(number), seen.get_mut(place)) else { return };
+        if look == *meant && *seen != look && *intended_ns > 0 {
+            self.people.meters.of(*seen, look).record_ns(at_ns.saturating_sub(*intended_ns));
+        }
+        *seen = look;
+    }
+
+    /// How many users look to it other than they are.
+    fn wrong(&self) -> u64 {
+        let (looks, seen) = (lock(&self.people.looks), lock(&self.seen));
+        let pairs = seen.iter().enumerate().map(|(place, look)| (look, looks[(self.first + place) % looks.len()].0));
+        pairs.filter(|(look, meant)| *look != meant).count() as u64
+    }
+}
+
+impl People {
+    fn name(&self, number: usize) -> String {
+        format!("{}{number}", self.prefix)
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        name.strip_prefix(&self.prefix)?.parse().ok()
+    }
+}
+
+impl Meters {
+    fn of(&self, before: Look, after: Look) -> &LatencyMeter {
+        match (before, after) {
+            (_, Look::Offline) => &self.offline,
+            (Look::Offline, _) => &self.online,
+            _ => &self.status,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn people(users: usize) -> Arc<People> {
+        let meters = Meters {
+            frames: Counter::default(),
+            changes: Counter::default(),
+            status: LatencyMeter::default(),
+            online: LatencyMeter::default(),
+            offline: LatencyMeter::default(),
+        };
+        Arc::new(People { prefix: "u-".to_owned(), looks: Mutex::new(vec![(Look::Online, 0); users]), meters })
+    }
+
+    #[test]
+    fn a_watcher_knows_whom_it_sees_wrongly() {
+        let watcher = Arc::new(Watcher::new(&people(4), 3, 2));
+        assert_eq!(watcher.frame(), r#"{"type":"presence_watch","user_ids":["u-3","u-0"]}"#);
+        assert_eq!(watcher.wrong(), 2);
+        let mut on_frame = watcher.on_frame();
+        on_frame(
+            "presence_state",
+            br#"{"users":[{"user_id":"u-3","status":"online"},{"user_id":"u-0","status":"online"}]}"#,
+            1,
+        );
+        assert_eq!(watcher.wrong(), 0);
+        // Of someone else nothing is kept.
+        on_frame("presence", br#"{"users":[{"user_id":"u-1","status":"away"},{"user_id":"x","status":"away"}]}"#, 1);
+        assert_eq!(watcher.wrong(), 0);
+        on_frame("presence", br#"{"users":[{"user_id":"u-0","status":"away"}]}"#, 1);
+        assert_eq!(watcher.wrong(), 1);
+    }
+}

@@ -1,0 +1,175 @@
+//! `typing`: people begin and end to type in groups; what that costs, and when the others see it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Result, ensure};
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::{Baseline, Defaults, Param, Scenario};
+use crate::baseline;
+use crate::client::crowd::{Crowd, some_at_once};
+use crate::client::group;
+use crate::client::reader::OnFrame;
+use crate::client::scan;
+use crate::client::session::{Client, Who};
+use crate::control::Load;
+use crate::meter::recorder::{Counter, LatencyMeter};
+use crate::report::figure::{Bar, Figure};
+use crate::report::round::{Phase, Round};
+use crate::worker::{PhaseWork, Worker};
+
+pub(super) struct Typing;
+
+#[async_trait(?Send)]
+impl Scenario for Typing {
+    fn name(&self) -> &'static str {
+        "typing"
+    }
+
+    fn about(&self) -> &'static str {
+        "people begin and end to type in groups: latency to the others, processor time per event and per frame"
+    }
+
+    fn defaults(&self) -> Defaults {
+        Defaults { connections: 1_000, rate: 500.0, warm_up_s: 3.0, duration_s: 10.0 }
+    }
+
+    fn params(&self) -> &'static [Param] {
+        &[Param { name: "members", default: 10.0, about: "of each group, 2 to 500" }]
+    }
+
+    async fn work(&self, worker: &mut Worker) -> Result<()> {
+        let load = worker.plan.load.clone();
+        // More than one event a second of each, and the server would leave some out (PROTOCOL §4).
+        ensure!(load.rate <= load.connections as f64, "typing: --rate may be as high as --connections, not higher");
+        let mut typists = Typists::connect(worker, &load).await?;
+        let rate = worker.plan.rate_share();
+        worker.phase("warm-up", async |phase| typists.run(phase, rate, load.warm_up_s).await).await?;
+        worker.phase("load", async |phase| typists.run(phase, rate, load.duration_s).await).await?;
+        typists.crowd.close().await;
+        Ok(())
+    }
+
+    fn baselines(&self, load: &Load, round: &Round) -> Vec<Baseline> {
+        let phase = round.phase("load").filter(|phase| phase.counted("typing_frames") > 0.0);
+        phase.map(|phase| Baseline::bare_send(load, phase, members(load) - 1, 1.0)).into_iter().collect()
+    }
+
+    fn figures(&self, _load: &Load, round: &Round, baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
+        let Some(phase) = round.phase("load") else { return Vec::new() };
+        let bare = baselines.get(baseline::SEND).and_then(|round| round.phase("load"));
+        let frame_us = |phase: &Phase, name: &str| phase.server_cpu_us_per(phase.counted(name));
+        let latency = |name: &str, percentile: f64| Figure::new(name, "ms", phase.percentile_ms("typing", percentile));
+        let figures = [
+            latency("event to the others, p50", 50.0),
+            latency("event to the others, p99", 99.0),
+            Figure::new("CPU per event", "µs", frame_us(phase, "sends")),
+            Figure::new("CPU per frame", "µs", frame_us(phase, "typing_frames"))
+                .map(|figure| figure.against("bare send", bare.and_then(|phase| frame_us(phase, "deliveries")))),
+            Figure::new("frames", "1/s", Some(phase.counted("typing_frames") / phase.seconds)),
+            Figure::new("frames missing", "", Some(phase.counted("expected") - phase.counted("typing_frames")))
+                .map(|figure| figure.bar(Bar::AtMost(0.0))),
+        ];
+        figures.into_iter().flatten().collect()
+    }
+}
+
+fn members(load: &Load) -> usize {
+    load.count("members").clamp(2, 500)
+}
+
+/// This worker's people. Each group is wholly in one worker: its members know when each of them was meant to type.
+struct Typists {
+    crowd: Crowd,
+    typists: Vec<(Client, String)>,
+    intended: Arc<Intended>,
+    members: u64,
+    /// Events of all phases.
+    said: u64,
+    expected: Counter,
+}
+
+impl Typists {
+    async fn connect(worker: &mut Worker, load: &Load) -> Result<Self> {
+        let (plan, members) = (worker.plan.clone(), members(load));
+        let groups: Vec<usize> = plan.share((load.connections / members).max(1)).collect();
+        let users = groups.len() * members;
+        let intended = Arc::new(Intended {
+            prefix: format!("{}-{}-", plan.run, plan.worker),
+            at_ns: (0..users).map(|_| AtomicU64::new(0)).collect(),
+            frames: worker.recorder.counter("typing_frames"),
+            latency: worker.recorder.latency("typing"),
+        });
+        let user = |number: usize| format!("{}{number}", intended.prefix);
+        let people = (0..users).map(|number| {
+            let node = groups[number / members];
+            (Who { user: user(number), number: number as u64, node }, Some(intended.on_frame()))
+        });
+        let mut crowd = Crowd::new(worker.network.clone());
+        let clients = crowd.connect(people, 32).await?;
+        let conversations = some_at_once(clients.chunks(members).enumerate().map(async |(group, clients)| {
+            let others: Vec<String> = (1..members).map(|place| user(group * members + place)).collect();
+            let conversation = group::create(&clients[0], "typing", &others).await?;
+            for client in clients {
+                // Where the group is a large one, only those who have it open see who types.
+                let frame = json!({"type": "conversation_open", "conversation_id": conversation});
+                client.keep_saying("open", frame.to_string());
+                client.ask(frame).await?;
+            }
+            Ok(conversation)
+        }))
+        .await?;
+        let frame = |number: usize| conversations[number / members].clone();
+        let typists = clients.into_iter().enumerate().map(|(number, client)| (client, frame(number))).collect();
+        let expected = worker.recorder.counter("expected");
+        Ok(Self { crowd, typists, intended, members: members as u64, said: 0, expected })
+    }
+
+    /// Everyone in turn: begins in one round, ends in the next.
+    async fn run(&mut self, phase: &mut PhaseWork<'_>, rate: f64, duration_s: f64) -> Result<()> {
+        let (first, users) = (self.said, self.typists.len());
+        if users > 0 {
+            self.said += phase
+                .pace(rate, duration_s, |number, intended_ns| {
+                    let number = usize::try_from(first + number).unwrap_or(0);
+                    let (client, conversation) = &self.typists[number % users];
+                    let kind = if (number / users) % 2 == 0 { "typing_start" } else { "typing_stop" };
+                    self.intended.at_ns[number % users].store(intended_ns, Ordering::Relaxed);
+                    client.say(&format!(r#"{{"type":"{kind}","conversation_id":"{conversation}"}}"#));
+                })
+                .await?;
+        }
+        self.expected.add((self.said - first) * (self.members - 1));
+        let (frames, expected) = (&self.intended.frames, &self.expected);
+        phase.drain(|| frames.total() >= expected.total()).await;
+        Ok(())
+    }
+}
+
+/// When each user was last meant to begin or end.
+struct Intended {
+    /// What comes before the number in a user's name.
+    prefix: String,
+    at_ns: Vec<AtomicU64>,
+    frames: Counter,
+    latency: LatencyMeter,
+}
+
+impl Intended {
+    fn on_frame(self: &Arc<Self>) -> OnFrame {
+        let own = self.clone();
+        Box::new(move |kind, json, read_ns| {
+            if !matches!(kind, "typing_start" | "typing_stop") {
+                return;
+            }
+            let number = scan::text(json, "user_id").and_then(|user| user.strip_prefix(&own.prefix)?.parse().ok());
+            if let Some(intended_ns) = number.and_then(|number: usize| own.at_ns.get(number)) {
+                own.frames.add(1);
+                own.latency.record_ns(read_ns.saturating_sub(intended_ns.load(Ordering::Relaxed)));
+            }
+        })
+    }
+}
