@@ -179,9 +179,9 @@ mod tests {
             counters: [("sends".to_owned(), 300)].into(),
             latencies: [("sent".to_owned(), latencies.counts())].into(),
             servers: vec![share],
-            workers: None,
             server_counters: [("switchboard_sends_total{result=\"ok\"}".to_owned(), 300.0)].into(),
             series: (1..=3).map(|at| second(f64::from(at), ms)).collect(),
+            ..Phase::default()
         }
     }
 

@@ -243,7 +243,7 @@ impl Steps {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let step = said.intended_ns.len();
         said.intended_ns.push(intended_ns);
-        let kind = if step % 2 == 0 { "delivered" } else { "read" };
+        let kind = if step.is_multiple_of(2) { "delivered" } else { "read" };
         reader.say(&format!(r#"{{"type":"{kind}","conversation_id":"{conversation}","seq":{}}}"#, step / 2 + 1));
     }
 }
