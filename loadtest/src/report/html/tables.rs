@@ -234,6 +234,7 @@ fn totals_of(phase: &Phase) -> Vec<(String, f64)> {
     let mut totals = vec![("seconds".to_owned(), phase.seconds)];
     totals.extend(phase.counters.iter().map(|(name, count)| (format!("clients: {name}"), *count as f64)));
     totals.extend(phase.server_counters.iter().map(|(name, value)| (format!("servers: {name}"), *value)));
+    totals.push(("other programs: processors".to_owned(), phase.foreign_cpu()));
     for process in phase.servers.iter().chain(&phase.workers) {
         totals.push((format!("{}: processor time, s", process.name), process.cpu_us as f64 / 1e6));
         totals.push((format!("{}: memory before, MB", process.name), process.resident_before_bytes as f64 / 1e6));
