@@ -9,6 +9,7 @@ pub(crate) mod direct;
 mod fanout;
 mod group;
 
+mod mixed;
 mod presence;
 mod receipts;
 mod send;
@@ -112,6 +113,7 @@ static ALL: &[&dyn Scenario] = &[
     &presence::Presence,
     &typing::Typing,
     &storm::Storm,
+    &mixed::Mixed,
 ];
 
 /// All of them, in the order of `list`.

@@ -1,0 +1,214 @@
+//! `mixed`: a day of a town in short. A few conversations have most of the messages, people come and go, read and type,
+//! and by day there is more of everything than by night. `loadtest/mixed.toml` explains its parameters.
+
+mod town;
+
+use std::collections::BTreeMap;
+use std::f64::consts::TAU;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use fastrand::Rng;
+
+use self::town::Town;
+use super::{Defaults, Param, Scenario};
+use crate::control::Load;
+use crate::meter::metrics_page;
+use crate::meter::recorder::Counter;
+use crate::report::figure::{Bar, Figure};
+use crate::report::round::Round;
+use crate::worker::{PhaseWork, Worker};
+
+pub(super) struct Mixed;
+
+#[async_trait(?Send)]
+impl Scenario for Mixed {
+    fn name(&self) -> &'static str {
+        "mixed"
+    }
+
+    fn about(&self) -> &'static str {
+        "a day's shape: Zipf conversations, sessions that come and go, readers, typists, groups; see loadtest/mixed.toml"
+    }
+
+    /// The rate is that of messages at noon; the duration is the day.
+    fn defaults(&self) -> Defaults {
+        Defaults { connections: 1_000, rate: 200.0, warm_up_s: 5.0, duration_s: 30.0 }
+    }
+
+    fn params(&self) -> &'static [Param] {
+        &[
+            Param { name: "groups", default: 20.0, about: "groups, of ever smaller sizes" },
+            Param { name: "group_members_max", default: 200.0, about: "members of the largest group" },
+            Param { name: "directs_per_user", default: 2.0, about: "direct conversations that each user begins" },
+            Param {
+                name: "zipf",
+                default: 1.0,
+                about: "conversation n has 1/nˣ of the first one's messages, this is x",
+            },
+            Param { name: "reads_per_message", default: 2.0, about: "how often someone reads" },
+            Param { name: "typing_per_message", default: 0.5, about: "how often someone begins to type" },
+            Param { name: "comings_per_message", default: 0.5, about: "how often someone comes or goes" },
+            Param { name: "night_percent", default: 20.0, about: "of noon's load and sessions are there at midnight" },
+            Param { name: "contacts", default: 20.0, about: "users whose presence each user watches, at most 500" },
+            Param { name: "text_bytes", default: 64.0, about: "length of each message's text" },
+            Param { name: "seed", default: 1.0, about: "who does what when: the same again for the same seed" },
+        ]
+    }
+
+    fn settings(&self, _load: &Load) -> Vec<String> {
+        // A popular conversation of two is busier than people are; and who comes back gets all that he missed.
+        vec!["limits.frames_per_s=1000000".to_owned(), "changes.max=1000000".to_owned()]
+    }
+
+    fn is_followed(&self) -> bool {
+        true
+    }
+
+    async fn work(&self, worker: &mut Worker) -> Result<()> {
+        let load = worker.plan.load.clone();
+        let rng = Rng::with_seed(load.count("seed") as u64 * 1_000 + worker.plan.worker as u64);
+        let town = Town::connect(worker, rng.clone()).await?;
+        let mut day = Day { town, rng, sends: worker.recorder.counter("sends"), mix: Mix::of(&load), load };
+        day.load.rate = worker.plan.rate_share();
+        worker.phase("prepare", async |phase| day.town.prepare(phase).await).await?;
+        let (warm_up_s, duration_s) = (day.load.warm_up_s, day.load.duration_s);
+        worker.phase("warm-up", async |phase| day.pass(phase, warm_up_s, |_| 0.0).await).await?;
+        worker.phase("load", async |phase| day.pass(phase, duration_s, |passed| passed).await).await?;
+        worker.phase("home", async |phase| day.town.come_home(phase).await).await?;
+        day.town.close().await;
+        Ok(())
+    }
+
+    fn figures(&self, load: &Load, round: &Round, _baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
+        let Some(phase) = round.phase("load") else { return Vec::new() };
+        let latency =
+            |name: &str, of: &str, percentile: f64| Figure::new(name, "ms", phase.percentile_ms(of, percentile));
+        let sends = phase.counted("sends");
+        let per_message = |count: f64| (sends > 0.0).then(|| count / sends);
+        let all = |name: &str| round.phases.iter().map(|phase| phase.counted(name)).sum::<f64>();
+        let statements = metrics_page::sum(&phase.server_counters, "switchboard_store_statements_total");
+        let figures = [
+            latency("message to who is here, p50", "live", 50.0),
+            latency("message to who is here, p99", "live", 99.0),
+            latency("send to `sent`, p50", "sent", 50.0),
+            latency("send to `sent`, p99", "sent", 99.0),
+            latency("back and synced, p50", "resume", 50.0),
+            latency("back and synced, p99", "resume", 99.0),
+            Figure::new("messages", "1/s", Some(sends / phase.seconds)),
+            Figure::new("deliveries per message", "", per_message(phase.counted("deliveries"))),
+            Figure::new("CPU per message, with all that belongs to it", "µs", phase.server_cpu_us_per(sends)),
+            Figure::new("CPU per frame to a client", "µs", phase.server_cpu_us_per(phase.counted("frames"))),
+            Figure::new(
+                "store statements per message",
+                "",
+                per_message(statements).filter(|_| !phase.server_counters.is_empty()),
+            ),
+            Figure::new(
+                "memory per user",
+                "KB",
+                phase.resident_after_bytes().map(|bytes| bytes / 1e3 / load.connections as f64),
+            ),
+            Figure::new("comings and goings", "1/s", Some(phase.counted("comings") / phase.seconds)),
+            Figure::new("deliveries missing when all are home", "", Some(all("due") - all("deliveries")))
+                .map(|figure| figure.bar(Bar::AtMost(0.0))),
+        ];
+        figures.into_iter().flatten().collect()
+    }
+}
+
+/// What people do, for each message.
+struct Mix {
+    reads: f64,
+    typing: f64,
+    comings: f64,
+    night: f64,
+}
+
+impl Mix {
+    fn of(load: &Load) -> Self {
+        Self {
+            reads: load.number("reads_per_message"),
+            typing: load.number("typing_per_message"),
+            comings: load.number("comings_per_message"),
+            night: (load.number("night_percent") / 100.0).min(1.0),
+        }
+    }
+
+    /// Things done for each message, that included.
+    fn all(&self) -> f64 {
+        1.0 + self.reads + self.typing + self.comings
+    }
+
+    /// How much goes on at a time of the day, from 0 to 1: noon is 0.5, and there is as much as there ever is.
+    fn at(&self, time: f64) -> f64 {
+        self.night + (1.0 - self.night) * (1.0 - (TAU * time).cos()) / 2.0
+    }
+}
+
+struct Day {
+    town: Town,
+    rng: Rng,
+    sends: Counter,
+    mix: Mix,
+    load: Load,
+}
+
+impl Day {
+    /// A phase; `time` gives the time of the day from the share of the phase that has passed.
+    ///
+    /// The moments are noon's; at other times some of them pass with nothing done.
+    async fn pass(&mut self, phase: &mut PhaseWork<'_>, duration_s: f64, time: impl Fn(f64) -> f64) -> Result<()> {
+        let rate = self.load.rate * self.mix.all();
+        let mut number = 0.0;
+        {
+            let mut turns = phase.turns(rate.max(f64::MIN_POSITIVE), duration_s);
+            while let Some(intended_ns) = turns.next().await? {
+                let activity = self.mix.at(time(number / (rate * duration_s)));
+                number += 1.0;
+                if self.rng.f64() < activity {
+                    self.act(activity, intended_ns);
+                }
+            }
+        }
+        self.town.answered(phase).await;
+        phase.flushed().await;
+        Ok(())
+    }
+
+    fn act(&mut self, activity: f64, intended_ns: u64) {
+        let what = self.rng.f64() * self.mix.all();
+        if what < 1.0 {
+            self.sends.add(u64::from(self.town.send(intended_ns)));
+        } else if what < 1.0 + self.mix.reads {
+            self.town.read();
+        } else if what < 1.0 + self.mix.reads + self.mix.typing {
+            self.town.type_something();
+        } else {
+            self.town.come_or_go(activity, intended_ns);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_most_at_noon_and_least_at_midnight() {
+        let mix = Mix { reads: 2.0, typing: 0.5, comings: 0.5, night: 0.2 };
+        assert!((mix.all() - 4.0).abs() < 1e-9);
+        for (time, activity) in [(0.0, 0.2), (0.25, 0.6), (0.5, 1.0), (1.0, 0.2)] {
+            assert!((mix.at(time) - activity).abs() < 1e-9, "{time}");
+        }
+    }
+
+    #[test]
+    fn the_example_file_has_every_parameter_with_its_default() {
+        let file: toml::Table = include_str!("../../mixed.toml").parse().unwrap();
+        let of_file: BTreeMap<String, f64> =
+            file.iter().map(|(name, value)| (name.clone(), value.to_string().parse().unwrap())).collect();
+        let declared = Mixed.params().iter().map(|param| (param.name.to_owned(), param.default)).collect();
+        assert_eq!(of_file, declared);
+    }
+}
