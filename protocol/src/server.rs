@@ -172,19 +172,42 @@ frames! {
     }
 }
 
-/// Encodes items for an answer until the next one would take them over `bytes_max`; the first is always among them, or
-/// no client would ever get past it. `true` if some were left out, which the answer says with `more`.
+/// Bytes that a page may take. The first item is let through whatever its size, or nobody would ever get past it.
+#[derive(Debug)]
+pub struct Budget {
+    bytes_max: usize,
+    used: Option<usize>,
+}
+
+impl Budget {
+    /// A budget of which nothing is used.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, used: None }
+    }
+
+    /// Whether `bytes` more fit; if so they count.
+    pub fn take(&mut self, bytes: usize) -> bool {
+        let used = self.used.unwrap_or(0).saturating_add(bytes);
+        let fits = self.used.is_none() || used <= self.bytes_max;
+        if fits {
+            self.used = Some(used);
+        }
+        fits
+    }
+}
+
+/// Encodes items for an answer until the next one would take them over `bytes_max`. `true` if some were left
+/// out, which the answer says with `more`.
 ///
 /// The items come in the order of their importance: for a `history` whose newest messages matter, newest first, to be
 /// turned round afterwards.
 pub fn fit_items<T: Serialize>(items: impl IntoIterator<Item = T>, bytes_max: usize) -> (Vec<Box<RawValue>>, bool) {
     let mut fitting = Vec::new();
-    let mut bytes = 0;
+    let mut budget = Budget::new(bytes_max);
     for item in items {
         let item = encode_item(&item);
         // One more for the comma.
-        bytes += item.get().len() + 1;
-        if bytes > bytes_max && !fitting.is_empty() {
+        if !budget.take(item.get().len() + 1) {
             return (fitting, true);
         }
         fitting.push(item);

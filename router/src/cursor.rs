@@ -3,9 +3,9 @@
 //! A cursor says "you have seen all of this". It is told only to sessions at their user's home that have done a whole
 //! `sync`, and a while after it was read: by then every frame about what it covers has been queued before it.
 
+use crate::delivery::undroppable;
 use crate::node::{Node, lock};
 use crate::sync::cursor_after;
-use crate::users::undroppable;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use switchboard_protocol::server::{Cursor, Frame as _};

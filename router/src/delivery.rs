@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use std::sync::Arc;
 use switchboard_protocol::CloseCode;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// A server frame, encoded once for all its recipients.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,4 +39,18 @@ pub trait Socket: Send + Sync {
     /// Asks the client to move (PROTOCOL §2 `reconnect`): after `after_ms` and a grace the socket closes with 1001.
     /// `url` is empty when there is no other node.
     fn reconnect(&self, after_ms: u64, url: Option<&str>);
+}
+
+/// A frame that is not kept for slow readers, about one user in one conversation.
+pub(crate) fn ephemeral(kind: &'static str, json: String, about: &[&str]) -> Delivery {
+    let mut key = xxh3_64(kind.as_bytes());
+    for part in about {
+        key = xxh3_64_with_seed(part.as_bytes(), key);
+    }
+    Delivery { json: json.into(), kind, class: Class::Ephemeral { key } }
+}
+
+/// A frame that is never silently dropped.
+pub(crate) fn undroppable(kind: &'static str, json: impl Into<bytes::Bytes>) -> Delivery {
+    Delivery { json: json.into(), kind, class: Class::Undroppable }
 }

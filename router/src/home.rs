@@ -1,10 +1,12 @@
 //! What a node does as its users' home: inboxes, `sync`, settings, presence (DESIGN §2, §4, §6).
 
 use crate::api::{Actor, Answer};
+use crate::delivery::undroppable;
 use crate::dirty::empty_change;
 use crate::envelope::{Deliver, Envelope, Here, Look, Outgoing, Saved};
 use crate::node::{Node, Wake, lock, unavailable};
-use crate::users::{Held, shard_of, undroppable};
+use crate::session::Held;
+use crate::users::shard_of;
 use std::sync::Arc;
 use switchboard_presence::{SavedPresence, Shown};
 use switchboard_protocol::client::{ConversationSettingsSet, PresenceStatus};
@@ -249,15 +251,6 @@ impl Node {
     }
 
     // The watching side
-
-    /// A watched user's presence has changed, says a node. Only his home knows: a former one tells of a user whose
-    /// sessions have registered elsewhere.
-    pub(crate) fn on_presence(&self, from: &Incarnation, user: &UserKey, shown: Shown) {
-        if self.placement().home(user).incarnation != *from {
-            return;
-        }
-        lock(&self.watches).changed(user, shown, self.clock.monotonic_ms());
-    }
 }
 
 fn apply(settings: &mut Settings, set: &ConversationSettingsSet) {

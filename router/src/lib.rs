@@ -5,7 +5,9 @@
 //! WebSocket nor HTTP nor any database.
 
 mod api;
+mod blocks;
 mod bus;
+mod calls;
 mod cursor;
 mod delivery;
 mod dirty;
@@ -20,17 +22,19 @@ mod read;
 mod receive;
 mod redis;
 mod router;
+mod session;
 mod settle;
 mod sync;
 mod users;
 mod view;
 mod view_change;
+mod watching;
 mod wire;
 
 pub use api::{Actor, Answer, BlockInfo, Command, NewSession, OrderKey, Place, SessionInfo};
 pub use bus::{Bus, BusError, InProcessBus, Packets};
 pub use delivery::{Class, Delivery, Socket};
-pub use options::{Options, Url};
+pub use options::{Options, RETRY_AFTER_MS, Url};
 pub use redis::{Redis, RedisBus, RedisError, RedisOptions};
 pub use router::{Connected, OPEN_MAX, Router, Start};
 pub use view::{NodeEntry, Placement, View};

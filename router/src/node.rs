@@ -11,7 +11,8 @@ use crate::figures::Figures;
 use crate::link::Links;
 use crate::options::Options;
 use crate::owner::{CommandInput, Input, Owners, ReplyTo};
-use crate::users::{Held, SHARDS, Users, Watcher};
+use crate::session::{Held, Watcher};
+use crate::users::{SHARDS, Users};
 use crate::view::{Placement, View};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -237,7 +238,7 @@ impl Node {
             let mut requests = lock(&self.requests);
             if requests.len() >= self.options().requests_waiting_max {
                 self.figures.overloaded_requests.increment(1);
-                return Err(ProtocolError::overloaded(self.options().retry_after_ms));
+                return Err(self.overloaded());
             }
             requests.insert(request, Waiter { node: node.clone(), reply });
         }
@@ -262,6 +263,10 @@ impl Node {
     /// Nodes that live no more will not reply.
     pub(crate) fn forget_requests(&self, lives: impl Fn(&Incarnation) -> bool) {
         lock(&self.requests).retain(|_, waiter| lives(&waiter.node));
+    }
+
+    pub(crate) fn overloaded(&self) -> ProtocolError {
+        ProtocolError::overloaded(self.options().retry_after_ms)
     }
 
     pub(crate) fn unavailable(&self) -> ProtocolError {

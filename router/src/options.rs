@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use switchboard_config::Config;
 
+/// What `unavailable` and `overloaded` tell a client to wait where nothing better is known.
+pub const RETRY_AFTER_MS: u64 = 1_000;
+
 /// The router's part of the configuration; the keys' meanings are in `docs/configuration.md`.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -71,7 +74,7 @@ impl From<&Config> for Options {
             inbox_flush_ms: limits.inbox_flush_ms,
             message_states_bytes: limits.message_states_bytes,
             reactions_per_message_max: limits.reactions_per_message_max,
-            retry_after_ms: 1_000,
+            retry_after_ms: RETRY_AFTER_MS,
         }
     }
 }

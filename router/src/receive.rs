@@ -3,16 +3,15 @@
 //! One task takes the packets, so the envelopes of one sender are handled in the order of their numbers. Nothing here
 //! waits for the store or for another node: what must is spawned.
 
-use crate::api::{Actor, Answer};
 use crate::bus::Packets;
-use crate::envelope::{Ask, Envelope, Packet, Peek, Reply};
+use crate::envelope::{Ask, Envelope, Packet, Reply};
 use crate::node::Node;
 use crate::owner::{Input, ReplyTo, Telling};
-use crate::users::Held;
+use crate::session::Held;
 use crate::wire::{decoded, refusal, reply_of};
 use std::sync::Arc;
-use switchboard_protocol::{ClientFrame, CloseCode, ProtocolError};
-use switchboard_store::{ConversationKey, Incarnation, UserKey};
+use switchboard_protocol::ProtocolError;
+use switchboard_store::{Incarnation, UserKey};
 use tokio::sync::mpsc;
 
 impl Node {
@@ -186,53 +185,6 @@ impl Node {
             | Ask::TakeOver { .. }
             | Ask::LetGo { .. }
             | Ask::Barrier { .. } => Err(ProtocolError::internal()),
-        }
-    }
-
-    /// A client's frame at its user's home.
-    pub(crate) async fn at_home(
-        self: &Arc<Self>,
-        actor: &Actor,
-        command: ClientFrame,
-    ) -> Result<Answer, ProtocolError> {
-        match command {
-            ClientFrame::Sync(asked) => {
-                let answer = self.sync(&actor.user, &asked).await?;
-                if matches!(&answer, Answer::Sync(sync) if !sync.more) {
-                    self.note_synced(actor);
-                }
-                Ok(answer)
-            }
-            ClientFrame::ConversationSettings(set) => self.set_settings(actor, set).await,
-            ClientFrame::PresenceSet(set) => Ok(self.set_presence(&actor.user, set.status)),
-            _ => Err(ProtocolError::internal()),
-        }
-    }
-
-    /// Closes a user's sessions on this node, for an administrator.
-    pub(crate) fn close_sessions(&self, user: &UserKey) -> usize {
-        self.user_changed();
-        let sessions = self.users.sessions(user);
-        sessions.iter().for_each(|session| session.socket.close(CloseCode::Revoked));
-        sessions.len()
-    }
-
-    /// May this user read, and up to where? Asks the conversation's owner.
-    pub(crate) async fn peek(self: &Arc<Self>, user: &UserKey, key: &ConversationKey) -> Result<Peek, ProtocolError> {
-        let owner = self.placement().owner(key).incarnation.clone();
-        let reply = if owner == self.me {
-            let (reply, told) = tokio::sync::oneshot::channel();
-            self.say(key, Input::Peek { user: user.user.clone(), reply: ReplyTo::Here(reply) });
-            match self.in_time(told).await? {
-                Telling::Peek(peek) => return Ok(*peek),
-                _ => return Err(ProtocolError::internal()),
-            }
-        } else {
-            self.ask(&owner, Ask::Peek { user: user.clone(), conversation: key.clone() }).await?
-        };
-        match reply {
-            Reply::Peek(peek) => Ok(*peek),
-            _ => Err(ProtocolError::internal()),
         }
     }
 }

@@ -1,26 +1,24 @@
 //! What the gateway sees of a node: sessions come and go, commands are carried out where they belong.
 
 use crate::api::{Actor, Answer, BlockInfo, Command, NewSession, OrderKey, Place, SessionInfo};
+use crate::blocks::blocked_of;
 use crate::bus::Bus;
+use crate::calls::{conversation_of, conversation_of_target};
 use crate::delivery::Socket;
-use crate::envelope::{Ask, Envelope, Here, Outgoing, Reply, SessionRow};
-use crate::node::{Node, Parts, lock, unavailable};
+use crate::envelope::{Ask, Reply, SessionRow};
+use crate::node::{Node, Parts, unavailable};
 use crate::options::Options;
-use crate::owner::{Input, ReplyTo, Telling, Told};
-use crate::users::{Doing, Session, Watcher, blocked_of, ephemeral};
-use crate::view::{View, direct_conversation, group_conversation};
-use crate::wire::{answer_of, encoded};
-use futures_util::future::try_join_all;
+use crate::owner::Input;
+use crate::session::{Doing, Session};
+use crate::view::View;
+use crate::watching::user_presence;
 use std::sync::{Arc, Mutex};
 use switchboard_clock::{Clock, Generator};
-use switchboard_presence::Shown;
-use switchboard_protocol::client::{ConversationRef, SendTarget};
-use switchboard_protocol::server::{self, Frame as _, PresenceState, UserPresence};
-use switchboard_protocol::{
-    ClientFrame, CloseCode, ConversationId, ErrorCode, ProtocolError, ServerFrame, SessionId, Timestamp, UserId,
-};
-use switchboard_store::{ConversationKey, Incarnation, Store, StoreError, UserKey};
-use tokio::sync::{oneshot, watch};
+use switchboard_protocol::client::SendTarget;
+use switchboard_protocol::server::UserPresence;
+use switchboard_protocol::{CloseCode, ErrorCode, ProtocolError, SessionId, Timestamp, UserId};
+use switchboard_store::{Incarnation, Store, UserKey};
+use tokio::sync::watch;
 
 /// Conversations that one session may have open at once.
 pub const OPEN_MAX: usize = 200;
@@ -110,7 +108,7 @@ impl Router {
         });
         let most = node.options().connections_per_user;
         let Some(added) = node.users.add(session.clone(), blocked_of(&record), most) else {
-            return Err(ProtocolError::overloaded(node.options().retry_after_ms));
+            return Err(node.overloaded());
         };
         if let Some(replaced) = added.replaced {
             replaced.socket.close(CloseCode::Replaced);
@@ -184,14 +182,7 @@ impl Router {
         let node = &self.node;
         let target = UserKey { tenant: viewer.tenant.clone(), user: user.clone() };
         let home = node.placement().home(&target).incarnation.clone();
-        let shown = if home == node.me {
-            node.presence_at_home(std::slice::from_ref(&target), None).await.pop()
-        } else {
-            match node.ask(&home, Ask::PresenceOf { users: vec![target], watch: false }).await? {
-                Reply::Presence(mut looks) => looks.pop().map(Shown::from),
-                _ => None,
-            }
-        };
+        let shown = node.presence_at(&home, vec![target], false).await?.pop();
         let record = node.store.user(viewer).await.map_err(|error| unavailable(node, &error))?;
         let blocked_at = blocked_of(&record).get(user).copied();
         let shown = switchboard_presence::seen(shown.ok_or_else(ProtocolError::internal)?, blocked_at);
@@ -302,318 +293,6 @@ impl Drop for Connected {
     }
 }
 
-impl Node {
-    /// Tells a user's home how many sessions he has here.
-    fn tell_home(&self, user: &UserKey) {
-        let home = self.placement().home(user).incarnation.clone();
-        let here = self.users.here_of(user);
-        if home == self.me { self.on_here(&home, here) } else { self.send_here(&home, here) }
-    }
-
-    fn send_here(&self, home: &Incarnation, here: Here) {
-        self.links.send(home, Envelope::Here { users: vec![here] });
-    }
-
-    /// A session has ended: whoever has to do with it is told.
-    fn disconnected(self: &Arc<Self>, session: &Arc<Session>) {
-        if self.users.remove(session) {
-            self.tell_home(&session.user);
-        }
-        let doing = std::mem::take(&mut *session.doing());
-        let mut at: Vec<ConversationId> = doing.opening.into_iter().chain(doing.typing).collect();
-        at.sort();
-        at.dedup();
-        let sessions = vec![(session.user.user.clone(), session.id.clone())];
-        for conversation in at {
-            let key = ConversationKey { tenant: session.user.tenant.clone(), conversation };
-            let owner = self.placement().owner(&key).incarnation.clone();
-            if owner == self.me {
-                self.sessions_gone(key, &sessions);
-            } else {
-                self.links.send(&owner, Envelope::SessionsGone { conversation: key, sessions: sessions.clone() });
-            }
-        }
-        if doing.watches {
-            let unwatched = lock(&self.watches).session_gone(&Watcher(session.clone()));
-            self.unwatch(unwatched);
-        }
-    }
-
-    /// Tells a conversation of this node that sessions here are gone, if need be when it has room. One that is not active
-    /// has nobody's sessions.
-    fn sessions_gone(self: &Arc<Self>, key: ConversationKey, sessions: &[(UserId, SessionId)]) {
-        let input = |node: &Self| Input::SessionsGone { at: node.me.clone(), sessions: sessions.to_vec() };
-        if self.owners.say_if_active(&key, input(self)).is_ok() || !self.owners.is_active(&key) {
-            return;
-        }
-        let (node, sessions) = (self.clone(), sessions.to_vec());
-        self.spawn(async move {
-            while node.owners.is_active(&key) {
-                node.clock.sleep_ms(crate::node::TICK_MS).await;
-                let input = Input::SessionsGone { at: node.me.clone(), sessions: sessions.clone() };
-                if node.owners.say_if_active(&key, input).is_ok() {
-                    return;
-                }
-            }
-        });
-    }
-
-    /// No session here watches these users any more.
-    fn unwatch(&self, users: Vec<UserKey>) {
-        let placement = self.placement();
-        for user in users {
-            let home = &placement.home(&user).incarnation;
-            if *home == self.me {
-                self.on_unwatch(&self.me, &[user]);
-            } else {
-                self.links.send(home, Envelope::Unwatch { users: vec![user] });
-            }
-        }
-    }
-
-    async fn call(self: &Arc<Self>, actor: Actor, command: Command) -> Result<Answer, ProtocolError> {
-        match command {
-            ClientFrame::History(asked) => self.history(&actor.user, &asked).await,
-            ClientFrame::Changes(asked) => self.changes(&actor.user, &asked).await,
-            ClientFrame::Sync(_) | ClientFrame::ConversationSettings(_) | ClientFrame::PresenceSet(_) => {
-                self.call_home(&actor, command).await
-            }
-            ClientFrame::PresenceWatch(watch) => self.watch(&actor, watch.user_ids).await,
-            ClientFrame::PresenceUnwatch(unwatch) => self.stop_watching(&actor, &unwatch.user_ids),
-            ClientFrame::Block(block) => self.block(&actor, &block.user_id, true).await,
-            ClientFrame::Unblock(block) => self.block(&actor, &block.user_id, false).await,
-            ClientFrame::Auth(_) | ClientFrame::Ping => Err(ProtocolError::internal()),
-            command => self.call_owner(actor, command).await,
-        }
-    }
-
-    async fn call_home(self: &Arc<Self>, actor: &Actor, command: Command) -> Result<Answer, ProtocolError> {
-        let home = self.placement().home(&actor.user).incarnation.clone();
-        if home == self.me {
-            return self.at_home(actor, command).await;
-        }
-        let ask = Ask::User { actor: actor.clone(), command: encoded(&command) };
-        answer_of(self.ask(&home, ask).await?)
-    }
-
-    async fn call_owner(self: &Arc<Self>, actor: Actor, command: Command) -> Result<Answer, ProtocolError> {
-        if let ClientFrame::Send(send) = &command
-            && matches!(&send.target, SendTarget::To(peer) if *peer == actor.user.user)
-        {
-            return Err(ProtocolError::bad_request("to", "must be another user"));
-        }
-        let conversation = conversation_of(&actor.user, &command).ok_or_else(ProtocolError::internal)?;
-        let key = ConversationKey { tenant: actor.user.tenant.clone(), conversation };
-        self.note_doing(&actor, &command)?;
-        let is_close = matches!(command, ClientFrame::ConversationClose(_));
-        let is_open = matches!(command, ClientFrame::ConversationOpen(_));
-        let result = self.at_owner(&actor, &key, command).await;
-        if is_open || is_close {
-            self.note_done(&actor, &key.conversation, is_close, &result);
-        }
-        result
-    }
-
-    /// Carries a command out at the conversation's owner.
-    pub(crate) async fn at_owner(
-        self: &Arc<Self>,
-        actor: &Actor,
-        key: &ConversationKey,
-        command: Command,
-    ) -> Result<Answer, ProtocolError> {
-        let owner = self.placement().owner(key).incarnation.clone();
-        if owner != self.me {
-            let (actor, conversation) = (actor.clone(), key.clone());
-            let reply = self.ask(&owner, Ask::Conversation { actor, conversation, command: encoded(&command) }).await;
-            return answer_of(reply?);
-        }
-        let (reply, told) = oneshot::channel();
-        self.command(key, actor.clone(), owner, command, ReplyTo::Here(reply));
-        match self.in_time(told).await? {
-            Telling::Answer(answer) => Ok(answer),
-            Telling::Peek(_) | Telling::Done => Err(ProtocolError::internal()),
-        }
-    }
-
-    /// Waits for a reply of this process.
-    pub(crate) async fn in_time(&self, told: oneshot::Receiver<Told>) -> Result<Telling, ProtocolError> {
-        tokio::select! {
-            biased;
-            told = told => told.unwrap_or_else(|_| Err(self.unavailable())),
-            () = self.clock.sleep_ms(self.options().send_timeout_ms) => Err(self.unavailable()),
-        }
-    }
-
-    /// Notes what a session is about to have under way at owners, so that they are told when it ends.
-    fn note_doing(&self, actor: &Actor, command: &Command) -> Result<(), ProtocolError> {
-        let Some(session) = self.session_of(actor) else { return Ok(()) };
-        let mut doing = session.doing();
-        match command {
-            ClientFrame::ConversationOpen(ConversationRef { conversation_id }) => {
-                if doing.opening.contains(conversation_id) {
-                    return Ok(());
-                }
-                if doing.opening.len() >= OPEN_MAX {
-                    return Err(ProtocolError::conflict("too many open conversations: close one first"));
-                }
-                doing.opening.push(conversation_id.clone());
-            }
-            // It is told of activity from now on, whatever its owner still believes.
-            ClientFrame::ConversationClose(closed) => doing.open.retain(|open| *open != closed.conversation_id),
-            ClientFrame::TypingStart(typing) => {
-                // What is not noted any more ends by itself soon.
-                doing.typing.retain(|other| *other != typing.conversation_id);
-                doing.typing.truncate(OPEN_MAX - 1);
-                doing.typing.push(typing.conversation_id.clone());
-            }
-            ClientFrame::TypingStop(typing) => doing.typing.retain(|other| *other != typing.conversation_id),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Notes what came of opening or closing a conversation.
-    fn note_done(
-        &self,
-        actor: &Actor,
-        conversation: &ConversationId,
-        is_close: bool,
-        result: &Result<Answer, ProtocolError>,
-    ) {
-        let Some(session) = self.session_of(actor) else { return };
-        let mut doing = session.doing();
-        match result {
-            Ok(Answer::Frame(ServerFrame::Opened(_))) => doing.opened(conversation),
-            Ok(_) if is_close => doing.close(conversation),
-            // Whether the owner has it open is not known: it is told at the end.
-            Err(error) if error.code() == ErrorCode::Unavailable => {}
-            Err(_) if !is_close => doing.close(conversation),
-            _ => {}
-        }
-    }
-
-    pub(crate) fn session_of(&self, actor: &Actor) -> Option<Arc<Session>> {
-        let id = actor.session.as_ref()?;
-        self.users.session(&actor.user, id)
-    }
-
-    /// `presence_watch`.
-    async fn watch(self: &Arc<Self>, actor: &Actor, users: Vec<UserId>) -> Result<Answer, ProtocolError> {
-        let session = self.session_of(actor).ok_or_else(|| ProtocolError::forbidden("this needs a session"))?;
-        let key = |user| UserKey { tenant: actor.user.tenant.clone(), user };
-        let keys: Vec<UserKey> = users.into_iter().map(key).collect();
-        let watcher = Watcher(session.clone());
-        let all_known = {
-            let mut watches = lock(&self.watches);
-            // Read under the lock under which a block that comes now will find these watches.
-            let blocked = self.users.blocked(&actor.user);
-            let target = |key: &UserKey| (key.clone(), blocked.get(&key.user).copied());
-            let targets: Vec<_> = keys.iter().map(target).collect();
-            session.doing().watches = true;
-            let newly = watches.watch(&watcher, &targets)?;
-            newly.is_empty() && watches.all_known(&keys)
-        };
-        if !all_known {
-            self.watch_at_homes(&keys).await;
-        }
-        let state = lock(&self.watches).state(&watcher, &keys);
-        let users = state.into_iter().map(|(key, shown)| user_presence(key.user, shown)).collect();
-        Ok(Answer::Frame(ServerFrame::PresenceState(PresenceState { users })))
-    }
-
-    /// A home that does not answer in time is told as unknown now, and its answer as a change later.
-    async fn watch_at_homes(self: &Arc<Self>, users: &[UserKey]) {
-        let placement = self.placement();
-        let mut by_home: std::collections::BTreeMap<Incarnation, Vec<UserKey>> = std::collections::BTreeMap::new();
-        for user in users {
-            by_home.entry(placement.home(user).incarnation.clone()).or_default().push(user.clone());
-        }
-        for (home, users) in by_home {
-            if self.watch_at(&home, users.clone()).await.is_err() {
-                self.watch_until_answered(home, users);
-            }
-        }
-    }
-
-    fn stop_watching(&self, actor: &Actor, users: &[UserId]) -> Result<Answer, ProtocolError> {
-        let session = self.session_of(actor).ok_or_else(|| ProtocolError::forbidden("this needs a session"))?;
-        let key = |user: &UserId| UserKey { tenant: actor.user.tenant.clone(), user: user.clone() };
-        let keys: Vec<UserKey> = users.iter().map(key).collect();
-        let unwatched = lock(&self.watches).unwatch(&Watcher(session), &keys);
-        self.unwatch(unwatched);
-        Ok(Answer::done())
-    }
-
-    /// A watching session's batch.
-    pub(crate) fn tell_presence_to(&self, watcher: &Session, users: Vec<(UserKey, Shown)>) {
-        let about: Vec<String> = users.iter().map(|(key, _)| key.user.to_string()).collect();
-        let about: Vec<&str> = about.iter().map(String::as_str).collect();
-        let users = users.into_iter().map(|(key, shown)| user_presence(key.user, shown)).collect();
-        // A newer batch about the same users takes the place of one that still waits.
-        let frame = Outgoing::new(ephemeral("presence", server::Presence { users }.encode(None), &about));
-        watcher.socket.deliver(&frame.delivery);
-    }
-
-    /// `block` and `unblock`: in force, on every node, when it answers.
-    async fn block(self: &Arc<Self>, actor: &Actor, other: &UserId, block: bool) -> Result<Answer, ProtocolError> {
-        let user = &actor.user;
-        if *other == user.user {
-            return Err(ProtocolError::bad_request("user_id", "must be another user"));
-        }
-        let written =
-            if block { self.store.block(user, other, self.now()).await } else { self.store.unblock(user, other).await };
-        written.map_err(|error: StoreError| unavailable(self, &error))?;
-        self.on_block_changed(user, other).await?;
-        let ask = || Ask::BlockChanged { tenant: user.tenant.clone(), by: user.user.clone(), other: other.clone() };
-        self.ask_all(ask).await?;
-        Ok(Answer::done())
-    }
-
-    /// This node's part of a block: what it knows of the two users is read anew.
-    pub(crate) async fn on_block_changed(self: &Arc<Self>, by: &UserKey, other: &UserId) -> Result<(), ProtocolError> {
-        self.user_changed();
-        let other_key = UserKey { tenant: by.tenant.clone(), user: other.clone() };
-        for (user, about) in [(by, &other_key), (&other_key, by)] {
-            let sessions = self.users.sessions(user);
-            if sessions.is_empty() {
-                continue;
-            }
-            let record = self.store.user(user).await.map_err(|error| unavailable(self, &error))?;
-            let blocked = blocked_of(&record);
-            let at = blocked.get(&about.user).copied();
-            self.users.set_blocked(user, blocked);
-            let mut watches = lock(&self.watches);
-            for session in sessions {
-                watches.blocked(&Watcher(session), about, at, self.clock.monotonic_ms());
-            }
-        }
-        let conversation = direct_conversation(&by.tenant, &by.user, other);
-        let key = ConversationKey { tenant: by.tenant.clone(), conversation };
-        let (reply, told) = oneshot::channel();
-        if self.owners.say_if_active(&key, Input::BlockChanged { reply: ReplyTo::Here(reply) }).is_ok() {
-            self.in_time(told).await?;
-        }
-        Ok(())
-    }
-
-    /// Asks every other node of the view.
-    async fn ask_all(&self, ask: impl Fn() -> Ask) -> Result<Vec<Reply>, ProtocolError> {
-        let placement = self.placement();
-        try_join_all(placement.view.peers(&self.me).map(|peer| self.ask(peer, ask()))).await
-    }
-
-    pub(crate) fn session_rows(&self, user: &UserKey) -> Vec<SessionRow> {
-        let row = |session: &Arc<Session>| SessionRow {
-            session_id: session.id.clone(),
-            device_id: session.device.clone(),
-            instance_id: session.instance.clone(),
-            node_id: self.me.node.clone(),
-            connected_at: session.connected_at,
-        };
-        self.users.sessions(user).iter().map(row).collect()
-    }
-}
-
 /// Tokens whose `iat` is not after the second of revocation, or that have none, are refused (PROTOCOL §8).
 fn refuse_revoked(revoked_at: Option<Timestamp>, issued_at: Option<Timestamp>) -> Result<(), ProtocolError> {
     let second = |at: Timestamp| at.unix_ms().div_euclid(1_000);
@@ -630,49 +309,4 @@ fn session_id(node: &Node) -> SessionId {
     format!("{high:016x}{low:06x}", low = low & 0xff_ffff)
         .parse()
         .unwrap_or_else(|_| unreachable!("hex digits are an id"))
-}
-
-fn user_presence(user_id: UserId, shown: Shown) -> UserPresence {
-    UserPresence { user_id, status: shown.status, last_seen_at: shown.last_seen_at }
-}
-
-fn conversation_of_target(user: &UserKey, target: &SendTarget) -> ConversationId {
-    match target {
-        SendTarget::Conversation(id) => id.clone(),
-        SendTarget::To(peer) => direct_conversation(&user.tenant, &user.user, peer),
-    }
-}
-
-/// The conversation that a command is about.
-fn conversation_of(user: &UserKey, command: &Command) -> Option<ConversationId> {
-    use ClientFrame as Frame;
-    Some(match command {
-        Frame::Send(send) => conversation_of_target(user, &send.target),
-        Frame::ConversationCreate(create) => group_conversation(&user.tenant, &user.user, &create.client_id),
-        Frame::ConversationUpdate(update) => update.conversation_id.clone(),
-        Frame::ConversationMembers(members) => members.conversation_id.clone(),
-        Frame::MemberAdd(add) => add.conversation_id.clone(),
-        Frame::MemberRemove(remove) => remove.conversation_id.clone(),
-        Frame::MemberRole(role) => role.conversation_id.clone(),
-        Frame::Edit(edit) => edit.conversation_id.clone(),
-        Frame::Delete(entry) | Frame::Delivered(entry) | Frame::Read(entry) => entry.conversation_id.clone(),
-        Frame::React(react) | Frame::Unreact(react) => react.conversation_id.clone(),
-        Frame::History(asked) => asked.conversation_id.clone(),
-        Frame::Changes(asked) => asked.conversation_id.clone(),
-        Frame::ConversationSettings(set) => set.conversation_id.clone(),
-        Frame::Signal(signal) => signal.conversation_id.clone(),
-        Frame::ConversationGet(about)
-        | Frame::ConversationOpen(about)
-        | Frame::ConversationClose(about)
-        | Frame::TypingStart(about)
-        | Frame::TypingStop(about) => about.conversation_id.clone(),
-        Frame::Auth(_)
-        | Frame::Ping
-        | Frame::Sync(_)
-        | Frame::Block(_)
-        | Frame::Unblock(_)
-        | Frame::PresenceSet(_)
-        | Frame::PresenceWatch(_)
-        | Frame::PresenceUnwatch(_) => return None,
-    })
 }

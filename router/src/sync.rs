@@ -10,7 +10,7 @@ use std::sync::Arc;
 use switchboard_protocol::client::SyncGet;
 use switchboard_protocol::limits::ANSWER_ITEMS_BYTES_MAX;
 use switchboard_protocol::server::{
-    Conversation, ConversationKind, Delivery, LastMessage, Sync, SyncConversation, SyncState,
+    Budget, Conversation, ConversationKind, Delivery, LastMessage, Sync, SyncConversation, SyncState,
 };
 use switchboard_protocol::{ConversationId, ErrorCode, ProtocolError, Role, Seq};
 use switchboard_store::{ConversationKey, InboxChange, InboxRange, InboxRow, Kind, Preview, StoreError, UserKey};
@@ -87,15 +87,14 @@ impl Node {
         let mut described = stream::iter(described).buffered(READS_AT_ONCE);
 
         let mut conversations = Vec::with_capacity(page.rows.len());
-        let (mut bytes, mut below, mut cut) = (0, None, false);
+        let (mut budget, mut below, mut cut) = (Budget::new(ANSWER_ITEMS_BYTES_MAX), None, false);
         for row in &page.rows {
             let Some(described) = described.try_next().await? else { break };
-            let length = described.as_ref().map_or(0, |json| json.get().len());
-            if bytes + length > ANSWER_ITEMS_BYTES_MAX && !conversations.is_empty() {
-                cut = true;
+            // One more for the comma.
+            cut = !budget.take(described.as_ref().map_or(0, |json| json.get().len() + 1));
+            if cut {
                 break;
             }
-            bytes += length;
             below = Some(row.version);
             conversations.extend(described);
         }

@@ -4,130 +4,20 @@
 //! Sharded by user; a shard's lock is held for a look-up and some pushes, never across an await. A delivery's users come
 //! ordered by shard, so a fan-out takes each lock once and not once per recipient.
 
-use crate::delivery::{Class, Delivery, Socket};
+use crate::blocks::Blocked;
 use crate::dirty::{Dirty, change_for_all, changes_for_some, weight};
-use crate::envelope::{Deliver, Here, Outgoing, Skip};
+use crate::envelope::{Deliver, Here, Outgoing};
+use crate::session::{Held, Session};
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use switchboard_presence::{SavedPresence, UserPresence, first_block};
-use switchboard_protocol::{ConversationId, DeviceId, InstanceId, SessionId, TenantId, Timestamp, UserId};
-use switchboard_store::{ConversationKey, InboxChange, Incarnation, UserKey, UserRecord};
+use switchboard_presence::{SavedPresence, UserPresence};
+use switchboard_protocol::{SessionId, TenantId, UserId};
+use switchboard_store::{ConversationKey, InboxChange, Incarnation, UserKey};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) const SHARDS: usize = 32;
-
-/// The users between whom and one user there is a block, with its time.
-pub(crate) type Blocked = BTreeMap<UserId, Timestamp>;
-
-/// Who is blocked either way, as the store has it; the earlier time where both block, as it hides more.
-pub(crate) fn blocked_of(record: &UserRecord) -> Blocked {
-    let mut blocked = Blocked::new();
-    for (other, at) in record.blocks.iter().chain(&record.blocked_by) {
-        let known = blocked.get(other).copied();
-        blocked.extend(first_block(known, Some(*at)).map(|at| (other.clone(), at)));
-    }
-    blocked
-}
-
-/// One authenticated connection on this node.
-pub(crate) struct Session {
-    pub(crate) id: SessionId,
-    pub(crate) user: UserKey,
-    pub(crate) device: DeviceId,
-    pub(crate) instance: InstanceId,
-    pub(crate) connected_at: Timestamp,
-    pub(crate) socket: Arc<dyn Socket>,
-    pub(crate) doing: Mutex<Doing>,
-}
-
-/// What a session has under way: at owners, who are told when it ends, and at its home.
-#[derive(Debug, Default)]
-pub(crate) struct Doing {
-    /// Conversations that it has open, as their owners have answered.
-    pub(crate) open: Vec<ConversationId>,
-    /// Conversations whose owners may know of it as one that has them open: those above, and those whose answer has not
-    /// come.
-    pub(crate) opening: Vec<ConversationId>,
-    /// Conversations it types in.
-    pub(crate) typing: Vec<ConversationId>,
-    /// Whether it watches anyone.
-    pub(crate) watches: bool,
-    /// When it last did a whole `sync`, and when a cursor was last read for it.
-    pub(crate) synced_ms: Option<u64>,
-    pub(crate) cursor_ms: u64,
-}
-
-impl Doing {
-    /// The owner has it open for this session.
-    pub(crate) fn opened(&mut self, conversation: &ConversationId) {
-        for list in [&mut self.open, &mut self.opening] {
-            if !list.contains(conversation) {
-                list.push(conversation.clone());
-            }
-        }
-    }
-
-    /// Neither open nor opening any more.
-    pub(crate) fn close(&mut self, conversation: &ConversationId) {
-        self.open.retain(|open| open != conversation);
-        self.opening.retain(|opening| opening != conversation);
-    }
-}
-
-impl Session {
-    pub(crate) fn doing(&self) -> MutexGuard<'_, Doing> {
-        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives it an entry's frame, if it wants that.
-    pub(crate) fn deliver(&self, frame: &Outgoing) {
-        if self.wants(&frame.skip) {
-            self.socket.deliver(&frame.delivery);
-        }
-    }
-
-    fn wants(&self, skip: &Skip) -> bool {
-        if skip.session.as_ref() == Some(&self.id) {
-            return false;
-        }
-        skip.open.as_ref().is_none_or(|conversation| !self.doing().open.contains(conversation))
-    }
-}
-
-/// Sessions that a delivery leaves out: a few.
-pub(crate) type Held = Vec<Arc<Session>>;
-
-/// A session that watches others, as a key by its id.
-#[derive(Clone)]
-pub(crate) struct Watcher(pub(crate) Arc<Session>);
-
-impl PartialEq for Watcher {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id == other.0.id
-    }
-}
-
-impl Eq for Watcher {}
-
-impl PartialOrd for Watcher {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Watcher {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.id.cmp(&other.0.id)
-    }
-}
-
-impl std::hash::Hash for Watcher {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.id.hash(state);
-    }
-}
 
 /// A user, as far as this node has to do with him.
 #[derive(Default)]
@@ -513,25 +403,12 @@ fn deliver_to_session(user: &User, session: &Session, frames: &[Outgoing]) {
     }
 }
 
-/// A frame that is not kept for slow readers, about one user in one conversation.
-pub(crate) fn ephemeral(kind: &'static str, json: String, about: &[&str]) -> Delivery {
-    let mut key = xxh3_64(kind.as_bytes());
-    for part in about {
-        key = xxhash_rust::xxh3::xxh3_64_with_seed(part.as_bytes(), key);
-    }
-    Delivery { json: json.into(), kind, class: Class::Ephemeral { key } }
-}
-
-/// A frame that is never silently dropped.
-pub(crate) fn undroppable(kind: &'static str, json: impl Into<bytes::Bytes>) -> Delivery {
-    Delivery { json: json.into(), kind, class: Class::Undroppable }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use switchboard_protocol::CloseCode;
+    use crate::delivery::{Delivery, Socket};
     use switchboard_protocol::client::PresenceStatus;
+    use switchboard_protocol::{CloseCode, InstanceId, Timestamp};
 
     struct Deaf;
 

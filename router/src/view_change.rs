@@ -1,18 +1,18 @@
 //! What a node does when the view changes: who owns what, and who is whose home, is another matter now (DESIGN §4).
 
 use crate::api::Actor;
-use crate::envelope::{Ask, Envelope, Outgoing, Reply};
+use crate::delivery::undroppable;
+use crate::envelope::{Envelope, Outgoing};
 use crate::figures::count;
-use crate::node::{Node, Wake, lock};
+use crate::node::{Node, Wake};
 use crate::owner::Input;
-use crate::users::undroppable;
 use crate::view::{Placement, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use switchboard_protocol::client::ConversationRef;
 use switchboard_protocol::server::{ConversationActivity, Frame as _, Resync};
 use switchboard_protocol::{ClientFrame, Seq, ServerFrame};
-use switchboard_store::{ConversationKey, Incarnation, UserKey};
+use switchboard_store::{ConversationKey, Incarnation};
 use tokio::sync::{mpsc, watch};
 
 /// Time between the heartbeats on links: a lost last envelope is noticed after it.
@@ -140,46 +140,6 @@ impl Node {
         }
     }
 
-    /// Asks the homes of watched users for their presence, and for its changes from now on.
-    pub(crate) fn watch_again(self: &Arc<Self>, only: Option<&Incarnation>) {
-        let placement = self.placement();
-        let mut by_home: BTreeMap<Incarnation, Vec<UserKey>> = BTreeMap::new();
-        for user in lock(&self.watches).targets().cloned().collect::<std::collections::BTreeSet<_>>() {
-            by_home.entry(placement.home(&user).incarnation.clone()).or_default().push(user);
-        }
-        for (home, users) in by_home.into_iter().filter(|(home, _)| only.is_none_or(|only| only == home)) {
-            self.watch_until_answered(home, users);
-        }
-    }
-
-    /// Asks a home until it answers, or the view changes and all is asked anew.
-    pub(crate) fn watch_until_answered(self: &Arc<Self>, home: Incarnation, users: Vec<UserKey>) {
-        let (node, view) = (self.clone(), self.placement().view.number);
-        self.spawn(async move {
-            while node.placement().view.number == view && node.watch_at(&home, users.clone()).await.is_err() {
-                node.clock.sleep_ms(node.options().retry_after_ms).await;
-            }
-        });
-    }
-
-    /// Watches users at one home: what it tells is taken for what is shown.
-    pub(crate) async fn watch_at(
-        self: &Arc<Self>,
-        home: &Incarnation,
-        users: Vec<UserKey>,
-    ) -> Result<(), switchboard_protocol::ProtocolError> {
-        let looks = if *home == self.me {
-            self.presence_at_home(&users, Some(&self.me)).await
-        } else {
-            match self.ask(home, Ask::PresenceOf { users: users.clone(), watch: true }).await? {
-                Reply::Presence(looks) => looks.into_iter().map(Into::into).collect(),
-                _ => Vec::new(),
-            }
-        };
-        users.iter().zip(looks).for_each(|(user, shown)| self.on_presence(home, user, shown));
-        Ok(())
-    }
-
     /// Conversations that sessions here have open are opened again at those owners that `concerns` says.
     pub(crate) fn open_again(self: &Arc<Self>, concerns: impl Fn(&ConversationKey, &Incarnation) -> bool) {
         let placement = self.placement();
@@ -208,7 +168,7 @@ impl Node {
     }
 
     /// What was missed is asked for by the client, who is told where the log is now.
-    async fn open_at(self: &Arc<Self>, key: ConversationKey, session: &crate::users::Session) {
+    async fn open_at(self: &Arc<Self>, key: ConversationKey, session: &crate::session::Session) {
         if self.users.session(&session.user, &session.id).is_none() {
             // It has ended since, and its owners have been told: nothing may be opened for it behind that.
             return;
@@ -305,21 +265,6 @@ impl Node {
             tracing::debug!(%error, "a flush failed");
         }
         flushed.iter().all(Result::is_ok)
-    }
-
-    /// Sends watching sessions what has changed.
-    fn tell_presence(&self, now_ms: u64) {
-        let due = {
-            let mut watches = lock(&self.watches);
-            if watches.next_due_ms().is_none_or(|due_ms| due_ms > now_ms) {
-                Vec::new()
-            } else {
-                watches.take_due(now_ms)
-            }
-        };
-        for (session, users) in due {
-            self.tell_presence_to(&session.0, users);
-        }
     }
 }
 

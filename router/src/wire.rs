@@ -53,5 +53,9 @@ pub(crate) fn answer_of(reply: Reply) -> Result<Answer, ProtocolError> {
 
 /// Another node's answer, for a waiter of this process.
 pub(crate) fn telling(reply: Reply) -> Told {
-    answer_of(reply).map(Telling::Answer)
+    match reply {
+        Reply::Peek(peek) => Ok(Telling::Peek(peek)),
+        Reply::Done => Ok(Telling::Done),
+        reply => answer_of(reply).map(Telling::Answer),
+    }
 }

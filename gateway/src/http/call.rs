@@ -7,16 +7,13 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use switchboard_protocol::http::{Write, parse_read, parse_write};
 use switchboard_protocol::{ClientFrame, ProtocolError, UserId};
-use switchboard_router::Actor;
+use switchboard_router::{Actor, RETRY_AFTER_MS};
 use switchboard_store::UserKey;
 
 use super::answer::Answer;
 use super::route::Params;
 use crate::auth::{Identity, Scope};
 use crate::gateway::Gateway;
-
-/// After which time a request is repeated that the node had no room for.
-const OVERLOADED_RETRY_MS: u64 = 1_000;
 
 /// See the module.
 pub(super) struct Call {
@@ -88,7 +85,7 @@ impl Call {
     pub(super) async fn carry_out(self, user: UserKey, frame: ClientFrame) -> Result<Answer, ProtocolError> {
         let requests_max = self.gateway.settings().limits.requests_waiting_max;
         let permit = self.gateway.admission.permit(requests_max);
-        let _permit = permit.ok_or_else(|| ProtocolError::overloaded(OVERLOADED_RETRY_MS))?;
+        let _permit = permit.ok_or_else(|| ProtocolError::overloaded(RETRY_AFTER_MS))?;
         let actor = Actor { user, session: None, awaited: true };
         let answer = self.gateway.router()?.call(actor, frame).await?;
         Ok(Answer::of(&answer))

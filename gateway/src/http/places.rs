@@ -6,13 +6,11 @@
 use std::net::IpAddr;
 
 use switchboard_protocol::ProtocolError;
+use switchboard_router::RETRY_AFTER_MS;
 
 use super::address::is_trusted;
 use crate::admission::{Kind, Most, Place};
 use crate::gateway::Gateway;
-
-/// After which time a client tries again whose address has no room.
-const NO_ROOM_RETRY_MS: u64 = 1_000;
 
 /// Waits until another connection may be accepted.
 pub(super) async fn room(gateway: &Gateway) {
@@ -41,7 +39,7 @@ pub(super) fn of_request(gateway: &Gateway, peer: IpAddr, client: IpAddr) -> Res
     // There are no more than connections.
     let most = Most { in_all: usize::MAX, per_address: gateway.settings().http_connections_per_address_max() };
     let place = gateway.admission.place(Kind::ForwardedRequest, client, most);
-    place.map(Some).ok_or_else(|| ProtocolError::overloaded(NO_ROOM_RETRY_MS))
+    place.map(Some).ok_or_else(|| ProtocolError::overloaded(RETRY_AFTER_MS))
 }
 
 /// What WebSockets leave of the descriptors, and no more than is configured.

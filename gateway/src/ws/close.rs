@@ -2,10 +2,8 @@
 
 use switchboard_protocol::server::{ErrorFrame, Frame};
 use switchboard_protocol::{CloseCode, ErrorCode, FrameId, ProtocolError};
+use switchboard_router::RETRY_AFTER_MS;
 use tungstenite::error::{CapacityError, Error, ProtocolError as WireError};
-
-/// What a client that is to come back later waits at least.
-const RETRY_AFTER_MS: u64 = 1_000;
 
 /// Why a session ends.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use switchboard_protocol::server::{ErrorFrame, Frame, Pong, ServerFrame};
 use switchboard_protocol::{
     ClientFrame, ClientId, CloseCode, FrameId, Incoming, ProtocolError, Rejection, parse_client_frame,
 };
-use switchboard_router::{Answer, OrderKey, Router};
+use switchboard_router::{Answer, OrderKey, RETRY_AFTER_MS, Router};
 use switchboard_store::UserKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tungstenite::Message;
@@ -20,8 +20,6 @@ use crate::rate::{Bucket, Rate};
 
 /// A client that is over its frame rate for longer is closed (PROTOCOL §7, 4429).
 const OVER_RATE_US_MAX: u64 = 10_000_000;
-/// After which time a request is repeated that the node had no room for.
-const OVERLOADED_RETRY_MS: u64 = 1_000;
 
 /// How a client keeps to its limits.
 #[derive(Default)]
@@ -167,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Stage::Open(signed_in) = &self.stage else { return };
         let requests_max = self.gateway.settings().limits.requests_waiting_max;
         let Some(permit) = self.gateway.admission.permit(requests_max) else {
-            return self.refuse(id.as_ref(), &frame, &ProtocolError::overloaded(OVERLOADED_RETRY_MS));
+            return self.refuse(id.as_ref(), &frame, &ProtocolError::overloaded(RETRY_AFTER_MS));
         };
         let Some(router) = self.gateway.session_router().cloned() else { return };
         let actor = signed_in.connected.actor(id.is_some());

@@ -4,9 +4,9 @@ use super::log::Log;
 use super::task::Conversation;
 use super::{CommandInput, ReplyTo, Telling};
 use crate::api::{Answer, Command};
+use crate::delivery::undroppable;
 use crate::envelope::{Note, Outgoing, UserNote};
 use crate::node::unavailable;
-use crate::users::undroppable;
 use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -179,8 +179,16 @@ impl Conversation {
         cursors.write_due_ms = None;
         let (dirty, waiting) = (std::mem::take(&mut cursors.dirty), std::mem::take(&mut cursors.waiting));
         let (node, key, rows) = (self.node.clone(), self.key.clone(), dirty.clone().into_iter().collect::<Vec<_>>());
-        let write =
-            Box::pin(async move { if rows.is_empty() { Ok(()) } else { node.store.put_cursors(&key, rows).await } });
+        // The owner of a term that began before the write may have announced an older cursor since.
+        let term = self.log.as_ref().map(|log| log.term).filter(|_| !waiting.is_empty());
+        let write = Box::pin(async move {
+            if !rows.is_empty() {
+                node.store.put_cursors(&key, rows).await?;
+            }
+            let Some(term) = term else { return Ok(()) };
+            let is_newest = node.store.head(&key).await?.is_some_and(|head| head.term == term);
+            if is_newest { Ok(()) } else { Err(StoreError::unavailable("the term is over")) }
+        });
         cursors.under_way = Some(UnderWay { write, cursors: dirty, waiting });
     }
 

@@ -242,7 +242,7 @@ impl Refused {
     /// Tells who waits that there is no room.
     pub(crate) fn tell(self, node: &Node) {
         node.figures.overloaded_conversation.increment(1);
-        let told = Err(ProtocolError::overloaded(node.options().retry_after_ms));
+        let told = Err(node.overloaded());
         match self.0 {
             Input::Command(command) => command.reply.tell(node, told),
             Input::Peek { reply, .. } | Input::BlockChanged { reply } | Input::LetGo { reply } => {

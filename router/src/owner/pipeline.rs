@@ -9,7 +9,7 @@ use crate::node::Node;
 use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use switchboard_protocol::{ProtocolError, Seq, SessionId, UserId};
+use switchboard_protocol::{Seq, SessionId, UserId};
 use switchboard_store::{Appended, ConversationKey, Entry, StoreError, TermNumber};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -134,7 +134,7 @@ impl Pipeline {
 impl Step {
     /// Tells who waits for it that it will not happen here.
     pub(super) fn refuse(self, node: &Node) {
-        let error = || ProtocolError::unavailable(node.options().retry_after_ms);
+        let error = || node.unavailable();
         match self {
             Self::Entry(pending) => pending.replies.into_iter().for_each(|reply| reply.tell(node, Err(error()))),
             Self::Answer(reply, ..) => reply.tell(node, Err(error())),

@@ -116,7 +116,11 @@ impl Conversation {
             Input::Command(command) => self.on_command(*command).await,
             Input::Peek { user, reply } => self.on_peek(user, reply).await,
             Input::SessionsGone { at, sessions } => self.on_sessions_gone(&at, &sessions),
-            Input::NodeMissed { node } => self.sessions.forget_node(&node),
+            Input::NodeMissed { node } => {
+                self.sessions.forget_node(&node);
+                // Among what is missing may be that it took this node for dead.
+                self.make_sure_of_term().await;
+            }
             Input::BlockChanged { reply } => {
                 if let Some(log) = &mut self.log {
                     log.blocked = None;
@@ -124,6 +128,9 @@ impl Conversation {
                 reply.tell(&self.node, Ok(Telling::Done));
             }
             Input::Repeat { to, upto, done } => {
+                if upto == 0 {
+                    self.make_sure_of_term().await;
+                }
                 self.repeat(&to, upto);
                 drop(done);
             }
@@ -154,7 +161,7 @@ impl Conversation {
         let Some(input) = self.answer_at_rest(input).await else { return };
         if changes_inboxes(&input.command) && self.node.is_home_full() {
             self.node.figures.overloaded_home.increment(1);
-            input.reply.tell(&self.node, Err(ProtocolError::overloaded(self.node.options().retry_after_ms)));
+            input.reply.tell(&self.node, Err(self.node.overloaded()));
             return;
         }
         if let Err(error) = self.begin_if_needed(&input).await {
@@ -198,7 +205,7 @@ impl Conversation {
             }
             Ok(Decided::SameAs(seq)) => {
                 if let Err(reply) = self.pipeline.wait_for(seq, input.reply) {
-                    reply.tell(&self.node, Err(ProtocolError::unavailable(self.node.options().retry_after_ms)));
+                    reply.tell(&self.node, Err(self.node.unavailable()));
                 }
             }
             Ok(Decided::Answer(answer)) => {
@@ -266,6 +273,13 @@ impl Conversation {
             self.give_up();
         }
         Ok(())
+    }
+
+    /// A node took this one for dead for a while: it may have begun terms of its conversations, and have ended them.
+    async fn make_sure_of_term(&mut self) {
+        if self.give_up_if_superseded().await.is_err() {
+            self.take_over_later(None);
+        }
     }
 
     /// The store did not answer: the conversation says it to itself again.

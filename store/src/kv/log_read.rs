@@ -10,6 +10,7 @@ use crate::{
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
+use switchboard_protocol::server::Budget;
 use switchboard_protocol::{Seq, UserId};
 
 pub(super) fn head(rows: &impl Rows, conversation: &ConversationKey) -> Result<Option<Head>, StoreError> {
@@ -42,28 +43,6 @@ pub(super) fn members(rows: &impl Rows, conversation: &ConversationKey) -> Resul
         Ok((keys::parse_last_user(key.as_ref())?, values::decode_at(key.as_ref(), value.as_ref())?))
     })
     .collect()
-}
-
-/// A budget of bytes that lets the first item through whatever its size.
-struct Budget {
-    bytes_max: usize,
-    used: Option<usize>,
-}
-
-impl Budget {
-    fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, used: None }
-    }
-
-    /// Whether `bytes` more fit; if so they count.
-    fn take(&mut self, bytes: usize) -> bool {
-        let used = self.used.unwrap_or(0).saturating_add(bytes);
-        let fits = self.used.is_none() || used <= self.bytes_max;
-        if fits {
-            self.used = Some(used);
-        }
-        fits
-    }
 }
 
 pub(super) fn read(

@@ -1,0 +1,175 @@
+//! Where a command is carried out: at the user's home, at the conversation's owner, or right here. What is on this node is
+//! called, what is on another is asked for.
+
+use crate::api::{Actor, Answer, Command};
+use crate::envelope::{Ask, Peek, Reply};
+use crate::node::Node;
+use crate::owner::{Input, ReplyTo, Telling, Told};
+use crate::view::{direct_conversation, group_conversation};
+use crate::wire::{answer_of, encoded, telling};
+use futures_util::future::try_join_all;
+use std::sync::Arc;
+use switchboard_protocol::client::SendTarget;
+use switchboard_protocol::{ClientFrame, ConversationId, ProtocolError};
+use switchboard_store::{ConversationKey, UserKey};
+use tokio::sync::oneshot;
+
+impl Node {
+    pub(crate) async fn call(self: &Arc<Self>, actor: Actor, command: Command) -> Result<Answer, ProtocolError> {
+        match command {
+            ClientFrame::History(asked) => self.history(&actor.user, &asked).await,
+            ClientFrame::Changes(asked) => self.changes(&actor.user, &asked).await,
+            ClientFrame::Sync(_) | ClientFrame::ConversationSettings(_) | ClientFrame::PresenceSet(_) => {
+                self.call_home(&actor, command).await
+            }
+            ClientFrame::PresenceWatch(watch) => self.watch(&actor, watch.user_ids).await,
+            ClientFrame::PresenceUnwatch(unwatch) => self.stop_watching(&actor, &unwatch.user_ids),
+            ClientFrame::Block(block) => self.block(&actor, &block.user_id, true).await,
+            ClientFrame::Unblock(block) => self.block(&actor, &block.user_id, false).await,
+            ClientFrame::Auth(_) | ClientFrame::Ping => Err(ProtocolError::internal()),
+            command => self.call_owner(actor, command).await,
+        }
+    }
+
+    async fn call_home(self: &Arc<Self>, actor: &Actor, command: Command) -> Result<Answer, ProtocolError> {
+        let home = self.placement().home(&actor.user).incarnation.clone();
+        if home == self.me {
+            return self.at_home(actor, command).await;
+        }
+        let ask = Ask::User { actor: actor.clone(), command: encoded(&command) };
+        answer_of(self.ask(&home, ask).await?)
+    }
+
+    /// A client's frame at its user's home.
+    pub(crate) async fn at_home(
+        self: &Arc<Self>,
+        actor: &Actor,
+        command: ClientFrame,
+    ) -> Result<Answer, ProtocolError> {
+        match command {
+            ClientFrame::Sync(asked) => {
+                let answer = self.sync(&actor.user, &asked).await?;
+                if matches!(&answer, Answer::Sync(sync) if !sync.more) {
+                    self.note_synced(actor);
+                }
+                Ok(answer)
+            }
+            ClientFrame::ConversationSettings(set) => self.set_settings(actor, set).await,
+            ClientFrame::PresenceSet(set) => Ok(self.set_presence(&actor.user, set.status)),
+            _ => Err(ProtocolError::internal()),
+        }
+    }
+
+    async fn call_owner(self: &Arc<Self>, actor: Actor, command: Command) -> Result<Answer, ProtocolError> {
+        if let ClientFrame::Send(send) = &command
+            && matches!(&send.target, SendTarget::To(peer) if *peer == actor.user.user)
+        {
+            return Err(ProtocolError::bad_request("to", "must be another user"));
+        }
+        let conversation = conversation_of(&actor.user, &command).ok_or_else(ProtocolError::internal)?;
+        let key = ConversationKey { tenant: actor.user.tenant.clone(), conversation };
+        self.note_doing(&actor, &command)?;
+        let is_close = matches!(command, ClientFrame::ConversationClose(_));
+        let is_open = matches!(command, ClientFrame::ConversationOpen(_));
+        let result = self.at_owner(&actor, &key, command).await;
+        if is_open || is_close {
+            self.note_done(&actor, &key.conversation, is_close, &result);
+        }
+        result
+    }
+
+    /// Carries a command out at the conversation's owner.
+    pub(crate) async fn at_owner(
+        self: &Arc<Self>,
+        actor: &Actor,
+        key: &ConversationKey,
+        command: Command,
+    ) -> Result<Answer, ProtocolError> {
+        let owner = self.placement().owner(key).incarnation.clone();
+        let told = if owner == self.me {
+            let command = |reply| self.command(key, actor.clone(), owner, command, reply);
+            self.told_here(command).await?
+        } else {
+            let (actor, conversation) = (actor.clone(), key.clone());
+            let ask = Ask::Conversation { actor, conversation, command: encoded(&command) };
+            telling(self.ask(&owner, ask).await?)?
+        };
+        match told {
+            Telling::Answer(answer) => Ok(answer),
+            Telling::Peek(_) | Telling::Done => Err(ProtocolError::internal()),
+        }
+    }
+
+    /// May this user read, and up to where? Asks the conversation's owner.
+    pub(crate) async fn peek(self: &Arc<Self>, user: &UserKey, key: &ConversationKey) -> Result<Peek, ProtocolError> {
+        let owner = self.placement().owner(key).incarnation.clone();
+        let told = if owner == self.me {
+            self.told_here(|reply| self.say(key, Input::Peek { user: user.user.clone(), reply })).await?
+        } else {
+            telling(self.ask(&owner, Ask::Peek { user: user.clone(), conversation: key.clone() }).await?)?
+        };
+        match told {
+            Telling::Peek(peek) => Ok(*peek),
+            Telling::Answer(_) | Telling::Done => Err(ProtocolError::internal()),
+        }
+    }
+
+    /// Waits for what a conversation of this node replies to what `say` says to it.
+    pub(crate) async fn told_here(&self, say: impl FnOnce(ReplyTo)) -> Told {
+        let (reply, told) = oneshot::channel();
+        say(ReplyTo::Here(reply));
+        tokio::select! {
+            biased;
+            told = told => told.unwrap_or_else(|_| Err(self.unavailable())),
+            () = self.clock.sleep_ms(self.options().send_timeout_ms) => Err(self.unavailable()),
+        }
+    }
+
+    /// Asks every other node of the view.
+    pub(crate) async fn ask_all(&self, ask: impl Fn() -> Ask) -> Result<Vec<Reply>, ProtocolError> {
+        let placement = self.placement();
+        try_join_all(placement.view.peers(&self.me).map(|peer| self.ask(peer, ask()))).await
+    }
+}
+
+/// The conversation that a command is about.
+pub(crate) fn conversation_of(user: &UserKey, command: &Command) -> Option<ConversationId> {
+    use ClientFrame as Frame;
+    Some(match command {
+        Frame::Send(send) => conversation_of_target(user, &send.target),
+        Frame::ConversationCreate(create) => group_conversation(&user.tenant, &user.user, &create.client_id),
+        Frame::ConversationUpdate(update) => update.conversation_id.clone(),
+        Frame::ConversationMembers(members) => members.conversation_id.clone(),
+        Frame::MemberAdd(add) => add.conversation_id.clone(),
+        Frame::MemberRemove(remove) => remove.conversation_id.clone(),
+        Frame::MemberRole(role) => role.conversation_id.clone(),
+        Frame::Edit(edit) => edit.conversation_id.clone(),
+        Frame::Delete(entry) | Frame::Delivered(entry) | Frame::Read(entry) => entry.conversation_id.clone(),
+        Frame::React(react) | Frame::Unreact(react) => react.conversation_id.clone(),
+        Frame::History(asked) => asked.conversation_id.clone(),
+        Frame::Changes(asked) => asked.conversation_id.clone(),
+        Frame::ConversationSettings(set) => set.conversation_id.clone(),
+        Frame::Signal(signal) => signal.conversation_id.clone(),
+        Frame::ConversationGet(about)
+        | Frame::ConversationOpen(about)
+        | Frame::ConversationClose(about)
+        | Frame::TypingStart(about)
+        | Frame::TypingStop(about) => about.conversation_id.clone(),
+        Frame::Auth(_)
+        | Frame::Ping
+        | Frame::Sync(_)
+        | Frame::Block(_)
+        | Frame::Unblock(_)
+        | Frame::PresenceSet(_)
+        | Frame::PresenceWatch(_)
+        | Frame::PresenceUnwatch(_) => return None,
+    })
+}
+
+/// The same of a send.
+pub(crate) fn conversation_of_target(user: &UserKey, target: &SendTarget) -> ConversationId {
+    match target {
+        SendTarget::Conversation(id) => id.clone(),
+        SendTarget::To(peer) => direct_conversation(&user.tenant, &user.user, peer),
+    }
+}

@@ -1,0 +1,243 @@
+//! A session on this node, and what is told of it: to its user's home, and to the owners of the conversations that it has
+//! under way.
+
+use crate::api::{Actor, Answer, Command};
+use crate::delivery::Socket;
+use crate::envelope::{Envelope, Outgoing, SessionRow, Skip};
+use crate::node::{Node, lock};
+use crate::owner::Input;
+use crate::router::OPEN_MAX;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use switchboard_protocol::client::ConversationRef;
+use switchboard_protocol::{
+    ClientFrame, CloseCode, ConversationId, DeviceId, ErrorCode, InstanceId, ProtocolError, ServerFrame, SessionId,
+    Timestamp, UserId,
+};
+use switchboard_store::{ConversationKey, UserKey};
+
+/// One authenticated connection on this node.
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) user: UserKey,
+    pub(crate) device: DeviceId,
+    pub(crate) instance: InstanceId,
+    pub(crate) connected_at: Timestamp,
+    pub(crate) socket: Arc<dyn Socket>,
+    pub(crate) doing: Mutex<Doing>,
+}
+
+/// What a session has under way: at owners, who are told when it ends, and at its home.
+#[derive(Debug, Default)]
+pub(crate) struct Doing {
+    /// Conversations that it has open, as their owners have answered.
+    pub(crate) open: Vec<ConversationId>,
+    /// Conversations whose owners may know of it as one that has them open: those above, and those whose answer has not
+    /// come.
+    pub(crate) opening: Vec<ConversationId>,
+    /// Conversations it types in.
+    pub(crate) typing: Vec<ConversationId>,
+    /// Whether it watches anyone.
+    pub(crate) watches: bool,
+    /// When it last did a whole `sync`, and when a cursor was last read for it.
+    pub(crate) synced_ms: Option<u64>,
+    pub(crate) cursor_ms: u64,
+}
+
+impl Doing {
+    /// The owner has it open for this session.
+    pub(crate) fn opened(&mut self, conversation: &ConversationId) {
+        for list in [&mut self.open, &mut self.opening] {
+            if !list.contains(conversation) {
+                list.push(conversation.clone());
+            }
+        }
+    }
+
+    /// Neither open nor opening any more.
+    pub(crate) fn close(&mut self, conversation: &ConversationId) {
+        self.open.retain(|open| open != conversation);
+        self.opening.retain(|opening| opening != conversation);
+    }
+}
+
+impl Session {
+    pub(crate) fn doing(&self) -> MutexGuard<'_, Doing> {
+        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives it an entry's frame, if it wants that.
+    pub(crate) fn deliver(&self, frame: &Outgoing) {
+        if self.wants(&frame.skip) {
+            self.socket.deliver(&frame.delivery);
+        }
+    }
+
+    pub(crate) fn wants(&self, skip: &Skip) -> bool {
+        if skip.session.as_ref() == Some(&self.id) {
+            return false;
+        }
+        skip.open.as_ref().is_none_or(|conversation| !self.doing().open.contains(conversation))
+    }
+}
+
+/// Sessions that a delivery leaves out: a few.
+pub(crate) type Held = Vec<Arc<Session>>;
+
+/// A session that watches others, as a key by its id.
+#[derive(Clone)]
+pub(crate) struct Watcher(pub(crate) Arc<Session>);
+
+impl PartialEq for Watcher {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for Watcher {}
+
+impl PartialOrd for Watcher {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Watcher {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.id.cmp(&other.0.id)
+    }
+}
+
+impl std::hash::Hash for Watcher {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+impl Node {
+    /// Tells a user's home how many sessions he has here.
+    pub(crate) fn tell_home(&self, user: &UserKey) {
+        let home = self.placement().home(user).incarnation.clone();
+        let here = self.users.here_of(user);
+        if home == self.me {
+            self.on_here(&home, here);
+        } else {
+            self.links.send(&home, Envelope::Here { users: vec![here] });
+        }
+    }
+
+    /// A session has ended: whoever has to do with it is told.
+    pub(crate) fn disconnected(self: &Arc<Self>, session: &Arc<Session>) {
+        if self.users.remove(session) {
+            self.tell_home(&session.user);
+        }
+        let doing = std::mem::take(&mut *session.doing());
+        let mut at: Vec<ConversationId> = doing.opening.into_iter().chain(doing.typing).collect();
+        at.sort();
+        at.dedup();
+        let sessions = vec![(session.user.user.clone(), session.id.clone())];
+        for conversation in at {
+            let key = ConversationKey { tenant: session.user.tenant.clone(), conversation };
+            let owner = self.placement().owner(&key).incarnation.clone();
+            if owner == self.me {
+                self.sessions_gone(key, &sessions);
+            } else {
+                self.links.send(&owner, Envelope::SessionsGone { conversation: key, sessions: sessions.clone() });
+            }
+        }
+        if doing.watches {
+            let unwatched = lock(&self.watches).session_gone(&Watcher(session.clone()));
+            self.unwatch(unwatched);
+        }
+    }
+
+    /// Tells a conversation of this node that sessions here are gone, if need be when it has room. One that is not active
+    /// has nobody's sessions.
+    fn sessions_gone(self: &Arc<Self>, key: ConversationKey, sessions: &[(UserId, SessionId)]) {
+        let input = |node: &Self| Input::SessionsGone { at: node.me.clone(), sessions: sessions.to_vec() };
+        if self.owners.say_if_active(&key, input(self)).is_ok() || !self.owners.is_active(&key) {
+            return;
+        }
+        let (node, sessions) = (self.clone(), sessions.to_vec());
+        self.spawn(async move {
+            while node.owners.is_active(&key) {
+                node.clock.sleep_ms(crate::node::TICK_MS).await;
+                let input = Input::SessionsGone { at: node.me.clone(), sessions: sessions.clone() };
+                if node.owners.say_if_active(&key, input).is_ok() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Notes what a session is about to have under way at owners, so that they are told when it ends.
+    pub(crate) fn note_doing(&self, actor: &Actor, command: &Command) -> Result<(), ProtocolError> {
+        let Some(session) = self.session_of(actor) else { return Ok(()) };
+        let mut doing = session.doing();
+        match command {
+            ClientFrame::ConversationOpen(ConversationRef { conversation_id }) => {
+                if doing.opening.contains(conversation_id) {
+                    return Ok(());
+                }
+                if doing.opening.len() >= OPEN_MAX {
+                    return Err(ProtocolError::conflict("too many open conversations: close one first"));
+                }
+                doing.opening.push(conversation_id.clone());
+            }
+            // It is told of activity from now on, whatever its owner still believes.
+            ClientFrame::ConversationClose(closed) => doing.open.retain(|open| *open != closed.conversation_id),
+            ClientFrame::TypingStart(typing) => {
+                // What is not noted any more ends by itself soon.
+                doing.typing.retain(|other| *other != typing.conversation_id);
+                doing.typing.truncate(OPEN_MAX - 1);
+                doing.typing.push(typing.conversation_id.clone());
+            }
+            ClientFrame::TypingStop(typing) => doing.typing.retain(|other| *other != typing.conversation_id),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Notes what came of opening or closing a conversation.
+    pub(crate) fn note_done(
+        &self,
+        actor: &Actor,
+        conversation: &ConversationId,
+        is_close: bool,
+        result: &Result<Answer, ProtocolError>,
+    ) {
+        let Some(session) = self.session_of(actor) else { return };
+        let mut doing = session.doing();
+        match result {
+            Ok(Answer::Frame(ServerFrame::Opened(_))) => doing.opened(conversation),
+            Ok(_) if is_close => doing.close(conversation),
+            // Whether the owner has it open is not known: it is told at the end.
+            Err(error) if error.code() == ErrorCode::Unavailable => {}
+            Err(_) if !is_close => doing.close(conversation),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn session_of(&self, actor: &Actor) -> Option<Arc<Session>> {
+        let id = actor.session.as_ref()?;
+        self.users.session(&actor.user, id)
+    }
+
+    pub(crate) fn session_rows(&self, user: &UserKey) -> Vec<SessionRow> {
+        let row = |session: &Arc<Session>| SessionRow {
+            session_id: session.id.clone(),
+            device_id: session.device.clone(),
+            instance_id: session.instance.clone(),
+            node_id: self.me.node.clone(),
+            connected_at: session.connected_at,
+        };
+        self.users.sessions(user).iter().map(row).collect()
+    }
+
+    /// Closes a user's sessions on this node, for an administrator.
+    pub(crate) fn close_sessions(&self, user: &UserKey) -> usize {
+        self.user_changed();
+        let sessions = self.users.sessions(user);
+        sessions.iter().for_each(|session| session.socket.close(CloseCode::Revoked));
+        sessions.len()
+    }
+}
