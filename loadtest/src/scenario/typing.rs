@@ -23,6 +23,9 @@ use crate::worker::{PhaseWork, Worker};
 
 pub(super) struct Typing;
 
+/// Of each typist. Every second one is a `typing_start`, of which the server passes on one in 2 s (PROTOCOL §4).
+const EVENTS_PER_S_MAX: f64 = 0.75;
+
 #[async_trait(?Send)]
 impl Scenario for Typing {
     fn name(&self) -> &'static str {
@@ -43,8 +46,8 @@ impl Scenario for Typing {
 
     async fn work(&self, worker: &mut Worker) -> Result<()> {
         let load = worker.plan.load.clone();
-        // More than one event a second of each, and the server would leave some out (PROTOCOL §4).
-        ensure!(load.rate <= load.connections as f64, "typing: --rate may be as high as --connections, not higher");
+        let rate_max = EVENTS_PER_S_MAX * (groups(&load) * members(&load)) as f64;
+        ensure!(load.rate <= rate_max, "typing: --rate may be up to {rate_max} with so many connections");
         let mut typists = Typists::connect(worker, &load).await?;
         let rate = worker.plan.rate_share();
         worker.phase("warm-up", async |phase| typists.run(phase, rate, load.warm_up_s).await).await?;
@@ -77,6 +80,10 @@ impl Scenario for Typing {
     }
 }
 
+fn groups(load: &Load) -> usize {
+    (load.connections / members(load)).max(1)
+}
+
 fn members(load: &Load) -> usize {
     load.count("members").clamp(2, 500)
 }
@@ -95,7 +102,7 @@ struct Typists {
 impl Typists {
     async fn connect(worker: &mut Worker, load: &Load) -> Result<Self> {
         let (plan, members) = (worker.plan.clone(), members(load));
-        let groups: Vec<usize> = plan.share((load.connections / members).max(1)).collect();
+        let groups: Vec<usize> = plan.share(groups(load)).collect();
         let users = groups.len() * members;
         let intended = Arc::new(Intended {
             prefix: format!("{}-{}-", plan.run, plan.worker),
