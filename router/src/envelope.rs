@@ -88,8 +88,6 @@ pub(crate) enum Envelope {
     Closed { conversation: ConversationKey, sessions: Vec<(UserId, SessionId)> },
     /// Node → home: how many sessions of each user it has now.
     Here { users: Vec<Here> },
-    /// Node → all: every session has been registered for this view, and everything that was owed is announced.
-    Settled { view: u64 },
     /// Node → home: tell me no more about these users' presence.
     Unwatch { users: Vec<UserKey> },
     /// Home → nodes that watch.
@@ -144,7 +142,8 @@ pub(crate) enum Ask {
     LetGo { conversation: ConversationKey },
     /// Of a home: carry out a client's frame.
     User { actor: Actor, command: Encoded },
-    /// Of any node: answered after all it has sent before, if it has settled for this view (by fingerprint) too.
+    /// Of any node: answered behind all it has sent before, if it has announced everything that it owed when this view (by
+    /// fingerprint) came.
     Barrier { view: u64 },
     /// Of any node: the block between two users was set or taken back.
     BlockChanged { tenant: switchboard_protocol::TenantId, by: UserId, other: UserId },

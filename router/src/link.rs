@@ -324,7 +324,7 @@ mod tests {
         }
 
         fn say(&self, n: u64) -> Packet {
-            self.a.send(&incarnation("b"), Envelope::Settled { view: n });
+            self.a.send(&incarnation("b"), Envelope::Repeated { upto: n });
             self.packet()
         }
 
@@ -335,7 +335,7 @@ mod tests {
 
     fn views(received: &Received) -> Vec<u64> {
         let view = |envelope: &Envelope| match envelope {
-            Envelope::Settled { view } => *view,
+            Envelope::Repeated { upto } => *upto,
             other => panic!("{other:?}"),
         };
         received.envelopes.iter().map(view).collect()
@@ -383,7 +383,7 @@ mod tests {
     fn what_waits_for_a_peer_is_bounded_in_bytes_and_what_is_dropped_is_a_hole() {
         let pair = Pair::new();
         let settled = |n| {
-            pair.a.send(&incarnation("b"), Envelope::Settled { view: n });
+            pair.a.send(&incarnation("b"), Envelope::Repeated { upto: n });
         };
         (1..=100).for_each(settled);
         let taken = views(&pair.b.receive(pair.packet()));

@@ -80,7 +80,6 @@ impl Node {
                 drop(self.owners.say_if_active(&conversation, Input::SessionsGone { at: from.clone(), sessions }));
             }
             Envelope::Here { users } => users.into_iter().for_each(|here| self.on_here(from, here)),
-            Envelope::Settled { view } => self.settling.note(from, view),
             Envelope::Unwatch { users } => self.on_unwatch(from, &users),
             Envelope::Presence { users } => {
                 users.into_iter().for_each(|(user, look)| self.on_presence(from, &user, look.into()));
@@ -144,8 +143,7 @@ impl Node {
             }
             Ask::Barrier { view } => {
                 // With another view it has told other homes, or will; not settled, it owes what it has told them before.
-                let agrees = self.placement().view.fingerprint() == view && self.settling.has(&self.me, view);
-                let told = if agrees { Ok(Telling::Done) } else { Err(self.unavailable()) };
+                let told = if self.settling.has_settled(view) { Ok(Telling::Done) } else { Err(self.unavailable()) };
                 reply.tell(self, told);
             }
             other => {

@@ -82,7 +82,7 @@ impl Router {
     /// Whether this node has settled for its view: nothing of an earlier life is untold.
     pub fn is_settled(&self) -> bool {
         let fingerprint = self.node.placement().view.fingerprint();
-        self.node.settling.has(&self.node.me, fingerprint)
+        self.node.settling.has_settled(fingerprint)
     }
 
     // Sessions

@@ -4,10 +4,9 @@
 //! of waiting syncs, every node of the view for a sign that comes behind all it has told before; and it believes no round
 //! in which a node has not yet settled for the view, or has something missing on its link.
 
-use crate::envelope::{Ask, Envelope};
+use crate::envelope::Ask;
 use crate::node::{Node, lock};
 use futures_util::future::try_join_all;
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use switchboard_protocol::ProtocolError;
@@ -19,8 +18,8 @@ const LOOK_AGAIN_MS: u64 = 20;
 /// What has settled, and the rounds.
 #[derive(Default)]
 pub(crate) struct Settling {
-    /// The view (by fingerprint) that each node has settled for last.
-    settled: Mutex<BTreeMap<Incarnation, u64>>,
+    /// The view (by fingerprint) that this node has settled for.
+    settled: Mutex<Option<u64>>,
     /// Syncs that have asked for a round.
     asked: AtomicU64,
     /// Those up to this one have had one; held while a round is under way.
@@ -28,17 +27,18 @@ pub(crate) struct Settling {
 }
 
 impl Settling {
-    pub(crate) fn note(&self, node: &Incarnation, view: u64) {
-        lock(&self.settled).insert(node.clone(), view);
+    /// This node has announced all that it owed when the view came.
+    pub(crate) fn settled(&self, view: u64) {
+        *lock(&self.settled) = Some(view);
     }
 
-    /// Nodes that are not in the view have settled for nothing; one that comes back says so again.
-    pub(crate) fn forget(&self, lives: impl Fn(&Incarnation) -> bool) {
-        lock(&self.settled).retain(|node, _| lives(node));
+    /// The view changes.
+    pub(crate) fn unsettle(&self) {
+        *lock(&self.settled) = None;
     }
 
-    pub(crate) fn has(&self, node: &Incarnation, view: u64) -> bool {
-        lock(&self.settled).get(node) == Some(&view)
+    pub(crate) fn has_settled(&self, view: u64) -> bool {
+        *lock(&self.settled) == Some(view)
     }
 }
 
@@ -72,33 +72,16 @@ impl Node {
     async fn round(&self) -> Result<(), ProtocolError> {
         let view = self.placement().view.clone();
         let fingerprint = view.fingerprint();
-        if !self.settling.has(&self.me, fingerprint) {
+        if !self.settling.has_settled(fingerprint) {
             return Err(self.unavailable());
         }
         try_join_all(view.peers(&self.me).map(|peer| self.sign_of(peer, fingerprint))).await?;
         if self.placement().view.number == view.number { Ok(()) } else { Err(self.unavailable()) }
     }
 
-    /// A node's sign that comes behind all it has told before.
+    /// The sign of a node that has settled for the view: it comes behind all that was told before.
     async fn sign_of(&self, peer: &Incarnation, view: u64) -> Result<(), ProtocolError> {
         self.ask(peer, Ask::Barrier { view }).await?;
-        if self.links.has_gap(peer) || !self.settling.has(peer, view) { Err(self.unavailable()) } else { Ok(()) }
-    }
-
-    /// This node has announced all that it owed when the view came.
-    pub(crate) fn settled(&self, view: u64) {
-        self.settling.note(&self.me, view);
-        self.tell_settled();
-    }
-
-    /// Says it (again) to the others.
-    pub(crate) fn tell_settled(&self) {
-        let view = self.placement().view.clone();
-        let fingerprint = view.fingerprint();
-        if self.settling.has(&self.me, fingerprint) {
-            for peer in view.peers(&self.me) {
-                self.links.send(peer, Envelope::Settled { view: fingerprint });
-            }
-        }
+        if self.links.has_gap(peer) { Err(self.unavailable()) } else { Ok(()) }
     }
 }

@@ -45,7 +45,7 @@ impl Node {
         tracing::info!(view = view.number, nodes = view.nodes.len(), "the view has changed");
         self.figures.view_members.set(count(view.nodes.len()));
         // The same nodes may have been the view before: what was settled for it then has to be settled anew.
-        self.settling.forget(|node| *node != self.me && view.has(node));
+        self.settling.unsettle();
         self.place(Placement::new(view.clone()));
 
         // One that this node took for dead, and that lives, has to tell anew what was forgotten of it.
@@ -67,7 +67,7 @@ impl Node {
             // If this fails, they are taken over once more: harmless.
             drop(self.store.forget_active(&incarnation, &conversations).await);
         }
-        self.settled(fingerprint);
+        self.settling.settled(fingerprint);
     }
 
     /// Returns when each conversation has told what it owed, or has been let go or taken over; those of the dead.
@@ -241,7 +241,6 @@ impl Node {
             self.tell_cursors(now_ms);
             if now_ms >= beat_ms {
                 beat_ms = now_ms + HEARTBEAT_MS;
-                self.tell_settled();
                 self.links.heartbeat(self.placement().view.peers(&self.me));
                 self.figures.conversations_active.set(count(self.owners.active()));
                 self.figures.home_dirty_bytes.set(count(self.users.dirty_bytes()));

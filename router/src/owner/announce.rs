@@ -100,7 +100,10 @@ impl Conversation {
         let push_members_max = self.node.options().push_members_max;
         let full = log.delivery(push_members_max) == Delivery::Full || last.draft.to_all;
         let last_note = Note { last: Some(Arc::new(log.last(push_members_max))), users: Vec::new() };
-        let frames: Vec<Outgoing> = run.pending.iter().map(outgoing).collect();
+        let now_us = self.node.clock.monotonic_us();
+        let late_us = self.node.options().send_timeout_ms * 1_000 / 2;
+        let is_late = |pending: &Pending| now_us.saturating_sub(pending.decided_us) >= late_us;
+        let frames: Vec<Outgoing> = run.pending.iter().map(|pending| outgoing(pending, is_late(pending))).collect();
         let held = self.held_back(&run, full);
         if full {
             let users = run.pending.iter().flat_map(user_notes).collect();
@@ -397,12 +400,12 @@ fn advance(log: &mut Log, pending: &Pending) {
     log.mark(entry.seq, entry.messages, message_id);
 }
 
-/// The entry's frame, for all but the session that made it (for which the answer counts as the entry, unless it does
-/// not wait for one any more).
-fn outgoing(pending: &Pending) -> Outgoing {
+/// The entry's frame, for all but the session that made it, for which the answer counts as the entry: unless nobody waits
+/// for that any more, or, on another node, may have given up by the time when it comes.
+fn outgoing(pending: &Pending, is_late: bool) -> Outgoing {
     let entry = &pending.draft.entry;
     let mut frame = Outgoing::new(undroppable(entry.frame.type_name(), entry.json.clone()));
-    if !pending.replies.iter().all(ReplyTo::is_given_up) {
+    if !is_late && !pending.replies.iter().all(ReplyTo::is_given_up) {
         frame.skip.session = pending.session.clone();
     }
     frame

@@ -29,6 +29,7 @@ pub(crate) struct ExactFaults {
     /// It is not done, and fails.
     pub(crate) put_inbox_fails: AtomicBool,
     pub(crate) begin_term_fails: AtomicBool,
+    pub(crate) append_fails: AtomicBool,
     /// It is done, and fails.
     pub(crate) begin_term_unsaid: AtomicBool,
 }
@@ -67,6 +68,7 @@ impl Log for Recorder {
         term: TermNumber,
         entries: Arc<[Entry]>,
     ) -> Result<Appended, StoreError> {
+        fail(&self.exact.append_fails)?;
         let appended = self.store.append(conversation, term, entries.clone()).await;
         match &appended {
             Ok(Appended::Durable) => self.oracle.durable(conversation, &entries),

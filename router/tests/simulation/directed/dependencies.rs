@@ -3,9 +3,10 @@
 use crate::client::Client;
 use crate::scene::{Scene, has};
 use crate::world::NODES;
-use switchboard_protocol::client::{ConversationRef, PresenceSet, PresenceStatus};
+use std::sync::atomic::Ordering;
+use switchboard_protocol::client::{ConversationRef, PresenceSet, PresenceStatus, React};
 use switchboard_protocol::server::ShownStatus;
-use switchboard_protocol::{ClientFrame, ErrorCode, ProtocolError};
+use switchboard_protocol::{ClientFrame, ErrorCode, ProtocolError, Seq};
 
 fn assert_unavailable(error: &ProtocolError) {
     assert_eq!(error.code(), ErrorCode::Unavailable);
@@ -69,5 +70,24 @@ async fn without_the_store_sends_are_unavailable_and_what_is_ephemeral_goes_on()
     assert_eq!(again.seq.get(), 3);
     bob.take_frames();
     assert_eq!(has(&bob, &pair.conversation), 3, "live again, by the same session");
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_waits_no_more_is_told_of_its_own_entry() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(100).await;
+    bob.take_frames();
+    scene.exact().append_fails.store(true, Ordering::Relaxed);
+    let react = React { conversation_id: pair.conversation.clone(), seq: Seq::new(1), emoji: "+1".parse().unwrap() };
+    assert!(bob.call(ClientFrame::React(react)).await.is_err());
+    scene.exact().append_fails.store(false, Ordering::Relaxed);
+    // The owner has gone on with it.
+    scene.world.pass(5_000).await;
+    bob.take_frames();
+    assert_eq!(has(&bob, &pair.conversation), 3);
     scene.check();
 }
