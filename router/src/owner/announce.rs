@@ -343,7 +343,10 @@ impl Conversation {
             let conversation_id = self.key.conversation.clone();
             let frame = ConversationActivity { conversation_id, last_seq: log.durable, mentioned_seq };
             let mut frame = Outgoing::new(undroppable("conversation_activity", frame.encode(None)));
-            frame.skip.open = Some(self.key.conversation.clone());
+            if owed {
+                // They have the entries. Where the end is announced, what came before may have been lost on them too.
+                frame.skip.open = Some(self.key.conversation.clone());
+            }
             let alike = if all_alike { users.clone() } else { fan_out_order(&self.key.tenant, alike.into_iter()) };
             tellings.push((alike, frame));
         }

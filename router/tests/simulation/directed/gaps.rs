@@ -31,6 +31,18 @@ async fn a_heartbeat_shows_what_was_lost_and_the_member_is_told_live() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_a_small_conversation_open_is_told_of_what_was_lost_too() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    bob.open_conversation(pair.conversation.clone()).await;
+    scene.say_losing(&pair, "m2", pair.owner, pair.home).await;
+    scene.world.pass(2_500).await;
+    scene.follow(&mut bob).await;
+    assert_eq!(has(&bob, &pair.conversation), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_behind_a_hole_is_confirmed_however_late_the_sender_hears_of_it() {
     let scene = Scene::new().await;
     let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
