@@ -276,6 +276,8 @@ impl Client {
         let frame = ClientFrame::PresenceWatch(UserList { user_ids: self.watched.clone() });
         match self.call(frame).await {
             Ok(ServerFrame::PresenceState(state)) => {
+                // On the wire, what came before the answer comes before it.
+                self.take_frames();
                 self.seen.extend(state.users.into_iter().map(|user| (user.user_id, user.status)));
             }
             // It watches anew at its next reconnect.
