@@ -18,7 +18,7 @@ use switchboard_router::{
     Actor, Answer, Connected, Delivery, InProcessBus, NewSession, Options, Router, Socket, Start, View,
 };
 use switchboard_store::{
-    Claim, ConversationKey, Incarnation, Kind, Log as _, MemoryStore, NewConversation, RecentWindow, UserKey,
+    Claim, ConversationKey, Incarnation, Kind, Log as _, MemoryStore, NewConversation, Previous, RecentWindow, UserKey,
 };
 use tokio::sync::watch;
 
@@ -230,6 +230,7 @@ async fn nobody_is_told_of_a_conversation_that_was_begun_and_has_nothing_in_it()
         by: Incarnation { node: "n1".parse().unwrap(), life: 0 },
         create: Some(NewConversation { kind, title: None, custom: None, created_at }),
         recent: RecentWindow { entries_max: 1, since: created_at },
+        previous: Previous::Unknown,
     };
     node.store.begin_term(&key, claim).await.unwrap().expect("it is made");
 

@@ -1,5 +1,6 @@
 //! The values that go into and come out of a store.
 
+use crate::quorum::Previous;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -94,7 +95,7 @@ pub struct ConversationMeta {
 }
 
 /// What creates a conversation at its first term.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NewConversation {
     /// Direct: both users are members from the start. Group: the first entry, a membership, adds them.
     pub kind: Kind,
@@ -132,6 +133,8 @@ pub struct Claim {
     pub create: Option<NewConversation>,
     /// How far back [`Begun::recent`] must reach.
     pub recent: RecentWindow,
+    /// What is known of the owner whom the head names. A store of one process has no use for it.
+    pub previous: Previous,
 }
 
 /// "24 hours or the last 10,000 entries, whichever ends first" (PROTOCOL §3).

@@ -1,6 +1,6 @@
 //! How a store fails.
 
-use crate::Incarnation;
+use crate::{Incarnation, TermNumber};
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -30,6 +30,25 @@ pub enum StoreError {
         /// Which write and why.
         what: String,
     },
+    /// The database refuses it, and always will: a row that is too large, a table that is gone, a right that is missing.
+    #[error("the store refuses it: {source}")]
+    Refused {
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another process has the conversation, and it is not known that it let go or is gone (see
+    /// [`Previous`](crate::quorum::Previous)). Nothing was done.
+    #[error("{by} has it, in term {}", term.0)]
+    Owned {
+        /// Who: to be asked to let go, or, if it is gone, to be fenced by the next begin.
+        by: Incarnation,
+        /// Its term.
+        term: TermNumber,
+    },
+    /// The database is not as this version and its configuration need it. No data in it was changed.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// This incarnation has been fenced: others own its conversations, and it will never own one again. The node goes on
     /// as a new incarnation (DESIGN §3).
     #[error("{incarnation} has been fenced")]
@@ -59,6 +78,49 @@ pub enum StoreError {
         /// What the system said.
         #[source]
         source: std::io::Error,
+    },
+}
+
+/// What is wrong with the ScyllaDB cluster, or with what the configuration says of it.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// `store.scylla.keyspace` can't be used.
+    #[error("store.scylla.keyspace {keyspace:?}: {why}")]
+    Keyspace {
+        /// Its name.
+        keyspace: String,
+        /// What was found.
+        why: String,
+    },
+    /// A newer version has changed the schema.
+    #[error("store.scylla.keyspace {keyspace:?} has schema {found}, this version knows up to {known}: use a newer one")]
+    NewerSchema {
+        /// Its name.
+        keyspace: String,
+        /// The version there.
+        found: u32,
+        /// The newest one known here.
+        known: u32,
+    },
+    /// The cluster does not let this user in.
+    #[error("store.scylla.username, store.scylla.password: not let in: {why}")]
+    Credentials {
+        /// What it said.
+        why: String,
+    },
+    /// There are not as many nodes as copies are to be kept.
+    #[error("store.scylla.replication_factor {wanted}: the cluster has {nodes} nodes")]
+    Replication {
+        /// As configured.
+        wanted: u32,
+        /// How many there are.
+        nodes: usize,
+    },
+    /// What is a quorum in one data centre is none in two.
+    #[error("store.scylla.addresses: the cluster spans the data centres {}; it must be in one", found.join(", "))]
+    DataCenters {
+        /// Their names.
+        found: Vec<String>,
     },
 }
 

@@ -16,6 +16,7 @@ mod transaction;
 mod users;
 pub(crate) mod values;
 
+pub(crate) use begun::EntryType;
 pub(crate) use engine::{Durability, Engine, OPERATIONS, ReadCost, Write};
 pub(crate) use transaction::{Meta, Transaction};
 

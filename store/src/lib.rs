@@ -13,6 +13,7 @@ mod error;
 mod kv;
 mod memory;
 pub mod quorum;
+mod scylla;
 
 pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use entry::{
@@ -20,8 +21,10 @@ pub use entry::{
     InboxLast, InboxPage, InboxRange, InboxRow, Incarnation, Kind, Member, MessageState, NewConversation, Preview,
     ReactionState, RecentSend, RecentWindow, Settings, StoredEntry, StoredMessage, TermNumber, UserKey, UserRecord,
 };
-pub use error::StoreError;
+pub use error::{SetupError, StoreError};
 pub use memory::{Faults, MemoryStore};
+pub use quorum::{Previous, Release};
+pub use scylla::{ScyllaOptions, ScyllaStore};
 
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -50,6 +53,8 @@ pub trait Log: Send + Sync {
     ///
     /// `None` when the conversation does not exist and `claim.create` is empty. With `claim.create`, a conversation that
     /// exists already keeps what it has.
+    ///
+    /// [`StoreError::Owned`] when another process has it, unless `claim.previous` says that it has let go or is gone.
     async fn begin_term(&self, conversation: &ConversationKey, claim: Claim) -> Result<Option<Begun>, StoreError>;
 
     /// Appends entries whose `seq` follow the log's end (or repeat what this term has appended: an append whose outcome
@@ -71,7 +76,16 @@ pub trait Log: Send + Sync {
     /// newest. An append of a term that has ended is answered with [`Appended::Superseded`].
     async fn end_term(&self, conversation: &ConversationKey, term: TermNumber) -> Result<(), StoreError>;
 
-    /// The conversation's head as far as it is durable; `None` when it was never begun.
+    /// Lets go of a term, so that another process can go on from the end that this answers: what is not durable yet never
+    /// will be. `None` if there is nothing that another process could be told: the term is not known (any more), or the
+    /// store is of one process only.
+    fn release(&self, conversation: &ConversationKey, term: TermNumber) -> Option<Release> {
+        let _ = (conversation, term);
+        None
+    }
+
+    /// The conversation's head as far as it is durable; `None` when it was never begun. While another process has the
+    /// term, its end may be an earlier one: the owner knows.
     async fn head(&self, conversation: &ConversationKey) -> Result<Option<Head>, StoreError>;
 
     /// The entries after `after` up to `end`, ascending, at most `limit` of them and about `bytes_max` bytes (at least

@@ -12,7 +12,7 @@ use switchboard_protocol::server::Message;
 use switchboard_protocol::{Content, EntryFrame, MessageId, Seq, Timestamp};
 use switchboard_store::{
     Appended, Claim, ConversationKey, EmbeddedOptions, EmbeddedStore, Entry, Incarnation, Kind, NewConversation,
-    RecentWindow, Store, TermNumber,
+    Previous, RecentWindow, Store, TermNumber,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -65,7 +65,12 @@ impl Owner {
         let created_at = Timestamp::from_unix_ms(Clock::system().wall_ms());
         let create = Some(NewConversation { kind, title: None, custom: None, created_at });
         let by = Incarnation { node: "bare".parse()?, life: 1 };
-        let claim = Claim { by, create, recent: RecentWindow { entries_max: 0, since: Timestamp::MIN } };
+        let claim = Claim {
+            by,
+            create,
+            recent: RecentWindow { entries_max: 0, since: Timestamp::MIN },
+            previous: Previous::Unknown,
+        };
         let begun = store.begin_term(&key, claim).await?.context("the conversation is not made")?;
         Ok(Self { store, key, term: begun.term, end: begun.end.get() })
     }

@@ -12,7 +12,7 @@ use crate::view::{direct_conversation, group_conversation};
 use switchboard_protocol::client::SendTarget;
 use switchboard_protocol::server::Delivery;
 use switchboard_protocol::{ProtocolError, Timestamp, UserId};
-use switchboard_store::{Claim, Kind, NewConversation, RecentWindow, StoreError};
+use switchboard_store::{Claim, Kind, NewConversation, Previous, RecentWindow, StoreError};
 
 impl Conversation {
     /// Makes sure that a term runs in which `input` can be decided.
@@ -99,7 +99,7 @@ impl Conversation {
         }
         let since = Timestamp::from_unix_ms(self.node.clock.wall_ms().saturating_sub(RECENT_MS));
         let recent = RecentWindow { entries_max: RECENT_ENTRIES_MAX, since };
-        let claim = Claim { by: self.node.me.clone(), create, recent };
+        let claim = Claim { by: self.node.me.clone(), create, recent, previous: Previous::Unknown };
         let begun = self.node.store.begin_term(&self.key, claim).await;
         // It may have begun all the same, and then what an earlier term has not told is this node's to tell.
         self.begin_in_doubt = begun.is_err();

@@ -1,7 +1,7 @@
 //! A conversation as its owner keeps it, reduced to what makes entries.
 
 use crate::{
-    Appended, Begun, Claim, ConversationKey, Entry, Incarnation, Kind, NewConversation, RecentWindow, Store,
+    Appended, Begun, Claim, ConversationKey, Entry, Incarnation, Kind, NewConversation, Previous, RecentWindow, Store,
     StoreError, TermNumber, UserKey,
 };
 use bytes::Bytes;
@@ -68,7 +68,7 @@ impl Conversation {
 
     pub(super) async fn create(store: &Arc<dyn Store>, key: ConversationKey, kind: Kind) -> Self {
         let create = NewConversation { kind, title: None, custom: None, created_at: time_of(0) };
-        let claim = Claim { by: incarnation(1), create: Some(create), recent: EVERYTHING };
+        let claim = Claim { by: incarnation(1), create: Some(create), recent: EVERYTHING, previous: Previous::Unknown };
         let begun = store.begin_term(&key, claim).await.expect("begins").expect("made");
         Self::of(store, &key, &begun)
     }
@@ -78,10 +78,17 @@ impl Conversation {
         Self { store: store.clone(), key: key.clone(), term, end, messages }
     }
 
-    /// The next term of a conversation, for the node `n{node}`.
+    /// The next term of a conversation, for the node `n{node}`. Whoever has it in another process is taken for dead.
     pub async fn take_over(store: &Arc<dyn Store>, key: &ConversationKey, node: u64) -> (Self, Begun) {
-        let claim = Claim { by: incarnation(node), create: None, recent: EVERYTHING };
-        let begun = store.begin_term(key, claim).await.expect("begins").expect("exists");
+        let mut claim = Claim { by: incarnation(node), create: None, recent: EVERYTHING, previous: Previous::Unknown };
+        let begun = match store.begin_term(key, claim.clone()).await {
+            Err(StoreError::Owned { by, .. }) => {
+                claim.previous = Previous::Gone(by);
+                store.begin_term(key, claim).await
+            }
+            begun => begun,
+        };
+        let begun = begun.expect("begins").expect("exists");
         (Self::of(store, key, &begun), begun)
     }
 

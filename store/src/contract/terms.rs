@@ -2,12 +2,15 @@
 
 use super::fixture::{EVERYTHING, time_of};
 use super::{Backend, Conversation, conversation_key, incarnation, user};
-use crate::{Appended, Claim, Kind, NewConversation, RecentWindow, Store, StoreError, StoredEntry, TermNumber};
+use crate::{
+    Appended, Claim, Kind, NewConversation, Previous, RecentWindow, Store, StoreError, StoredEntry, TermNumber,
+};
 use std::sync::Arc;
 use switchboard_protocol::{Role, Seq, Timestamp};
 
 pub(super) async fn whole_log(store: &Arc<dyn Store>, of: &Conversation) -> Vec<StoredEntry> {
-    store.read(&of.key, Seq::ZERO, Seq::new(u64::MAX >> 12), usize::MAX, usize::MAX).await.expect("reads")
+    let end = store.head(&of.key).await.expect("reads").expect("exists").end;
+    store.read(&of.key, Seq::ZERO, end, usize::MAX, usize::MAX).await.expect("reads")
 }
 
 pub async fn a_new_term_supersedes_the_old(backend: &dyn Backend) {
@@ -85,7 +88,7 @@ pub async fn an_ended_term_takes_no_more(backend: &dyn Backend) {
 pub async fn begin_is_none_without_a_conversation(backend: &dyn Backend) {
     let store = backend.open().await;
     let key = conversation_key("nowhere");
-    let claim = Claim { by: incarnation(1), create: None, recent: EVERYTHING };
+    let claim = Claim { by: incarnation(1), create: None, recent: EVERYTHING, previous: Previous::Unknown };
     assert!(store.begin_term(&key, claim).await.expect("answers").is_none());
     assert!(store.head(&key).await.expect("answers").is_none());
     assert!(store.active().await.expect("answers").is_empty());
@@ -102,7 +105,12 @@ pub async fn create_leaves_what_exists(backend: &dyn Backend) {
         created_at: time_of(0),
     };
     for (node, title) in [(1, "first"), (2, "second")] {
-        let claim = Claim { by: incarnation(node), create: Some(create(title)), recent: EVERYTHING };
+        let claim = Claim {
+            by: incarnation(node),
+            create: Some(create(title)),
+            recent: EVERYTHING,
+            previous: Previous::Unknown,
+        };
         let begun = store.begin_term(&key, claim).await.expect("begins").expect("is there");
         assert_eq!(begun.term, TermNumber(node));
         assert_eq!(begun.untold, node == 2);
@@ -163,7 +171,12 @@ pub async fn recent_sends_within_the_window(backend: &dyn Backend) {
     }
     // The log: 1 membership, messages at 2, 4 and 6, reactions at 3, 5 and 7.
     let begin = async |entries_max, since| {
-        let claim = Claim { by: incarnation(1), create: None, recent: RecentWindow { entries_max, since } };
+        let claim = Claim {
+            by: incarnation(1),
+            create: None,
+            recent: RecentWindow { entries_max, since },
+            previous: Previous::Unknown,
+        };
         let begun = store.begin_term(&c.key, claim).await.expect("begins").expect("exists");
         (begun.recent.iter().map(|send| send.seq.get()).collect::<Vec<_>>(), begun.recent_after.get(), begun.recent)
     };
@@ -193,7 +206,12 @@ pub async fn removed_members_within_the_window(backend: &dyn Backend) {
     ];
     c.append(entries).await;
     let removed = async |entries_max, since| {
-        let claim = Claim { by: incarnation(1), create: None, recent: RecentWindow { entries_max, since } };
+        let claim = Claim {
+            by: incarnation(1),
+            create: None,
+            recent: RecentWindow { entries_max, since },
+            previous: Previous::Unknown,
+        };
         store.begin_term(&c.key, claim).await.expect("begins").expect("exists").removed
     };
     let (bob, dora) = ((user("bob"), Seq::new(3)), (user("dora"), Seq::new(6)));
@@ -204,7 +222,7 @@ pub async fn removed_members_within_the_window(backend: &dyn Backend) {
 }
 
 /// Owners that don't know of each other append as fast as they can. Whatever was answered with `Durable` stays, at its
-/// place; nothing else is there.
+/// place; what else is there was offered, and superseded below the end of the term that did it.
 pub async fn competing_owners_make_one_log(backend: &dyn Backend) {
     let store = backend.open().await;
     let first = Conversation::direct(&store, "c").await;
@@ -212,24 +230,29 @@ pub async fn competing_owners_make_one_log(backend: &dyn Backend) {
     for node in 1..=4 {
         let (store, key) = (store.clone(), first.key.clone());
         owners.spawn(async move {
-            let mut durable = Vec::new();
+            let (mut durable, mut superseded) = (Vec::new(), Vec::new());
             for _ in 0..10 {
                 let (mut owner, _) = Conversation::take_over(&store, &key, node).await;
                 for _ in 0..5 {
                     let entry = owner.message("alice", &format!("of {node}"));
                     match owner.try_append([entry.clone()]).await.expect("answers") {
                         Appended::Durable => durable.push((entry.seq, entry.json)),
-                        Appended::Superseded => break,
+                        Appended::Superseded => {
+                            superseded.push((entry.seq, entry.json));
+                            break;
+                        }
                     }
                 }
             }
-            durable
+            (durable, superseded)
         });
     }
-    let mut durable: Vec<_> = owners.join_all().await.into_iter().flatten().collect();
-    durable.sort();
+    let (durable, superseded): (Vec<_>, Vec<_>) = owners.join_all().await.into_iter().unzip();
+    let (durable, superseded) = (durable.concat(), superseded.concat());
     let log: Vec<_> = whole_log(&store, &first).await.into_iter().map(|entry| (entry.seq, entry.json)).collect();
-    assert_eq!(log, durable);
+    assert!(durable.iter().all(|entry| log.contains(entry)), "{durable:?} in {log:?}");
+    let offered = |entry: &_| durable.contains(entry) || superseded.contains(entry);
+    assert!(log.iter().all(offered), "{log:?} of {durable:?} and {superseded:?}");
     assert!(log.iter().map(|(seq, _)| seq.get()).eq(1..=log.len() as u64), "no holes");
 }
 

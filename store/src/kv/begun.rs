@@ -90,7 +90,7 @@ fn removed(
 }
 
 #[derive(Deserialize)]
-struct EntryType<'a> {
+pub(crate) struct EntryType<'a> {
     #[serde(rename = "type", borrow)]
-    type_name: Cow<'a, str>,
+    pub(crate) type_name: Cow<'a, str>,
 }

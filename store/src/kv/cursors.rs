@@ -6,7 +6,7 @@ use switchboard_protocol::{Seq, UserId};
 
 impl Cursor {
     /// Takes over what is larger; says whether anything was.
-    pub(super) fn raise(&mut self, other: &Self) -> bool {
+    pub(crate) fn raise(&mut self, other: &Self) -> bool {
         let before = *self;
         self.delivered_seq = self.delivered_seq.max(other.delivered_seq);
         if other.read_seq > self.read_seq {

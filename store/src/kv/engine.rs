@@ -103,7 +103,7 @@ impl<E: Engine> Log for E {
         let key = conversation.clone();
         // Not synced for itself: it lies in the journal before the term's first append, which is. What a power failure
         // could take back is a term in which nothing was appended, of a process that is gone.
-        let Claim { by, create, recent } = claim;
+        let Claim { by, create, recent, previous: _ } = claim;
         let begin = move |tx: &mut Transaction<'_, E::Rows>| log::begin_term(tx, &key, &by, create.as_ref());
         let Some(term) = self.write(buffered("begin_term", 1), begin).await? else { return Ok(None) };
         let key = conversation.clone();

@@ -45,7 +45,7 @@ fn lost(key: &Key) -> StoreError {
 
 impl InboxRow {
     /// The row before the first change: a member since the start, of a conversation without entries.
-    fn new(conversation: ConversationId) -> Self {
+    pub(crate) fn new(conversation: ConversationId) -> Self {
         Self {
             conversation,
             version: 0,
@@ -61,12 +61,12 @@ impl InboxRow {
     }
 
     /// Whether what the row says of its conversation's end is to be asked of the owner.
-    fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         self.member && self.last.ask_owner
     }
 
     /// Takes over each part of `change` that is newer than this row's; says whether one was.
-    fn merge(&mut self, change: &InboxChange) -> bool {
+    pub(crate) fn merge(&mut self, change: &InboxChange) -> bool {
         let mut changed = false;
         if let Some(last) = change.last.as_ref().filter(|last| last.last_seq > self.last.last_seq) {
             self.last = InboxLast::clone(last);

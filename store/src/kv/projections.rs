@@ -52,18 +52,25 @@ pub(super) fn apply<R: Rows>(
     }
 }
 
+impl Preview {
+    /// Of a message as it was sent.
+    pub(crate) fn of(message: &Message) -> Self {
+        Self {
+            seq: message.seq,
+            from: message.from.clone(),
+            text: message.content.preview().unwrap_or_default(),
+            timestamp: message.timestamp,
+        }
+    }
+}
+
 fn on_message<R: Rows>(
     tx: &mut Transaction<'_, R>,
     conversation: &ConversationKey,
     head: &mut HeadRow,
     message: &Message,
 ) -> Result<(), StoreError> {
-    head.last_message = Some(Preview {
-        seq: message.seq,
-        from: message.from.clone(),
-        text: message.content.preview().unwrap_or_default(),
-        timestamp: message.timestamp,
-    });
+    head.last_message = Some(Preview::of(message));
     // A send moves the sender's own cursor (PROTOCOL §3, "Receipts and unread").
     let sender = keys::member(conversation, &message.from);
     if let Some(mut member) = tx.get::<Member>(&sender)? {

@@ -12,9 +12,10 @@ const BEGIN_ATTEMPTS_MAX: u32 = 16;
 const TAIL_ROWS_MAX: u64 = 256;
 
 /// What is known of the owner whom the head names, if he is not of this process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Previous {
     /// Nothing: [`Beginning::Owned`] says who he is.
+    #[default]
     Unknown,
     /// He has let go of a term. If the head names another one, that is as good as nothing.
     Released(Release),

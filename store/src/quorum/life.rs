@@ -56,11 +56,13 @@ impl Life {
     pub(super) async fn is_live(&self, quorum: &impl Quorum) -> Result<bool, StoreError> {
         let asked = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut rounds = self.newest.subscribe();
+        let covered = async {
+            let round = rounds.wait_for(|round| round.covers >= asked || round.seen == Seen::Fenced).await;
+            round.map(|round| *round).map_err(|_| StoreError::unavailable("closed"))
+        };
         let round = tokio::select! {
             biased;
-            round = rounds.wait_for(|round| round.covers >= asked || round.seen == Seen::Fenced) => {
-                round.map(|round| *round).map_err(|_| StoreError::unavailable("closed"))?
-            }
+            round = covered => round?,
             _reading = self.reading.lock() => self.read(quorum).await,
         };
         match round.seen {

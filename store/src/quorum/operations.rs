@@ -28,15 +28,18 @@ pub struct WriteTimestamp(pub i64);
 pub const TERM_ENTRIES_MAX: u64 = 1 << 20;
 
 impl WriteTimestamp {
+    /// That of what a conversation has before its first entry.
+    pub const FIRST: Self = Self(TERM_ENTRIES_MAX.cast_signed());
+
     /// The one of the entry that is `offset` behind the log's end at the begin of `term`; for `offset` 0 the term's
     /// first, which no entry has.
-    pub(super) fn of(term: TermNumber, offset: u64) -> Self {
+    pub fn of(term: TermNumber, offset: u64) -> Self {
         debug_assert!(offset < TERM_ENTRIES_MAX, "a term ends before it has so many entries");
         Self((term.0 * TERM_ENTRIES_MAX + offset).cast_signed())
     }
 
     /// Above all that is written in `term`, below all that is written in the next.
-    pub(super) fn last_of(term: TermNumber) -> Self {
+    pub fn last_of(term: TermNumber) -> Self {
         Self::of(term, TERM_ENTRIES_MAX - 1)
     }
 }

@@ -8,7 +8,7 @@ use std::{fs, io};
 /// The folder of the cache; `script/bootstrap` names the same version.
 pub(super) const VERSION: &str = "cassandra-5.0.5";
 
-/// `commitlog_sync: batch`, as it has to be wherever acknowledged messages must survive a kill: the default
+/// Its time limits are long, for machines that have more to do than a test. `commitlog_sync: batch`, as it has to be wherever acknowledged messages must survive a kill: the default
 /// acknowledges before the disk has the row.
 pub(super) fn write(folder: &Path, cql_port: u16, storage_port: u16, options: CassandraOptions) -> io::Result<()> {
     let (authenticator, authorizer) = match options.passwords {
@@ -33,6 +33,12 @@ authenticator: {authenticator}
 authorizer: {authorizer}
 auto_snapshot: false
 commitlog_sync: batch
+read_request_timeout: 20s
+range_request_timeout: 20s
+write_request_timeout: 20s
+cas_contention_timeout: 20s
+request_timeout: 20s
+native_transport_timeout: 30s
 concurrent_writes: 128
 concurrent_reads: 32
 memtable_heap_space: 64MiB
@@ -78,13 +84,14 @@ pub(super) fn java_arguments(folder: &Path, jars: &Path) -> Vec<OsString> {
 const MEMORY: [&str; 2] = ["-Xms256m", "-Xmx1g"];
 
 /// There is nobody to wait for.
-const START_QUICKLY: [&str; 7] = [
+const START_QUICKLY: [&str; 8] = [
     "-Djdk.attach.allowAttachSelf=true",
     "-Dcassandra-foreground=yes",
     "-Dcassandra.jmx.local.port=0",
     "-Dcassandra.ring_delay_ms=0",
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
     "-Dcassandra.superuser_setup_delay_ms=-1",
+    "-Dcassandra.test.flush_local_schema_changes=false",
     "-XX:+UseSerialGC",
 ];
 

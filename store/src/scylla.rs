@@ -1,0 +1,154 @@
+//! The store in ScyllaDB, or anything that speaks its CQL (the tests run on Apache Cassandra): for several nodes.
+//!
+//! The log is kept by `crate::quorum`, whose operations are in `quorum.rs`. What is beside it:
+//!
+//! | what | where | how it stays right |
+//! |---|---|---|
+//! | members, message states, title, preview | `projections.rs` | a fold of the log, written behind; readers fold what is not written yet |
+//! | reading | `history.rs`, `scan.rs` | up to an end from the owner or the head, as of that end |
+//! | cursors | `members.rs` | each value is its own timestamp |
+//! | inboxes | `inbox.rs` | each part by its own timestamp; versions under an epoch that a home takes |
+//! | users | `users.rs` | a block by compare-and-set, times as their own timestamps |
+//! | the schema | `schema.rs` | versioned |
+//!
+//! What this must not do: trust a clock, or say that something is done which a quorum has not confirmed.
+
+mod client;
+mod history;
+mod housekeeping;
+mod inbox;
+mod log;
+mod members;
+mod projections;
+mod quorum;
+mod scan;
+mod schema;
+mod statements;
+mod terms;
+mod users;
+
+use crate::quorum::QuorumLog;
+use crate::{Store, StoreError};
+use async_trait::async_trait;
+use client::Client;
+use inbox::Inboxes;
+use quorum::CqlQuorum;
+use statements::Statements;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use switchboard_clock::{Clock, Generator};
+use terms::Terms;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// How a store in ScyllaDB is found and used.
+#[derive(Clone, Debug)]
+pub struct ScyllaOptions {
+    /// Nodes that are asked for the others: `host:port`.
+    pub addresses: Vec<String>,
+    /// The keyspace; made if it is missing.
+    pub keyspace: String,
+    /// Copies of each row.
+    pub replication_factor: u32,
+    /// User and password.
+    pub credentials: Option<(String, String)>,
+    /// Time limit of each statement, the wait for its turn included.
+    pub request_timeout_ms: u64,
+    /// Statements under way at once; more wait.
+    pub statements_max: usize,
+    /// How many.
+    pub statements_waiting_max: usize,
+    /// Time after which what an entry changes is written behind.
+    pub apply_interval_ms: u64,
+    /// Time after which a head's end is raised to what is durable. Short against the time after which rows expire.
+    pub raise_interval_ms: u64,
+    /// Users whose inboxes this process remembers to be the writer of.
+    pub inbox_writers_max: usize,
+}
+
+impl ScyllaOptions {
+    /// The defaults for a keyspace of the cluster that `address` belongs to.
+    pub fn new(address: impl Into<String>, keyspace: impl Into<String>) -> Self {
+        Self {
+            addresses: vec![address.into()],
+            keyspace: keyspace.into(),
+            replication_factor: 1,
+            credentials: None,
+            request_timeout_ms: 3_000,
+            statements_max: 1_024,
+            statements_waiting_max: 65_536,
+            apply_interval_ms: 10_000,
+            raise_interval_ms: 60_000,
+            inbox_writers_max: 100_000,
+        }
+    }
+}
+
+/// A store in a ScyllaDB cluster.
+pub struct ScyllaStore {
+    store_id: String,
+    core: Arc<Core>,
+    /// Ends with the store.
+    housekeeping: Mutex<JoinSet<()>>,
+}
+
+/// What the operations share.
+struct Core {
+    client: Arc<Client>,
+    statements: Arc<Statements>,
+    quorum: CqlQuorum,
+    log: QuorumLog<CqlQuorum>,
+    terms: Terms,
+    inboxes: Inboxes,
+}
+
+/// How long [`Store::check`] waits for an answer.
+const CHECK_LIMIT: Duration = Duration::from_secs(1);
+
+impl ScyllaStore {
+    /// Connects, and brings the schema to this version.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if no server answers yet, or another node is preparing the schema: to be repeated.
+    /// [`StoreError::Setup`] if the cluster or the configuration has to be changed first.
+    pub async fn open(options: &ScyllaOptions, clock: Clock, generator: &Generator) -> Result<Self, StoreError> {
+        let client = Arc::new(Client::connect(options, clock.clone()).await?);
+        let store_id = schema::prepare(&client, options, generator).await?;
+        let statements = Arc::new(Statements::prepare(&client).await?);
+        let quorum = CqlQuorum { client: client.clone(), statements: statements.clone() };
+        let core = Arc::new(Core {
+            log: QuorumLog::new(quorum.clone()),
+            quorum,
+            client,
+            statements,
+            terms: Terms::default(),
+            inboxes: Inboxes::new(options.inbox_writers_max),
+        });
+        let housekeeping = Mutex::new(housekeeping::start(&core, options, &clock));
+        Ok(Self { store_id, core, housekeeping })
+    }
+}
+
+#[async_trait]
+impl Store for ScyllaStore {
+    fn store_id(&self) -> &str {
+        &self.store_id
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let check = self.core.client.row::<(String,)>(&self.core.statements.check, ());
+        let found = timeout(CHECK_LIMIT, check).await;
+        found.unwrap_or_else(|_| Err(StoreError::unavailable("no answer in time"))).map(drop)
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        let mut tasks = std::mem::take(&mut *self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
+        // Spares the next owner the work, and lets readers see where logs end. Everything is durable without it.
+        if let Err(error) = housekeeping::apply_all(&self.core).await {
+            tracing::debug!(%error, "projections are left to the next owners");
+        }
+        self.core.client.close();
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! The driver's session, with what every statement has: a place among those under way, a time limit, a metric, and an
+//! error that says whether it may be repeated.
+//!
+//! No retry of the driver's own: it can't know that a compare-and-set has been done. What may be repeated is repeated by
+//! the caller, who has the word `Unavailable` for it.
+
+use super::ScyllaOptions;
+use crate::{SetupError, StoreError};
+use metrics::{Counter, Histogram, counter, histogram};
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::deserialize::row::DeserializeRow;
+use scylla::errors::{
+    BadQuery, ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError,
+    MetadataError, NewSessionError, PrepareError, RequestAttemptError,
+};
+use scylla::policies::retry::FallthroughRetryPolicy;
+use scylla::response::query_result::QueryResult;
+use scylla::response::{PagingState, PagingStateResponse};
+use scylla::serialize::batch::BatchValues;
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::batch::{Batch, BatchStatement, BatchType};
+use scylla::statement::prepared::PreparedStatement;
+use scylla::statement::{Consistency, SerialConsistency};
+use scylla::value::{CqlValue, Row};
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use switchboard_clock::Clock;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// How often the driver asks a silent connection whether it is alive, and how long it waits for the answer.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// Rows fetched at a time where a partition is read whole.
+const PAGE_ROWS: i32 = 1_000;
+
+/// A prepared statement under the name that metrics have for it.
+pub(super) struct Statement {
+    pub(super) prepared: PreparedStatement,
+    figures: Figures,
+}
+
+/// The metrics of one kind of statement, registered once.
+pub(super) struct Figures {
+    duration_s: Histogram,
+    statements: Counter,
+}
+
+impl Figures {
+    pub(super) fn of(op: &'static str) -> Self {
+        Self {
+            duration_s: histogram!("switchboard_store_operation_duration_seconds", "op" => op),
+            statements: counter!("switchboard_store_statements_total", "op" => op),
+        }
+    }
+}
+
+pub(super) struct Client {
+    pub(super) session: Session,
+    pub(super) keyspace: String,
+    under_way: Semaphore,
+    waiting: Semaphore,
+    time_limit: Duration,
+    closed: AtomicBool,
+    clock: Clock,
+}
+
+impl Client {
+    /// Connects; says at once what is wrong with the credentials.
+    pub(super) async fn connect(options: &ScyllaOptions, clock: Clock) -> Result<Self, StoreError> {
+        let time_limit = Duration::from_millis(options.request_timeout_ms);
+        let profile = ExecutionProfile::builder()
+            .consistency(Consistency::LocalQuorum)
+            .serial_consistency(Some(SerialConsistency::LocalSerial))
+            .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
+            .request_timeout(None)
+            .build();
+        let mut builder = SessionBuilder::new()
+            .known_nodes(&options.addresses)
+            .default_execution_profile_handle(profile.into_handle())
+            .connection_timeout(time_limit)
+            .keepalive_interval(KEEPALIVE)
+            .keepalive_timeout(KEEPALIVE)
+            .metadata_request_clientside_timeout(time_limit)
+            .keyspaces_to_fetch([&options.keyspace])
+            .refresh_metadata_on_auto_schema_agreement(false);
+        if let Some((user, password)) = &options.credentials {
+            builder = builder.user(user, password);
+        }
+        let session = builder.build().await.map_err(|error| session_error(&error))?;
+        Ok(Self {
+            session,
+            keyspace: options.keyspace.clone(),
+            under_way: Semaphore::new(options.statements_max),
+            waiting: Semaphore::new(options.statements_waiting_max),
+            time_limit,
+            closed: AtomicBool::new(false),
+            clock,
+        })
+    }
+
+    pub(super) async fn prepare(&self, op: &'static str, cql: String) -> Result<Statement, StoreError> {
+        let prepared = self.session.prepare(cql).await.map_err(|error| store_error(error.into()))?;
+        Ok(Statement { prepared, figures: Figures::of(op) })
+    }
+
+    /// From now on everything is answered with [`StoreError::Unavailable`].
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Runs a statement that gives no rows, or few.
+    pub(super) async fn execute(
+        &self,
+        statement: &Statement,
+        values: impl SerializeRow,
+    ) -> Result<QueryResult, StoreError> {
+        self.bounded(&statement.figures, Box::pin(self.session.execute_unpaged(&statement.prepared, values))).await
+    }
+
+    /// Runs a compare-and-set; whether it was applied.
+    pub(super) async fn compare_and_set(
+        &self,
+        statement: &Statement,
+        values: impl SerializeRow,
+    ) -> Result<bool, StoreError> {
+        let row: Option<Row> = self.row(statement, values).await?;
+        // The first column of both servers' answers; which ones follow differs between them.
+        match row.and_then(|row| row.columns.into_iter().next().flatten()) {
+            Some(CqlValue::Boolean(applied)) => Ok(applied),
+            other => Err(unreadable(format!("answer to a compare-and-set: {other:?}"))),
+        }
+    }
+
+    /// The one row that a statement may find.
+    pub(super) async fn row<R>(&self, statement: &Statement, values: impl SerializeRow) -> Result<Option<R>, StoreError>
+    where
+        R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+    {
+        let found = self.execute(statement, values).await?.into_rows_result().map_err(unreadable)?;
+        found.maybe_first_row().map_err(unreadable)
+    }
+
+    /// All rows that a statement finds, page by page; each page has its own time limit.
+    pub(super) async fn rows<R>(&self, statement: &Statement, values: impl SerializeRow) -> Result<Vec<R>, StoreError>
+    where
+        R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+    {
+        let mut all = Vec::new();
+        let mut from = PagingState::start();
+        loop {
+            let page = Box::pin(self.session.execute_single_page(&statement.prepared, &values, from));
+            let (page, next): (QueryResult, PagingStateResponse) = self.bounded(&statement.figures, page).await?;
+            let page = page.into_rows_result().map_err(unreadable)?;
+            for row in page.rows().map_err(unreadable)? {
+                all.push(row.map_err(unreadable)?);
+            }
+            match next.into_paging_control_flow() {
+                ControlFlow::Continue(next) => from = next,
+                ControlFlow::Break(()) => return Ok(all),
+            }
+        }
+    }
+
+    /// Writes to one partition in one statement: on each replica, all of it is there or nothing.
+    pub(super) async fn batch(
+        &self,
+        figures: &Figures,
+        statements: impl IntoIterator<Item = &Statement>,
+        values: impl BatchValues,
+    ) -> Result<(), StoreError> {
+        let prepared = statements.into_iter().map(|statement| statement.prepared.clone());
+        let batch = Batch::new_with_statements(BatchType::Unlogged, prepared.map(BatchStatement::from).collect());
+        self.bounded(figures, Box::pin(self.session.batch(&batch, values))).await.map(drop)
+    }
+
+    /// `run` is boxed: the driver's futures are large, and would be in each future that awaits one.
+    async fn bounded<T>(
+        &self,
+        figures: &Figures,
+        run: impl Future<Output = Result<T, ExecutionError>>,
+    ) -> Result<T, StoreError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(StoreError::unavailable("closed"));
+        }
+        let began_us = self.clock.monotonic_us();
+        let answer = timeout(self.time_limit, async {
+            let place = self.waiting.try_acquire();
+            let place = place.map_err(|_| StoreError::unavailable("too many statements wait"))?;
+            let _permit = self.under_way.acquire().await.map_err(|_| StoreError::unavailable("closed"))?;
+            drop(place);
+            run.await.map_err(store_error)
+        });
+        let answer = answer.await.unwrap_or_else(|_| Err(StoreError::unavailable("no answer in time")));
+        #[expect(clippy::cast_precision_loss, reason = "a duration of microseconds within a process's life")]
+        figures.duration_s.record(self.clock.monotonic_us().saturating_sub(began_us) as f64 / 1e6);
+        figures.statements.increment(1);
+        answer
+    }
+}
+
+/// Sets what all statements have in common that read whole partitions.
+pub(super) fn with_pages(mut statement: Statement) -> Statement {
+    statement.prepared.set_page_size(PAGE_ROWS);
+    statement
+}
+
+/// The same for those that read as of one moment, compare-and-sets included.
+pub(super) fn serial(mut statement: Statement) -> Statement {
+    statement.prepared.set_consistency(Consistency::LocalSerial);
+    statement
+}
+
+/// What can't be read of an answer.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(super) fn unreadable(what: impl ToString) -> StoreError {
+    StoreError::Unreadable { what: what.to_string() }
+}
+
+pub(super) fn store_error(error: ExecutionError) -> StoreError {
+    if is_refusal(&error) {
+        return StoreError::Refused { source: Box::new(error) };
+    }
+    StoreError::Unavailable { reason: error.to_string(), source: Some(Box::new(error)) }
+}
+
+/// Whether it was not done and never will be. Everything that is not known to be so may have been done, or be done yet.
+fn is_refusal(error: &ExecutionError) -> bool {
+    match error {
+        ExecutionError::BadQuery(BadQuery::SerializationError(_) | BadQuery::ValuesTooLongForKey(..)) => true,
+        ExecutionError::LastAttemptError(error)
+        | ExecutionError::PrepareError(PrepareError::AllAttemptsFailed { first_attempt: error }) => is_refused(error),
+        _ => false,
+    }
+}
+
+fn is_refused(error: &RequestAttemptError) -> bool {
+    match error {
+        RequestAttemptError::SerializationError(_) | RequestAttemptError::CqlRequestSerialization(_) => true,
+        RequestAttemptError::DbError(error, _) => matches!(
+            error,
+            DbError::SyntaxError
+                | DbError::Invalid
+                | DbError::AlreadyExists { .. }
+                | DbError::AuthenticationError
+                | DbError::Unauthorized
+                | DbError::ConfigError
+        ),
+        _ => false,
+    }
+}
+
+fn session_error(error: &NewSessionError) -> StoreError {
+    if let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
+        last_connection_error: ConnectionError::ConnectionSetupRequestError(refused),
+    })) = error
+        && let ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, _)
+        | ConnectionSetupRequestErrorKind::MissingAuthentication = refused.error
+    {
+        return SetupError::Credentials { why: refused.error.to_string() }.into();
+    }
+    StoreError::unavailable(error.to_string())
+}

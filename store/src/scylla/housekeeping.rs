@@ -1,0 +1,77 @@
+//! What goes on beside the operations: projections are written behind, ends are raised. Nothing depends on when; an error
+//! leaves its work to the next round.
+
+use super::{Core, ScyllaOptions};
+use crate::StoreError;
+use crate::quorum::Raise;
+use std::sync::Arc;
+use switchboard_clock::Clock;
+use tokio::task::{JoinError, JoinSet};
+
+/// Conversations whose projections are written at once.
+const APPLIED_AT_ONCE: usize = 16;
+
+/// The tasks; they end when the set is dropped.
+pub(super) fn start(core: &Arc<Core>, options: &ScyllaOptions, clock: &Clock) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(apply(core.clone(), clock.clone(), options.apply_interval_ms));
+    tasks.spawn(raise_full(core.clone()));
+    tasks.spawn(raise_aged(core.clone(), clock.clone(), options.raise_interval_ms));
+    tasks
+}
+
+/// Writes projections when many entries wait for it, and from time to time.
+async fn apply(core: Arc<Core>, clock: Clock, interval_ms: u64) {
+    loop {
+        tokio::select! {
+            () = core.terms.wait_for_many() => {}
+            () = clock.sleep_ms(interval_ms) => {}
+        }
+        note(apply_all(&core).await);
+    }
+}
+
+/// Writes the projections of all terms, up to what is durable now. Ends with the first error.
+pub(super) async fn apply_all(core: &Arc<Core>) -> Result<(), StoreError> {
+    let mut under_way = JoinSet::new();
+    for (conversation, term) in core.terms.unapplied() {
+        if under_way.len() >= APPLIED_AT_ONCE {
+            joined(under_way.join_next().await)?;
+        }
+        let core = core.clone();
+        under_way.spawn(async move { core.apply(&conversation, &term).await });
+    }
+    while let Some(applied) = under_way.join_next().await {
+        joined(Some(applied))?;
+    }
+    Ok(())
+}
+
+async fn raise_full(core: Arc<Core>) {
+    loop {
+        core.log.bucket_filled().await;
+        note(core.log.raise_ends(Raise::FullBuckets).await);
+    }
+}
+
+async fn raise_aged(core: Arc<Core>, clock: Clock, interval_ms: u64) {
+    loop {
+        clock.sleep_ms(interval_ms).await;
+        note(core.log.raise_ends(Raise::Aged).await);
+    }
+}
+
+/// What a task of a set came to; nothing if there was none.
+pub(super) fn joined(task: Option<Result<Result<(), StoreError>, JoinError>>) -> Result<(), StoreError> {
+    let broken_off = |error| StoreError::Unavailable {
+        reason: "a task of the store's broke off".to_owned(),
+        source: Some(Box::new(error)),
+    };
+    task.map_or(Ok(()), |task| task.map_err(broken_off)?)
+}
+
+fn note(outcome: Result<(), StoreError>) {
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "written behind later");
+    }
+}

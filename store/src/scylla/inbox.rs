@@ -1,0 +1,344 @@
+//! Inboxes: rows whose parts merge by their own timestamps, under versions that only grow.
+//!
+//! **Versions.** A client has seen everything up to the `top` of a page, so a row that changes later needs a version above
+//! every `top` that anyone was told. Normally one process, the user's home, writes his rows; two may for a while. Each
+//! takes an *epoch* of the user by compare-and-set before it writes, and a version is epoch and count. A write counts only
+//! if, after a quorum had it, a quorum read still shows the writer's epoch: whoever takes the next one reads after that,
+//! and finds it. If not, everything is written again under an epoch of its own. A row of an earlier epoch is not known to
+//! be at a quorum, nor to have been counted: a change that it holds already is written again too, whole.
+//!
+//! **Reading** is done when nothing newer comes up: all versions below the newest that one read saw were confirmed before
+//! that was sent, so the next read sees them. Who writes the inbox himself knows the newest and needs one read.
+
+use super::client::{Statement, unreadable};
+use super::housekeeping::joined;
+use super::members::{Values, number, text};
+use super::quorum::bigint;
+use super::{Core, ScyllaStore};
+use crate::{Inbox, InboxChange, InboxPage, InboxRange, InboxRow, StoreError, UserKey};
+use async_trait::async_trait;
+use scylla::value::CqlValue;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use switchboard_protocol::{ConversationId, Seq};
+use tokio::task::JoinSet;
+
+/// A version's lower bits count the rows written in an epoch. The whole of it is a write timestamp too, which ScyllaDB
+/// takes up to some days from now in microseconds: enough for 60 million epochs of one user.
+const COUNT_BITS: u32 = 24;
+
+/// How often another home may come between before a write is given up for now.
+const WRITE_ATTEMPTS_MAX: u32 = 4;
+const EPOCH_ATTEMPTS_MAX: u32 = 8;
+const READ_ATTEMPTS_MAX: u32 = 8;
+
+/// Users whose changes are written at once.
+const USERS_AT_ONCE: usize = 64;
+
+/// Rows in one batch.
+const BATCH_ROWS_MAX: usize = 50;
+
+/// The users whose inboxes this process writes.
+pub(super) struct Inboxes {
+    writers: Mutex<HashMap<UserKey, Arc<Writer>>>,
+    writers_max: usize,
+}
+
+/// Held by who reads or writes the inbox here.
+type Writer = tokio::sync::Mutex<Option<Epoch>>;
+
+/// What this process may write under. Forgotten when a write's outcome is not known.
+#[derive(Clone, Copy)]
+struct Epoch {
+    number: u64,
+    /// The newest version written in it; 0: none.
+    newest: u64,
+}
+
+impl Epoch {
+    fn next_version(&mut self) -> u64 {
+        self.newest = self.newest.max(self.number << COUNT_BITS) + 1;
+        self.newest
+    }
+
+    fn is_full(self, rows: usize) -> bool {
+        let count = self.newest & ((1 << COUNT_BITS) - 1);
+        count + rows as u64 >= 1 << COUNT_BITS
+    }
+
+    fn has(self, version: u64) -> bool {
+        version >> COUNT_BITS == self.number
+    }
+}
+
+impl Inboxes {
+    pub(super) fn new(writers_max: usize) -> Self {
+        Self { writers: Mutex::default(), writers_max }
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<UserKey, Arc<Writer>>> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self, user: &UserKey) -> Option<Arc<Writer>> {
+        self.map().get(user).cloned()
+    }
+
+    /// Whoever is forgotten takes a new epoch with his next write.
+    fn writer(&self, user: &UserKey) -> Arc<Writer> {
+        let mut map = self.map();
+        if map.len() >= self.writers_max {
+            map.retain(|_, writer| Arc::strong_count(writer) > 1);
+        }
+        map.entry(user.clone()).or_default().clone()
+    }
+}
+
+#[async_trait]
+impl Inbox for ScyllaStore {
+    async fn put_inbox(&self, changes: Vec<(UserKey, InboxChange)>) -> Result<(), StoreError> {
+        let mut of_users: BTreeMap<UserKey, Vec<InboxChange>> = BTreeMap::new();
+        for (user, change) in changes {
+            of_users.entry(user).or_default().push(change);
+        }
+        let mut under_way = JoinSet::new();
+        let mut outcome = Ok(());
+        for (user, changes) in of_users {
+            if under_way.len() >= USERS_AT_ONCE {
+                outcome = outcome.and(joined(under_way.join_next().await));
+            }
+            let core = self.core.clone();
+            under_way.spawn(async move { core.put_inbox(&user, &changes).await });
+        }
+        while let Some(put) = under_way.join_next().await {
+            outcome = outcome.and(joined(Some(put)));
+        }
+        outcome
+    }
+
+    async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError> {
+        let mut rows = self.core.read_inbox(user).await?;
+        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.version));
+        let top = rows.first().map_or(0, |row| row.version);
+        let in_range =
+            |row: &InboxRow| row.version > range.after && range.below.is_none_or(|below| row.version < below);
+        rows.retain(in_range);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        Ok(InboxPage { rows, top, more })
+    }
+
+    async fn inbox_asked(&self, user: &UserKey) -> Result<Vec<ConversationId>, StoreError> {
+        let rows = self.core.inbox_rows(user).await?;
+        Ok(rows.into_iter().filter(InboxRow::is_asked).map(|row| row.conversation).collect())
+    }
+
+    async fn inbox_row(&self, user: &UserKey, conversation: &ConversationId) -> Result<Option<InboxRow>, StoreError> {
+        Ok(self.core.inbox_rows_of(user, &[conversation]).await?.pop())
+    }
+}
+
+/// A row as it is stored: conversation, version, last, `mentioned_seq`, `read_seq`, `read_messages`, `membership_seq`,
+/// member, `settings_number`, settings.
+type Columns = (
+    String,
+    Option<i64>,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<bool>,
+    Option<i64>,
+    Option<String>,
+);
+
+impl Core {
+    async fn inbox_rows(&self, user: &UserKey) -> Result<Vec<InboxRow>, StoreError> {
+        let found = self.client.rows(&self.statements.inbox, (user.tenant.as_str(), user.user.as_str())).await?;
+        found.into_iter().filter_map(|columns| row(columns).transpose()).collect()
+    }
+
+    async fn inbox_rows_of(
+        &self,
+        user: &UserKey,
+        conversations: &[&ConversationId],
+    ) -> Result<Vec<InboxRow>, StoreError> {
+        let ids: Vec<&str> = conversations.iter().map(|conversation| conversation.as_str()).collect();
+        let values = (user.tenant.as_str(), user.user.as_str(), ids);
+        let found = self.client.rows(&self.statements.inbox_row, values).await?;
+        found.into_iter().filter_map(|columns| row(columns).transpose()).collect()
+    }
+
+    /// All rows, so that none with a version below the newest is missing.
+    async fn read_inbox(&self, user: &UserKey) -> Result<Vec<InboxRow>, StoreError> {
+        let newest = |rows: &[InboxRow]| rows.iter().map(|row| row.version).max().unwrap_or_default();
+        let writer = self.inboxes.known(user);
+        let writing = match &writer {
+            Some(writer) => Some(writer.lock().await),
+            None => None,
+        };
+        let known = writing.and_then(|epoch| *epoch).map(|epoch| epoch.newest).filter(|newest| *newest > 0);
+        let mut rows = self.inbox_rows(user).await?;
+        if known == Some(newest(&rows)) {
+            return Ok(rows);
+        }
+        for _ in 0..READ_ATTEMPTS_MAX {
+            let before = newest(&rows);
+            rows = self.inbox_rows(user).await?;
+            if newest(&rows) == before {
+                return Ok(rows);
+            }
+        }
+        Err(StoreError::unavailable("the inbox changes faster than it is read"))
+    }
+
+    async fn put_inbox(&self, user: &UserKey, changes: &[InboxChange]) -> Result<(), StoreError> {
+        let writer = self.inboxes.writer(user);
+        let mut writing = writer.lock().await;
+        for _ in 0..WRITE_ATTEMPTS_MAX {
+            // Taken out: if this fails or is dropped, what it has written is not known.
+            let mut epoch = match writing.take().filter(|epoch| !epoch.is_full(changes.len())) {
+                Some(epoch) => epoch,
+                None => self.next_epoch(user).await?,
+            };
+            let rows = self.merged(user, changes, &mut epoch).await?;
+            if rows.is_empty() {
+                *writing = Some(epoch);
+                return Ok(());
+            }
+            self.write_inbox(user, &rows).await?;
+            if self.epoch_by(user, &self.statements.inbox_epoch).await? == Some(epoch.number) {
+                *writing = Some(epoch);
+                return Ok(());
+            }
+        }
+        Err(StoreError::unavailable("another home writes the same inbox"))
+    }
+
+    /// The rows that have to be written, each with its new version.
+    async fn merged(
+        &self,
+        user: &UserKey,
+        changes: &[InboxChange],
+        epoch: &mut Epoch,
+    ) -> Result<Vec<InboxRow>, StoreError> {
+        let mut conversations: Vec<&ConversationId> = changes.iter().map(|change| &change.conversation).collect();
+        conversations.sort_unstable();
+        conversations.dedup();
+        let found = self.inbox_rows_of(user, &conversations).await?;
+        let mut rows: BTreeMap<&ConversationId, InboxRow> = BTreeMap::new();
+        for row in found {
+            if let Ok(at) = conversations.binary_search(&&row.conversation) {
+                rows.insert(conversations[at], row);
+            }
+        }
+        let mut versions: BTreeMap<u64, &ConversationId> = BTreeMap::new();
+        for change in changes {
+            let id = &change.conversation;
+            let row = rows.entry(id).or_insert_with(|| InboxRow::new(id.clone()));
+            let is_uncertain = row.version > 0 && !epoch.has(row.version) && !is_empty(change);
+            if row.merge(change) || is_uncertain {
+                versions.remove(&row.version);
+                row.version = epoch.next_version();
+                versions.insert(row.version, id);
+            }
+        }
+        Ok(versions.into_values().filter_map(|id| rows.remove(id)).collect())
+    }
+
+    async fn next_epoch(&self, user: &UserKey) -> Result<Epoch, StoreError> {
+        let (tenant, id) = (user.tenant.as_str(), user.user.as_str());
+        for _ in 0..EPOCH_ATTEMPTS_MAX {
+            let before = self.epoch_by(user, &self.statements.inbox_epoch_serial).await?;
+            let number = before.unwrap_or_default() + 1;
+            let applied = match before {
+                None => {
+                    let values = (bigint(number), tenant, id);
+                    self.client.compare_and_set(&self.statements.first_inbox_epoch, values).await?
+                }
+                Some(before) => {
+                    let values = (bigint(number), tenant, id, bigint(before));
+                    self.client.compare_and_set(&self.statements.next_inbox_epoch, values).await?
+                }
+            };
+            if applied {
+                return Ok(Epoch { number, newest: 0 });
+            }
+        }
+        Err(StoreError::unavailable("others keep taking the inbox's epoch"))
+    }
+
+    async fn epoch_by(&self, user: &UserKey, statement: &Statement) -> Result<Option<u64>, StoreError> {
+        let found: Option<(i64,)> = self.client.row(statement, (user.tenant.as_str(), user.user.as_str())).await?;
+        Ok(found.map(|(epoch,)| epoch.cast_unsigned()))
+    }
+
+    /// Writes rows whole, in the order of their versions.
+    async fn write_inbox(&self, user: &UserKey, rows: &[InboxRow]) -> Result<(), StoreError> {
+        for rows in rows.chunks(BATCH_ROWS_MAX) {
+            let mut statements = Vec::new();
+            let mut values = Vec::new();
+            for row in rows {
+                for (statement, mut cells) in self.cells(row)? {
+                    cells.extend([text(user.tenant.as_str()), text(user.user.as_str())]);
+                    cells.push(text(row.conversation.as_str()));
+                    statements.push(statement);
+                    values.push(cells);
+                }
+            }
+            self.client.batch(&self.statements.put_inbox, statements, values).await?;
+        }
+        Ok(())
+    }
+
+    /// What is written of a row, each with its timestamp first. What nobody has set yet is left out.
+    fn cells(&self, row: &InboxRow) -> Result<Vec<(&Statement, Values)>, StoreError> {
+        let statements = &self.statements;
+        let seq = |seq: Seq| number(seq.get());
+        let json = serde_json::to_string(&row.last).map_err(unreadable)?;
+        let settings = serde_json::to_string(&row.settings).map_err(unreadable)?;
+        let member = Some(CqlValue::Boolean(row.member));
+        let (read, membership) = (seq(row.read_seq), seq(row.membership_seq));
+        let all = [
+            (row.version, &statements.put_inbox_version, vec![number(row.version)]),
+            (row.last.last_seq.get(), &statements.put_inbox_last, vec![text(json)]),
+            (row.mentioned_seq.get(), &statements.put_inbox_mentioned, vec![seq(row.mentioned_seq)]),
+            (row.read_seq.get(), &statements.put_inbox_read, vec![read, number(row.read_messages)]),
+            (row.membership_seq.get(), &statements.put_inbox_membership, vec![membership, member]),
+            (row.settings_number, &statements.put_inbox_settings, vec![number(row.settings_number), text(settings)]),
+        ];
+        let written = all.into_iter().filter(|(timestamp, ..)| *timestamp > 0);
+        Ok(written
+            .map(|(timestamp, statement, mut values)| {
+                values.insert(0, number(timestamp));
+                (statement, values)
+            })
+            .collect())
+    }
+}
+
+fn is_empty(change: &InboxChange) -> bool {
+    let InboxChange { conversation: _, last, mentioned_seq, read, membership, settings } = change;
+    last.is_none() && *mentioned_seq == Seq::ZERO && read.is_none() && membership.is_none() && settings.is_none()
+}
+
+fn row(columns: Columns) -> Result<Option<InboxRow>, StoreError> {
+    let (id, version, last, mentioned, read, read_messages, membership, member, settings_number, settings) = columns;
+    let Some(version) = version else { return Ok(None) };
+    let count = |value: Option<i64>| value.unwrap_or_default().cast_unsigned();
+    let mut row = InboxRow::new(id.parse().map_err(unreadable)?);
+    row.version = version.cast_unsigned();
+    if let Some(last) = last {
+        row.last = serde_json::from_str(&last).map_err(|error| unreadable(format!("an inbox row: {error}")))?;
+    }
+    row.mentioned_seq = Seq::new(count(mentioned));
+    (row.read_seq, row.read_messages) = (Seq::new(count(read)), count(read_messages));
+    row.membership_seq = Seq::new(count(membership));
+    row.member = member.unwrap_or(row.member);
+    row.settings_number = count(settings_number);
+    if let Some(settings) = settings {
+        row.settings = serde_json::from_str(&settings).map_err(|error| unreadable(format!("settings: {error}")))?;
+    }
+    Ok(Some(row))
+}

@@ -1,0 +1,198 @@
+//! Members: who they are, as a projection of the log, and how far they have read.
+//!
+//! Both stand in one row, in cells with timestamps of their own. Cursors are written without a look at what is there:
+//! those of who is no member, or was one in an earlier time, count for nothing when they are read.
+
+use super::Core;
+use super::client::unreadable;
+use super::quorum::bigint;
+use crate::quorum::WriteTimestamp;
+use crate::{ConversationKey, Cursor, Member, StoreError};
+use scylla::value::CqlValue;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use switchboard_protocol::server::Membership;
+use switchboard_protocol::{Role, Seq, Timestamp, UserId};
+
+/// Statements in one batch of a conversation's members.
+const BATCH_STATEMENTS_MAX: usize = 100;
+
+/// What the log says of a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MembershipRow {
+    role: Role,
+    joined_at: Timestamp,
+    joined_seq: Seq,
+    /// Messages in the log up to there.
+    joined_messages: u64,
+    /// The entry that changed this last.
+    changed_seq: Seq,
+}
+
+/// A member as he is stored: membership, `delivered_seq`, `read_seq`, `read_messages`, `mentioned_seq`.
+type MemberRow = (String, Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+
+/// A write to be batched: the statement's values.
+pub(super) type Values = Vec<Option<CqlValue>>;
+
+pub(super) fn text(value: impl Into<String>) -> Option<CqlValue> {
+    Some(CqlValue::Text(value.into()))
+}
+
+pub(super) fn number(value: u64) -> Option<CqlValue> {
+    Some(CqlValue::BigInt(bigint(value)))
+}
+
+/// Memberships by user, as entries are folded into them.
+#[derive(Default)]
+pub(super) struct Memberships {
+    pub(super) all: BTreeMap<UserId, MembershipRow>,
+    /// Who has changed, with his newest entry's timestamp.
+    changed: BTreeMap<UserId, WriteTimestamp>,
+}
+
+impl Memberships {
+    /// A direct conversation's two, who are there from the start.
+    pub(super) fn add_first(&mut self, user: &UserId, joined_at: Timestamp) {
+        let (joined_seq, changed_seq) = (Seq::ZERO, Seq::ZERO);
+        let row = MembershipRow { role: Role::Member, joined_at, joined_seq, joined_messages: 0, changed_seq };
+        self.all.insert(user.clone(), row);
+        self.changed.insert(user.clone(), WriteTimestamp::FIRST);
+    }
+
+    /// Folds an entry in. Rows may be ahead of it, if they were written and what follows was not.
+    pub(super) fn apply(&mut self, membership: &Membership, messages: u64, timestamp: WriteTimestamp) {
+        let seq = membership.seq;
+        for user in &membership.added {
+            if !self.all.contains_key(user) {
+                let row = MembershipRow {
+                    role: Role::Member,
+                    joined_at: membership.timestamp,
+                    joined_seq: seq,
+                    joined_messages: messages,
+                    changed_seq: seq,
+                };
+                self.all.insert(user.clone(), row);
+                self.changed.insert(user.clone(), timestamp);
+            }
+        }
+        for (user, role) in &membership.roles {
+            // An entry may add someone and give him a role.
+            if let Some(row) = self.all.get_mut(user).filter(|row| row.changed_seq <= seq) {
+                (row.role, row.changed_seq) = (*role, seq);
+                self.changed.insert(user.clone(), timestamp);
+            }
+        }
+        for user in &membership.removed {
+            if self.all.get(user).is_some_and(|row| row.changed_seq <= seq) {
+                self.all.remove(user);
+                self.changed.insert(user.clone(), timestamp);
+            }
+        }
+    }
+}
+
+impl Core {
+    pub(super) async fn read_members(
+        &self,
+        conversation: &ConversationKey,
+    ) -> Result<Vec<(UserId, Member)>, StoreError> {
+        let values = (conversation.tenant.as_str(), conversation.conversation.as_str());
+        let found: Vec<MemberRow> = self.client.rows(&self.statements.members, values).await?;
+        found.into_iter().filter_map(|row| member(row).transpose()).collect()
+    }
+
+    pub(super) async fn read_memberships(&self, conversation: &ConversationKey) -> Result<Memberships, StoreError> {
+        let values = (conversation.tenant.as_str(), conversation.conversation.as_str());
+        let found: Vec<MemberRow> = self.client.rows(&self.statements.members, values).await?;
+        let mut all = BTreeMap::new();
+        for (user, membership, ..) in found {
+            if let Some(membership) = membership {
+                all.insert(user.parse().map_err(unreadable)?, parse(&membership)?);
+            }
+        }
+        Ok(Memberships { all, changed: BTreeMap::new() })
+    }
+
+    pub(super) async fn read_member(
+        &self,
+        conversation: &ConversationKey,
+        user: &UserId,
+    ) -> Result<Option<Member>, StoreError> {
+        let values = (conversation.tenant.as_str(), conversation.conversation.as_str(), user.as_str());
+        let found: Option<MemberRow> = self.client.row(&self.statements.member, values).await?;
+        Ok(found.map(member).transpose()?.flatten().map(|(_, member)| member))
+    }
+
+    pub(super) async fn write_memberships(
+        &self,
+        conversation: &ConversationKey,
+        memberships: &Memberships,
+    ) -> Result<(), StoreError> {
+        let mut writes = Vec::new();
+        for (user, timestamp) in &memberships.changed {
+            let row = memberships.all.get(user).map(serde_json::to_string).transpose().map_err(unreadable)?;
+            let values = [Some(CqlValue::BigInt(timestamp.0)), row.map(CqlValue::Text)];
+            writes.push((&self.statements.put_membership, with_key(values, conversation, user)));
+        }
+        self.write_members(writes).await
+    }
+
+    /// Writes cursors; each part is its own timestamp, so that a late one that is smaller changes nothing.
+    pub(super) async fn write_cursors(
+        &self,
+        conversation: &ConversationKey,
+        cursors: impl IntoIterator<Item = (UserId, Cursor)>,
+    ) -> Result<(), StoreError> {
+        let statements = &self.statements;
+        let mut writes = Vec::new();
+        for (user, cursor) in cursors {
+            let [delivered, read, mentioned] =
+                [cursor.delivered_seq, cursor.read_seq, cursor.mentioned_seq].map(|seq| number(seq.get()));
+            let key = |values: Values| with_key(values, conversation, &user);
+            if cursor.delivered_seq > Seq::ZERO {
+                writes.push((&statements.put_delivered, key(vec![delivered.clone(), delivered])));
+            }
+            if cursor.read_seq > Seq::ZERO {
+                writes.push((&statements.put_read, key(vec![read.clone(), read, number(cursor.read_messages)])));
+            }
+            if cursor.mentioned_seq > Seq::ZERO {
+                writes.push((&statements.put_mentioned, key(vec![mentioned.clone(), mentioned])));
+            }
+        }
+        self.write_members(writes).await
+    }
+
+    async fn write_members(&self, writes: Vec<(&super::client::Statement, Values)>) -> Result<(), StoreError> {
+        for writes in writes.chunks(BATCH_STATEMENTS_MAX) {
+            let statements = writes.iter().map(|(statement, _)| *statement);
+            let values: Vec<&Values> = writes.iter().map(|(_, values)| values).collect();
+            self.client.batch(&self.statements.put_members, statements, values).await?;
+        }
+        Ok(())
+    }
+}
+
+fn with_key(values: impl Into<Values>, conversation: &ConversationKey, user: &UserId) -> Values {
+    let mut values = values.into();
+    values.extend([text(conversation.tenant.as_str()), text(conversation.conversation.as_str()), text(user.as_str())]);
+    values
+}
+
+fn parse(membership: &str) -> Result<MembershipRow, StoreError> {
+    serde_json::from_str(membership).map_err(|error| unreadable(format!("a membership: {error}")))
+}
+
+/// A row as a member, unless he is none. What is behind the entry that added him is of an earlier time.
+fn member(row: MemberRow) -> Result<Option<(UserId, Member)>, StoreError> {
+    let (user, membership, delivered, read, read_messages, mentioned) = row;
+    let Some(membership) = membership else { return Ok(None) };
+    let MembershipRow { role, joined_at, joined_seq, joined_messages, .. } = parse(&membership)?;
+    let seq = |value: Option<i64>| Seq::new(value.unwrap_or_default().cast_unsigned());
+    let mut cursor =
+        Cursor { delivered_seq: joined_seq, read_seq: joined_seq, read_messages: joined_messages, ..Cursor::default() };
+    let mentioned_seq = Some(seq(mentioned)).filter(|mentioned| *mentioned > joined_seq).unwrap_or_default();
+    let read_messages = read_messages.unwrap_or_default().cast_unsigned();
+    cursor.raise(&Cursor { delivered_seq: seq(delivered), read_seq: seq(read), read_messages, mentioned_seq });
+    Ok(Some((user.parse().map_err(unreadable)?, Member { role, joined_at, joined_seq, cursor })))
+}

@@ -1,0 +1,239 @@
+//! The operations of the log protocol (`crate::quorum`) in CQL.
+
+use super::client::{Client, unreadable};
+use super::statements::Statements;
+use crate::quorum::{BUCKET_ENTRIES, LogHead, Quorum, Row, Swapped, WriteTimestamp};
+use crate::{ConversationKey, Incarnation, NewConversation, StoreError, TermNumber};
+use bytes::Bytes;
+use std::sync::Arc;
+use switchboard_protocol::Seq;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The states of an incarnation.
+const LIVE: &str = "live";
+const FENCED: &str = "fenced";
+
+/// A head without an owner. Not null, which the two servers might compare differently.
+const NOBODY: &str = "";
+
+/// Partitions that an incarnation's notes are spread over.
+const ACTIVE_SHARDS: u64 = 16;
+
+/// What one batch may hold. Cassandra limits batches over several partitions only, ScyllaDB warns from 128 KiB on.
+const BATCH_BYTES_MAX: usize = 64 << 10;
+const BATCH_ROWS_MAX: usize = 128;
+
+#[derive(Clone)]
+pub(super) struct CqlQuorum {
+    pub(super) client: Arc<Client>,
+    pub(super) statements: Arc<Statements>,
+}
+
+/// A seq, term or count as CQL has it.
+pub(super) fn bigint(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+pub(super) fn bucket(seq: Seq) -> u64 {
+    seq.get() / BUCKET_ENTRIES
+}
+
+impl Quorum for CqlQuorum {
+    async fn write_rows(&self, conversation: &ConversationKey, rows: &[Row]) -> Result<(), StoreError> {
+        for rows in rows.chunk_by(|one, next| bucket(one.seq) == bucket(next.seq)) {
+            let mut rows = rows;
+            while let Some(count) = fitting(rows) {
+                let (batch, rest) = rows.split_at(count);
+                self.write_batch(conversation, batch).await?;
+                rows = rest;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_rows(&self, conversation: &ConversationKey, after: Seq, upto: Seq) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        if upto <= after {
+            return Ok(rows);
+        }
+        let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
+        for bucket in bucket(after.next())..=bucket(upto) {
+            let values = (tenant, id, bigint(bucket), bigint(after.get()), bigint(upto.get()));
+            let found: Vec<(i64, i64, i64, Vec<u8>)> = self.client.rows(&self.statements.entries, values).await?;
+            rows.extend(found.into_iter().map(|(seq, term, timestamp, payload)| Row {
+                seq: Seq::new(seq.cast_unsigned()),
+                term: TermNumber(term.cast_unsigned()),
+                timestamp: WriteTimestamp(timestamp),
+                payload: Bytes::from(payload),
+            }));
+        }
+        Ok(rows)
+    }
+
+    async fn read_head(&self, conversation: &ConversationKey) -> Result<Option<LogHead>, StoreError> {
+        let values = (conversation.tenant.as_str(), conversation.conversation.as_str());
+        let found: Option<(i64, String, i64)> = self.client.row(&self.statements.head, values).await?;
+        let Some((term, owner, end)) = found else { return Ok(None) };
+        let owner = if owner == NOBODY { None } else { Some(parse_incarnation(&owner)?) };
+        Ok(Some(LogHead { term: TermNumber(term.cast_unsigned()), owner, end: Seq::new(end.cast_unsigned()) }))
+    }
+
+    async fn create_head(
+        &self,
+        conversation: &ConversationKey,
+        new: &NewConversation,
+        head: &LogHead,
+    ) -> Result<Swapped, StoreError> {
+        let created = serde_json::to_string(new).map_err(unreadable)?;
+        let (term, owner, end) = columns(head);
+        let values = (conversation.tenant.as_str(), conversation.conversation.as_str(), created, term, owner, end);
+        let applied = self.client.compare_and_set(&self.statements.create_head, values).await?;
+        self.swapped(conversation, applied).await
+    }
+
+    async fn swap_head(
+        &self,
+        conversation: &ConversationKey,
+        old: &LogHead,
+        new: &LogHead,
+    ) -> Result<Swapped, StoreError> {
+        let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
+        let ((term, owner, end), (old_term, old_owner, old_end)) = (columns(new), columns(old));
+        let values = (term, owner, end, tenant, id, old_term, old_owner, old_end);
+        let applied = self.client.compare_and_set(&self.statements.swap_head, values).await?;
+        self.swapped(conversation, applied).await
+    }
+
+    async fn register(&self, me: &Incarnation) -> Result<bool, StoreError> {
+        let node = me.to_string();
+        if self.client.compare_and_set(&self.statements.register, (&node, LIVE)).await? {
+            return Ok(true);
+        }
+        let state: Option<(String,)> = self.client.row(&self.statements.registered, (&node,)).await?;
+        Ok(state.is_some_and(|(state,)| state == LIVE))
+    }
+
+    async fn fence(&self, other: &Incarnation) -> Result<(), StoreError> {
+        self.client.compare_and_set(&self.statements.fence, (FENCED, other.to_string(), LIVE)).await.map(drop)
+    }
+
+    async fn is_live(&self, me: &Incarnation) -> Result<bool, StoreError> {
+        let state: Option<(String,)> = self.client.row(&self.statements.is_live, (me.to_string(),)).await?;
+        Ok(state.is_some_and(|(state,)| state == LIVE))
+    }
+
+    async fn note_active(
+        &self,
+        owner: &Incarnation,
+        conversation: &ConversationKey,
+        timestamp: WriteTimestamp,
+    ) -> Result<(), StoreError> {
+        let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
+        let values = (owner.to_string(), shard(conversation), tenant, id, timestamp.0);
+        self.client.execute(&self.statements.note_active, values).await.map(drop)
+    }
+
+    async fn remove_active(
+        &self,
+        owner: &Incarnation,
+        conversation: &ConversationKey,
+        timestamp: WriteTimestamp,
+    ) -> Result<(), StoreError> {
+        let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
+        let values = (timestamp.0, owner.to_string(), shard(conversation), tenant, id);
+        self.client.execute(&self.statements.remove_active, values).await.map(drop)
+    }
+}
+
+impl CqlQuorum {
+    /// Writes rows of one bucket.
+    async fn write_batch(&self, conversation: &ConversationKey, rows: &[Row]) -> Result<(), StoreError> {
+        let values = |row: &'_ Row| {
+            let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
+            let (seq, term) = (bigint(row.seq.get()), bigint(row.term.0));
+            (tenant, id, bigint(bucket(row.seq)), seq, term, row.payload.to_vec(), row.timestamp.0)
+        };
+        let statement = &self.statements.insert_entry;
+        match rows {
+            [row] => self.client.execute(statement, values(row)).await.map(drop),
+            rows => {
+                let statements = rows.iter().map(|_| statement);
+                let values: Vec<_> = rows.iter().map(values).collect();
+                self.client.batch(&self.statements.insert_entries, statements, values).await
+            }
+        }
+    }
+
+    /// The conversations that any incarnation has noted.
+    pub(super) async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
+        let found: Vec<(String, String, String)> = self.client.rows(&self.statements.active, ()).await?;
+        let parse = |(node, tenant, conversation): (String, String, String)| {
+            let tenant = tenant.parse().map_err(unreadable)?;
+            let conversation = conversation.parse().map_err(unreadable)?;
+            Ok((parse_incarnation(&node)?, ConversationKey { tenant, conversation }))
+        };
+        found.into_iter().map(parse).collect()
+    }
+
+    async fn swapped(&self, conversation: &ConversationKey, applied: bool) -> Result<Swapped, StoreError> {
+        if applied { Ok(Swapped::Applied) } else { Ok(Swapped::Refused(self.read_head(conversation).await?)) }
+    }
+}
+
+/// How many of the first rows go into one batch; none if there are none.
+fn fitting(rows: &[Row]) -> Option<usize> {
+    let mut bytes = 0;
+    let fits = |row: &&Row| {
+        bytes += row.payload.len();
+        bytes <= BATCH_BYTES_MAX
+    };
+    let fitting = rows.iter().take(BATCH_ROWS_MAX).take_while(fits).count();
+    (!rows.is_empty()).then_some(fitting.max(1))
+}
+
+fn columns(head: &LogHead) -> (i64, String, i64) {
+    let owner = head.owner.as_ref().map_or_else(|| NOBODY.to_owned(), ToString::to_string);
+    (bigint(head.term.0), owner, bigint(head.end.get()))
+}
+
+fn shard(conversation: &ConversationKey) -> i32 {
+    let hash =
+        xxh3_64(conversation.tenant.as_str().as_bytes()) ^ xxh3_64(conversation.conversation.as_str().as_bytes());
+    i32::try_from(hash % ACTIVE_SHARDS).unwrap_or_default()
+}
+
+/// The node's id and the life that [`Incarnation`] shows behind a `~`, which no id holds.
+fn parse_incarnation(text: &str) -> Result<Incarnation, StoreError> {
+    let parts = text.split_once('~');
+    let parsed = parts.and_then(|(node, life)| Some((node.parse().ok()?, u64::from_str_radix(life, 16).ok()?)));
+    let (node, life) = parsed.ok_or_else(|| unreadable(format!("incarnation {text:?}")))?;
+    Ok(Incarnation { node, life })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn incarnations_are_read_as_they_are_shown() {
+        let one = Incarnation { node: "n-1.a:b@c".parse().unwrap(), life: 0xfeed };
+        assert_eq!(parse_incarnation(&one.to_string()).unwrap(), one);
+        for text in ["", "n1", "n1~", "n1~xyz", "~1", "n 1~1"] {
+            assert!(parse_incarnation(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn batches_are_cut_by_rows_and_bytes() {
+        let row = |bytes: usize| Row {
+            seq: Seq::new(1),
+            term: TermNumber(1),
+            timestamp: WriteTimestamp(1),
+            payload: Bytes::from(vec![0; bytes]),
+        };
+        assert_eq!(fitting(&[]), None);
+        assert_eq!(fitting(&[row(BATCH_BYTES_MAX + 1), row(1)]), Some(1), "one goes whatever its size");
+        assert_eq!(fitting(&[row(BATCH_BYTES_MAX), row(0), row(1)]), Some(2));
+        assert_eq!(fitting(&vec![row(1); BATCH_ROWS_MAX + 1]), Some(BATCH_ROWS_MAX));
+    }
+}

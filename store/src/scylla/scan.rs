@@ -1,0 +1,74 @@
+//! Entries of a log one page after the other, over the partitions that they are in.
+
+use super::Core;
+use super::quorum::{bigint, bucket};
+use crate::kv::values::decode_entry;
+use crate::quorum::BUCKET_ENTRIES;
+use crate::{ConversationKey, StoreError, StoredEntry};
+use bytes::Bytes;
+use switchboard_protocol::Seq;
+
+/// Entries read at a time.
+const PAGE_ENTRIES: usize = 128;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Ascending,
+    Descending,
+}
+
+/// What is left to be read.
+pub(super) struct Scan<'a> {
+    core: &'a Core,
+    conversation: &'a ConversationKey,
+    first: u64,
+    /// Exclusive.
+    end: u64,
+    order: Order,
+}
+
+impl<'a> Scan<'a> {
+    /// The entries from `first` to `last`.
+    pub(super) fn new(core: &'a Core, conversation: &'a ConversationKey, first: Seq, last: Seq, order: Order) -> Self {
+        Self { core, conversation, first: first.get(), end: last.get().saturating_add(1), order }
+    }
+
+    /// The next ones, at least one; none when there are no more.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<StoredEntry>>, StoreError> {
+        while self.first < self.end {
+            let page = self.next_of_bucket().await?;
+            if !page.is_empty() {
+                return Ok(Some(page));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn next_of_bucket(&mut self) -> Result<Vec<StoredEntry>, StoreError> {
+        let leading = if self.order == Order::Ascending { self.first } else { self.end - 1 };
+        let bucket = bucket(Seq::new(leading));
+        let (first, end) = (bucket * BUCKET_ENTRIES, (bucket + 1).saturating_mul(BUCKET_ENTRIES));
+        let (first, end) = (first.max(self.first), end.min(self.end));
+        let statements = &self.core.statements;
+        let statement =
+            if self.order == Order::Ascending { &statements.entries_first } else { &statements.entries_last };
+        let (tenant, id) = (self.conversation.tenant.as_str(), self.conversation.conversation.as_str());
+        let limit = i32::try_from(PAGE_ENTRIES).unwrap_or(i32::MAX);
+        let values = (tenant, id, bigint(bucket), bigint(first), bigint(end - 1), limit);
+        let found: Vec<(i64, Vec<u8>)> = self.core.client.rows(statement, values).await?;
+        let decoded = found.into_iter().map(|(seq, payload)| decode(Seq::new(seq.cast_unsigned()), &payload));
+        let page = decoded.collect::<Result<Vec<_>, _>>()?;
+        let read_on = page.last().filter(|_| page.len() == PAGE_ENTRIES).map(|entry| entry.seq.get());
+        match self.order {
+            Order::Ascending => self.first = read_on.map_or(end, |last| last + 1),
+            Order::Descending => self.end = read_on.unwrap_or(first),
+        }
+        Ok(page)
+    }
+}
+
+/// An entry out of its row's payload.
+pub(super) fn decode(seq: Seq, payload: &[u8]) -> Result<StoredEntry, StoreError> {
+    let (messages, json) = decode_entry(format!("entry {seq}").as_bytes(), payload)?;
+    Ok(StoredEntry { seq, messages, json: Bytes::copy_from_slice(json) })
+}

@@ -1,0 +1,235 @@
+//! The keyspace and its tables: made, brought to this version, and refused when they are not what they should be.
+//!
+//! Each migration is a list of statements that may be repeated. One node at a time runs them, noted with a time limit in
+//! the one table that there is from the start, and all of them through the same coordinator: two that make one table at
+//! once could make it twice.
+
+use super::ScyllaOptions;
+use super::client::{Client, store_error, unreadable};
+use crate::{SetupError, StoreError};
+use scylla::cluster::metadata::Strategy;
+use scylla::deserialize::row::DeserializeRow;
+use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
+use scylla::response::query_result::QueryResult;
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::{Consistency, Statement};
+use std::collections::BTreeSet;
+use switchboard_clock::Generator;
+
+/// What turns version n into n + 1. Never changed once released: a later version adds a list.
+const MIGRATIONS: [&[&str]; 1] = [&[
+    "CREATE TABLE IF NOT EXISTS KS.messages (tenant text, conversation text, bucket bigint, seq bigint, term bigint,
+     payload blob, PRIMARY KEY ((tenant, conversation, bucket), seq))",
+    "CREATE TABLE IF NOT EXISTS KS.conversation_head (tenant text, conversation text, term bigint, owner text,
+     log_end bigint, created text, PRIMARY KEY ((tenant, conversation)))",
+    "CREATE TABLE IF NOT EXISTS KS.conversation_state (tenant text, conversation text, applied_seq bigint, state text,
+     PRIMARY KEY ((tenant, conversation)))",
+    "CREATE TABLE IF NOT EXISTS KS.members (tenant text, conversation text, user_id text, membership text,
+     delivered_seq bigint, read_seq bigint, read_messages bigint, mentioned_seq bigint,
+     PRIMARY KEY ((tenant, conversation), user_id))",
+    "CREATE TABLE IF NOT EXISTS KS.message_states (tenant text, conversation text, bucket bigint, seq bigint, part text,
+     emoji text, user_id text, entry_seq bigint, value text,
+     PRIMARY KEY ((tenant, conversation, bucket), seq, part, emoji, user_id))",
+    "CREATE TABLE IF NOT EXISTS KS.nodes (node text PRIMARY KEY, state text)",
+    // Notes come and go: what is left of those that went is thrown away soon. One that comes back costs a take-over.
+    "CREATE TABLE IF NOT EXISTS KS.active (node text, shard int, tenant text, conversation text,
+     PRIMARY KEY ((node, shard), tenant, conversation)) WITH gc_grace_seconds = 3600",
+    "CREATE TABLE IF NOT EXISTS KS.inbox (tenant text, user_id text, conversation text, version bigint, last text,
+     mentioned_seq bigint, read_seq bigint, read_messages bigint, membership_seq bigint, member boolean,
+     settings_number bigint, settings text, PRIMARY KEY ((tenant, user_id), conversation))",
+    "CREATE TABLE IF NOT EXISTS KS.inbox_epochs (tenant text, user_id text, epoch bigint,
+     PRIMARY KEY ((tenant, user_id)))",
+    "CREATE TABLE IF NOT EXISTS KS.users (tenant text, user_id text, revoked_ms bigint static,
+     last_seen_ms bigint static, side text, other text, number bigint, since_ms bigint,
+     PRIMARY KEY ((tenant, user_id), side, other))",
+]];
+
+/// The table that is there before any migration: the schema's version, who migrates, the store's id.
+const STORE: &str = "CREATE TABLE IF NOT EXISTS KS.store (part text PRIMARY KEY, value text)";
+
+/// A node that died while it migrated is out of the way after this.
+const MIGRATING_S: u32 = 120;
+
+const KEYSPACE_BYTES_MAX: usize = 48;
+
+#[expect(clippy::cast_possible_truncation, reason = "few")]
+const NEWEST: u32 = MIGRATIONS.len() as u32;
+
+/// Makes what is missing. The store's id.
+pub(super) async fn prepare(
+    client: &Client,
+    options: &ScyllaOptions,
+    generator: &Generator,
+) -> Result<String, StoreError> {
+    let schema = Schema { client, keyspace: &options.keyspace };
+    schema.check_name()?;
+    let data_center = schema.data_center(options.replication_factor)?;
+    schema.make_keyspace(&data_center, options.replication_factor).await?;
+    schema.check_is_ours().await?;
+    schema.define(STORE).await?;
+    let me = format!("{:016x}", generator.u64());
+    schema.migrate(&me).await?;
+    client.session.refresh_metadata().await.map_err(|error| StoreError::unavailable(error.to_string()))?;
+    schema.put_if_missing("store_id", &me).await?;
+    schema.part("store_id").await?.ok_or_else(|| unreadable("the store has lost its id"))
+}
+
+struct Schema<'a> {
+    client: &'a Client,
+    keyspace: &'a str,
+}
+
+impl Schema<'_> {
+    fn wrong_keyspace(&self, why: impl Into<String>) -> StoreError {
+        SetupError::Keyspace { keyspace: self.keyspace.to_owned(), why: why.into() }.into()
+    }
+
+    fn check_name(&self) -> Result<(), StoreError> {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let name = self.keyspace.as_bytes();
+        let is_name = name.first().is_some_and(u8::is_ascii_lowercase) && name.iter().all(|byte| fits(*byte));
+        if is_name && name.len() <= KEYSPACE_BYTES_MAX {
+            return Ok(());
+        }
+        Err(self.wrong_keyspace("a name is 1 to 48 of a-z, 0-9 and _, and begins with a letter"))
+    }
+
+    /// The one data centre.
+    fn data_center(&self, replication_factor: u32) -> Result<String, StoreError> {
+        let cluster = self.client.session.get_cluster_state();
+        let nodes = cluster.get_nodes_info();
+        let found: BTreeSet<&str> = nodes.iter().filter_map(|node| node.datacenter.as_deref()).collect();
+        let mut found = found.into_iter();
+        let data_center = match (found.next(), found.next()) {
+            (Some(one), None) => one.to_owned(),
+            (one, other) => {
+                let found = one.into_iter().chain(other).chain(found).map(str::to_owned).collect();
+                return Err(SetupError::DataCenters { found }.into());
+            }
+        };
+        if usize::try_from(replication_factor).is_ok_and(|wanted| wanted > nodes.len()) {
+            return Err(SetupError::Replication { wanted: replication_factor, nodes: nodes.len() }.into());
+        }
+        Ok(data_center)
+    }
+
+    async fn make_keyspace(&self, data_center: &str, replication_factor: u32) -> Result<(), StoreError> {
+        let cluster = self.client.session.get_cluster_state();
+        let Some(keyspace) = cluster.get_keyspace(self.keyspace) else {
+            let keyspace = self.keyspace;
+            let make = format!(
+                "CREATE KEYSPACE IF NOT EXISTS {keyspace}
+                 WITH replication = {{'class': 'NetworkTopologyStrategy', '{data_center}': {replication_factor}}}"
+            );
+            return self.define(&make).await;
+        };
+        let found = match &keyspace.strategy {
+            Strategy::SimpleStrategy { replication_factor } => Some(*replication_factor),
+            Strategy::NetworkTopologyStrategy { datacenter_repfactors } => {
+                datacenter_repfactors.get(data_center).copied()
+            }
+            _ => None,
+        };
+        if found == usize::try_from(replication_factor).ok() {
+            return Ok(());
+        }
+        let found = found.map_or_else(|| "no".to_owned(), |found| found.to_string());
+        Err(self.wrong_keyspace(format!(
+            "it keeps {found} copies in {data_center}, where store.scylla.replication_factor is {replication_factor}"
+        )))
+    }
+
+    /// No table is put among those of something else.
+    async fn check_is_ours(&self) -> Result<(), StoreError> {
+        let select = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
+        let tables: Vec<(String,)> = self.rows(select, (self.keyspace,)).await?;
+        if tables.is_empty() || tables.iter().any(|(table,)| table == "store") {
+            return Ok(());
+        }
+        Err(self.wrong_keyspace("it holds tables of something else"))
+    }
+
+    async fn migrate(&self, me: &str) -> Result<(), StoreError> {
+        loop {
+            let version = self.part("schema").await?;
+            let found = version.as_deref().map_or(Ok(0), str::parse::<u32>);
+            let found = found.map_err(|_| self.wrong_keyspace("its table \"store\" is of something else"))?;
+            let Some(migration) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found)) else {
+                if found == NEWEST {
+                    return Ok(());
+                }
+                let keyspace = self.keyspace.to_owned();
+                return Err(SetupError::NewerSchema { keyspace, found, known: NEWEST }.into());
+            };
+            self.begin_migrating(me).await?;
+            for statement in *migration {
+                self.define(statement).await?;
+            }
+            let next = (found + 1).to_string();
+            match version {
+                None => self.put_if_missing("schema", &next).await?,
+                Some(version) => {
+                    let set = "UPDATE KS.store SET value = ? WHERE part = 'schema' IF value = ?";
+                    self.run(set, (next, version)).await?;
+                }
+            }
+            self.run("DELETE FROM KS.store WHERE part = 'migrating' IF value = ?", (me,)).await?;
+        }
+    }
+
+    async fn begin_migrating(&self, me: &str) -> Result<(), StoreError> {
+        let lock =
+            format!("INSERT INTO KS.store (part, value) VALUES ('migrating', ?) IF NOT EXISTS USING TTL {MIGRATING_S}");
+        self.run(&lock, (me,)).await?;
+        match self.part("migrating").await? {
+            Some(who) if who == me => Ok(()),
+            _ => Err(StoreError::unavailable("another node is preparing the schema")),
+        }
+    }
+
+    async fn put_if_missing(&self, part: &str, value: &str) -> Result<(), StoreError> {
+        self.run("INSERT INTO KS.store (part, value) VALUES (?, ?) IF NOT EXISTS", (part, value)).await.map(drop)
+    }
+
+    async fn part(&self, part: &str) -> Result<Option<String>, StoreError> {
+        let mut select = self.statement("SELECT value FROM KS.store WHERE part = ?");
+        select.set_consistency(Consistency::LocalSerial);
+        let found = self.client.session.query_unpaged(select, (part,)).await.map_err(store_error)?;
+        let found: Vec<(String,)> = read(found)?;
+        Ok(found.into_iter().next().map(|(value,)| value))
+    }
+
+    fn statement(&self, cql: &str) -> Statement {
+        Statement::new(cql.replace("KS.", &format!("{}.", self.keyspace)))
+    }
+
+    /// Changes the schema, through the node whose id is the lowest.
+    async fn define(&self, cql: &str) -> Result<(), StoreError> {
+        let mut statement = self.statement(cql);
+        let cluster = self.client.session.get_cluster_state();
+        let first = cluster.get_nodes_info().iter().filter(|node| node.is_connected()).min_by_key(|node| node.host_id);
+        let first = first.map(|node| SingleTargetLoadBalancingPolicy::new(NodeIdentifier::HostId(node.host_id), None));
+        statement.set_load_balancing_policy(first);
+        self.client.session.query_unpaged(statement, ()).await.map(drop).map_err(store_error)
+    }
+
+    async fn run(&self, cql: &str, values: impl SerializeRow) -> Result<QueryResult, StoreError> {
+        self.client.session.query_unpaged(self.statement(cql), values).await.map_err(store_error)
+    }
+
+    async fn rows<R>(&self, cql: &str, values: impl SerializeRow) -> Result<Vec<R>, StoreError>
+    where
+        R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+    {
+        read(self.run(cql, values).await?)
+    }
+}
+
+fn read<R>(result: QueryResult) -> Result<Vec<R>, StoreError>
+where
+    R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+{
+    let rows = result.into_rows_result().map_err(unreadable)?;
+    let rows = rows.rows().map_err(unreadable)?;
+    rows.collect::<Result<_, _>>().map_err(unreadable)
+}

@@ -1,0 +1,135 @@
+//! The terms that this process has, with what an append is checked against and what is not projected yet.
+//!
+//! Owns the map of them. Whether a term still runs is known to `crate::quorum` alone.
+
+use crate::{ConversationKey, Entry, StoreError, TermNumber};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use switchboard_protocol::{EntryFrame, Seq};
+use tokio::sync::Notify;
+
+/// Entries of one conversation after which its projections are written without waiting for their time. So many rows, and
+/// no more by much, does the next owner read, and whoever reads at another node.
+const UNAPPLIED_MAX: u64 = 256;
+
+#[derive(Default)]
+pub(super) struct Terms {
+    terms: Mutex<HashMap<ConversationKey, Arc<TermHere>>>,
+    many: Notify,
+}
+
+pub(super) struct TermHere {
+    pub(super) number: TermNumber,
+    progress: Mutex<Progress>,
+    /// Held by who writes the projections.
+    pub(super) applying: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone, Copy)]
+struct Progress {
+    end: Seq,
+    messages: u64,
+    applied: Seq,
+}
+
+impl Terms {
+    fn map(&self) -> MutexGuard<'_, HashMap<ConversationKey, Arc<TermHere>>> {
+        self.terms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, conversation: &ConversationKey) -> Option<Arc<TermHere>> {
+        self.map().get(conversation).cloned()
+    }
+
+    /// A term has begun at `end`, up to which everything is projected.
+    pub(super) fn put(&self, conversation: &ConversationKey, number: TermNumber, end: Seq, messages: u64) {
+        let progress = Mutex::new(Progress { end, messages, applied: end });
+        let term = Arc::new(TermHere { number, progress, applying: tokio::sync::Mutex::default() });
+        let mut map = self.map();
+        if map.get(conversation).is_none_or(|known| known.number < number) {
+            map.insert(conversation.clone(), term);
+        }
+    }
+
+    /// Forgets a term that is over.
+    pub(super) fn forget(&self, conversation: &ConversationKey, number: TermNumber) {
+        let mut map = self.map();
+        if map.get(conversation).is_some_and(|known| known.number == number) {
+            map.remove(conversation);
+        }
+    }
+
+    /// The terms with entries that are not projected.
+    pub(super) fn unapplied(&self) -> Vec<(ConversationKey, Arc<TermHere>)> {
+        let unapplied = |(key, term): (&ConversationKey, &Arc<TermHere>)| {
+            (term.unapplied() > 0).then(|| (key.clone(), term.clone()))
+        };
+        self.map().iter().filter_map(unapplied).collect()
+    }
+
+    /// `entries` are durable.
+    pub(super) fn note_durable(&self, term: &TermHere, entries: &[Entry]) {
+        let Some(last) = entries.last() else { return };
+        {
+            let mut progress = term.progress();
+            if last.seq > progress.end {
+                (progress.end, progress.messages) = (last.seq, last.messages);
+            }
+        }
+        if term.unapplied() >= UNAPPLIED_MAX {
+            self.many.notify_one();
+        }
+    }
+
+    /// Returns when a term has many entries that are not projected.
+    pub(super) async fn wait_for_many(&self) {
+        self.many.notified().await;
+    }
+}
+
+impl TermHere {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log's end as far as it is durable.
+    pub(super) fn end(&self) -> Seq {
+        self.progress().end
+    }
+
+    fn unapplied(&self) -> u64 {
+        let progress = self.progress();
+        progress.end.get() - progress.applied.get()
+    }
+
+    /// Everything up to `seq` is projected.
+    pub(super) fn note_applied(&self, seq: Seq) {
+        let mut progress = self.progress();
+        progress.applied = progress.applied.max(seq);
+    }
+
+    pub(super) fn is_applied(&self, seq: Seq) -> bool {
+        self.progress().applied >= seq
+    }
+
+    /// Whether entries follow each other, and the log if they begin where it ends. Those that repeat it are compared with
+    /// what is stored.
+    pub(super) fn check(&self, entries: &[Entry]) -> Result<(), StoreError> {
+        let progress = *self.progress();
+        let mut before = entries.first().and_then(|first| {
+            let begins_at_end = first.seq == progress.end.next();
+            begins_at_end.then_some((progress.end, progress.messages))
+        });
+        for entry in entries {
+            let is_message = u64::from(matches!(entry.frame, EntryFrame::Message(_)));
+            let follows =
+                before.is_none_or(|(seq, messages)| (entry.seq, entry.messages) == (seq.next(), messages + is_message));
+            if !follows || entry.frame.seq() != entry.seq {
+                let what = format!("seq {} with {} messages after {}", entry.seq, entry.messages, progress.end);
+                return Err(StoreError::Misplaced { what });
+            }
+            before = Some((entry.seq, entry.messages));
+        }
+        Ok(())
+    }
+}

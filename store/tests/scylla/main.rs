@@ -1,0 +1,4 @@
+//! The backend in ScyllaDB, on a real Apache Cassandra that all these tests share; who hurts a server has his own.
+
+mod contract;
+mod support;
