@@ -13,8 +13,8 @@ use tempfile::TempDir;
 /// Between looking for free ports and the server's taking them, another may have been faster.
 const START_ATTEMPTS: usize = 3;
 
-/// What it logs last before it takes connections.
-const READY: &str = "Starting listening for CQL clients";
+/// What it logs once it takes connections. (`Starting listening for CQL clients` comes before it does.)
+const READY: &str = "Startup complete";
 
 /// Starts java with the arguments given, says its pid, and ends it when nobody holds this script's standard input any
 /// more: so no server outlives the tests, however they end. Only java holds the standard output then, so it ends with it.
@@ -25,12 +25,15 @@ const KEEPER: &str = r#"java "$@" 2>&1 & java=$!; echo "pid $java"; exec >/dev/n
 pub struct CassandraOptions {
     /// Users need a password; there is `cassandra` with the password `cassandra`.
     pub passwords: bool,
+    /// Tables are made several times as fast, and are gone after a kill.
+    pub schema_in_memory: bool,
 }
 
 /// A single node that keeps its data in a temporary folder, and has a row on disk before it confirms it.
 pub struct CassandraServer {
     folder: TempDir,
     port: u16,
+    options: CassandraOptions,
     running: Option<Running>,
 }
 
@@ -53,15 +56,16 @@ impl CassandraServer {
             let folder = tempfile::tempdir()?;
             let port = crate::free_port()?;
             config::write(folder.path(), port, crate::free_port()?, options)?;
-            match Running::start(folder.path()) {
-                Ok(running) => return Ok(Self { folder, port, running: Some(running) }),
+            match Running::start(folder.path(), options) {
+                Ok(running) => return Ok(Self { folder, port, options, running: Some(running) }),
                 Err(error) => failed = Some(error),
             }
         }
         Err(failed.unwrap_or_else(|| io::Error::other("no free port")))
     }
 
-    /// The address of a server that all tests of this process share. It ends with the process.
+    /// The address of a server that all tests of this process share, each in keyspaces of its own. It ends with the
+    /// process.
     ///
     /// # Errors
     /// See [`CassandraServer::start`].
@@ -72,7 +76,7 @@ impl CassandraServer {
         match SHARED.get() {
             Some(server) => Ok(server.address()),
             None => {
-                let started = Self::start()?;
+                let started = Self::start_with(CassandraOptions { schema_in_memory: true, ..Default::default() })?;
                 Ok(SHARED.get_or_init(|| started).address())
             }
         }
@@ -94,7 +98,7 @@ impl CassandraServer {
     /// See [`CassandraServer::start`].
     pub fn start_again(&mut self) -> io::Result<()> {
         self.running = None;
-        self.running = Some(Running::start(self.folder.path())?);
+        self.running = Some(Running::start(self.folder.path(), self.options)?);
         Ok(())
     }
 
@@ -128,10 +132,10 @@ struct Running {
 
 impl Running {
     /// Starts the server configured in `folder` and waits until it takes connections.
-    fn start(folder: &Path) -> io::Result<Self> {
+    fn start(folder: &Path, options: CassandraOptions) -> io::Result<Self> {
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh"])
-            .args(config::java_arguments(folder, &jars()?))
+            .args(config::java_arguments(folder, &jars()?, options))
             .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

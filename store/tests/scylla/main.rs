@@ -1,4 +1,8 @@
 //! The backend in ScyllaDB, on a real Apache Cassandra that all these tests share; who hurts a server has his own.
 
 mod contract;
+mod faults;
+mod setup;
 mod support;
+mod two_homes;
+mod two_nodes;

@@ -62,7 +62,7 @@ const LOGBACK: &str = r#"<configuration>
 </configuration>
 "#;
 
-pub(super) fn java_arguments(folder: &Path, jars: &Path) -> Vec<OsString> {
+pub(super) fn java_arguments(folder: &Path, jars: &Path, options: CassandraOptions) -> Vec<OsString> {
     let folder = folder.display();
     let opened = |flag: &str, all: &str| {
         all.split_whitespace().map(|package| format!("{flag}={package}=ALL-UNNAMED")).collect::<Vec<_>>()
@@ -75,6 +75,7 @@ pub(super) fn java_arguments(folder: &Path, jars: &Path) -> Vec<OsString> {
         format!("-Dcassandra.config=file://{folder}/cassandra.yaml"),
         format!("-Dlogback.configurationFile=file://{folder}/logback.xml"),
         format!("-Dcassandra.storagedir={folder}"),
+        format!("-Dcassandra.test.flush_local_schema_changes={}", !options.schema_in_memory),
     ]);
     let mut arguments: Vec<OsString> = arguments.into_iter().map(OsString::from).collect();
     arguments.extend(["-cp".into(), jars.join("*").into(), "org.apache.cassandra.service.CassandraDaemon".into()]);
@@ -84,14 +85,13 @@ pub(super) fn java_arguments(folder: &Path, jars: &Path) -> Vec<OsString> {
 const MEMORY: [&str; 2] = ["-Xms256m", "-Xmx1g"];
 
 /// There is nobody to wait for.
-const START_QUICKLY: [&str; 8] = [
+const START_QUICKLY: [&str; 7] = [
     "-Djdk.attach.allowAttachSelf=true",
     "-Dcassandra-foreground=yes",
     "-Dcassandra.jmx.local.port=0",
     "-Dcassandra.ring_delay_ms=0",
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
     "-Dcassandra.superuser_setup_delay_ms=-1",
-    "-Dcassandra.test.flush_local_schema_changes=false",
     "-XX:+UseSerialGC",
 ];
 

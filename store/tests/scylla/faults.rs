@@ -1,0 +1,104 @@
+//! A server that is killed, and one that is paused: nothing durable is lost, and all comes back by itself.
+
+use crate::support::{open, own_keyspace};
+use std::sync::Arc;
+use std::time::Duration;
+use switchboard_protocol::Seq;
+use switchboard_store::contract::Conversation;
+use switchboard_store::{Appended, Entry, ScyllaOptions, Store, StoreError};
+use switchboard_tests::CassandraServer;
+use tokio::sync::watch;
+use tokio::task::{JoinSet, spawn_blocking};
+
+const CONVERSATIONS: u64 = 8;
+const MESSAGES: u64 = 50;
+
+/// An append whose outcome is open is repeated this soon.
+const REPEAT_AFTER: Duration = Duration::from_millis(50);
+
+async fn own_server() -> CassandraServer {
+    spawn_blocking(CassandraServer::start).await.expect("no panic").expect("Cassandra starts")
+}
+
+async fn store_of(server: &CassandraServer) -> Arc<dyn Store> {
+    let options = ScyllaOptions { request_timeout_ms: 2_000, ..own_keyspace(server.address()) };
+    Arc::new(open(&options).await.expect("opens"))
+}
+
+async fn append(c: &Conversation, entry: &Entry) -> Result<Appended, StoreError> {
+    c.store.append(&c.key, c.term, Arc::from([entry.clone()])).await
+}
+
+/// Repeats one append as it is until its outcome is known; how often it was not.
+async fn append_until_known(c: &Conversation, entry: &Entry) -> u64 {
+    let mut unknown = 0;
+    loop {
+        match append(c, entry).await {
+            Ok(appended) => {
+                assert_eq!(appended, Appended::Durable);
+                return unknown;
+            }
+            Err(StoreError::Unavailable { .. }) => unknown += 1,
+            Err(other) => panic!("{other}"),
+        }
+        tokio::time::sleep(REPEAT_AFTER).await;
+    }
+}
+
+#[tokio::test]
+async fn killed_under_appends() {
+    let mut server = own_server().await;
+    let store = store_of(&server).await;
+    let (durable, mut so_far) = watch::channel(0);
+    let mut appending = JoinSet::new();
+    for number in 0..CONVERSATIONS {
+        let mut c = Conversation::direct(&store, &format!("c{number}")).await;
+        let durable = durable.clone();
+        appending.spawn(async move {
+            let mut unknown = 0;
+            let mut sent = Vec::new();
+            for _ in 0..MESSAGES {
+                let entry = c.message("alice", "hello");
+                unknown += append_until_known(&c, &entry).await;
+                durable.send_modify(|durable| *durable += 1);
+                sent.push(entry.json);
+            }
+            (c, sent, unknown)
+        });
+    }
+    so_far.wait_for(|durable| *durable >= CONVERSATIONS * MESSAGES / 4).await.expect("appends");
+    let restarted = spawn_blocking(move || {
+        server.kill();
+        server.start_again().map(|()| server)
+    });
+    let _server = restarted.await.expect("no panic").expect("Cassandra starts again");
+    let mut unknown = 0;
+    for (c, sent, open) in appending.join_all().await {
+        unknown += open;
+        let (next, begun) = Conversation::take_over(&store, &c.key, 2).await;
+        assert_eq!(begun.end, Seq::new(MESSAGES));
+        let log = store.read(&next.key, Seq::ZERO, begun.end, usize::MAX, usize::MAX).await.expect("reads");
+        assert_eq!(log.into_iter().map(|entry| entry.json).collect::<Vec<_>>(), sent, "each once, in its place");
+    }
+    assert!(unknown > 0, "the kill came in between");
+}
+
+#[tokio::test]
+async fn paused() {
+    let server = own_server().await;
+    let store = store_of(&server).await;
+    let mut c = Conversation::direct(&store, "c").await;
+    c.send("alice", "before").await;
+    server.pause().expect("stops");
+    let entry = c.message("alice", "meanwhile");
+    let unanswered = append(&c, &entry).await;
+    assert!(matches!(unanswered, Err(StoreError::Unavailable { .. })), "{unanswered:?}");
+    assert!(matches!(store.check().await, Err(StoreError::Unavailable { .. })));
+    assert!(matches!(store.head(&c.key).await, Err(StoreError::Unavailable { .. })));
+    server.resume().expect("goes on");
+    append_until_known(&c, &entry).await;
+    c.send("alice", "after").await;
+    store.check().await.expect("is well");
+    let log = store.read(&c.key, Seq::ZERO, Seq::new(c.end), usize::MAX, usize::MAX).await.expect("reads");
+    assert_eq!(log.len(), 3, "the one whose outcome was open is there once");
+}

@@ -1,0 +1,99 @@
+//! Two homes write one user's inbox, as they do for a moment when the ring changes: nobody misses a change.
+
+use crate::support::{open, own_keyspace, shared_server};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use switchboard_protocol::{ConversationId, Seq};
+use switchboard_store::contract::user_key;
+use switchboard_store::{Inbox as _, InboxChange, InboxLast, InboxPage, InboxRange, ScyllaStore};
+use tokio::task::JoinSet;
+
+async fn stores<const N: usize>() -> [Arc<ScyllaStore>; N] {
+    let options = own_keyspace(shared_server().await);
+    let mut stores = Vec::new();
+    for _ in 0..N {
+        stores.push(Arc::new(open(&options).await.expect("opens")));
+    }
+    stores.try_into().unwrap_or_else(|_| unreachable!("as many as were opened"))
+}
+
+fn ends_at(id: &str, seq: u64) -> InboxChange {
+    let last = InboxLast { last_seq: Seq::new(seq), messages: seq, preview: None, ask_owner: false };
+    InboxChange {
+        conversation: id.parse().expect("an id"),
+        last: Some(Arc::new(last)),
+        mentioned_seq: Seq::ZERO,
+        read: None,
+        membership: None,
+        settings: None,
+    }
+}
+
+async fn put(store: &ScyllaStore, change: InboxChange) {
+    store.put_inbox(vec![(user_key("alice"), change)]).await.expect("puts");
+}
+
+async fn since(store: &ScyllaStore, after: u64) -> InboxPage {
+    store.inbox(&user_key("alice"), InboxRange { after, below: None }, 100).await.expect("reads")
+}
+
+#[tokio::test]
+async fn in_turn() {
+    let [one, other] = stores().await;
+    let mut top = 0;
+    for seq in 1..=6 {
+        let (writer, reader) = if seq % 2 == 0 { (&one, &other) } else { (&other, &one) };
+        put(writer, ends_at("c", seq)).await;
+        for store in [writer, reader] {
+            let page = since(store, top).await;
+            assert_eq!(page.rows.len(), 1, "{seq}: the change has a version above every one that was told");
+            assert_eq!(page.rows[0].last.last_seq, Seq::new(seq));
+        }
+        top = since(reader, top).await.top;
+        put(writer, ends_at("c", seq)).await;
+        put(writer, ends_at("c", seq - 1)).await;
+        assert_eq!(since(reader, top).await.rows, [], "{seq}: nothing has changed");
+    }
+    // What a home has not seen itself as written is written again, once.
+    put(&other, ends_at("c", 6)).await;
+    assert_eq!(since(&one, top).await.rows.len(), 1);
+}
+
+#[tokio::test]
+async fn at_once() {
+    let [one, other, reader] = stores().await;
+    let mut writing = JoinSet::new();
+    for (number, store) in [one, other].into_iter().enumerate() {
+        writing.spawn(async move {
+            for seq in 1..=40u64 {
+                // Each has conversations of its own and one that both write.
+                let own = format!("c{number}-{}", seq % 3);
+                let changes = [ends_at(&own, seq), ends_at("both", 2 * seq + number as u64)];
+                let changes = changes.map(|change| (user_key("alice"), change));
+                while store.put_inbox(changes.to_vec()).await.is_err() {}
+            }
+        });
+    }
+    let mut known: BTreeMap<ConversationId, (u64, Seq)> = BTreeMap::new();
+    let mut top = 0;
+    loop {
+        let done = writing.is_empty();
+        let page = since(&reader, top).await;
+        assert!(page.top >= top, "tops only grow");
+        for row in page.rows {
+            known.insert(row.conversation, (row.version, row.last.last_seq));
+        }
+        top = page.top;
+        if done {
+            break;
+        }
+        while let Some(written) = writing.try_join_next() {
+            written.expect("no panic");
+        }
+    }
+    let truth = since(&reader, 0).await.rows;
+    assert_eq!(truth.len(), 7);
+    let truth: BTreeMap<_, _> =
+        truth.into_iter().map(|row| (row.conversation, (row.version, row.last.last_seq))).collect();
+    assert_eq!(known, truth);
+}

@@ -1,0 +1,123 @@
+//! Two nodes on one keyspace take a conversation over from each other.
+
+use crate::support::{open, own_keyspace, shared_server};
+use std::sync::Arc;
+use switchboard_protocol::{Seq, Timestamp};
+use switchboard_store::contract::{Conversation, conversation_key, incarnation, model};
+use switchboard_store::{
+    Appended, Begun, Claim, ConversationKey, HistoryRange, Previous, RecentWindow, ScyllaStore, Store, StoreError,
+    TermNumber,
+};
+use tokio::task::JoinSet;
+
+async fn two_stores() -> [Arc<dyn Store>; 2] {
+    let options = own_keyspace(shared_server().await);
+    let open = async || -> Arc<ScyllaStore> { Arc::new(open(&options).await.expect("opens")) };
+    let (one, other) = (open().await, open().await);
+    assert_eq!(one.store_id(), other.store_id());
+    [one, other]
+}
+
+async fn begin(
+    store: &Arc<dyn Store>,
+    key: &ConversationKey,
+    node: u64,
+    previous: Previous,
+) -> Result<Begun, StoreError> {
+    let recent = RecentWindow { entries_max: u64::MAX, since: Timestamp::MIN };
+    let claim = Claim { by: incarnation(node), create: None, recent, previous };
+    store.begin_term(key, claim).await.map(|begun| begun.expect("exists"))
+}
+
+fn going_on(store: &Arc<dyn Store>, key: &ConversationKey, begun: &Begun) -> Conversation {
+    let (term, end, messages) = (begun.term, begun.end.get(), begun.messages);
+    Conversation { store: store.clone(), key: key.clone(), term, end, messages }
+}
+
+async fn append(c: &mut Conversation, text: &str) -> Result<Appended, StoreError> {
+    let entry = c.message("alice", text);
+    c.store.append(&c.key, c.term, Arc::from([entry])).await
+}
+
+#[tokio::test]
+async fn by_release() {
+    let [one, other] = two_stores().await;
+    let mut c = Conversation::group(&one, "g").await;
+    c.send("alice", "one").await;
+    let owned = begin(&other, &c.key, 2, Previous::Unknown).await;
+    assert!(
+        matches!(&owned, Err(StoreError::Owned { by, term }) if *by == incarnation(1) && *term == c.term),
+        "{owned:?}"
+    );
+    c.send("alice", "two").await;
+    let release = one.release(&c.key, c.term).expect("has it");
+    assert_eq!((release.term, release.end), (c.term, Seq::new(3)));
+    assert_eq!(append(&mut c, "late").await.expect("answers"), Appended::Superseded);
+    let begun = begin(&other, &c.key, 2, Previous::Released(release)).await.expect("begins");
+    assert_eq!((begun.term, begun.end, begun.messages), (TermNumber(2), Seq::new(3), 2));
+    assert_eq!((begun.recent.len(), begun.members.len(), begun.members[0].1.cursor.read_messages), (2, 2, 2));
+    let mut c = going_on(&other, &c.key, &begun);
+    c.send("bob", "three").await;
+    // The first node reads what it has no term of: up to an end that it was told.
+    let page = one.history(&c.key, HistoryRange::Newest, Seq::new(c.end), 9, usize::MAX).await.expect("reads");
+    assert_eq!((page.messages.len(), page.end), (3, Seq::new(4)));
+    let stale = begin(&one, &c.key, 1, Previous::Released(release)).await;
+    assert!(matches!(stale, Err(StoreError::Owned { .. })), "a release is of one term: {stale:?}");
+    model::assert_is_folded(&c, "after a release").await;
+}
+
+#[tokio::test]
+async fn by_fence_while_appends_are_under_way() {
+    let [one, other] = two_stores().await;
+    let c = Conversation::direct(&one, "c").await;
+    let key = c.key.clone();
+    let mut appending = JoinSet::new();
+    let (began, mut begun) = tokio::sync::watch::channel(0);
+    appending.spawn(async move {
+        let mut c = c;
+        let mut durable = 0;
+        while append(&mut c, "of the first").await.expect("answers") == Appended::Durable {
+            durable = c.end;
+            began.send_replace(durable);
+        }
+        durable
+    });
+    begun.wait_for(|durable| *durable >= 10).await.expect("appends");
+    let taken = begin(&other, &key, 2, Previous::Gone(incarnation(1))).await.expect("begins");
+    let durable = appending.join_next().await.expect("a task").expect("no panic");
+    assert!(taken.end.get() >= durable, "{durable} were durable, the log ends at {}", taken.end);
+    let mut c = going_on(&other, &key, &taken);
+    c.send("bob", "of the second").await;
+    let log = other.read(&key, Seq::ZERO, Seq::new(c.end), usize::MAX, usize::MAX).await.expect("reads");
+    assert_eq!(log.len() as u64, taken.end.get() + 1);
+    let fenced = begin(&one, &key, 1, Previous::Gone(incarnation(2))).await;
+    assert!(matches!(fenced, Err(StoreError::Fenced { .. })), "for ever: {fenced:?}");
+    let back = begin(&one, &key, 3, Previous::Gone(incarnation(2))).await.expect("begins");
+    assert_eq!((back.term, back.end, back.messages), (TermNumber(3), Seq::new(c.end), c.messages));
+    assert_eq!(append(&mut c, "late").await.expect("answers"), Appended::Superseded);
+}
+
+/// What is read at a node without the term is as of one moment, whether projections are written or not.
+#[tokio::test]
+async fn states_that_are_not_written_yet_are_read_elsewhere() {
+    let [one, other] = two_stores().await;
+    let generator = switchboard_clock::Generator::from_seed(5);
+    let mut c = Conversation::group(&one, "g").await;
+    for round in 0..40 {
+        let entry = model::random_entry(&generator, &mut c);
+        c.append([entry]).await;
+        if round % 10 == 3 {
+            // Whoever asks for members has them written.
+            one.members(&c.key).await.expect("reads");
+        }
+        let read = async |store: &Arc<dyn Store>| {
+            let end = Seq::new(c.end);
+            let page = store.history(&c.key, HistoryRange::Newest, end, 100, usize::MAX).await.expect("reads");
+            let states: Vec<_> = page.messages.into_iter().map(|message| (message.seq, message.state)).collect();
+            (states, page.more, page.end)
+        };
+        assert_eq!(read(&one).await, read(&other).await, "round {round}");
+    }
+    let noted = other.active().await.expect("reads");
+    assert_eq!(noted, [(incarnation(1), conversation_key("g"))]);
+}
