@@ -5,7 +5,7 @@ use toml::Value as Toml;
 use crate::given::Given;
 use crate::section::{Described, Section};
 use crate::sections::{
-    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Session, Store, Tls,
+    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Scylla, Session, Store, Tls,
 };
 
 macro_rules! config {
@@ -50,6 +50,8 @@ config! {
     auth: Auth,
     /// `store`
     store: Store,
+    /// `store.scylla`
+    scylla: Scylla,
     /// `bus`
     bus: Bus,
     /// `cluster`

@@ -31,6 +31,6 @@ pub use mistake::{Mistake, Mistakes, Problem};
 pub use reference::reference;
 pub use secret::Secret;
 pub use sections::{
-    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Session, Store, Tls,
+    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Scylla, Session, Store, Tls,
 };
-pub use text::{AdvertiseUrl, NodeName, Origin};
+pub use text::{AdvertiseUrl, HostPort, Keyspace, NodeName, Origin};

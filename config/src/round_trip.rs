@@ -22,10 +22,13 @@ fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
         "node.advertise_url" => &["ws://a", "https://[::1]:8443/b/", "HTTP://A.example"],
         "http.allowed_origins" => &["[]", "['*', 'https://a.example:8443']"],
         "http.trusted_proxies" => &["[]", "['10.0.0.0/8', '::1']"],
-        "auth.hs256_secret_file" | "node.tls.cert" | "node.tls.key" => &[&pem],
+        "auth.hs256_secret_file" | "store.scylla.password_file" | "node.tls.cert" | "node.tls.key" => &[&pem],
         "auth.keys" => &[&keys],
         "store.kind" => &["embedded"],
         "store.path" => &["/", "a = \"b\"\n'c'"],
+        "store.scylla.addresses" => &["[]", "['db.example:9042', '[::1]:9042']"],
+        "store.scylla.keyspace" => &["a", "chat_2"],
+        "store.scylla.username" => &["one of us"],
         "bus.kind" => &["memory"],
         "log.format" => &["auto", "text", "json"],
         "log.level" => &["off", "error", "warn", "info", "debug", "trace"],
@@ -36,11 +39,12 @@ fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
 
 /// Some keys with values, as `--set` takes them.
 fn sets(folder: &Path) -> impl Strategy<Value = Vec<String>> {
-    // A secret given as itself is hidden, so it can't load back.
+    // Secrets given as themselves are hidden, so they can't load back.
+    let hidden = ["auth.hs256_secret", "store.scylla.password"];
     let keys: Vec<Key> = Config::sections()
         .into_iter()
         .flat_map(|section| section.keys)
-        .filter(|key| key.name != "auth.hs256_secret")
+        .filter(|key| !hidden.contains(&key.name.as_str()))
         .collect();
     let folder = folder.to_owned();
     let count = keys.len();
@@ -81,7 +85,8 @@ fn every_integer_has_a_range_that_holds_its_default() {
         assert_eq!(key.range.is_some(), key.type_name == "integer", "{}", key.name);
         if let Some(range) = key.range {
             let (section, name) = key.name.rsplit_once('.').unwrap();
-            let default = defaults[section][name].as_integer().unwrap();
+            let default = section.split('.').fold(&defaults, |table, part| table[part].as_table().unwrap());
+            let default = default[name].as_integer().unwrap();
             assert!(range.contains(&default), "{}", key.name);
         }
     }

@@ -13,7 +13,7 @@ use crate::auth_key::AuthKey;
 use crate::choice::{BusKind, LogFormat, LogLevel, StoreKind};
 use crate::secret::Secret;
 use crate::section::section;
-use crate::text::{AdvertiseUrl, NodeName, Origin};
+use crate::text::{AdvertiseUrl, HostPort, Keyspace, NodeName, Origin};
 
 section! {
     /// This process: its name and where clients reach it.
@@ -92,6 +92,37 @@ section! {
         queue_max: usize = 65_536, in 1..=10_000_000;
         /// The same in bytes. One write always has room.
         queue_bytes: usize = 67_108_864, in 1_048_576..=1_099_511_627_776;
+    }
+}
+
+section! {
+    /// The ScyllaDB cluster, in one data centre, that keeps the conversations of several nodes. Nothing uses it yet.
+    "store.scylla" Scylla {
+        /// Servers that are asked for all the others.
+        addresses: Vec<HostPort> = Vec::new();
+        /// Made if it is missing; the tables in it too.
+        keyspace: Keyspace = Keyspace::default();
+        /// Copies of everything. The start is refused if there are fewer servers, or if the keyspace was made with
+        /// another number.
+        replication_factor: u32 = 3, in 1..=100;
+        /// The user, where the cluster asks for one.
+        username: Option<String> = None;
+        /// The user's password.
+        password: Option<Secret> = None;
+        /// Time limit of each statement, the wait for its turn included; what it cuts off is answered with
+        /// `unavailable` or tried again.
+        request_timeout_ms: u64 = 3_000, in 10..=600_000;
+        /// Statements under way at once; more wait.
+        statements_max: usize = 1_024, in 1..=1_000_000;
+        /// Statements that wait; more are answered with `unavailable`.
+        statements_waiting_max: usize = 65_536, in 0..=10_000_000;
+        /// Time between two rounds in which members, edits and reactions are written behind the log. Until then other
+        /// nodes make them from the log's last entries.
+        apply_interval_ms: u64 = 10_000, in 10..=3_600_000;
+        /// Time between two rounds in which it is noted where logs end, so that a take-over has less to read.
+        raise_interval_ms: u64 = 60_000, in 10..=3_600_000;
+        /// Users as whose inbox's writer this node is remembered; to write another's costs a compare-and-set.
+        inbox_writers_max: usize = 100_000, in 1..=100_000_000;
     }
 }
 

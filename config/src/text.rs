@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use http::Uri;
+use http::uri::Authority;
 use ipnet::IpNet;
 
 use crate::value::Text;
@@ -121,6 +122,79 @@ fn uri(text: &str, schemes: &[&str]) -> Option<Uri> {
     let authority = uri.authority()?.as_str();
     let is_plain = authority.starts_with(host) && !text.contains('#');
     (schemes.contains(&uri.scheme_str()?) && is_plain).then_some(uri)
+}
+
+/// A server's address: a host name or IP address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort(String);
+
+impl HostPort {
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Text for HostPort {
+    const TYPE: &'static str = "server";
+    const EXPECTED: &'static str = "a server (host:port)";
+
+    fn parse(text: &str) -> Option<Self> {
+        let authority: Authority = text.parse().ok()?;
+        let is_plain = authority.port_u16().is_some() && !text.contains('@') && !authority.host().is_empty();
+        is_plain.then(|| Self(text.to_owned()))
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// The name of a keyspace, which needs no quotes in CQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyspace(String);
+
+impl Keyspace {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Keyspace {
+    fn default() -> Self {
+        Self("switchboard".to_owned())
+    }
+}
+
+impl Text for Keyspace {
+    const TYPE: &'static str = "keyspace";
+    const EXPECTED: &'static str = "a keyspace (1 to 48 of a-z, 0-9 and _, the first a letter)";
+
+    fn parse(text: &str) -> Option<Self> {
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let first = text.bytes().next()?;
+        let fits = first.is_ascii_lowercase() && text.len() <= 48 && text.bytes().all(is_name);
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// Any text but the empty one.
+impl Text for String {
+    const TYPE: &'static str = "text";
+    const EXPECTED: &'static str = "a text of at least one character";
+
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    fn text(&self) -> String {
+        self.clone()
+    }
 }
 
 impl Text for SocketAddr {

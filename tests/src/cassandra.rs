@@ -16,6 +16,9 @@ const START_ATTEMPTS: usize = 3;
 /// What it logs once it takes connections. (`Starting listening for CQL clients` comes before it does.)
 const READY: &str = "Startup complete";
 
+/// What it logs, before or after that, once it lets its one user in; only when it starts for the first time.
+const USER_MADE: &str = "Created default superuser role";
+
 /// Starts java with the arguments given, says its pid, and ends it when nobody holds this script's standard input any
 /// more: so no server outlives the tests, however they end. Only java holds the standard output then, so it ends with it.
 const KEEPER: &str = r#"java "$@" 2>&1 & java=$!; echo "pid $java"; exec >/dev/null; cat; kill -9 $java; wait $java"#;
@@ -56,7 +59,8 @@ impl CassandraServer {
             let folder = tempfile::tempdir()?;
             let port = crate::free_port()?;
             config::write(folder.path(), port, crate::free_port()?, options)?;
-            match Running::start(folder.path(), options) {
+            let awaited = if options.passwords { &[READY, USER_MADE][..] } else { &[READY] };
+            match Running::start(folder.path(), options, awaited) {
                 Ok(running) => return Ok(Self { folder, port, options, running: Some(running) }),
                 Err(error) => failed = Some(error),
             }
@@ -98,7 +102,7 @@ impl CassandraServer {
     /// See [`CassandraServer::start`].
     pub fn start_again(&mut self) -> io::Result<()> {
         self.running = None;
-        self.running = Some(Running::start(self.folder.path(), self.options)?);
+        self.running = Some(Running::start(self.folder.path(), self.options, &[READY])?);
         Ok(())
     }
 
@@ -131,8 +135,8 @@ struct Running {
 }
 
 impl Running {
-    /// Starts the server configured in `folder` and waits until it takes connections.
-    fn start(folder: &Path, options: CassandraOptions) -> io::Result<Self> {
+    /// Starts the server configured in `folder` and waits until it has logged all that is awaited.
+    fn start(folder: &Path, options: CassandraOptions, awaited: &[&str]) -> io::Result<Self> {
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh"])
             .args(config::java_arguments(folder, &jars()?, options))
@@ -147,7 +151,7 @@ impl Running {
         let java = pid.strip_prefix("pid ").and_then(|pid| Pid::from_raw(pid.parse().ok()?));
         let Some(java) = java else { return Err(io::Error::other(format!("Cassandra: no pid but {pid:?}"))) };
         let running = Self { keeper, java };
-        wait_until_ready(lines)?;
+        wait_until_logged(lines, awaited)?;
         Ok(running)
     }
 }
@@ -160,11 +164,13 @@ impl Drop for Running {
     }
 }
 
-fn wait_until_ready(mut lines: io::Lines<BufReader<ChildStdout>>) -> io::Result<()> {
+fn wait_until_logged(mut lines: io::Lines<BufReader<ChildStdout>>, awaited: &[&str]) -> io::Result<()> {
+    let mut awaited = awaited.to_vec();
     let mut said = String::new();
     for line in lines.by_ref() {
         let line = line?;
-        if line.contains(READY) {
+        awaited.retain(|awaited| !line.contains(awaited));
+        if awaited.is_empty() {
             // What it says from now on is read, so that it never waits for a reader.
             std::thread::spawn(move || lines.for_each(drop));
             return Ok(());

@@ -80,6 +80,19 @@ fn urls_and_origins_of_another_form() {
 }
 
 #[test]
+fn servers_and_keyspaces_of_another_form() {
+    for server in ["db", "db:", ":9042", "user@db:9042", "db:99999", "cql://db:9042", ""] {
+        let told = lines(set(&[&format!("store.scylla.addresses=['{server}']")]));
+        assert_eq!(told, [format!("store.scylla.addresses[0]: {server:?} is not a server (host:port)")]);
+    }
+    for keyspace in ["", "1a", "_a", "Chat", "a-b", "a b", &"a".repeat(49)] {
+        let told = lines(set(&[&format!("store.scylla.keyspace={keyspace}")]));
+        let form = "a keyspace (1 to 48 of a-z, 0-9 and _, the first a letter)";
+        assert_eq!(told, [format!("store.scylla.keyspace: {keyspace:?} is not {form}")]);
+    }
+}
+
+#[test]
 fn values_of_another_type() {
     assert_eq!(lines(toml("node.id = 5")), ["node.id: is integer, expected name"]);
     assert_eq!(lines(toml("changes.max = '5'")), ["changes.max: is string, expected integer"]);
