@@ -26,7 +26,7 @@ fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
         "auth.keys" => &[&keys],
         "store.kind" => &["embedded"],
         "store.path" => &["/", "a = \"b\"\n'c'"],
-        "store.scylla.addresses" => &["[]", "['db.example:9042', '[::1]:9042']"],
+        "store.scylla.nodes" => &["[]", "['db.example:9042', '[::1]:9042']"],
         "store.scylla.keyspace" => &["a", "chat_2"],
         "store.scylla.username" => &["one of us"],
         "bus.kind" => &["memory"],

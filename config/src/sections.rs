@@ -99,7 +99,7 @@ section! {
     /// The ScyllaDB cluster, in one data centre, that keeps the conversations of several nodes. Nothing uses it yet.
     "store.scylla" Scylla {
         /// Servers that are asked for all the others.
-        addresses: Vec<HostPort> = Vec::new();
+        nodes: Vec<HostPort> = Vec::new();
         /// Made if it is missing; the tables in it too.
         keyspace: Keyspace = Keyspace::default();
         /// Copies of everything. The start is refused if there are fewer servers, or if the keyspace was made with

@@ -117,7 +117,7 @@ pub enum SetupError {
         nodes: usize,
     },
     /// What is a quorum in one data centre is none in two.
-    #[error("store.scylla.addresses: the cluster spans the data centres {}; it must be in one", found.join(", "))]
+    #[error("store.scylla.nodes: the cluster spans the data centres {}; it must be in one", found.join(", "))]
     DataCenters {
         /// Their names.
         found: Vec<String>,

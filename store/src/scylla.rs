@@ -45,7 +45,7 @@ use tokio::time::timeout;
 #[derive(Clone, Debug)]
 pub struct ScyllaOptions {
     /// Nodes that are asked for the others: `host:port`.
-    pub addresses: Vec<String>,
+    pub nodes: Vec<String>,
     /// The keyspace; made if it is missing.
     pub keyspace: String,
     /// Copies of each row.
@@ -70,7 +70,7 @@ impl ScyllaOptions {
     /// The defaults for a keyspace of the cluster that `address` belongs to.
     pub fn new(address: impl Into<String>, keyspace: impl Into<String>) -> Self {
         Self {
-            addresses: vec![address.into()],
+            nodes: vec![address.into()],
             keyspace: keyspace.into(),
             replication_factor: 1,
             credentials: None,

@@ -82,8 +82,8 @@ fn urls_and_origins_of_another_form() {
 #[test]
 fn servers_and_keyspaces_of_another_form() {
     for server in ["db", "db:", ":9042", "user@db:9042", "db:99999", "cql://db:9042", ""] {
-        let told = lines(set(&[&format!("store.scylla.addresses=['{server}']")]));
-        assert_eq!(told, [format!("store.scylla.addresses[0]: {server:?} is not a server (host:port)")]);
+        let told = lines(set(&[&format!("store.scylla.nodes=['{server}']")]));
+        assert_eq!(told, [format!("store.scylla.nodes[0]: {server:?} is not a server (host:port)")]);
     }
     for keyspace in ["", "1a", "_a", "Chat", "a-b", "a b", &"a".repeat(49)] {
         let told = lines(set(&[&format!("store.scylla.keyspace={keyspace}")]));

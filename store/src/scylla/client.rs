@@ -81,7 +81,7 @@ impl Client {
             .request_timeout(None)
             .build();
         let mut builder = SessionBuilder::new()
-            .known_nodes(&options.addresses)
+            .known_nodes(&options.nodes)
             .default_execution_profile_handle(profile.into_handle())
             .connection_timeout(time_limit)
             .keepalive_interval(KEEPALIVE)
