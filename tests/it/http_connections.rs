@@ -116,18 +116,14 @@ async fn behind_a_proxy_it_is_the_requests_of_an_address() {
     // Connections of the proxy itself have no such limit.
     let _idle = [connect(&server).await, connect(&server).await];
     let mut waiting = connect(&server).await;
-    let head = "POST /healthz HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.1\r\n";
-    let head = head.replace("/healthz", "/v1/dev/token");
-    waiting.write_all(format!("{head}content-length: 100\r\n\r\n{{").as_bytes()).await.unwrap();
-    let refused = async {
-        loop {
-            let answer = from("192.0.2.1").await;
-            if answer.status != 200 {
-                return answer;
-            }
-        }
-    };
-    let refused = soon("a refusal", refused).await;
+    let head = "POST /v1/dev/token HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.1\r\n";
+    waiting.write_all(format!("{head}expect: 100-continue\r\ncontent-length: 100\r\n\r\n").as_bytes()).await.unwrap();
+    // Who is asked for his body has his place.
+    let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let mut received = vec![0; go_on.len()];
+    soon("the place", waiting.read_exact(&mut received)).await.unwrap();
+    assert_eq!(received, go_on);
+    let refused = from("192.0.2.1").await;
     refused.error(503, "overloaded");
     assert!(refused.header("retry-after").is_some());
     assert_eq!(from("192.0.2.2").await.status, 200);
