@@ -2,19 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Config, Server};
+use crate::support::{Client, Config};
 
 /// Conversations that one session has open, at most (docs/protocol.md, "Limits").
 const OPEN_MAX: usize = 200;
-
-/// Alice and Bob in their conversation, which is given back.
-async fn pair(server: &Server) -> (Client, Client, Value) {
-    let mut alice = Client::sign_in(server, "alice").await;
-    let mut bob = Client::sign_in(server, "bob").await;
-    let sent = alice.ask(json!({"type": "send", "to": "bob", "client_id": "c", "content": {"text": "x"}})).await;
-    bob.expect("message").await;
-    (alice, bob, sent["conversation_id"].clone())
-}
 
 fn open(conversation: &Value) -> Value {
     json!({"type": "conversation_open", "conversation_id": conversation})
@@ -27,7 +18,7 @@ fn signal(conversation: &Value, kind: &str, data: &Value) -> Value {
 #[tokio::test]
 async fn signals_go_to_the_other_sessions_that_have_the_conversation_open() {
     let server = Config::new().start().await;
-    let (mut alice, mut bob, id) = pair(&server).await;
+    let (mut alice, mut bob, id) = Client::pair(&server).await;
     let (mut laptop, _) = Client::sign_in_as(&server, "alice", "laptop").await;
     let (mut tablet, _) = Client::sign_in_as(&server, "bob", "tablet").await;
     let opened = bob.ask(open(&id)).await;
@@ -55,7 +46,7 @@ async fn signals_go_to_the_other_sessions_that_have_the_conversation_open() {
 #[tokio::test]
 async fn signals_have_limits() {
     let server = Config::new().start().await;
-    let (mut alice, mut bob, id) = pair(&server).await;
+    let (mut alice, mut bob, id) = Client::pair(&server).await;
     bob.ask(open(&id)).await;
     let data = |bytes: usize| json!({"x": "y".repeat(bytes - json!({"x": ""}).to_string().len())});
     assert_eq!(alice.ask(signal(&id, &"k".repeat(64), &data(1_024))).await["type"], "ok");
@@ -76,7 +67,7 @@ async fn signals_have_limits() {
 #[tokio::test]
 async fn what_is_ephemeral_needs_membership() {
     let server = Config::new().start().await;
-    let (_alice, mut bob, id) = pair(&server).await;
+    let (_alice, mut bob, id) = Client::pair(&server).await;
     bob.ask(open(&id)).await;
     let mut mallory = Client::sign_in(&server, "mallory").await;
     for frame in [signal(&id, "k", &json!({})), open(&id), json!({"type": "conversation_close", "conversation_id": id})]

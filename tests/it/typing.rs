@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::tokens::token;
-use crate::support::{Client, Config, Server, soon};
+use crate::support::{Client, Config, soon};
 
 fn typing(kind: &str, conversation: &Value) -> Value {
     json!({"type": kind, "conversation_id": conversation})
@@ -12,15 +12,6 @@ fn typing(kind: &str, conversation: &Value) -> Value {
 /// What the others are shown.
 fn shown(kind: &str, conversation: &Value, user: &str) -> Value {
     json!({"type": kind, "conversation_id": conversation, "user_id": user})
-}
-
-/// Alice and Bob in their conversation, which is given back.
-async fn pair(server: &Server) -> (Client, Client, Value) {
-    let mut alice = Client::sign_in(server, "alice").await;
-    let mut bob = Client::sign_in(server, "bob").await;
-    let sent = alice.ask(json!({"type": "send", "to": "bob", "client_id": "c", "content": {"text": "x"}})).await;
-    bob.expect("message").await;
-    (alice, bob, sent["conversation_id"].clone())
 }
 
 async fn group(owner: &mut Client, name: &str, members: &[&str]) -> Value {
@@ -39,7 +30,7 @@ async fn begin(witness: &mut Client, typist: &mut Client, reader: &mut Client, c
 #[tokio::test]
 async fn typing_is_shown_to_the_others_and_ends() {
     let server = Config::new().start().await;
-    let (mut alice, mut bob, id) = pair(&server).await;
+    let (mut alice, mut bob, id) = Client::pair(&server).await;
     let (mut laptop, _) = Client::sign_in_as(&server, "alice", "laptop").await;
     let (mut tablet, _) = Client::sign_in_as(&server, "bob", "tablet").await;
     assert_eq!(alice.ask(typing("typing_start", &id)).await["type"], "ok");
@@ -60,7 +51,7 @@ async fn typing_is_shown_to_the_others_and_ends() {
 #[tokio::test]
 async fn a_start_goes_out_once_in_two_seconds_for_each_user_and_conversation() {
     let server = Config::new().set("limits.frames_per_s", 100_000).start().await;
-    let (mut alice, mut bob, id) = pair(&server).await;
+    let (mut alice, mut bob, id) = Client::pair(&server).await;
     let (mut laptop, _) = Client::sign_in_as(&server, "alice", "laptop").await;
     let other = group(&mut alice, "g", &["bob"]).await;
     bob.expect("membership").await;
@@ -117,7 +108,7 @@ async fn typing_ends_with_a_message_and_with_the_session() {
 #[tokio::test]
 async fn he_types_while_one_of_his_sessions_does() {
     let server = Config::new().start().await;
-    let (mut alice, mut bob, id) = pair(&server).await;
+    let (mut alice, mut bob, id) = Client::pair(&server).await;
     let (mut laptop, _) = Client::sign_in_as(&server, "alice", "laptop").await;
     for client in [&mut alice, &mut laptop] {
         client.ask(typing("typing_start", &id)).await;
@@ -134,7 +125,7 @@ async fn he_types_while_one_of_his_sessions_does() {
 #[tokio::test]
 async fn typing_ends_by_itself_after_five_seconds() {
     let server = Config::new().start().await;
-    let (mut alice, mut bob, id) = pair(&server).await;
+    let (mut alice, mut bob, id) = Client::pair(&server).await;
     alice.ask(typing("typing_start", &id)).await;
     bob.expect("typing_start").await;
     let begun = tokio::time::Instant::now();
@@ -185,7 +176,7 @@ async fn in_a_large_group_typing_goes_to_those_who_have_it_open() {
 #[tokio::test]
 async fn typing_is_not_kept() {
     let server = Config::new().start().await;
-    let (mut alice, mut bob, id) = pair(&server).await;
+    let (mut alice, mut bob, id) = Client::pair(&server).await;
     let cursor = bob.ask(json!({"type": "sync"})).await["cursor"].clone();
     alice.ask(typing("typing_start", &id)).await;
     bob.expect("typing_start").await;
@@ -200,7 +191,7 @@ async fn typing_is_not_kept() {
 #[tokio::test]
 async fn typing_names_a_conversation_of_ones_own() {
     let server = Config::new().start().await;
-    let (mut alice, mut bob, id) = pair(&server).await;
+    let (mut alice, mut bob, id) = Client::pair(&server).await;
     let mut mallory = Client::sign_in(&server, "mallory").await;
     for kind in ["typing_start", "typing_stop"] {
         assert_eq!(mallory.ask_in_vain(typing(kind, &id)).await.0, "not_found");

@@ -102,6 +102,15 @@ impl Client {
         (client, ready)
     }
 
+    /// Alice and Bob, in their conversation, which is given back.
+    pub(crate) async fn pair(server: &Server) -> (Self, Self, Value) {
+        let mut alice = Self::sign_in(server, "alice").await;
+        let mut bob = Self::sign_in(server, "bob").await;
+        let sent = alice.ask(json!({"type": "send", "to": "bob", "client_id": "c", "content": {"text": "x"}})).await;
+        bob.expect("message").await;
+        (alice, bob, sent["conversation_id"].clone())
+    }
+
     pub(crate) async fn send(&mut self, frame: &Value) {
         self.send_text(&frame.to_string()).await;
     }
