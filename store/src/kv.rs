@@ -11,6 +11,7 @@ mod inbox;
 pub(crate) mod keys;
 mod log;
 mod log_read;
+mod process;
 mod projections;
 mod transaction;
 mod users;
@@ -18,6 +19,7 @@ pub(crate) mod values;
 
 pub(crate) use begun::EntryType;
 pub(crate) use engine::{Durability, Engine, OPERATIONS, ReadCost, Write};
+pub(crate) use process::{Lives, Process};
 pub(crate) use transaction::{Meta, Transaction};
 
 use crate::StoreError;

@@ -22,7 +22,7 @@ pub use entry::{
     ReactionState, RecentSend, RecentWindow, Settings, StoredEntry, StoredMessage, TermNumber, UserKey, UserRecord,
 };
 pub use error::{SetupError, StoreError};
-pub use memory::{Faults, MemoryStore};
+pub use memory::{Faults, MemoryNode, MemoryStore};
 pub use quorum::{Previous, Release};
 pub use scylla::{ScyllaOptions, ScyllaStore};
 
@@ -62,6 +62,9 @@ pub trait Log: Send + Sync {
     /// custom) include an entry once its append is durable. An error leaves the outcome open. An owner has one append of
     /// a conversation under way at a time: of several at once, any may be the first, and the others leave a hole, which
     /// is refused with [`StoreError::Misplaced`].
+    ///
+    /// An append of nothing asks whether the term still runs: `Durable` says that nobody else had begun one when this was
+    /// called, so that what its owner knows is still all there is.
     ///
     /// Cursors are part of that: a message raises its sender's cursors (delivered, read, messages) to itself, and a
     /// member who is added starts with his at the entry that adds him.

@@ -2,16 +2,18 @@
 //! lock. It starts no thread or task, keeps nothing over a restart, and fails on request ([`Faults`]).
 
 mod faults;
+mod node;
 
 pub use faults::Faults;
+pub use node::MemoryNode;
 
-use crate::kv::{Engine, ReadCost, Rows, Transaction, Write};
-use crate::{Store, StoreError};
+use crate::kv::{Engine, Lives, ReadCost, Rows, Transaction, Write};
+use crate::{Incarnation, Store, StoreError};
 use async_trait::async_trait;
 use faults::Outcome;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_clock::Generator;
 
 /// A store that lives as long as this value.
@@ -19,6 +21,8 @@ use switchboard_clock::Generator;
 pub struct MemoryStore {
     store_id: String,
     rows: Mutex<MemoryRows>,
+    /// Of the processes that share it (see [`MemoryNode`]).
+    lives: Arc<Lives>,
     faults: Faults,
 }
 
@@ -28,12 +32,22 @@ pub(crate) struct MemoryRows(BTreeMap<Vec<u8>, Vec<u8>>);
 impl MemoryStore {
     /// An empty store without faults.
     pub fn new(store_id: impl Into<String>) -> Self {
-        Self { store_id: store_id.into(), rows: Mutex::default(), faults: Faults::new(Generator::from_seed(0)) }
+        Self {
+            store_id: store_id.into(),
+            rows: Mutex::default(),
+            lives: Arc::default(),
+            faults: Faults::new(Generator::from_seed(0)),
+        }
     }
 
     /// The same, with what faults draw from `generator`.
     pub fn with_generator(store_id: impl Into<String>, generator: Generator) -> Self {
         Self { faults: Faults::new(generator), ..Self::new(store_id) }
+    }
+
+    /// What says that this incarnation lives is lost: it counts as fenced.
+    pub fn lose_life(&self, incarnation: &Incarnation) {
+        self.lives.lose(incarnation);
     }
 
     /// What goes wrong; may be changed at any time.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use switchboard_clock::{Clock, Generator};
 use switchboard_store::contract::Backend;
-use switchboard_store::{EmbeddedOptions, EmbeddedStore, MemoryStore, Store};
+use switchboard_store::{EmbeddedOptions, EmbeddedStore, MemoryNode, MemoryStore, Store};
 
 struct Embedded(tempfile::TempDir);
 
@@ -39,6 +39,19 @@ impl Backend for Memory {
     }
 }
 
+struct OneOfSeveral;
+
+#[async_trait]
+impl Backend for OneOfSeveral {
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(MemoryNode::new(Arc::new(MemoryStore::new("store"))))
+    }
+
+    fn outlives_close(&self) -> bool {
+        false
+    }
+}
+
 mod embedded {
     use super::*;
     switchboard_store::contract_tests!(Embedded::new());
@@ -47,4 +60,9 @@ mod embedded {
 mod memory {
     use super::*;
     switchboard_store::contract_tests!(Memory);
+}
+
+mod memory_of_several_processes {
+    use super::*;
+    switchboard_store::contract_tests!(OneOfSeveral);
 }

@@ -1,10 +1,13 @@
-//! The faults of the store in memory, by which the simulation runs.
+//! The store in memory, by which the simulation runs: its faults, and what several processes that share it see.
 
 use std::sync::Arc;
 use switchboard_clock::{Clock, Generator};
-use switchboard_protocol::Seq;
-use switchboard_store::contract::{Conversation, conversation_key, model};
-use switchboard_store::{Appended, Entry, Log, MemoryStore, Store, StoreError, Users};
+use switchboard_protocol::{Seq, Timestamp};
+use switchboard_store::contract::{Conversation, conversation_key, incarnation, model, user};
+use switchboard_store::{
+    Appended, Begun, Claim, Entry, Log, MemoryNode, MemoryStore, Previous, RecentWindow, Release, Store, StoreError,
+    TermNumber, Users,
+};
 
 fn store(seed: u64) -> Arc<MemoryStore> {
     Arc::new(MemoryStore::with_generator("store", Generator::from_seed(seed)))
@@ -72,4 +75,77 @@ async fn of_open_outcomes_some_are_done_and_some_are_not() {
     }
     assert!((20..80).contains(&done), "{done}");
     assert!(store.head(&conversation_key("c")).await.unwrap().is_none());
+}
+
+// Several processes
+
+/// A group that the first of two processes has.
+async fn shared_by_two() -> (Arc<MemoryStore>, Conversation, Arc<dyn Store>) {
+    let shared = store(1);
+    let node = || -> Arc<dyn Store> { Arc::new(MemoryNode::new(shared.clone())) };
+    let one = node();
+    let mut c = Conversation::group(&one, "g").await;
+    c.send("alice", "one").await;
+    (shared.clone(), c, node())
+}
+
+async fn begin(store: &Arc<dyn Store>, by: u64, previous: Previous) -> Result<Begun, StoreError> {
+    let recent = RecentWindow { entries_max: u64::MAX, since: Timestamp::MIN };
+    let claim = Claim { by: incarnation(by), create: None, recent, previous };
+    store.begin_term(&conversation_key("g"), claim).await.map(|begun| begun.expect("exists"))
+}
+
+async fn append(c: &mut Conversation) -> Appended {
+    let entry = c.message("alice", "more");
+    c.store.append(&c.key, c.term, Arc::from([entry])).await.expect("answers")
+}
+
+#[tokio::test]
+async fn another_process_takes_over_what_was_released() {
+    let (_, mut c, other) = shared_by_two().await;
+    let owned = begin(&other, 2, Previous::Unknown).await;
+    assert!(matches!(&owned, Err(StoreError::Owned { by, term }) if *by == incarnation(1) && *term == c.term));
+    assert_eq!(other.release(&c.key, c.term), None, "not its own");
+    assert_eq!(append(&mut c).await, Appended::Durable);
+    let release = c.store.release(&c.key, c.term).unwrap();
+    assert_eq!(release, Release { term: c.term, end: Seq::new(c.end) });
+    assert_eq!(append(&mut c).await, Appended::Superseded);
+    assert_eq!(c.store.append(&c.key, c.term, Arc::from([])).await.unwrap(), Appended::Superseded);
+    assert_eq!(c.store.release(&c.key, c.term), Some(release), "may be asked for again");
+    let begun = begin(&other, 2, Previous::Released(release)).await.unwrap();
+    assert_eq!((begun.term, begun.end, begun.untold), (TermNumber(2), release.end, true));
+    assert_eq!(other.append(&c.key, begun.term, Arc::from([])).await.unwrap(), Appended::Durable);
+    let stale = begin(&c.store, 1, Previous::Released(release)).await;
+    assert!(matches!(stale, Err(StoreError::Owned { .. })), "a release is of one term: {stale:?}");
+}
+
+#[tokio::test]
+async fn an_incarnation_that_is_gone_is_fenced_for_ever() {
+    let (shared, mut c, other) = shared_by_two().await;
+    assert!(matches!(begin(&other, 2, Previous::Gone(incarnation(3))).await, Err(StoreError::Owned { .. })));
+    assert_eq!(append(&mut c).await, Appended::Durable);
+    let begun = begin(&other, 2, Previous::Gone(incarnation(1))).await.unwrap();
+    assert_eq!((begun.end, begun.untold), (Seq::new(c.end), true));
+    assert_eq!(append(&mut c).await, Appended::Superseded);
+    let back = begin(&c.store, 1, Previous::Gone(incarnation(2))).await;
+    assert!(matches!(back, Err(StoreError::Fenced { incarnation: me }) if me == incarnation(1)));
+    begin(&c.store, 9, Previous::Gone(incarnation(2))).await.expect("as a new incarnation");
+
+    shared.lose_life(&incarnation(9));
+    assert!(matches!(begin(&c.store, 9, Previous::Unknown).await, Err(StoreError::Fenced { .. })));
+}
+
+#[tokio::test]
+async fn what_another_process_has_may_look_as_it_was_earlier() {
+    let (_, c, other) = shared_by_two().await;
+    let alice = user("alice");
+    let seen = async |store: &Arc<dyn Store>| {
+        let head = store.head(&c.key).await.unwrap().unwrap();
+        let member = store.member(&c.key, &alice).await.unwrap().is_some();
+        (head.end, head.ended, member, store.members(&c.key).await.unwrap().len())
+    };
+    assert_eq!(seen(&c.store).await, (Seq::new(2), false, true, 2));
+    assert_eq!(seen(&other).await, (Seq::ZERO, false, false, 0));
+    c.store.end_term(&c.key, c.term).await.unwrap();
+    assert_eq!(seen(&other).await, (Seq::new(2), true, true, 2), "at rest it is for all to see");
 }

@@ -22,7 +22,7 @@ pub(super) fn begun(
 ) -> Result<Begun, StoreError> {
     let BegunTerm { head, untold } = term;
     let (recent, recent_after) = recent(rows, conversation, head.end, window)?;
-    let members = log_read::members(rows, conversation)?;
+    let members = log_read::members(rows, conversation, None)?;
     let removed = removed(rows, conversation, recent_after, head.end, window.since)?;
     let is_member = |user: &UserId| members.binary_search_by(|(member, _)| member.cmp(user)).is_ok();
     Ok(Begun {

@@ -1,10 +1,10 @@
 //! The store's traits on top of any engine that reads rows and commits transactions.
 
-use super::{Rows, Transaction, begun, cursors, inbox, log, log_read, users};
+use super::{Process, Rows, Transaction, begun, cursors, inbox, log, log_read, users};
 use crate::{
     Appended, Begun, Claim, ConversationKey, Cursor, Cursors, Entry, Head, HistoryPage, HistoryRange, Inbox,
-    InboxChange, InboxPage, InboxRange, InboxRow, Incarnation, Log, Member, StoreError, StoredEntry, StoredMessage,
-    TermNumber, UserKey, UserRecord, Users,
+    InboxChange, InboxPage, InboxRange, InboxRow, Incarnation, Log, Member, Release, StoreError, StoredEntry,
+    StoredMessage, TermNumber, UserKey, UserRecord, Users,
 };
 use async_trait::async_trait;
 use std::future::Future;
@@ -55,13 +55,24 @@ pub(crate) trait Engine: Send + Sync + 'static {
         cost: ReadCost,
         operation: impl FnOnce(&Self::Rows) -> Result<T, StoreError> + Send + 'static,
     ) -> impl Future<Output = Result<T, StoreError>> + Send;
+
+    /// Which of several processes this is; `None` where there is only one.
+    fn process(&self) -> Option<Arc<Process>> {
+        None
+    }
+
+    /// See [`Log::release`].
+    fn let_go(&self, _conversation: &ConversationKey, _term: TermNumber) -> Option<Release> {
+        None
+    }
 }
 
 /// The names of all operations, for metrics.
-pub(crate) const OPERATIONS: [&str; 24] = [
+pub(crate) const OPERATIONS: [&str; 25] = [
     "begin_term",
     "begin_term_read",
     "append",
+    "append_nothing",
     "end_term",
     "head",
     "read",
@@ -103,9 +114,15 @@ impl<E: Engine> Log for E {
         let key = conversation.clone();
         // Not synced for itself: it lies in the journal before the term's first append, which is. What a power failure
         // could take back is a term in which nothing was appended, of a process that is gone.
-        let Claim { by, create, recent, previous: _ } = claim;
-        let begin = move |tx: &mut Transaction<'_, E::Rows>| log::begin_term(tx, &key, &by, create.as_ref());
+        let (recent, process) = (claim.recent, self.process());
+        let begin = {
+            let process = process.clone();
+            move |tx: &mut Transaction<'_, E::Rows>| log::begin_term(tx, &key, &claim, process.as_deref())
+        };
         let Some(term) = self.write(buffered("begin_term", 1), begin).await? else { return Ok(None) };
+        if let Some(process) = process {
+            process.hand_out(conversation, term.head.term);
+        }
         let key = conversation.clone();
         let read = move |rows: &E::Rows| begun::begun(rows, &key, term, recent);
         Engine::read(self, "begin_term_read", ReadCost::Scan, read).await.map(Some)
@@ -117,20 +134,29 @@ impl<E: Engine> Log for E {
         term: TermNumber,
         entries: Arc<[Entry]>,
     ) -> Result<Appended, StoreError> {
-        let key = conversation.clone();
+        let (key, process) = (conversation.clone(), self.process());
+        if entries.is_empty() {
+            let runs = move |rows: &E::Rows| log::append_nothing(rows, &key, term, process.as_deref());
+            return Engine::read(self, "append_nothing", ReadCost::Point, runs).await;
+        }
         let bytes = entries.iter().map(|entry| entry.json.len() + ITEM_BYTES).sum();
-        self.write(synced("append", bytes), move |tx| log::append(tx, &key, term, &entries)).await
+        let append = move |tx: &mut Transaction<'_, E::Rows>| log::append(tx, &key, term, &entries, process.as_deref());
+        self.write(synced("append", bytes), append).await
     }
 
     async fn end_term(&self, conversation: &ConversationKey, term: TermNumber) -> Result<(), StoreError> {
         // Taken back by a power failure, the conversation is taken over once more, for nothing.
-        let key = conversation.clone();
-        self.write(buffered("end_term", 1), move |tx| log::end_term(tx, &key, term)).await
+        let (key, process) = (conversation.clone(), self.process());
+        self.write(buffered("end_term", 1), move |tx| log::end_term(tx, &key, term, process.as_deref())).await
+    }
+
+    fn release(&self, conversation: &ConversationKey, term: TermNumber) -> Option<Release> {
+        self.let_go(conversation, term)
     }
 
     async fn head(&self, conversation: &ConversationKey) -> Result<Option<Head>, StoreError> {
-        let key = conversation.clone();
-        self.read("head", ReadCost::Point, move |rows| log_read::head(rows, &key)).await
+        let (key, process) = (conversation.clone(), self.process());
+        self.read("head", ReadCost::Point, move |rows| log_read::head(rows, &key, process.as_deref())).await
     }
 
     async fn read(
@@ -165,13 +191,15 @@ impl<E: Engine> Log for E {
     }
 
     async fn member(&self, conversation: &ConversationKey, user: &UserId) -> Result<Option<Member>, StoreError> {
-        let (key, user) = (conversation.clone(), user.clone());
-        Engine::read(self, "member", ReadCost::Point, move |rows| log_read::member(rows, &key, &user)).await
+        let (key, user, process) = (conversation.clone(), user.clone(), self.process());
+        let member = move |rows: &E::Rows| log_read::member(rows, &key, &user, process.as_deref());
+        Engine::read(self, "member", ReadCost::Point, member).await
     }
 
     async fn members(&self, conversation: &ConversationKey) -> Result<Vec<(UserId, Member)>, StoreError> {
-        let key = conversation.clone();
-        Engine::read(self, "members", ReadCost::Scan, move |rows| log_read::members(rows, &key)).await
+        let (key, process) = (conversation.clone(), self.process());
+        let members = move |rows: &E::Rows| log_read::members(rows, &key, process.as_deref());
+        Engine::read(self, "members", ReadCost::Scan, members).await
     }
 
     async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {

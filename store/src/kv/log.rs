@@ -3,8 +3,8 @@
 use super::keys::{self, Table};
 use super::projections;
 use super::values::{self, HeadRow};
-use super::{Rows, Transaction};
-use crate::{Appended, ConversationKey, Entry, Incarnation, NewConversation, StoreError, TermNumber};
+use super::{Process, Rows, Transaction};
+use crate::{Appended, Claim, ConversationKey, Entry, Incarnation, NewConversation, StoreError, TermNumber};
 use switchboard_protocol::{EntryFrame, Seq};
 
 /// A term that has begun.
@@ -18,15 +18,20 @@ pub(super) struct BegunTerm {
 pub(super) fn begin_term<R: Rows>(
     tx: &mut Transaction<'_, R>,
     conversation: &ConversationKey,
-    by: &Incarnation,
-    create: Option<&NewConversation>,
+    claim: &Claim,
+    process: Option<&Process>,
 ) -> Result<Option<BegunTerm>, StoreError> {
-    let mut head = match (tx.get::<HeadRow>(&keys::head(conversation))?, create) {
+    let by = &claim.by;
+    process.map_or(Ok(()), |process| process.register(by))?;
+    let mut head = match (tx.get::<HeadRow>(&keys::head(conversation))?, &claim.create) {
         (Some(head), _) => head,
         (None, Some(new)) => projections::create(tx, conversation, new)?,
         (None, None) => return Ok(None),
     };
     let untold = head.owner.is_some();
+    if let (Some(process), Some(owner)) = (process, &head.owner) {
+        process.may_take((owner, head.term), &claim.previous)?;
+    }
     // The note moves with the term: its old owner has nothing left to be taken over from.
     if let Some(old) = head.owner.as_ref().filter(|old| *old != by) {
         tx.remove(keys::active(old, conversation));
@@ -43,6 +48,7 @@ pub(super) fn append<R: Rows>(
     conversation: &ConversationKey,
     term: TermNumber,
     entries: &[Entry],
+    process: Option<&Process>,
 ) -> Result<Appended, StoreError> {
     let misplaced = |what: String| StoreError::Misplaced { what: format!("append to {conversation:?}: {what}") };
     let Some(mut head) = tx.get::<HeadRow>(&keys::head(conversation))? else {
@@ -51,7 +57,7 @@ pub(super) fn append<R: Rows>(
     if term > head.term {
         return Err(misplaced(format!("term {} has not begun", term.0)));
     }
-    if term < head.term || head.owner.is_none() {
+    if !runs(&head, conversation, term, process) {
         return Ok(Appended::Superseded);
     }
     let new = entries.partition_point(|entry| entry.seq <= head.end);
@@ -81,6 +87,25 @@ pub(super) fn append<R: Rows>(
     Ok(Appended::Durable)
 }
 
+/// Whether an append of `term` may become durable.
+fn runs(head: &HeadRow, conversation: &ConversationKey, term: TermNumber, process: Option<&Process>) -> bool {
+    let Some(owner) = head.owner.as_ref().filter(|_| head.term == term) else { return false };
+    process.is_none_or(|process| process.may_append(conversation, owner, term))
+}
+
+/// What an append of nothing in `term` comes to.
+pub(super) fn append_nothing(
+    rows: &impl Rows,
+    conversation: &ConversationKey,
+    term: TermNumber,
+    process: Option<&Process>,
+) -> Result<Appended, StoreError> {
+    let key = keys::head(conversation);
+    let head = rows.get(key.as_bytes())?.map(|value| values::decode::<HeadRow>(&key, value.as_ref())).transpose()?;
+    let runs = head.is_some_and(|head| runs(&head, conversation, term, process));
+    Ok(if runs { Appended::Durable } else { Appended::Superseded })
+}
+
 fn is_stored<R: Rows>(
     tx: &Transaction<'_, R>,
     conversation: &ConversationKey,
@@ -101,9 +126,10 @@ pub(super) fn end_term<R: Rows>(
     tx: &mut Transaction<'_, R>,
     conversation: &ConversationKey,
     term: TermNumber,
+    process: Option<&Process>,
 ) -> Result<(), StoreError> {
     let Some(mut head) = tx.get::<HeadRow>(&keys::head(conversation))? else { return Ok(()) };
-    if head.term != term {
+    if head.term != term || process.is_some_and(|process| !process.may_end(conversation, term)) {
         return Ok(());
     }
     if let Some(owner) = head.owner.take() {

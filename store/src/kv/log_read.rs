@@ -1,8 +1,8 @@
 //! What is read from logs and from the rows beside them.
 
-use super::Rows;
 use super::keys::{self, StateKey, Table};
 use super::values::{self, HeadRow, MessageChangeRow};
+use super::{Process, Rows};
 use crate::{
     ConversationKey, Head, HistoryPage, HistoryRange, Incarnation, Member, MessageState, ReactionState, StoreError,
     StoredEntry, StoredMessage,
@@ -13,10 +13,18 @@ use std::iter::Peekable;
 use switchboard_protocol::server::Budget;
 use switchboard_protocol::{Seq, UserId};
 
-pub(super) fn head(rows: &impl Rows, conversation: &ConversationKey) -> Result<Option<Head>, StoreError> {
+pub(super) fn head(
+    rows: &impl Rows,
+    conversation: &ConversationKey,
+    process: Option<&Process>,
+) -> Result<Option<Head>, StoreError> {
     let key = keys::head(conversation);
     let Some(value) = rows.get(key.as_bytes())? else { return Ok(None) };
-    let row: HeadRow = values::decode(&key, value.as_ref())?;
+    let mut row: HeadRow = values::decode(&key, value.as_ref())?;
+    if process.is_some_and(|process| process.is_elsewhere(row.owner.as_ref())) {
+        // Its owner knows better; here, it may be as of any earlier time.
+        (row.end, row.messages, row.last_message) = (Seq::ZERO, 0, None);
+    }
     Ok(Some(Head {
         term: row.term,
         end: row.end,
@@ -31,18 +39,37 @@ pub(super) fn member(
     rows: &impl Rows,
     conversation: &ConversationKey,
     user: &UserId,
+    process: Option<&Process>,
 ) -> Result<Option<Member>, StoreError> {
     let key = keys::member(conversation, user);
-    rows.get(key.as_bytes())?.map(|value| values::decode(&key, value.as_ref())).transpose()
+    let member = rows.get(key.as_bytes())?.map(|value| values::decode(&key, value.as_ref())).transpose()?;
+    let lags = lags(rows, conversation, process)?;
+    Ok(member.filter(|member| !lags || was_there_first(member)))
 }
 
-pub(super) fn members(rows: &impl Rows, conversation: &ConversationKey) -> Result<Vec<(UserId, Member)>, StoreError> {
+pub(super) fn members(
+    rows: &impl Rows,
+    conversation: &ConversationKey,
+    process: Option<&Process>,
+) -> Result<Vec<(UserId, Member)>, StoreError> {
     let all = rows.range(keys::members(conversation).prefixed());
-    all.map(|row| {
+    let members = all.map(|row| {
         let (key, value) = row?;
         Ok((keys::parse_last_user(key.as_ref())?, values::decode_at(key.as_ref(), value.as_ref())?))
-    })
-    .collect()
+    });
+    let members = members.collect::<Result<Vec<(UserId, Member)>, StoreError>>()?;
+    let lags = lags(rows, conversation, process)?;
+    Ok(members.into_iter().filter(|(_, member)| !lags || was_there_first(member)).collect())
+}
+
+/// Whether another process has the conversation: then its members are as of an earlier time.
+fn lags(rows: &impl Rows, conversation: &ConversationKey, process: Option<&Process>) -> Result<bool, StoreError> {
+    process.map_or(Ok(false), |process| process.runs_elsewhere(rows, conversation))
+}
+
+/// A direct conversation's, from before its first entry.
+fn was_there_first(member: &Member) -> bool {
+    member.joined_seq == Seq::ZERO
 }
 
 pub(super) fn read(
@@ -102,7 +129,7 @@ pub(super) fn history(
 ) -> Result<HistoryPage, StoreError> {
     let before = |seq: Seq| Seq::new(seq.get().saturating_sub(1));
     // The states are as of these rows, and so the page is.
-    let end = head(rows, conversation)?.map_or(end, |head| head.end.max(end));
+    let end = head(rows, conversation, None)?.map_or(end, |head| head.end.max(end));
     let (first, last) = match range {
         HistoryRange::Before(seq) => (Seq::ZERO, before(seq).min(end)),
         HistoryRange::After(seq) => (seq.next(), end),

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use switchboard_protocol::Seq;
 
 impl<Q: Quorum> QuorumLog<Q> {
-    /// Appends entries from `first` on. They follow what is durable in `term`, or repeat it.
+    /// Appends entries from `first` on. They follow what is durable in `term`, or repeat it. With none, it is only found
+    /// out whether the term still runs: nobody can have begun another one before a fence read that says `live`.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: the outcome is open; the same append is to be repeated, and nothing else is accepted.
@@ -23,6 +24,10 @@ impl<Q: Quorum> QuorumLog<Q> {
         let Some(term) = self.conversations.term(conversation).filter(|running| running.number == term) else {
             return self.not_running(conversation, term).await;
         };
+        if payloads.is_empty() {
+            let live = term.life.is_live(&self.quorum).await?;
+            return Ok(if live && !term.is_over() { Appended::Durable } else { Appended::Superseded });
+        }
         let mut unsettled = term.appending.lock().await;
         if term.is_over() {
             return Ok(Appended::Superseded);

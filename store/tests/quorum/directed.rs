@@ -106,7 +106,9 @@ fn a_conversation_passes_from_owner_to_owner() {
 
     // He is gone: he is fenced, and what he had done stays.
     assert_eq!(calm.begin(&one, 1, &Previous::Gone(node(3))), owned, "only who is said to be gone is fenced");
+    assert_eq!(calm.append(&two, 2, 4, &[]).unwrap(), Appended::Durable, "the term runs");
     assert_eq!(calm.begin(&one, 1, &Previous::Gone(node(2))), begun(3, 3, true));
+    assert_eq!(calm.append(&two, 2, 4, &[]).unwrap(), Appended::Superseded, "he finds out without writing anything");
     assert_eq!(calm.append(&two, 2, 4, &["late"]).unwrap(), Appended::Superseded);
     let refused = calm.run(two.begin_term(&key('b'), &node(2), &Previous::Unknown, Some(&group())));
     assert!(matches!(refused, Err(StoreError::Fenced { incarnation }) if incarnation == node(2)));

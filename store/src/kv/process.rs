@@ -1,0 +1,132 @@
+//! Who may append where several processes share the rows: what `crate::quorum` promises of fences and releases, on rows
+//! that change whole. Only the store in memory has it, for the simulation of several nodes.
+//!
+//! Owns which incarnations live, and which terms this process was handed out. Everything here is asked and changed while
+//! the rows are locked, in the transaction that it is about.
+
+use super::Rows;
+use super::keys;
+use super::values::{self, HeadRow};
+use crate::{ConversationKey, Incarnation, Previous, Release, StoreError, TermNumber};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Every incarnation that was ever registered, and whether it lives. One that is missing counts as fenced.
+#[derive(Debug, Default)]
+pub(crate) struct Lives(Mutex<BTreeMap<Incarnation, bool>>);
+
+impl Lives {
+    /// Takes away what is known of an incarnation, as if its row had been lost.
+    pub(crate) fn lose(&self, incarnation: &Incarnation) {
+        lock(&self.0).remove(incarnation);
+    }
+
+    fn is_live(&self, incarnation: &Incarnation) -> bool {
+        lock(&self.0).get(incarnation).copied().unwrap_or(false)
+    }
+
+    fn fence(&self, incarnation: &Incarnation) {
+        lock(&self.0).insert(incarnation.clone(), false);
+    }
+}
+
+/// One process among those that share the rows.
+#[derive(Debug)]
+pub(crate) struct Process {
+    lives: Arc<Lives>,
+    /// Its own incarnations.
+    own: Mutex<BTreeSet<Incarnation>>,
+    terms: Mutex<HashMap<ConversationKey, HandedOut>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct HandedOut {
+    term: TermNumber,
+    released: bool,
+}
+
+impl Process {
+    pub(crate) fn new(lives: Arc<Lives>) -> Self {
+        Self { lives, own: Mutex::default(), terms: Mutex::default() }
+    }
+
+    fn owns(&self, incarnation: &Incarnation) -> bool {
+        lock(&self.own).contains(incarnation)
+    }
+
+    /// Makes sure that `me` lives and is known as this process's before it owns anything.
+    pub(super) fn register(&self, me: &Incarnation) -> Result<(), StoreError> {
+        if lock(&self.own).insert(me.clone()) {
+            lock(&self.lives.0).entry(me.clone()).or_insert(true);
+        }
+        if self.lives.is_live(me) { Ok(()) } else { Err(StoreError::Fenced { incarnation: me.clone() }) }
+    }
+
+    /// Whether a term of `owner` may be ended by the next one of this process, now that `previous` is known.
+    pub(super) fn may_take(
+        &self,
+        (owner, term): (&Incarnation, TermNumber),
+        previous: &Previous,
+    ) -> Result<(), StoreError> {
+        match previous {
+            _ if self.owns(owner) => Ok(()),
+            Previous::Released(release) if release.term == term => Ok(()),
+            Previous::Gone(gone) if gone == owner => {
+                self.lives.fence(gone);
+                Ok(())
+            }
+            _ => Err(StoreError::Owned { by: owner.clone(), term }),
+        }
+    }
+
+    /// A begin was answered.
+    pub(super) fn hand_out(&self, conversation: &ConversationKey, term: TermNumber) {
+        lock(&self.terms).insert(conversation.clone(), HandedOut { term, released: false });
+    }
+
+    fn has(&self, conversation: &ConversationKey, term: TermNumber) -> Option<HandedOut> {
+        lock(&self.terms).get(conversation).copied().filter(|handed| handed.term == term)
+    }
+
+    /// Whether an append of `owner` in `term` may become durable.
+    pub(super) fn may_append(&self, conversation: &ConversationKey, owner: &Incarnation, term: TermNumber) -> bool {
+        self.lives.is_live(owner) && self.has(conversation, term).is_some_and(|handed| !handed.released)
+    }
+
+    /// Whether this process has the term, released or not.
+    pub(super) fn may_end(&self, conversation: &ConversationKey, term: TermNumber) -> bool {
+        self.has(conversation, term).is_some()
+    }
+
+    /// Lets a term go, which `rows` say is the newest.
+    pub(crate) fn release(
+        &self,
+        rows: &impl Rows,
+        conversation: &ConversationKey,
+        term: TermNumber,
+    ) -> Result<Option<Release>, StoreError> {
+        let head = head(rows, conversation)?.filter(|head| head.term == term && head.owner.is_some());
+        let (Some(head), Some(_)) = (head, self.has(conversation, term)) else { return Ok(None) };
+        lock(&self.terms).insert(conversation.clone(), HandedOut { term, released: true });
+        Ok(Some(Release { term, end: head.end }))
+    }
+
+    /// Whether a term of another process runs, so that what is kept beside the log may lag behind it.
+    pub(super) fn is_elsewhere(&self, owner: Option<&Incarnation>) -> bool {
+        owner.is_some_and(|owner| !self.owns(owner))
+    }
+
+    /// The same of a conversation.
+    pub(super) fn runs_elsewhere(&self, rows: &impl Rows, conversation: &ConversationKey) -> Result<bool, StoreError> {
+        Ok(head(rows, conversation)?.is_some_and(|head| self.is_elsewhere(head.owner.as_ref())))
+    }
+}
+
+fn head(rows: &impl Rows, conversation: &ConversationKey) -> Result<Option<HeadRow>, StoreError> {
+    let key = keys::head(conversation);
+    rows.get(key.as_bytes())?.map(|value| values::decode(&key, value.as_ref())).transpose()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
