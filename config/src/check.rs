@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::auth_key::{HS256_BYTES_MIN, short_secret};
+use crate::choice::{BusKind, StoreKind};
 use crate::config::Config;
 use crate::mistake::{Mistakes, Problem};
 use crate::sections::{Auth, Tls};
@@ -13,6 +14,7 @@ use crate::sections::{Auth, Tls};
 pub(crate) fn check(config: &Config, mistakes: &mut Mistakes) {
     check_tls(&config.tls, mistakes);
     check_auth(&config.auth, mistakes);
+    check_cluster(config, mistakes);
     let session = &config.session;
     check_order(
         ("session.reconnect_min_ms", session.reconnect_min_ms),
@@ -39,6 +41,32 @@ fn check_tls(tls: &Tls, mistakes: &mut Mistakes) {
         if let Some(Err(problem)) = path.as_deref().map(check_readable) {
             mistakes.push(at, problem);
         }
+    }
+}
+
+/// What several nodes need to be one gateway.
+fn check_cluster(config: &Config, mistakes: &mut Mistakes) {
+    let (store, bus) = (config.store.kind, config.bus.kind);
+    if bus == BusKind::Redis {
+        if store == StoreKind::Embedded && !mistakes.concern("store.kind") {
+            let why = "embedded, which one process has for itself; bus.kind redis needs scylla";
+            mistakes.push("store.kind", Problem::Wrong(why.to_owned()));
+        }
+        if config.redis.url.is_none() && !mistakes.concern("redis.url") {
+            mistakes.push("redis.url", Problem::Wrong("missing; bus.kind is redis".to_owned()));
+        }
+    }
+    let scylla = &config.scylla;
+    if store == StoreKind::Scylla && scylla.nodes.is_empty() && !mistakes.concern("store.scylla.nodes") {
+        mistakes.push("store.scylla.nodes", Problem::Wrong("missing; store.kind is scylla".to_owned()));
+    }
+    let (user, password) = ("store.scylla.username", "store.scylla.password");
+    match (&scylla.username, &scylla.password) {
+        (None, Some(given)) if !mistakes.concern(user) => {
+            mistakes.push(user, missing_beside(&given.given_by(password)));
+        }
+        (Some(_), None) if !mistakes.concern(password) => mistakes.push(password, missing_beside(user)),
+        _ => {}
     }
 }
 

@@ -37,7 +37,9 @@ choice! {
     StoreKind {
         /// In a folder of this machine.
         Embedded = "embedded",
-    } one of "embedded"
+        /// In a ScyllaDB cluster.
+        Scylla = "scylla",
+    } one of "embedded, scylla"
 }
 
 choice! {
@@ -45,7 +47,9 @@ choice! {
     BusKind {
         /// Within this process.
         Memory = "memory",
-    } one of "memory"
+        /// Redis's pub/sub.
+        Redis = "redis",
+    } one of "memory, redis"
 }
 
 choice! {

@@ -5,7 +5,8 @@ use toml::Value as Toml;
 use crate::given::Given;
 use crate::section::{Described, Section};
 use crate::sections::{
-    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Scylla, Session, Store, Tls,
+    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Redis, Scylla, Session,
+    Store, Tls,
 };
 
 macro_rules! config {
@@ -54,6 +55,8 @@ config! {
     scylla: Scylla,
     /// `bus`
     bus: Bus,
+    /// `redis`
+    redis: Redis,
     /// `cluster`
     cluster: Cluster,
     /// `fanout`

@@ -13,6 +13,7 @@ mod given;
 mod load;
 mod mistake;
 mod nearest;
+mod redis_url;
 mod reference;
 #[cfg(test)]
 mod round_trip;
@@ -28,9 +29,11 @@ pub use config::Config;
 pub use ipnet::IpNet;
 pub use load::{Loaded, Reload, Sources};
 pub use mistake::{Mistake, Mistakes, Problem};
+pub use redis_url::RedisUrl;
 pub use reference::reference;
 pub use secret::Secret;
 pub use sections::{
-    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Scylla, Session, Store, Tls,
+    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Redis, Scylla, Session,
+    Store, Tls,
 };
-pub use text::{AdvertiseUrl, HostPort, Keyspace, NodeName, Origin};
+pub use text::{AdvertiseUrl, HostPort, Keyspace, NodeName, Origin, RedisPrefix};

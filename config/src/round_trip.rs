@@ -22,14 +22,20 @@ fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
         "node.advertise_url" => &["ws://a", "https://[::1]:8443/b/", "HTTP://A.example"],
         "http.allowed_origins" => &["[]", "['*', 'https://a.example:8443']"],
         "http.trusted_proxies" => &["[]", "['10.0.0.0/8', '::1']"],
-        "auth.hs256_secret_file" | "store.scylla.password_file" | "node.tls.cert" | "node.tls.key" => &[&pem],
+        "auth.hs256_secret_file"
+        | "store.scylla.password_file"
+        | "redis.password_file"
+        | "node.tls.cert"
+        | "node.tls.key" => &[&pem],
         "auth.keys" => &[&keys],
-        "store.kind" => &["embedded"],
+        "store.kind" => &["embedded", "scylla"],
         "store.path" => &["/", "a = \"b\"\n'c'"],
         "store.scylla.nodes" => &["[]", "['db.example:9042', '[::1]:9042']"],
         "store.scylla.keyspace" => &["a", "chat_2"],
-        "store.scylla.username" => &["one of us"],
-        "bus.kind" => &["memory"],
+        "store.scylla.username" | "redis.username" => &["one of us"],
+        "bus.kind" => &["memory", "redis"],
+        "redis.url" => &["redis://a", "rediss-cluster://u@a:1?node=b:2"],
+        "redis.prefix" => &["a", "chat:2"],
         "log.format" => &["auto", "text", "json"],
         "log.level" => &["off", "error", "warn", "info", "debug", "trace"],
         other => panic!("no values to try for {other}"),
@@ -40,7 +46,7 @@ fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
 /// Some keys with values, as `--set` takes them.
 fn sets(folder: &Path) -> impl Strategy<Value = Vec<String>> {
     // Secrets given as themselves are hidden, so they can't load back.
-    let hidden = ["auth.hs256_secret", "store.scylla.password"];
+    let hidden = ["auth.hs256_secret", "store.scylla.password", "redis.password"];
     let keys: Vec<Key> = Config::sections()
         .into_iter()
         .flat_map(|section| section.keys)

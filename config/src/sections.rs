@@ -11,9 +11,10 @@ use ipnet::IpNet;
 
 use crate::auth_key::AuthKey;
 use crate::choice::{BusKind, LogFormat, LogLevel, StoreKind};
+use crate::redis_url::RedisUrl;
 use crate::secret::Secret;
 use crate::section::section;
-use crate::text::{AdvertiseUrl, HostPort, Keyspace, NodeName, Origin};
+use crate::text::{AdvertiseUrl, HostPort, Keyspace, NodeName, Origin, RedisPrefix};
 
 section! {
     /// This process: its name and where clients reach it.
@@ -25,6 +26,8 @@ section! {
         /// The address under which clients reach this very node (`ws`, `wss`, `http` or `https`), given out by
         /// `/v1/connect` and `reconnect`; `/v1/ws` is added. Not set: the address it listens on.
         advertise_url: Option<AdvertiseUrl> = None;
+        /// The node's share of users and conversations, beside the other nodes' weights.
+        weight: u32 = 1, in 1..=100;
     }
 }
 
@@ -75,9 +78,11 @@ section! {
 section! {
     /// Where conversations are kept.
     "store" Store {
-        /// `embedded` keeps everything in a folder of this machine.
+        /// `embedded` keeps everything in a folder of this machine, for one node that is alone; the other keys here are
+        /// its own. `scylla` keeps everything in the cluster of `store.scylla`.
         kind: StoreKind = StoreKind::Embedded;
-        /// The embedded store's folder; made if it is missing. One process at a time.
+        /// The embedded store's folder; made if it is missing. One process at a time. The development mode's signing
+        /// key is kept beside it.
         path: PathBuf = PathBuf::from("./data");
         /// Free disk space below which writes are answered with `unavailable`, so that the store never hits a full
         /// disk.
@@ -96,9 +101,10 @@ section! {
 }
 
 section! {
-    /// The ScyllaDB cluster, in one data centre, that keeps the conversations of several nodes. Nothing uses it yet.
+    /// The ScyllaDB cluster, in one data centre, that keeps the conversations of several nodes. The start waits for it,
+    /// and is refused if it is not as these keys say.
     "store.scylla" Scylla {
-        /// Servers that are asked for all the others.
+        /// Servers that are asked for all the others. At least one with `store.kind` `scylla`.
         nodes: Vec<HostPort> = Vec::new();
         /// Made if it is missing; the tables in it too.
         keyspace: Keyspace = Keyspace::default();
@@ -129,7 +135,9 @@ section! {
 section! {
     /// What carries envelopes between nodes.
     "bus" Bus {
-        /// `memory` is the bus within this process.
+        /// `memory` is the bus within this process, which is alone then: no other may use the same store. `redis` makes
+        /// all the nodes with the same `redis.url` and `redis.prefix` one gateway; it needs `store.kind` `scylla`, with
+        /// the same keyspace at each.
         kind: BusKind = BusKind::Memory;
         /// Envelopes that wait for one other node at the sender, and packets that wait at the receiver; beyond it they
         /// are dropped, and what is owed is told again.
@@ -138,9 +146,33 @@ section! {
 }
 
 section! {
-    /// Nodes among themselves. A node that is alone hears of nobody.
+    /// Redis, where nodes see each other and through which they talk (`bus.kind`). Nothing that must last is in it. The
+    /// start waits for it; while it is away, what needs another node is answered with `unavailable`.
+    "redis" Redis {
+        /// `redis://host:6379/0`; `rediss` for TLS, checked against the system's certificates or those of the file that
+        /// the environment's `SSL_CERT_FILE` names; `redis-cluster://host:port?node=host:port`;
+        /// `redis-sentinel://host:port?node=host:port&sentinelServiceName=name`, with `sentinelUsername` and
+        /// `sentinelPassword` where the sentinels ask for them. May hold `user:password@`.
+        url: Option<RedisUrl> = None;
+        /// The user, in place of the URL's.
+        username: Option<String> = None;
+        /// The password, in place of the URL's.
+        password: Option<Secret> = None;
+        /// What the names of all keys and channels begin with: gateways that share a Redis need different ones.
+        prefix: RedisPrefix = RedisPrefix::default();
+        /// Time limit of each command, of connecting and of a heartbeat's answer.
+        timeout_ms: u64 = 1_000, in 10..=600_000;
+        /// Packets that wait for Redis, and those from it that wait for this node; beyond it they are dropped, and what
+        /// is owed is told again.
+        queue_bytes: usize = 67_108_864, in 1_048_576..=1_099_511_627_776;
+    }
+}
+
+section! {
+    /// Nodes among themselves, with `bus.kind` `redis`. A node that is alone hears of nobody.
     "cluster" Cluster {
-        /// How long a node that is not heard of counts as alive.
+        /// How long a node that is not heard of counts as alive. Its conversations take messages again within a second
+        /// after it.
         heartbeat_ttl_ms: u64 = 3_000, in 100..=600_000;
     }
 }

@@ -183,6 +183,40 @@ impl Text for Keyspace {
     }
 }
 
+/// Longest prefix of Redis's keys, in bytes.
+const REDIS_PREFIX_BYTES_MAX: usize = 64;
+
+/// What names in Redis begin with: no braces, which have a meaning in a Redis Cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisPrefix(String);
+
+impl RedisPrefix {
+    /// The prefix.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for RedisPrefix {
+    fn default() -> Self {
+        Self("switchboard".to_owned())
+    }
+}
+
+impl Text for RedisPrefix {
+    const TYPE: &'static str = "prefix";
+    const EXPECTED: &'static str = "a prefix (1 to 64 bytes of A-Z a-z 0-9 _ - . : @)";
+
+    fn parse(text: &str) -> Option<Self> {
+        let fits = (1..=REDIS_PREFIX_BYTES_MAX).contains(&text.len()) && text.chars().all(is_id_char);
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
 /// Any text but the empty one.
 impl Text for String {
     const TYPE: &'static str = "text";

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use switchboard_config::Mistakes;
+use switchboard_router::RedisError;
+use switchboard_store::SetupError;
 
 use crate::cli::UsageError;
 
@@ -15,6 +17,12 @@ pub(crate) enum Failure {
     /// Code 2.
     #[error("{0}")]
     Configuration(#[from] Mistakes),
+    /// Code 2: a cluster that is not as the configuration says. Names the key.
+    #[error("{0}")]
+    Setup(#[from] SetupError),
+    /// Code 2: the same of Redis.
+    #[error("{0}")]
+    Redis(#[source] RedisError),
     /// Code 3: an address, a file or a lock can't be had. Says what to do.
     #[error("{0}")]
     CantHave(String),
@@ -26,7 +34,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Usage(_) | Self::Configuration(_) => 2,
+            Self::Usage(_) | Self::Configuration(_) | Self::Setup(_) | Self::Redis(_) => 2,
             Self::CantHave(_) => 3,
             Self::Other(_) => 1,
         })

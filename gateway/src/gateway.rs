@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use switchboard_clock::{Clock, Generator};
-use switchboard_config::{Config, Http, Session};
+use switchboard_config::{BusKind, Config, Http, Session};
 use switchboard_protocol::{NodeId, ProtocolError, StoreId};
-use switchboard_router::Router;
+use switchboard_router::{RedisBus, Router};
 use switchboard_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,13 +45,10 @@ pub(crate) struct Gateway {
     /// Cancelled when what is still open is to be closed.
     pub(crate) closing: CancellationToken,
     settings: ArcSwap<Settings>,
-    open: OnceLock<Open>,
-}
-
-/// What a node has once its store is open.
-struct Open {
-    router: Router,
-    store: Arc<dyn Store>,
+    bus_kind: BusKind,
+    store: OnceLock<Arc<dyn Store>>,
+    redis: OnceLock<RedisBus>,
+    router: OnceLock<Router>,
 }
 
 impl Gateway {
@@ -78,7 +75,10 @@ impl Gateway {
             draining: CancellationToken::new(),
             closing: CancellationToken::new(),
             settings: ArcSwap::from_pointee(settings),
-            open: OnceLock::new(),
+            bus_kind: config.bus.kind,
+            store: OnceLock::new(),
+            redis: OnceLock::new(),
+            router: OnceLock::new(),
         }
     }
 
@@ -99,20 +99,39 @@ impl Gateway {
         }
     }
 
-    /// Opens the node: from here on it takes sessions and requests.
-    pub(crate) fn open(&self, router: Router, store: Arc<dyn Store>) {
+    /// The store is there.
+    pub(crate) fn has_store(&self, store: Arc<dyn Store>) {
         // It is opened once.
-        let _ = self.open.set(Open { router, store });
+        let _ = self.store.set(store);
+    }
+
+    /// Opens the node: from here on it takes sessions and requests.
+    pub(crate) fn open(&self, router: Router, redis: Option<RedisBus>) {
+        // It is opened once.
+        if let Some(redis) = redis {
+            let _ = self.redis.set(redis);
+        }
+        let _ = self.router.set(router);
         // The settings may have been replaced meanwhile.
         self.give_options();
     }
 
-    /// How the store is, in a word or two.
-    pub(crate) async fn store_state(&self) -> &'static str {
-        match self.open.get() {
+    /// How what the node depends on is, each in a word or two.
+    pub(crate) async fn dependencies(&self) -> Vec<(&'static str, &'static str)> {
+        let store = match self.store.get() {
             None => "opening",
-            Some(open) => state_of(open.store.check()).await,
+            Some(store) => state_of(store.check()).await,
+        };
+        let redis = || match self.redis.get() {
+            None => "opening",
+            Some(redis) if redis.is_connected() => "ok",
+            Some(_) => "unavailable",
+        };
+        let mut dependencies = vec![("store", store)];
+        if self.bus_kind == BusKind::Redis {
+            dependencies.push(("redis", redis()));
         }
+        dependencies
     }
 
     /// The router, while the node takes sessions and requests.
@@ -126,12 +145,12 @@ impl Gateway {
 
     /// The router, for sessions that are open, which go on while the node drains. `None` while it starts.
     pub(crate) fn session_router(&self) -> Option<&Router> {
-        self.open.get().map(|open| &open.router)
+        self.router.get()
     }
 
     /// Names the store's life.
     pub(crate) fn store_id(&self) -> StoreId {
-        let store_id = self.open.get().map_or("none", |open| open.store.store_id());
+        let store_id = self.store.get().map_or("none", |store| store.store_id());
         store_id.parse().expect("a store names itself with an id")
     }
 

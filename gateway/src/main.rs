@@ -2,6 +2,7 @@
 
 mod admission;
 mod auth;
+mod backends;
 mod capacity;
 mod cli;
 mod commands;

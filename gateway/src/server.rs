@@ -9,13 +9,13 @@ use serde::Serialize;
 use switchboard_clock::{Clock, Generator};
 use switchboard_config::{Config, Loaded, Sources};
 use switchboard_protocol::NodeId;
-use switchboard_router::{InProcessBus, Router, Start, View};
-use switchboard_store::{EmbeddedOptions, EmbeddedStore, Incarnation, Store, StoreError};
-use tokio::sync::watch;
+use switchboard_router::{NodeEntry, Router, Start};
+use switchboard_store::{Incarnation, Store};
 use tokio::task::JoinSet;
 
 use crate::admission::Kind;
 use crate::auth::{DevKey, Keys, SigningKey};
+use crate::backends::{Others, open_store};
 use crate::capacity::Capacity;
 use crate::commands::print;
 use crate::failure::Failure;
@@ -99,7 +99,7 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts) -> Result<(), Failure
     });
     tasks.spawn(reload_at_hangups(hangups, loaded, gateway.clone(), tls, capacity));
 
-    let open = tokio::select! {
+    let mut open = tokio::select! {
         open = open(&config, &gateway, clients.address) => open?,
         () = stop_signals.recv() => return Ok(()),
     };
@@ -108,12 +108,13 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts) -> Result<(), Failure
     tokio::select! {
         () = stop_signals.recv() => {}
         () = gateway.draining.cancelled() => {}
+        failure = open.others.lost() => return Err(failure),
         ended = tasks.join_next() => {
             return Err(anyhow::anyhow!("a part of the server ended by itself: {ended:?}").into());
         }
     }
     tasks.spawn(async move { stop_signals.exit_at_next().await });
-    drain(&config, &gateway, &open).await;
+    drain(&config, &gateway, open).await;
     Ok(())
 }
 
@@ -132,44 +133,31 @@ fn bind_or_say_why(address: SocketAddr, key: &str) -> Result<Listening, Failure>
 struct Open {
     router: Router,
     store: Arc<dyn Store>,
-    /// The view of a node that is alone never changes.
-    _views: watch::Sender<View>,
+    others: Others,
 }
 
-/// Opens the store, which may take a while, and starts the router on it.
+/// Opens the store and joins the other nodes, both of which may take a while, and starts the router on them.
 async fn open(config: &Config, gateway: &Gateway, clients: SocketAddr) -> Result<Open, Failure> {
-    let options = EmbeddedOptions {
-        cache_bytes: config.store.cache_bytes,
-        reserve_bytes: config.store.reserve_bytes,
-        reads_max: config.store.reads_max,
-        reads_waiting_max: config.store.reads_waiting_max,
-        queue_writes_max: config.store.queue_max,
-        queue_bytes_max: config.store.queue_bytes,
-        ..EmbeddedOptions::new(&config.store.path)
-    };
-    let (clock, generator) = (gateway.clock.clone(), gateway.generator.clone());
-    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, clock, &generator)).await;
-    let store = opened.map_err(anyhow::Error::from)?.map_err(|error| match error {
-        StoreError::Locked { .. } | StoreError::Foreign { .. } | StoreError::Folder { .. } => {
-            Failure::CantHave(format!("store.path: {error}"))
-        }
-        error => Failure::Other(error.into()),
-    })?;
-    let store: Arc<dyn Store> = Arc::new(store);
-
+    let store = open_store(config, &gateway.clock, &gateway.generator).await?;
+    gateway.has_store(store.clone());
     let me = Incarnation { node: gateway.node_id.clone(), life: gateway.generator.u64() };
-    let (views_out, views) = watch::channel(View::alone(me.clone(), own_url(config, clients).into()));
+    let entry = NodeEntry {
+        incarnation: me.clone(),
+        weight: u16::try_from(config.node.weight).unwrap_or(u16::MAX),
+        url: own_url(config, clients).into(),
+    };
+    let others = Others::join(config, entry, &gateway.clock).await?;
     let router = Router::start(Start {
         me,
         options: gateway.settings().options,
         clock: gateway.clock.clone(),
         generator: gateway.generator.clone(),
         store: store.clone(),
-        bus: Arc::new(InProcessBus::new(config.bus.queue_bytes)),
-        views,
+        bus: others.bus(),
+        views: others.views(),
     });
-    gateway.open(router.clone(), store.clone());
-    Ok(Open { router, store, _views: views_out })
+    gateway.open(router.clone(), others.redis());
+    Ok(Open { router, store, others })
 }
 
 /// Where clients reach this node.
@@ -198,7 +186,7 @@ struct Ready<'a> {
 }
 
 /// Clients are told to move and moved, conversations are released, all is flushed; what takes too long is cut off.
-async fn drain(config: &Config, gateway: &Gateway, open: &Open) {
+async fn drain(config: &Config, gateway: &Gateway, mut open: Open) {
     let timeout_ms = config.drain.timeout_ms;
     let begun_ms = gateway.clock.monotonic_ms();
     let left_ms = |percent: u64| {
@@ -209,6 +197,8 @@ async fn drain(config: &Config, gateway: &Gateway, open: &Open) {
     gateway.draining.cancel();
     gateway.sessions.close();
     gateway.http_connections.close();
+    // From now on the others do this node's work, and it hands over what it has.
+    open.others.leave();
     let moved = async {
         open.router.drain().await;
         gateway.sessions.wait().await;
@@ -222,7 +212,9 @@ async fn drain(config: &Config, gateway: &Gateway, open: &Open) {
     let finished = async {
         open.router.finish().await;
         open.router.shutdown().await;
-        open.store.close().await
+        let closed = open.store.close().await;
+        open.others.end().await;
+        closed
     };
     match within(left_ms(100), finished).await {
         Some(Ok(())) => tracing::info!("stopped"),

@@ -28,6 +28,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 const KNOWN_ONLY_TO: &[(&str, &[&str])] = &[
     ("fjall", &["switchboard-store"]),
     ("fred", &["switchboard-router"]),
+    ("scylla", &["switchboard-store"]),
     ("hyper", &["switchboard", "switchboard-loadtest", "switchboard-tests"]),
     ("tungstenite", &["switchboard", "switchboard-loadtest", "switchboard-tests"]),
     ("tokio-tungstenite", &["switchboard-loadtest", "switchboard-tests"]),

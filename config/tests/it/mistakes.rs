@@ -51,8 +51,8 @@ fn text_of_another_form() {
         ("node.id=", r#"node.id: "" is not a name (1 to 128 bytes of A-Z a-z 0-9 _ - . : @)"#),
         ("node.id=a b", r#"node.id: "a b" is not a name (1 to 128 bytes of A-Z a-z 0-9 _ - . : @)"#),
         ("store.path=", r#"store.path: "" is not a path"#),
-        ("store.kind=scylla", r#"store.kind: "scylla" is not one of embedded"#),
-        ("bus.kind=redis", r#"bus.kind: "redis" is not one of memory"#),
+        ("store.kind=mysql", r#"store.kind: "mysql" is not one of embedded, scylla"#),
+        ("bus.kind=kafka", r#"bus.kind: "kafka" is not one of memory, redis"#),
         ("log.level=loud", r#"log.level: "loud" is not one of off, error, warn, info, debug, trace"#),
         (
             r#"http.trusted_proxies=["::1", "10.0.0.0/33"]"#,
@@ -90,6 +90,45 @@ fn servers_and_keyspaces_of_another_form() {
         let form = "a keyspace (1 to 48 of a-z, 0-9 and _, the first a letter)";
         assert_eq!(told, [format!("store.scylla.keyspace: {keyspace:?} is not {form}")]);
     }
+}
+
+#[test]
+fn addresses_and_prefixes_of_redis_of_another_form() {
+    for url in ["redis", "http://a", "redis://", "redis://:6379", "redis://sesame@:1", "unix:///tmp/redis", ""] {
+        let told = lines(set(&[&format!("redis.url={url}")]));
+        let form = "redis, redis-cluster or redis-sentinel, with an s (rediss) for TLS, then ://host:port";
+        assert_eq!(told, [format!("redis.url: not an address of Redis ({form})")], "{url}");
+    }
+    for prefix in ["", "a b", "{a}", &"a".repeat(65)] {
+        let told = lines(set(&[&format!("redis.prefix={prefix}")]));
+        assert_eq!(
+            told,
+            [format!("redis.prefix: {prefix:?} is not a prefix (1 to 64 bytes of A-Z a-z 0-9 _ - . : @)")]
+        );
+    }
+}
+
+#[test]
+fn what_several_nodes_need() {
+    let url = "redis.url=redis://127.0.0.1";
+    let embedded = "store.kind: embedded, which one process has for itself; bus.kind redis needs scylla";
+    assert_eq!(lines(set(&["bus.kind=redis", url])), [embedded]);
+    assert_eq!(
+        lines(set(&["bus.kind=redis", "store.kind=scylla"])),
+        ["redis.url: missing; bus.kind is redis", "store.scylla.nodes: missing; store.kind is scylla"]
+    );
+    let scylla = ["store.kind=scylla", "store.scylla.nodes=['127.0.0.1:9042']"];
+    assert_eq!(lines(set(&scylla)), [""; 0], "one node may be alone with it");
+    assert_eq!(lines(set(&[&scylla[..], &["bus.kind=redis", url]].concat())), [""; 0]);
+    assert_eq!(
+        lines(set(&["store.scylla.username=us"])),
+        ["store.scylla.password: missing; store.scylla.username is set"]
+    );
+    assert_eq!(
+        lines(set(&["store.scylla.password=sesame"])),
+        ["store.scylla.username: missing; store.scylla.password is set"]
+    );
+    assert_eq!(lines(set(&["redis.password=sesame"])), [""; 0], "Redis has a user without a name");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Whether the process lives, and whether it takes work (PROTOCOL §6).
 
+use std::collections::BTreeMap;
+
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
@@ -24,7 +26,7 @@ fn readyz(call: Call) -> Handling {
             Err(_) if call.gateway.draining.is_cancelled() => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
         };
-        let store = call.gateway.store_state().await;
-        Ok(Answer::data(&json!({ "status": state, "dependencies": { "store": store } })).with_status(status))
+        let dependencies: BTreeMap<&str, &str> = call.gateway.dependencies().await.into_iter().collect();
+        Ok(Answer::data(&json!({ "status": state, "dependencies": dependencies })).with_status(status))
     })
 }

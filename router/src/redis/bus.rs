@@ -3,8 +3,8 @@
 //! Owns the packets that wait for Redis, bounded in bytes, and the node's own subscription. What it drops it counts; the
 //! receiver notices by the numbers in the packets.
 
-use super::RedisOptions;
 use super::connection::Connection;
+use super::{RedisError, RedisOptions};
 use crate::bus::{Bus, BusError, PacketSender, Packets, packet_queue};
 use bytes::Bytes;
 use fred::clients::{Client, SubscriberClient};
@@ -55,10 +55,17 @@ impl Queue {
     }
 }
 
+impl RedisBus {
+    /// Whether Redis can be reached, as far as is known.
+    pub fn is_connected(&self) -> bool {
+        self.shared.client.is_connected()
+    }
+}
+
 impl Bus for RedisBus {
     fn publish(&self, to: &Incarnation, packet: Bytes) -> Result<(), BusError> {
         let shared = &*self.shared;
-        if !shared.client.is_connected() {
+        if !self.is_connected() {
             return Err(BusError::Down("Redis is not connected".into()));
         }
         {
@@ -113,18 +120,23 @@ impl Figures {
 }
 
 /// Connects, and listens on this node's channel before it returns.
+///
+/// # Errors
+/// [`RedisError::Credentials`]
 pub(super) async fn open(
     options: &RedisOptions,
     connection: &Connection,
     me: &Incarnation,
     clock: Clock,
-) -> (RedisBus, Receiving) {
+) -> Result<(RedisBus, Receiving), RedisError> {
     let subscriber = connection.subscriber.clone();
     let messages = subscriber.message_rx();
     let own_channel = channel(&options.prefix, me);
     tokio::select! {
         () = listen(connection, &own_channel, &clock, options.timeout_ms) => {}
-        () = Connection::log_errors(&connection.commands, &connection.subscriber) => {}
+        refused = Connection::refusal(&connection.commands, &connection.subscriber) => {
+            return Err(RedisError::Credentials(refused));
+        }
     }
     let (sender, receiver) = packet_queue(options.queue_bytes);
     let shared = Shared {
@@ -138,7 +150,7 @@ pub(super) async fn open(
     let bus = RedisBus { shared: Arc::new(shared) };
     let figures = Figures::new();
     let receiving = Receiving { bus: bus.clone(), subscriber, messages, packets: sender, clock, figures };
-    (bus, receiving)
+    Ok((bus, receiving))
 }
 
 async fn listen(connection: &Connection, channel: &str, clock: &Clock, timeout_ms: u64) {
@@ -163,7 +175,7 @@ impl Receiving {
             () = publish_all(&bus.shared, figures) => {}
             () = receive_all(messages, packets, figures) => {}
             () = watch_connection(client, clock, figures) => {}
-            () = Connection::log_errors(client, subscriber) => {}
+            () = log_refusals(client, subscriber) => {}
         }
         // Both are gone with this node; what fails here is closed by the process's end.
         drop((client.quit().await, subscriber.quit().await));
@@ -215,6 +227,14 @@ fn payload(value: Value) -> Bytes {
         Value::Bytes(bytes) => bytes,
         Value::String(text) => text.into_inner(),
         _ => Bytes::new(),
+    }
+}
+
+/// The password may have been changed there first: it is tried again.
+async fn log_refusals(client: &Client, subscriber: &SubscriberClient) {
+    loop {
+        let error = Connection::refusal(client, subscriber).await;
+        tracing::error!(%error, "Redis does not let this node in; trying again");
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::RedisOptions;
 use fred::clients::{Client, SubscriberClient};
-use fred::error::Error as RedisClientError;
+use fred::error::{Error as RedisClientError, ErrorKind};
 use fred::interfaces::{ClientLike as _, EventInterface as _};
 use fred::types::Builder;
 use fred::types::config::{Config, ReconnectPolicy};
@@ -85,8 +85,8 @@ impl Connection {
         }
     }
 
-    /// Logs what goes wrong with the connections, for as long as it is polled.
-    pub(super) async fn log_errors(client: &Client, subscriber: &SubscriberClient) {
+    /// Logs what goes wrong with the connections, and returns when Redis does not let this user in.
+    pub(super) async fn refusal(client: &Client, subscriber: &SubscriberClient) -> RedisClientError {
         let (mut commands, mut subscriptions) = (client.error_rx(), subscriber.error_rx());
         loop {
             let failed = tokio::select! {
@@ -94,6 +94,7 @@ impl Connection {
                 failed = subscriptions.recv() => failed,
             };
             match failed {
+                Ok((error, _)) if *error.kind() == ErrorKind::Auth => return error,
                 Ok((error, server)) => {
                     let server = server.map(|server| server.to_string());
                     tracing::warn!(%error, server, "Redis is away; trying again");

@@ -57,6 +57,9 @@ pub enum RedisError {
     /// The configuration can't work.
     #[error("redis.url: {0}")]
     Url(#[from] connection::AddressError),
+    /// Redis does not let this user in.
+    #[error("redis.username, redis.password: not let in: {0}")]
+    Credentials(#[source] fred::error::Error),
     /// Two processes have one name.
     #[error(
         "node.id: {node:?} is taken by the node at {url} (its key in Redis is renewed): give each node a name of its own"
@@ -85,10 +88,10 @@ impl Redis {
     /// for, for one TTL at most.
     ///
     /// # Errors
-    /// [`RedisError::Url`] at once; [`RedisError::Namesake`] when the former life turns out to be another process.
+    /// [`RedisError::Url`] at once, [`RedisError::Credentials`] when Redis is there; [`RedisError::Namesake`] when the former life turns out to be another process.
     pub async fn join(options: &RedisOptions, me: NodeEntry, clock: Clock) -> Result<Self, RedisError> {
         let connection = Connection::new(options)?;
-        let (bus, receiving) = bus::open(options, &connection, &me.incarnation, clock.clone()).await;
+        let (bus, receiving) = bus::open(options, &connection, &me.incarnation, clock.clone()).await?;
         let mut heartbeat = Heartbeat::new(options, connection, me, clock);
         let views = heartbeat.first().await?;
         let leaving = heartbeat.leaving();

@@ -1,0 +1,191 @@
+//! What a node stands on: its store, and its place among the other nodes. Both are opened as the configuration says;
+//! what is not there yet is waited for, and what can't work is told with the key that says so.
+
+use std::sync::Arc;
+
+use switchboard_clock::{Clock, Generator};
+use switchboard_config::{BusKind, Config, Redis as RedisKeys, Scylla, Secret, StoreKind};
+use switchboard_router::{Bus, InProcessBus, NodeEntry, Redis, RedisBus, RedisError, RedisOptions, View};
+use switchboard_store::{EmbeddedOptions, EmbeddedStore, ScyllaOptions, ScyllaStore, Store, StoreError};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+
+/// Time between two attempts to reach a store that is not there.
+const STORE_AGAIN_MS: u64 = 1_000;
+
+/// Opens the store.
+///
+/// # Errors
+/// If it can't be had, or not as the configuration says. That it is not there yet is none.
+pub(crate) async fn open_store(
+    config: &Config,
+    clock: &Clock,
+    generator: &Generator,
+) -> Result<Arc<dyn Store>, Failure> {
+    match config.store.kind {
+        StoreKind::Embedded => open_embedded(config, clock, generator).await,
+        StoreKind::Scylla => open_scylla(&config.scylla, clock, generator).await,
+    }
+}
+
+async fn open_embedded(config: &Config, clock: &Clock, generator: &Generator) -> Result<Arc<dyn Store>, Failure> {
+    let options = EmbeddedOptions {
+        cache_bytes: config.store.cache_bytes,
+        reserve_bytes: config.store.reserve_bytes,
+        reads_max: config.store.reads_max,
+        reads_waiting_max: config.store.reads_waiting_max,
+        queue_writes_max: config.store.queue_max,
+        queue_bytes_max: config.store.queue_bytes,
+        ..EmbeddedOptions::new(&config.store.path)
+    };
+    let (clock, generator) = (clock.clone(), generator.clone());
+    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, clock, &generator)).await;
+    let store = opened.map_err(anyhow::Error::from)?.map_err(|error| match error {
+        StoreError::Locked { .. } | StoreError::Foreign { .. } | StoreError::Folder { .. } => {
+            Failure::CantHave(format!("store.path: {error}"))
+        }
+        error => Failure::Other(error.into()),
+    })?;
+    Ok(Arc::new(store))
+}
+
+async fn open_scylla(keys: &Scylla, clock: &Clock, generator: &Generator) -> Result<Arc<dyn Store>, Failure> {
+    let options = scylla_options(keys);
+    loop {
+        match ScyllaStore::open(&options, clock.clone(), generator).await {
+            Ok(store) => return Ok(Arc::new(store)),
+            Err(StoreError::Setup(error)) => return Err(error.into()),
+            Err(StoreError::Unavailable { reason, .. }) => {
+                tracing::warn!(nodes = ?options.nodes, reason, "waiting for the store");
+                clock.sleep_ms(STORE_AGAIN_MS).await;
+            }
+            Err(error) => return Err(Failure::CantHave(format!("store.scylla: {error}"))),
+        }
+    }
+}
+
+fn scylla_options(keys: &Scylla) -> ScyllaOptions {
+    ScyllaOptions {
+        nodes: keys.nodes.iter().map(|node| node.as_str().to_owned()).collect(),
+        keyspace: keys.keyspace.as_str().to_owned(),
+        replication_factor: keys.replication_factor,
+        credentials: keys.username.clone().zip(keys.password.as_ref().map(text)),
+        request_timeout_ms: keys.request_timeout_ms,
+        statements_max: keys.statements_max,
+        statements_waiting_max: keys.statements_waiting_max,
+        apply_interval_ms: keys.apply_interval_ms,
+        raise_interval_ms: keys.raise_interval_ms,
+        inbox_writers_max: keys.inbox_writers_max,
+    }
+}
+
+/// A password as the client libraries take it.
+fn text(secret: &Secret) -> String {
+    String::from_utf8_lossy(secret.expose()).into_owned()
+}
+
+/// A node's place among the others, with what carries its packets.
+pub(crate) enum Others {
+    /// There are none.
+    Alone { bus: InProcessBus, views: watch::Sender<View> },
+    /// Those that share a Redis.
+    Redis {
+        bus: RedisBus,
+        views: watch::Receiver<View>,
+        leaving: CancellationToken,
+        stop: CancellationToken,
+        /// Keeps the node seen. Ends after `stop`, or when another process has taken the node's name.
+        running: JoinSet<Result<(), RedisError>>,
+    },
+}
+
+impl Others {
+    /// Joins the others, from now on seen by them.
+    ///
+    /// # Errors
+    /// If this can't be one of them. That Redis is not there yet is none.
+    pub(crate) async fn join(config: &Config, me: NodeEntry, clock: &Clock) -> Result<Self, Failure> {
+        if config.bus.kind == BusKind::Memory {
+            let views = watch::Sender::new(View::alone(me.incarnation, me.url));
+            return Ok(Self::Alone { bus: InProcessBus::new(config.bus.queue_bytes), views });
+        }
+        let options = redis_options(&config.redis, config.cluster.heartbeat_ttl_ms);
+        tracing::info!(node_id = %me.incarnation.node, "joining the other nodes over Redis");
+        let redis = Redis::join(&options, me, clock.clone()).await.map_err(failure)?;
+        let (bus, views, leaving) = (redis.bus(), redis.views(), redis.leaving());
+        let stop = CancellationToken::new();
+        let mut running = JoinSet::new();
+        running.spawn(redis.run(stop.clone()));
+        Ok(Self::Redis { bus, views, leaving, stop, running })
+    }
+
+    pub(crate) fn bus(&self) -> Arc<dyn Bus> {
+        match self {
+            Self::Alone { bus, .. } => Arc::new(bus.clone()),
+            Self::Redis { bus, .. } => Arc::new(bus.clone()),
+        }
+    }
+
+    pub(crate) fn redis(&self) -> Option<RedisBus> {
+        match self {
+            Self::Alone { .. } => None,
+            Self::Redis { bus, .. } => Some(bus.clone()),
+        }
+    }
+
+    pub(crate) fn views(&self) -> watch::Receiver<View> {
+        match self {
+            Self::Alone { views, .. } => views.subscribe(),
+            Self::Redis { views, .. } => views.clone(),
+        }
+    }
+
+    /// Returns when this node can't be one of them any more.
+    pub(crate) async fn lost(&mut self) -> Failure {
+        match self {
+            Self::Alone { .. } => std::future::pending().await,
+            Self::Redis { running, .. } => match running.join_next().await {
+                Some(Ok(Err(error))) => failure(error),
+                ended => anyhow::anyhow!("the heartbeat ended by itself: {ended:?}").into(),
+            },
+        }
+    }
+
+    /// Tells the others that they do this node's work from now on.
+    pub(crate) fn leave(&self) {
+        if let Self::Redis { leaving, .. } = self {
+            leaving.cancel();
+        }
+    }
+
+    /// Is gone for the others.
+    pub(crate) async fn end(&mut self) {
+        if let Self::Redis { stop, running, .. } = self {
+            stop.cancel();
+            while running.join_next().await.is_some() {}
+        }
+    }
+}
+
+fn redis_options(keys: &RedisKeys, heartbeat_ttl_ms: u64) -> RedisOptions {
+    RedisOptions {
+        url: keys.url.as_ref().map(|url| url.expose().to_owned()).unwrap_or_default(),
+        username: keys.username.clone(),
+        password: keys.password.as_ref().map(text),
+        prefix: keys.prefix.as_str().to_owned(),
+        timeout_ms: keys.timeout_ms,
+        queue_bytes: keys.queue_bytes,
+        heartbeat_ttl_ms,
+    }
+}
+
+/// A name that is taken is like an address that is; the rest is wrong configuration.
+fn failure(error: RedisError) -> Failure {
+    match error {
+        RedisError::Namesake { .. } => Failure::CantHave(error.to_string()),
+        error => Failure::Redis(error),
+    }
+}
