@@ -270,6 +270,9 @@ section! {
         conversation_queue_max: usize = 1_024, in 1..=1_000_000;
         /// The same in bytes. The largest command, a group of 10,000 members with long ids, has room.
         conversation_queue_bytes: usize = 4_194_304, in 2_097_152..=1_073_741_824;
+        /// Entries in which a repeat with an old `base_seq` is looked for; where that is not enough, it is answered with
+        /// `outcome_unknown`.
+        resend_search_max: u64 = 100_000, in 1..=100_000_000;
         /// Conversations that this node owns in memory at once; for more, commands are answered with `overloaded`.
         conversations_active_max: usize = 100_000, in 1..=100_000_000;
         /// A conversation without a command for so long is released from memory.

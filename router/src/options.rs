@@ -31,6 +31,8 @@ pub struct Options {
     pub conversation_queue_max: usize,
     /// `limits.conversation_queue_bytes`
     pub conversation_queue_bytes: usize,
+    /// `limits.resend_search_max`
+    pub resend_search_max: u64,
     /// `limits.conversations_active_max`
     pub conversations_active_max: usize,
     /// `limits.conversation_idle_ms`
@@ -66,6 +68,7 @@ impl From<&Config> for Options {
             send_timeout_ms: limits.send_timeout_ms,
             conversation_queue_max: limits.conversation_queue_max,
             conversation_queue_bytes: limits.conversation_queue_bytes,
+            resend_search_max: limits.resend_search_max,
             conversations_active_max: limits.conversations_active_max,
             conversation_idle_ms: limits.conversation_idle_ms,
             bus_queue_bytes: config.bus.queue_bytes,

@@ -8,6 +8,9 @@ use crate::support::{Client, Config, Server};
 /// How far back a repeat is known without `base_seq` (PROTOCOL §3).
 const RECENT_ENTRIES: u64 = 10_000;
 
+/// How far before those it is looked for with `base_seq`.
+const SEARCHED_ENTRIES: u64 = 4;
+
 fn send(name: u64, text: &str) -> Value {
     json!({"type": "send", "to": "bob", "client_id": format!("c{name}"), "content": {"text": text}})
 }
@@ -32,7 +35,11 @@ async fn write(alice: &mut Client, names: std::ops::RangeInclusive<u64>, text: &
 }
 
 async fn start() -> (Server, Client) {
-    let server = Config::new().set("limits.frames_per_s", 1_000_000).start().await;
+    let server = Config::new()
+        .set("limits.frames_per_s", 1_000_000)
+        .set("limits.resend_search_max", SEARCHED_ENTRIES)
+        .start()
+        .await;
     let alice = Client::sign_in(&server, "alice").await;
     (server, alice)
 }
@@ -105,7 +112,7 @@ async fn an_answer_has_at_most_one_mebibyte_and_says_that_there_is_more() {
 #[tokio::test]
 async fn a_repeat_is_known_for_so_many_entries_and_with_base_seq_for_longer() {
     let (server, mut alice) = start().await;
-    write(&mut alice, 1..=RECENT_ENTRIES, "x").await;
+    let id = write(&mut alice, 1..=RECENT_ENTRIES, "x").await;
     let with_base = |name: u64, base: u64| {
         let mut frame = send(name, "again");
         frame["base_seq"] = json!(base);
@@ -127,4 +134,16 @@ async fn a_repeat_is_known_for_so_many_entries_and_with_base_seq_for_longer() {
         let sent = alice.ask(frame).await;
         assert_eq!((&sent["seq"], &sent["duplicate"]), (&json!(seq), &json!(false)), "{sent}");
     }
+
+    // The search has an end: one entry further back nobody knows.
+    let last = last + 7;
+    write(&mut alice, last - 3..=last, "x").await;
+    let server = server.kill_and_restart().await;
+    let mut alice = Client::sign_in(&server, "alice").await;
+    let oldest_recent = last - RECENT_ENTRIES + 1;
+    let base = oldest_recent - 1 - SEARCHED_ENTRIES;
+    is_repeat_of(&alice.ask(with_base(base + 1, base)).await, base + 1);
+    assert_eq!(alice.ask_in_vain(with_base(base, base - 1)).await, ("outcome_unknown".to_owned(), None));
+    let history = alice.ask(json!({"type": "history", "conversation_id": id})).await;
+    assert_eq!(history["last_seq"], last, "nothing is stored");
 }

@@ -14,9 +14,6 @@ use switchboard_protocol::server::Sent;
 use switchboard_protocol::{ProtocolError, Seq, ServerFrame, UserId};
 use switchboard_store::ConversationKey;
 
-/// Entries that a send is looked for in, at most; beyond that its outcome is unknown.
-const ENTRIES_MAX: u64 = 100_000;
-
 /// Entries read at a time.
 const PAGE: usize = 1_000;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -118,7 +115,7 @@ async fn search(
     mut after: Seq,
     end: Seq,
 ) -> Found {
-    if end.get() - after.get() > ENTRIES_MAX {
+    if end.get() - after.get() > node.options().resend_search_max {
         return Err(ProtocolError::outcome_unknown());
     }
     while after < end {
