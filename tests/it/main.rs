@@ -28,6 +28,7 @@ mod lifecycle;
 mod long_logs;
 mod message_changes;
 mod messages;
+mod operations;
 mod page;
 mod presence;
 mod rates;
