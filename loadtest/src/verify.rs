@@ -4,10 +4,14 @@
 //! A worker writes a file of its own; the coordinator puts them together and checks them.
 
 mod check;
+mod evidence;
 mod operation;
+mod rules;
+mod verdict;
 
-pub(crate) use check::{Verdict, check};
-pub(crate) use operation::{Operation, Seen, What};
+pub(crate) use check::check;
+pub(crate) use operation::{Asked, Operation, Outline, Seen, What};
+pub(crate) use verdict::Verdict;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};

@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::address::Sources;
-use crate::client::network::{Complaints, Meters, Network};
+use crate::client::crowd::Crowd;
+use crate::client::network::{Complaints, FinalReaders, Meters, Network};
 use crate::control::{Gate, Order, Plan, Said, Work};
 use crate::meter::pace::Pace;
 use crate::meter::recorder::{Counter, LatencyMeter, Recorder};
@@ -87,6 +88,7 @@ async fn work() -> Result<std::collections::BTreeMap<String, u64>> {
         complaints: Complaints::default(),
         is_followed: plan.is_followed,
         log: log.clone(),
+        final_readers: FinalReaders::default(),
     });
     let (lag, sends) = (recorder.latency("lag"), recorder.counter("sends"));
     let timer = Timer::new().context("no timer")?;
@@ -148,6 +150,23 @@ impl Worker {
     /// The coordinator has gone.
     pub(crate) async fn restart_nodes(&mut self) -> Result<()> {
         self.pass(Gate::Restart, Value::Null).await.map(drop)
+    }
+
+    /// The end of the load. Where it is to be checked, everyone asks for everything once more, when nobody of any worker
+    /// sends any more.
+    ///
+    /// # Errors
+    /// The coordinator has gone.
+    pub(crate) async fn see_off(&mut self, crowd: Crowd) -> Result<()> {
+        if self.network.log.is_some() {
+            crowd.settle().await;
+            // For `read` without an answer.
+            tokio::time::sleep(FLUSHED_AFTER).await;
+            self.meet("all is still", Value::Null).await?;
+            crowd.look_back().await;
+        }
+        crowd.close().await;
+        Ok(())
     }
 
     async fn pass(&mut self, gate: Gate, brought: Value) -> Result<Vec<Value>> {

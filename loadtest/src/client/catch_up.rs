@@ -1,15 +1,25 @@
-//! Catching up: `sync`, then `changes` for each conversation that is behind, and sends that are to be repeated.
+//! Catching up: `sync`, then `changes` for each conversation that is behind, and sends that are to be repeated. And at the
+//! end of a run that verifies, the last look at everything.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use serde_json::json;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 
 use super::network::Network;
 use super::session::Client;
 use crate::meter::now_ns;
-use crate::verify::Seen;
+use crate::verify::{Asked, Seen, What};
+
+/// Between looks at whether something is so.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
+/// How long a client may take to come back and to be up to date. The longest wait between two attempts to come back is as
+/// long (PROTOCOL §2).
+pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+/// Attempts at the last look, and the wait between two.
+const LOOKS_MAX: usize = 5;
+const NEXT_LOOK_AFTER: Duration = Duration::from_millis(500);
 
 /// Brings the client up to date, until nothing is left to do.
 ///
@@ -38,16 +48,25 @@ pub(super) async fn catch_up(client: &Client, network: &Arc<Network>) -> Result<
     }
 }
 
+/// Asks, and notes the answer; gives it with the messages of others that are new by it.
+async fn ask(client: &Client, frame: Value, asked: Asked) -> Result<(Value, Vec<Seen>)> {
+    let follow = client.follow().context("this client does not follow")?;
+    let asked = Asked { at_ns: now_ns(), ..asked };
+    let answer = client.ask(frame).await?;
+    let new = follow.lock().on_answer(&answer, asked)?;
+    Ok((answer, new))
+}
+
 async fn sync(client: &Client) -> Result<()> {
     let follow = client.follow().context("this client does not follow")?;
+    let is_whole = follow.lock().cursor.is_none();
     loop {
         let cursor = follow.lock().cursor.clone();
         let mut frame = json!({"type": "sync", "limit": 200});
         if let Some(cursor) = cursor {
             frame["cursor"] = cursor.into();
         }
-        let answer = client.ask(frame).await?;
-        follow.lock().on_answer(&answer, 0);
+        let (answer, _) = ask(client, frame, Asked { is_whole, ..Asked::after(0, 0) }).await?;
         if answer["more"] != true {
             return Ok(());
         }
@@ -55,16 +74,14 @@ async fn sync(client: &Client) -> Result<()> {
 }
 
 async fn changes(client: &Client, network: &Network, conversation_id: &str, known: u64) -> Result<()> {
-    let follow = client.follow().context("this client does not follow")?;
     let mut after = known;
     loop {
         let frame = json!({"type": "changes", "conversation_id": conversation_id, "after": after, "limit": 500});
-        let answer = client.ask(frame).await?;
-        let new = follow.lock().on_answer(&answer, after);
+        let (answer, new) = ask(client, frame, Asked::after(after, 0)).await?;
         count(network, &new);
-        after = answer["entries"].as_array().and_then(|entries| entries.last()?["seq"].as_u64()).unwrap_or(after);
-        if answer["more"] != true {
-            return Ok(());
+        match next_page(&answer, "entries", "seq", after) {
+            Some(next) => after = next,
+            None => return Ok(()),
         }
     }
 }
@@ -77,31 +94,97 @@ fn count(network: &Network, new: &[Seen]) {
     }
 }
 
-/// The end of a run that verifies: everything that the server has for this client is asked for once more.
+/// Where the page behind this one begins; `None` when there is none, or it would be the same again.
+fn next_page(answer: &Value, list: &str, field: &str, after: u64) -> Option<u64> {
+    let last = answer[list].as_array()?.last()?[field].as_u64()?;
+    (answer["more"] == true && last > after).then_some(last)
+}
+
+/// Waits until the client has a session, is up to date, and has an answer to each of its sends.
 ///
 /// # Errors
-/// An answer does not come, or is a refusal.
+/// That takes too long.
+pub(super) async fn settle(client: &Client) -> Result<()> {
+    let is_settled = async {
+        while !client.is_settled() {
+            ensure!(!client.has_given_up(), "the client has given up");
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(SETTLED_WITHIN, is_settled).await.context("the client does not come to rest")?
+}
+
+/// Everything that the server has for this client is asked for once more. What a whole conversation holds is read by some
+/// of its members, and by those who were told to.
+///
+/// # Errors
+/// An answer does not come, or is a refusal, again and again.
 pub(super) async fn look_back(client: &Client, network: &Arc<Network>) -> Result<()> {
+    let mut looked = Ok(());
+    for look in 0..LOOKS_MAX {
+        if look > 0 {
+            tokio::time::sleep(NEXT_LOOK_AFTER).await;
+        }
+        looked = look_back_once(client, network).await;
+        if looked.is_ok() {
+            break;
+        }
+    }
+    looked
+}
+
+async fn look_back_once(client: &Client, network: &Arc<Network>) -> Result<()> {
     let follow = client.follow().context("this client does not follow")?;
+    settle(client).await?;
     {
         let mut follow = follow.lock();
+        follow.note(|| What::LookBack);
         follow.is_sync_due = true;
         follow.cursor = None;
     }
     catch_up(client, network).await?;
+    settle(client).await?;
     let conversations = follow.lock().conversations();
-    for conversation_id in conversations {
-        let mut after = 0;
-        loop {
-            let frame = json!({"type": "history", "conversation_id": conversation_id, "after": after, "limit": 200});
-            let answer = client.ask(frame).await?;
-            follow.lock().on_answer(&answer, 0);
-            let last = answer["messages"].as_array().and_then(|messages| messages.last()?["seq"].as_u64());
-            after = last.unwrap_or(after);
-            if answer["more"] != true {
-                break;
-            }
+    for (conversation_id, is_forgotten) in conversations {
+        let is_reader = network.final_readers.claim(&conversation_id, client.user());
+        if is_reader || is_forgotten {
+            history(client, &conversation_id).await?;
+        }
+        if is_reader {
+            members(client, &conversation_id).await?;
         }
     }
+    follow.lock().note(|| What::Done);
     Ok(())
+}
+
+async fn history(client: &Client, conversation_id: &str) -> Result<()> {
+    let mut after = 0;
+    loop {
+        let frame = json!({"type": "history", "conversation_id": conversation_id, "after": after, "limit": 200});
+        let (answer, _) = ask(client, frame, Asked::after(after, 0)).await?;
+        match next_page(&answer, "messages", "seq", after) {
+            Some(next) => after = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn members(client: &Client, conversation_id: &str) -> Result<()> {
+    let mut after: Option<String> = None;
+    loop {
+        let mut frame = json!({"type": "conversation_members", "conversation_id": conversation_id, "limit": 1_000});
+        if let Some(after) = &after {
+            frame["after"] = after.as_str().into();
+        }
+        let (answer, _) = ask(client, frame, Asked::after(0, 0)).await?;
+        let last = answer["members"].as_array().and_then(|members| members.last()?["user_id"].as_str());
+        let last = last.map(str::to_owned);
+        if answer["more"] != true {
+            return Ok(());
+        }
+        ensure!(last.is_some() && last != after, "members: there is more, and no page of it");
+        after = last;
+    }
 }

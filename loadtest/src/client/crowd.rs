@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
 
+use super::catch_up::{SETTLED_WITHIN, settle};
 use super::network::Network;
 use super::reader::OnFrame;
 use super::session::{Client, End, Session, Who};
@@ -16,9 +17,6 @@ const GOODBYE_MAX: Duration = Duration::from_secs(5);
 
 /// Questions under way at once.
 const ASKED_AT_ONCE: usize = 32;
-
-/// Clients that look back at once.
-const LOOK_BACK_AT_ONCE: usize = 16;
 
 /// Does what many clients do one after the other, some of it at once; the results are in their order.
 ///
@@ -74,31 +72,35 @@ impl Crowd {
         Ok(clients)
     }
 
-    /// Closes all sessions, and waits a little for them. Where they are to be checked, each asks for everything once more
-    /// before.
+    /// Closes all sessions, and waits a little for them.
     pub(crate) async fn close(mut self) {
-        if self.network.log.is_some() {
-            self.look_back().await;
-        }
         self.clients.iter().for_each(Client::close);
         let all = async { while self.sessions.join_next().await.is_some() {} };
         // Who does not answer in time is broken off.
         let _ = tokio::time::timeout(GOODBYE_MAX, all).await;
     }
 
-    async fn look_back(&self) {
-        let mut looking = JoinSet::new();
-        for client in &self.clients {
-            if looking.len() >= LOOK_BACK_AT_ONCE {
-                looking.join_next().await;
+    /// Everyone comes back, and waits for the answers to what was said; but not for ever.
+    pub(crate) async fn settle(&self) {
+        self.clients.iter().for_each(Client::return_if_away);
+        let all = async {
+            for client in &self.clients {
+                // Who does not come to rest is found when everyone looks back.
+                let _ = settle(client).await;
             }
-            let (client, network) = (client.clone(), self.network.clone());
-            looking.spawn(async move {
-                if let Err(error) = client.look_back(&network).await {
-                    network.complaints.note(&format!("looking back: {error:#}"));
-                }
-            });
-        }
-        looking.join_all().await;
+        };
+        let _ = tokio::time::timeout(SETTLED_WITHIN, all).await;
+    }
+
+    /// Everyone asks for everything once more.
+    pub(crate) async fn look_back(&self) {
+        let looked = self.clients.iter().map(async |client| {
+            if let Err(error) = client.look_back(&self.network).await {
+                self.network.complaints.note(&format!("looking back: {error:#}"));
+            }
+            Ok(())
+        });
+        // None of them fails.
+        let _ = some_at_once(looked).await;
     }
 }

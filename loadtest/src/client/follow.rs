@@ -4,13 +4,14 @@
 //! are kept until they are answered for good, and repeated with their `client_id`. Only runs that verify, or whose clients
 //! reconnect, have one of these per session: it costs a look at every frame.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::scan;
-use crate::verify::{Log, Seen, What};
+use crate::verify::{Asked, Log, Seen, What};
 
 /// What one client knows.
 pub(crate) struct Follow {
@@ -20,6 +21,8 @@ pub(crate) struct Follow {
     pub(super) cursor: Option<String>,
     /// The `seq` up to which each conversation is known without a hole.
     known: HashMap<String, u64>,
+    /// Conversations that were to be forgotten (`reset`): their messages are in `history`.
+    forgotten: HashSet<String>,
     /// Conversations for which `changes` is to be asked.
     behind: BTreeSet<String>,
     /// `sync` is to be done.
@@ -59,6 +62,7 @@ impl Follow {
             log,
             cursor: None,
             known: HashMap::new(),
+            forgotten: HashSet::new(),
             behind: BTreeSet::new(),
             is_sync_due: false,
             unanswered: HashMap::new(),
@@ -79,9 +83,31 @@ impl Follow {
         self.note(|| What::Ready { store_id: store_id.to_owned() });
     }
 
-    /// A session ended, and the client was not done.
-    pub(super) fn on_lost(&mut self, why: &str) {
+    /// A session ended, and the client did not want that.
+    pub(super) fn on_lost(&self, why: &str) {
         self.note(|| What::Lost { why: why.to_owned() });
+    }
+
+    /// The client ended its session, for a while.
+    pub(super) fn on_left(&self) {
+        self.note(|| What::Left);
+    }
+
+    /// Something that is answered elsewhere or not at all is said.
+    pub(super) fn on_say(&self, frame: &str) {
+        let json = frame.as_bytes();
+        if self.log.is_none() || scan::text(json, "type") != Some("read") {
+            return;
+        }
+        if let (Some(id), Some(seq)) = (scan::text(json, "conversation_id"), scan::number(json, "seq")) {
+            self.note(|| What::Read { conversation_id: id.to_owned(), seq });
+        }
+    }
+
+    /// `resync`: something may have been lost on the way.
+    pub(super) fn on_resync(&mut self) {
+        self.note(|| What::Resync);
+        self.is_sync_due = true;
     }
 
     /// A send leaves for the first time.
@@ -136,8 +162,8 @@ impl Follow {
             return false;
         };
         self.note(|| {
-            let text = |name| scan::text(json, name).map(str::to_owned);
-            let entry = Seen { seq, entry: kind.to_owned(), from: text("from"), client_id: text("client_id") };
+            let frame: Value = serde_json::from_slice(json).unwrap_or_default();
+            let entry = Seen::of(&frame).unwrap_or_else(|| Seen { seq, entry: kind.to_owned(), ..Seen::default() });
             What::Live { conversation_id: conversation_id.to_owned(), entry }
         });
         self.apply(conversation_id, seq)
@@ -177,26 +203,34 @@ impl Follow {
         false
     }
 
-    /// An answer to `changes` or `sync`; the messages of others that are new by it.
-    pub(super) fn on_answer(&mut self, answer: &Value, after: u64) -> Vec<Seen> {
-        let Some(what) = What::of_answer(answer, after) else { return Vec::new() };
+    /// An answer to a question; the messages of others that are new by it.
+    ///
+    /// # Errors
+    /// It is not as PROTOCOL says.
+    pub(super) fn on_answer(&mut self, answer: &Value, asked: Asked) -> Result<Vec<Seen>> {
+        let what = What::of_answer(answer, asked).context("an answer is not understood")?;
         let mut new = Vec::new();
         match &what {
-            What::Changes { conversation_id, entries, last_seq, reset, .. } => {
-                if *reset {
-                    // Too much to be told: what was before is history.
-                    self.known.insert(conversation_id.clone(), *last_seq);
-                }
+            What::Changes { conversation_id, entries, last_seq, more, reset, .. } => {
                 for entry in entries {
-                    if self.apply(conversation_id, entry.seq)
-                        && entry.entry == "message"
-                        && entry.from.as_deref() != Some(&self.user)
-                    {
+                    // A hole in the answer itself is for the checker: to ask again would bring the same.
+                    let known = self.known.entry(conversation_id.clone()).or_insert(0);
+                    let is_new = entry.seq > *known;
+                    *known = entry.seq.max(*known);
+                    if is_new && entry.is_message() && entry.from.as_deref() != Some(&self.user) {
                         new.push(entry.clone());
                     }
                 }
+                if *reset {
+                    // Too much to be told: what was before is history.
+                    self.forgotten.insert(conversation_id.clone());
+                }
+                if !more {
+                    let known = self.known.entry(conversation_id.clone()).or_insert(0);
+                    *known = (*last_seq).max(*known);
+                }
             }
-            What::Sync { conversations } => {
+            What::Sync { conversations, .. } => {
                 for outline in conversations {
                     self.is_at(&outline.conversation_id, outline.last_seq);
                 }
@@ -205,7 +239,7 @@ impl Follow {
             _ => {}
         }
         self.note(|| what);
-        new
+        Ok(new)
     }
 
     /// A conversation that is behind, and from where.
@@ -215,9 +249,14 @@ impl Follow {
         Some((conversation_id, known))
     }
 
-    /// All conversations of which anything is known.
-    pub(super) fn conversations(&self) -> Vec<String> {
-        self.known.keys().cloned().collect()
+    /// All conversations of which anything is known; whether the client was told to read its history.
+    pub(super) fn conversations(&self) -> Vec<(String, bool)> {
+        self.known.keys().map(|id| (id.clone(), self.forgotten.contains(id))).collect()
+    }
+
+    /// Whether every send has its answer.
+    pub(super) fn is_answered(&self) -> bool {
+        self.unanswered.is_empty()
     }
 
     pub(super) fn has_work(&self) -> bool {
@@ -278,10 +317,19 @@ mod tests {
         ]);
         let changes =
             json!({"type": "changes", "conversation_id": "d:1", "entries": entries, "last_seq": 4, "more": false});
-        let new = follow.on_answer(&changes, 1);
+        let new = follow.on_answer(&changes, Asked::after(1, 0)).unwrap();
         assert_eq!(new.iter().map(|seen| seen.seq).collect::<Vec<_>>(), [2]);
         assert!(!follow.on_entry("message", &entry(4)));
         assert!(follow.on_entry("message", &entry(5)));
+    }
+
+    #[test]
+    fn a_hole_in_an_answer_is_not_asked_for_for_ever() {
+        let mut follow = Follow::new("alice", None);
+        let changes = json!({"type": "changes", "conversation_id": "d:1", "entries": [{"type": "message", "seq": 3}],
+            "last_seq": 5, "more": false});
+        assert_eq!(follow.on_answer(&changes, Asked::after(0, 0)).unwrap().len(), 1);
+        assert!(!follow.has_work() && follow.on_entry("message", &entry(6)));
     }
 
     #[test]
@@ -290,7 +338,7 @@ mod tests {
         follow.on_entry("message", &entry(1));
         let sync = json!({"type": "sync", "cursor": "c1", "conversations": [
             {"conversation_id": "d:1", "last_seq": 1}, {"conversation_id": "d:2", "last_seq": 7}]});
-        follow.on_answer(&sync, 0);
+        follow.on_answer(&sync, Asked::after(0, 0)).unwrap();
         assert_eq!((follow.take_behind(), follow.cursor.as_deref()), (Some(("d:2".to_owned(), 0)), Some("c1")));
         assert_eq!(follow.take_behind(), None);
     }

@@ -1,6 +1,6 @@
 //! What all clients of a worker have in common: where they go, how far in, and what they count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,27 @@ pub(crate) struct Network {
     pub(crate) is_followed: bool,
     /// Where they write down what they say and see.
     pub(crate) log: Option<Arc<Log>>,
+    pub(crate) final_readers: FinalReaders,
+}
+
+/// Who reads which conversation from beginning to end when a run that verifies is over: not all members, or a large group
+/// would be read for hours.
+#[derive(Default)]
+pub(crate) struct FinalReaders(Mutex<HashMap<String, Vec<String>>>);
+
+/// Of each conversation, in each worker: so what one is shown can be held against what another is.
+const FINAL_READERS: usize = 2;
+
+impl FinalReaders {
+    /// Whether this user is one of those who read it.
+    pub(crate) fn claim(&self, conversation_id: &str, user: &str) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let readers = all.entry(conversation_id.to_owned()).or_default();
+        if readers.len() < FINAL_READERS && !readers.iter().any(|reader| reader == user) {
+            readers.push(user.to_owned());
+        }
+        readers.iter().any(|reader| reader == user)
+    }
 }
 
 /// How far a client goes in.
@@ -140,6 +161,14 @@ mod tests {
         for other in ["run8.a.0.ff", "run78.a.0.ff", "run7", "run7.a.", "run7.a.xyz", ""] {
             assert_eq!(intended_ns(other, "run7"), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_conversation_has_two_final_readers() {
+        let readers = FinalReaders::default();
+        assert!(readers.claim("g", "a") && readers.claim("g", "b") && !readers.claim("g", "c"));
+        // Whoever has to begin anew is still one of them.
+        assert!(readers.claim("g", "a") && readers.claim("h", "c"));
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Reader {
             }
             "resync" => {
                 if let Some(follow) = &shared.follow {
-                    follow.lock().is_sync_due = true;
+                    follow.lock().on_resync();
                 }
                 true
             }

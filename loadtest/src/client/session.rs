@@ -21,18 +21,16 @@ use super::catch_up::{catch_up, look_back};
 use super::connect;
 use super::follow::Follow;
 use super::network::{Entry, Network, client_id};
-use super::reader::{OnFrame, Pause, Reader};
+use super::reader::{OnFrame, Reader};
 use super::wire::{self, Received, Wire};
 use crate::meter::now_ns;
 
 /// How long an answer is waited for. The server itself gives up after `limits.send_timeout_ms` (5 s).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between looks at whether a client has come back.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
 /// Before another attempt to catch up, where one was refused.
 const CATCH_UP_AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// Attempts to come back, one after the other, before a client gives up.
-const RECONNECTS_MAX: u32 = 30;
+
+mod come_back;
 
 /// Whose session it is, and where.
 #[derive(Clone, Debug)]
@@ -52,6 +50,7 @@ pub(crate) struct Client(Arc<Shared>);
 pub(super) struct Shared {
     run: String,
     number: u64,
+    user: String,
     /// Where the client follows the log.
     pub(super) follow: Option<FollowLock>,
     state: Mutex<State>,
@@ -77,6 +76,8 @@ struct State {
     is_away: bool,
     /// The client wants no session for now.
     is_leaving: bool,
+    /// Something is under way to bring it up to date.
+    is_catching_up: bool,
     /// Since when it wants to be up to date and is not.
     wanted_ns: Option<u64>,
     /// What is said at the beginning of each session but the first, by name.
@@ -88,16 +89,6 @@ struct State {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until the client wants a session again; `false`: it never will.
-    async fn wanted(&self) -> bool {
-        poll_fn(|cx| {
-            let mut state = self.state();
-            state.waker = Some(cx.waker().clone());
-            if state.is_leaving && !state.is_closing { Poll::Pending } else { Poll::Ready(!state.is_closing) }
-        })
-        .await
     }
 
     /// Gives a frame with an `id` to who waits for it.
@@ -115,12 +106,20 @@ impl Client {
         self.0.follow.as_ref()
     }
 
+    pub(super) fn user(&self) -> &str {
+        &self.0.user
+    }
+
     /// Says something that is answered elsewhere or not at all.
     pub(crate) fn say(&self, frame: &str) {
         let mut state = self.0.state();
         if !state.is_away {
             wire::put_text(&mut state.outgoing, frame.as_bytes());
             wake(&mut state);
+            drop(state);
+            if let Some(follow) = &self.0.follow {
+                follow.lock().on_say(frame);
+            }
         }
     }
 
@@ -175,19 +174,29 @@ impl Client {
     /// # Errors
     /// An answer does not come, or is a refusal.
     pub(crate) async fn look_back(&self, network: &Arc<Network>) -> Result<()> {
-        if self.0.follow.is_none() {
-            return Ok(());
-        }
+        if self.0.follow.is_none() { Ok(()) } else { look_back(self, network).await }
+    }
+
+    /// Ends an absence, if there is one.
+    pub(super) fn return_if_away(&self) {
         if self.0.state().is_leaving {
             self.come_back(now_ns());
         }
-        let is_back = async {
-            while !self.is_here() && !self.0.state().is_over {
-                tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-            }
+    }
+
+    /// Whether the client has a session, is up to date, and has an answer to each of its sends. One that does not follow
+    /// is; one that has given up never will be.
+    pub(super) fn is_settled(&self) -> bool {
+        let Some(follow) = &self.0.follow else { return true };
+        let is_still = {
+            let follow = follow.lock();
+            !follow.has_work() && follow.is_answered()
         };
-        tokio::time::timeout(ANSWER_TIMEOUT, is_back).await.context("the client does not come back")?;
-        look_back(self, network).await
+        is_still && self.is_here() && !self.0.state().is_catching_up
+    }
+
+    pub(super) fn has_given_up(&self) -> bool {
+        self.0.state().is_over
     }
 
     /// Ends the session, once everything that was said has left, until [`Client::come_back`].
@@ -266,7 +275,8 @@ impl Session {
     pub(crate) async fn open(network: &Arc<Network>, who: &Who, on_frame: Option<OnFrame>) -> Result<(Client, Self)> {
         let follow = network.is_followed && matches!(network.entry, Entry::SignedIn(_));
         let follow = follow.then(|| FollowLock(Mutex::new(Follow::new(&who.user, network.log.clone()))));
-        let shared = Shared { run: network.run.clone(), number: who.number, follow, state: Mutex::default() };
+        let (run, user) = (network.run.clone(), who.user.clone());
+        let shared = Shared { run, number: who.number, user, follow, state: Mutex::default() };
         let shared = Arc::new(shared);
         let mut session = Self {
             network: network.clone(),
@@ -291,95 +301,6 @@ impl Session {
         });
         let signed_in = tokio::time::timeout(ANSWER_TIMEOUT, signed_in).await.context("no ready frame")?;
         signed_in.map_err(|end| anyhow::anyhow!("no session for {}: {end:?}", self.who.user))
-    }
-
-    /// Serves the session, and where the client follows the log those after it, to the end.
-    pub(crate) async fn run(mut self) -> End {
-        loop {
-            let end = poll_fn(|cx| self.poll(cx)).await;
-            let is_on = match &end {
-                End::Closed => false,
-                End::Left => {
-                    self.go("the client left for a while");
-                    self.shared.wanted().await && self.come_back(0).await
-                }
-                End::Lost(why) => {
-                    self.network.meters.lost.add(1);
-                    self.network.complaints.note(&format!("a session was lost: {why}"));
-                    self.go(why);
-                    self.shared.state().wanted_ns.get_or_insert_with(now_ns);
-                    self.shared.follow.is_some() && self.come_back(1).await
-                }
-            };
-            if is_on {
-                continue;
-            }
-            let mut state = self.shared.state();
-            state.is_over = true;
-            state.answers.clear();
-            return end;
-        }
-    }
-
-    /// The session is over: nothing can be said until there is another one.
-    fn go(&mut self, why: &str) {
-        if let Some(follow) = &self.shared.follow {
-            follow.lock().on_lost(why);
-        }
-        self.catching_up = None;
-        // The next one needs a descriptor, of which there may be no more than clients.
-        self.wire.shut();
-        let mut state = self.shared.state();
-        state.is_away = true;
-        state.outgoing.clear();
-        // Who waits for an answer hears that there is none.
-        state.answers.clear();
-    }
-
-    /// Opens the next session, does `sync`, and repeats what was not answered. Waits before each attempt but number 0.
-    /// `false`: there is no way back, or none is wanted.
-    async fn come_back(&mut self, first_attempt: u32) -> bool {
-        let pause = self.reader.ready.unwrap_or(Pause::DEFAULT);
-        for attempt in first_attempt..RECONNECTS_MAX {
-            if attempt > 0 {
-                let wait_ms = fastrand::u64(0..=pause.most_ms(attempt - 1));
-                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-            }
-            if !self.shared.wanted().await {
-                return false;
-            }
-            // Boxed: a session would otherwise carry the future of its next handshake along.
-            match Box::pin(self.reopen()).await {
-                Ok(()) => return true,
-                Err(error) => self.network.complaints.note(&format!("no way back: {}", error.root_cause())),
-            }
-        }
-        false
-    }
-
-    async fn reopen(&mut self) -> Result<()> {
-        self.wire = connected(&self.network, &self.who).await?;
-        (self.reader.ready, self.reader.close) = (None, None);
-        self.sign_in().await?;
-        self.network.meters.reconnects.add(1);
-        let again = match &self.shared.follow {
-            Some(follow) => {
-                let mut follow = follow.lock();
-                follow.is_sync_due = true;
-                follow.take_all_again()
-            }
-            None => Vec::new(),
-        };
-        {
-            let mut state = self.shared.state();
-            let State { kept, outgoing, is_away, .. } = &mut *state;
-            *is_away = false;
-            kept.values().chain(&again).for_each(|frame| wire::put_text(outgoing, frame.as_bytes()));
-        }
-        if self.shared.follow.is_none() {
-            self.up_to_date();
-        }
-        Ok(())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -410,7 +331,9 @@ impl Session {
                 if self.shared.state().is_away {
                     return;
                 }
-                if !follow.lock().has_work() {
+                let has_work = follow.lock().has_work();
+                self.shared.state().is_catching_up = has_work;
+                if !has_work {
                     return self.up_to_date();
                 }
                 let (client, network) = (Client(self.shared.clone()), self.network.clone());

@@ -35,9 +35,12 @@ pub(crate) fn text(report: &Report) -> String {
     for verdict in report.verdicts() {
         let _ = writeln!(
             text,
-            "verified: {} operations, {} acknowledged sends, {} violations",
-            verdict.operations, verdict.acknowledged, verdict.violations
+            "verified: {} operations, {} acknowledged sends, {} entries shown, {} logs read back, {} violations",
+            verdict.operations, verdict.acknowledged, verdict.shown, verdict.read_back, verdict.violations
         );
+        for (rule, count) in &verdict.by_rule {
+            let _ = writeln!(text, "  {count} × {rule}");
+        }
         for violation in &verdict.listed {
             let _ = writeln!(
                 text,

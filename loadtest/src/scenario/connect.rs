@@ -62,8 +62,7 @@ impl Scenario for Connect {
             .await?;
         worker.phase("settle", async |phase| phase.hold(load.warm_up_s).await).await?;
         worker.phase("hold", async |phase| phase.hold(load.duration_s).await).await?;
-        crowd.close().await;
-        Ok(())
+        worker.see_off(crowd).await
     }
 
     fn baselines(&self, load: &Load, _round: &Round) -> Vec<Baseline> {

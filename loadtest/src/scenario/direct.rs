@@ -60,8 +60,7 @@ impl Scenario for Direct {
         let mut talk = Talk::new(clients, places, text, true, &worker.network.meters);
         worker.phase("warm-up", async |phase| talk.run(phase, rate, load.warm_up_s).await).await?;
         worker.phase("load", async |phase| talk.run(phase, rate, load.duration_s).await).await?;
-        crowd.close().await;
-        Ok(())
+        worker.see_off(crowd).await
     }
 
     fn baselines(&self, load: &Load, _round: &Round) -> Vec<Baseline> {

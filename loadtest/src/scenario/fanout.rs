@@ -80,8 +80,7 @@ impl Scenario for Fanout {
         worker
             .phase("load", async |phase| audience.listen(phase, writer.as_ref(), &load, load.duration_s).await)
             .await?;
-        crowd.close().await;
-        Ok(())
+        worker.see_off(crowd).await
     }
 
     fn baselines(&self, load: &Load, round: &Round) -> Vec<Baseline> {

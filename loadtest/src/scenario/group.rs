@@ -80,8 +80,7 @@ impl Scenario for Group {
         }
         worker.phase("warm-up", async |phase| talk.run(phase, load.warm_up_s).await).await?;
         worker.phase("load", async |phase| talk.run(phase, load.duration_s).await).await?;
-        crowd.close().await;
-        Ok(())
+        worker.see_off(crowd).await
     }
 
     fn baselines(&self, load: &Load, round: &Round) -> Vec<Baseline> {

@@ -76,8 +76,7 @@ impl Scenario for Mixed {
         worker.phase("warm-up", async |phase| day.pass(phase, warm_up_s, |_| 0.0).await).await?;
         worker.phase("load", async |phase| day.pass(phase, duration_s, |passed| passed).await).await?;
         worker.phase("home", async |phase| day.town.come_home(phase).await).await?;
-        day.town.close().await;
-        Ok(())
+        worker.see_off(day.town.into_crowd()).await
     }
 
     fn figures(&self, load: &Load, round: &Round, _baselines: &BTreeMap<String, Round>) -> Vec<Figure> {

@@ -61,8 +61,7 @@ impl Scenario for Presence {
         worker.phase("watch", async |phase| town.settle(phase).await).await?;
         worker.phase("warm-up", async |phase| town.run(phase, rate, load.warm_up_s).await).await?;
         worker.phase("load", async |phase| town.run(phase, rate, load.duration_s).await).await?;
-        town.crowd.close().await;
-        Ok(())
+        worker.see_off(town.crowd).await
     }
 
     fn figures(&self, load: &Load, round: &Round, _baselines: &BTreeMap<String, Round>) -> Vec<Figure> {

@@ -60,8 +60,7 @@ impl Scenario for Receipts {
         let rate = worker.plan.rate_share();
         worker.phase("warm-up", async |phase| reading.run(phase, rate, load.warm_up_s).await).await?;
         worker.phase("load", async |phase| reading.run(phase, rate, load.duration_s).await).await?;
-        reading.crowd.close().await;
-        Ok(())
+        worker.see_off(reading.crowd).await
     }
 
     fn baselines(&self, load: &Load, _round: &Round) -> Vec<Baseline> {

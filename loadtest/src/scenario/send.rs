@@ -63,8 +63,7 @@ impl Scenario for Send {
         let flood = Flood { loops, is_on };
         worker.phase("warm-up", async |phase| flood.run(phase, &load, load.warm_up_s).await).await?;
         worker.phase("load", async |phase| flood.run(phase, &load, load.duration_s).await).await?;
-        crowd.close().await;
-        Ok(())
+        worker.see_off(crowd).await
     }
 
     fn baselines(&self, load: &Load, _round: &Round) -> Vec<Baseline> {

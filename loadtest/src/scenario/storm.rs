@@ -76,8 +76,7 @@ impl Scenario for Storm {
                 worker.phase(name, async |phase| town.come_back(phase, &load, most_s).await).await?;
             }
         }
-        crowd.close().await;
-        Ok(())
+        worker.see_off(crowd).await
     }
 
     fn baselines(&self, load: &Load, _round: &Round) -> Vec<Baseline> {

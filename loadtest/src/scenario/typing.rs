@@ -52,8 +52,7 @@ impl Scenario for Typing {
         let rate = worker.plan.rate_share();
         worker.phase("warm-up", async |phase| typists.run(phase, rate, load.warm_up_s).await).await?;
         worker.phase("load", async |phase| typists.run(phase, rate, load.duration_s).await).await?;
-        typists.crowd.close().await;
-        Ok(())
+        worker.see_off(typists.crowd).await
     }
 
     fn baselines(&self, load: &Load, round: &Round) -> Vec<Baseline> {

@@ -1,6 +1,8 @@
 //! One thing that a client said or saw. As in Jepsen's histories, a send is invoked and then ends `ok` (acknowledged),
-//! `fail` (surely not stored) or `info` (nobody knows), and everything has its time.
+//! `fail` (surely not stored) or `info` (nobody knows), and everything has its time. `docs/verify.md` describes the lines
+//! for those who check them with a program of their own.
 
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -22,10 +24,12 @@ pub(crate) enum What {
     Ready {
         store_id: String,
     },
-    /// A session ended, and the client was not done.
+    /// A session ended, and the client did not want that.
     Lost {
         why: String,
     },
+    /// The client ended its session, for a while.
+    Left,
     /// A send leaves; `place` is the `to` or `conversation_id` of its frame. A repeat is one more with its `client_id`.
     Invoke {
         client_id: String,
@@ -48,6 +52,11 @@ pub(crate) enum What {
         client_id: String,
         code: String,
     },
+    /// `read` leaves, without an answer.
+    Read {
+        conversation_id: String,
+        seq: u64,
+    },
     /// An entry as it came by itself.
     Live {
         conversation_id: String,
@@ -58,11 +67,18 @@ pub(crate) enum What {
         conversation_id: String,
         last_seq: u64,
     },
+    Resync,
+    /// A page of `sync`.
     Sync {
+        asked_at_ns: u64,
+        /// It was asked for without a cursor, or goes on with one that was.
+        whole: bool,
         conversations: Vec<Outline>,
+        more: bool,
     },
     /// `changes` after `after`.
     Changes {
+        asked_at_ns: u64,
         conversation_id: String,
         after: u64,
         entries: Vec<Seen>,
@@ -70,12 +86,24 @@ pub(crate) enum What {
         more: bool,
         reset: bool,
     },
+    /// A page of `history` after `after`.
     History {
+        asked_at_ns: u64,
         conversation_id: String,
+        after: u64,
         messages: Vec<Seen>,
         last_seq: u64,
         more: bool,
     },
+    /// A page of `conversation_members`.
+    Members {
+        conversation_id: String,
+        users: Vec<String>,
+    },
+    /// Nobody sends any more: from here on the client asks for everything that the server has for it.
+    LookBack,
+    /// It has got that.
+    Done,
 }
 
 /// An entry, or a message of a history.
@@ -89,6 +117,17 @@ pub(crate) struct Seen {
     pub(crate) from: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) client_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) message_id: Option<String>,
+    /// Of the content as compact JSON with sorted keys: the first eight bytes of its SHA-256. None of a message that was
+    /// changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) content_hash: Option<String>,
+    /// Who came and who went by a `membership`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) added: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) removed: Vec<String>,
 }
 
 /// A conversation as `sync` shows it.
@@ -100,34 +139,97 @@ pub(crate) struct Outline {
     pub(crate) read_seq: u64,
     #[serde(default)]
     pub(crate) unread: u64,
+    #[serde(default)]
+    pub(crate) removed: bool,
+}
+
+/// A question whose answer shows something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) at_ns: u64,
+    /// Of `changes` and `history`.
+    pub(crate) after: u64,
+    /// Of `sync`.
+    pub(crate) is_whole: bool,
+}
+
+impl Asked {
+    pub(crate) fn after(after: u64, at_ns: u64) -> Self {
+        Self { at_ns, after, is_whole: false }
+    }
 }
 
 impl What {
-    /// The answer to a `sync`, `changes` (after `after`) or `history`; `None` for any other, or one that is not as
-    /// PROTOCOL says.
-    pub(crate) fn of_answer(answer: &Value, after: u64) -> Option<Self> {
+    /// The answer to a `sync`, `changes`, `history` or `conversation_members`; `None` for any other, or one that is not
+    /// as PROTOCOL says.
+    pub(crate) fn of_answer(answer: &Value, asked: Asked) -> Option<Self> {
         let text = |name: &str| answer[name].as_str().map(str::to_owned);
-        let list = |name: &str| serde_json::from_value(answer[name].clone()).ok();
+        let list = |name: &str| answer[name].as_array()?.iter().map(Seen::of).collect::<Option<Vec<Seen>>>();
         let is = |name: &str| answer[name].as_bool().unwrap_or(false);
         Some(match answer["type"].as_str()? {
-            "sync" => Self::Sync { conversations: serde_json::from_value(answer["conversations"].clone()).ok()? },
+            "sync" => Self::Sync {
+                asked_at_ns: asked.at_ns,
+                whole: asked.is_whole,
+                conversations: serde_json::from_value(answer["conversations"].clone()).ok()?,
+                more: is("more"),
+            },
             "changes" => Self::Changes {
+                asked_at_ns: asked.at_ns,
                 conversation_id: text("conversation_id")?,
-                after,
-                entries: list("entries")?,
+                after: asked.after,
+                // With `reset` there are none.
+                entries: if is("reset") { Vec::new() } else { list("entries")? },
                 last_seq: answer["last_seq"].as_u64()?,
                 more: is("more"),
                 reset: is("reset"),
             },
             "history" => Self::History {
+                asked_at_ns: asked.at_ns,
                 conversation_id: text("conversation_id")?,
+                after: asked.after,
                 messages: list("messages")?,
                 last_seq: answer["last_seq"].as_u64()?,
                 more: is("more"),
             },
+            "members" => Self::Members {
+                conversation_id: text("conversation_id")?,
+                users: texts(answer["members"].as_array()?.iter().map(|member| &member["user_id"])),
+            },
             _ => return None,
         })
     }
+}
+
+impl Seen {
+    /// An entry's frame, or a message of a history.
+    pub(crate) fn of(frame: &Value) -> Option<Self> {
+        let text = |name: &str| frame[name].as_str().map(str::to_owned);
+        let list = |name: &str| texts(frame[name].as_array().map(Vec::as_slice).unwrap_or_default().iter());
+        let is_changed = frame.get("edited_at").is_some_and(Value::is_string) || frame["deleted"] == true;
+        Some(Self {
+            seq: frame["seq"].as_u64()?,
+            entry: text("type").unwrap_or_else(|| "message".to_owned()),
+            from: text("from"),
+            client_id: text("client_id"),
+            message_id: text("message_id"),
+            content_hash: frame.get("content").filter(|_| !is_changed).map(hash),
+            added: list("added"),
+            removed: list("removed"),
+        })
+    }
+
+    pub(crate) fn is_message(&self) -> bool {
+        self.entry == "message"
+    }
+}
+
+fn texts<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<String> {
+    values.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn hash(content: &Value) -> String {
+    let hash = digest(&SHA256, content.to_string().as_bytes());
+    hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -138,22 +240,36 @@ mod tests {
     #[test]
     fn answers_become_operations() {
         let entry = json!({"type": "message", "seq": 3, "from": "a", "client_id": "c", "content": {"text": "x"}});
-        let seen =
-            Seen { seq: 3, entry: "message".to_owned(), from: Some("a".to_owned()), client_id: Some("c".to_owned()) };
+        let seen = Seen::of(&entry).unwrap();
+        assert_eq!((seen.seq, seen.from.as_deref(), seen.client_id.as_deref()), (3, Some("a"), Some("c")));
+        let asked = Asked::after(2, 7);
         let changes =
             json!({"type": "changes", "conversation_id": "d:1", "entries": [entry], "last_seq": 3, "more": false});
-        let Some(What::Changes { entries, after, .. }) = What::of_answer(&changes, 2) else { panic!("no changes") };
-        assert_eq!((entries, after), (vec![seen.clone()], 2));
+        let Some(What::Changes { entries, after, asked_at_ns, .. }) = What::of_answer(&changes, asked) else {
+            panic!("no changes")
+        };
+        assert_eq!((entries, after, asked_at_ns), (vec![seen.clone()], 2, 7));
         let history =
             json!({"type": "history", "conversation_id": "d:1", "messages": [entry], "last_seq": 3, "more": true});
         assert!(
-            matches!(What::of_answer(&history, 0), Some(What::History { messages, more: true, .. }) if messages == [seen])
+            matches!(What::of_answer(&history, asked), Some(What::History { messages, more: true, .. }) if messages == [seen])
         );
         let sync = json!({"type": "sync", "conversations": [{"conversation_id": "d:1", "last_seq": 3, "unread": 1, "title": null}]});
-        let Some(What::Sync { conversations }) = What::of_answer(&sync, 0) else { panic!("no sync") };
+        let Some(What::Sync { conversations, .. }) = What::of_answer(&sync, asked) else { panic!("no sync") };
         assert_eq!((conversations[0].last_seq, conversations[0].unread), (3, 1));
-        assert_eq!(What::of_answer(&json!({"type": "ok"}), 0), None);
-        assert_eq!(What::of_answer(&json!({"type": "changes"}), 0), None);
+        assert_eq!(What::of_answer(&json!({"type": "ok"}), asked), None);
+        assert_eq!(What::of_answer(&json!({"type": "changes"}), asked), None);
+    }
+
+    #[test]
+    fn contents_are_told_apart_whatever_the_order_of_their_fields() {
+        let hash = |content: Value| Seen::of(&json!({"seq": 1, "content": content})).unwrap().content_hash;
+        assert_eq!(hash(json!({"text": "x", "y": 1})), hash(json!({"y": 1, "text": "x"})));
+        assert_ne!(hash(json!({"text": "x"})), hash(json!({"text": "y"})));
+        // Of the SHA-256 of `{"text":"x"}`, as sha256sum prints it.
+        assert_eq!(hash(json!({"text": "x"})).as_deref(), Some("fcd1ccec08db6f78"));
+        let edited = json!({"seq": 1, "content": {"text": "x"}, "edited_at": "2026"});
+        assert_eq!(Seen::of(&edited).unwrap().content_hash, None);
     }
 
     #[test]

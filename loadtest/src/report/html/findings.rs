@@ -56,7 +56,10 @@ fn findings_of(report: &Report) -> Markup {
             @for verdict in report.verdicts() {
                 li.(if verdict.violations == 0 { "good" } else { "bad" }) {
                     "Verified: " (counted(verdict.operations, "operation")) ", "
-                    (counted(verdict.acknowledged, "acknowledged send")) ", " (counted(verdict.violations, "violation"))
+                    (counted(verdict.acknowledged, "acknowledged send")) ", " (verdict.shown)
+                    " entries shown, " (counted(verdict.read_back, "log")) " read back, "
+                    (counted(verdict.violations, "violation"))
+                    @for (rule, count) in &verdict.by_rule { ", " (count) " × " (rule) }
                 }
             }
         }

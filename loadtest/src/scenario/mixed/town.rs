@@ -217,8 +217,8 @@ impl Town {
         Ok(())
     }
 
-    pub(super) async fn close(self) {
-        self.crowd.close().await;
+    pub(super) fn into_crowd(self) -> Crowd {
+        self.crowd
     }
 
     /// A conversation by its popularity, a member who is here, and its id.

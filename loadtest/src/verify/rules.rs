@@ -1,0 +1,10 @@
+//! The rules, by what they look at.
+
+pub(super) mod answers;
+pub(super) mod log;
+pub(super) mod sends;
+pub(super) mod sessions;
+pub(super) mod unread;
+
+#[cfg(test)]
+mod written;

@@ -1,0 +1,82 @@
+//! What the last `sync` said of unread messages, against the log and what the client has read (PROTOCOL §3, "Receipts and
+//! unread").
+
+use crate::verify::Outline;
+use crate::verify::evidence::{Client, Conversation, Evidence};
+use crate::verify::verdict::{Rule, Verdict};
+
+pub(crate) fn check(evidence: &Evidence<'_>, verdict: &mut Verdict) {
+    for (name, client) in &evidence.clients {
+        for (id, outline) in &client.outlines {
+            let conversation = evidence.conversations.get(id).filter(|one| !one.final_logs.is_empty());
+            let Some(conversation) = conversation.filter(|_| !outline.removed) else { continue };
+            count(name, id, conversation, outline, verdict);
+            cursor(name, id, client, conversation, outline, evidence.last_lost_ns, verdict);
+        }
+    }
+}
+
+/// `unread` is the number of messages after `read_seq`.
+fn count(name: &str, id: &str, conversation: &Conversation<'_>, outline: &Outline, verdict: &mut Verdict) {
+    let after = conversation.entries.range(outline.read_seq.saturating_add(1)..);
+    let within = after.filter(|(seq, entry)| **seq <= outline.last_seq && entry.is_message());
+    let unread = within.count() as u64;
+    if unread != outline.unread {
+        verdict.add(Rule::WrongUnread, id, outline.read_seq, || {
+            format!("sync told {name} {} unread after {}, and there are {unread}", outline.unread, outline.read_seq)
+        });
+    }
+}
+
+/// The cursor is where the client's own reading and sends, or his being added, have put it. `read` without an answer may
+/// be forgotten by a node that dies within a second; so what was read before a session was lost may count or not.
+fn cursor(
+    name: &str,
+    id: &str,
+    client: &Client<'_>,
+    conversation: &Conversation<'_>,
+    outline: &Outline,
+    last_lost_ns: u64,
+    verdict: &mut Verdict,
+) {
+    let entries = conversation.entries.range(..=outline.last_seq);
+    let own = entries.clone().filter(|(_, entry)| entry.is_message() && entry.from.as_deref() == Some(name));
+    let own = own.map(|(seq, _)| *seq).next_back().unwrap_or(0);
+    let added = entries.filter(|(_, entry)| entry.added.iter().any(|user| user == name));
+    let added = added.map(|(seq, _)| *seq).next_back().unwrap_or(0);
+    let reads = client.reads.get(id).map(Vec::as_slice).unwrap_or_default();
+    let highest = |reads: &mut dyn Iterator<Item = &(u64, u64)>| {
+        reads.map(|(_, seq)| *seq).max().unwrap_or(0).min(outline.last_seq)
+    };
+    let surely = highest(&mut reads.iter().filter(|(at_ns, _)| *at_ns > last_lost_ns)).max(own);
+    let perhaps = highest(&mut reads.iter()).max(own).max(added);
+    if !(surely..=perhaps).contains(&outline.read_seq) {
+        verdict.add(Rule::WrongUnread, id, outline.read_seq, || {
+            format!("sync told {name} read_seq {}, and it has read up to {surely}..={perhaps}", outline.read_seq)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::verify::rules::written::*;
+
+    #[test]
+    fn a_wrong_count_is_found() {
+        assert_finds(&with_outline(&agreeing(), |own| own.unread += 1), "wrong unread", 3);
+    }
+
+    #[test]
+    fn a_cursor_that_nobody_has_put_there_is_found() {
+        let at_cursor =
+            |read_seq, unread| with_outline(&agreeing(), |own| (own.read_seq, own.unread) = (read_seq, unread));
+        assert!(found(&at_cursor(3, 1), "wrong unread").is_empty());
+        assert_finds(&at_cursor(4, 0), "wrong unread", 4);
+        assert_finds(&at_cursor(2, 2), "wrong unread", 2);
+        // What was read may be forgotten where a node died afterwards.
+        let mut died = at_cursor(2, 2);
+        died.push(at(38, "alice", lost()));
+        died.sort_by_key(|operation| operation.at_ns);
+        assert!(found(&died, "wrong unread").is_empty());
+    }
+}
