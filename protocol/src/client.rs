@@ -1,16 +1,15 @@
-//! The frames that clients send (PROTOCOL §2 to §4), as types. How they are read from text is in `parse`; an HTTP
+//! The frames that clients send (PROTOCOL §2 to §5), as types. How they are read from text is in `parse`; an HTTP
 //! request is read into the same types (`http`).
-//!
-//! The frames of dashboards (`topic_*`, PROTOCOL §5) are not among them yet and are answered with `unknown_type`.
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::content::{Content, Custom, SignalData};
-use crate::ids::{ClientId, ConversationId, DeviceId, FrameId, InstanceId, Seq, UserId};
+use crate::ids::{ClientId, ConversationId, DeviceId, FrameId, InstanceId, Seq, TopicId, UserId};
 use crate::server::encode_tagged;
 use crate::text::{Emoji, SignalKind, Title};
 use crate::timestamp::Timestamp;
+use crate::topic::{Event, Window};
 
 /// Defines [`ClientFrame`] from the list of its types, once: the variant, its payload and its `type`.
 macro_rules! client_frames {
@@ -89,6 +88,9 @@ client_frames! {
     PresenceSet(PresenceSet) = "presence_set",
     PresenceWatch(UserList) = "presence_watch",
     PresenceUnwatch(UserList) = "presence_unwatch",
+    TopicPublish(TopicPublish) = "topic_publish",
+    TopicWatch(TopicWatch) = "topic_watch",
+    TopicUnwatch(TopicUnwatch) = "topic_unwatch",
 }
 
 /// The payload of a frame without fields.
@@ -309,6 +311,28 @@ pub struct UserRef {
 pub struct UserList {
     /// Sorted, each once, maybe none.
     pub user_ids: Vec<UserId>,
+}
+
+/// Events for a topic (PROTOCOL §5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TopicPublish {
+    pub topic: TopicId,
+    /// At least one.
+    pub events: Vec<Event>,
+}
+
+/// Watches a topic's windows of one length, from `range_s` ago on. By HTTP: reads them once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TopicWatch {
+    pub topic: TopicId,
+    pub window: Window,
+    pub range_s: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TopicUnwatch {
+    pub topic: TopicId,
+    pub window: Window,
 }
 
 /// What a member may do in a group (PROTOCOL §3); in a direct conversation both are `member`.

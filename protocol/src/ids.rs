@@ -34,8 +34,17 @@ checked_text! {
     ConversationId, is_id, ID_EXPECTED
 }
 checked_text! {
-    /// A dashboard topic.
-    TopicId, is_id, ID_EXPECTED
+    /// A dashboard topic. One that begins with `$` is the gateway's own (PROTOCOL §8 "Topics").
+    TopicId,
+    |text| text.len() <= ID_BYTES_MAX && is_id(text.strip_prefix('$').unwrap_or(text)),
+    "a string of 1 to 128 bytes of A-Z a-z 0-9 _ - . : @, the gateway's own behind a $"
+}
+
+impl TopicId {
+    /// Whether the topic is the gateway's own: nobody publishes to it.
+    pub fn is_own(&self) -> bool {
+        self.as_str().starts_with('$')
+    }
 }
 checked_text! {
     /// A tenant: nothing crosses from one to another.

@@ -16,6 +16,7 @@ mod parse;
 pub mod server;
 pub mod text;
 pub mod timestamp;
+pub mod topic;
 
 pub use client::{ClientFrame, Role};
 pub use content::{Content, Custom, SignalData};
@@ -28,3 +29,4 @@ pub use parse::{Incoming, ParseLimits, Rejection, parse_client_frame};
 pub use server::{EntryFrame, Frame, ServerFrame};
 pub use text::{Emoji, SignalKind, Title};
 pub use timestamp::Timestamp;
+pub use topic::{Event, Number, Point, SeriesName, SeriesPoints, Tags, Window};

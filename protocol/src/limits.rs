@@ -57,6 +57,21 @@ pub const SIGNAL_DATA_BYTES_MAX: usize = 1_024;
 /// Users that one session may watch, and ids in one `presence_watch`, at most (PROTOCOL §4, §8).
 pub const PRESENCE_WATCH_MAX: usize = 500;
 
+/// Events in one `topic_publish`, at most (PROTOCOL §5); at least one.
+pub const EVENTS_MAX: usize = 1_000;
+/// Bytes of a series' name, at most (PROTOCOL §8 "Topics"); at least one.
+pub const SERIES_BYTES_MAX: usize = 128;
+/// Tags of one event, at most (PROTOCOL §8 "Topics").
+pub const TAGS_MAX: usize = 8;
+/// Bytes of a tag's name, at most; at least one. PROTOCOL names no number for it.
+pub const TAG_NAME_BYTES_MAX: usize = 64;
+/// Bytes of a tag's value, at most. PROTOCOL names no number for it.
+pub const TAG_VALUE_BYTES_MAX: usize = 128;
+/// `range_s` of `topic_watch`, at most and when none is given: the hour that is kept (PROTOCOL §5).
+pub const TOPIC_RANGE_S_MAX: u32 = 3_600;
+/// How far in the future an event's `timestamp` may be (PROTOCOL §8 "Topics").
+pub const EVENT_AHEAD_MS_MAX: i64 = 60_000;
+
 /// Bytes of an HTTP request's body, at most (PROTOCOL §8 "HTTP").
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Frames that are no JSON object and come within a minute before the socket is closed with 4400 (PROTOCOL §7).
@@ -77,6 +92,8 @@ mod tests {
         assert_eq!((HISTORY_LIMIT_MAX, HISTORY_LIMIT_DEFAULT), (200, 50));
         assert_eq!((CHANGES_LIMIT_MAX, MEMBERS_LIMIT_MAX, SYNC_LIMIT_MAX, SYNC_ENTRIES_MAX), (500, 1_000, 200, 50));
         assert_eq!((PREVIEW_CHARS, ANSWER_BYTES_MAX, BODY_BYTES_MAX), (200, 1_048_576, 1_048_576));
+        assert_eq!((EVENTS_MAX, SERIES_BYTES_MAX, TAGS_MAX, TOPIC_RANGE_S_MAX), (1_000, 128, 8, 3_600));
+        assert_eq!(EVENT_AHEAD_MS_MAX, 60_000);
         assert_eq!(BAD_FRAMES_PER_MINUTE_MAX, 3);
     }
 }

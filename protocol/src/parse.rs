@@ -7,7 +7,8 @@
 use crate::client::{
     Auth, ChangesGet, ClientFrame, ConversationCreate, ConversationMembers, ConversationRef, ConversationSettingsSet,
     ConversationUpdate, Edit, EntryRef, GroupKind, HistoryGet, HistoryRange, MemberAdd, MemberRemove, MemberRole,
-    PresenceSet, PresenceStatus, React, Role, Send, SendTarget, SignalSend, SyncGet, UserList, UserRef,
+    PresenceSet, PresenceStatus, React, Role, Send, SendTarget, SignalSend, SyncGet, TopicPublish, TopicUnwatch,
+    TopicWatch, UserList, UserRef,
 };
 use crate::content::{Content, Custom, SignalData};
 use crate::error::{ErrorCode, ProtocolError};
@@ -15,9 +16,10 @@ use crate::fields::{FieldValue, Fields, missing};
 use crate::ids::{ClientId, FrameId};
 use crate::limits::{
     CHANGES_LIMIT_MAX, CURSOR_BYTES_MAX, GROUP_MEMBERS_MAX, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX,
-    MEMBERS_LIMIT_MAX, PRESENCE_WATCH_MAX, SYNC_ENTRIES_MAX, SYNC_LIMIT_MAX,
+    MEMBERS_LIMIT_MAX, PRESENCE_WATCH_MAX, SYNC_ENTRIES_MAX, SYNC_LIMIT_MAX, TOPIC_RANGE_S_MAX,
 };
 use crate::server::{ErrorFrame, Frame};
+use crate::topic::parse_events;
 
 /// The limits that an operator sets.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +80,10 @@ pub(crate) const FIELD_NAMES: &[&str] = &[
     "role",
     "emoji",
     "cursor",
+    "topic",
+    "events",
+    "window",
+    "range_s",
     "entries_per_conversation",
     "muted_until",
     "archived",
@@ -347,6 +353,30 @@ impl Payload for UserRef {
 impl Payload for UserList {
     fn read(fields: &Fields<'_>, _: &ParseLimits) -> Result<Self, ProtocolError> {
         Ok(Self { user_ids: fields.user_ids("user_ids", 0, PRESENCE_WATCH_MAX)? })
+    }
+}
+
+impl Payload for TopicPublish {
+    fn read(fields: &Fields<'_>, _: &ParseLimits) -> Result<Self, ProtocolError> {
+        let topic = fields.required("topic")?;
+        let events = fields.json("events").filter(|_| fields.has("events")).ok_or_else(|| missing("events"))?;
+        Ok(Self { topic, events: parse_events(events)? })
+    }
+}
+
+impl Payload for TopicWatch {
+    fn read(fields: &Fields<'_>, _: &ParseLimits) -> Result<Self, ProtocolError> {
+        Ok(Self {
+            topic: fields.required("topic")?,
+            window: fields.required("window")?,
+            range_s: fields.number("range_s", TOPIC_RANGE_S_MAX, 1, TOPIC_RANGE_S_MAX)?,
+        })
+    }
+}
+
+impl Payload for TopicUnwatch {
+    fn read(fields: &Fields<'_>, _: &ParseLimits) -> Result<Self, ProtocolError> {
+        Ok(Self { topic: fields.required("topic")?, window: fields.required("window")? })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The frames that the server sends (PROTOCOL §1 to §4), as types that write exactly the documented JSON, and read it
+//! The frames that the server sends (PROTOCOL §1 to §5), as types that write exactly the documented JSON, and read it
 //! again (for clients, the harness and tests).
 //!
 //! A payload struct holds a frame's fields without `type` and `id`, so it is also what HTTP answers under `data`.
@@ -14,6 +14,7 @@ mod entries;
 mod live;
 mod session;
 mod sync;
+mod topic;
 
 pub use answers::{
     Changes, Conversation, ConversationKind, Delivery, ErrorFrame, History, HistoryMessage, Member, Members, OkFrame,
@@ -26,6 +27,7 @@ pub use live::{
 };
 pub use session::{Authenticated, Pong, Ready, Reconnect, ReconnectRange, Resync, SessionLimits};
 pub use sync::{ConversationSettings, LastMessage, Settings, Sync, SyncConversation, SyncState};
+pub use topic::{TopicState, TopicUpdate};
 
 /// A payload that is sent under one `type`.
 pub trait Frame: Serialize {
@@ -169,6 +171,8 @@ frames! {
         Signal(Signal),
         PresenceState(PresenceState),
         Presence(Presence),
+        TopicState(TopicState),
+        TopicUpdate(TopicUpdate),
     }
 }
 

@@ -44,6 +44,13 @@ fn allocations_are_bounded_by_the_frame() {
         filled(&format!("{send}{{\"x\":["), "1 ,", "1]}}"),
         filled(&format!("{send}{{\"mentions\":["), r#""a","#, r#""a"]}}"#),
         filled(&format!("{send}{{"), r#""text":"","#, r#""text":""}}"#),
+        filled(r#"{"type":"topic_publish","topic":"t","events":["#, r#"{"series":"a","value":1},"#, "0]}"),
+        filled(r#"{"type":"topic_publish","topic":"t","events":["#, "0,", "0]}"),
+        filled(
+            r#"{"type":"topic_publish","topic":"t","events":[{"series":"a","value":1,"tags":{"#,
+            r#""a":"","#,
+            r#""a":""}}]}"#,
+        ),
     ];
     let limits = ParseLimits { content_bytes: FRAME_BYTES };
     for frame in frames {

@@ -42,12 +42,12 @@ pub enum Answer {
 impl Answer {
     /// The bare `ok`.
     pub fn done() -> Self {
-        Self::Frame(ServerFrame::Ok(server::OkFrame { seq: None }))
+        Self::Frame(ServerFrame::Ok(server::OkFrame::default()))
     }
 
     /// `ok` with the entry that was made, or `last_seq` where nothing changed.
     pub fn ok(seq: Seq) -> Self {
-        Self::Frame(ServerFrame::Ok(server::OkFrame { seq: Some(seq) }))
+        Self::Frame(ServerFrame::Ok(server::OkFrame { seq: Some(seq), ..server::OkFrame::default() }))
     }
 
     /// The frame's `type`.

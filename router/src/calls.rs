@@ -26,6 +26,10 @@ impl Node {
             ClientFrame::PresenceUnwatch(unwatch) => self.stop_watching(&actor, &unwatch.user_ids),
             ClientFrame::Block(block) => self.block(&actor, &block.user_id, true).await,
             ClientFrame::Unblock(block) => self.block(&actor, &block.user_id, false).await,
+            // Known to the protocol, carried out by nobody yet.
+            ClientFrame::TopicPublish(_) | ClientFrame::TopicWatch(_) | ClientFrame::TopicUnwatch(_) => {
+                Err(ProtocolError::unknown_type())
+            }
             ClientFrame::Auth(_) | ClientFrame::Ping => Err(ProtocolError::internal()),
             command => self.call_owner(actor, command).await,
         }
@@ -162,7 +166,10 @@ pub(crate) fn conversation_of(user: &UserKey, command: &Command) -> Option<Conve
         | Frame::Unblock(_)
         | Frame::PresenceSet(_)
         | Frame::PresenceWatch(_)
-        | Frame::PresenceUnwatch(_) => return None,
+        | Frame::PresenceUnwatch(_)
+        | Frame::TopicPublish(_)
+        | Frame::TopicWatch(_)
+        | Frame::TopicUnwatch(_) => return None,
     })
 }
 

@@ -108,7 +108,7 @@ mod tests {
         let data = |frame: ServerFrame| data_of(frame.type_name(), &frame.encode(None));
         assert_eq!(data(OkFrame::default().into()), r#"{"data":{}}"#);
         let seq = Some(switchboard_protocol::Seq::new(7));
-        assert_eq!(data(OkFrame { seq }.into()), r#"{"data":{"seq":7}}"#);
+        assert_eq!(data(OkFrame { seq, ..OkFrame::default() }.into()), r#"{"data":{"seq":7}}"#);
         assert_eq!(data(Cursor { cursor: "a,b".to_owned() }.into()), r#"{"data":{"cursor":"a,b"}}"#);
     }
 }

@@ -17,6 +17,12 @@ pub struct OkFrame {
     /// The entry that it made; `last_seq` where nothing changed. For the acting session it counts as the entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<Seq>,
+    /// `topic_publish`: events that count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<u32>,
+    /// `topic_publish`: events that came when their window was closed, and are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late: Option<u32>,
 }
 frame_type!(OkFrame = "ok");
 

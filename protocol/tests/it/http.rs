@@ -3,7 +3,7 @@
 use switchboard_protocol::client::{HistoryRange, SendTarget};
 use switchboard_protocol::http::{data_body, error_body, parse_read, parse_write};
 use switchboard_protocol::server::OkFrame;
-use switchboard_protocol::{ClientFrame, ErrorCode, ProtocolError, Seq};
+use switchboard_protocol::{ClientFrame, ErrorCode, ProtocolError, Seq, Window};
 
 use crate::golden::LIMITS;
 
@@ -72,10 +72,27 @@ fn malformed_writes_are_refused_naming_the_field() {
 
 #[test]
 fn answers_have_data_or_error() {
-    assert_eq!(data_body(&OkFrame { seq: Some(Seq::new(3)) }), r#"{"data":{"seq":3}}"#);
+    assert_eq!(data_body(&OkFrame { seq: Some(Seq::new(3)), ..OkFrame::default() }), r#"{"data":{"seq":3}}"#);
     assert_eq!(
         error_body(&ProtocolError::bad_request("limit", "must be less")),
         r#"{"error":{"code":"bad_request","message":"a field is malformed or out of its limits","details":[{"field":"limit","message":"must be less"}]}}"#
     );
     assert!(error_body(&ProtocolError::not_found()).ends_with(r#""details":[]}}"#));
+}
+
+#[test]
+fn topics_are_written_by_path_and_body_and_read_by_path_and_query() {
+    let path = [("topic", "sales")];
+    let body = br#"{"events":[{"series":"clicks","value":1}],"topic":"other"}"#;
+    let write = parse_write("topic_publish", &path, body, &LIMITS).unwrap();
+    assert!(matches!(write.frame, ClientFrame::TopicPublish(publish) if publish.topic.as_str() == "sales"));
+    let malformed = parse_write("topic_publish", &path, br#"{"events":[{"series":"clicks"}]}"#, &LIMITS).unwrap_err();
+    assert_eq!(refused_field(&malformed), "events[0].value");
+    let read = |query: &[(&str, &str)]| parse_read("topic_watch", &path, query, &LIMITS);
+    let ClientFrame::TopicWatch(watch) = read(&[("window", "1m"), ("range_s", "60")]).unwrap() else { panic!() };
+    assert_eq!((watch.window, watch.range_s), (Window::Minute, 60));
+    for query in [("window", "1h"), ("window", "\"1m\"")] {
+        assert_eq!(refused_field(&read(&[query]).unwrap_err()), "window");
+    }
+    assert_eq!(refused_field(&read(&[("window", "1s"), ("range_s", "3601")]).unwrap_err()), "range_s");
 }

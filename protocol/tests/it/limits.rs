@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 use switchboard_protocol::limits::{
-    CHANGES_LIMIT_MAX, CURSOR_BYTES_MAX, CUSTOM_BYTES_MAX, GROUP_MEMBERS_MAX, HISTORY_LIMIT_MAX, JSON_DEPTH_MAX,
-    MEMBERS_LIMIT_MAX, MENTIONS_MAX, PRESENCE_WATCH_MAX, SEQ_MAX, SIGNAL_DATA_BYTES_MAX, SYNC_ENTRIES_MAX,
-    SYNC_LIMIT_MAX, TITLE_BYTES_MAX,
+    CHANGES_LIMIT_MAX, CURSOR_BYTES_MAX, CUSTOM_BYTES_MAX, EVENTS_MAX, GROUP_MEMBERS_MAX, HISTORY_LIMIT_MAX,
+    JSON_DEPTH_MAX, MEMBERS_LIMIT_MAX, MENTIONS_MAX, PRESENCE_WATCH_MAX, SEQ_MAX, SERIES_BYTES_MAX,
+    SIGNAL_DATA_BYTES_MAX, SYNC_ENTRIES_MAX, SYNC_LIMIT_MAX, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX,
+    TITLE_BYTES_MAX, TOPIC_RANGE_S_MAX,
 };
 use switchboard_protocol::{ErrorCode, Incoming, Rejection, parse_client_frame};
 
@@ -313,6 +314,103 @@ fn at_most_500_users_are_watched_at_once() {
     }
 }
 
+fn publish(events: impl Into<Value>) -> Value {
+    json!({"type": "topic_publish", "topic": "sales", "events": events.into()})
+}
+
+#[test]
+fn a_batch_has_1_to_1000_events() {
+    let event = json!({"series": "clicks", "value": 1});
+    accepts(&publish(vec![event.clone()]));
+    accepts(&publish(vec![event.clone(); EVENTS_MAX]));
+    refuses(&publish(vec![event.clone(); EVENTS_MAX + 1]), "events");
+    for malformed in [json!([]), json!(null), json!({}), json!("x"), event] {
+        refuses(&publish(malformed), "events");
+    }
+    refuses(&without(&publish(json!([])), "events"), "events");
+    refuses(&without(&publish(json!([])), "topic"), "topic");
+}
+
+#[test]
+fn a_malformed_event_is_named() {
+    let good = json!({"series": "clicks", "value": 1});
+    let with_third = |third: Value| publish(vec![good.clone(), good.clone(), good.clone(), third]);
+    for malformed in [json!(null), json!([]), json!(1), json!("x")] {
+        refuses(&with_third(malformed), "events[3]");
+    }
+    for malformed in [json!(null), json!("1"), json!(true), json!([]), json!({})] {
+        refuses(&with_third(with(&good, "value", malformed)), "events[3].value");
+    }
+    refuses(&with_third(without(&good, "value")), "events[3].value");
+    let frame = |value: &str| publish(vec![with(&good, "value", 7)]).to_string().replace('7', value);
+    accepts_text(&frame("-1.7976931348623157e308"));
+    refuses_with(&frame("1e309"), ErrorCode::BadRequest, "events[0].value");
+    for (bytes, fits) in [(0, false), (1, true), (SERIES_BYTES_MAX, true), (SERIES_BYTES_MAX + 1, false)] {
+        let frame = with_third(with(&good, "series", "s".repeat(bytes)));
+        if fits { drop(accepts(&frame)) } else { drop(refuses(&frame, "events[3].series")) }
+    }
+    for malformed in [json!("2026-01-02"), json!(1_767_323_045_678_i64), json!({})] {
+        refuses(&with_third(with(&good, "timestamp", malformed)), "events[3].timestamp");
+    }
+    accepts(&with_third(with(&good, "timestamp", json!(null))));
+}
+
+#[test]
+fn an_event_has_at_most_8_tags_that_are_strings() {
+    let tagged = |tags: Value| publish(vec![json!({"series": "clicks", "value": 1, "tags": tags})]);
+    let tags = |count: usize| (0..count).map(|n| (format!("t{n}"), Value::from("x"))).collect::<Value>();
+    accepts(&tagged(json!(null)));
+    accepts(&tagged(tags(TAGS_MAX)));
+    refuses(&tagged(tags(TAGS_MAX + 1)), "events[0].tags");
+    let (name, value) = ("n".repeat(TAG_NAME_BYTES_MAX), "v".repeat(TAG_VALUE_BYTES_MAX));
+    accepts(&tagged(json!({name.clone(): value.clone()})));
+    accepts(&tagged(json!({"n": ""})));
+    for malformed in [
+        json!({name + "n": "v"}),
+        json!({"n": value + "v"}),
+        json!({"": "v"}),
+        json!({"n": 1}),
+        json!({"n": null}),
+        json!([]),
+        json!("n"),
+    ] {
+        refuses(&tagged(malformed), "events[0].tags");
+    }
+}
+
+#[test]
+fn of_a_repeated_field_of_an_event_the_last_counts() {
+    let text = r#"{"type":"topic_publish","topic":"t","events":[{"series":"a","value":1,"value":2,"tags":{"n":"1","n":"2"}}]}"#;
+    let written = accepts_text(text).frame.encode(None);
+    assert!(written.ends_with(r#"[{"series":"a","value":2,"tags":{"n":"2"}}]}"#), "{written}");
+}
+
+#[test]
+fn a_topic_is_watched_by_window_and_range() {
+    for type_name in ["topic_watch", "topic_unwatch"] {
+        let frame = json!({"type": type_name, "topic": "sales", "window": "1s"});
+        for window in ["1s", "1m"] {
+            accepts(&with(&frame, "window", window));
+        }
+        for malformed in [json!("1h"), json!("Second"), json!(1), json!("")] {
+            refuses(&with(&frame, "window", malformed), "window");
+        }
+        refuses(&without(&frame, "window"), "window");
+        for topic in ["$node".to_owned(), "t".repeat(128), "AZaz09_-.:@".to_owned()] {
+            accepts(&with(&frame, "topic", topic));
+        }
+        for malformed in ["", "$", "a$", "$$a", "a b", &"t".repeat(129), &format!("${}", "t".repeat(128))] {
+            refuses(&with(&frame, "topic", malformed), "topic");
+        }
+    }
+    let frame = json!({"type": "topic_watch", "topic": "sales", "window": "1m"});
+    accepts(&with(&frame, "range_s", 1));
+    accepts(&with(&frame, "range_s", TOPIC_RANGE_S_MAX));
+    for malformed in [json!(0), json!(TOPIC_RANGE_S_MAX + 1), json!("60"), json!(1.5)] {
+        refuses(&with(&frame, "range_s", malformed), "range_s");
+    }
+}
+
 #[test]
 fn settings_are_times_and_flags() {
     let frame = json!({"type": "conversation_settings", "conversation_id": "d:1"});
@@ -331,7 +429,7 @@ fn settings_are_times_and_flags() {
 
 #[test]
 fn types_that_there_are_not_are_told() {
-    for type_name in ["", "Send", "ready", "topic_watch", "topic_publish"] {
+    for type_name in ["", "Send", "ready", "topic_state", "topic_get"] {
         let rejection = parse_client_frame(&json!({"type": type_name, "id": "7"}).to_string(), &LIMITS).unwrap_err();
         assert_eq!(rejection.error.code(), ErrorCode::UnknownType);
         assert_eq!(rejection.id.unwrap().as_str(), "7");
