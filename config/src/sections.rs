@@ -87,7 +87,7 @@ section! {
         /// Free disk space below which writes are answered with `unavailable`, so that the store never hits a full
         /// disk.
         reserve_bytes: u64 = 67_108_864, in 0..=1_099_511_627_776;
-        /// Memory for blocks read from disk.
+        /// Memory for what is read again: blocks from the disk, and rows written lately.
         cache_bytes: u64 = 67_108_864, in 1_048_576..=1_099_511_627_776;
         /// Reads under way at once; more wait.
         reads_max: usize = 64, in 1..=65_536;

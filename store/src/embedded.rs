@@ -13,6 +13,7 @@ mod figures;
 mod folder;
 mod journal;
 mod queue;
+mod recent;
 mod watermark;
 
 use crate::kv::{Durability, Engine, Meta, ReadCost, Transaction, Write};
@@ -35,7 +36,7 @@ use tokio::sync::{Semaphore, oneshot};
 pub struct EmbeddedOptions {
     /// Its folder; made if it is missing.
     pub path: PathBuf,
-    /// Memory for blocks read from disk.
+    /// Memory for what is read again: blocks from the disk, and rows written lately.
     pub cache_bytes: u64,
     /// Memory for writes that are in the journal, but not in tables yet; four times as much for moments in which the
     /// disk does not keep up. Fixed when the folder is made.

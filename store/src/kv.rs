@@ -20,7 +20,7 @@ pub(crate) mod values;
 pub(crate) use begun::EntryType;
 pub(crate) use engine::{Durability, Engine, OPERATIONS, ReadCost, Write};
 pub(crate) use process::{Lives, Process};
-pub(crate) use transaction::{Meta, Transaction};
+pub(crate) use transaction::{Meta, Staged, Transaction};
 
 use crate::StoreError;
 use std::ops::Range;

@@ -7,6 +7,7 @@
 use super::database::{Commit, DatabaseRows, DatabaseSlot};
 use super::figures::{COMMIT, Figures};
 use super::queue::{Queue, Taken, Waiting};
+use super::recent::Recent;
 use crate::StoreError;
 use crate::kv::Transaction;
 use std::sync::Arc;
@@ -66,6 +67,8 @@ pub(super) struct Committer {
     figures: Arc<Figures>,
     reopen_interval: Duration,
     state: State,
+    /// Nothing after an error: then it is open what was written.
+    recent: Recent,
 }
 
 /// What the last batch came to; changes are logged, not each batch.
@@ -89,7 +92,7 @@ impl Committer {
         reopen_interval_ms: u64,
     ) -> Self {
         let reopen_interval = Duration::from_millis(reopen_interval_ms);
-        Self { slot, queue, clock, figures, reopen_interval, state: State::Serving }
+        Self { slot, queue, clock, figures, reopen_interval, state: State::Serving, recent: Recent::default() }
     }
 
     pub(super) fn run(mut self) {
@@ -162,19 +165,26 @@ impl Committer {
         }
     }
 
-    fn commit(&self, batch: &mut [Waiting]) -> Result<(), Refusal> {
+    fn commit(&mut self, batch: &mut [Waiting]) -> Result<(), Refusal> {
         self.slot.check_space().map_err(|error| Refusal::Untouched(error.to_string()))?;
         let failed = |error: StoreError| Refusal::Failed(error.to_string());
         self.slot.write(|database| {
+            let recent = std::mem::take(&mut self.recent);
             database.wait_until_writable().map_err(failed)?;
-            let rows = database.rows();
+            let rows = database.rows_and(recent);
             let mut tx = Transaction::new(&rows).map_err(failed)?;
             for waiting in batch.iter_mut() {
                 waiting.request.apply(&mut tx);
             }
-            let Some((meta, writes)) = tx.finish().map_err(failed)? else { return Ok(()) };
-            let synced = batch.iter().any(|waiting| waiting.synced);
-            database.commit(Commit { number: meta.commit, writes, synced }).map_err(failed)
+            let finished = tx.finish().map_err(failed)?;
+            let mut recent = rows.into_recent();
+            if let Some((meta, writes)) = finished {
+                let synced = batch.iter().any(|waiting| waiting.synced);
+                let commit = Commit { number: meta.commit, writes, synced };
+                database.commit(commit, &mut recent).map_err(failed)?;
+            }
+            self.recent = recent;
+            Ok(())
         })
     }
 }

@@ -4,11 +4,11 @@
 //! journal is done with as soon as the memtable is flushed.
 
 use super::folder::Folder;
+use super::recent::Recent;
 use super::watermark::Watermark;
 use crate::StoreError;
-use crate::kv::{Meta, Rows};
+use crate::kv::{Meta, Rows, Staged};
 use fjall::{KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Slice};
-use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,7 +39,7 @@ pub(super) struct DatabaseSlot {
 /// One batch.
 pub(super) struct Commit {
     pub(super) number: u64,
-    pub(super) writes: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    pub(super) writes: Staged,
     pub(super) synced: bool,
 }
 
@@ -131,6 +131,7 @@ pub(super) struct Database {
     fjall: fjall::Database,
     keyspace: fjall::Keyspace,
     watermark: Watermark,
+    recent_bytes_max: u64,
 }
 
 /// Makes an empty database. fjall keeps a keyspace's options with it.
@@ -141,6 +142,9 @@ pub(super) fn create(path: &Path, memtable_bytes: u64) -> io::Result<()> {
     made.map_err(io::Error::other)
 }
 
+/// The part of the memory for what is read again that is for rows which were just written; the rest is for blocks from the
+/// disk.
+const RECENT_PART: u64 = 4;
 /// The journals together; fjall's least.
 const JOURNALS_BYTES_MAX: u64 = 256 << 20;
 const FILES_OPEN_MAX: usize = 256;
@@ -149,8 +153,9 @@ const WORKER_THREADS: usize = 2;
 impl Database {
     fn open(folder: &Folder, options: DatabaseOptions) -> Result<Self, StoreError> {
         let path = folder.database();
+        let recent_bytes_max = options.cache_bytes / RECENT_PART;
         let builder = fjall::Database::builder(&path)
-            .cache_size(options.cache_bytes)
+            .cache_size(options.cache_bytes - recent_bytes_max)
             .max_journaling_size(JOURNALS_BYTES_MAX)
             .max_cached_files(Some(FILES_OPEN_MAX))
             .worker_threads(WORKER_THREADS);
@@ -164,7 +169,7 @@ impl Database {
         }
         let keyspace =
             fjall.keyspace(KEYSPACE, KeyspaceCreateOptions::default).map_err(|error| open_error(folder, error))?;
-        let database = Self { fjall, keyspace, watermark: folder.open_watermark()? };
+        let database = Self { fjall, keyspace, watermark: folder.open_watermark()?, recent_bytes_max };
         let (commit, watermark) = (Meta::of(&database.rows())?.commit, folder.watermark()?);
         if commit < watermark {
             return Err(folder.damaged(format!("it ends at commit {commit}, but {watermark} was synced")));
@@ -174,7 +179,12 @@ impl Database {
 
     /// The rows as of now.
     pub(super) fn rows(&self) -> DatabaseRows {
-        DatabaseRows { keyspace: self.keyspace.clone(), snapshot: self.fjall.snapshot() }
+        self.rows_and(Recent::default())
+    }
+
+    /// The same for who knows some of them. For the commit thread only: nobody else may write meanwhile.
+    pub(super) fn rows_and(&self, recent: Recent) -> DatabaseRows {
+        DatabaseRows { keyspace: self.keyspace.clone(), snapshot: self.fjall.snapshot(), recent }
     }
 
     /// Waits until the tables have caught up enough to take one more batch. fjall itself would wait for ever for a worker
@@ -190,20 +200,27 @@ impl Database {
         if wait_until(is_writable) { Ok(()) } else { Err(StoreError::unavailable("the disk does not keep up")) }
     }
 
-    /// Makes one batch visible, whole, and with `synced` durable before that.
+    /// Makes one batch visible, whole, and with `synced` durable before that. `recent` is brought up to it.
     ///
     /// The journal has a fixed length, and new blocks and lengths are part of what `fdatasync` writes wherever they are
     /// needed to read the data back (POSIX, synchronized I/O data integrity), so that is enough.
     ///
     /// # Errors
     /// Whether the batch is stored is open; this database must not be used for writing any more.
-    pub(super) fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+    pub(super) fn commit(&self, commit: Commit, recent: &mut Recent) -> Result<(), StoreError> {
         let mode = if commit.synced { PersistMode::SyncData } else { PersistMode::Buffer };
         let mut batch = OwnedWriteBatch::with_capacity(self.fjall.clone(), commit.writes.len()).durability(Some(mode));
         for (key, value) in commit.writes {
-            match value {
-                Some(value) => batch.insert(&self.keyspace, key, value),
-                None => batch.remove(&self.keyspace, key),
+            let key = Slice::from(key);
+            match value.map(Slice::from) {
+                Some(value) => {
+                    recent.put(&key, &value, self.recent_bytes_max);
+                    batch.insert(&self.keyspace, key, value);
+                }
+                None => {
+                    recent.remove(&key);
+                    batch.remove(&self.keyspace, key);
+                }
             }
         }
         batch.commit().map_err(store_error)?;
@@ -244,13 +261,23 @@ fn wait_until(holds: impl Fn() -> bool) -> bool {
 pub(crate) struct DatabaseRows {
     keyspace: fjall::Keyspace,
     snapshot: fjall::Snapshot,
+    recent: Recent,
+}
+
+impl DatabaseRows {
+    pub(super) fn into_recent(self) -> Recent {
+        self.recent
+    }
 }
 
 impl Rows for DatabaseRows {
     type Bytes = Slice;
 
     fn get(&self, key: &[u8]) -> Result<Option<Slice>, StoreError> {
-        self.snapshot.get(&self.keyspace, key).map_err(store_error)
+        match self.recent.get(key) {
+            Some(value) => Ok(Some(value.clone())),
+            None => self.snapshot.get(&self.keyspace, key).map_err(store_error),
+        }
     }
 
     fn range(&self, range: Range<Vec<u8>>) -> impl DoubleEndedIterator<Item = Result<(Slice, Slice), StoreError>> {

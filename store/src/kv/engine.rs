@@ -99,6 +99,9 @@ pub(crate) const OPERATIONS: [&str; 25] = [
 /// What an item is taken to need in memory besides its texts.
 const ITEM_BYTES: usize = 256;
 
+/// Inbox changes in one operation: a home writes those of a second together, and appends get in between.
+const INBOX_CHANGES_AT_ONCE: usize = 64;
+
 fn synced(op: &'static str, bytes: usize) -> Write {
     Write { op, durability: Durability::Synced, bytes: bytes.saturating_add(ITEM_BYTES) }
 }
@@ -229,8 +232,16 @@ impl<E: Engine> Cursors for E {
 #[async_trait]
 impl<E: Engine> Inbox for E {
     async fn put_inbox(&self, changes: Vec<(UserKey, InboxChange)>) -> Result<(), StoreError> {
-        let write = synced("put_inbox", changes.len() * 4 * ITEM_BYTES);
-        self.write(write, move |tx| inbox::put(tx, &changes)).await
+        let (mut rest, mut all_synced) = (changes, false);
+        while !all_synced {
+            let part: Vec<_> = rest.drain(..rest.len().min(INBOX_CHANGES_AT_ONCE)).collect();
+            all_synced = rest.is_empty();
+            // The last one's sync is that of all before it.
+            let durability = if all_synced { Durability::Synced } else { Durability::Buffered };
+            let write = Write { durability, ..synced("put_inbox", part.len() * 4 * ITEM_BYTES) };
+            self.write(write, move |tx| inbox::put(tx, &part)).await?;
+        }
+        Ok(())
     }
 
     async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError> {

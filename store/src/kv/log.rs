@@ -67,7 +67,7 @@ pub(super) fn append<R: Rows>(
             return Err(misplaced(format!("seq {} holds another entry", entry.seq)));
         }
     }
-    for entry in new {
+    for (at, entry) in new.iter().enumerate() {
         let messages = head.messages + u64::from(matches!(entry.frame, EntryFrame::Message(_)));
         if entry.seq != head.end.next() || entry.frame.seq() != entry.seq || entry.messages != messages {
             let end = head.end;
@@ -79,7 +79,7 @@ pub(super) fn append<R: Rows>(
         );
         head.end = entry.seq;
         head.messages = messages;
-        projections::apply(tx, conversation, &mut head, entry)?;
+        projections::apply(tx, conversation, &mut head, entry, new.get(at + 1))?;
     }
     if !new.is_empty() {
         tx.put(keys::head(conversation), &head)?;

@@ -30,15 +30,23 @@ pub(super) fn create<R: Rows>(
     Ok(head)
 }
 
-/// Brings the rows beside the log up to `entry`; `head.end` and `head.messages` are there already.
+/// Brings the rows beside the log up to `entry`; `head.end` and `head.messages` are there already. What `next`, of the
+/// same append, changes as well may be left to it.
 pub(super) fn apply<R: Rows>(
     tx: &mut Transaction<'_, R>,
     conversation: &ConversationKey,
     head: &mut HeadRow,
     entry: &Entry,
+    next: Option<&Entry>,
 ) -> Result<(), StoreError> {
     match &entry.frame {
-        EntryFrame::Message(message) => on_message(tx, conversation, head, message),
+        EntryFrame::Message(message) => {
+            let next = next.and_then(|next| match &next.frame {
+                EntryFrame::Message(next) => Some(next),
+                _ => None,
+            });
+            on_message(tx, conversation, head, message, next)
+        }
         EntryFrame::MessageUpdated(update) => on_message_updated(tx, conversation, head, update),
         EntryFrame::Reaction(reaction) => {
             on_reaction(tx, conversation, reaction);
@@ -69,8 +77,14 @@ fn on_message<R: Rows>(
     conversation: &ConversationKey,
     head: &mut HeadRow,
     message: &Message,
+    next: Option<&Message>,
 ) -> Result<(), StoreError> {
-    head.last_message = Some(Preview::of(message));
+    if next.is_none() {
+        head.last_message = Some(Preview::of(message));
+    }
+    if next.is_some_and(|next| next.from == message.from) {
+        return Ok(());
+    }
     // A send moves the sender's own cursor (PROTOCOL §3, "Receipts and unread").
     let sender = keys::member(conversation, &message.from);
     if let Some(mut member) = tx.get::<Member>(&sender)? {

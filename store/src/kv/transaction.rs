@@ -3,9 +3,9 @@
 use super::keys::{self, Key};
 use super::{Rows, values};
 use crate::StoreError;
+use hashbrown::HashMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 
 /// The one row about the store as a whole; every batch writes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,8 @@ impl Meta {
     }
 }
 
-type Staged = HashMap<Vec<u8>, Option<Vec<u8>>>;
+/// Rows to be written or removed.
+pub(crate) type Staged = HashMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// A batch over `base`, as its operations add to it. An operation's writes count once it has succeeded.
 pub(crate) struct Transaction<'a, R> {
