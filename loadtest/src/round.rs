@@ -25,6 +25,8 @@ use crate::report::round::{Phase, ProcessShare, Round, Second, Usage};
 
 /// Lines of all workers that were not looked at yet.
 const LINES_MAX: usize = 1_024;
+/// Rates of a shorter time say nothing: the last one of a phase, or what has piled up while a node was restarted.
+const SHOWN_MIN_S: f64 = 0.2;
 /// How long workers may be silent altogether: they speak each second within a phase, and between phases when they are
 /// through with something.
 const SILENCE_MAX: Duration = Duration::from_secs(600);
@@ -291,7 +293,9 @@ impl Referee<'_> {
             clients: Usage::between(running.last.workers, now.workers, passed_s),
             ..Second::of(&sample)
         };
-        progress::show(&self.title, &running.name, &second);
+        if second.passed_s >= SHOWN_MIN_S {
+            progress::show(&self.title, &running.name, &second);
+        }
         running.phase.series.push(second);
         running.last = now;
     }

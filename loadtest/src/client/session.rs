@@ -195,6 +195,13 @@ impl Client {
         is_still && self.is_here() && !self.0.state().is_catching_up
     }
 
+    /// Whether a send has no answer, and the client is to stay until it has one.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let is_open = self.0.follow.as_ref().is_some_and(|follow| !follow.lock().is_answered());
+        let state = self.0.state();
+        is_open && !state.is_leaving && !state.is_over
+    }
+
     pub(super) fn has_given_up(&self) -> bool {
         self.0.state().is_over
     }

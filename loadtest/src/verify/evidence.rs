@@ -77,12 +77,19 @@ pub(super) struct Stream {
     pub(super) activity: u64,
 }
 
+/// `read` as a client has said it.
+pub(super) struct Read {
+    pub(super) at_ns: u64,
+    pub(super) seq: u64,
+    pub(super) session: Option<usize>,
+}
+
 #[derive(Default)]
 pub(super) struct Client<'a> {
     /// What it was shown in any way that counts for keeping a copy: live, `sent`, `changes`, after `reset` also `history`.
     pub(super) shown: BTreeMap<&'a str, BTreeSet<u64>>,
     pub(super) reset_until: BTreeMap<&'a str, u64>,
-    pub(super) reads: BTreeMap<&'a str, Vec<(u64, u64)>>,
+    pub(super) reads: BTreeMap<&'a str, Vec<Read>>,
     /// When its last look at everything began.
     pub(super) looked_back_ns: Option<u64>,
     /// It has seen everything then.
@@ -138,7 +145,8 @@ impl<'a> Evidence<'a> {
                 self.client(client).shown.entry(conversation_id).or_default().insert(*seq);
             }
             What::Read { conversation_id, seq } => {
-                self.client(client).reads.entry(conversation_id).or_default().push((at_ns, *seq));
+                let read = Read { at_ns, seq: *seq, session };
+                self.client(client).reads.entry(conversation_id).or_default().push(read);
             }
             What::Live { conversation_id, entry } => {
                 if let Some(stream) = self.stream(session, conversation_id) {

@@ -147,10 +147,10 @@ impl Town {
         Ok(())
     }
 
-    /// Waits until every send is answered.
+    /// Waits until every send is answered, but for those of people who went before the answer: they hear of it when they
+    /// come home.
     pub(super) async fn answered(&self, phase: &mut PhaseWork<'_>) {
-        let (meters, said) = (&self.meters, self.said);
-        phase.drain(|| meters.sent.total() + meters.send_errors.total() >= said).await;
+        phase.drain(|| !self.users.iter().any(|user| user.client.is_waiting())).await;
     }
 
     /// Someone writes. `false`: there was nobody.

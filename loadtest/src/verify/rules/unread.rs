@@ -2,7 +2,7 @@
 //! unread").
 
 use crate::verify::Outline;
-use crate::verify::evidence::{Client, Conversation, Evidence};
+use crate::verify::evidence::{Client, Conversation, Evidence, Read};
 use crate::verify::verdict::{Rule, Verdict};
 
 pub(crate) fn check(evidence: &Evidence<'_>, verdict: &mut Verdict) {
@@ -11,7 +11,7 @@ pub(crate) fn check(evidence: &Evidence<'_>, verdict: &mut Verdict) {
             let conversation = evidence.conversations.get(id).filter(|one| !one.final_logs.is_empty());
             let Some(conversation) = conversation.filter(|_| !outline.removed) else { continue };
             count(name, id, conversation, outline, verdict);
-            cursor(name, id, client, conversation, outline, evidence.last_lost_ns, verdict);
+            cursor(name, id, client, conversation, outline, evidence, verdict);
         }
     }
 }
@@ -29,14 +29,15 @@ fn count(name: &str, id: &str, conversation: &Conversation<'_>, outline: &Outlin
 }
 
 /// The cursor is where the client's own reading and sends, or his being added, have put it. `read` without an answer may
-/// be forgotten by a node that dies within a second; so what was read before a session was lost may count or not.
+/// be forgotten by a node that dies within a second, and lost with the session on which it was said; so of what was read
+/// before a session was lost, or on one that is over, nobody knows.
 fn cursor(
     name: &str,
     id: &str,
     client: &Client<'_>,
     conversation: &Conversation<'_>,
     outline: &Outline,
-    last_lost_ns: u64,
+    evidence: &Evidence<'_>,
     verdict: &mut Verdict,
 ) {
     let entries = conversation.entries.range(..=outline.last_seq);
@@ -44,12 +45,14 @@ fn cursor(
     let own = own.map(|(seq, _)| *seq).next_back().unwrap_or(0);
     let added = entries.filter(|(_, entry)| entry.added.iter().any(|user| user == name));
     let added = added.map(|(seq, _)| *seq).next_back().unwrap_or(0);
-    let reads = client.reads.get(id).map(Vec::as_slice).unwrap_or_default();
-    let highest = |reads: &mut dyn Iterator<Item = &(u64, u64)>| {
-        reads.map(|(_, seq)| *seq).max().unwrap_or(0).min(outline.last_seq)
+    let is_sure = |read: &&Read| {
+        let is_on = read.session.is_some_and(|session| !evidence.sessions[session].is_over);
+        is_on && read.at_ns > evidence.last_lost_ns
     };
-    let surely = highest(&mut reads.iter().filter(|(at_ns, _)| *at_ns > last_lost_ns)).max(own);
-    let perhaps = highest(&mut reads.iter()).max(own).max(added);
+    let reads = client.reads.get(id).map(Vec::as_slice).unwrap_or_default();
+    let highest = |seq: Option<u64>| seq.unwrap_or(0).min(outline.last_seq).max(own);
+    let surely = highest(reads.iter().filter(is_sure).map(|read| read.seq).max());
+    let perhaps = highest(reads.iter().map(|read| read.seq).max()).max(added);
     if !(surely..=perhaps).contains(&outline.read_seq) {
         verdict.add(Rule::WrongUnread, id, outline.read_seq, || {
             format!("sync told {name} read_seq {}, and it has read up to {surely}..={perhaps}", outline.read_seq)
@@ -59,6 +62,7 @@ fn cursor(
 
 #[cfg(test)]
 mod tests {
+    use crate::verify::What;
     use crate::verify::rules::written::*;
 
     #[test]
@@ -78,5 +82,10 @@ mod tests {
         died.push(at(38, "alice", lost()));
         died.sort_by_key(|operation| operation.at_ns);
         assert!(found(&died, "wrong unread").is_empty());
+        // So may what was read on a session that is over.
+        let mut left = at_cursor(2, 2);
+        left.extend([at(38, "bob", What::Left), at(39, "bob", ready())]);
+        left.sort_by_key(|operation| operation.at_ns);
+        assert!(found(&left, "wrong unread").is_empty());
     }
 }

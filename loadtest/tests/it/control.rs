@@ -1,0 +1,67 @@
+//! How the harness is told where to go, and when to end.
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+
+use crate::support::{Harness, Node, Ran};
+
+/// A node in development mode gives tokens to whoever asks.
+#[tokio::test]
+async fn running_nodes_are_measured_with_their_own_tokens_and_metrics() {
+    let node = Node::start(&[]).await;
+    let line = format!(
+        "direct --url ws://{} --metrics http://{} --connections 6 --rate 60 --warm-up 0 --duration 1 --verify",
+        node.listen, node.metrics
+    );
+    let ran = Harness::new(&line).arg("--no-baseline").run().await.expect_right();
+    assert_eq!((ran.counted("sends"), ran.counted("deliveries")), (60, 60));
+    let phases = ran.report["repeats"][0]["round"]["phases"].as_array().unwrap();
+    let load = phases.iter().find(|phase| phase["name"] == "load").unwrap();
+    assert_eq!(load["server_counters"][r#"switchboard_sends_total{result="ok"}"#], 60.0, "{}", load["server_counters"]);
+    // What runs elsewhere has no process to look at.
+    assert_eq!(load["servers"].as_array().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_node_that_signs_its_own_tokens_asks_for_its_secret() {
+    let node = Node::with_secret().await;
+    let ran = Harness::new(&format!("direct --url ws://{} --connections 2 --duration 1", node.listen)).run().await;
+    assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+    assert!(ran.stderr.contains("--secret-file"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn nobody_there_is_said() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ran = Harness::new(&format!("direct --url ws://{free} --connections 2 --duration 1")).run().await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains(&free.to_string()), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn what_goes_beyond_the_bounds_is_refused() {
+    for beyond in ["--duration 3601", "--connections 18001", "--rate 10000001", "--processes 65", "--spawn 33"] {
+        let ran = Harness::new(&format!("direct {beyond}")).run().await;
+        assert_eq!(ran.code, Some(2), "{beyond}");
+        assert!(ran.stderr.contains(beyond.split(' ').next().unwrap()), "{}", ran.stderr);
+    }
+}
+
+/// Ctrl-C within the load: it ends in order, and shows what was measured so far.
+#[tokio::test]
+async fn ctrl_c_ends_with_what_was_measured_so_far() {
+    let line = "direct --connections 6 --rate 60 --warm-up 0 --duration 600 --repeat 3 --verify";
+    let (mut child, folder) = Harness::new(line).spawning().start();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    while !lines.next_line().await.unwrap().unwrap().contains("load   2 s") {}
+    let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let mut rest = String::new();
+    lines.into_inner().read_to_string(&mut rest).await.unwrap();
+    let ran = Ran::of(&child.wait_with_output().await.unwrap(), folder.path()).expect_right();
+    assert!(rest.contains("ending early") && ran.stdout.contains("ended early"), "{rest}\n{}", ran.stdout);
+    assert_eq!(ran.report["is_interrupted"], true);
+    assert_eq!(ran.report["repeats"].as_array().unwrap().len(), 1);
+    let sends = ran.counted("sends");
+    assert!((60..36_000).contains(&sends) && ran.counted("deliveries") == sends, "{sends}");
+}

@@ -1,0 +1,97 @@
+//! Every scenario against a real node, for a moment, with `--verify`. What is looked at is whether everything that was to
+//! happen did, and nothing was found wrong; never how long it took.
+
+use crate::support::{Harness, Ran};
+
+/// Runs a scenario against a node of its own.
+async fn verified(line: &str) -> Ran {
+    let ran =
+        Harness::new(line).spawning().arg("--verify").arg("--no-baseline").arg("--warm-up").arg("0.2").run().await;
+    let ran = ran.expect_right();
+    assert!(ran.verdict()["operations"].as_u64() > Some(0), "{line}");
+    ran
+}
+
+#[tokio::test]
+async fn connect() {
+    let report = verified("connect --connections 30 --duration 1").await;
+    assert_eq!(report.counted_in("accept", "connects"), 30);
+}
+
+#[tokio::test]
+async fn direct() {
+    let report = verified("direct --connections 20 --rate 100 --duration 1").await;
+    assert_eq!((report.counted("sends"), report.counted("deliveries")), (100, 100));
+}
+
+#[tokio::test]
+async fn fanout() {
+    let report = verified("fanout --connections 20 --rate 50 --duration 1").await;
+    assert_eq!((report.counted("sends"), report.counted("deliveries")), (50, 1_000));
+}
+
+#[tokio::test]
+async fn group_that_is_delivered_to_all() {
+    let report = verified("group --connections 30 --param members=10 --rate 50 --duration 1").await;
+    assert_eq!((report.counted("sends"), report.counted("deliveries")), (50, 450));
+}
+
+/// Who has it not open asks for what he was not sent.
+#[tokio::test]
+async fn group_that_is_delivered_to_those_who_have_it_open() {
+    let line = "group --connections 30 --param members=30 --param push_members_max=5 --rate 20 --duration 1";
+    let report = verified(line).await;
+    assert_eq!((report.counted("sends"), report.counted("deliveries")), (20, 580));
+    assert!(report.figure("activity frames per message") > 0.0);
+}
+
+#[tokio::test]
+async fn group_over_two_processes() {
+    let report = verified("group --processes 2 --connections 30 --param members=10 --rate 50 --duration 1").await;
+    assert_eq!(report.figure("deliveries missing"), 0.0);
+}
+
+#[tokio::test]
+async fn send() {
+    let report = verified("send --connections 4 --param under_way=4 --duration 1").await;
+    assert!(report.counted("sent") > 0);
+    assert_eq!(report.counted("send_errors"), 0);
+}
+
+#[tokio::test]
+async fn receipts() {
+    let report = verified("receipts --connections 20 --rate 100 --duration 1").await;
+    assert_eq!((report.counted("sends"), report.counted("receipts")), (100, 100));
+}
+
+#[tokio::test]
+async fn presence() {
+    let report = verified("presence --connections 40 --param watchers=10 --rate 40 --duration 2").await;
+    assert!(report.counted("changes") > 0);
+    assert_eq!(report.figure("users shown wrongly at the end"), 0.0);
+}
+
+#[tokio::test]
+async fn typing() {
+    let report = verified("typing --connections 20 --param members=5 --rate 10 --duration 2").await;
+    assert_eq!((report.counted("sends"), report.counted("typing_frames")), (20, 80));
+}
+
+#[tokio::test]
+async fn storm() {
+    let report = verified("storm --connections 30").await;
+    assert_eq!((report.figure("not back"), report.figure("messages missing")), (0.0, 0.0));
+}
+
+#[tokio::test]
+async fn storm_on_a_node_that_was_killed() {
+    let report = verified("storm --connections 30 --param restart=1").await;
+    assert_eq!((report.figure("not back"), report.figure("messages missing")), (0.0, 0.0));
+}
+
+#[tokio::test]
+async fn mixed() {
+    let report = verified("mixed --connections 40 --rate 50 --param group_members_max=30 --duration 2").await;
+    assert!(report.counted("sends") > 0 && report.counted("comings") > 0);
+    assert_eq!(report.figure("deliveries missing when all are home"), 0.0);
+}
