@@ -85,6 +85,12 @@ impl Tags {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// About what they take in memory.
+    pub fn bytes(&self) -> usize {
+        let texts = self.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        self.0.len() * size_of::<(TagName, TagValue)>() + texts
+    }
 }
 
 impl fmt::Debug for Tags {

@@ -1,0 +1,334 @@
+//! One topic: its series, which of their windows are open, and what has changed since watchers were last told.
+
+use foldhash::fast::RandomState;
+use hashbrown::{Equivalent, HashMap};
+use slab::Slab;
+use switchboard_protocol::limits::{EVENT_AHEAD_MS_MAX, TOPIC_RANGE_S_MAX};
+use switchboard_protocol::server::{TopicState, TopicUpdate};
+use switchboard_protocol::topic::{Event, SeriesName, SeriesPoints, Tags, Window};
+use switchboard_protocol::{ErrorCode, ProtocolError, TopicId};
+
+use crate::series::Windows;
+
+/// How long windows are kept after they began: the last hour, and what an hour ago was within.
+const KEPT_MS: i64 = TOPIC_RANGE_S_MAX as i64 * 1_000;
+
+/// What an operator sets.
+#[derive(Debug, Clone, Copy)]
+pub struct TopicLimits {
+    /// `topics.lateness_ms`: how long after its end a window closes.
+    pub lateness_ms: u32,
+    /// `topics.series_max`: series with a window in the last hour, at most.
+    pub series_max: usize,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Events that count.
+    pub accepted: u32,
+    /// Events whose window of one second was closed: left out of all windows.
+    pub late: u32,
+}
+
+/// Why a batch was refused. Nothing of it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    #[error("event {index} is more than {EVENT_AHEAD_MS_MAX} ms in the future")]
+    Ahead { index: usize },
+    #[error("event {index} is of another series than the {series_max} that the topic has")]
+    TooManySeries { index: usize, series_max: usize },
+}
+
+impl From<PublishError> for ProtocolError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Ahead { index } => {
+                Self::bad_request(format!("events[{index}].timestamp"), "must not be more than 60 s in the future")
+            }
+            PublishError::TooManySeries { index, series_max } => {
+                Self::new(ErrorCode::Conflict, "the topic has no room for another series").with_detail(
+                    format!("events[{index}].series"),
+                    format!("must be, with its tags, one of the {series_max} that the topic has had in the last hour"),
+                )
+            }
+        }
+    }
+}
+
+/// What has changed in the windows of one length: a [`TopicUpdate`] but for the topic's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    pub window: Window,
+    pub version: u64,
+    pub series: Vec<SeriesPoints>,
+    /// Windows that end by then change no more.
+    pub closed_until_ms: i64,
+}
+
+impl Changes {
+    /// As watchers of this topic get them.
+    pub fn of(self, topic: TopicId) -> TopicUpdate {
+        let Self { window, version, series, closed_until_ms } = self;
+        TopicUpdate { topic, window, version, series, closed_until_ms }
+    }
+}
+
+/// See the module. Its memory is bounded by `series_max` and by the windows of an hour, of which each series has at most
+/// 3,601 + 61, of 64 bytes each; those that may still change have a sketch each.
+pub struct Topic {
+    limits: TopicLimits,
+    /// The latest time that there was: closed windows stay closed.
+    now_ms: i64,
+    slots: HashMap<SeriesKey, u32, RandomState>,
+    series: Slab<Series>,
+    lengths: [Length; 2],
+    /// Where the events of a batch go; empty in between.
+    placed: Vec<Placed>,
+}
+
+struct Series {
+    key: SeriesKey,
+    windows: [Windows; 2],
+}
+
+/// What there is to tell of the windows of one length.
+struct Length {
+    window: Window,
+    version: u64,
+    /// Windows that begin before are closed.
+    open_from_ms: i64,
+    /// Those that changed since the last update, each once: the series' slot, the window's start.
+    changed: Vec<(u32, i64)>,
+    /// Whether a window has closed since then.
+    has_closed: bool,
+}
+
+struct Placed {
+    slot: u32,
+    at_ms: i64,
+    value: f64,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct SeriesKey {
+    name: SeriesName,
+    tags: Tags,
+}
+
+#[derive(Hash)]
+struct BorrowedKey<'a> {
+    name: &'a SeriesName,
+    tags: &'a Tags,
+}
+
+impl Equivalent<SeriesKey> for BorrowedKey<'_> {
+    fn equivalent(&self, key: &SeriesKey) -> bool {
+        *self.name == key.name && *self.tags == key.tags
+    }
+}
+
+impl Topic {
+    /// One without events.
+    pub fn new(limits: TopicLimits, now_ms: i64) -> Self {
+        let length =
+            |window| Length { window, version: 0, open_from_ms: i64::MIN, changed: Vec::new(), has_closed: false };
+        let mut topic = Self {
+            limits,
+            now_ms,
+            slots: HashMap::default(),
+            series: Slab::new(),
+            lengths: Window::ALL.map(length),
+            placed: Vec::new(),
+        };
+        topic.advance(now_ms);
+        topic
+    }
+
+    /// Takes other limits, for what comes after: what is there stays, and what is closed stays closed.
+    pub fn set_limits(&mut self, limits: TopicLimits) {
+        self.limits = limits;
+    }
+
+    /// Counts a batch, whole or not at all.
+    ///
+    /// # Errors
+    /// If an event is too far in the future, or of a series for which there is no room.
+    pub fn publish(&mut self, events: Vec<Event>, now_ms: i64) -> Result<Published, PublishError> {
+        self.advance(now_ms);
+        let mut late = 0;
+        let first_new = self.slots.len();
+        let mut new = Vec::new();
+        for (index, event) in events.into_iter().enumerate() {
+            match self.place(index, event, &mut new) {
+                Ok(true) => {}
+                Ok(false) => late += 1,
+                Err(error) => {
+                    debug_assert_eq!(first_new + new.len(), self.slots.len());
+                    self.placed.clear();
+                    new.into_iter().for_each(|slot| self.remove(slot));
+                    return Err(error);
+                }
+            }
+        }
+        let mut placed = std::mem::take(&mut self.placed);
+        let accepted = u32::try_from(placed.len()).unwrap_or(u32::MAX);
+        placed.drain(..).for_each(|event| self.count(&event));
+        self.placed = placed;
+        Ok(Published { accepted, late })
+    }
+
+    /// Finds where an event belongs, making its series if need be; false if it is late.
+    fn place(&mut self, index: usize, event: Event, new: &mut Vec<u32>) -> Result<bool, PublishError> {
+        let at_ms = event.timestamp.map_or(self.now_ms, |timestamp| timestamp.unix_ms());
+        if at_ms > self.now_ms.saturating_add(EVENT_AHEAD_MS_MAX) {
+            return Err(PublishError::Ahead { index });
+        }
+        // Judged on the window of one second, for both (PROTOCOL §8).
+        let [seconds, _] = &self.lengths;
+        if seconds.window.start_ms(at_ms) < seconds.open_from_ms {
+            return Ok(false);
+        }
+        let borrowed = BorrowedKey { name: &event.series, tags: &event.tags };
+        let slot = match self.slots.get(&borrowed) {
+            Some(slot) => *slot,
+            None if self.slots.len() >= self.limits.series_max => {
+                return Err(PublishError::TooManySeries { index, series_max: self.limits.series_max });
+            }
+            None => {
+                let key = SeriesKey { name: event.series, tags: event.tags };
+                let slot = self.series.insert(Series { key: key.clone(), windows: Default::default() });
+                let slot =
+                    u32::try_from(slot).unwrap_or_else(|_| unreachable!("there is no memory for so many series"));
+                self.slots.insert(key, slot);
+                new.push(slot);
+                slot
+            }
+        };
+        self.placed.push(Placed { slot, at_ms, value: event.value.get() });
+        Ok(true)
+    }
+
+    fn count(&mut self, event: &Placed) {
+        let series = &mut self.series[event.slot as usize];
+        for (length, windows) in self.lengths.iter_mut().zip(&mut series.windows) {
+            let start_ms = length.window.start_ms(event.at_ms);
+            if windows.add(start_ms, event.value) {
+                length.changed.push((event.slot, start_ms));
+            }
+        }
+    }
+
+    fn remove(&mut self, slot: u32) {
+        let series = self.series.remove(slot as usize);
+        self.slots.remove(&series.key);
+    }
+
+    /// Closes windows whose time has come, and forgets those that are too old.
+    pub fn advance(&mut self, now_ms: i64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        let mut is_forgetting = false;
+        for at in 0..self.lengths.len() {
+            let length = &mut self.lengths[at];
+            let open_from_ms = length.window.start_ms(self.now_ms - i64::from(self.limits.lateness_ms));
+            if open_from_ms <= length.open_from_ms {
+                continue;
+            }
+            length.open_from_ms = open_from_ms;
+            let kept_from_ms = length.window.start_ms(self.now_ms - KEPT_MS);
+            for (_, series) in &mut self.series {
+                length.has_closed |= series.windows[at].close(open_from_ms, kept_from_ms) > 0;
+                is_forgetting |= series.windows[at].is_empty();
+            }
+        }
+        if is_forgetting {
+            let is_empty = |series: &Series| series.windows.iter().all(Windows::is_empty);
+            let empty: Vec<_> =
+                self.series.iter().filter(|(_, series)| is_empty(series)).map(|(slot, _)| slot).collect();
+            for slot in empty {
+                let series = self.series.remove(slot);
+                self.slots.remove(&series.key);
+            }
+        }
+    }
+
+    /// All windows of the last `range_s` seconds, the one that was then included.
+    pub fn state(&mut self, topic: TopicId, window: Window, range_s: u32, now_ms: i64) -> TopicState {
+        self.advance(now_ms);
+        let from_ms = window.start_ms(self.now_ms - i64::from(range_s) * 1_000);
+        let at = index_of(window);
+        let points_of = |series: &Series| (series.key.clone(), series.windows[at].points(from_ms));
+        let series = self.series.iter().map(|(_, series)| points_of(series)).filter(|(_, points)| !points.is_empty());
+        let series = series.map(|(key, points)| told(key, points)).collect();
+        TopicState { topic, window, version: self.lengths[at].version, series }
+    }
+
+    /// What has changed since this was last called: the next version. `None` if nothing has: no event came and no window
+    /// with events closed.
+    pub fn take_changes(&mut self, window: Window, now_ms: i64) -> Option<Changes> {
+        self.advance(now_ms);
+        let at = index_of(window);
+        let length = &mut self.lengths[at];
+        if length.changed.is_empty() && !length.has_closed {
+            return None;
+        }
+        let mut changed = std::mem::take(&mut length.changed);
+        length.has_closed = false;
+        length.version += 1;
+        changed.sort_unstable();
+        let mut series: Vec<SeriesPoints> = Vec::new();
+        for of_one in changed.chunk_by(|a, b| a.0 == b.0) {
+            // A series of which nothing is left is not told.
+            let Some(known) = self.series.get_mut(of_one[0].0 as usize) else { continue };
+            let points: Vec<_> =
+                of_one.iter().filter_map(|(_, start_ms)| known.windows[at].take_changed(*start_ms)).collect();
+            if !points.is_empty() {
+                series.push(told(known.key.clone(), points));
+            }
+        }
+        let Length { version, open_from_ms, .. } = self.lengths[at];
+        Some(Changes { window, version, series, closed_until_ms: open_from_ms })
+    }
+
+    /// As [`Topic::take_changes`], where nobody watches: what has changed is in the state that the next watcher gets.
+    pub fn skip_changes(&mut self, window: Window) {
+        let at = index_of(window);
+        self.lengths[at].has_closed = false;
+        for (slot, start_ms) in std::mem::take(&mut self.lengths[at].changed) {
+            if let Some(series) = self.series.get_mut(slot as usize) {
+                series.windows[at].unmark(start_ms);
+            }
+        }
+    }
+
+    /// Whether nothing is left of it.
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// How many series have a window.
+    pub fn series_count(&self) -> usize {
+        self.series.len()
+    }
+
+    /// About what it takes in memory.
+    pub fn bytes(&self) -> usize {
+        // Names and tags stand in the map and in the slab; their texts are shared where they are long.
+        const SERIES_BYTES: usize = size_of::<Series>() + size_of::<(SeriesKey, u32)>();
+        let windows = |series: &Series| series.windows.iter().map(Windows::bytes).sum::<usize>();
+        let series = |(_, series): (usize, &Series)| SERIES_BYTES + series.key.tags.bytes() + windows(series);
+        size_of::<Self>() + self.series.iter().map(series).sum::<usize>()
+    }
+}
+
+fn told(key: SeriesKey, points: Vec<switchboard_protocol::Point>) -> SeriesPoints {
+    SeriesPoints { series: key.name, tags: key.tags, points }
+}
+
+/// Where a length stands in the arrays of two.
+const fn index_of(window: Window) -> usize {
+    match window {
+        Window::Second => 0,
+        Window::Minute => 1,
+    }
+}

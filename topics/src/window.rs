@@ -1,0 +1,74 @@
+//! One window of one series, while events still come for it.
+
+use sketches_ddsketch::{Config, DDSketch};
+use switchboard_protocol::{Number, Point};
+
+/// The percentiles' relative error (PROTOCOL §8 "Topics"): that of a DDSketch (Masson, Rim, Lee, 2019) made for it.
+///
+/// The percentile q of n values is that at the rank ⌊q·(n−1)⌋ of them in ascending order, counted from 0. It holds for
+/// values further than [`ABSOLUTE_ERROR`] from 0, and while a window's values of one sign span no more than
+/// 17 decimal orders of magnitude: of a wider range the smallest are counted together.
+pub const RELATIVE_ERROR: f64 = 0.01;
+
+/// Values closer to 0 than this count as 0 in percentiles.
+pub(crate) const ABSOLUTE_ERROR: f64 = 1.0e-9;
+
+/// Bins of a sketch, at most: 2,048 of the width `RELATIVE_ERROR` span 17 orders of magnitude, in 16 KiB per sign.
+const BINS_MAX: u32 = 2_048;
+
+/// Bytes of a window beside its sketch's bins.
+const BASE_BYTES: usize = size_of::<OpenWindow>();
+
+/// A window that is not closed. Its sketch goes when it closes; the numbers stay, as a [`Point`].
+#[derive(Clone)]
+pub(crate) struct OpenWindow {
+    pub(crate) start_ms: i64,
+    /// Whether it is among the topic's changed windows already.
+    pub(crate) is_changed: bool,
+    sum: f64,
+    min: f64,
+    max: f64,
+    count: u64,
+    sketch: DDSketch,
+}
+
+impl OpenWindow {
+    pub(crate) fn new(start_ms: i64) -> Self {
+        let sketch = DDSketch::new(Config::new(RELATIVE_ERROR, BINS_MAX, ABSOLUTE_ERROR));
+        Self { start_ms, is_changed: false, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY, count: 0, sketch }
+    }
+
+    pub(crate) fn add(&mut self, value: f64) {
+        self.count += 1;
+        self.sum += value;
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.sketch.add(value);
+    }
+
+    /// What watchers are told of it.
+    pub(crate) fn point(&self) -> Point {
+        Point {
+            start_ms: self.start_ms,
+            count: self.count,
+            sum: Number::saturating(self.sum),
+            min: Number::saturating(self.min),
+            max: Number::saturating(self.max),
+            p50: self.percentile(0.50),
+            p95: self.percentile(0.95),
+            p99: self.percentile(0.99),
+        }
+    }
+
+    /// Cut to what there was: so it is exact where all values are the same.
+    fn percentile(&self, q: f64) -> Number {
+        // It fails only for a q that is none.
+        let value = self.sketch.quantile(q).ok().flatten().unwrap_or_default();
+        Number::saturating(value.max(self.min).min(self.max))
+    }
+
+    /// About what it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        BASE_BYTES + self.sketch.length() * size_of::<u64>()
+    }
+}
