@@ -1,20 +1,19 @@
 //! The command line. Only reads it, and names every mistake in it at once.
 
-use std::collections::BTreeMap;
+mod given;
+
 use std::ffi::OsString;
 use std::fmt::Write;
-use std::fs;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use anyhow::Result;
-use lexopt::prelude::*;
 
 use crate::chaos::Blow;
 use crate::client::address::Address;
 use crate::control::Load;
 use crate::nodes;
 use crate::scenario::{self, Scenario};
+use given::Given;
 
 pub(crate) const HELP: &str = "\
 Measures a deployment of Switchboard, or nodes that it starts itself.
@@ -25,11 +24,16 @@ Usage:
   switchboard-loadtest compare FILE... --html FILE
 
 Where:
-  --spawn N            Start N nodes for this run, each with an empty store, and end them afterwards.
+  --spawn N            Start N nodes for this run, on an empty store, and end them afterwards.
   --binary FILE        Their program. Default: switchboard, beside this one.
   --set key=value      A setting for them, such as limits.heartbeat_ms=5000. May be repeated.
-  --url URL            Measure this node, such as ws://10.0.0.7:8080. May be repeated.
+  --redis URL          What makes one gateway of several spawned nodes: a Redis, and the servers of a ScyllaDB or Cassandra.
+  --scylla HOST:PORT   The latter may be repeated, and be given alone for one node. Each repeat has a key prefix and a
+                       keyspace of its own there, whose names begin with loadtest_; they are left behind.
+  --url URL            Measure this node, such as ws://10.0.0.7:8080 or wss://chat.example.com. May be repeated.
   --metrics URL        Where the metrics of each --url are, in the same order, such as http://10.0.0.7:9464.
+  --ca FILE            Certificates (PEM) by which nodes with wss:// are believed. Default: the system's. Spawned nodes have
+                       TLS when they are given node.tls.cert and node.tls.key with --set.
   --secret-file FILE   The deployment's HS256 secret, to sign tokens with. Default: ask its development door.
 
 How much (list shows each scenario's defaults):
@@ -95,6 +99,9 @@ pub(crate) struct Run {
     pub(crate) spawn: usize,
     binary: Option<PathBuf>,
     pub(crate) settings: Vec<String>,
+    pub(crate) redis: Option<String>,
+    pub(crate) scylla: Vec<String>,
+    pub(crate) ca: Option<String>,
     pub(crate) urls: Vec<Address>,
     pub(crate) metrics: Vec<Address>,
     pub(crate) secret: Option<String>,
@@ -118,38 +125,6 @@ impl Run {
         self.binary.clone().map_or_else(nodes::binary_beside, Ok)
     }
 }
-
-/// Options as they were given, one after the other, each with its text.
-#[derive(Default)]
-struct Given {
-    words: Vec<String>,
-    options: Vec<(String, String)>,
-}
-
-/// Options that take a value.
-const WITH_VALUE: &[&str] = &[
-    "spawn",
-    "binary",
-    "set",
-    "url",
-    "metrics",
-    "secret-file",
-    "connections",
-    "rate",
-    "duration",
-    "warm-up",
-    "processes",
-    "repeat",
-    "param",
-    "params",
-    "json",
-    "html",
-    "history",
-    "chaos",
-];
-/// Of these, the ones that may be given more than once.
-const REPEATABLE: &[&str] = &["set", "url", "metrics", "param"];
-const FLAGS: &[&str] = &["no-baseline", "verify"];
 
 /// Reads the arguments after the program's name.
 ///
@@ -198,225 +173,6 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     Err(mistakes)
 }
 
-impl Given {
-    /// `None` at the end; a command when it is clear already.
-    fn take_next(&mut self, parser: &mut lexopt::Parser) -> Result<Option<Option<Command>>, lexopt::Error> {
-        let Some(arg) = parser.next()? else { return Ok(None) };
-        match arg {
-            Short('h') | Long("help") => return Ok(Some(Some(Command::Help))),
-            Short('V') | Long("version") => return Ok(Some(Some(Command::Version))),
-            Value(word) => self.words.push(word.string()?),
-            Long(name) if FLAGS.contains(&name) => self.options.push((name.to_owned(), String::new())),
-            Long(name) if WITH_VALUE.contains(&name) => {
-                let name = name.to_owned();
-                if !REPEATABLE.contains(&name.as_str()) && self.values(&name).next().is_some() {
-                    return Err(format!("--{name} is given twice").into());
-                }
-                let value = parser.value()?.string()?;
-                self.options.push((name, value));
-            }
-            other => return Err(other.unexpected()),
-        }
-        Ok(Some(None))
-    }
-
-    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.options.iter().filter(move |(option, _)| option == name).map(|(_, value)| value.as_str())
-    }
-
-    fn path(&self, name: &str) -> Option<PathBuf> {
-        self.values(name).next().map(PathBuf::from)
-    }
-
-    /// A number within bounds, or the default.
-    fn number<T: FromStr + PartialOrd + std::fmt::Display + Copy>(
-        &self,
-        name: &str,
-        default: T,
-        bounds: (T, T),
-        mistakes: &mut Vec<String>,
-    ) -> T {
-        let Some(text) = self.values(name).next() else { return default };
-        match text.parse() {
-            Ok(number) if bounds.0 <= number && number <= bounds.1 => number,
-            _ => {
-                mistakes.push(format!("--{name} {text}: must be a number from {} to {}", bounds.0, bounds.1));
-                default
-            }
-        }
-    }
-
-    fn addresses(&self, name: &str, mistakes: &mut Vec<String>) -> Vec<Address> {
-        let parsed = self.values(name).map(|text| text.parse().map_err(|mistake| format!("--{name}: {mistake}")));
-        kept(parsed, mistakes)
-    }
-
-    fn run(&self, scenario: &'static dyn Scenario, mistakes: &mut Vec<String>) -> Run {
-        let defaults = scenario.defaults();
-        let processes = self.number("processes", 1, (1, PROCESSES_MAX), mistakes);
-        let spawn = self.number("spawn", 0, (1, SPAWN_MAX), mistakes);
-        let (urls, metrics) = (self.addresses("url", mistakes), self.addresses("metrics", mistakes));
-        let connections_max = processes * CONNECTIONS_PER_PROCESS_MAX;
-        let load = Load {
-            connections: self.number("connections", defaults.connections, (1, connections_max), mistakes),
-            rate: self.number("rate", defaults.rate, (0.0, RATE_MAX), mistakes),
-            warm_up_s: self.number("warm-up", defaults.warm_up_s, (0.0, DURATION_MAX_S), mistakes),
-            duration_s: self.number("duration", defaults.duration_s, (0.1, DURATION_MAX_S), mistakes),
-            params: self.params(scenario, mistakes),
-        };
-        if spawn > 0 && load.connections > spawn * CONNECTIONS_PER_PROCESS_MAX {
-            mistakes.push(format!("--connections: a node takes {CONNECTIONS_PER_PROCESS_MAX} at most; see --spawn"));
-        }
-        if load.connections > connections_max {
-            mistakes
-                .push(format!("--connections: a process takes {CONNECTIONS_PER_PROCESS_MAX} at most; see --processes"));
-        }
-        self.check_place(spawn, mistakes);
-        Run {
-            scenario,
-            spawn,
-            binary: self.path("binary"),
-            settings: self.settings(mistakes),
-            urls,
-            metrics,
-            secret: self.secret(mistakes),
-            load,
-            processes,
-            repeat: self.number("repeat", 1, (1, REPEAT_MAX), mistakes),
-            is_without_baseline: self.values("no-baseline").next().is_some(),
-            is_verified: self.values("verify").next().is_some(),
-            history: self.path("history"),
-            chaos: self.chaos(mistakes),
-            json: self.path("json"),
-            html: self.path("html"),
-        }
-    }
-
-    fn compare(&self, files: &[String], mistakes: &mut Vec<String>) -> Option<Command> {
-        if !(1..=COMPARED_MAX).contains(&files.len()) {
-            mistakes.push(format!("compare: takes 1 to {COMPARED_MAX} files that were written with --json"));
-        }
-        for (name, _) in self.options.iter().filter(|(name, _)| name != "html") {
-            mistakes.push(format!("--{name} is not for compare"));
-        }
-        let html = self.path("html");
-        if html.is_none() {
-            mistakes.push("compare: give the page's file with --html".to_owned());
-        }
-        Some(Command::Compare { files: files.iter().map(PathBuf::from).collect(), html: html? })
-    }
-
-    /// Load goes where the user says, and nowhere else.
-    fn check_place(&self, spawn: usize, mistakes: &mut Vec<String>) {
-        let has = |name| self.values(name).next().is_some();
-        let (is_spawned, is_given) = (has("spawn"), has("url"));
-        if !is_spawned && !is_given {
-            mistakes.push("where? give --spawn N, or the --url of each node".to_owned());
-        }
-        if spawn > 0 && is_given {
-            mistakes.push("--spawn and --url: one or the other".to_owned());
-        }
-        for name in ["binary", "set"] {
-            if has(name) && !is_spawned {
-                mistakes.push(format!("--{name} is for nodes that are started with --spawn"));
-            }
-        }
-        for name in ["metrics", "secret-file"] {
-            if has(name) && !is_given {
-                mistakes.push(format!("--{name} is for nodes that are given with --url"));
-            }
-        }
-        if self.values("metrics").count() > self.values("url").count() {
-            mistakes.push("--metrics: more than there are of --url".to_owned());
-        }
-    }
-
-    fn chaos(&self, mistakes: &mut Vec<String>) -> Option<Blow> {
-        let has = |name| self.values(name).next().is_some();
-        for name in ["history", "chaos"] {
-            if has(name) && !has("verify") {
-                mistakes.push(format!("--{name} needs --verify"));
-            }
-        }
-        if has("chaos") && !has("spawn") {
-            mistakes.push("--chaos is for nodes that are started with --spawn".to_owned());
-        }
-        let parsed = self.values("chaos").next()?.parse().map_err(|mistake| format!("--chaos {mistake}"));
-        parsed.map_err(|mistake| mistakes.push(mistake)).ok()
-    }
-
-    fn settings(&self, mistakes: &mut Vec<String>) -> Vec<String> {
-        let checked = self.values("set").map(|text| match text.split_once('=') {
-            Some((key, _)) if !key.is_empty() => Ok(text.to_owned()),
-            _ => Err(format!("--set {text}: must be key=value")),
-        });
-        kept(checked, mistakes)
-    }
-
-    fn secret(&self, mistakes: &mut Vec<String>) -> Option<String> {
-        let path = self.path("secret-file")?;
-        match fs::read_to_string(&path) {
-            Ok(secret) => Some(secret.trim_end().to_owned()),
-            Err(error) => {
-                mistakes.push(format!("--secret-file {}: {error}", path.display()));
-                None
-            }
-        }
-    }
-
-    /// The scenario's parameters: defaults, then the file, then `--param`.
-    fn params(&self, scenario: &dyn Scenario, mistakes: &mut Vec<String>) -> BTreeMap<String, String> {
-        let declared = scenario.params();
-        let mut params: BTreeMap<String, String> =
-            declared.iter().map(|param| (param.name.to_owned(), param.default.to_string())).collect();
-        let mut given = self.params_file(mistakes);
-        for text in self.values("param") {
-            match text.split_once('=') {
-                Some((name, value)) => given.push((name.to_owned(), value.to_owned())),
-                None => mistakes.push(format!("--param {text}: must be name=value")),
-            }
-        }
-        for (name, value) in given {
-            let Some(param) = params.get_mut(&name) else {
-                let known: Vec<&str> = declared.iter().map(|param| param.name).collect();
-                mistakes.push(format!("{} has no parameter {name}; it has: {}", scenario.name(), known.join(", ")));
-                continue;
-            };
-            if value.parse().is_ok_and(|number: f64| number.is_finite() && number >= 0.0) {
-                *param = value;
-            } else {
-                mistakes.push(format!("{name}={value}: must be a number that is not negative"));
-            }
-        }
-        params
-    }
-
-    fn params_file(&self, mistakes: &mut Vec<String>) -> Vec<(String, String)> {
-        let Some(path) = self.path("params") else { return Vec::new() };
-        let read = fs::read_to_string(&path).map_err(|error| error.to_string());
-        let table = read.and_then(|text| text.parse::<toml::Table>().map_err(|error| error.to_string()));
-        match table {
-            Ok(table) => table.into_iter().map(|(name, value)| (name, value.to_string())).collect(),
-            Err(error) => {
-                mistakes.push(format!("--params {}: {error}", path.display()));
-                Vec::new()
-            }
-        }
-    }
-}
-
-/// The good ones; the others are mistakes.
-fn kept<T>(results: impl Iterator<Item = Result<T, String>>, mistakes: &mut Vec<String>) -> Vec<T> {
-    let mut good = Vec::new();
-    for result in results {
-        match result {
-            Ok(value) => good.push(value),
-            Err(mistake) => mistakes.push(mistake),
-        }
-    }
-    good
-}
-
 /// The scenarios, with their defaults and parameters.
 pub(crate) fn list() -> String {
     let mut text = String::new();
@@ -439,6 +195,7 @@ pub(crate) fn list() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn parsed(line: &str) -> Result<Command, Vec<String>> {
         parse(line.split_whitespace().map(OsString::from))
@@ -467,6 +224,19 @@ mod tests {
         assert_eq!((run.urls.len(), run.metrics.len(), run.load.connections, run.repeat), (2, 1, 10, 3));
         assert_eq!((run.load.count("text_bytes"), run.is_without_baseline), (9, true));
         assert_eq!((run.json, run.html), (Some(PathBuf::from("x.json")), Some(PathBuf::from("x.html"))));
+    }
+
+    #[test]
+    fn nodes_may_be_many_and_have_tls() {
+        let many = run("direct --spawn 3 --redis redis://a --scylla b:9042 --scylla c:9042");
+        assert_eq!((many.spawn, many.redis.as_deref(), many.scylla.len()), (3, Some("redis://a"), 2));
+        assert_eq!(run("direct --spawn 1 --scylla b:9042").redis, None);
+        let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/it/keys/tls-a.cert.pem");
+        let given = run(&format!("direct --url wss://a:1 --ca {ca}"));
+        assert!(given.load.is_tls && given.urls[0].is_tls && given.ca.is_some());
+        let spawned = run(&format!("direct --spawn 1 --set node.tls.cert=x --set node.tls.key=y --ca {ca}"));
+        assert!(spawned.load.is_tls);
+        assert!(!run("direct --spawn 1").load.is_tls);
     }
 
     #[test]
@@ -505,6 +275,14 @@ mod tests {
             ("direct --spawn 1 --connections 0", "--connections 0"),
             ("direct --spawn 1 --connections 18001", "18000"),
             ("direct --spawn 1 --processes 2 --connections 20000", "a node takes"),
+            ("direct --spawn 3", "--redis and --scylla"),
+            ("direct --spawn 3 --redis redis://a", "--scylla"),
+            ("direct --spawn 1 --redis redis://a", "--scylla"),
+            ("direct --spawn 1 --scylla a", "host:port"),
+            ("direct --url ws://a:1 --scylla a:1", "--spawn"),
+            ("direct --url ws://a:1 --ca x", "wss://"),
+            ("direct --url wss://a:1 --ca /does/not/exist", "--ca"),
+            ("direct --url ws://a:1 --metrics https://a:2", "without TLS"),
             ("direct --spawn 1 --rate -1", "--rate -1"),
             ("direct --spawn 1 --rate NaN", "--rate NaN"),
             ("direct --spawn 1 --duration 3601", "3600"),

@@ -71,6 +71,8 @@ pub(crate) struct Plan {
     /// Tells this round's users and messages from those of all others.
     pub(crate) run: String,
     pub(crate) addresses: Vec<Address>,
+    /// Certificates in PEM, where an address wants TLS.
+    pub(crate) ca: Option<String>,
     pub(crate) entry: Entry,
     pub(crate) load: Load,
     /// Clients follow the log, and come back when a session is lost.
@@ -86,6 +88,9 @@ pub(crate) struct Load {
     pub(crate) rate: f64,
     pub(crate) warm_up_s: f64,
     pub(crate) duration_s: f64,
+    /// Connections have TLS.
+    #[serde(default)]
+    pub(crate) is_tls: bool,
     /// The scenario's own parameters, by name.
     pub(crate) params: BTreeMap<String, String>,
 }
@@ -141,6 +146,7 @@ mod tests {
             workers: 3,
             run: String::new(),
             addresses: Vec::new(),
+            ca: None,
             entry: Entry::Upgraded,
             load: Load::default(),
             is_followed: false,

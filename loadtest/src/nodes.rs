@@ -21,6 +21,7 @@ use tokio::process::{Child, Command};
 
 use crate::client::address::Address;
 use crate::client::connect::http;
+use crate::client::dial::tcp;
 use crate::meter::metrics_page::{self, Series};
 use crate::meter::process::{ProcessUse, look_at};
 
@@ -45,6 +46,7 @@ pub(crate) struct NodeOptions {
     /// `key=value`, as `switchboard --set` takes them; later ones win.
     pub(crate) settings: Vec<String>,
     pub(crate) secret: String,
+    pub(crate) redis_url: Option<String>,
 }
 
 /// A server that can be measured.
@@ -126,7 +128,7 @@ impl Server {
         let metrics = self.metrics.as_ref()?;
         let request =
             Request::get("/metrics").header("host", metrics.authority()).body(Full::new(Bytes::new())).ok()?;
-        let (status, page) = http(metrics, request).await.ok()?;
+        let (status, page) = http(tcp(metrics, None).await.ok()?, request).await.ok()?;
         status.is_success().then(|| metrics_page::parse(&String::from_utf8_lossy(&page)))
     }
 
@@ -237,6 +239,9 @@ fn node_command(name: &str, options: &NodeOptions, folder: &Path, last: Option<&
     let mut command = Command::new(&options.binary);
     // In the environment rather than the arguments, which everyone on the machine can read.
     command.env("SWITCHBOARD__AUTH__HS256_SECRET", &options.secret);
+    if let Some(url) = &options.redis_url {
+        command.env("SWITCHBOARD__REDIS__URL", url);
+    }
     let own = [
         format!("node.id={name}"),
         "node.listen=127.0.0.1:0".to_owned(),

@@ -150,9 +150,10 @@ async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -
     let mut servers = Vec::new();
     let tokens = if run.spawn > 0 {
         let secret = nodes::new_secret()?;
-        let own = run.scenario.settings(&run.load);
-        let settings = own.into_iter().chain(run.settings.iter().cloned()).collect();
-        let options = NodeOptions { binary: run.binary()?, settings, secret: secret.clone() };
+        let own = run.scenario.settings(&run.load).into_iter().chain(shared(run, number));
+        let settings = own.chain(run.settings.iter().cloned()).collect();
+        let options =
+            NodeOptions { binary: run.binary()?, settings, secret: secret.clone(), redis_url: run.redis.clone() };
         for node in 1..=run.spawn {
             servers.push(Server::node(&format!("n{node}"), &options).await?);
         }
@@ -163,7 +164,8 @@ async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -
         }
         run.secret.clone().map_or(Tokens::Development, Tokens::Secret)
     };
-    let addresses: Vec<Address> = servers.iter().map(|server| server.address.clone()).collect();
+    let at = |server: &Server| Address { is_tls: run.load.is_tls, ..server.address.clone() };
+    let addresses: Vec<Address> = servers.iter().map(at).collect();
     let history = if run.is_verified { Some(tempfile::tempdir()?) } else { None };
     let work = Work::Scenario(run.scenario.name().to_owned());
     let mut plan = plan(run, work, &run.load, number, addresses, Entry::SignedIn(tokens));
@@ -176,6 +178,25 @@ async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -
         None => None,
     };
     Ok((played?, verdict))
+}
+
+/// What makes spawned nodes one gateway, on a store that is empty and a bus on which nobody else is.
+fn shared(run: &Run, number: usize) -> Vec<String> {
+    let name = format!("loadtest_{:x}_{number}", Clock::system().wall_ms());
+    let mut settings = Vec::new();
+    if !run.scylla.is_empty() {
+        let servers: Vec<String> = run.scylla.iter().map(|server| format!("{server:?}")).collect();
+        settings.extend([
+            "store.kind=scylla".to_owned(),
+            format!("store.scylla.nodes=[{}]", servers.join(",")),
+            format!("store.scylla.keyspace={name}"),
+            format!("store.scylla.replication_factor={}", run.scylla.len().min(3)),
+        ]);
+    }
+    if run.redis.is_some() {
+        settings.extend(["bus.kind=redis".to_owned(), format!("redis.prefix={name}")]);
+    }
+    settings
 }
 
 /// Checks what the clients wrote down, and keeps it if it is wanted.
@@ -201,6 +222,7 @@ fn plan(run: &Run, work: Work, load: &Load, number: usize, addresses: Vec<Addres
         // Users and messages of former runs may still be there, in a deployment that was not started for this.
         run: format!("l{:x}-{number}", Clock::system().wall_ms()),
         addresses,
+        ca: run.ca.clone(),
         entry,
         load: load.clone(),
         is_followed: false,

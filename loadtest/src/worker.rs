@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::address::Sources;
 use crate::client::crowd::Crowd;
+use crate::client::dial::Dialer;
 use crate::client::network::{Complaints, FinalReaders, Meters, Network};
 use crate::control::{Gate, Order, Plan, Said, Work};
 use crate::meter::pace::Pace;
@@ -82,6 +83,7 @@ async fn work() -> Result<std::collections::BTreeMap<String, u64>> {
     let network = Arc::new(Network {
         addresses: plan.addresses.clone(),
         entry: plan.entry.clone(),
+        dialer: Dialer::new(plan.ca.as_deref()).context("--ca")?,
         sources: Sources::new(seed),
         run: plan.run.clone(),
         meters: Meters::new(&mut recorder),

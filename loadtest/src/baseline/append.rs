@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::listen;
-use crate::client::connect;
+use crate::client::dial;
 use crate::worker::{PhaseWork, Worker};
 
 /// The program: appends from the moment a connection comes until it is closed, and tells the number on it at each byte.
@@ -106,7 +106,7 @@ pub(super) async fn load(worker: &mut Worker) -> Result<()> {
     let load = worker.plan.load.clone();
     let address = worker.network.addresses.first().context("no address")?;
     // The first worker watches; there is nothing for the others to do.
-    let mut socket = if worker.plan.worker == 0 { Some(connect::tcp(address, None).await?) } else { None };
+    let mut socket = if worker.plan.worker == 0 { Some(dial::tcp(address, None).await?) } else { None };
     worker.phase("warm-up", async |phase| watch(&mut socket, phase, load.warm_up_s).await).await?;
     worker.phase("load", async |phase| watch(&mut socket, phase, load.duration_s).await).await?;
     Ok(())

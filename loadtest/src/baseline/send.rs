@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use tokio::io::AsyncWriteExt;
 
 use super::listen;
-use crate::client::connect;
 use crate::client::crowd::Crowd;
+use crate::client::dial;
 use crate::client::session::Who;
 use crate::control::Load;
 use crate::meter::recorder::Counter;
@@ -54,7 +54,7 @@ pub(super) async fn load(worker: &mut Worker) -> Result<()> {
     let readers = crowd.connect(readers, 32).await?.len() as u64;
     worker.meet("readers are there", serde_json::Value::Null).await?;
     let address = worker.network.addresses.first().context("no address")?;
-    let writer = if worker.plan.worker == 0 { Some(connect::tcp(address, None).await?) } else { None };
+    let writer = if worker.plan.worker == 0 { Some(dial::tcp(address, None).await?) } else { None };
     let mut play = Play { writer, run: worker.plan.run.clone(), readers, said: 0 };
     worker.phase("warm-up", async |phase| play.run(phase, &load, load.warm_up_s).await).await?;
     worker.phase("load", async |phase| play.run(phase, &load, load.duration_s).await).await?;

@@ -6,18 +6,19 @@ use std::str::FromStr;
 use hyper::Uri;
 use serde::{Deserialize, Serialize};
 
-/// A node's address, as `ws://host:port` or `http://host:port`, with or without the path of the WebSocket.
+/// A node's address, as `ws://host:port` or `http://host:port`, or with TLS `wss:` or `https:`; with or without the path of the WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Address {
     pub(crate) host: String,
     pub(crate) port: u16,
     /// Before `/v1/…`; empty or with a leading slash.
     pub(crate) prefix: String,
+    pub(crate) is_tls: bool,
 }
 
 impl Address {
     pub(crate) fn of_socket(address: SocketAddr) -> Self {
-        Self { host: address.ip().to_string(), port: address.port(), prefix: String::new() }
+        Self { host: address.ip().to_string(), port: address.port(), prefix: String::new(), is_tls: false }
     }
 
     /// `host:port`, with brackets around an IPv6 address.
@@ -32,16 +33,16 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let uri: Uri = text.parse().map_err(|error| format!("{text} is no URL: {error}"))?;
-        let port = match uri.scheme_str() {
-            Some("ws" | "http") => 80,
-            Some("wss" | "https") => return Err(format!("{text}: TLS is not supported yet")),
-            _ => return Err(format!("{text} is no URL: it begins with ws:// or http://")),
+        let (port, is_tls) = match uri.scheme_str() {
+            Some("ws" | "http") => (80, false),
+            Some("wss" | "https") => (443, true),
+            _ => return Err(format!("{text} is no URL: it begins with ws://, wss://, http:// or https://")),
         };
         let host = uri.host().ok_or_else(|| format!("{text} names no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let path = uri.path().trim_end_matches('/');
         let prefix = path.strip_suffix("/v1/ws").unwrap_or(path).to_owned();
-        Ok(Self { host, port: uri.port_u16().unwrap_or(port), prefix })
+        Ok(Self { host, port: uri.port_u16().unwrap_or(port), prefix, is_tls })
     }
 }
 
@@ -83,7 +84,8 @@ mod tests {
         assert_eq!(parsed("http://chat.example.com"), is("chat.example.com:80", ""));
         assert_eq!(parsed("ws://a:1/chat/v1/ws"), is("a:1", "/chat"));
         assert_eq!(parsed("http://[::1]:9/"), is("[::1]:9", ""));
-        for wrong in ["", "localhost:8080", "ftp://x", "ws://", "wss://x"] {
+        assert_eq!(parsed("wss://chat.example.com/v1/ws"), is("chat.example.com:443", ""));
+        for wrong in ["", "localhost:8080", "ftp://x", "ws://"] {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }
     }

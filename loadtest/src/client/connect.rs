@@ -1,55 +1,30 @@
-//! The way to a node: TCP, the upgrade to WebSocket (RFC 6455 §4.1), and plain HTTP requests.
+//! What is done with a connection to a node: the upgrade to WebSocket (RFC 6455 §4.1), or an HTTP request.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
-use super::address::{Address, Sources};
+use super::address::Address;
+use super::dial::{CONNECT_TIMEOUT, Socket};
 use super::wire::Wire;
 
-/// After which time an attempt counts as failed.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
-
-/// A socket to a node.
-///
-/// # Errors
-/// The name is not known, or nobody listens there.
-pub(crate) async fn tcp(address: &Address, source: Option<(Sources, u64)>) -> Result<TcpStream> {
-    let connect = async {
-        let mut found = lookup_host((address.host.as_str(), address.port)).await?;
-        let target = found.next().ok_or_else(|| anyhow!("the name has no address"))?;
-        let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if let Some(source) = source.and_then(|(sources, number)| sources.of(number, target.ip())) {
-            socket.bind(SocketAddr::new(source, 0))?;
-        }
-        let stream = socket.connect(target).await?;
-        stream.set_nodelay(true)?;
-        Ok::<_, anyhow::Error>(stream)
-    };
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
-    connected.context("timed out").flatten().with_context(|| format!("{}: no connection", address.authority()))
-}
 
 /// Upgrades a socket; `token` goes with it if there is one.
 ///
 /// # Errors
 /// It was refused; the error has the status.
 pub(crate) async fn upgrade(
-    mut socket: TcpStream,
+    mut socket: Socket,
     address: &Address,
     token: Option<&str>,
     device_id: &str,
-) -> Result<Wire<TcpStream>> {
+) -> Result<Wire<Socket>> {
     let key = generate_key();
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let request = format!(
@@ -93,9 +68,11 @@ fn check_answer(head: &str, key: &str) -> Result<()> {
 /// Asks over HTTP, on a connection of its own.
 ///
 /// # Errors
-/// The server can't be reached, or breaks off.
-pub(crate) async fn http(address: &Address, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {
-    let socket = tcp(address, None).await?;
+/// The server breaks off.
+pub(crate) async fn http(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes)> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
     let answer = async {
         let response = sender.send_request(request).await?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::address::{Address, Sources};
+use super::dial::Dialer;
 use super::token::Tokens;
 use crate::meter::recorder::{Counter, LatencyMeter, Recorder};
 use crate::verify::Log;
@@ -17,6 +18,7 @@ const COMPLAINTS_MAX: usize = 32;
 pub(crate) struct Network {
     pub(crate) addresses: Vec<Address>,
     pub(crate) entry: Entry,
+    pub(crate) dialer: Dialer,
     pub(crate) sources: Sources,
     /// Begins every `client_id` of this run, so that no other message is taken for one of ours.
     pub(crate) run: String,

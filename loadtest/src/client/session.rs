@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::catch_up::{catch_up, look_back};
 use super::connect;
+use super::dial::Socket;
 use super::follow::Follow;
 use super::network::{Entry, Network, client_id};
 use super::reader::{OnFrame, Reader};
@@ -257,7 +257,7 @@ pub(crate) struct Session {
     network: Arc<Network>,
     who: Who,
     shared: Arc<Shared>,
-    wire: Wire<TcpStream>,
+    wire: Wire<Socket>,
     reader: Reader,
     /// What is under way to bring the client up to date.
     catching_up: Option<CatchUp>,
@@ -420,13 +420,13 @@ impl Session {
 }
 
 /// The way to the node, as far as this network's clients go.
-async fn connected(network: &Network, who: &Who) -> Result<Wire<TcpStream>> {
+async fn connected(network: &Network, who: &Who) -> Result<Wire<Socket>> {
     let address = &network.addresses[who.node % network.addresses.len()];
     let token = match &network.entry {
-        Entry::SignedIn(tokens) => Some(tokens.token(address, &who.user).await?),
+        Entry::SignedIn(tokens) => Some(tokens.token(&network.dialer, address, &who.user).await?),
         Entry::Upgraded | Entry::Connected => None,
     };
-    let socket = connect::tcp(address, Some((network.sources, who.number))).await?;
+    let socket = network.dialer.dial(address, Some((network.sources, who.number))).await?;
     match &network.entry {
         Entry::Connected => Ok(Wire::new(socket, Vec::new())),
         _ => connect::upgrade(socket, address, token.as_deref(), "load").await,

@@ -13,6 +13,7 @@ use switchboard_clock::Clock;
 
 use super::address::Address;
 use super::connect::http;
+use super::dial::Dialer;
 
 /// A run lasts an hour at most, and its set-up some minutes.
 const TOKEN_TTL_S: i64 = 3 * 3_600;
@@ -31,14 +32,14 @@ impl Tokens {
     ///
     /// # Errors
     /// The door is closed, or the server can't be reached.
-    pub(crate) async fn token(&self, address: &Address, user: &str) -> Result<String> {
+    pub(crate) async fn token(&self, dialer: &Dialer, address: &Address, user: &str) -> Result<String> {
         match self {
             Self::Secret(secret) => {
                 let now_s = Clock::system().wall_ms() / 1_000;
                 let claims = serde_json::json!({"sub": user, "iat": now_s, "exp": now_s + TOKEN_TTL_S});
                 Ok(signed(secret, &claims))
             }
-            Self::Development => development(address, user).await,
+            Self::Development => development(dialer, address, user).await,
         }
     }
 }
@@ -51,7 +52,7 @@ fn signed(secret: &str, claims: &serde_json::Value) -> String {
     format!("{signed}.{signature}")
 }
 
-async fn development(address: &Address, user: &str) -> Result<String> {
+async fn development(dialer: &Dialer, address: &Address, user: &str) -> Result<String> {
     #[derive(Deserialize)]
     struct Answer {
         data: Data,
@@ -65,7 +66,7 @@ async fn development(address: &Address, user: &str) -> Result<String> {
         .header("host", address.authority())
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(body)))?;
-    let (status, body) = http(address, request).await?;
+    let (status, body) = http(dialer.dial(address, None).await?, request).await?;
     if !status.is_success() {
         bail!(
             "{} gives no development tokens ({status}): give its HS256 secret with --secret-file",

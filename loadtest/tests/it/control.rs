@@ -65,3 +65,20 @@ async fn ctrl_c_ends_with_what_was_measured_so_far() {
     let sends = ran.counted("sends");
     assert!((60..36_000).contains(&sends) && ran.counted("deliveries") == sends, "{sends}");
 }
+
+const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/it/keys/tls-a.cert.pem");
+const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/it/keys/tls-a.key.pem");
+const OTHER_CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/it/keys/tls-b.cert.pem");
+
+#[tokio::test]
+async fn nodes_may_be_measured_over_tls() {
+    let line = "direct --connections 6 --rate 60 --warm-up 0 --duration 0.5 --verify --no-baseline";
+    let tls = |ca: &str| {
+        let harness = Harness::new(line).spawning().arg("--ca").arg(ca);
+        harness.arg("--set").arg(format!("node.tls.cert={CERT}")).arg("--set").arg(format!("node.tls.key={KEY}"))
+    };
+    let ran = tls(CERT).run().await.expect_right();
+    assert_eq!((ran.counted("deliveries"), &ran.report["load"]["is_tls"]), (30, &true.into()));
+    let refused = tls(OTHER_CERT).run().await;
+    assert!(refused.code == Some(1) && refused.stderr.contains("no TLS"), "{}", refused.stderr);
+}

@@ -1,0 +1,100 @@
+//! The way to an address: TCP, with TLS on top where the address wants it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::Resumption;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_util::either::Either;
+
+use super::address::{Address, Sources};
+
+/// After which time an attempt counts as failed.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A connection, boxed where it is large: most have no TLS.
+pub(crate) type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// Connects. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Dialer {
+    /// `None`: no address here wants TLS.
+    tls: Option<TlsConnector>,
+}
+
+impl Dialer {
+    /// For addresses of which some want TLS: servers are believed whose certificate leads to one of `ca_pem`.
+    ///
+    /// # Errors
+    /// There is no certificate in it.
+    pub(crate) fn new(ca_pem: Option<&str>) -> Result<Self> {
+        let Some(pem) = ca_pem else { return Ok(Self::default()) };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            roots.add(certificate.context("a certificate is not understood")?)?;
+        }
+        ensure!(!roots.is_empty(), "there is no certificate in it");
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let mut config =
+            config.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth();
+        // Users come from everywhere, so no handshake is a short one.
+        config.resumption = Resumption::disabled();
+        Ok(Self { tls: Some(TlsConnector::from(Arc::new(config))) })
+    }
+
+    /// A connection to a node; `source` is from where, as [`tcp`] takes it.
+    ///
+    /// # Errors
+    /// There is none, or the server is not to be believed.
+    pub(crate) async fn dial(&self, address: &Address, source: Option<(Sources, u64)>) -> Result<Socket> {
+        let socket = tcp(address, source).await?;
+        if !address.is_tls {
+            return Ok(Either::Left(socket));
+        }
+        let tls = self.tls.as_ref().context("TLS without a certificate authority")?;
+        let name = ServerName::try_from(address.host.clone())?;
+        let secured = tokio::time::timeout(CONNECT_TIMEOUT, tls.connect(name, socket)).await;
+        let secured = secured.context("timed out")?.with_context(|| format!("{}: no TLS", address.authority()))?;
+        Ok(Either::Right(Box::new(secured)))
+    }
+}
+
+/// A bare socket to an address.
+///
+/// # Errors
+/// The name is not known, or nobody listens there.
+pub(crate) async fn tcp(address: &Address, source: Option<(Sources, u64)>) -> Result<TcpStream> {
+    let connect = async {
+        let mut found = lookup_host((address.host.as_str(), address.port)).await?;
+        let target = found.next().ok_or_else(|| anyhow!("the name has no address"))?;
+        let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(source) = source.and_then(|(sources, number)| sources.of(number, target.ip())) {
+            socket.bind(SocketAddr::new(source, 0))?;
+        }
+        let stream = socket.connect(target).await?;
+        stream.set_nodelay(true)?;
+        Ok::<_, anyhow::Error>(stream)
+    };
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
+    connected.context("timed out").flatten().with_context(|| format!("{}: no connection", address.authority()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_certificate_is_refused() {
+        assert!(Dialer::new(Some("nothing")).is_err());
+        assert!(Dialer::new(Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")).is_err());
+        assert!(Dialer::new(None).is_ok());
+    }
+}
