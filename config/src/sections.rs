@@ -118,6 +118,8 @@ section! {
         /// Time limit of each statement, the wait for its turn included; what it cuts off is answered with
         /// `unavailable` or tried again.
         request_timeout_ms: u64 = 3_000, in 10..=600_000;
+        /// Time after which a read without an answer is asked of another server too. 0: never.
+        speculate_after_ms: u64 = 100, in 0..=600_000;
         /// Statements under way at once; more wait.
         statements_max: usize = 1_024, in 1..=1_000_000;
         /// Statements that wait; more are answered with `unavailable`.

@@ -74,6 +74,7 @@ fn scylla_options(keys: &Scylla) -> ScyllaOptions {
         replication_factor: keys.replication_factor,
         credentials: keys.username.clone().zip(keys.password.as_ref().map(text)),
         request_timeout_ms: keys.request_timeout_ms,
+        speculate_after_ms: keys.speculate_after_ms,
         statements_max: keys.statements_max,
         statements_waiting_max: keys.statements_waiting_max,
         apply_interval_ms: keys.apply_interval_ms,

@@ -54,6 +54,8 @@ pub struct ScyllaOptions {
     pub credentials: Option<(String, String)>,
     /// Time limit of each statement, the wait for its turn included.
     pub request_timeout_ms: u64,
+    /// Time after which a read without an answer is asked of another server too; 0: never.
+    pub speculate_after_ms: u64,
     /// Statements under way at once; more wait.
     pub statements_max: usize,
     /// How many.
@@ -75,6 +77,7 @@ impl ScyllaOptions {
             replication_factor: 1,
             credentials: None,
             request_timeout_ms: 3_000,
+            speculate_after_ms: 100,
             statements_max: 1_024,
             statements_waiting_max: 65_536,
             apply_interval_ms: 10_000,

@@ -16,6 +16,7 @@ use scylla::errors::{
     MetadataError, NewSessionError, PrepareError, RequestAttemptError,
 };
 use scylla::policies::retry::FallthroughRetryPolicy;
+use scylla::policies::speculative_execution::{SimpleSpeculativeExecutionPolicy, SpeculativeExecutionPolicy};
 use scylla::response::query_result::QueryResult;
 use scylla::response::{PagingState, PagingStateResponse};
 use scylla::serialize::batch::BatchValues;
@@ -74,10 +75,16 @@ impl Client {
     /// Connects; says at once what is wrong with the credentials.
     pub(super) async fn connect(options: &ScyllaOptions, clock: Clock) -> Result<Self, StoreError> {
         let time_limit = Duration::from_millis(options.request_timeout_ms);
+        let speculation = (options.speculate_after_ms > 0).then(|| {
+            let retry_interval = Duration::from_millis(options.speculate_after_ms);
+            let policy = SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval };
+            Arc::new(policy) as Arc<dyn SpeculativeExecutionPolicy>
+        });
         let profile = ExecutionProfile::builder()
             .consistency(Consistency::LocalQuorum)
             .serial_consistency(Some(SerialConsistency::LocalSerial))
             .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
+            .speculative_execution_policy(speculation)
             .request_timeout(None)
             .build();
         let mut builder = SessionBuilder::new()
@@ -87,6 +94,7 @@ impl Client {
             .keepalive_interval(KEEPALIVE)
             .keepalive_timeout(KEEPALIVE)
             .metadata_request_clientside_timeout(time_limit)
+            .metadata_request_serverside_timeout(time_limit)
             .keyspaces_to_fetch([&options.keyspace])
             .refresh_metadata_on_auto_schema_agreement(false);
         if let Some((user, password)) = &options.credentials {
@@ -105,7 +113,10 @@ impl Client {
     }
 
     pub(super) async fn prepare(&self, op: &'static str, cql: String) -> Result<Statement, StoreError> {
-        let prepared = self.session.prepare(cql).await.map_err(|error| store_error(error.into()))?;
+        let is_read = cql.starts_with("SELECT");
+        let mut prepared = self.session.prepare(cql).await.map_err(|error| store_error(error.into()))?;
+        // Only these are asked of two servers.
+        prepared.set_is_idempotent(is_read);
         Ok(Statement { prepared, figures: Figures::of(op) })
     }
 
