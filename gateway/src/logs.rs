@@ -3,8 +3,14 @@
 use std::io::{self, IsTerminal};
 
 use switchboard_config::{Log, LogFormat};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Client libraries of databases. What fails there is logged by who uses them, once and in the words of the keys; their
+/// own accounts are for who looks at details, and never so detailed that a content is in them.
+const CLIENTS: [&str; 2] = ["scylla", "fred"];
 
 /// Starts the log of the process. To be called once.
 pub(crate) fn start(log: &Log) {
@@ -15,10 +21,12 @@ pub(crate) fn start(log: &Log) {
         LogFormat::Json => false,
         LogFormat::Auto => is_terminal,
     };
+    let clients = if level >= LevelFilter::DEBUG { LevelFilter::INFO } else { LevelFilter::OFF };
+    let levels = Targets::new().with_default(level).with_targets(CLIENTS.map(|client| (client, clients)));
     let builder = fmt().with_max_level(level).with_writer(io::stderr).with_target(false);
     if is_text {
-        builder.with_ansi(is_terminal).init();
+        builder.with_ansi(is_terminal).finish().with(levels).init();
     } else {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).finish().with(levels).init();
     }
 }
