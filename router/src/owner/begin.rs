@@ -29,16 +29,22 @@ impl Conversation {
         }
     }
 
-    /// Makes sure that a term runs, for a member: nobody else makes a conversation active.
+    /// Makes sure that a term runs, for a member: nobody else makes a conversation active that is at rest. Of one whose
+    /// last term was not ended, the store may not know yet who has been added.
     pub(super) async fn begin_for(&mut self, user: &UserId) -> Result<(), ProtocolError> {
         if self.log.is_some() {
             return Ok(());
         }
-        let member = self.node.store.member(&self.key, user).await;
-        if member.map_err(|error| unavailable(&self.node, &error))?.is_none() {
-            return Err(ProtocolError::not_found());
+        let failed = |error: StoreError| unavailable(&self.node, &error);
+        if self.node.store.member(&self.key, user).await.map_err(failed)?.is_none() {
+            let head = self.node.store.head(&self.key).await.map_err(failed)?;
+            if head.is_none_or(|head| head.ended) {
+                return Err(ProtocolError::not_found());
+            }
         }
-        if self.begin(None).await? { Ok(()) } else { Err(ProtocolError::not_found()) }
+        self.begin(None).await?;
+        let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
+        log.member(user).map(drop)
     }
 
     /// What would be refused anyway creates nothing.
