@@ -1,6 +1,7 @@
 //! What the tests are written with: a server process, WebSocket and HTTP clients, and tokens.
 
 pub(crate) mod client;
+pub(crate) mod cluster;
 pub(crate) mod http;
 pub(crate) mod server;
 pub(crate) mod tokens;

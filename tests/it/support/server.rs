@@ -129,6 +129,25 @@ impl Config {
         file.chain(sets.into_iter().flat_map(|set| ["--set".to_owned(), set])).collect()
     }
 
+    /// Runs it to an end that comes by itself; gives the exit code and what it said last on stderr.
+    pub(crate) async fn refused(self) -> (Option<i32>, String) {
+        let folder = TempDir::new().expect("a folder");
+        let output = soon("the end", command(folder.path()).args(self.args()).output()).await.expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned();
+        (output.status.code(), said)
+    }
+
+    /// Starts a server in a folder, without waiting until it is ready.
+    pub(crate) fn start_in(self, folder: TempDir) -> Starting {
+        let mut command = match self.disk_mebibytes {
+            Some(mebibytes) => command_with_disk(folder.path(), mebibytes),
+            None => command(folder.path()),
+        };
+        let mut child = command.args(self.args()).spawn().expect("the binary starts");
+        let log = read_log(child.stderr.take().expect("stderr is piped"));
+        Starting { folder, config: self, child, log }
+    }
+
     pub(crate) async fn start(self) -> Server {
         Server::start_in(TempDir::new().expect("a folder"), self).await
     }
@@ -150,19 +169,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on the store in `folder`.
     pub(crate) async fn start_in(folder: TempDir, config: Config) -> Self {
-        let mut command = match config.disk_mebibytes {
-            Some(mebibytes) => command_with_disk(folder.path(), mebibytes),
-            None => command(folder.path()),
-        };
-        let mut child = command.args(config.args()).spawn().expect("the binary starts");
-        let log = read_log(child.stderr.take().expect("stderr is piped"));
-        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-        let Ok(Some(line)) = soon("the ready line", stdout.next_line()).await else {
-            panic!("no ready line: {}", whole(log).await);
-        };
-        let ready: Value = serde_json::from_str(&line).expect("the ready line is JSON");
-        let address = |name: &str| ready[name].as_str().expect("an address").to_owned();
-        Self { folder, listen: address("listen"), metrics: address("metrics"), ready, config, child, stdout, log }
+        config.start_in(folder).ready().await
     }
 
     pub(crate) fn http(&self) -> Http {
@@ -170,8 +177,7 @@ impl Server {
     }
 
     pub(crate) fn pid(&self) -> Pid {
-        let id = self.child.id().expect("the process runs");
-        Pid::from_raw(i32::try_from(id).expect("a pid")).expect("a pid")
+        pid_of(&self.child)
     }
 
     /// Its own disk, as this process sees it.
@@ -227,6 +233,48 @@ impl Server {
         };
         page.body.lines().filter(is_it).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
+}
+
+/// A server that may wait for something.
+pub(crate) struct Starting {
+    folder: TempDir,
+    config: Config,
+    child: Child,
+    log: watch::Receiver<String>,
+}
+
+impl Starting {
+    /// Waits until it is ready.
+    pub(crate) async fn ready(self) -> Server {
+        let Self { folder, config, mut child, log } = self;
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let Ok(Some(line)) = soon("the ready line", stdout.next_line()).await else {
+            panic!("no ready line: {}", whole(log).await);
+        };
+        let ready: Value = serde_json::from_str(&line).expect("the ready line is JSON");
+        let address = |name: &str| ready[name].as_str().expect("an address").to_owned();
+        Server { folder, listen: address("listen"), metrics: address("metrics"), ready, config, child, stdout, log }
+    }
+
+    /// Waits until the log holds this.
+    pub(crate) async fn logged(&mut self, text: &str) {
+        let there = self.log.wait_for(|log| log.contains(text));
+        soon(text, there).await.unwrap_or_else(|_| panic!("the server ended without {text}"));
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(pid_of(&self.child), signal).expect("the process can be signalled");
+    }
+
+    /// Waits for the end; gives the exit code.
+    pub(crate) async fn ended(mut self) -> Option<i32> {
+        soon("the server's end", self.child.wait()).await.expect("the server can be waited for").code()
+    }
+}
+
+fn pid_of(child: &Child) -> Pid {
+    let id = child.id().expect("the process runs");
+    Pid::from_raw(i32::try_from(id).expect("a pid")).expect("a pid")
 }
 
 /// A server that has ended.

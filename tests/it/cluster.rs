@@ -1,0 +1,53 @@
+//! Several nodes as one gateway: who is where makes no difference.
+
+use serde_json::json;
+
+use crate::support::cluster::{Cluster, log_of, message, until_sent};
+use crate::support::{Client, Server};
+
+#[tokio::test]
+async fn users_at_three_nodes_share_everything() {
+    let cluster = Cluster::new().await;
+    let nodes = cluster.start_three().await;
+    let [mut alice, mut bob, mut carol] = sign_in(&nodes, ["alice", "bob", "carol"]).await;
+
+    let group = alice.make_group(&["bob", "carol"]).await;
+    for client in [&mut bob, &mut carol] {
+        client.until("membership").await;
+    }
+    let mut clients = [&mut alice, &mut bob, &mut carol];
+    for number in 1..=9 {
+        let client_id = format!("message-{number}");
+        let (sender, readers) = clients.split_first_mut().unwrap();
+        let seq = until_sent(sender, &message(&group, &client_id)).await;
+        for reader in readers {
+            let message = reader.until("message").await;
+            assert_eq!((&message["client_id"], &message["seq"]), (&json!(client_id), &json!(seq)));
+        }
+        clients.rotate_left(1);
+    }
+    let log = log_of(&mut carol, &group).await;
+    assert_eq!((log.len(), &log_of(&mut alice, &group).await), (10, &log));
+
+    for client in [&mut alice, &mut bob] {
+        client.ask(json!({"type": "conversation_open", "conversation_id": group})).await;
+    }
+    alice.ask(json!({"type": "typing_start", "conversation_id": group})).await;
+    assert_eq!(bob.until("typing_start").await["user_id"], "alice");
+    alice.ask(json!({"type": "read", "conversation_id": group, "seq": 10})).await;
+    let watched = bob.ask(json!({"type": "presence_watch", "user_ids": ["alice", "nobody"]})).await;
+    assert_eq!(watched["users"][0]["status"], "online", "{watched}");
+    alice.ask(json!({"type": "presence_set", "status": "busy"})).await;
+    assert_eq!(bob.until("presence").await["users"][0]["status"], "busy");
+    let sync = carol.ask(json!({"type": "sync"})).await;
+    assert_eq!(sync["conversations"][0]["last_seq"], 10, "{sync}");
+}
+
+/// Signed in, each at a node.
+async fn sign_in<const N: usize>(nodes: &[Server], users: [&str; N]) -> [Client; N] {
+    let mut clients = Vec::new();
+    for (user, node) in users.iter().zip(nodes.iter().cycle()) {
+        clients.push(Client::sign_in(node, user).await);
+    }
+    clients.try_into().unwrap_or_else(|_| unreachable!("as many as there are users"))
+}

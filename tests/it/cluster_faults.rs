@@ -1,0 +1,203 @@
+//! Redis or the database away, under three nodes (DESIGN §5.8): what needs it is answered with `unavailable`, everything
+//! else goes on, and all comes back by itself, without a restart and without a reconnect of the clients.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+use switchboard_tests::{CassandraServer, RedisServer};
+use tokio::task::spawn_blocking;
+
+use crate::support::cluster::{Cluster, message, until_sent};
+use crate::support::tokens::token;
+use crate::support::{Client, Server, soon};
+
+/// Groups of two users whose home is one node: their names and the nodes' decide who owns them, which is each of the
+/// three for some.
+const GROUPS: usize = 6;
+
+/// Short, so that what is refused is refused soon.
+const SEND_TIMEOUT_MS: u64 = 1_000;
+
+/// The first user of this name, with a number behind it, whose home is that node.
+async fn user_at_home(node: &Server, name: &str) -> String {
+    let id = node.ready["node_id"].clone();
+    for number in 0.. {
+        let user = format!("{name}-{number}");
+        let place = node.http().get("/v1/connect").token(&token(&user)).send().await.data(200);
+        if place["node_id"] == id {
+            return user;
+        }
+    }
+    unreachable!("there are names enough")
+}
+
+/// Two users at their home, a third one at another node, and groups of all three.
+struct Scene {
+    nodes: [Server; 3],
+    alice: Client,
+    bob: Client,
+    carol: Client,
+    alice_id: String,
+    groups: Vec<Value>,
+    sent: usize,
+}
+
+impl Scene {
+    async fn new(cluster: &Cluster) -> Self {
+        let nodes = cluster.start_three().await;
+        let (alice_id, bob_id) = (user_at_home(&nodes[0], "alice").await, user_at_home(&nodes[0], "bob").await);
+        let carol_id = user_at_home(&nodes[1], "carol").await;
+        let mut alice = Client::sign_in(&nodes[0], &alice_id).await;
+        let bob = Client::sign_in(&nodes[0], &bob_id).await;
+        let carol = Client::sign_in(&nodes[1], &carol_id).await;
+        let mut groups = Vec::new();
+        for _ in 0..GROUPS {
+            groups.push(alice.make_group(&[&bob_id, &carol_id]).await);
+        }
+        let mut scene = Self { nodes, alice, bob, carol, alice_id, groups, sent: 0 };
+        scene.all_is_well().await;
+        scene
+    }
+
+    /// Sends once into each group; in how many it was taken, and seen by the other one at this node.
+    async fn try_each(&mut self) -> usize {
+        let mut taken = 0;
+        for group in &self.groups {
+            self.sent += 1;
+            let client_id = format!("tried-{}", self.sent);
+            let answer = self.alice.ask(message(group, &client_id)).await;
+            if answer["type"] == "sent" {
+                taken += 1;
+                while self.bob.until("message").await["client_id"] != json!(client_id) {}
+            } else {
+                assert_eq!(answer["code"], "unavailable", "{answer}");
+                assert!(answer["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0), "{answer}");
+            }
+        }
+        taken
+    }
+
+    /// What is sent into each group is taken and seen at both nodes, by the sessions that were there all the time.
+    async fn all_is_well(&mut self) {
+        for group in &self.groups {
+            self.sent += 1;
+            let client_id = format!("well-{}", self.sent);
+            until_sent(&mut self.alice, &message(group, &client_id)).await;
+            for client in [&mut self.bob, &mut self.carol] {
+                while client.until("message").await["client_id"] != json!(client_id) {}
+            }
+        }
+        for node in &self.nodes {
+            assert_eq!(node.metric("switchboard_view_members", "").await, 3.0);
+            assert_eq!(node.metric("switchboard_disconnects_total", "").await, 0.0);
+        }
+    }
+
+    /// A status set at the users' home is seen by the other one there.
+    async fn presence_goes_on(&mut self, status: &str) {
+        self.bob.ask(json!({"type": "presence_watch", "user_ids": [self.alice_id]})).await;
+        self.alice.ask(json!({"type": "presence_set", "status": status})).await;
+        while self.bob.until("presence").await["users"][0]["status"] != status {}
+    }
+
+    /// Waits until a node says that this is not well.
+    async fn until_known(&self, dependency: &str) {
+        let known = async {
+            loop {
+                let ready = self.nodes[0].http().get("/readyz").send().await;
+                assert_eq!(ready.status, 200, "a common fault takes no node out");
+                if ready.json()["data"]["dependencies"][dependency] != "ok" {
+                    return;
+                }
+            }
+        };
+        soon(dependency, known).await;
+    }
+}
+
+async fn cluster() -> Cluster {
+    Cluster::new().await.set("limits.send_timeout_ms", SEND_TIMEOUT_MS)
+}
+
+#[tokio::test]
+async fn redis_is_killed_and_comes_back_empty() {
+    let mut cluster = cluster().await;
+    let mut scene = Scene::new(&cluster).await;
+    cluster.redis.kill().unwrap();
+    scene.until_known("redis").await;
+    let taken = scene.try_each().await;
+    assert!((1..GROUPS).contains(&taken), "those owned here, and no others: {taken}");
+    scene.presence_goes_on("busy").await;
+    cluster.redis.start_again().unwrap();
+    scene.all_is_well().await;
+}
+
+#[tokio::test]
+async fn redis_is_paused() {
+    let cluster = cluster().await;
+    let mut scene = Scene::new(&cluster).await;
+    cluster.redis.pause().unwrap();
+    let taken = scene.try_each().await;
+    assert!((1..GROUPS).contains(&taken), "those owned here, and no others: {taken}");
+    scene.presence_goes_on("busy").await;
+    cluster.redis.resume().unwrap();
+    scene.all_is_well().await;
+}
+
+#[tokio::test]
+async fn the_database_is_paused_and_killed_alone_and_together_with_redis() {
+    let mut cassandra = spawn_blocking(CassandraServer::start).await.unwrap().unwrap();
+    let mut cluster = Cluster::on(&cassandra).await.set("limits.send_timeout_ms", SEND_TIMEOUT_MS);
+    let mut scene = Scene::new(&cluster).await;
+
+    cassandra.pause().unwrap();
+    assert_eq!(scene.try_each().await, 0);
+    scene.presence_goes_on("busy").await;
+    scene.until_known("store").await;
+    cassandra.resume().unwrap();
+    scene.all_is_well().await;
+
+    cassandra.kill();
+    cluster.redis.kill().unwrap();
+    scene.until_known("store").await;
+    assert_eq!(scene.try_each().await, 0);
+    scene.presence_goes_on("away").await;
+    cluster.redis.start_again().unwrap();
+    let _cassandra = spawn_blocking(move || cassandra.start_again().map(|()| cassandra)).await.unwrap().unwrap();
+    scene.all_is_well().await;
+}
+
+/// Says something to Redis, in its protocol; its answer.
+fn redis(server: &RedisServer, command: &[&[u8]]) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    let mut said = format!("*{}\r\n", command.len()).into_bytes();
+    for part in command {
+        said.extend(format!("${}\r\n", part.len()).bytes().chain(part.iter().copied()).chain(*b"\r\n"));
+    }
+    stream.write_all(&said).unwrap();
+    let mut answer = [0; 1_024];
+    let length = stream.read(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+#[tokio::test]
+async fn what_is_no_envelope_is_counted_and_ignored() {
+    /// MessagePack of a map with the one field that every version has.
+    const VERSION_200: &[u8] = b"\x81\xa7version\xcc\xc8";
+    let cluster = cluster().await;
+    let mut scene = Scene::new(&cluster).await;
+    let channels = redis(&cluster.redis, &[b"PUBSUB", b"CHANNELS"]);
+    let channels: Vec<&str> = channels.lines().filter(|line| line.contains(":bus:")).collect();
+    assert_eq!(channels.len(), 3, "{channels:?}");
+    for channel in channels {
+        for packet in [&b"hello"[..], VERSION_200, b""] {
+            assert_eq!(redis(&cluster.redis, &[b"PUBLISH", channel.as_bytes(), packet]), ":1\r\n");
+        }
+    }
+    for node in &scene.nodes {
+        node.logged("refused a packet", 3).await;
+        assert_eq!(node.metric("switchboard_bus_refused_total", "").await, 3.0);
+    }
+    scene.all_is_well().await;
+}
