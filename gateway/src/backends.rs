@@ -27,7 +27,7 @@ pub(crate) async fn open_store(
 ) -> Result<Arc<dyn Store>, Failure> {
     match config.store.kind {
         StoreKind::Embedded => open_embedded(config, clock, generator).await,
-        StoreKind::Scylla => open_scylla(&config.scylla, clock, generator).await,
+        StoreKind::Scylla => Box::pin(open_scylla(&config.scylla, clock, generator)).await,
     }
 }
 
@@ -53,9 +53,9 @@ async fn open_embedded(config: &Config, clock: &Clock, generator: &Generator) ->
 }
 
 async fn open_scylla(keys: &Scylla, clock: &Clock, generator: &Generator) -> Result<Arc<dyn Store>, Failure> {
-    let options = scylla_options(keys);
+    let (options, opener) = (scylla_options(keys), generator.u64());
     loop {
-        match ScyllaStore::open(&options, clock.clone(), generator).await {
+        match ScyllaStore::open(&options, clock.clone(), opener).await {
             Ok(store) => return Ok(Arc::new(store)),
             Err(StoreError::Setup(error)) => return Err(error.into()),
             Err(StoreError::Unavailable { reason, .. }) => {

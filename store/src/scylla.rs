@@ -36,13 +36,13 @@ use quorum::CqlQuorum;
 use statements::Statements;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use switchboard_clock::{Clock, Generator};
+use switchboard_clock::Clock;
 use terms::Terms;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// How a store in ScyllaDB is found and used.
-#[derive(Clone, Debug)]
+/// How a store in ScyllaDB is found and used. Not to be shown: it holds a password.
+#[derive(Clone)]
 pub struct ScyllaOptions {
     /// Nodes that are asked for the others: `host:port`.
     pub nodes: Vec<String>,
@@ -109,14 +109,15 @@ struct Core {
 const CHECK_LIMIT: Duration = Duration::from_secs(1);
 
 impl ScyllaStore {
-    /// Connects, and brings the schema to this version.
+    /// Connects, and brings the schema to this version. `opener` is a number that no other process has, the same at each
+    /// attempt: it names who is at the schema, and the store if it is new.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if no server answers yet, or another node is preparing the schema: to be repeated.
     /// [`StoreError::Setup`] if the cluster or the configuration has to be changed first.
-    pub async fn open(options: &ScyllaOptions, clock: Clock, generator: &Generator) -> Result<Self, StoreError> {
+    pub async fn open(options: &ScyllaOptions, clock: Clock, opener: u64) -> Result<Self, StoreError> {
         let client = Arc::new(Client::connect(options, clock.clone()).await?);
-        let store_id = schema::prepare(&client, options, generator).await?;
+        let store_id = schema::prepare(&client, options, &format!("{opener:016x}")).await?;
         let statements = Arc::new(Statements::prepare(&client).await?);
         let quorum = CqlQuorum { client: client.clone(), statements: statements.clone() };
         let core = Arc::new(Core {

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use switchboard_clock::Clock;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 /// How often the driver asks a silent connection whether it is alive, and how long it waits for the answer.
@@ -190,6 +190,16 @@ impl Client {
         self.bounded(figures, Box::pin(self.session.batch(&batch, values))).await.map(drop)
     }
 
+    /// Waits for a place among the statements under way, if there is one to wait in.
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        if let Ok(permit) = self.under_way.try_acquire() {
+            return Ok(permit);
+        }
+        let place = self.waiting.try_acquire();
+        let _place = place.map_err(|_| StoreError::unavailable("too many statements wait"))?;
+        self.under_way.acquire().await.map_err(|_| StoreError::unavailable("closed"))
+    }
+
     /// `run` is boxed: the driver's futures are large, and would be in each future that awaits one.
     async fn bounded<T>(
         &self,
@@ -201,10 +211,7 @@ impl Client {
         }
         let began_us = self.clock.monotonic_us();
         let answer = timeout(self.time_limit, async {
-            let place = self.waiting.try_acquire();
-            let place = place.map_err(|_| StoreError::unavailable("too many statements wait"))?;
-            let _permit = self.under_way.acquire().await.map_err(|_| StoreError::unavailable("closed"))?;
-            drop(place);
+            let _permit = self.permit().await?;
             run.await.map_err(store_error)
         });
         let answer = answer.await.unwrap_or_else(|_| Err(StoreError::unavailable("no answer in time")));
@@ -241,6 +248,7 @@ pub(super) fn store_error(error: ExecutionError) -> StoreError {
 }
 
 /// Whether it was not done and never will be. Everything that is not known to be so may have been done, or be done yet.
+/// A right that is missing is not among it: Cassandra says so too while the tables that hold the rights can't be read.
 fn is_refusal(error: &ExecutionError) -> bool {
     match error {
         ExecutionError::BadQuery(BadQuery::SerializationError(_) | BadQuery::ValuesTooLongForKey(..)) => true,
@@ -255,12 +263,7 @@ fn is_refused(error: &RequestAttemptError) -> bool {
         RequestAttemptError::SerializationError(_) | RequestAttemptError::CqlRequestSerialization(_) => true,
         RequestAttemptError::DbError(error, _) => matches!(
             error,
-            DbError::SyntaxError
-                | DbError::Invalid
-                | DbError::AlreadyExists { .. }
-                | DbError::AuthenticationError
-                | DbError::Unauthorized
-                | DbError::ConfigError
+            DbError::SyntaxError | DbError::Invalid | DbError::AlreadyExists { .. } | DbError::ConfigError
         ),
         _ => false,
     }

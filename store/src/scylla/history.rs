@@ -7,6 +7,7 @@ use super::Core;
 use super::projections::{Part, Parts};
 use super::scan::{Order, Scan};
 use crate::kv::EntryType;
+use crate::kv::values::decode_at;
 use crate::quorum::Quorum as _;
 use crate::{
     ConversationKey, HistoryPage, HistoryRange, MessageState, ReactionState, StoreError, StoredEntry, StoredMessage,
@@ -146,7 +147,7 @@ fn states(mut parts: Parts, newer: Parts) -> Result<BTreeMap<Seq, MessageState>,
             Part::Deletion => states.entry(target).or_default().deleted = true,
             Part::Edit if state.value.is_empty() => {}
             Part::Edit => {
-                let edit = serde_json::from_str(&state.value).map_err(super::client::unreadable)?;
+                let edit = decode_at(b"message_states value", state.value.as_bytes())?;
                 states.entry(target).or_default().edited = Some(edit);
             }
             Part::Reaction(..) if state.value.is_empty() => {}

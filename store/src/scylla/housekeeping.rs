@@ -11,6 +11,9 @@ use tokio::task::{JoinError, JoinSet};
 /// Conversations whose projections are written at once.
 const APPLIED_AT_ONCE: usize = 16;
 
+/// Time before the next round when one has failed.
+const AGAIN_MS: u64 = 1_000;
+
 /// The tasks; they end when the set is dropped.
 pub(super) fn start(core: &Arc<Core>, options: &ScyllaOptions, clock: &Clock) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -27,24 +30,47 @@ async fn apply(core: Arc<Core>, clock: Clock, interval_ms: u64) {
             () = core.terms.wait_for_many() => {}
             () = clock.sleep_ms(interval_ms) => {}
         }
-        note(apply_all(&core).await);
+        let applied = apply_all(&core).await;
+        let failed = applied.is_err();
+        note(applied);
+        if failed {
+            clock.sleep_ms(AGAIN_MS).await;
+        }
     }
 }
 
-/// Writes the projections of all terms, up to what is durable now. Ends with the first error.
+/// Writes the projections of all terms, up to what is durable now; one that fails holds no other up.
+///
+/// # Errors
+/// The first one.
 pub(super) async fn apply_all(core: &Arc<Core>) -> Result<(), StoreError> {
-    let mut under_way = JoinSet::new();
-    for (conversation, term) in core.terms.unapplied() {
-        if under_way.len() >= APPLIED_AT_ONCE {
-            joined(under_way.join_next().await)?;
-        }
+    let applications = core.terms.unapplied().into_iter().map(|(conversation, term)| {
         let core = core.clone();
-        under_way.spawn(async move { core.apply(&conversation, &term).await });
+        async move { core.apply(&conversation, &term).await }
+    });
+    all_of(applications, APPLIED_AT_ONCE).await
+}
+
+/// Runs what is to be done, so many at once and all of it.
+///
+/// # Errors
+/// The first one.
+pub(super) async fn all_of<F>(work: impl Iterator<Item = F>, at_once: usize) -> Result<(), StoreError>
+where
+    F: Future<Output = Result<(), StoreError>> + Send + 'static,
+{
+    let mut under_way = JoinSet::new();
+    let mut outcome = Ok(());
+    for work in work {
+        if under_way.len() >= at_once {
+            outcome = outcome.and(joined(under_way.join_next().await));
+        }
+        under_way.spawn(work);
     }
-    while let Some(applied) = under_way.join_next().await {
-        joined(Some(applied))?;
+    while let Some(done) = under_way.join_next().await {
+        outcome = outcome.and(joined(Some(done)));
     }
-    Ok(())
+    outcome
 }
 
 async fn raise_full(core: Arc<Core>) {
@@ -62,7 +88,7 @@ async fn raise_aged(core: Arc<Core>, clock: Clock, interval_ms: u64) {
 }
 
 /// What a task of a set came to; nothing if there was none.
-pub(super) fn joined(task: Option<Result<Result<(), StoreError>, JoinError>>) -> Result<(), StoreError> {
+fn joined(task: Option<Result<Result<(), StoreError>, JoinError>>) -> Result<(), StoreError> {
     let broken_off = |error| StoreError::Unavailable {
         reason: "a task of the store's broke off".to_owned(),
         source: Some(Box::new(error)),

@@ -11,17 +11,17 @@
 //! that was sent, so the next read sees them. Who writes the inbox himself knows the newest and needs one read.
 
 use super::client::{Statement, unreadable};
-use super::housekeeping::joined;
+use super::housekeeping::all_of;
 use super::members::{Values, number, text};
 use super::quorum::bigint;
 use super::{Core, ScyllaStore};
+use crate::kv::values::decode_at;
 use crate::{Inbox, InboxChange, InboxPage, InboxRange, InboxRow, StoreError, UserKey};
 use async_trait::async_trait;
 use scylla::value::CqlValue;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_protocol::{ConversationId, Seq};
-use tokio::task::JoinSet;
 
 /// A version's lower bits count the rows written in an epoch. The whole of it is a write timestamp too, which ScyllaDB
 /// takes up to some days from now in microseconds: enough for 60 million epochs of one user.
@@ -32,10 +32,13 @@ const WRITE_ATTEMPTS_MAX: u32 = 4;
 const EPOCH_ATTEMPTS_MAX: u32 = 8;
 const READ_ATTEMPTS_MAX: u32 = 8;
 
+/// Of the users that are remembered, one in so many is forgotten when there is no room.
+const FORGOTTEN_PART: usize = 16;
+
 /// Users whose changes are written at once.
 const USERS_AT_ONCE: usize = 64;
 
-/// Rows in one batch.
+/// Rows in one statement.
 const BATCH_ROWS_MAX: usize = 50;
 
 /// The users whose inboxes this process writes.
@@ -84,11 +87,16 @@ impl Inboxes {
         self.map().get(user).cloned()
     }
 
-    /// Whoever is forgotten takes a new epoch with his next write.
+    /// Whoever is forgotten takes a new epoch with his next write: some of those that nobody uses now, whichever they are.
     fn writer(&self, user: &UserKey) -> Arc<Writer> {
         let mut map = self.map();
         if map.len() >= self.writers_max {
-            map.retain(|_, writer| Arc::strong_count(writer) > 1);
+            let mut left = (self.writers_max / FORGOTTEN_PART).max(1);
+            map.retain(|_, writer| {
+                let is_forgotten = left > 0 && Arc::strong_count(writer) == 1;
+                left -= usize::from(is_forgotten);
+                !is_forgotten
+            });
         }
         map.entry(user.clone()).or_default().clone()
     }
@@ -101,19 +109,11 @@ impl Inbox for ScyllaStore {
         for (user, change) in changes {
             of_users.entry(user).or_default().push(change);
         }
-        let mut under_way = JoinSet::new();
-        let mut outcome = Ok(());
-        for (user, changes) in of_users {
-            if under_way.len() >= USERS_AT_ONCE {
-                outcome = outcome.and(joined(under_way.join_next().await));
-            }
+        let writes = of_users.into_iter().map(|(user, changes)| {
             let core = self.core.clone();
-            under_way.spawn(async move { core.put_inbox(&user, &changes).await });
-        }
-        while let Some(put) = under_way.join_next().await {
-            outcome = outcome.and(joined(Some(put)));
-        }
-        outcome
+            async move { core.put_inbox(&user, &changes).await }
+        });
+        all_of(writes, USERS_AT_ONCE).await
     }
 
     async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError> {
@@ -164,10 +164,17 @@ impl Core {
         user: &UserKey,
         conversations: &[&ConversationId],
     ) -> Result<Vec<InboxRow>, StoreError> {
-        let ids: Vec<&str> = conversations.iter().map(|conversation| conversation.as_str()).collect();
-        let values = (user.tenant.as_str(), user.user.as_str(), ids);
-        let found = self.client.rows(&self.statements.inbox_row, values).await?;
-        found.into_iter().filter_map(|columns| row(columns).transpose()).collect()
+        let mut rows = Vec::new();
+        // ScyllaDB takes 100 in one statement.
+        for conversations in conversations.chunks(BATCH_ROWS_MAX) {
+            let ids: Vec<&str> = conversations.iter().map(|conversation| conversation.as_str()).collect();
+            let values = (user.tenant.as_str(), user.user.as_str(), ids);
+            let found = self.client.rows(&self.statements.inbox_row, values).await?;
+            for columns in found {
+                rows.extend(row(columns)?);
+            }
+        }
+        Ok(rows)
     }
 
     /// All rows, so that none with a version below the newest is missing.
@@ -330,7 +337,7 @@ fn row(columns: Columns) -> Result<Option<InboxRow>, StoreError> {
     let mut row = InboxRow::new(id.parse().map_err(unreadable)?);
     row.version = version.cast_unsigned();
     if let Some(last) = last {
-        row.last = serde_json::from_str(&last).map_err(|error| unreadable(format!("an inbox row: {error}")))?;
+        row.last = decode_at(b"inbox last", last.as_bytes())?;
     }
     row.mentioned_seq = Seq::new(count(mentioned));
     (row.read_seq, row.read_messages) = (Seq::new(count(read)), count(read_messages));
@@ -338,7 +345,7 @@ fn row(columns: Columns) -> Result<Option<InboxRow>, StoreError> {
     row.member = member.unwrap_or(row.member);
     row.settings_number = count(settings_number);
     if let Some(settings) = settings {
-        row.settings = serde_json::from_str(&settings).map_err(|error| unreadable(format!("settings: {error}")))?;
+        row.settings = decode_at(b"inbox settings", settings.as_bytes())?;
     }
     Ok(Some(row))
 }

@@ -1,6 +1,7 @@
 //! The logs' trait on the log protocol.
 
 use super::history::{PageLimits, is_of_type};
+use super::housekeeping::all_of;
 use super::projections::State;
 use super::scan::{Order, Scan};
 use super::terms::TermHere;
@@ -17,6 +18,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use switchboard_protocol::server::{Budget, Frame as _, Membership, Message};
 use switchboard_protocol::{Seq, UserId};
+
+/// Notes of a dead node's that are removed at once.
+const NOTES_AT_ONCE: usize = 64;
 
 #[async_trait]
 impl Log for ScyllaStore {
@@ -77,7 +81,7 @@ impl Log for ScyllaStore {
 
     async fn head(&self, conversation: &ConversationKey) -> Result<Option<Head>, StoreError> {
         let core = &self.core;
-        let Some(head) = core.quorum.read_head(conversation).await? else { return Ok(None) };
+        let Some(head) = core.quorum.head_shown(conversation).await? else { return Ok(None) };
         let Some((applied, state)) = core.read_state(conversation).await? else { return Ok(None) };
         let here = core.log.end_here(conversation).filter(|(term, _)| *term == head.term);
         let end = here.map_or(head.end, |(_, end)| end).max(applied);
@@ -143,17 +147,11 @@ impl Log for ScyllaStore {
     }
 
     async fn forget_active(&self, dead: &Incarnation, conversations: &[ConversationKey]) -> Result<(), StoreError> {
-        let quorum = &self.core.quorum;
-        for conversation in conversations {
-            let head = quorum.read_head(conversation).await?;
-            if head.as_ref().is_some_and(|head| head.owner.as_ref() == Some(dead)) {
-                continue;
-            }
-            // Not above what he would write if he began another term.
-            let upto = head.map_or(WriteTimestamp::FIRST, |head| WriteTimestamp::last_of(head.term));
-            quorum.remove_active(dead, conversation, upto).await?;
-        }
-        Ok(())
+        let removals = conversations.iter().cloned().map(|conversation| {
+            let (core, dead) = (self.core.clone(), dead.clone());
+            async move { core.remove_note(&dead, &conversation).await }
+        });
+        all_of(removals, NOTES_AT_ONCE).await
     }
 }
 
@@ -169,6 +167,17 @@ impl Cursors for ScyllaStore {
 }
 
 impl Core {
+    /// Removes a note, unless the head still names who wrote it.
+    async fn remove_note(&self, dead: &Incarnation, conversation: &ConversationKey) -> Result<(), StoreError> {
+        let head = self.quorum.read_head(conversation).await?;
+        if head.as_ref().is_some_and(|head| head.owner.as_ref() == Some(dead)) {
+            return Ok(());
+        }
+        // Not above what he would write if he began another term.
+        let upto = head.map_or(WriteTimestamp::FIRST, |head| WriteTimestamp::last_of(head.term));
+        self.quorum.remove_active(dead, conversation, upto).await
+    }
+
     /// Writes what `term` has made durable and is not projected.
     pub(super) async fn apply(&self, conversation: &ConversationKey, term: &TermHere) -> Result<(), StoreError> {
         let _only = term.applying.lock().await;

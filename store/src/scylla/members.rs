@@ -6,6 +6,7 @@
 use super::Core;
 use super::client::unreadable;
 use super::quorum::bigint;
+use crate::kv::values::decode_at;
 use crate::quorum::WriteTimestamp;
 use crate::{ConversationKey, Cursor, Member, StoreError};
 use scylla::value::CqlValue;
@@ -13,6 +14,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use switchboard_protocol::server::Membership;
 use switchboard_protocol::{Role, Seq, Timestamp, UserId};
+
+/// The membership of who was removed. Not null: that leaves a tombstone, which a replica that was away for long forgets
+/// while it still has the membership.
+const NO_MEMBER: &str = "";
 
 /// Statements in one batch of a conversation's members.
 const BATCH_STATEMENTS_MAX: usize = 100;
@@ -107,7 +112,7 @@ impl Core {
         let found: Vec<MemberRow> = self.client.rows(&self.statements.members, values).await?;
         let mut all = BTreeMap::new();
         for (user, membership, ..) in found {
-            if let Some(membership) = membership {
+            if let Some(membership) = membership.filter(|membership| membership != NO_MEMBER) {
                 all.insert(user.parse().map_err(unreadable)?, parse(&membership)?);
             }
         }
@@ -132,7 +137,7 @@ impl Core {
         let mut writes = Vec::new();
         for (user, timestamp) in &memberships.changed {
             let row = memberships.all.get(user).map(serde_json::to_string).transpose().map_err(unreadable)?;
-            let values = [Some(CqlValue::BigInt(timestamp.0)), row.map(CqlValue::Text)];
+            let values = [Some(CqlValue::BigInt(timestamp.0)), text(row.unwrap_or_else(|| NO_MEMBER.to_owned()))];
             writes.push((&self.statements.put_membership, with_key(values, conversation, user)));
         }
         self.write_members(writes).await
@@ -180,13 +185,13 @@ fn with_key(values: impl Into<Values>, conversation: &ConversationKey, user: &Us
 }
 
 fn parse(membership: &str) -> Result<MembershipRow, StoreError> {
-    serde_json::from_str(membership).map_err(|error| unreadable(format!("a membership: {error}")))
+    decode_at(b"members membership", membership.as_bytes())
 }
 
 /// A row as a member, unless he is none. What is behind the entry that added him is of an earlier time.
 fn member(row: MemberRow) -> Result<Option<(UserId, Member)>, StoreError> {
     let (user, membership, delivered, read, read_messages, mentioned) = row;
-    let Some(membership) = membership else { return Ok(None) };
+    let Some(membership) = membership.filter(|membership| membership != NO_MEMBER) else { return Ok(None) };
     let MembershipRow { role, joined_at, joined_seq, joined_messages, .. } = parse(&membership)?;
     let seq = |value: Option<i64>| Seq::new(value.unwrap_or_default().cast_unsigned());
     let mut cursor =

@@ -10,6 +10,7 @@ use super::client::unreadable;
 use super::members::{Memberships, Values, number, text};
 use super::quorum::{bigint, bucket};
 use super::scan::decode;
+use crate::kv::values::decode_at;
 use crate::quorum::{Quorum as _, Row, WriteTimestamp};
 use crate::{ConversationKey, ConversationMeta, Cursor, Kind, NewConversation, Preview, StoreError};
 use scylla::value::CqlValue;
@@ -165,7 +166,7 @@ impl Core {
         let key = (conversation.tenant.as_str(), conversation.conversation.as_str());
         let found: Option<(i64, String)> = self.client.row(&self.statements.state, key).await?;
         if let Some((applied, state)) = found {
-            let state = serde_json::from_str(&state).map_err(|error| unreadable(format!("a state: {error}")))?;
+            let state = decode_at(b"conversation_state state", state.as_bytes())?;
             return Ok(Some((Seq::new(applied.cast_unsigned()), state)));
         }
         let created = self.read_created(conversation).await?;
@@ -175,7 +176,7 @@ impl Core {
     async fn read_created(&self, conversation: &ConversationKey) -> Result<Option<NewConversation>, StoreError> {
         let key = (conversation.tenant.as_str(), conversation.conversation.as_str());
         let created: Option<(String,)> = self.client.row(&self.statements.created, key).await?;
-        created.map(|(created,)| serde_json::from_str(&created).map_err(unreadable)).transpose()
+        created.map(|(created,)| decode_at(b"conversation_head created", created.as_bytes())).transpose()
     }
 
     /// What entries from behind `applied` up to `end` make of `state`, without writing it.

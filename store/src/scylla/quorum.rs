@@ -1,6 +1,6 @@
 //! The operations of the log protocol (`crate::quorum`) in CQL.
 
-use super::client::{Client, unreadable};
+use super::client::{Client, Statement, unreadable};
 use super::statements::Statements;
 use crate::quorum::{BUCKET_ENTRIES, LogHead, Quorum, Row, Swapped, WriteTimestamp};
 use crate::{ConversationKey, Incarnation, NewConversation, StoreError, TermNumber};
@@ -71,11 +71,7 @@ impl Quorum for CqlQuorum {
     }
 
     async fn read_head(&self, conversation: &ConversationKey) -> Result<Option<LogHead>, StoreError> {
-        let values = (conversation.tenant.as_str(), conversation.conversation.as_str());
-        let found: Option<(i64, String, i64)> = self.client.row(&self.statements.head, values).await?;
-        let Some((term, owner, end)) = found else { return Ok(None) };
-        let owner = if owner == NOBODY { None } else { Some(parse_incarnation(&owner)?) };
-        Ok(Some(LogHead { term: TermNumber(term.cast_unsigned()), owner, end: Seq::new(end.cast_unsigned()) }))
+        self.head_by(&self.statements.head, conversation).await
     }
 
     async fn create_head(
@@ -173,6 +169,23 @@ impl CqlQuorum {
             Ok((parse_incarnation(&node)?, ConversationKey { tenant, conversation }))
         };
         found.into_iter().map(parse).collect()
+    }
+
+    /// The head for readers, who go no further than it says: one that is a moment old shows them less.
+    pub(super) async fn head_shown(&self, conversation: &ConversationKey) -> Result<Option<LogHead>, StoreError> {
+        self.head_by(&self.statements.head_shown, conversation).await
+    }
+
+    async fn head_by(
+        &self,
+        statement: &Statement,
+        conversation: &ConversationKey,
+    ) -> Result<Option<LogHead>, StoreError> {
+        let values = (conversation.tenant.as_str(), conversation.conversation.as_str());
+        let found: Option<(i64, String, i64)> = self.client.row(statement, values).await?;
+        let Some((term, owner, end)) = found else { return Ok(None) };
+        let owner = if owner == NOBODY { None } else { Some(parse_incarnation(&owner)?) };
+        Ok(Some(LogHead { term: TermNumber(term.cast_unsigned()), owner, end: Seq::new(end.cast_unsigned()) }))
     }
 
     async fn swapped(&self, conversation: &ConversationKey, applied: bool) -> Result<Swapped, StoreError> {

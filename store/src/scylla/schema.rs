@@ -14,7 +14,6 @@ use scylla::response::query_result::QueryResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::{Consistency, Statement};
 use std::collections::BTreeSet;
-use switchboard_clock::Generator;
 
 /// What turns version n into n + 1. Never changed once released: a later version adds a list.
 const MIGRATIONS: [&[&str]; 1] = [&[
@@ -56,21 +55,17 @@ const KEYSPACE_BYTES_MAX: usize = 48;
 const NEWEST: u32 = MIGRATIONS.len() as u32;
 
 /// Makes what is missing. The store's id.
-pub(super) async fn prepare(
-    client: &Client,
-    options: &ScyllaOptions,
-    generator: &Generator,
-) -> Result<String, StoreError> {
+pub(super) async fn prepare(client: &Client, options: &ScyllaOptions, me: &str) -> Result<String, StoreError> {
     let schema = Schema { client, keyspace: &options.keyspace };
     schema.check_name()?;
     let data_center = schema.data_center(options.replication_factor)?;
     schema.make_keyspace(&data_center, options.replication_factor).await?;
-    schema.check_is_ours().await?;
-    schema.define(STORE).await?;
-    let me = format!("{:016x}", generator.u64());
-    schema.migrate(&me).await?;
+    if !schema.is_there().await? {
+        schema.define(STORE).await?;
+    }
+    schema.migrate(me).await?;
     client.session.refresh_metadata().await.map_err(|error| StoreError::unavailable(error.to_string()))?;
-    schema.put_if_missing("store_id", &me).await?;
+    schema.put_if_missing("store_id", me).await?;
     schema.part("store_id").await?.ok_or_else(|| unreadable("the store has lost its id"))
 }
 
@@ -121,6 +116,14 @@ impl Schema<'_> {
                 "CREATE KEYSPACE IF NOT EXISTS {keyspace}
                  WITH replication = {{'class': 'NetworkTopologyStrategy', '{data_center}': {replication_factor}}}"
             );
+            // Without tablets, under which versions of ScyllaDB before 2025.4 have no compare-and-set. Versions before 6
+            // and Cassandra do not know the word.
+            if cluster.get_nodes_info().iter().any(|node| node.sharder().is_some()) {
+                let made = self.define(&format!("{make} AND tablets = {{'enabled': false}}")).await;
+                if !matches!(made, Err(StoreError::Refused { .. })) {
+                    return made;
+                }
+            }
             return self.define(&make).await;
         };
         let found = match &keyspace.strategy {
@@ -139,12 +142,13 @@ impl Schema<'_> {
         )))
     }
 
-    /// No table is put among those of something else.
-    async fn check_is_ours(&self) -> Result<(), StoreError> {
+    /// Whether it has been made before. No table is put among those of something else.
+    async fn is_there(&self) -> Result<bool, StoreError> {
         let select = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
         let tables: Vec<(String,)> = self.rows(select, (self.keyspace,)).await?;
-        if tables.is_empty() || tables.iter().any(|(table,)| table == "store") {
-            return Ok(());
+        let is_there = tables.iter().any(|(table,)| table == "store");
+        if is_there || tables.is_empty() {
+            return Ok(is_there);
         }
         Err(self.wrong_keyspace("it holds tables of something else"))
     }
@@ -155,7 +159,7 @@ impl Schema<'_> {
             let found = version.as_deref().map_or(Ok(0), str::parse::<u32>);
             let found = found.map_err(|_| self.wrong_keyspace("its table \"store\" is of something else"))?;
             let Some(migration) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found)) else {
-                if found == NEWEST {
+                if found == NEWEST || self.oldest_in_use().await?.is_some_and(|oldest| oldest <= NEWEST) {
                     return Ok(());
                 }
                 let keyspace = self.keyspace.to_owned();
@@ -175,6 +179,12 @@ impl Schema<'_> {
             }
             self.run("DELETE FROM KS.store WHERE part = 'migrating' IF value = ?", (me,)).await?;
         }
+    }
+
+    /// The oldest version that works with a schema newer than it, as the migration to that has noted: a node of the
+    /// version before may be started again during an upgrade (DESIGN §5.12).
+    async fn oldest_in_use(&self) -> Result<Option<u32>, StoreError> {
+        Ok(self.part("schema_oldest").await?.and_then(|oldest| oldest.parse().ok()))
     }
 
     async fn begin_migrating(&self, me: &str) -> Result<(), StoreError> {
@@ -210,7 +220,10 @@ impl Schema<'_> {
         let first = cluster.get_nodes_info().iter().filter(|node| node.is_connected()).min_by_key(|node| node.host_id);
         let first = first.map(|node| SingleTargetLoadBalancingPolicy::new(NodeIdentifier::HostId(node.host_id), None));
         statement.set_load_balancing_policy(first);
-        self.client.session.query_unpaged(statement, ()).await.map(drop).map_err(store_error)
+        Box::pin(self.client.session.query_unpaged(statement, ())).await.map_err(store_error)?;
+        // Also if there was nothing left to do: another node may have defined it a moment ago.
+        let agreed = Box::pin(self.client.session.await_schema_agreement()).await;
+        agreed.map(drop).map_err(|error| StoreError::unavailable(error.to_string()))
     }
 
     async fn run(&self, cql: &str, values: impl SerializeRow) -> Result<QueryResult, StoreError> {

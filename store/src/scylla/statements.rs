@@ -14,6 +14,7 @@ pub(super) struct Statements {
     pub(super) entries_last: Statement,
 
     pub(super) head: Statement,
+    pub(super) head_shown: Statement,
     pub(super) create_head: Statement,
     pub(super) swap_head: Statement,
     pub(super) created: Statement,
@@ -110,6 +111,11 @@ impl Statements {
                 )
                 .await?,
             ),
+            head_shown: prepare(
+                "head_shown",
+                "SELECT term, owner, log_end FROM KS.conversation_head WHERE tenant = ? AND conversation = ?",
+            )
+            .await?,
             create_head: prepare(
                 "create_head",
                 "INSERT INTO KS.conversation_head (tenant, conversation, created, term, owner, log_end)

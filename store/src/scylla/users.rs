@@ -4,6 +4,7 @@
 //! one's, written with that number as its timestamp. A block that was taken back stays as a row that says so.
 
 use super::client::unreadable;
+use super::housekeeping::all_of;
 use super::{Core, ScyllaStore};
 use crate::{StoreError, UserKey, UserRecord, Users};
 use async_trait::async_trait;
@@ -11,6 +12,9 @@ use switchboard_protocol::{Timestamp, UserId};
 
 /// How often a block is tried again because another device of the user's changed it meanwhile.
 const BLOCK_ATTEMPTS_MAX: u32 = 8;
+
+/// Users whose times are written at once.
+const USERS_AT_ONCE: usize = 64;
 
 /// Since when: of a block that was taken back.
 const NOT_BLOCKED: i64 = i64::MIN;
@@ -50,11 +54,14 @@ impl Users for ScyllaStore {
     }
 
     async fn put_last_seen(&self, seen: Vec<(UserKey, Timestamp)>) -> Result<(), StoreError> {
-        for (user, at) in seen {
-            let values = (at.unix_ms(), at.unix_ms(), user.tenant.as_str(), user.user.as_str());
-            self.core.client.execute(&self.core.statements.put_last_seen, values).await?;
-        }
-        Ok(())
+        let writes = seen.into_iter().map(|(user, at)| {
+            let core = self.core.clone();
+            async move {
+                let values = (at.unix_ms(), at.unix_ms(), user.tenant.as_str(), user.user.as_str());
+                core.client.execute(&core.statements.put_last_seen, values).await.map(drop)
+            }
+        });
+        all_of(writes, USERS_AT_ONCE).await
     }
 }
 

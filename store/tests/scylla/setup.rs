@@ -5,7 +5,7 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use std::net::SocketAddr;
 use switchboard_clock::{Clock, Generator};
-use switchboard_store::{ScyllaOptions, ScyllaStore, SetupError, StoreError};
+use switchboard_store::{ScyllaOptions, ScyllaStore, SetupError, Store, StoreError};
 use switchboard_tests::{CassandraOptions, CassandraServer};
 
 async fn refused(options: &ScyllaOptions) -> SetupError {
@@ -66,10 +66,18 @@ async fn more_copies_than_nodes_and_another_number_than_configured() {
 }
 
 #[tokio::test]
+async fn statements_that_need_not_wait_need_no_room_to_wait_in() {
+    let server = shared_server().await;
+    let options = ScyllaOptions { statements_waiting_max: 0, ..own_keyspace(server) };
+    let store = open(&options).await.expect("opens");
+    store.check().await.expect("answers");
+}
+
+#[tokio::test]
 async fn nobody_there_is_no_mistake() {
     let port = switchboard_tests::free_port().expect("a port");
     let options = ScyllaOptions::new(format!("127.0.0.1:{port}"), "nobody");
-    let opened = ScyllaStore::open(&options, Clock::system(), &Generator::from_entropy()).await;
+    let opened = ScyllaStore::open(&options, Clock::system(), Generator::from_entropy().u64()).await;
     assert!(matches!(opened, Err(StoreError::Unavailable { .. })));
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn own_keyspace(server: SocketAddr) -> ScyllaOptions {
 /// Opens a store as soon as the server is there.
 pub(crate) async fn open(options: &ScyllaOptions) -> Result<ScyllaStore, StoreError> {
     loop {
-        match ScyllaStore::open(options, Clock::system(), &Generator::from_entropy()).await {
+        match ScyllaStore::open(options, Clock::system(), Generator::from_entropy().u64()).await {
             Err(StoreError::Unavailable { .. }) => tokio::time::sleep(OPEN_AGAIN).await,
             opened => return opened,
         }
