@@ -27,7 +27,7 @@ pub(crate) async fn open_store(
 ) -> Result<Arc<dyn Store>, Failure> {
     match config.store.kind {
         StoreKind::Embedded => open_embedded(config, clock, generator).await,
-        StoreKind::Scylla => Box::pin(open_scylla(&config.scylla, clock, generator)).await,
+        StoreKind::Scylla => open_scylla(&config.scylla, clock, generator).await,
     }
 }
 

@@ -116,9 +116,9 @@ impl ScyllaStore {
     /// [`StoreError::Unavailable`] if no server answers yet, or another node is preparing the schema: to be repeated.
     /// [`StoreError::Setup`] if the cluster or the configuration has to be changed first.
     pub async fn open(options: &ScyllaOptions, clock: Clock, opener: u64) -> Result<Self, StoreError> {
-        let client = Arc::new(Client::connect(options, clock.clone()).await?);
-        let store_id = schema::prepare(&client, options, &format!("{opener:016x}")).await?;
-        let statements = Arc::new(Statements::prepare(&client).await?);
+        let client = Arc::new(Box::pin(Client::connect(options, clock.clone())).await?);
+        let store_id = Box::pin(schema::prepare(&client, options, &format!("{opener:016x}"))).await?;
+        let statements = Arc::new(Box::pin(Statements::prepare(&client)).await?);
         let quorum = CqlQuorum { client: client.clone(), statements: statements.clone() };
         let core = Arc::new(Core {
             log: QuorumLog::new(quorum.clone()),

@@ -231,6 +231,8 @@ pub(super) fn with_pages(mut statement: Statement) -> Statement {
 /// The same for those that read as of one moment, compare-and-sets included.
 pub(super) fn serial(mut statement: Statement) -> Statement {
     statement.prepared.set_consistency(Consistency::LocalSerial);
+    // Asked of two servers, the two would be rounds of Paxos that stand in each other's way.
+    statement.prepared.set_is_idempotent(false);
     statement
 }
 
