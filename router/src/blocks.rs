@@ -6,11 +6,15 @@ use crate::node::{Node, lock, unavailable};
 use crate::owner::Input;
 use crate::session::Watcher;
 use crate::view::direct_conversation;
-use std::collections::BTreeMap;
+use futures_util::stream::{self, StreamExt as _};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use switchboard_presence::first_block;
-use switchboard_protocol::{ProtocolError, Timestamp, UserId};
+use switchboard_protocol::{CloseCode, ProtocolError, Timestamp, UserId};
 use switchboard_store::{ConversationKey, StoreError, UserKey, UserRecord};
+
+/// Users' records that are read at once, when many are.
+const READS_AT_ONCE: usize = 16;
 
 /// The users between whom and one user there is a block, with its time.
 pub(crate) type Blocked = BTreeMap<UserId, Timestamp>;
@@ -51,18 +55,11 @@ impl Node {
         self.user_changed();
         let other_key = UserKey { tenant: by.tenant.clone(), user: other.clone() };
         for (user, about) in [(by, &other_key), (&other_key, by)] {
-            let sessions = self.users.sessions(user);
-            if sessions.is_empty() {
+            if self.users.sessions(user).is_empty() {
                 continue;
             }
             let record = self.store.user(user).await.map_err(|error| unavailable(self, &error))?;
-            let blocked = blocked_of(&record);
-            let at = blocked.get(&about.user).copied();
-            self.users.set_blocked(user, blocked);
-            let mut watches = lock(&self.watches);
-            for session in sessions {
-                watches.blocked(&Watcher(session), about, at, self.clock.monotonic_ms());
-            }
+            self.put_blocks_in_force(user, blocked_of(&record), [&about.user]);
         }
         let conversation = direct_conversation(&by.tenant, &by.user, other);
         let key = ConversationKey { tenant: by.tenant.clone(), conversation };
@@ -76,5 +73,56 @@ impl Node {
             told.await?;
         }
         Ok(())
+    }
+
+    /// What is known of a user's blocks, some of which are `about` users for whom that may be new.
+    fn put_blocks_in_force<'a>(&self, user: &UserKey, blocked: Blocked, about: impl IntoIterator<Item = &'a UserId>) {
+        let about = about
+            .into_iter()
+            .map(|other| (UserKey { tenant: user.tenant.clone(), user: other.clone() }, blocked.get(other).copied()));
+        let about: Vec<_> = about.collect();
+        self.users.set_blocked(user, blocked);
+        let mut watches = lock(&self.watches);
+        for session in self.users.sessions(user) {
+            for (other, at) in &about {
+                watches.blocked(&Watcher(session.clone()), other, *at, self.clock.monotonic_ms());
+            }
+        }
+    }
+
+    /// Each time when blocks and revocations may not have reached this node, as others took it for dead: reads them anew.
+    pub(crate) async fn keep_user_changes(self: Arc<Self>) {
+        loop {
+            self.user_changes_missed.notified().await;
+            // Who connects from here on reads what is in force.
+            self.user_changed();
+            let users = self.users.here().into_iter().map(|here| here.user);
+            stream::iter(users).for_each_concurrent(READS_AT_ONCE, |user| self.read_again(user)).await;
+        }
+    }
+
+    /// Until the store answers, or he has gone.
+    async fn read_again(&self, user: UserKey) {
+        while !self.users.sessions(&user).is_empty() {
+            match self.store.user(&user).await {
+                Ok(record) => {
+                    let (before, now) = (self.users.blocked(&user), blocked_of(&record));
+                    let about: BTreeSet<UserId> = before.into_keys().chain(now.keys().cloned()).collect();
+                    self.put_blocks_in_force(&user, now, &about);
+                    return self.close_revoked(&user, record.revoked_at);
+                }
+                Err(_) => self.clock.sleep_ms(self.options().retry_after_ms).await,
+            }
+        }
+    }
+
+    /// Closes what connected before its user's tokens were revoked: whoever did that closed his sessions.
+    fn close_revoked(&self, user: &UserKey, revoked_at: Option<Timestamp>) {
+        let Some(revoked_at) = revoked_at else { return };
+        for session in self.users.sessions(user) {
+            if session.connected_at <= revoked_at {
+                session.socket.close(CloseCode::Revoked);
+            }
+        }
     }
 }

@@ -100,7 +100,7 @@ impl Node {
         };
         match told {
             Telling::Answer(answer) => Ok(answer),
-            Telling::Peek(_) | Telling::Done => Err(ProtocolError::internal()),
+            _ => Err(ProtocolError::internal()),
         }
     }
 
@@ -114,7 +114,7 @@ impl Node {
         };
         match told {
             Telling::Peek(peek) => Ok(*peek),
-            Telling::Answer(_) | Telling::Done => Err(ProtocolError::internal()),
+            _ => Err(ProtocolError::internal()),
         }
     }
 

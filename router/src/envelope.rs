@@ -13,7 +13,7 @@ use switchboard_protocol::server::ErrorFrame;
 use switchboard_protocol::{
     ConversationId, DeviceId, FieldError, InstanceId, NodeId, ProtocolError, Seq, SessionId, Timestamp, UserId,
 };
-use switchboard_store::{ConversationKey, InboxLast, Incarnation, UserKey};
+use switchboard_store::{ConversationKey, InboxLast, Incarnation, Release, TermNumber, UserKey};
 use thiserror::Error;
 
 /// The version of [`Packet`]. A packet of another one is refused, counted and logged.
@@ -136,10 +136,10 @@ pub(crate) enum Ask {
     Conversation { actor: Actor, conversation: ConversationKey, command: Encoded },
     /// Of an owner: may this user read, and up to where.
     Peek { user: UserKey, conversation: ConversationKey },
-    /// Of an owner-to-be: begin a term, and tell what may be untold.
-    TakeOver { conversation: ConversationKey },
-    /// Of an owner: I owned this as well, and let it go with nothing owed.
-    LetGo { conversation: ConversationKey },
+    /// Of an owner-to-be: begin a term, and tell what may be untold. Who asks has let go of his own term.
+    TakeOver { conversation: ConversationKey, released: Option<Release> },
+    /// Of whom the store names as the owner: let go of this term, if the ring has given the conversation to another.
+    LetGo { conversation: ConversationKey, term: TermNumber },
     /// Of a home: carry out a client's frame.
     User { actor: Actor, command: Encoded },
     /// Of any node: answered behind all it has sent before, if it has announced everything that it owed when this view (by
@@ -166,6 +166,8 @@ pub(crate) enum Reply {
     Frame { json: Encoded, created: bool },
     /// May read.
     Peek(Box<Peek>),
+    /// Has let go.
+    LetGo(Release),
     /// Done, nothing to tell.
     Done,
     /// Sessions.

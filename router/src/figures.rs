@@ -27,6 +27,7 @@ pub(crate) struct Figures {
     pub(crate) resyncs_of_moves: Counter,
     pub(crate) terms_begun: Counter,
     pub(crate) terms_taken_over: Counter,
+    pub(crate) fenced: Counter,
 }
 
 impl Figures {
@@ -50,6 +51,10 @@ impl Figures {
         describe_counter!("switchboard_overloaded_total", "What was refused with overloaded, by what had no room");
         describe_counter!("switchboard_resyncs_total", "Sessions told to sync because events may have been lost");
         describe_counter!("switchboard_terms_total", "Terms begun, by whether the one before had been ended");
+        describe_counter!(
+            "switchboard_fenced_total",
+            "Times that this process was taken for dead by others, and had to go on as a new incarnation"
+        );
         let resyncs = |reason| counter!("switchboard_resyncs_total", "reason" => reason);
         let terms = |reason| counter!("switchboard_terms_total", "reason" => reason);
         let dropped = |reason| counter!("switchboard_bus_dropped_total", "reason" => reason);
@@ -75,6 +80,7 @@ impl Figures {
             resyncs_of_moves: resyncs("home_moved"),
             terms_begun: terms("idle"),
             terms_taken_over: terms("takeover"),
+            fenced: counter!("switchboard_fenced_total"),
         };
         for counter in [
             &figures.bus_publishes,
@@ -92,6 +98,7 @@ impl Figures {
             &figures.resyncs_of_moves,
             &figures.terms_begun,
             &figures.terms_taken_over,
+            &figures.fenced,
         ] {
             counter.increment(0);
         }

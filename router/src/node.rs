@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_clock::{Clock, Generator, Wheel};
 use switchboard_presence::WatchTable;
 use switchboard_protocol::{ProtocolError, Timestamp};
-use switchboard_store::{ConversationKey, Incarnation, Store, StoreError, UserKey};
-use tokio::sync::{RwLock, oneshot};
+use switchboard_store::{ConversationKey, Incarnation, Release, Store, StoreError, UserKey};
+use tokio::sync::{Notify, RwLock, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -59,6 +59,7 @@ pub(crate) struct Node {
     /// By shard of users, one after the other: a user's settings are read, changed and written.
     pub(crate) settings: Box<[tokio::sync::Mutex<()>]>,
     pub(crate) settling: crate::settle::Settling,
+    pub(crate) gone: crate::take_over::Gone,
     pub(crate) cursors: crate::cursor::Cursors,
     pub(crate) figures: Figures,
     pub(crate) tasks: TaskTracker,
@@ -70,8 +71,14 @@ pub(crate) struct Node {
     next_message: AtomicU64,
     /// Revocations and blocks that this node has been told of.
     user_changes: AtomicU64,
+    /// Told when some may not have reached it.
+    pub(crate) user_changes_missed: Notify,
+    /// Whether it has sessions of a former life, whose homes and owners have not heard of this one.
+    pub(crate) goes_on: AtomicBool,
     wheel: Mutex<Wheel<Wake>>,
     draining: AtomicBool,
+    /// Others own what this life of the node owned: it will never own anything again.
+    fenced: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -106,6 +113,7 @@ impl Node {
             inbox_flush: RwLock::new(()),
             settings: (0..SHARDS).map(|_| tokio::sync::Mutex::new(())).collect(),
             settling: crate::settle::Settling::default(),
+            gone: crate::take_over::Gone::default(),
             cursors: crate::cursor::Cursors::default(),
             figures,
             tasks: TaskTracker::new(),
@@ -114,8 +122,11 @@ impl Node {
             next_request: AtomicU64::new(1),
             next_message: AtomicU64::new(generator.u64()),
             user_changes: AtomicU64::new(0),
+            user_changes_missed: Notify::new(),
+            goes_on: AtomicBool::new(false),
             wheel: Mutex::new(Wheel::new(TICK_MS, WHEEL_SLOTS, now_ms)),
             draining: AtomicBool::new(false),
+            fenced: CancellationToken::new(),
             stop: CancellationToken::new(),
             me,
             options: ArcSwap::from_pointee(options),
@@ -124,6 +135,20 @@ impl Node {
             store,
             bus,
         })
+    }
+
+    /// The node's next life. It has the sessions of this one, and nothing else of it.
+    pub(crate) fn next_life(&self, me: Incarnation, bus: Arc<dyn Bus>, view: View) -> Arc<Self> {
+        let (options, clock, generator) = (self.options(), self.clock.clone(), self.generator.clone());
+        let next = Self::new(Parts { me, options, clock, generator, store: self.store.clone(), bus, view });
+        // Counted on, so that who compares sees that something may have been missed.
+        next.user_changes.store(self.user_changes() + 1, Ordering::SeqCst);
+        next.draining.store(self.is_draining(), Ordering::Relaxed);
+        next.users.adopt(&self.users);
+        next.goes_on.store(true, Ordering::Relaxed);
+        std::mem::swap(&mut *lock(&next.watches), &mut *lock(&self.watches));
+        std::mem::swap(&mut *lock(&next.last_seen), &mut *lock(&self.last_seen));
+        next
     }
 
     /// As they are now.
@@ -145,10 +170,6 @@ impl Node {
         self.placement.store(Arc::new(placement));
     }
 
-    pub(crate) fn is_alone(&self) -> bool {
-        self.placement.load().view.nodes.len() == 1
-    }
-
     /// Whether the ring gives this node the conversation.
     pub(crate) fn owns(&self, key: &ConversationKey) -> bool {
         self.placement.load().owner(key).incarnation == self.me
@@ -162,6 +183,28 @@ impl Node {
 
     pub(crate) fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The store says that this incarnation is fenced.
+    pub(crate) fn note_fenced(&self) {
+        if !self.fenced.is_cancelled() {
+            tracing::warn!(incarnation = %self.me, "this life of the node has been fenced");
+            self.figures.fenced.increment(1);
+            self.fenced.cancel();
+        }
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.is_cancelled()
+    }
+
+    /// Whether this life of the node may still own conversations.
+    pub(crate) fn may_own(&self) -> bool {
+        !self.is_fenced() && !self.is_stopping()
+    }
+
+    pub(crate) async fn fenced(&self) {
+        self.fenced.cancelled().await;
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -232,13 +275,24 @@ impl Node {
     /// # Errors
     /// The other node's refusal, or `unavailable` when it does not answer in time.
     pub(crate) async fn ask(&self, node: &Incarnation, ask: Ask) -> Result<Reply, ProtocolError> {
+        let answer = self.ask_within(node, ask, self.options().send_timeout_ms).await;
+        answer.unwrap_or_else(|| Err(self.unavailable()))
+    }
+
+    /// The same for so long; `None` when it has not answered by then.
+    pub(crate) async fn ask_within(
+        &self,
+        node: &Incarnation,
+        ask: Ask,
+        timeout_ms: u64,
+    ) -> Option<Result<Reply, ProtocolError>> {
         let (reply, answer) = oneshot::channel();
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
         {
             let mut requests = lock(&self.requests);
             if requests.len() >= self.options().requests_waiting_max {
                 self.figures.overloaded_requests.increment(1);
-                return Err(self.overloaded());
+                return Some(Err(self.overloaded()));
             }
             requests.insert(request, Waiter { node: node.clone(), reply });
         }
@@ -247,8 +301,8 @@ impl Node {
         self.links.send(node, Envelope::Request { request, ask });
         tokio::select! {
             biased;
-            answer = answer => answer.unwrap_or_else(|_| Err(self.unavailable())),
-            () = self.clock.sleep_ms(self.options().send_timeout_ms) => Err(self.unavailable()),
+            answer = answer => answer.ok(),
+            () = self.clock.sleep_ms(timeout_ms) => None,
         }
     }
 
@@ -293,18 +347,13 @@ impl Node {
     }
 
     /// Has the conversation's new owner take it over; whether it has.
-    pub(crate) async fn hand_over(&self, key: &ConversationKey) -> bool {
+    pub(crate) async fn hand_over(&self, key: &ConversationKey, released: Option<Release>) -> bool {
         let owner = self.placement().owner(key).incarnation.clone();
         if owner == self.me {
             return false;
         }
-        matches!(self.ask(&owner, Ask::TakeOver { conversation: key.clone() }).await, Ok(Reply::Done))
-    }
-
-    /// Lets the conversation's owner know, if that is another, that this node has owned it too; whether it knows.
-    pub(crate) async fn tell_let_go(&self, key: &ConversationKey) -> bool {
-        let owner = self.placement().owner(key).incarnation.clone();
-        owner == self.me || self.ask(&owner, Ask::LetGo { conversation: key.clone() }).await.is_ok()
+        let ask = Ask::TakeOver { conversation: key.clone(), released };
+        matches!(self.ask(&owner, ask).await, Ok(Reply::Done))
     }
 
     /// Says something to a conversation that this node owns, or tells who waits that it can't be said.
@@ -347,6 +396,11 @@ pub(crate) fn unavailable(node: &Node, error: &StoreError) -> ProtocolError {
     match error {
         StoreError::Unavailable { .. } => {
             tracing::debug!(%error, "the store did not answer");
+            node.unavailable()
+        }
+        StoreError::Owned { .. } => node.unavailable(),
+        StoreError::Fenced { .. } => {
+            node.note_fenced();
             node.unavailable()
         }
         error => {

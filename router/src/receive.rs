@@ -107,6 +107,10 @@ impl Node {
     /// A node has missed what this one told it: tells again all that it is owed, then says so.
     fn on_missed(self: &Arc<Self>, from: &Incarnation, upto: u64) {
         let (node, from) = (self.clone(), from.clone());
+        if upto == 0 {
+            // It took this node for dead, and told it of no block and no revocation.
+            self.user_changes_missed.notify_one();
+        }
         self.spawn(async move {
             node.register_all(Some(&from));
             node.open_again(|_, owner| *owner == from);
@@ -131,19 +135,14 @@ impl Node {
                 };
             }
             Ask::Peek { user, conversation } => self.say(&conversation, Input::Peek { user: user.user, reply }),
-            Ask::TakeOver { conversation } => {
-                self.say(&conversation, Input::TakeOver { reply: Some(reply), done: None });
+            Ask::TakeOver { conversation, released } => {
+                self.say(&conversation, Input::TakeOver { released, reply: Some(reply), done: None });
             }
-            Ask::LetGo { conversation } => {
-                if !self.owners.is_active(&conversation) {
-                    reply.tell(self, Ok(Telling::Done));
-                } else if let Err(refused) = self.owners.say_if_active(&conversation, Input::LetGo { reply }) {
-                    refused.tell(self);
-                }
-            }
+            Ask::LetGo { conversation, term } => self.say(&conversation, Input::LetGo { term, reply }),
             Ask::Barrier { view } => {
                 // With another view it has told other homes, or will; not settled, it owes what it has told them before.
-                let told = if self.settling.has_settled(view) { Ok(Telling::Done) } else { Err(self.unavailable()) };
+                let settled = !self.is_fenced() && self.settling.has_settled(view);
+                let told = if settled { Ok(Telling::Done) } else { Err(self.unavailable()) };
                 reply.tell(self, told);
             }
             other => {

@@ -2,7 +2,7 @@
 
 use crate::api::{Actor, Answer, BlockInfo, Command, NewSession, OrderKey, Place, SessionInfo};
 use crate::blocks::blocked_of;
-use crate::bus::Bus;
+use crate::bus::{Bus, Packets};
 use crate::calls::{conversation_of, conversation_of_target};
 use crate::delivery::Socket;
 use crate::envelope::{Ask, Reply, SessionRow};
@@ -12,7 +12,7 @@ use crate::owner::Input;
 use crate::session::{Doing, Session};
 use crate::view::View;
 use crate::watching::user_presence;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use switchboard_clock::{Clock, Generator};
 use switchboard_protocol::client::SendTarget;
 use switchboard_protocol::server::UserPresence;
@@ -41,15 +41,26 @@ pub struct Start {
     pub views: watch::Receiver<View>,
 }
 
+/// A further life of a node (see [`Router::go_on`]).
+pub struct Life {
+    /// An incarnation of the same node that never was before.
+    pub me: Incarnation,
+    /// How nodes talk, as this incarnation.
+    pub bus: Arc<dyn Bus>,
+    /// Which nodes live, this one among them; if it ends, the last one stays.
+    pub views: watch::Receiver<View>,
+}
+
 /// A running node. Cheap to clone; the node runs until [`Router::shutdown`].
 #[derive(Clone)]
 pub struct Router {
-    node: Arc<Node>,
+    /// In its newest life. Held for reading while a session comes or goes, so that none is lost between two lives.
+    newest: Arc<RwLock<Arc<Node>>>,
 }
 
 /// A session that is connected until this is dropped.
 pub struct Connected {
-    node: Arc<Node>,
+    router: Router,
     session: Arc<Session>,
 }
 
@@ -60,29 +71,70 @@ impl Router {
         let view = views.borrow().clone();
         let packets = bus.subscribe(&me);
         let node = Node::new(Parts { me, options, clock, generator, store, bus, view });
-        // All end when the node stops, which `shutdown` waits for.
-        node.spawn(node.clone().receive_packets(packets));
-        node.spawn(node.clone().send_packets());
-        node.spawn(node.clone().follow_views(views));
-        node.spawn(node.clone().keep_time());
-        node.spawn(node.clone().keep_flushed());
-        Self { node }
+        run(&node, packets, views);
+        Self { newest: Arc::new(RwLock::new(node)) }
+    }
+
+    fn newest(&self) -> RwLockReadGuard<'_, Arc<Node>> {
+        self.newest.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn node(&self) -> Arc<Node> {
+        self.newest().clone()
     }
 
     /// Takes other options, for what comes after: a bound of a queue that is there stays.
     pub fn set_options(&self, options: Options) {
-        self.node.set_options(options);
+        self.newest().set_options(options);
     }
 
     /// Names the store's life (PROTOCOL §2, `store_id`).
-    pub fn store_id(&self) -> &str {
-        self.node.store.store_id()
+    pub fn store_id(&self) -> String {
+        self.newest().store.store_id().to_owned()
+    }
+
+    // Lives
+
+    /// Which life of the node this is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.newest().me.clone()
+    }
+
+    /// Whether others have taken this life of the node for dead, and own what it owned. It owns nothing any more, and
+    /// answers `unavailable` to what needs an owner here, until it goes on in another.
+    pub fn is_fenced(&self) -> bool {
+        self.newest().is_fenced()
+    }
+
+    /// Returns when [`Router::is_fenced`].
+    pub async fn fenced(&self) {
+        let node = self.node();
+        node.fenced().await;
+    }
+
+    /// Goes on as a new incarnation, with the sessions that are connected: they notice nothing but a `resync`. The former
+    /// incarnation has to be out of the view for that; what it owned is taken over from it by whoever owns it now.
+    pub async fn go_on(&self, life: Life) {
+        let Life { me, bus, views } = life;
+        let packets = bus.subscribe(&me);
+        let view = views.borrow().clone();
+        let former = {
+            let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+            let next = newest.next_life(me, bus, view);
+            std::mem::replace(&mut *newest, next)
+        };
+        tracing::info!(former = %former.me, now = %self.incarnation(), "going on as a new incarnation");
+        run(&self.node(), packets, views);
+        former.stop();
+        former.forget_requests(|_| false);
+        former.tasks.wait().await;
     }
 
     /// Whether this node has settled for its view: nothing of an earlier life is untold.
     pub fn is_settled(&self) -> bool {
-        let fingerprint = self.node.placement().view.fingerprint();
-        self.node.settling.has_settled(fingerprint)
+        let node = self.newest();
+        let fingerprint = node.placement().view.fingerprint();
+        node.settling.has_settled(fingerprint)
     }
 
     // Sessions
@@ -93,12 +145,12 @@ impl Router {
     /// `revoked` if the token was issued before the user's revocation, `overloaded` if he has too many sessions,
     /// `unavailable` if the store does not answer.
     pub async fn connect(&self, new: NewSession, socket: Arc<dyn Socket>) -> Result<Connected, ProtocolError> {
-        let node = &self.node;
+        let node = self.node();
         let mut changes = node.user_changes();
-        let record = node.store.user(&new.user).await.map_err(|error| unavailable(node, &error))?;
+        let record = node.store.user(&new.user).await.map_err(|error| unavailable(&node, &error))?;
         refuse_revoked(record.revoked_at, new.issued_at)?;
         let session = Arc::new(Session {
-            id: session_id(node),
+            id: session_id(&node),
             user: new.user,
             device: new.device,
             instance: new.instance,
@@ -107,23 +159,29 @@ impl Router {
             doing: Mutex::new(Doing::default()),
         });
         let most = node.options().connections_per_user;
-        let Some(added) = node.users.add(session.clone(), blocked_of(&record), most) else {
-            return Err(node.overloaded());
-        };
-        if let Some(replaced) = added.replaced {
-            replaced.socket.close(CloseCode::Replaced);
+        {
+            let node = self.newest();
+            let Some(added) = node.users.add(session.clone(), blocked_of(&record), most) else {
+                return Err(node.overloaded());
+            };
+            if let Some(replaced) = added.replaced {
+                replaced.socket.close(CloseCode::Replaced);
+            }
+            node.tell_home(&session.user);
         }
-        node.tell_home(&session.user);
-        let connected = Connected { node: node.clone(), session };
+        let connected = Connected { router: self.clone(), session };
         // A revocation or a block that came between the reading and the adding did not find the session.
-        while changes != node.user_changes() {
+        loop {
+            let node = self.node();
+            if changes == node.user_changes() {
+                return Ok(connected);
+            }
             changes = node.user_changes();
             let user = &connected.session.user;
-            let record = node.store.user(user).await.map_err(|error| unavailable(node, &error))?;
+            let record = node.store.user(user).await.map_err(|error| unavailable(&node, &error))?;
             refuse_revoked(record.revoked_at, new.issued_at)?;
-            node.users.set_blocked(user, blocked_of(&record));
+            self.newest().users.set_blocked(user, blocked_of(&record));
         }
-        Ok(connected)
     }
 
     /// Refuses tokens that were issued before the user's revocation.
@@ -131,13 +189,14 @@ impl Router {
     /// # Errors
     /// `revoked`, or `unavailable` if the store does not answer.
     pub async fn check_revoked(&self, user: &UserKey, issued_at: Option<Timestamp>) -> Result<(), ProtocolError> {
-        let record = self.node.store.user(user).await.map_err(|error| unavailable(&self.node, &error))?;
+        let node = self.node();
+        let record = node.store.user(user).await.map_err(|error| unavailable(&node, &error))?;
         refuse_revoked(record.revoked_at, issued_at)
     }
 
     /// Where a user is best connected: at his home.
     pub fn place(&self, user: &UserKey) -> Place {
-        let placement = self.node.placement();
+        let placement = self.newest().placement();
         let home = placement.home(user);
         Place { node_id: home.incarnation.node.clone(), url: home.url.clone() }
     }
@@ -149,7 +208,7 @@ impl Router {
     /// # Errors
     /// What the client is to be told.
     pub async fn call(&self, actor: Actor, command: Command) -> Result<Answer, ProtocolError> {
-        self.node.call(actor, command).await
+        self.node().call(actor, command).await
     }
 
     /// Answers of one socket keep their order among those with the same key.
@@ -169,7 +228,8 @@ impl Router {
     /// # Errors
     /// `unavailable` if the store does not answer.
     pub async fn blocks(&self, user: &UserKey) -> Result<Vec<BlockInfo>, ProtocolError> {
-        let record = self.node.store.user(user).await.map_err(|error| unavailable(&self.node, &error))?;
+        let node = self.node();
+        let record = node.store.user(user).await.map_err(|error| unavailable(&node, &error))?;
         let info = |(user_id, blocked_at)| BlockInfo { user_id, blocked_at };
         Ok(record.blocks.into_iter().map(info).collect())
     }
@@ -179,11 +239,11 @@ impl Router {
     /// # Errors
     /// `unavailable` if the home or the store does not answer.
     pub async fn presence_of(&self, viewer: &UserKey, user: &UserId) -> Result<UserPresence, ProtocolError> {
-        let node = &self.node;
+        let node = self.node();
         let target = UserKey { tenant: viewer.tenant.clone(), user: user.clone() };
         let home = node.placement().home(&target).incarnation.clone();
         let shown = node.presence_at(&home, vec![target], false).await?.pop();
-        let record = node.store.user(viewer).await.map_err(|error| unavailable(node, &error))?;
+        let record = node.store.user(viewer).await.map_err(|error| unavailable(&node, &error))?;
         let blocked_at = blocked_of(&record).get(user).copied();
         let shown = switchboard_presence::seen(shown.ok_or_else(ProtocolError::internal)?, blocked_at);
         Ok(user_presence(user.clone(), shown))
@@ -196,8 +256,9 @@ impl Router {
     /// # Errors
     /// `unavailable` if a node does not answer.
     pub async fn disconnect_user(&self, user: &UserKey) -> Result<(), ProtocolError> {
-        self.node.close_sessions(user);
-        self.node.ask_all(|| Ask::Disconnect { user: user.clone() }).await.map(drop)
+        let node = self.node();
+        node.close_sessions(user);
+        node.ask_all(|| Ask::Disconnect { user: user.clone() }).await.map(drop)
     }
 
     /// Refuses a user's tokens issued up to now, for good, and closes his sessions.
@@ -205,8 +266,9 @@ impl Router {
     /// # Errors
     /// `unavailable` if the store or a node does not answer; repeating it is harmless.
     pub async fn revoke(&self, user: &UserKey) -> Result<(), ProtocolError> {
-        let revoked = self.node.store.revoke(user, self.node.now()).await;
-        revoked.map_err(|error| unavailable(&self.node, &error))?;
+        let node = self.node();
+        let revoked = node.store.revoke(user, node.now()).await;
+        revoked.map_err(|error| unavailable(&node, &error))?;
         self.disconnect_user(user).await
     }
 
@@ -215,8 +277,9 @@ impl Router {
     /// # Errors
     /// `unavailable` if a node does not answer.
     pub async fn sessions(&self, user: &UserKey) -> Result<Vec<SessionInfo>, ProtocolError> {
-        let mut rows = self.node.session_rows(user);
-        for reply in self.node.ask_all(|| Ask::Sessions { user: user.clone() }).await? {
+        let node = self.node();
+        let mut rows = node.session_rows(user);
+        for reply in node.ask_all(|| Ask::Sessions { user: user.clone() }).await? {
             if let Reply::Sessions(more) = reply {
                 rows.extend(more);
             }
@@ -237,7 +300,7 @@ impl Router {
     /// Asks every client to go elsewhere, spread over `drain.spread_ms`, and lets every conversation go. Returns when
     /// all is let go and flushed; the caller has a deadline.
     pub async fn drain(&self) {
-        let node = &self.node;
+        let node = self.node();
         node.set_draining();
         let placement = node.placement();
         for session in node.users.all_sessions() {
@@ -250,29 +313,41 @@ impl Router {
 
     /// Lets every conversation go and writes what waits: after it nothing that was answered is only in memory.
     pub async fn finish(&self) {
+        let node = self.node();
         // Nobody comes back within his grace here.
-        self.node.users.homed().iter().for_each(|user| self.node.end_grace(user, u64::MAX));
+        node.users.homed().iter().for_each(|user| node.end_grace(user, u64::MAX));
         let (done, mut all_done) = tokio::sync::mpsc::channel(1);
-        self.node.owners.say_to_all(|| Input::Drain { done: done.clone() }).await;
+        node.owners.say_to_all(|| Input::Drain { done: done.clone() }).await;
         drop(done);
         loop {
             // What conversations owe to this node is confirmed by its flushes.
-            self.node.flush().await;
+            node.flush().await;
             tokio::select! {
                 biased;
                 none = all_done.recv() => if none.is_none() { break },
-                () = self.node.clock.sleep_ms(crate::node::TICK_MS) => {}
+                () = node.clock.sleep_ms(crate::node::TICK_MS) => {}
             }
         }
-        self.node.flush().await;
+        node.flush().await;
     }
 
     /// Ends all of the node's tasks, wherever they are, and waits for that. Without [`Router::finish`] before, this is
     /// what a crash would leave behind.
     pub async fn shutdown(&self) {
-        self.node.stop();
-        self.node.tasks.wait().await;
+        let node = self.node();
+        node.stop();
+        node.tasks.wait().await;
     }
+}
+
+/// Starts a node's tasks. All end when it stops, and whoever stops it waits for that.
+fn run(node: &Arc<Node>, packets: Packets, views: watch::Receiver<View>) {
+    node.spawn(node.clone().receive_packets(packets));
+    node.spawn(node.clone().send_packets());
+    node.spawn(node.clone().follow_views(views));
+    node.spawn(node.clone().keep_time());
+    node.spawn(node.clone().keep_flushed());
+    node.spawn(node.clone().keep_user_changes());
 }
 
 impl Connected {
@@ -289,7 +364,7 @@ impl Connected {
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.node.disconnected(&self.session);
+        self.router.newest().disconnected(&self.session);
     }
 }
 

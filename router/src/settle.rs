@@ -72,7 +72,7 @@ impl Node {
     async fn round(&self) -> Result<(), ProtocolError> {
         let view = self.placement().view.clone();
         let fingerprint = view.fingerprint();
-        if !self.settling.has_settled(fingerprint) {
+        if self.is_fenced() || !self.settling.has_settled(fingerprint) {
             return Err(self.unavailable());
         }
         try_join_all(view.peers(&self.me).map(|peer| self.sign_of(peer, fingerprint))).await?;

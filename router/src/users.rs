@@ -89,6 +89,15 @@ impl Users {
 
     // Sessions
 
+    /// Takes over another life's users with their sessions; not what it knew as their home.
+    pub(crate) fn adopt(&self, former: &Self) {
+        for index in 0..SHARDS {
+            let users = std::mem::take(&mut former.shard(index).users);
+            let with_sessions = users.into_iter().filter(|(_, user)| !user.sessions.is_empty());
+            self.shard(index).users.extend(with_sessions.map(|(key, user)| (key, User { home: None, ..user })));
+        }
+    }
+
     /// Adds a session; a second one of the same device and instance takes the first one's place. `None` if the user has
     /// `most` already.
     pub(crate) fn add(&self, session: Arc<Session>, blocked: Blocked, most: u32) -> Option<Added> {

@@ -6,9 +6,11 @@ use crate::envelope::{Envelope, Outgoing};
 use crate::figures::count;
 use crate::node::{Node, Wake};
 use crate::owner::Input;
+use crate::session::Session;
 use crate::view::{Placement, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use switchboard_protocol::client::ConversationRef;
 use switchboard_protocol::server::{ConversationActivity, Frame as _, Resync};
 use switchboard_protocol::{ClientFrame, Seq, ServerFrame};
@@ -41,6 +43,7 @@ impl Node {
 
     async fn on_view(self: &Arc<Self>, view: View) {
         let before = self.placement();
+        let goes_on = self.goes_on.swap(false, Ordering::Relaxed);
         let fingerprint = view.fingerprint();
         tracing::info!(view = view.number, nodes = view.nodes.len(), "the view has changed");
         self.figures.view_members.set(count(view.nodes.len()));
@@ -56,18 +59,25 @@ impl Node {
             self.on_node_gone(gone);
         }
         self.links.forget_queues(|peer| view.has(peer));
-        self.forget_requests(|peer| view.has(peer));
+        // Who was out of the view before may drain, and answers.
+        self.forget_requests(|peer| view.has(peer) || !before.view.has(peer));
+        self.gone.forget(|node| view.has(node));
         self.register_all(None);
         self.leave_homes_later();
         self.watch_again(None);
-        self.open_again(|key, owner| before.owner(key).incarnation != *owner);
-        self.resync_moved(&before);
+        self.open_again(|key, owner| goes_on || before.owner(key).incarnation != *owner);
+        self.resync_moved(|session, home| goes_on || before.home(&session.user).incarnation != *home);
+        if goes_on {
+            self.user_changes_missed.notify_one();
+        }
 
         for (incarnation, conversations) in self.hand_over_all().await {
             // If this fails, they are taken over once more: harmless.
             drop(self.store.forget_active(&incarnation, &conversations).await);
         }
-        self.settling.settled(fingerprint);
+        if !self.is_fenced() {
+            self.settling.settled(fingerprint);
+        }
     }
 
     /// Returns when each conversation has told what it owed, or has been let go or taken over; those of the dead.
@@ -114,8 +124,8 @@ impl Node {
 
     /// Many conversations may be taken over at once: waits for room.
     pub(crate) async fn say_until_taken(self: &Arc<Self>, key: &ConversationKey, done: Option<mpsc::Sender<()>>) {
-        while !self.is_stopping() {
-            let input = Input::TakeOver { reply: None, done: done.clone() };
+        while self.may_own() {
+            let input = Input::TakeOver { released: None, reply: None, done: done.clone() };
             if self.owners.say(self, key, input).is_ok() {
                 return;
             }
@@ -157,10 +167,10 @@ impl Node {
 
     /// Sessions whose user's home is another node now: what came before that knew of them was lost on them. Their `sync`
     /// comes behind their registration, on the same link.
-    fn resync_moved(&self, before: &Placement) {
+    fn resync_moved(&self, has_moved: impl Fn(&Session, &Incarnation) -> bool) {
         let placement = self.placement();
         for session in self.users.all_sessions() {
-            if placement.home(&session.user).incarnation != before.home(&session.user).incarnation {
+            if has_moved(&session, &placement.home(&session.user).incarnation) {
                 self.figures.resyncs_of_moves.increment(1);
                 session.socket.deliver(&resync());
             }
@@ -168,7 +178,7 @@ impl Node {
     }
 
     /// What was missed is asked for by the client, who is told where the log is now.
-    async fn open_at(self: &Arc<Self>, key: ConversationKey, session: &crate::session::Session) {
+    async fn open_at(self: &Arc<Self>, key: ConversationKey, session: &Session) {
         if self.users.session(&session.user, &session.id).is_none() {
             // It has ended since, and its owners have been told: nothing may be opened for it behind that.
             return;

@@ -34,6 +34,7 @@ pub(crate) fn reply_telling(telling: Telling) -> Reply {
     match telling {
         Telling::Answer(answer) => reply_of(&answer),
         Telling::Peek(peek) => Reply::Peek(peek),
+        Telling::LetGo(release) => Reply::LetGo(release),
         Telling::Done => Reply::Done,
     }
 }
@@ -55,6 +56,7 @@ pub(crate) fn answer_of(reply: Reply) -> Result<Answer, ProtocolError> {
 pub(crate) fn telling(reply: Reply) -> Told {
     match reply {
         Reply::Peek(peek) => Ok(Telling::Peek(peek)),
+        Reply::LetGo(release) => Ok(Telling::LetGo(release)),
         Reply::Done => Ok(Telling::Done),
         reply => answer_of(reply).map(Telling::Answer),
     }

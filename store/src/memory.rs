@@ -50,6 +50,11 @@ impl MemoryStore {
         self.lives.lose(incarnation);
     }
 
+    /// The incarnations that have been fenced.
+    pub fn fenced(&self) -> Vec<Incarnation> {
+        self.lives.fenced()
+    }
+
     /// What goes wrong; may be changed at any time.
     pub fn faults(&self) -> &Faults {
         &self.faults

@@ -67,6 +67,7 @@ pub use term::BUCKET_ENTRIES;
 use crate::{ConversationKey, Incarnation, StoreError, TermNumber};
 use conversations::Conversations;
 use life::Life;
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_protocol::Seq;
@@ -76,7 +77,7 @@ use tokio::sync::Notify;
 const FENCED_MAX: usize = 1024;
 
 /// An owner's word that he has let go of a term. It holds for ever, and for this term only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
     /// The term that he had.
     pub term: TermNumber,

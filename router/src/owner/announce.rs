@@ -81,9 +81,9 @@ impl Conversation {
                     self.note_mentions(&pending.draft.mentioned);
                     run.pending.push(*pending);
                 }
-                Step::Answer(reply, telling, _room) => {
+                Step::Answer(reply, told, _room) => {
                     self.tell_run(std::mem::take(&mut run));
-                    reply.tell(&self.node, Ok(*telling));
+                    reply.tell(&self.node, *told);
                 }
                 Step::Peek(user, reply) => {
                     self.tell_run(std::mem::take(&mut run));
@@ -288,7 +288,7 @@ impl Conversation {
     }
 
     /// A node has missed something: announces to it again, if it is owed anything.
-    pub(super) fn repeat(&mut self, to: &Incarnation, _upto: u64) {
+    pub(super) fn repeat(&mut self, to: &Incarnation) {
         let Some(number) = self.announced.told.get(to) else { return };
         if !self.node.links.is_confirmed(to, *number) {
             self.announce_end_to(Some(to));

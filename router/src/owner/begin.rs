@@ -8,11 +8,12 @@ use super::{CommandInput, user_in};
 use crate::api::Command;
 use crate::blocks::blocked_of;
 use crate::node::unavailable;
+use crate::take_over::LET_GO_MS;
 use crate::view::{direct_conversation, group_conversation};
 use switchboard_protocol::client::SendTarget;
 use switchboard_protocol::server::Delivery;
 use switchboard_protocol::{ProtocolError, Timestamp, UserId};
-use switchboard_store::{Claim, Kind, NewConversation, Previous, RecentWindow, StoreError};
+use switchboard_store::{Begun, Claim, Kind, Member, NewConversation, Previous, RecentWindow, StoreError};
 
 impl Conversation {
     /// Makes sure that a term runs in which `input` can be decided.
@@ -35,16 +36,25 @@ impl Conversation {
         if self.log.is_some() {
             return Ok(());
         }
-        let failed = |error: StoreError| unavailable(&self.node, &error);
-        if self.node.store.member(&self.key, user).await.map_err(failed)?.is_none() {
-            let head = self.node.store.head(&self.key).await.map_err(failed)?;
-            if head.is_none_or(|head| head.ended) {
-                return Err(ProtocolError::not_found());
-            }
+        // A term may have ended between the first two looks: then the third sees whom it has added.
+        if self.stored_member(user).await?.is_none()
+            && self.is_at_rest().await?
+            && self.stored_member(user).await?.is_none()
+        {
+            return Err(ProtocolError::not_found());
         }
         self.begin(None).await?;
-        let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
-        log.member(user).map(drop)
+        self.log.as_ref().ok_or_else(ProtocolError::not_found)?.member(user).map(drop)
+    }
+
+    /// Whether no term runs, of this node or another.
+    async fn is_at_rest(&mut self) -> Result<bool, ProtocolError> {
+        let head = self.node.store.head(&self.key).await.map_err(|error| unavailable(&self.node, &error))?;
+        Ok(head.is_none_or(|head| head.ended))
+    }
+
+    async fn stored_member(&mut self, user: &UserId) -> Result<Option<Member>, ProtocolError> {
+        self.node.store.member(&self.key, user).await.map_err(|error| unavailable(&self.node, &error))
     }
 
     /// What would be refused anyway creates nothing.
@@ -54,11 +64,10 @@ impl Conversation {
             Command::ConversationCreate(create) => refuse_too_many_members(&user.user, create),
             Command::Send(send) => {
                 let SendTarget::To(peer) = &send.target else { return Ok(()) };
-                let failed = |error: StoreError| unavailable(&self.node, &error);
-                if self.node.store.member(&self.key, &user.user).await.map_err(failed)?.is_some() {
+                if self.stored_member(&user.user).await?.is_some() {
                     return Ok(());
                 }
-                let record = self.node.store.user(user).await.map_err(failed)?;
+                let record = self.node.store.user(user).await.map_err(|error| unavailable(&self.node, &error))?;
                 let blocked = blocked_of(&record).contains_key(peer);
                 if blocked { Err(ProtocolError::blocked()) } else { Ok(()) }
             }
@@ -100,16 +109,23 @@ impl Conversation {
 
     /// Begins a term; whether the conversation exists. Announces the log's end if something may be untold.
     pub(super) async fn begin(&mut self, create: Option<NewConversation>) -> Result<bool, ProtocolError> {
+        if self.log.is_none() && self.node.clock.monotonic_ms() < self.kept_until_ms {
+            return Err(self.node.unavailable());
+        }
+        self.begin_after(Previous::Unknown, create).await
+    }
+
+    /// The same, with what is known of the last owner.
+    pub(super) async fn begin_after(
+        &mut self,
+        previous: Previous,
+        create: Option<NewConversation>,
+    ) -> Result<bool, ProtocolError> {
         if self.log.is_some() {
             return Ok(true);
         }
-        let since = Timestamp::from_unix_ms(self.node.clock.wall_ms().saturating_sub(RECENT_MS));
-        let recent = RecentWindow { entries_max: RECENT_ENTRIES_MAX, since };
-        let claim = Claim { by: self.node.me.clone(), create, recent, previous: Previous::Unknown };
-        let begun = self.node.store.begin_term(&self.key, claim).await;
-        // It may have begun all the same, and then what an earlier term has not told is this node's to tell.
-        self.begin_in_doubt = begun.is_err();
-        let Some(begun) = begun.map_err(|error| unavailable(&self.node, &error))? else { return Ok(false) };
+        let Some(begun) = self.take_term(previous, create).await? else { return Ok(false) };
+        self.parting.forget();
         let untold = begun.untold;
         begun.recent.iter().for_each(|send| self.note_newest(&send.from, send.seq));
         let figures = &self.node.figures;
@@ -121,6 +137,38 @@ impl Conversation {
             self.announce_end();
         }
         Ok(true)
+    }
+}
+
+impl Conversation {
+    /// Has the store begin a term; who has one lets go of it before, or is fenced.
+    async fn take_term(
+        &mut self,
+        mut previous: Previous,
+        create: Option<NewConversation>,
+    ) -> Result<Option<Begun>, ProtocolError> {
+        let node = self.node.clone();
+        let mut deadline_ms = None;
+        loop {
+            let since = Timestamp::from_unix_ms(node.clock.wall_ms().saturating_sub(RECENT_MS));
+            let recent = RecentWindow { entries_max: RECENT_ENTRIES_MAX, since };
+            let claim = Claim { by: node.me.clone(), create: create.clone(), recent, previous };
+            let begun = node.store.begin_term(&self.key, claim).await;
+            // It may have begun all the same, and then what an earlier term has not told is this node's to tell.
+            self.begin_in_doubt = matches!(begun, Err(StoreError::Unavailable { .. }));
+            previous = match begun {
+                Ok(begun) => return Ok(begun),
+                Err(StoreError::Owned { by, term }) => {
+                    let deadline_ms = *deadline_ms.get_or_insert(node.clock.monotonic_ms() + LET_GO_MS);
+                    let known = node.previous(&self.key, (&by, term), deadline_ms).await;
+                    if known.is_err() {
+                        self.kept_until_ms = node.clock.monotonic_ms() + node.options().retry_after_ms;
+                    }
+                    known?
+                }
+                Err(error) => return Err(unavailable(&node, &error)),
+            };
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod begin;
 mod cursors;
 mod decide;
 mod group;
+mod leaving;
 mod log;
 mod messages;
 mod pipeline;
@@ -29,7 +30,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_protocol::server::Member;
 use switchboard_protocol::{ProtocolError, SessionId, UserId};
-use switchboard_store::{ConversationKey, Incarnation, UserKey};
+use switchboard_store::{ConversationKey, Incarnation, Release, TermNumber, UserKey};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -52,9 +53,9 @@ pub(crate) enum Input {
     /// The view has changed.
     View { done: Done },
     /// Its owner lives no more, or has let it go: begin a term, and tell what may be untold.
-    TakeOver { reply: Option<ReplyTo>, done: Option<Done> },
-    /// Another node owned the conversation and lets it go.
-    LetGo { reply: ReplyTo },
+    TakeOver { released: Option<Release>, reply: Option<ReplyTo>, done: Option<Done> },
+    /// Another node wants it, and the store says that this one has it, in this term.
+    LetGo { term: TermNumber, reply: ReplyTo },
     /// A deadline has come.
     Tick,
     /// The node drains: finish what is under way and go.
@@ -86,6 +87,7 @@ pub(crate) type Told = Result<Telling, ProtocolError>;
 pub(crate) enum Telling {
     Answer(Answer),
     Peek(Box<Peek>),
+    LetGo(Release),
     Done,
 }
 
@@ -160,7 +162,7 @@ impl Owners {
         }
         let handle = match shard.get(key) {
             Some(handle) => handle,
-            None if self.active() >= node.options().conversations_active_max || node.is_stopping() => {
+            None if self.active() >= node.options().conversations_active_max || !node.may_own() => {
                 return Err(Refused(input));
             }
             None => {
@@ -241,11 +243,15 @@ impl Handle {
 impl Refused {
     /// Tells who waits that there is no room.
     pub(crate) fn tell(self, node: &Node) {
-        node.figures.overloaded_conversation.increment(1);
-        let told = Err(node.overloaded());
+        let told = if node.may_own() {
+            node.figures.overloaded_conversation.increment(1);
+            Err(node.overloaded())
+        } else {
+            Err(node.unavailable())
+        };
         match self.0 {
             Input::Command(command) => command.reply.tell(node, told),
-            Input::Peek { reply, .. } | Input::BlockChanged { reply } | Input::LetGo { reply } => {
+            Input::Peek { reply, .. } | Input::BlockChanged { reply } | Input::LetGo { reply, .. } => {
                 reply.tell(node, told);
             }
             Input::TakeOver { reply: Some(reply), .. } => reply.tell(node, told),

@@ -1,10 +1,13 @@
 //! Entries between their decision and their durability, in the order of their `seq`, and what must wait for them.
 //!
+//! Answers without an entry go through it too: an owner says nothing of the log before the store has said, after he was
+//! asked, that his term still runs. Else one that was stopped for an age would tell what was true then.
+//!
 //! One append per conversation is under way at a time; what is decided meanwhile leaves together as the next one. The
 //! store commits the appends of all conversations together, so this loses nothing and keeps the order obvious.
 
 use super::decide::Draft;
-use super::{CommandInput, ReplyTo, Telling};
+use super::{CommandInput, ReplyTo, Told};
 use crate::node::Node;
 use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
@@ -27,7 +30,7 @@ pub(super) enum Step {
     /// An entry.
     Entry(Box<Pending>),
     /// An answer that was decided behind entries, and is given behind them.
-    Answer(ReplyTo, Box<Telling>, Option<OwnedSemaphorePermit>),
+    Answer(ReplyTo, Box<Told>, Option<OwnedSemaphorePermit>),
     /// A question about what is durable, asked behind entries.
     Peek(UserId, ReplyTo),
 }
@@ -58,7 +61,7 @@ impl Pending {
 pub(super) struct Pipeline {
     waiting: VecDeque<Step>,
     under_way: VecDeque<Step>,
-    append: Option<BoxFuture<'static, Appended>>,
+    append: Option<BoxFuture<'static, Result<Appended, StoreError>>>,
 }
 
 impl Pipeline {
@@ -107,8 +110,8 @@ impl Pipeline {
         self.append = Some(Box::pin(append(node.clone(), key.clone(), term, entries.into())));
     }
 
-    /// The outcome of the append under way; never, if there is none.
-    pub(super) async fn appended(&mut self) -> Appended {
+    /// The outcome of the append under way; never, if there is none. An error comes of an append without entries only.
+    pub(super) async fn appended(&mut self) -> Result<Appended, StoreError> {
         match &mut self.append {
             Some(append) => {
                 let appended = append.await;
@@ -144,14 +147,19 @@ impl Step {
 }
 
 /// Appends, and repeats as it is what has an unknown outcome, until the outcome is known (DESIGN §3).
-async fn append(node: Arc<Node>, key: ConversationKey, term: TermNumber, entries: Arc<[Entry]>) -> Appended {
+async fn append(
+    node: Arc<Node>,
+    key: ConversationKey,
+    term: TermNumber,
+    entries: Arc<[Entry]>,
+) -> Result<Appended, StoreError> {
     if entries.is_empty() {
-        return Appended::Durable;
+        return node.store.append(&key, term, entries).await;
     }
     let mut wait_ms = RETRY_MS.0;
     loop {
         match node.store.append(&key, term, entries.clone()).await {
-            Ok(appended) => return appended,
+            Ok(appended) => return Ok(appended),
             Err(error @ StoreError::Unavailable { .. }) => {
                 if wait_ms == RETRY_MS.0 {
                     tracing::warn!(%error, "an append's outcome is unknown: repeating it");
@@ -160,7 +168,7 @@ async fn append(node: Arc<Node>, key: ConversationKey, term: TermNumber, entries
             Err(error) => {
                 // It will never succeed: this term knows something else than the store. Another begins with the truth.
                 tracing::error!(%error, "the store refused an append");
-                return Appended::Superseded;
+                return Ok(Appended::Superseded);
             }
         }
         node.clock.sleep_ms(wait_ms + node.generator.below(wait_ms)).await;

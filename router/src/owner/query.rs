@@ -30,33 +30,33 @@ impl Conversation {
 
     /// Answers behind the entries that are not durable yet, so that the answer may tell of them.
     pub(super) fn answer_in_order(&mut self, reply: ReplyTo, room: Option<OwnedSemaphorePermit>, told: Told) {
-        match told {
-            Ok(telling) if !self.pipeline.is_empty() => {
-                self.pipeline.push(Step::Answer(reply, Box::new(telling), room));
-            }
-            told => reply.tell(&self.node, told),
+        if self.log.is_some() {
+            self.pipeline.push(Step::Answer(reply, Box::new(told), room));
+        } else {
+            reply.tell(&self.node, told);
         }
     }
 
     /// Where the log is, once everything before is durable.
     pub(super) async fn on_peek(&mut self, user: UserId, reply: ReplyTo) {
-        if !self.pipeline.is_empty() {
-            return self.pipeline.push(Step::Peek(user, reply));
+        match self.peek_at_rest(&user).await {
+            Ok(Some(peek)) => reply.tell(&self.node, Ok(Telling::Peek(Box::new(peek)))),
+            Ok(None) => self.pipeline.push(Step::Peek(user, reply)),
+            Err(error) => reply.tell(&self.node, Err(error)),
         }
-        let told = self.peek_now(&user).await;
-        reply.tell(&self.node, told.map(|peek| Telling::Peek(Box::new(peek))));
     }
 
-    async fn peek_now(&mut self, user: &UserId) -> Result<Peek, ProtocolError> {
+    /// `None` if a term runs, or now does.
+    async fn peek_at_rest(&mut self, user: &UserId) -> Result<Option<Peek>, ProtocolError> {
         if !self.node.owns(&self.key) {
             // The view has just changed: who asks asks again.
             return Err(self.node.unavailable());
         }
         if let Some(rest) = self.at_rest(user).await? {
-            return Ok(rest.peek(self.node.options().push_members_max));
+            return Ok(Some(rest.peek(self.node.options().push_members_max)));
         }
         self.begin_for(user).await?;
-        self.peek(user)
+        Ok(None)
     }
 
     /// Everything before it is durable.

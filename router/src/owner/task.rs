@@ -3,17 +3,18 @@
 use super::announce::Announced;
 use super::cursors::CursorWrites;
 use super::decide::{Decided, Here, decide};
+use super::leaving::Parting;
 use super::log::Log;
 use super::pipeline::{Pending, Pipeline, Step};
 use super::rest::Audience;
 use super::search::Search;
 use super::sessions::Sessions;
-use super::{CommandInput, Done, Input, ReplyTo, Telling};
+use super::{CommandInput, Done, Input, Refused, ReplyTo, Telling};
 use crate::api::Command;
 use crate::node::{Node, Wake, unavailable};
 use std::sync::Arc;
 use switchboard_protocol::{ErrorCode, ProtocolError};
-use switchboard_store::{Appended, ConversationKey};
+use switchboard_store::{Appended, ConversationKey, Previous, Release, StoreError};
 use tokio::sync::mpsc;
 
 /// Inputs that are taken before what has become durable is looked at.
@@ -23,11 +24,15 @@ const INPUTS_PER_TURN: usize = 256;
 pub(super) struct Conversation {
     pub(super) node: Arc<Node>,
     pub(super) key: ConversationKey,
-    inputs: mpsc::Receiver<Input>,
+    pub(super) inputs: mpsc::Receiver<Input>,
     /// The term that runs, if one does.
     pub(super) log: Option<Log>,
     /// The store did not say whether a term has begun: it is begun again.
     pub(super) begin_in_doubt: bool,
+    /// Another node has it and does not let go: it is not asked again before.
+    pub(super) kept_until_ms: u64,
+    /// The term that ran.
+    pub(super) parting: Parting,
     pub(super) pipeline: Pipeline,
     pub(super) sessions: Sessions,
     pub(super) cursors: CursorWrites,
@@ -36,11 +41,11 @@ pub(super) struct Conversation {
     pub(super) audience_at_rest: Option<Audience>,
     pub(super) announced: Announced,
     /// When something was last said to it.
-    last_used_ms: u64,
+    pub(super) last_used_ms: u64,
     /// The next [`Input::Tick`] that is coming.
     next_tick_ms: Option<u64>,
     /// Dropped when the conversation has been let go, as the view or the drain wants it.
-    leaving: Vec<Done>,
+    pub(super) leaving: Vec<Done>,
 }
 
 impl Conversation {
@@ -52,6 +57,8 @@ impl Conversation {
             inputs,
             log: None,
             begin_in_doubt: false,
+            kept_until_ms: 0,
+            parting: Parting::default(),
             pipeline: Pipeline::default(),
             sessions: Sessions::default(),
             cursors: CursorWrites::default(),
@@ -71,9 +78,11 @@ impl Conversation {
             tokio::select! {
                 biased;
                 () = node.stopped() => return,
+                () = node.fenced() => return self.abandon(),
                 appended = self.pipeline.appended() => self.on_appended(appended).await,
                 written = self.cursors.written() => self.on_cursors_written(written),
                 found = self.search.found() => self.on_found(found).await,
+                told = self.parting.told() => self.on_parted(told),
                 input = self.inputs.recv(), if !self.is_full() => match input {
                     Some(input) => self.on_inputs(input).await,
                     None => return,
@@ -82,7 +91,7 @@ impl Conversation {
             if let Some(log) = &self.log {
                 self.pipeline.begin_append(&self.node, &self.key, log.term);
             }
-            if self.may_leave() && self.leave().await {
+            if self.may_leave() && self.leave() {
                 return;
             }
             self.schedule();
@@ -116,30 +125,22 @@ impl Conversation {
             Input::Command(command) => self.on_command(*command).await,
             Input::Peek { user, reply } => self.on_peek(user, reply).await,
             Input::SessionsGone { at, sessions } => self.on_sessions_gone(&at, &sessions),
-            Input::NodeMissed { node } => {
-                self.sessions.forget_node(&node);
-                // Among what is missing may be that it took this node for dead.
-                self.make_sure_of_term().await;
-            }
+            Input::NodeMissed { node } => self.sessions.forget_node(&node),
             Input::BlockChanged { reply } => {
-                if let Some(log) = &mut self.log {
-                    log.blocked = None;
-                }
+                self.forget_blocked();
                 reply.tell(&self.node, Ok(Telling::Done));
             }
             Input::Repeat { to, upto, done } => {
                 if upto == 0 {
-                    self.make_sure_of_term().await;
+                    // That node took this one for dead, and may have told it of no block.
+                    self.forget_blocked();
                 }
-                self.repeat(&to, upto);
+                self.repeat(&to);
                 drop(done);
             }
             Input::View { done } => self.on_view(done).await,
-            Input::TakeOver { reply, done } => self.on_take_over(reply, done).await,
-            Input::LetGo { reply } => {
-                let told = self.give_up_if_superseded().await.map(|()| Telling::Done);
-                reply.tell(&self.node, told);
-            }
+            Input::TakeOver { released, reply, done } => self.on_take_over(released, reply, done).await,
+            Input::LetGo { term, reply } => self.on_let_go(term, reply).await,
             Input::Tick => {
                 if self.begin_in_doubt {
                     // Not answered: with the next tick.
@@ -211,23 +212,27 @@ impl Conversation {
             Ok(Decided::Answer(answer)) => {
                 self.answer_in_order(input.reply, input._room, Ok(Telling::Answer(answer)));
             }
-            Err(error) => input.reply.tell(&self.node, Err(error)),
+            Err(error) => self.answer_in_order(input.reply, input._room, Err(error)),
         }
     }
 
-    async fn on_appended(&mut self, appended: Appended) {
+    async fn on_appended(&mut self, appended: Result<Appended, StoreError>) {
         match appended {
-            Appended::Durable => {
+            Ok(Appended::Durable) => {
                 let steps = self.pipeline.take_under_way();
                 self.release(steps).await;
             }
-            Appended::Superseded => {
+            Ok(Appended::Superseded) => {
                 tracing::info!("the term is over: what waited is refused");
                 self.give_up();
                 if self.node.owns(&self.key) {
                     // What it owed is announced by its next term.
-                    self.on_take_over(None, None).await;
+                    self.on_take_over(None, None, None).await;
                 }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "whether the term still runs is not known: who asked is refused");
+                self.pipeline.take_under_way().into_iter().for_each(|step| step.refuse(&self.node));
             }
         }
     }
@@ -244,14 +249,21 @@ impl Conversation {
         }
     }
 
-    async fn on_take_over(&mut self, reply: Option<ReplyTo>, done: Option<Done>) {
+    /// The incarnation is fenced: all that waits is refused, and so is what comes.
+    fn abandon(mut self) {
+        self.give_up();
+        self.inputs.close();
+        while let Ok(input) = self.inputs.try_recv() {
+            Refused(input).tell(&self.node);
+        }
+    }
+
+    async fn on_take_over(&mut self, released: Option<Release>, reply: Option<ReplyTo>, done: Option<Done>) {
         // What may be untold has been announced by `begin`; whoever waits for that has it in order.
-        let told = match self.give_up_if_superseded().await {
-            Ok(()) if self.log.is_none() && self.node.is_home_full() => Err(self.node.unavailable()),
-            Ok(()) => self.begin(None).await.map(|_| Telling::Done),
-            Err(error) => Err(error),
-        };
+        let told = self.take_over(released).await.map(|()| Telling::Done);
         match &told {
+            // Whose it is now takes it over.
+            Err(_) if !self.node.owns(&self.key) => {}
             Err(error) if error.code() == ErrorCode::Unavailable => self.take_over_later(done),
             Err(error) => {
                 // One conversation that can't be read keeps nobody else from being up to date.
@@ -264,8 +276,19 @@ impl Conversation {
         }
     }
 
-    /// Another node has owned the conversation while views differed: a term that ran here before that is over, which an
-    /// owner who only answers questions would not notice.
+    async fn take_over(&mut self, released: Option<Release>) -> Result<(), ProtocolError> {
+        if !self.node.owns(&self.key) {
+            return Err(self.node.unavailable());
+        }
+        self.give_up_if_superseded().await?;
+        if self.log.is_none() && self.node.is_home_full() {
+            return Err(self.node.unavailable());
+        }
+        let previous = released.map_or(Previous::Unknown, Previous::Released);
+        self.begin_after(previous, None).await.map(drop)
+    }
+
+    /// What an earlier term of this node left untold may be another's to tell since.
     async fn give_up_if_superseded(&mut self) -> Result<(), ProtocolError> {
         let Some(log) = &self.log else { return Ok(()) };
         let head = self.node.store.head(&self.key).await.map_err(|error| unavailable(&self.node, &error))?;
@@ -275,10 +298,10 @@ impl Conversation {
         Ok(())
     }
 
-    /// A node took this one for dead for a while: it may have begun terms of its conversations, and have ended them.
-    async fn make_sure_of_term(&mut self) {
-        if self.give_up_if_superseded().await.is_err() {
-            self.take_over_later(None);
+    /// What is known of a block between the two is read anew when it is needed.
+    fn forget_blocked(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.blocked = None;
         }
     }
 
@@ -294,13 +317,20 @@ impl Conversation {
     /// The view has changed: what is another's now is let go; what stays is told to the members' new homes.
     async fn on_view(&mut self, done: Done) {
         self.sessions.forget_dead(&self.node.placement().view);
-        if self.node.owns(&self.key) && self.begin_in_doubt {
-            // What an earlier term left untold is owed as long as that is open.
-            self.on_take_over(None, Some(done)).await;
-        } else if self.node.owns(&self.key) {
+        let owns = self.node.owns(&self.key);
+        if owns && !self.node.is_draining() {
+            // As an earlier view wanted it.
+            self.leaving.clear();
+        }
+        let owes = !self.parting.is_over() && !self.announced.owes_nothing(&self.node.links);
+        if owns && (owes || self.begin_in_doubt) {
+            // What an earlier term left untold is this node's to tell (again).
+            self.on_take_over(None, None, Some(done)).await;
+        } else if owns {
             self.tell_new_homes();
             drop(done);
         } else {
+            self.write_cursors(u64::MAX);
             self.leaving.push(done);
         }
     }
@@ -328,55 +358,13 @@ impl Conversation {
             self.announced.next_deadline_ms(),
             // Once idle, it is looked at now and then whether what is owed has been confirmed.
             Some(idle_ms.max(check_ms)).filter(|_| self.sessions.is_empty()),
-            (!self.leaving.is_empty() || self.begin_in_doubt).then_some(check_ms),
+            (!self.leaving.is_empty() || !self.parting.is_over() || self.begin_in_doubt).then_some(check_ms),
         ];
         let Some(due_ms) = due.into_iter().flatten().min() else { return };
         if self.next_tick_ms.is_none_or(|next_ms| due_ms < next_ms) {
             self.next_tick_ms = Some(due_ms);
             self.node.wake_at(due_ms, Wake::Conversation(self.key.clone()));
         }
-    }
-
-    fn may_leave(&self) -> bool {
-        if !self.pipeline.is_empty() || !self.cursors.is_empty() || !self.search.is_empty() || self.begin_in_doubt {
-            return false;
-        }
-        // A conversation that does not exist, or that the view has given to another.
-        if !self.leaving.is_empty() || (self.log.is_none() && self.sessions.is_empty()) {
-            return true;
-        }
-        let idle_ms = self.node.clock.monotonic_ms().saturating_sub(self.last_used_ms);
-        self.sessions.is_empty()
-            && idle_ms >= self.node.options().conversation_idle_ms
-            && self.announced.owes_nothing(&self.node.links)
-    }
-
-    /// Lets the conversation go; `false` if something was said to it meanwhile.
-    async fn leave(&mut self) -> bool {
-        if let Some(log) = &self.log {
-            let term = log.term;
-            if self.announced.owes_nothing(&self.node.links) {
-                if !self.node.tell_let_go(&self.key).await {
-                    return false;
-                }
-                if self.node.store.end_term(&self.key, term).await.is_err() {
-                    // Tried again with the next tick, or the note in `active` would stay until the next use.
-                    return false;
-                }
-            } else if self.node.is_draining() && self.node.is_alone() {
-                // What is owed is owed to this very node, whose last flush comes after this.
-                return false;
-            } else if !self.node.hand_over(&self.key).await {
-                return false;
-            }
-            self.log = None;
-            self.announced.forget();
-        }
-        if !self.node.owners.leave(&self.key, &self.inputs) {
-            return false;
-        }
-        self.leaving.clear();
-        true
     }
 }
 

@@ -6,6 +6,7 @@ mod dependencies;
 mod gaps;
 mod inbox;
 mod sessions;
+mod terms;
 mod views;
 
 use crate::scene::{Scene, has, user};

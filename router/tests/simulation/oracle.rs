@@ -26,6 +26,7 @@ pub(crate) struct Counts {
     pub(crate) resets: u64,
     pub(crate) connects: u64,
     pub(crate) faults: u64,
+    pub(crate) fenced: u64,
 }
 
 /// Someone asked for a conversation's end at a time when this much had been answered already.
@@ -75,8 +76,6 @@ struct Inner {
     counts: Counts,
     /// Until then nodes may differ about who lives.
     split_until_ms: u64,
-    /// Until then some have not heard of the newest view.
-    differ_until_ms: u64,
     verbose: bool,
 }
 
@@ -132,18 +131,11 @@ impl Oracle {
         self.inner().violations.clone()
     }
 
-    /// Nodes differ about who lives, so that one may answer for what is another's (DESIGN §3 fences them; this store
-    /// has no fences): what readers are told may be old until then, as it never may otherwise.
+    /// Nodes differ about who lives: one that others take for dead may be told of something that they have not been told
+    /// of, until it is in their view again. What `sync` tells may be old until then.
     pub(crate) fn split_until(&self, until_ms: u64) {
         let mut inner = self.inner();
         inner.split_until_ms = inner.split_until_ms.max(until_ms);
-    }
-
-    /// Not everyone has heard of the newest view until then: who owned a conversation before may still answer what it
-    /// knows (`changes`, `history`), while `sync` waits until all have settled.
-    pub(crate) fn differ_until(&self, until_ms: u64) {
-        let mut inner = self.inner();
-        inner.differ_until_ms = inner.differ_until_ms.max(until_ms);
     }
 
     fn is_split(inner: &Inner, now_ms: u64) -> bool {
@@ -254,8 +246,7 @@ impl Oracle {
     ) {
         let at_ms = self.now_ms();
         let mut inner = self.inner();
-        let differ = at_ms < inner.differ_until_ms && what != "sync";
-        if !Self::is_split(&inner, at_ms) && !differ {
+        if !(Self::is_split(&inner, at_ms) && what == "sync") {
             let (user, key) = (user.clone(), key.clone());
             inner.asked.push(Asked { what, user, key, answered_before: before, told, at_ms });
         }

@@ -1,4 +1,4 @@
-//! The shared store as the nodes see it: notes for the oracle what has been answered as durable.
+//! The shared store as one node's process sees it: notes for the oracle what has been answered as durable.
 
 use crate::oracle::Oracle;
 use async_trait::async_trait;
@@ -8,12 +8,12 @@ use std::time::Duration;
 use switchboard_protocol::{ConversationId, Seq, Timestamp, UserId};
 use switchboard_store::{
     Appended, Begun, Claim, ConversationKey, Cursor, Cursors, Entry, Head, HistoryPage, HistoryRange, Inbox,
-    InboxChange, InboxPage, InboxRange, InboxRow, Incarnation, Log, Member, MemoryStore, Store, StoreError,
+    InboxChange, InboxPage, InboxRange, InboxRow, Incarnation, Log, Member, MemoryNode, Release, Store, StoreError,
     StoredEntry, StoredMessage, TermNumber, UserKey, UserRecord, Users,
 };
 
 pub(crate) struct Recorder {
-    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) store: MemoryNode,
     pub(crate) oracle: Arc<Oracle>,
     pub(crate) exact: Arc<ExactFaults>,
 }
@@ -80,6 +80,12 @@ impl Log for Recorder {
 
     async fn end_term(&self, conversation: &ConversationKey, term: TermNumber) -> Result<(), StoreError> {
         self.store.end_term(conversation, term).await
+    }
+
+    fn release(&self, conversation: &ConversationKey, term: TermNumber) -> Option<Release> {
+        let released = self.store.release(conversation, term);
+        self.oracle.trace(format_args!("term {} of {} released: {released:?}", term.0, conversation.conversation));
+        released
     }
 
     async fn head(&self, conversation: &ConversationKey) -> Result<Option<Head>, StoreError> {

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use switchboard_clock::{Clock, Generator};
-use switchboard_router::{NodeEntry, Options, Router, Start, View};
-use switchboard_store::{Incarnation, MemoryStore};
+use switchboard_router::{Life, NodeEntry, Options, Router, Start, View};
+use switchboard_store::{Incarnation, MemoryNode, MemoryStore};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -168,17 +168,8 @@ impl World {
     /// Starts a node as a new incarnation. The others hear of it a little later; the former life is gone at once.
     pub(crate) fn start(&self, index: usize) {
         let mut inner = self.inner.lock().unwrap();
-        inner.lives += 1;
-        let me = Incarnation { node: format!("n{index}").parse().unwrap(), life: inner.lives };
-        let url = format!("ws://n{index}").into();
-        inner.alive.retain(|other, _| other.node != me.node);
-        inner.missed.retain(|(_, other)| other.node != me.node);
-        inner.alive.insert(me.clone(), NodeEntry { incarnation: me.clone(), weight: 1, url });
-        let view = next_view(&mut inner);
+        let Life { me, bus, views } = self.next_life(&mut inner, index);
         let slot = &mut inner.slots[index];
-        let (views, receiver) = watch::channel(view.clone());
-        slot.views = views;
-        let port = Port { bus: self.bus.clone(), me: me.clone() };
         let router = Router::start(Start {
             me: me.clone(),
             options: self.options,
@@ -188,16 +179,53 @@ impl World {
             ),
             generator: self.generator.fork(),
             store: Arc::new(Recorder {
-                store: self.store.clone(),
+                store: MemoryNode::new(self.store.clone()),
                 oracle: self.oracle.clone(),
                 exact: self.exact.clone(),
             }),
-            bus: Arc::new(port),
-            views: receiver,
+            bus,
+            views,
         });
         self.oracle.trace(format_args!("{me} starts"));
         slot.up = Some(Up { me, router, killed: CancellationToken::new(), draining: false });
-        self.spread(&mut inner, &view);
+    }
+
+    /// A life of a node that never was before.
+    fn next_life(&self, inner: &mut Inner, index: usize) -> Life {
+        inner.lives += 1;
+        let me = Incarnation { node: format!("n{index}").parse().unwrap(), life: inner.lives };
+        let url = format!("ws://n{index}").into();
+        inner.alive.retain(|other, _| other.node != me.node);
+        inner.missed.retain(|(_, other)| other.node != me.node);
+        inner.alive.insert(me.clone(), NodeEntry { incarnation: me.clone(), weight: 1, url });
+        let view = next_view(inner);
+        let (sender, views) = watch::channel(view.clone());
+        inner.slots[index].views = sender;
+        self.spread(inner, &view);
+        Life { bus: Arc::new(Port { bus: self.bus.clone(), me: me.clone() }), me, views }
+    }
+
+    /// Those that find themselves fenced go on as new incarnations.
+    async fn keep_lives(&self) {
+        for index in 0..NODES {
+            let going_on = {
+                let mut inner = self.inner.lock().unwrap();
+                let fenced = |up: &Up| up.router.is_fenced() && !up.draining;
+                if inner.slots[index].up.as_ref().is_some_and(fenced) {
+                    let life = self.next_life(&mut inner, index);
+                    let up = inner.slots[index].up.as_mut().unwrap();
+                    self.oracle.trace(format_args!("{} is fenced and goes on as {}", up.me, life.me));
+                    up.me = life.me.clone();
+                    Some((up.router.clone(), life))
+                } else {
+                    None
+                }
+            };
+            if let Some((router, life)) = going_on {
+                self.oracle.count(|counts| counts.fenced += 1);
+                router.go_on(life).await;
+            }
+        }
     }
 
     /// Stops a node at once, with all that is under way.
@@ -246,8 +274,6 @@ impl World {
     /// Has each node hear of a view at its own time.
     fn spread(&self, inner: &mut Inner, view: &View) {
         let now_ms = self.clock.monotonic_ms();
-        // Who hears of it last may have questions under way for as long as they take.
-        self.oracle.differ_until(now_ms + VIEW_DELAY_MS + self.options.send_timeout_ms);
         for index in 0..NODES {
             let at_ms = now_ms + self.generator.below(VIEW_DELAY_MS + 1);
             inner.coming.push((at_ms, index, view.clone()));
@@ -280,10 +306,6 @@ impl World {
             gone.iter().for_each(|(_, node)| drop(inner.alive.remove(node)));
             let view = next_view(&mut inner);
             self.spread(&mut inner, &view);
-        }
-        // What one lets go and another takes over takes until both have settled.
-        if inner.slots.iter().filter_map(|slot| slot.up.as_ref()).any(|up| !up.router.is_settled()) {
-            self.oracle.differ_until(now_ms + self.options.send_timeout_ms);
         }
         for (_, index, view) in inner.coming.extract_if(.., |(at_ms, ..)| *at_ms <= now_ms).collect::<Vec<_>>() {
             // Views overtake each other on their way, but nobody goes back to an older one.
@@ -382,11 +404,7 @@ impl World {
         if for_ms > TTL_MS {
             self.forget_for_a_while(index, &[0, 1, 2, 3, 4], for_ms);
         }
-        let until_ms = self.clock.monotonic_ms() + for_ms;
-        while self.clock.monotonic_ms() < until_ms {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            self.keep_views();
-        }
+        self.pass(for_ms).await;
         self.bus.cut_off(me, false);
     }
 
@@ -416,6 +434,7 @@ impl World {
         while self.clock.monotonic_ms() < until_ms {
             tokio::time::sleep(Duration::from_millis(50)).await;
             self.keep_views();
+            self.keep_lives().await;
         }
     }
 }

@@ -21,6 +21,11 @@ impl Lives {
         lock(&self.0).remove(incarnation);
     }
 
+    /// Those that were fenced.
+    pub(crate) fn fenced(&self) -> Vec<Incarnation> {
+        lock(&self.0).iter().filter(|(_, lives)| !**lives).map(|(incarnation, _)| incarnation.clone()).collect()
+    }
+
     fn is_live(&self, incarnation: &Incarnation) -> bool {
         lock(&self.0).get(incarnation).copied().unwrap_or(false)
     }

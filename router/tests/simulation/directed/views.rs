@@ -60,51 +60,6 @@ async fn two_owners(scene: &Scene, wanted: impl Fn(&Pair, usize) -> bool) -> (Pa
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_is_told_that_another_owned_its_conversation_meanwhile() {
-    let scene = Scene::new().await;
-    let (pair, second) = two_owners(&scene, |pair, second| second != pair.home).await;
-    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
-    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
-    scene.world.pass(1_000).await;
-    // The second node believes for a while that the owner is dead.
-    scene.world.show(&scene.world.view_without(&[pair.owner]), &[second]);
-    scene.world.pass(100).await;
-    scene.say(second, &pair.alice, &pair.bob, "m3").await.unwrap();
-    // All of it is confirmed, so nothing is owed when it is let go.
-    scene.world.pass(1_000).await;
-    scene.world.show(&scene.world.view_without(&[]), &[second]);
-    scene.world.pass(400).await;
-    scene.follow(&mut bob).await;
-    bob.changes(&pair.conversation).await;
-    assert_eq!(has(&bob, &pair.conversation), 3);
-    let told = scene.end_told_by(pair.owner, &pair).await;
-    assert_eq!(told, 3, "the owner knows what was written elsewhere");
-    scene.check();
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_lets_a_conversation_go_hands_over_what_it_owes() {
-    let scene = Scene::new().await;
-    let (pair, second) = two_owners(&scene, |pair, second| second != pair.home).await;
-    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
-    // A term runs here, which the second node's ends.
-    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
-    scene.world.pass(500).await;
-    scene.world.show(&scene.world.view_without(&[pair.owner]), &[second]);
-    scene.world.pass(100).await;
-    scene.lose(second, pair.home, true);
-    scene.say(second, &pair.alice, &pair.bob, "m3").await.unwrap();
-    scene.world.pass(50).await;
-    scene.world.show(&scene.world.view_without(&[]), &[second]);
-    scene.world.pass(1_000).await;
-    scene.lose(second, pair.home, false);
-    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 3);
-    scene.world.pass(6_000).await;
-    assert_eq!(scene.world.store.active().await.unwrap(), []);
-    scene.check();
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_term_that_may_have_begun_tells_what_the_one_before_had_not() {
     let scene = Scene::new().await;
     let (pair, second) = two_owners(&scene, |pair, second| second != pair.home).await;

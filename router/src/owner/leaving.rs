@@ -1,0 +1,166 @@
+//! Letting a conversation go: because it is idle, because the ring has given it to another node, or because that asks for
+//! it (DESIGN §3, "after a release").
+//!
+//! A term is let go of in one step, between two inputs, with nothing under way. What follows (the store is told, or the
+//! next owner) happens beside the conversation's task, which goes on hearing what is asked of it.
+
+use super::task::Conversation;
+use super::{ReplyTo, Telling};
+use crate::node::{Node, unavailable};
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+use switchboard_protocol::ProtocolError;
+use switchboard_store::{ConversationKey, Release, TermNumber};
+
+/// What has become of a term that this task has stopped using.
+#[derive(Default)]
+pub(super) struct Parting {
+    /// Until the store or the next owner knows.
+    term: Option<Parted>,
+    /// Telling them; whether it came through.
+    under_way: Option<BoxFuture<'static, bool>>,
+    /// It did not come through: not again before.
+    again_at_ms: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Parted {
+    term: TermNumber,
+    release: Option<Release>,
+}
+
+impl Parting {
+    /// Whether nobody has to be told anything of a term.
+    pub(super) fn is_over(&self) -> bool {
+        self.term.is_none()
+    }
+
+    /// Whether telling has come through; never, if nobody is being told.
+    pub(super) async fn told(&mut self) -> bool {
+        match &mut self.under_way {
+            Some(telling) => {
+                let told = telling.await;
+                self.under_way = None;
+                told
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next term has begun here: the last one is the store's business.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Conversation {
+    /// Whether nothing is under way that the store has not answered.
+    fn is_quiet(&self) -> bool {
+        self.pipeline.is_empty() && self.cursors.is_empty() && self.search.is_empty() && !self.begin_in_doubt
+    }
+
+    pub(super) fn may_leave(&self) -> bool {
+        if !self.is_quiet() {
+            return false;
+        }
+        // The view has given it to another, or the node drains; a term is let go of; it does not exist.
+        if !self.leaving.is_empty() || !self.parting.is_over() || (self.log.is_none() && self.sessions.is_empty()) {
+            return true;
+        }
+        let idle_ms = self.node.clock.monotonic_ms().saturating_sub(self.last_used_ms);
+        self.sessions.is_empty()
+            && idle_ms >= self.node.options().conversation_idle_ms
+            && self.announced.owes_nothing(&self.node.links)
+    }
+
+    /// Lets the conversation go as far as can be done now; whether it is gone.
+    pub(super) fn leave(&mut self) -> bool {
+        if self.parting.under_way.is_some() || self.node.clock.monotonic_ms() < self.parting.again_at_ms {
+            return false;
+        }
+        if self.log.is_some() || !self.parting.is_over() {
+            self.part();
+            return false;
+        }
+        if (!self.sessions.is_empty() && self.leaving.is_empty()) || !self.node.owners.leave(&self.key, &self.inputs) {
+            return false;
+        }
+        self.leaving.clear();
+        true
+    }
+
+    /// Ends the term, or, if something of it is owed, has its next owner take it over.
+    fn part(&mut self) {
+        let (node, key) = (self.node.clone(), self.key.clone());
+        if self.announced.owes_nothing(&node.links) {
+            if let Some(Parted { term, .. }) = self.stop() {
+                self.parting.under_way = Some(Box::pin(end_term(node, key, term)));
+            }
+        } else if node.owns(&key) {
+            // It is handed over when there is somebody else; what is owed to this node itself, its flush confirms.
+        } else if let Some(Parted { release, .. }) = self.release_term() {
+            self.parting.under_way = Some(Box::pin(async move { node.hand_over(&key, release).await }));
+        }
+    }
+
+    /// Stops using the term that runs. The one that is to be parted from.
+    fn stop(&mut self) -> Option<Parted> {
+        if let Some(log) = self.log.take() {
+            self.parting.term = Some(Parted { term: log.term, release: None });
+        }
+        self.parting.term
+    }
+
+    /// The same, so that another process may go on from what is durable.
+    fn release_term(&mut self) -> Option<Parted> {
+        let parted = self.stop()?;
+        let release = self.node.store.release(&self.key, parted.term).or(parted.release);
+        self.parting.term = Some(Parted { release, ..parted });
+        self.parting.term
+    }
+
+    /// It has been told, or could not be.
+    pub(super) fn on_parted(&mut self, told: bool) {
+        if told && self.log.is_none() {
+            self.parting.forget();
+            self.announced.forget();
+        } else {
+            self.parting.again_at_ms = self.node.clock.monotonic_ms() + self.node.options().inbox_flush_ms;
+        }
+    }
+
+    /// Another node begins a term, and the store says that `term` is this node's.
+    pub(super) async fn on_let_go(&mut self, term: TermNumber, reply: ReplyTo) {
+        let told = self.let_go(term).await;
+        reply.tell(&self.node, told.map(|release| release.map_or(Telling::Done, Telling::LetGo)));
+    }
+
+    /// `None` if it has let go before, as the store knows.
+    async fn let_go(&mut self, term: TermNumber) -> Result<Option<Release>, ProtocolError> {
+        if self.node.owns(&self.key) && !self.node.is_draining() {
+            // The views differ.
+            return Err(self.node.unavailable());
+        }
+        if self.log.is_none() && self.parting.is_over() && !self.find_again(term).await? {
+            return Ok(None);
+        }
+        self.write_cursors(u64::MAX);
+        if !self.is_quiet() {
+            return Err(self.node.unavailable());
+        }
+        let release = self.release_term().and_then(|parted| parted.release);
+        release.map(Some).ok_or_else(|| self.node.unavailable())
+    }
+
+    /// The store names this node as the owner, and nobody here knows the term: its begin was not answered, or its end.
+    /// What can be released is the next one. Whether it is so.
+    async fn find_again(&mut self, term: TermNumber) -> Result<bool, ProtocolError> {
+        let head = self.node.store.head(&self.key).await.map_err(|error| unavailable(&self.node, &error))?;
+        if head.is_some_and(|head| head.term == term && !head.ended) { self.begin(None).await } else { Ok(false) }
+    }
+}
+
+async fn end_term(node: Arc<Node>, key: ConversationKey, term: TermNumber) -> bool {
+    let ended = node.store.end_term(&key, term).await;
+    ended.map_err(|error| unavailable(&node, &error)).is_ok()
+}

@@ -1,0 +1,95 @@
+//! How this node comes to own what another one has (DESIGN §3): one that lives is asked to let go, one that is gone is
+//! fenced, once for all its conversations.
+//!
+//! Owns who was found to be gone. Being wrong about that costs the other node its incarnation, and nothing else.
+
+use crate::envelope::{Ask, Reply};
+use crate::node::{Node, lock};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use switchboard_protocol::ProtocolError;
+use switchboard_store::{ConversationKey, Incarnation, Previous, TermNumber};
+
+/// How long a begin waits for a node that lives to let go.
+pub(crate) const LET_GO_MS: u64 = 1_000;
+
+/// Pause before it is asked again: from, to. Nodes hear of a view at different times.
+const ASK_AGAIN_MS: (u64, u64) = (25, 200);
+
+/// How long a node that is out of the view may take to say a word.
+const LAST_WORD_MS: u64 = 250;
+
+/// Incarnations that are remembered as gone.
+const GONE_MAX: usize = 1_024;
+
+/// Those that are out of the view and were asked in vain.
+#[derive(Default)]
+pub(crate) struct Gone(Mutex<BTreeSet<Incarnation>>);
+
+impl Gone {
+    /// It is in the view (again).
+    pub(crate) fn forget(&self, lives: impl Fn(&Incarnation) -> bool) {
+        lock(&self.0).retain(|gone| !lives(gone));
+    }
+
+    fn has(&self, incarnation: &Incarnation) -> bool {
+        lock(&self.0).contains(incarnation)
+    }
+
+    fn note(&self, incarnation: &Incarnation) {
+        let mut gone = lock(&self.0);
+        if gone.len() >= GONE_MAX {
+            gone.clear();
+        }
+        gone.insert(incarnation.clone());
+    }
+}
+
+impl Node {
+    /// What has become of the owner whom the store names, as the next begin has to know it.
+    ///
+    /// # Errors
+    /// `unavailable` if it lives and has not let go by `deadline_ms` (monotonic).
+    pub(crate) async fn previous(
+        &self,
+        key: &ConversationKey,
+        (owner, term): (&Incarnation, TermNumber),
+        deadline_ms: u64,
+    ) -> Result<Previous, ProtocolError> {
+        let mut pause_ms = ASK_AGAIN_MS.0;
+        loop {
+            let gone = || Previous::Gone(owner.clone());
+            let in_view = self.placement().view.has(owner);
+            if !in_view && (self.gone.has(owner) || self.has_another_life(owner)) {
+                return Ok(gone());
+            }
+            let left_ms = deadline_ms.saturating_sub(self.clock.monotonic_ms());
+            if left_ms == 0 {
+                return Err(self.unavailable());
+            }
+            let ask = Ask::LetGo { conversation: key.clone(), term };
+            let answer = self.ask_within(owner, ask, if in_view { left_ms } else { LAST_WORD_MS }).await;
+            match answer {
+                Some(Ok(Reply::LetGo(release))) => return Ok(Previous::Released(release)),
+                // It has ended it since.
+                Some(Ok(_)) => return Ok(Previous::Unknown),
+                // It lives, and keeps it or can't let go yet.
+                Some(_) => {}
+                // Who drains is out of the view too, and answers.
+                None if !in_view && !self.placement().view.has(owner) => {
+                    tracing::info!(%owner, "gone without a word: it is fenced");
+                    self.gone.note(owner);
+                    return Ok(gone());
+                }
+                None => {}
+            }
+            self.clock.sleep_ms(pause_ms + self.generator.below(pause_ms)).await;
+            pause_ms = (pause_ms * 2).min(ASK_AGAIN_MS.1);
+        }
+    }
+
+    /// Whether the same node is in the view in another life, so that this one is over.
+    fn has_another_life(&self, incarnation: &Incarnation) -> bool {
+        self.placement().view.nodes.iter().any(|node| node.incarnation.node == incarnation.node)
+    }
+}

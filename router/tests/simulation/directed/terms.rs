@@ -1,0 +1,276 @@
+//! How a conversation passes from node to node (DESIGN §3): who lives lets go, who is gone is fenced, and who was only
+//! taken for dead goes on as a new incarnation.
+
+use crate::scene::{Pair, Scene, has, user};
+use crate::world::NODES;
+use std::sync::atomic::Ordering;
+use switchboard_protocol::client::{ChangesGet, UserRef};
+use switchboard_protocol::{ClientFrame, CloseCode, ErrorCode, ProtocolError, Seq};
+use switchboard_router::View;
+use switchboard_store::Log as _;
+
+const EVERYONE: [usize; NODES] = [0, 1, 2, 3, 4];
+
+fn all_but(left_out: &[usize]) -> Vec<usize> {
+    EVERYONE.into_iter().filter(|index| !left_out.contains(index)).collect()
+}
+
+fn is_unavailable(error: &ProtocolError) -> bool {
+    error.code() == ErrorCode::Unavailable && error.retry_after_ms().is_some()
+}
+
+/// A node that owns the conversation once it has joined, and is nothing else to it; the others see each other.
+async fn owner_to_be(scene: &Scene) -> (Pair, usize) {
+    let all = scene.world.view_without(&[]);
+    for next in EVERYONE {
+        let without = scene.world.view_without(&[next]);
+        scene.world.show(&without, &all_but(&[next]));
+        scene.world.pass(1_000).await;
+        let wanted = |pair: &Pair| {
+            let home = scene.home(&all, &pair.bob);
+            pair.at != next && home == pair.home && scene.owner(&all, &pair.conversation) == next
+        };
+        if let Some(pair) = scene.find_pair(&without, wanted).await {
+            return (pair, next);
+        }
+    }
+    panic!("no such pair");
+}
+
+/// Alice's second message, told to everyone: a term runs at its owner.
+async fn begun(scene: &Scene, pair: &Pair) {
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(500).await;
+}
+
+fn fenced(scene: &Scene) -> u64 {
+    scene.world.oracle.counts().fenced
+}
+
+/// The view of all but one is shown to the others, who take it for dead: it is cut off.
+async fn taken_for_dead(scene: &Scene, node: usize) -> View {
+    scene.cut_off(node, true);
+    let without = scene.world.view_without(&[node]);
+    scene.world.show(&without, &all_but(&[node]));
+    scene.world.pass(1_000).await;
+    without
+}
+
+/// Who was taken for dead is seen by all again.
+async fn seen_again(scene: &Scene, node: usize) {
+    scene.cut_off(node, false);
+    scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
+    scene.world.pass(2_000).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_is_given_what_is_its_own_now_and_no_client_notices() {
+    let scene = Scene::new().await;
+    let (pair, next) = owner_to_be(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    begun(&scene, &pair).await;
+    let all = scene.world.view_without(&[]);
+    // The owner is the last to hear of it.
+    scene.world.show(&all, &all_but(&[pair.owner]));
+    let (sent, ()) = tokio::join!(scene.say(next, &pair.alice, &pair.bob, "m3"), async {
+        scene.world.pass(300).await;
+        scene.world.show(&all, &[pair.owner]);
+        scene.world.pass(100).await;
+    });
+    assert_eq!(sent.unwrap().seq.get(), 3);
+    scene.world.pass(100).await;
+    bob.take_frames();
+    assert_eq!(has(&bob, &pair.conversation), 3, "live");
+    assert_eq!(scene.end_told_by(pair.owner, &pair).await, 3);
+    assert_eq!(fenced(&scene), 0);
+    scene.world.pass(6_000).await;
+    assert_eq!(scene.world.store.active().await.unwrap(), [], "at rest again");
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lives_and_sees_the_ring_otherwise_keeps_the_conversation() {
+    let scene = Scene::new().await;
+    let (pair, next) = owner_to_be(&scene).await;
+    begun(&scene, &pair).await;
+    scene.world.show(&scene.world.view_without(&[]), &[next]);
+    scene.world.pass(100).await;
+    let error = scene.say(next, &pair.alice, &pair.bob, "m3").await.unwrap_err();
+    assert!(is_unavailable(&error), "{error}");
+    // For it, the owner is not even alive; but it answers.
+    scene.world.show(&scene.world.view_without(&[pair.owner]), &[next]);
+    scene.world.pass(500).await;
+    let error = scene.say(next, &pair.alice, &pair.bob, "m3").await.unwrap_err();
+    assert!(is_unavailable(&error), "{error}");
+    assert_eq!(scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap().seq.get(), 3);
+    assert_eq!(fenced(&scene), 0);
+    scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
+    scene.world.pass(1_000).await;
+    assert!(scene.say(next, &pair.alice, &pair.bob, "m3").await.unwrap().duplicate);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lets_a_conversation_go_hands_over_what_it_owes() {
+    let scene = Scene::new().await;
+    let (pair, next) = owner_to_be(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    // Nobody tells the home that it has missed something before the owner has let go.
+    scene.lose(pair.owner, pair.home, true);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
+    scene.world.pass(1_000).await;
+    scene.lose(pair.owner, pair.home, false);
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    scene.world.pass(6_000).await;
+    assert_eq!(scene.world.store.active().await.unwrap(), []);
+    assert_eq!((fenced(&scene), scene.end_told_by(next, &pair).await), (0, 2));
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_let_go_of_and_never_begun_again_goes_back_with_what_it_owes() {
+    let scene = Scene::new().await;
+    let (pair, next) = owner_to_be(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    scene.lose(pair.owner, pair.home, true);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    // The next owner hears of what was let go of, and dies before it can begin.
+    scene.exact().begin_term_fails.store(true, Ordering::Relaxed);
+    scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
+    scene.world.pass(1_000).await;
+    let without = scene.world.view_without(&[next]);
+    scene.world.crash(next).await;
+    scene.exact().begin_term_fails.store(false, Ordering::Relaxed);
+    scene.lose(pair.owner, pair.home, false);
+    scene.world.show(&without, &all_but(&[next]));
+    scene.world.pass(2_000).await;
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    assert_eq!(scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap().seq.get(), 3);
+    assert_eq!(fenced(&scene), 0);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_term_that_nobody_remembers_is_let_go_of_too() {
+    let scene = Scene::new().await;
+    let (pair, next) = owner_to_be(&scene).await;
+    // It was begun, and its owner does not know.
+    scene.exact().begin_term_unsaid.store(true, Ordering::Relaxed);
+    assert!(scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.is_err());
+    scene.exact().begin_term_unsaid.store(false, Ordering::Relaxed);
+    scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
+    scene.world.pass(100).await;
+    assert_eq!(scene.say(next, &pair.alice, &pair.bob, "m2").await.unwrap().seq.get(), 2);
+    assert_eq!(fenced(&scene), 0);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_drains_is_asked_and_not_fenced() {
+    let scene = Scene::new().await;
+    let without: Vec<_> = EVERYONE.iter().map(|gone| scene.world.view_without(&[*gone])).collect();
+    let next = |pair: &Pair| scene.owner(&without[pair.owner], &pair.conversation);
+    let pair = scene.pair(&scene.world.view_without(&[]), |pair| next(pair) != pair.home).await;
+    let next = next(&pair);
+    // What it owes keeps it from ending its terms.
+    scene.lose(pair.owner, pair.home, true);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.show(&scene.world.view_without(&[pair.owner]), &all_but(&[pair.owner]));
+    let (in_time, again) = tokio::join!(scene.world.drain(pair.owner), async {
+        scene.world.pass(100).await;
+        let again = scene.say(next, &pair.alice, &pair.bob, "m2").await;
+        scene.world.pass(3_000).await;
+        again
+    });
+    assert!(in_time && again.unwrap().duplicate);
+    assert_eq!(scene.world.store.fenced(), [], "it let go");
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_taken_for_dead_tells_nothing_old_and_goes_on_with_its_sessions() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let mut bob = scene.client(pair.owner, &pair.bob, &[]).await;
+    begun(&scene, &pair).await;
+    scene.follow(&mut bob).await;
+    let before = scene.world.node(pair.owner).unwrap().me;
+    let without = taken_for_dead(&scene, pair.owner).await;
+    let second = scene.owner(&without, &pair.conversation);
+    assert_eq!(scene.say(second, &pair.alice, &pair.bob, "m3").await.unwrap().seq.get(), 3);
+
+    // It does not know, and says nothing that was true before.
+    let after = ChangesGet { conversation_id: pair.conversation.clone(), after: Seq::ZERO, limit: 9 };
+    let told = scene.call(pair.owner, &pair.bob, ClientFrame::Changes(after)).await;
+    assert!(told.as_ref().is_err_and(is_unavailable), "{told:?}");
+    assert!(scene.say(pair.owner, &pair.alice, &pair.bob, "m4").await.is_err());
+
+    seen_again(&scene, pair.owner).await;
+    assert_ne!(scene.world.node(pair.owner).unwrap().me, before, "a new incarnation");
+    scene.follow(&mut bob).await;
+    assert_eq!(has(&bob, &pair.conversation), 3);
+    assert_eq!(scene.say(pair.owner, &pair.alice, &pair.bob, "m4").await.unwrap().seq.get(), 4);
+    scene.world.pass(100).await;
+    bob.take_frames();
+    assert_eq!(has(&bob, &pair.conversation), 4, "live, by the same session");
+    assert_eq!(fenced(&scene), 1);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_a_conversation_open_at_a_fenced_node_has_it_open_when_that_goes_on() {
+    let scene = Scene::new().await;
+    let (group, owner) = scene.group().await;
+    let mut bob = scene.client(owner, &user("bob"), &[]).await;
+    bob.open_conversation(group.clone()).await;
+    scene.follow(&mut bob).await;
+    let without = taken_for_dead(&scene, owner).await;
+    scene.say_to_group(scene.owner(&without, &group), &group, "m2").await;
+    seen_again(&scene, owner).await;
+    // Whatever it is asked shows it that it is fenced.
+    let asked = ChangesGet { conversation_id: group.clone(), after: Seq::ZERO, limit: 9 };
+    drop(scene.call(owner, &user("bob"), ClientFrame::Changes(asked)).await);
+    scene.world.pass(3_000).await;
+    scene.follow(&mut bob).await;
+    assert_eq!((fenced(&scene), has(&bob, &group)), (1, 2));
+    scene.say_to_group(owner, &group, "m3").await;
+    scene.world.pass(100).await;
+    bob.take_frames();
+    assert_eq!(has(&bob, &group), 3, "live");
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_life_the_store_has_lost_goes_on_in_another() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    begun(&scene, &pair).await;
+    scene.world.store.lose_life(&scene.world.node(pair.owner).unwrap().me);
+    assert!(is_unavailable(&scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap_err()));
+    scene.world.pass(2_000).await;
+    assert_eq!(scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap().seq.get(), 3);
+    assert_eq!(fenced(&scene), 1);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn blocks_and_revocations_reach_a_node_that_was_out_of_the_view() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let carol = scene.client(pair.at, &user("carol"), &[]).await;
+    begun(&scene, &pair).await;
+    // For the home's node, bob's owner and carol's node are not there for a while.
+    scene.world.show(&scene.world.view_without(&[pair.owner, pair.at]), &[pair.home]);
+    scene.world.pass(50).await;
+    let block = ClientFrame::Block(UserRef { user_id: pair.alice.user.clone() });
+    scene.call(pair.home, &pair.bob, block).await.unwrap();
+    scene.world.node(pair.home).unwrap().router.revoke(&user("carol")).await.unwrap();
+    assert_eq!(carol.connection.as_ref().unwrap().inbox.closed(), None, "it has not been told");
+    scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
+    scene.world.pass(2_000).await;
+    assert_eq!(carol.connection.as_ref().unwrap().inbox.closed(), Some(CloseCode::Revoked));
+    let error = scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Blocked);
+    scene.check();
+}
