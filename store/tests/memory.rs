@@ -145,7 +145,7 @@ async fn what_another_process_has_may_look_as_it_was_earlier() {
         (head.end, head.ended, member, store.members(&c.key).await.unwrap().len())
     };
     assert_eq!(seen(&c.store).await, (Seq::new(2), false, true, 2));
-    assert_eq!(seen(&other).await, (Seq::ZERO, false, false, 0));
+    assert_eq!(seen(&other).await, (Seq::ZERO, false, false, 0), "as it was when the term began");
     c.store.end_term(&c.key, c.term).await.unwrap();
     assert_eq!(seen(&other).await, (Seq::new(2), true, true, 2), "at rest it is for all to see");
 }

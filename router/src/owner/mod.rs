@@ -83,7 +83,6 @@ pub(crate) type Told = Result<Telling, ProtocolError>;
 
 /// A reply in this process.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it lives until its waiter takes it")]
 pub(crate) enum Telling {
     Answer(Answer),
     Peek(Box<Peek>),

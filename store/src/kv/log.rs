@@ -40,6 +40,9 @@ pub(super) fn begin_term<R: Rows>(
     head.term = TermNumber(head.term.0 + 1);
     head.owner = Some(by.clone());
     tx.put(keys::head(conversation), &head)?;
+    if let Some(process) = process {
+        process.note_begun(conversation, &head);
+    }
     Ok(Some(BegunTerm { head, untold }))
 }
 

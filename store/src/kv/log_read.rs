@@ -20,11 +20,11 @@ pub(super) fn head(
 ) -> Result<Option<Head>, StoreError> {
     let key = keys::head(conversation);
     let Some(value) = rows.get(key.as_bytes())? else { return Ok(None) };
-    let mut row: HeadRow = values::decode(&key, value.as_ref())?;
-    if process.is_some_and(|process| process.is_elsewhere(row.owner.as_ref())) {
-        // Its owner knows better; here, it may be as of any earlier time.
-        (row.end, row.messages, row.last_message) = (Seq::ZERO, 0, None);
-    }
+    let row: HeadRow = values::decode(&key, value.as_ref())?;
+    let row = match process {
+        Some(process) => process.seen(conversation, row),
+        None => row,
+    };
     Ok(Some(Head {
         term: row.term,
         end: row.end,
@@ -43,8 +43,8 @@ pub(super) fn member(
 ) -> Result<Option<Member>, StoreError> {
     let key = keys::member(conversation, user);
     let member = rows.get(key.as_bytes())?.map(|value| values::decode(&key, value.as_ref())).transpose()?;
-    let lags = lags(rows, conversation, process)?;
-    Ok(member.filter(|member| !lags || was_there_first(member)))
+    let upto = process.map(|process| process.sees_upto(rows, conversation)).transpose()?;
+    Ok(member.filter(|member| is_shown(member, upto)))
 }
 
 pub(super) fn members(
@@ -58,18 +58,13 @@ pub(super) fn members(
         Ok((keys::parse_last_user(key.as_ref())?, values::decode_at(key.as_ref(), value.as_ref())?))
     });
     let members = members.collect::<Result<Vec<(UserId, Member)>, StoreError>>()?;
-    let lags = lags(rows, conversation, process)?;
-    Ok(members.into_iter().filter(|(_, member)| !lags || was_there_first(member)).collect())
+    let upto = process.map(|process| process.sees_upto(rows, conversation)).transpose()?;
+    Ok(members.into_iter().filter(|(_, member)| is_shown(member, upto)).collect())
 }
 
-/// Whether another process has the conversation: then its members are as of an earlier time.
-fn lags(rows: &impl Rows, conversation: &ConversationKey, process: Option<&Process>) -> Result<bool, StoreError> {
-    process.map_or(Ok(false), |process| process.runs_elsewhere(rows, conversation))
-}
-
-/// A direct conversation's, from before its first entry.
-fn was_there_first(member: &Member) -> bool {
-    member.joined_seq == Seq::ZERO
+/// Where another process has the conversation, who has come since it began is not shown.
+fn is_shown(member: &Member, upto: Option<Seq>) -> bool {
+    upto.is_none_or(|upto| member.joined_seq <= upto)
 }
 
 pub(super) fn read(

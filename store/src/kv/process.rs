@@ -10,28 +10,34 @@ use super::values::{self, HeadRow};
 use crate::{ConversationKey, Incarnation, Previous, Release, StoreError, TermNumber};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use switchboard_protocol::Seq;
 
-/// Every incarnation that was ever registered, and whether it lives. One that is missing counts as fenced.
+/// What the processes share besides the rows.
 #[derive(Debug, Default)]
-pub(crate) struct Lives(Mutex<BTreeMap<Incarnation, bool>>);
+pub(crate) struct Lives {
+    /// Every incarnation that was ever registered, and whether it lives. One that is missing counts as fenced.
+    lives: Mutex<BTreeMap<Incarnation, bool>>,
+    /// Each conversation's head when its newest term began: what is sure to be known of it to who has not that term.
+    begun: Mutex<HashMap<ConversationKey, HeadRow>>,
+}
 
 impl Lives {
     /// Takes away what is known of an incarnation, as if its row had been lost.
     pub(crate) fn lose(&self, incarnation: &Incarnation) {
-        lock(&self.0).remove(incarnation);
+        lock(&self.lives).remove(incarnation);
     }
 
     /// Those that were fenced.
     pub(crate) fn fenced(&self) -> Vec<Incarnation> {
-        lock(&self.0).iter().filter(|(_, lives)| !**lives).map(|(incarnation, _)| incarnation.clone()).collect()
+        lock(&self.lives).iter().filter(|(_, lives)| !**lives).map(|(incarnation, _)| incarnation.clone()).collect()
     }
 
     fn is_live(&self, incarnation: &Incarnation) -> bool {
-        lock(&self.0).get(incarnation).copied().unwrap_or(false)
+        lock(&self.lives).get(incarnation).copied().unwrap_or(false)
     }
 
     fn fence(&self, incarnation: &Incarnation) {
-        lock(&self.0).insert(incarnation.clone(), false);
+        lock(&self.lives).insert(incarnation.clone(), false);
     }
 }
 
@@ -62,7 +68,7 @@ impl Process {
     /// Makes sure that `me` lives and is known as this process's before it owns anything.
     pub(super) fn register(&self, me: &Incarnation) -> Result<(), StoreError> {
         if lock(&self.own).insert(me.clone()) {
-            lock(&self.lives.0).entry(me.clone()).or_insert(true);
+            lock(&self.lives.lives).entry(me.clone()).or_insert(true);
         }
         if self.lives.is_live(me) { Ok(()) } else { Err(StoreError::Fenced { incarnation: me.clone() }) }
     }
@@ -116,14 +122,23 @@ impl Process {
         Ok(Some(Release { term, end: head.end }))
     }
 
-    /// Whether a term of another process runs, so that what is kept beside the log may lag behind it.
-    pub(super) fn is_elsewhere(&self, owner: Option<&Incarnation>) -> bool {
-        owner.is_some_and(|owner| !self.owns(owner))
+    /// The next term begins with this head.
+    pub(super) fn note_begun(&self, conversation: &ConversationKey, head: &HeadRow) {
+        lock(&self.lives.begun).insert(conversation.clone(), head.clone());
     }
 
-    /// The same of a conversation.
-    pub(super) fn runs_elsewhere(&self, rows: &impl Rows, conversation: &ConversationKey) -> Result<bool, StoreError> {
-        Ok(head(rows, conversation)?.is_some_and(|head| self.is_elsewhere(head.owner.as_ref())))
+    /// The head as this process is sure to see it: while another has the term, what that has done in it may not show.
+    pub(super) fn seen(&self, conversation: &ConversationKey, head: HeadRow) -> HeadRow {
+        let is_elsewhere = head.owner.as_ref().is_some_and(|owner| !self.owns(owner));
+        let begun =
+            lock(&self.lives.begun).get(conversation).filter(|begun| is_elsewhere && begun.term == head.term).cloned();
+        begun.unwrap_or(head)
+    }
+
+    /// Up to which entry this process is sure to see what the log came to.
+    pub(super) fn sees_upto(&self, rows: &impl Rows, conversation: &ConversationKey) -> Result<Seq, StoreError> {
+        let head = head(rows, conversation)?;
+        Ok(head.map_or(Seq::ZERO, |head| self.seen(conversation, head).end))
     }
 }
 
