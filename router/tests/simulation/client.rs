@@ -1,20 +1,22 @@
 //! A client as PROTOCOL.md wants it: keeps copies of its conversations, repeats sends until they are answered, catches
 //! up by `sync` and `changes`, reconnects. What it does next is drawn from its own generator.
 
+mod catching_up;
+mod sending;
+
 use crate::copy::Copy;
 use crate::oracle::Oracle;
 use crate::world::{Phase, Up, World};
+use sending::Pending;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use switchboard_clock::Generator;
-use switchboard_protocol::client::{
-    ChangesGet, ConversationRef, HistoryGet, HistoryRange, Send, SendTarget, SyncGet, UserList,
-};
-use switchboard_protocol::server::{Message, Sent, ShownStatus};
+use switchboard_protocol::client::{ConversationRef, UserList};
+use switchboard_protocol::server::ShownStatus;
 use switchboard_protocol::{
-    ClientFrame, ClientId, CloseCode, Content, ConversationId, DeviceId, EntryFrame, ErrorCode, InstanceId,
-    ProtocolError, Seq, ServerFrame, UserId,
+    ClientFrame, CloseCode, ConversationId, DeviceId, EntryFrame, ErrorCode, InstanceId, ProtocolError, ServerFrame,
+    UserId,
 };
 use switchboard_router::{Connected, Delivery, NewSession, Socket};
 use switchboard_store::{ConversationKey, UserKey};
@@ -80,13 +82,6 @@ pub(crate) struct Connection {
     pub(crate) up: Up,
     pub(crate) connected: Connected,
     pub(crate) inbox: Arc<Inbox>,
-}
-
-/// A send that has not been answered.
-#[derive(Clone)]
-struct Pending {
-    send: Send,
-    tries: u32,
 }
 
 /// Why there is no answer.
@@ -365,212 +360,6 @@ impl Client {
         let conversation = crate::oracle::conversation_of(&entry).clone();
         let me = self.me();
         self.copies.entry(conversation).or_default().take(entry, &me);
-    }
-
-    // Catching up
-
-    /// Whether everything heard of is here.
-    pub(crate) async fn catch_up(&mut self) -> bool {
-        let now_ms = self.oracle.now_ms();
-        for (_, conversation) in self.in_doubt.extract_if(.., |(due_ms, _)| *due_ms <= now_ms).collect::<Vec<_>>() {
-            self.changes(&conversation).await;
-        }
-        if self.wants_sync && self.sync().await {
-            self.wants_sync = false;
-        }
-        let behind = |(id, copy): (&ConversationId, &Copy)| copy.is_behind().then(|| id.clone());
-        for conversation in self.copies.iter().filter_map(behind).collect::<Vec<_>>() {
-            if !self.changes(&conversation).await {
-                return false;
-            }
-        }
-        !self.wants_sync
-    }
-
-    /// `sync` to the end of its pages; whether it came through.
-    pub(crate) async fn sync(&mut self) -> bool {
-        let (before, read) = (self.oracle.answered_by_now(), self.oracle.read_by_now());
-        let resumed = self.paging;
-        let mut first = !resumed;
-        loop {
-            let limit = if self.generator.percent(50) { 200 } else { 2 };
-            let entries_per_conversation = if self.generator.percent(20) { 3 } else { 0 };
-            let asked = SyncGet { cursor: self.cursor.clone(), entries_per_conversation, limit };
-            let Ok(ServerFrame::Sync(page)) = self.call(ClientFrame::Sync(asked)).await else { return false };
-            self.oracle.count(|counts| counts.syncs += 1);
-            if page.reset && self.cursor.is_some() {
-                self.oracle.violated(format!("a known cursor of {:?} was reset", self.user));
-            }
-            for row in page.conversations {
-                let id = row.conversation.conversation_id.clone();
-                let me = (self.key(&id), self.me());
-                self.oracle.synced(&self.user, row.clone(), read.get(&me).copied().unwrap_or(0));
-                self.copies.entry(id).or_default().hear(row.conversation.last_seq);
-            }
-            self.cursor = Some(page.cursor);
-            if first && !page.more {
-                // Of several pages, the first may be older than what a later one is asked after.
-                self.check_complete(&before);
-            }
-            first = false;
-            // Pages that began before are as of then: what has come since is asked for once more.
-            let resumed = std::mem::replace(&mut self.paging, page.more) && resumed;
-            if !page.more {
-                return !resumed;
-            }
-        }
-    }
-
-    /// What was answered before `sync` is known now, or was before.
-    fn check_complete(&self, before: &BTreeMap<ConversationKey, u64>) {
-        for (key, answered) in before.iter().filter(|(key, _)| key.tenant == self.user.tenant) {
-            let told = self.copies.get(&key.conversation).map_or(0, |copy| copy.heard.max(copy.applied));
-            self.oracle.told("sync", &self.user, key, *answered, Some(told));
-        }
-    }
-
-    /// `changes` until there are no more; whether it came through.
-    pub(crate) async fn changes(&mut self, conversation: &ConversationId) -> bool {
-        let (key, me) = (self.key(conversation), self.me());
-        loop {
-            let before = self.oracle.answered_by_now().get(&key).copied().unwrap_or(0);
-            let after = Seq::new(self.copies.entry(conversation.clone()).or_default().applied);
-            let limit = if self.generator.percent(50) { 500 } else { 3 };
-            let asked = ChangesGet { conversation_id: conversation.clone(), after, limit };
-            match self.call(ClientFrame::Changes(asked)).await {
-                Ok(ServerFrame::Changes(changes)) => {
-                    self.oracle.told("changes", &self.user, &key, before, Some(changes.last_seq.get()));
-                    if changes.reset {
-                        return self.reload(conversation).await;
-                    }
-                    let copy = self.copies.entry(conversation.clone()).or_default();
-                    if copy.take_changes(changes, &me) {
-                        return !copy.is_behind();
-                    }
-                }
-                Err(Failure::Refused(error)) if error.code() == ErrorCode::NotFound => {
-                    self.oracle.told("changes", &self.user, &key, before, None);
-                    self.copies.remove(conversation);
-                    self.open.remove(conversation);
-                    return true;
-                }
-                _ => return false,
-            }
-        }
-    }
-
-    /// Forgets the conversation's messages and loads them by `history`.
-    async fn reload(&mut self, conversation: &ConversationId) -> bool {
-        self.oracle.count(|counts| counts.resets += 1);
-        let mut copy = Copy::default();
-        let mut range = HistoryRange::Newest;
-        loop {
-            let asked = HistoryGet { conversation_id: conversation.clone(), range, limit: 50 };
-            let Ok(ServerFrame::History(page)) = self.call(ClientFrame::History(asked)).await else { return false };
-            if range == HistoryRange::Newest {
-                copy.begin_history(&page);
-            }
-            let first = page.messages.first().map(|message| message.seq);
-            let more = page.more;
-            copy.take_history(page);
-            match first {
-                Some(first) if more => range = HistoryRange::Before(first),
-                _ => break,
-            }
-        }
-        self.copies.insert(conversation.clone(), copy);
-        true
-    }
-
-    // Sending
-
-    pub(crate) fn name(&mut self) -> ClientId {
-        self.names += 1;
-        format!("{}-{}", self.device, self.names).parse().unwrap()
-    }
-
-    pub(crate) fn queue_send(&mut self, target: SendTarget) {
-        let client_id = self.name();
-        let mentions = if self.generator.percent(30) {
-            let other = &self.others[self.generator.below(self.others.len() as u64) as usize];
-            format!(r#","mentions":["{other}"]"#)
-        } else {
-            String::new()
-        };
-        let text = format!(r#"{{"text":"{} says {client_id}"{mentions}}}"#, self.user.user);
-        let content = Content::parse(&text, usize::MAX).unwrap();
-        self.pending.push(Pending { send: Send { target, client_id, content, base_seq: None }, tries: 0 });
-    }
-
-    async fn try_pending(&mut self) {
-        let waiting = std::mem::take(&mut self.pending);
-        if waiting.is_empty() {
-            return;
-        }
-        // What is sent together is under way together; some of it twice, some is not waited for.
-        let attempts = waiting.iter().map(|pending| self.attempt(pending));
-        let outcomes = futures_util::future::join_all(attempts).await;
-        for (mut pending, outcome) in waiting.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(sent) => self.take_sent(&pending.send, sent),
-                Err(Failure::Refused(error)) if is_final(&error) => {
-                    if pending.tries == 0 {
-                        self.oracle.refused(&self.user, &pending.send.client_id);
-                    }
-                }
-                Err(_) => {
-                    pending.tries += 1;
-                    self.pending.push(pending);
-                }
-            }
-        }
-    }
-
-    async fn attempt(&self, pending: &Pending) -> Result<Sent, Failure> {
-        let once = || async { self.call(ClientFrame::Send(pending.send.clone())).await };
-        let answer = match self.generator.below(100) {
-            0..10 => {
-                let (first, second) = tokio::join!(once(), once());
-                self.note_sent(pending, &second);
-                self.note_sent(pending, &first);
-                first.or(second)
-            }
-            10..20 => {
-                let patience = Duration::from_millis(self.generator.below(300));
-                tokio::time::timeout(patience, once()).await.unwrap_or(Err(Failure::Broken))
-            }
-            _ => once().await,
-        };
-        self.note_sent(pending, &answer);
-        match answer? {
-            ServerFrame::Sent(sent) => Ok(sent),
-            other => panic!("a send was answered with {other:?}"),
-        }
-    }
-
-    fn note_sent(&self, pending: &Pending, answer: &Result<ServerFrame, Failure>) {
-        if let Ok(ServerFrame::Sent(sent)) = answer {
-            self.oracle.sent(&self.user, sent, pending.send.content.as_str());
-        }
-    }
-
-    /// `sent` counts as the entry.
-    fn take_sent(&mut self, send: &Send, sent: Sent) {
-        let message = Message {
-            conversation_id: sent.conversation_id,
-            message_id: sent.message_id,
-            seq: sent.seq,
-            from: self.me(),
-            client_id: sent.client_id,
-            content: send.content.clone(),
-            timestamp: sent.timestamp,
-        };
-        self.take_entry(message.into());
-    }
-
-    /// Sends that were never answered.
-    pub(crate) fn unanswered(&self) -> usize {
-        self.pending.len()
     }
 }
 
