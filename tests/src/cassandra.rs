@@ -2,6 +2,7 @@
 
 mod config;
 
+use config::Place;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -35,10 +36,13 @@ pub struct CassandraOptions {
 /// A single node that keeps its data in a temporary folder, and has a row on disk before it confirms it.
 pub struct CassandraServer {
     folder: TempDir,
-    port: u16,
+    place: Place,
     options: CassandraOptions,
     running: Option<Running>,
 }
+
+/// Nodes of a cluster, which together keep as many copies as there are of them.
+pub const CLUSTER_NODES: u8 = 3;
 
 impl CassandraServer {
     /// Starts one; it takes connections when this returns, some seconds later.
@@ -56,16 +60,41 @@ impl CassandraServer {
     pub fn start_with(options: CassandraOptions) -> io::Result<Self> {
         let mut failed = None;
         for _ in 0..START_ATTEMPTS {
-            let folder = tempfile::tempdir()?;
-            let port = crate::free_port()?;
-            config::write(folder.path(), port, crate::free_port()?, options)?;
-            let awaited = if options.passwords { &[READY, USER_MADE][..] } else { &[READY] };
-            match Running::start(folder.path(), options, awaited) {
-                Ok(running) => return Ok(Self { folder, port, options, running: Some(running) }),
+            match Self::start_at(Place::alone()?, options) {
+                Ok(server) => return Ok(server),
                 Err(error) => failed = Some(error),
             }
         }
         Err(failed.unwrap_or_else(|| io::Error::other("no free port")))
+    }
+
+    /// Starts [`CLUSTER_NODES`] that are one cluster, one after the other, which takes most of a minute. They are at
+    /// 127.0.0.1 and the addresses after it.
+    ///
+    /// # Errors
+    /// See [`CassandraServer::start`].
+    pub fn start_cluster() -> io::Result<Vec<Self>> {
+        // On a machine that is too busy one may give up joining.
+        (1..START_ATTEMPTS).find_map(|_| Self::try_start_cluster().ok()).map_or_else(Self::try_start_cluster, Ok)
+    }
+
+    fn try_start_cluster() -> io::Result<Vec<Self>> {
+        let first = Self::start()?;
+        let seed = first.place;
+        let mut nodes = vec![first];
+        for n in 2..=CLUSTER_NODES {
+            let place = Place { address: Ipv4Addr::new(127, 0, 0, n), ..seed };
+            nodes.push(Self::start_at(place, CassandraOptions::default())?);
+        }
+        Ok(nodes)
+    }
+
+    fn start_at(place: Place, options: CassandraOptions) -> io::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        config::write(folder.path(), place, options)?;
+        let awaited = if options.passwords { &[READY, USER_MADE][..] } else { &[READY] };
+        let running = Running::start(folder.path(), place, options, awaited)?;
+        Ok(Self { folder, place, options, running: Some(running) })
     }
 
     /// The address of a server that all tests of this process share, each in keyspaces of its own. It ends with the
@@ -88,7 +117,7 @@ impl CassandraServer {
 
     /// Where it takes CQL.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        SocketAddr::from((self.place.address, self.place.cql_port))
     }
 
     /// Kills it, as by kill -9: only what is on disk stays.
@@ -102,7 +131,7 @@ impl CassandraServer {
     /// See [`CassandraServer::start`].
     pub fn start_again(&mut self) -> io::Result<()> {
         self.running = None;
-        self.running = Some(Running::start(self.folder.path(), self.options, &[READY])?);
+        self.running = Some(Running::start(self.folder.path(), self.place, self.options, &[READY])?);
         Ok(())
     }
 
@@ -128,6 +157,14 @@ impl CassandraServer {
     }
 }
 
+impl Place {
+    /// Of a server that is a cluster by itself.
+    fn alone() -> io::Result<Self> {
+        let address = Ipv4Addr::LOCALHOST;
+        Ok(Self { address, seed: address, cql_port: crate::free_port()?, storage_port: crate::free_port()? })
+    }
+}
+
 /// A Java process, and the script that keeps it.
 struct Running {
     keeper: Child,
@@ -136,10 +173,10 @@ struct Running {
 
 impl Running {
     /// Starts the server configured in `folder` and waits until it has logged all that is awaited.
-    fn start(folder: &Path, options: CassandraOptions, awaited: &[&str]) -> io::Result<Self> {
+    fn start(folder: &Path, place: Place, options: CassandraOptions, awaited: &[&str]) -> io::Result<Self> {
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh"])
-            .args(config::java_arguments(folder, &jars()?, options))
+            .args(config::java_arguments(folder, &jars()?, place, options))
             .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

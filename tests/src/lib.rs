@@ -4,7 +4,7 @@
 mod cassandra;
 mod redis;
 
-pub use cassandra::{CassandraOptions, CassandraServer};
+pub use cassandra::{CLUSTER_NODES, CassandraOptions, CassandraServer};
 pub use redis::RedisServer;
 
 use std::io;

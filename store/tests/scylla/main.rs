@@ -4,5 +4,6 @@ mod contract;
 mod faults;
 mod setup;
 mod support;
+mod three_servers;
 mod two_homes;
 mod two_nodes;

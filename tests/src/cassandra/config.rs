@@ -2,15 +2,27 @@
 
 use super::CassandraOptions;
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::{fs, io};
 
 /// The folder of the cache; `script/bootstrap` names the same version.
 pub(super) const VERSION: &str = "cassandra-5.0.5";
 
+/// Where a server is. All of one cluster have the same ports, on addresses of their own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) address: Ipv4Addr,
+    /// The server that the others ask first.
+    pub(super) seed: Ipv4Addr,
+    pub(super) cql_port: u16,
+    pub(super) storage_port: u16,
+}
+
 /// Its time limits are long, for machines that have more to do than a test. `commitlog_sync: batch`, as it has to be wherever acknowledged messages must survive a kill: the default
 /// acknowledges before the disk has the row.
-pub(super) fn write(folder: &Path, cql_port: u16, storage_port: u16, options: CassandraOptions) -> io::Result<()> {
+pub(super) fn write(folder: &Path, place: Place, options: CassandraOptions) -> io::Result<()> {
+    let Place { address, seed, cql_port, storage_port } = place;
     let (authenticator, authorizer) = match options.passwords {
         true => ("PasswordAuthenticator", "CassandraAuthorizer"),
         false => ("AllowAllAuthenticator", "AllowAllAuthorizer"),
@@ -23,9 +35,9 @@ partitioner: org.apache.cassandra.dht.Murmur3Partitioner
 seed_provider:
   - class_name: org.apache.cassandra.locator.SimpleSeedProvider
     parameters:
-      - seeds: '127.0.0.1:{storage_port}'
-listen_address: 127.0.0.1
-rpc_address: 127.0.0.1
+      - seeds: '{seed}:{storage_port}'
+listen_address: {address}
+rpc_address: {address}
 storage_port: {storage_port}
 native_transport_port: {cql_port}
 endpoint_snitch: SimpleSnitch
@@ -62,7 +74,7 @@ const LOGBACK: &str = r#"<configuration>
 </configuration>
 "#;
 
-pub(super) fn java_arguments(folder: &Path, jars: &Path, options: CassandraOptions) -> Vec<OsString> {
+pub(super) fn java_arguments(folder: &Path, jars: &Path, place: Place, options: CassandraOptions) -> Vec<OsString> {
     let folder = folder.display();
     let opened = |flag: &str, all: &str| {
         all.split_whitespace().map(|package| format!("{flag}={package}=ALL-UNNAMED")).collect::<Vec<_>>()
@@ -71,6 +83,8 @@ pub(super) fn java_arguments(folder: &Path, jars: &Path, options: CassandraOptio
     arguments.extend(opened("--add-exports", EXPORTED));
     arguments.extend(opened("--add-opens", OPENED));
     arguments.extend(START_QUICKLY.iter().map(|flag| (*flag).to_owned()));
+    let joining = if place.address == place.seed { START_ALONE } else { JOIN };
+    arguments.extend(joining.iter().map(|flag| (*flag).to_owned()));
     arguments.extend([
         format!("-Dcassandra.config=file://{folder}/cassandra.yaml"),
         format!("-Dlogback.configurationFile=file://{folder}/logback.xml"),
@@ -84,16 +98,20 @@ pub(super) fn java_arguments(folder: &Path, jars: &Path, options: CassandraOptio
 
 const MEMORY: [&str; 2] = ["-Xms256m", "-Xmx1g"];
 
-/// There is nobody to wait for.
-const START_QUICKLY: [&str; 7] = [
+const START_QUICKLY: [&str; 6] = [
     "-Djdk.attach.allowAttachSelf=true",
     "-Dcassandra-foreground=yes",
     "-Dcassandra.jmx.local.port=0",
-    "-Dcassandra.ring_delay_ms=0",
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
     "-Dcassandra.superuser_setup_delay_ms=-1",
     "-XX:+UseSerialGC",
 ];
+
+/// There is nobody to wait for.
+const START_ALONE: &[&str] = &["-Dcassandra.ring_delay_ms=0"];
+
+/// The seed has to be reached first.
+const JOIN: &[&str] = &["-Dcassandra.ring_delay_ms=4000", "-Dcassandra.consistent.rangemovement=false"];
 
 /// Of Cassandra's own `jvm17-server.options`.
 const EXPORTED: &str = "java.base/jdk.internal.misc java.management.rmi/com.sun.jmx.remote.internal.rmi
