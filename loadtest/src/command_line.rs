@@ -22,6 +22,7 @@ Usage:
   switchboard-loadtest list
   switchboard-loadtest SCENARIO (--spawn N | --url URL...) [options]
   switchboard-loadtest compare FILE... --html FILE
+  switchboard-loadtest markdown FILE...
 
 Where:
   --spawn N            Start N nodes for this run, on an empty store, and end them afterwards.
@@ -55,7 +56,8 @@ Whether it is right:
 What comes out:
   --json FILE          Write everything that was measured.
   --html FILE          Write a page with figures and curves. compare makes one of runs that were written with --json, each
-                       beside the first; of one FILE it is the page that the run itself would have written.
+                       beside the first; of one FILE it is the page that the run itself would have written. markdown
+                       prints every figure of such files as a row of a table.
 
 Other:
   -h, --help           Print this.
@@ -83,6 +85,10 @@ pub(crate) enum Command {
     Compare {
         files: Vec<PathBuf>,
         html: PathBuf,
+    },
+    /// Prints a table of what several runs have written.
+    Markdown {
+        files: Vec<PathBuf>,
     },
     List,
     Help,
@@ -154,6 +160,13 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         [] => mistakes.push("which scenario? switchboard-loadtest list names them".to_owned()),
         [word] if word == "list" && given.options.is_empty() && mistakes.is_empty() => return Ok(Command::List),
         [word] if word == "list" => mistakes.push("list takes no options".to_owned()),
+        [word, files @ ..] if word == "markdown" => {
+            if files.is_empty() || !given.options.is_empty() {
+                mistakes.push("markdown: takes files that were written with --json, and no options".to_owned());
+            } else if mistakes.is_empty() {
+                return Ok(Command::Markdown { files: files.iter().map(PathBuf::from).collect() });
+            }
+        }
         [word, files @ ..] if word == "compare" => {
             if let Some(command) = given.compare(files, &mut mistakes).filter(|_| mistakes.is_empty()) {
                 return Ok(command);
@@ -302,6 +315,8 @@ mod tests {
             ("direct --url ws://a:1 --verify --chaos kill", "--spawn"),
             ("direct --spawn 1 --fast", "--fast"),
             ("list --spawn 1", "list"),
+            ("markdown", "--json"),
+            ("markdown a.json --html x", "no options"),
             ("compare a.json", "--html"),
             ("compare --html x", "1 to 6 files"),
             ("compare 1 2 3 4 5 6 7 --html x", "1 to 6 files"),

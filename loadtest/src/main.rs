@@ -49,6 +49,7 @@ fn coordinate(command: Command) -> Result<bool> {
             return runtime.block_on(run::run(&run));
         }
         Command::Compare { files, html } => report::html::compare(&files, &html)?,
+        Command::Markdown { files } => print!("{}", report::markdown::table(&files)?),
         Command::List => print!("{}", command_line::list()),
         Command::Help => print!("{}", command_line::HELP),
         Command::Version => {

@@ -28,6 +28,9 @@ use crate::meter::process::{ProcessUse, look_at};
 /// How long a process may take until it is ready.
 const READY_MAX: Duration = Duration::from_secs(60);
 
+/// Between looks at whether nodes know of each other.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
 /// Raises the soft limit of descriptors to the hard one, and gives it.
 pub(crate) fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
@@ -130,6 +133,24 @@ impl Server {
             Request::get("/metrics").header("host", metrics.authority()).body(Full::new(Bytes::new())).ok()?;
         let (status, page) = http(tcp(metrics, None).await.ok()?, request).await.ok()?;
         status.is_success().then(|| metrics_page::parse(&String::from_utf8_lossy(&page)))
+    }
+
+    /// Waits until it knows of so many nodes, itself included.
+    ///
+    /// # Errors
+    /// That takes too long.
+    pub(crate) async fn meets(&self, nodes: usize) -> Result<()> {
+        let known = async {
+            loop {
+                let counters = self.counters().await.unwrap_or_default();
+                if metrics_page::sum(&counters, "switchboard_view_members") >= nodes as f64 {
+                    return;
+                }
+                tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            }
+        };
+        let known = tokio::time::timeout(READY_MAX, known).await;
+        known.with_context(|| format!("{} does not find the other nodes", self.name))
     }
 
     /// Whether it was started here, has ended, and nobody wanted that.
@@ -253,7 +274,6 @@ fn node_command(name: &str, options: &NodeOptions, folder: &Path, last: Option<&
     for setting in all.chain(last) {
         command.args(["--set", setting]);
     }
-    command.current_dir(folder);
     command
 }
 

@@ -5,6 +5,7 @@
 pub(crate) mod figure;
 pub(crate) mod html;
 pub(crate) mod machine;
+pub(crate) mod markdown;
 pub(crate) mod progress;
 mod read;
 pub(crate) mod round;

@@ -157,6 +157,9 @@ async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -
         for node in 1..=run.spawn {
             servers.push(Server::node(&format!("n{node}"), &options).await?);
         }
+        for server in servers.iter().filter(|_| run.redis.is_some()) {
+            server.meets(run.spawn).await?;
+        }
         Tokens::Secret(secret)
     } else {
         for (place, url) in run.urls.iter().enumerate() {

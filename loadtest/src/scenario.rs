@@ -4,17 +4,16 @@
 //! ([`Scenario::figures`]) are computed by the coordinator from what the phases showed, and need nothing else: so they can
 //! be tested without a server.
 
+mod active;
 mod connect;
 pub(crate) mod direct;
 mod fanout;
 mod group;
-
 mod mixed;
 mod presence;
 mod receipts;
 mod send;
 mod storm;
-
 mod typing;
 
 use std::collections::BTreeMap;
@@ -24,6 +23,7 @@ use async_trait::async_trait;
 
 use crate::baseline;
 use crate::control::Load;
+use crate::meter::metrics_page;
 use crate::report::figure::Figure;
 use crate::report::round::{Phase, Round};
 use crate::worker::Worker;
@@ -84,6 +84,10 @@ pub(crate) struct Param {
     pub(crate) about: &'static str,
 }
 
+impl Param {
+    const TEXT_BYTES: Self = Self { name: "text_bytes", default: 64.0, about: "length of each message's text" };
+}
+
 /// A bare program that does the same thing, and the load for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Baseline {
@@ -103,12 +107,27 @@ impl Baseline {
     }
 }
 
+/// Of the servers' writes to sockets, how many percent were shared by so many frames.
+fn writes_by_frames(phase: &Phase) -> Vec<Option<Figure>> {
+    let writes = |least: u32| {
+        let name = format!(r#"switchboard_writes_total{{frames="{least}"}}"#);
+        phase.server_counters.get(&name).copied().unwrap_or(0.0)
+    };
+    let all = metrics_page::sum(&phase.server_counters, "switchboard_writes_total");
+    let steps = (0..8).map(|power| 1_u32 << power).filter(|least| all > 0.0 && writes(*least) > 0.0);
+    let share = |least: u32| Some(100.0 * writes(least) / all);
+    steps
+        .map(|least| Figure::new(&format!("writes of {least} frames or more, below {}", 2 * least), "%", share(least)))
+        .collect()
+}
+
 static ALL: &[&dyn Scenario] = &[
     &connect::Connect,
     &direct::Direct,
     &fanout::Fanout,
     &group::Group,
     &send::Send,
+    &active::Active,
     &receipts::Receipts,
     &presence::Presence,
     &typing::Typing,

@@ -289,6 +289,18 @@ impl PhaseWork<'_> {
         Ok(self.meet(name, own.into()).await?.iter().filter_map(Value::as_u64).sum())
     }
 
+    /// Adds what all workers have said in this phase to `said`, and waits until each of this worker's `readers` has got
+    /// all of it.
+    ///
+    /// # Errors
+    /// The coordinator has gone.
+    pub(crate) async fn heard(&mut self, said: &mut u64, own: u64, readers: u64) -> Result<()> {
+        *said += self.sum("said", own).await?;
+        let (expected, deliveries) = (*said * readers, self.meters.deliveries.clone());
+        self.drain(|| deliveries.total() >= expected).await;
+        Ok(())
+    }
+
     /// Whether the load is to end.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.is_cancelled()

@@ -80,11 +80,7 @@ impl Play {
             }
             None => 0,
         };
-        self.said += phase.sum("said", own).await?;
-        let expected = self.said * self.readers;
-        let deliveries = phase.meters().deliveries.clone();
-        phase.drain(|| deliveries.total() >= expected).await;
-        Ok(())
+        phase.heard(&mut self.said, own, self.readers).await
     }
 }
 

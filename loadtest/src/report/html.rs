@@ -126,7 +126,7 @@ fn charts(title: &str, id: &str, charts: &[Chart<'_>]) -> Markup {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::control::Load;
     use crate::meter::latency::Latencies;
@@ -140,7 +140,7 @@ mod tests {
     const HOSTILE: &str = "</style><script>alert(\"1\")</script>&'";
 
     /// A report of two repeats in which everything has a value.
-    pub(super) fn report() -> Report {
+    pub(in crate::report) fn report() -> Report {
         let figure = |value: f64| {
             let figure = Figure::new("send to `sent`, p99", "ms", Some(value)).unwrap();
             vec![figure.against("bare echo", Some(0.5)).bar(Bar::AtMost(10.0))]

@@ -32,7 +32,7 @@ impl Scenario for Direct {
     }
 
     fn params(&self) -> &'static [Param] {
-        &[Param { name: "text_bytes", default: 64.0, about: "length of each message's text" }]
+        &[Param::TEXT_BYTES]
     }
 
     fn settings(&self, load: &Load) -> Vec<String> {

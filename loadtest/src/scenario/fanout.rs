@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Baseline, Defaults, Param, Scenario};
+use super::{Baseline, Defaults, Param, Scenario, writes_by_frames};
 use crate::baseline;
 use crate::client::closed_loop::ClosedLoop;
 use crate::client::crowd::Crowd;
@@ -42,7 +42,7 @@ impl Scenario for Fanout {
 
     fn params(&self) -> &'static [Param] {
         &[
-            Param { name: "text_bytes", default: 64.0, about: "length of each message's text" },
+            Param::TEXT_BYTES,
             Param { name: "under_way", default: 64.0, about: "sends under way at once, where the rate is 0" },
         ]
     }
@@ -116,7 +116,7 @@ impl Scenario for Fanout {
                 Some(phase.counted("sends") * load.connections as f64 - phase.counted("deliveries")),
             ),
         ];
-        figures.into_iter().flatten().collect()
+        figures.into_iter().chain(writes_by_frames(phase)).flatten().collect()
     }
 }
 
@@ -211,10 +211,6 @@ impl Audience {
             Some(writer) => writer.write(phase, load, self.said, duration_s).await?,
             None => 0,
         };
-        self.said += phase.sum("said", own).await?;
-        let expected = self.said * self.readers;
-        let deliveries = phase.meters().deliveries.clone();
-        phase.drain(|| deliveries.total() >= expected).await;
-        Ok(())
+        phase.heard(&mut self.said, own, self.readers).await
     }
 }

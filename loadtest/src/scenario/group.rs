@@ -51,7 +51,7 @@ impl Scenario for Group {
                 about: "fanout.push_members_max of spawned nodes: larger groups are delivered to those who have them open",
             },
             Param { name: "open_percent", default: 10.0, about: "of the members have a larger group open, and write" },
-            Param { name: "text_bytes", default: 64.0, about: "length of each message's text" },
+            Param::TEXT_BYTES,
         ]
     }
 

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use fastrand::Rng;
 
 use self::town::Town;
-use super::{Defaults, Param, Scenario};
+use super::{Defaults, Param, Scenario, writes_by_frames};
 use crate::control::Load;
 use crate::meter::metrics_page;
 use crate::meter::recorder::Counter;
@@ -51,7 +51,7 @@ impl Scenario for Mixed {
             Param { name: "comings_per_message", default: 0.5, about: "how often someone comes or goes" },
             Param { name: "night_percent", default: 20.0, about: "of noon's load and sessions are there at midnight" },
             Param { name: "contacts", default: 20.0, about: "users whose presence each user watches, at most 500" },
-            Param { name: "text_bytes", default: 64.0, about: "length of each message's text" },
+            Param::TEXT_BYTES,
             Param { name: "seed", default: 1.0, about: "who does what when: the same again for the same seed" },
         ]
     }
@@ -112,7 +112,7 @@ impl Scenario for Mixed {
             Figure::new("deliveries missing when all are home", "", Some(all("due") - all("deliveries")))
                 .map(|figure| figure.bar(Bar::AtMost(0.0))),
         ];
-        figures.into_iter().flatten().collect()
+        figures.into_iter().chain(writes_by_frames(phase)).flatten().collect()
     }
 }
 

@@ -42,7 +42,7 @@ impl Scenario for Receipts {
     }
 
     fn params(&self) -> &'static [Param] {
-        &[Param { name: "text_bytes", default: 64.0, about: "length of each message's text" }]
+        &[Param::TEXT_BYTES]
     }
 
     fn settings(&self, _load: &Load) -> Vec<String> {

@@ -35,7 +35,7 @@ impl Scenario for Send {
 
     fn params(&self) -> &'static [Param] {
         &[
-            Param { name: "text_bytes", default: 64.0, about: "length of each message's text" },
+            Param::TEXT_BYTES,
             Param { name: "under_way", default: 16.0, about: "sends under way at once, of each client" },
         ]
     }

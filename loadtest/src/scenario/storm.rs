@@ -49,7 +49,7 @@ impl Scenario for Storm {
                 default: 0.0,
                 about: "1: spawned nodes are killed while the clients are away, and started again",
             },
-            Param { name: "text_bytes", default: 64.0, about: "length of each message's text" },
+            Param::TEXT_BYTES,
         ]
     }
 

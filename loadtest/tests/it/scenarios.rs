@@ -59,6 +59,12 @@ async fn send() {
 }
 
 #[tokio::test]
+async fn active() {
+    let report = verified("active --connections 4 --rate 100 --duration 0.5").await;
+    assert_eq!((report.counted("sent"), report.figure("conversations made")), (50, 50.0));
+}
+
+#[tokio::test]
 async fn receipts() {
     let report = verified("receipts --connections 20 --rate 100 --duration 1").await;
     assert_eq!((report.counted("sends"), report.counted("receipts")), (100, 100));
