@@ -1,19 +1,22 @@
 //! `receipts`: readers say what they have received and read; what that costs, and when the sender of the messages knows.
 //!
-//! The messages are there before: what is measured is receipts and nothing else.
+//! The messages are there before: what is measured is receipts and nothing else. In groups they are told once a second
+//! (PROTOCOL §3), which is most of their latency.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use serde_json::{Value, json};
 
 use super::{Baseline, Defaults, Param, Scenario};
 use crate::baseline;
-use crate::client::crowd::Crowd;
+use crate::client::crowd::{Crowd, some_at_once};
+use crate::client::group;
 use crate::client::reader::OnFrame;
 use crate::client::scan;
-use crate::client::session::Client;
+use crate::client::session::{Client, Who};
 use crate::control::Load;
 use crate::meter::metrics_page;
 use crate::meter::now_ns;
@@ -24,6 +27,8 @@ use crate::worker::{PhaseWork, Worker};
 
 pub(super) struct Receipts;
 
+/// Larger groups are told only how many have received and read.
+const MEMBERS_MAX: usize = 100;
 /// Messages without an answer while they are made.
 const UNDER_WAY_MAX: u64 = 512;
 
@@ -42,7 +47,10 @@ impl Scenario for Receipts {
     }
 
     fn params(&self) -> &'static [Param] {
-        &[Param::TEXT_BYTES]
+        &[
+            Param { name: "members", default: 2.0, about: "2: direct conversations; more, at most 100: groups" },
+            Param::TEXT_BYTES,
+        ]
     }
 
     fn settings(&self, _load: &Load) -> Vec<String> {
@@ -54,7 +62,9 @@ impl Scenario for Receipts {
         let load = worker.plan.load.clone();
         let mut reading = Reading::connect(worker, &load).await?;
         let steps = (load.rate * (load.warm_up_s + load.duration_s)).ceil();
-        let messages = (steps / 2.0 / (load.connections / 2).max(1) as f64).ceil() as u64 + 1;
+        let layout = Layout::of(&load);
+        let readers = (layout.conversations * layout.readers_each).max(1);
+        let messages = (steps / 2.0 / readers as f64).ceil() as u64 + 1;
         let text = "x".repeat(load.count("text_bytes"));
         worker.phase("write", async |phase| reading.write(phase, messages, &text).await).await?;
         let rate = worker.plan.rate_share();
@@ -93,50 +103,89 @@ impl Scenario for Receipts {
     }
 }
 
-/// This worker's pairs.
+/// This worker's conversations.
 struct Reading {
     crowd: Crowd,
-    pairs: Vec<Pair>,
+    conversations: Vec<Conversation>,
+    /// All of them, each with its steps: the first of every conversation, then the second, and so on.
+    readers: Vec<(Client, Arc<Steps>)>,
     /// What was said in all phases.
     said: u64,
     receipts: Counter,
 }
 
-struct Pair {
+struct Conversation {
     sender: Client,
-    reader: Client,
     /// Where the sender's messages go.
     place: String,
-    steps: Arc<Steps>,
+}
+
+/// Who is in which conversation: one who writes, the others read.
+#[derive(Clone, Copy)]
+struct Layout {
+    conversations: usize,
+    readers_each: usize,
+}
+
+impl Layout {
+    fn of(load: &Load) -> Self {
+        let members = load.count("members").clamp(2, MEMBERS_MAX);
+        Self { conversations: load.connections / members, readers_each: members - 1 }
+    }
+
+    fn is_group(self) -> bool {
+        self.readers_each > 1
+    }
+
+    /// The number of a reader, behind those of all senders.
+    fn reader(self, conversation: usize, reader: usize) -> usize {
+        self.conversations * (reader + 1) + conversation
+    }
 }
 
 impl Reading {
     async fn connect(worker: &mut Worker, load: &Load) -> Result<Self> {
-        let plan = worker.plan.clone();
-        let numbers: Vec<usize> = plan.share(load.connections / 2).collect();
+        let (plan, layout) = (worker.plan.clone(), Layout::of(load));
+        let numbers: Vec<usize> = plan.share(layout.conversations).collect();
         let meters = StepMeters {
             receipts: worker.recorder.counter("receipts"),
             frames: worker.recorder.counter("receipt_frames"),
             latency: worker.recorder.latency("receipt"),
         };
-        let steps: Vec<Arc<Steps>> = numbers.iter().map(|_| Arc::new(Steps::new(&meters))).collect();
-        let readers = load.connections / 2;
-        let people = numbers.iter().zip(&steps).flat_map(|(number, steps)| {
-            let (sender, mut reader) = (plan.who(*number), plan.who(readers + number));
-            // Both at the same node, and their numbers unique in the worker whatever their share.
-            reader.node = sender.node;
-            reader.number = (readers + number) as u64;
-            [(sender, Some(steps.on_frame())), (reader, None)]
-        });
+        let steps: Vec<Vec<Arc<Steps>>> = numbers
+            .iter()
+            .map(|_| (0..layout.readers_each).map(|_| Arc::new(Steps::new(&meters, layout.is_group()))).collect())
+            .collect();
+        let who = |number: usize, node: usize| Who { number: number as u64, node, ..plan.who(number) };
         let mut crowd = Crowd::new(worker.network.clone());
-        let clients = crowd.connect(people, 32).await?;
-        let pairs = clients.chunks_exact(2).zip(numbers.iter().zip(steps)).map(|(clients, (number, steps))| Pair {
-            sender: clients[0].clone(),
-            reader: clients[1].clone(),
-            place: format!(r#""to":"{}""#, plan.user(readers + number)),
-            steps,
+        let senders = numbers.iter().zip(&steps).map(|(number, steps)| {
+            let readers: Vec<String> =
+                (0..layout.readers_each).map(|reader| plan.user(layout.reader(*number, reader))).collect();
+            (who(*number, *number), Some(on_frame(readers, steps.clone())))
         });
-        Ok(Self { crowd, pairs: pairs.collect(), said: 0, receipts: meters.receipts })
+        let senders = crowd.connect(senders, 32).await?;
+        let mut readers = Vec::new();
+        for reader in 0..layout.readers_each {
+            // All of a conversation at the same node.
+            let people = numbers.iter().map(|number| (who(layout.reader(*number, reader), *number), None));
+            let clients = crowd.connect(people, 32).await?;
+            readers.extend(clients.into_iter().zip(steps.iter().map(|steps| steps[reader].clone())));
+        }
+        let conversations =
+            some_at_once(senders.into_iter().zip(numbers.iter().zip(&steps)).map(async |(sender, (number, steps))| {
+                let names = (0..layout.readers_each).map(|reader| plan.user(layout.reader(*number, reader)));
+                let names: Vec<String> = names.collect();
+                let place = if layout.is_group() {
+                    let id = make_group(&sender, &names).await?;
+                    steps.iter().for_each(|steps| steps.is_in(&id));
+                    format!(r#""conversation_id":"{id}""#)
+                } else {
+                    format!(r#""to":"{}""#, names[0])
+                };
+                Ok(Conversation { sender, place })
+            }))
+            .await?;
+        Ok(Self { crowd, conversations, readers, said: 0, receipts: meters.receipts })
     }
 
     /// Makes so many messages in each conversation.
@@ -145,29 +194,31 @@ impl Reading {
         let (mut said, mut number) = (0, 0);
         let answered = || meters.sent.total() + meters.send_errors.total();
         for _ in 0..messages {
-            for pair in &self.pairs {
+            for conversation in &self.conversations {
                 if said >= answered() + UNDER_WAY_MAX {
                     phase.drain(|| answered() + UNDER_WAY_MAX / 2 >= said).await;
                 }
-                pair.sender.send(&pair.place, number, now_ns(), text);
+                conversation.sender.send(&conversation.place, number, now_ns(), text);
                 said += 1;
             }
             number += 1;
         }
-        phase.drain(|| answered() >= said && meters.deliveries.total() + meters.send_errors.total() >= said).await;
-        let is_known = self.pairs.iter().all(|pair| pair.steps.conversation.get().is_some());
+        let readers_each = (self.readers.len() / self.conversations.len().max(1)) as u64;
+        let is_delivered = || meters.deliveries.total() + meters.send_errors.total() >= said * readers_each;
+        phase.drain(|| answered() >= said && is_delivered()).await;
+        let is_known = self.readers.iter().all(|(_, steps)| steps.conversation.get().is_some());
         is_known.then_some(()).context("some conversations could not be written to")
     }
 
-    /// One step after the other, round all pairs; and the wait until the senders know of all.
+    /// One step after the other, round all readers; and the wait until the senders know of all.
     async fn run(&mut self, phase: &mut PhaseWork<'_>, rate: f64, duration_s: f64) -> Result<()> {
-        if !self.pairs.is_empty() {
+        if !self.readers.is_empty() {
             let first = self.said;
             self.said += phase
                 .pace(rate, duration_s, |number, intended_ns| {
                     let number = usize::try_from(first + number).unwrap_or(0);
-                    let pair = &self.pairs[number % self.pairs.len()];
-                    pair.steps.next(&pair.reader, intended_ns);
+                    let (reader, steps) = &self.readers[number % self.readers.len()];
+                    steps.next(reader, intended_ns);
                 })
                 .await?;
         }
@@ -178,10 +229,51 @@ impl Reading {
     }
 }
 
+/// A group, which its sender has open: receipts come to no other session.
+async fn make_group(sender: &Client, readers: &[String]) -> Result<String> {
+    let id = group::create(sender, "receipts", readers).await?;
+    let frame = json!({"type": "conversation_open", "conversation_id": id});
+    sender.keep_saying("open", frame.to_string());
+    sender.ask(frame).await?;
+    Ok(id)
+}
+
+/// Of a sender: `sent` names the conversation, receipts tell what is known of each reader.
+fn on_frame(readers: Vec<String>, steps: Vec<Arc<Steps>>) -> OnFrame {
+    Box::new(move |kind, json, at_ns| {
+        if matches!(kind, "delivery_receipt" | "read_receipt" | "receipts") {
+            steps[0].meters.frames.add(1);
+        }
+        match kind {
+            "sent" => {
+                if let Some(id) = scan::text(json, "conversation_id") {
+                    steps.iter().for_each(|steps| steps.is_in(id));
+                }
+            }
+            "delivery_receipt" => steps[0].on_receipt(scan::number(json, "seq").unwrap_or(0), 0, at_ns),
+            // Who has read has received (PROTOCOL §3).
+            "read_receipt" => steps[0].on_receipt(0, scan::number(json, "seq").unwrap_or(0), at_ns),
+            "receipts" => {
+                let frame: Value = serde_json::from_slice(json).unwrap_or_default();
+                for user in frame["users"].as_array().into_iter().flatten() {
+                    let place = readers.iter().position(|reader| user["user_id"] == reader.as_str());
+                    let seq = |name: &str| user[name].as_u64().unwrap_or(0);
+                    if let Some(place) = place {
+                        steps[place].on_receipt(seq("delivered_seq"), seq("read_seq"), at_ns);
+                    }
+                }
+            }
+            _ => {}
+        }
+    })
+}
+
 /// What a reader has said of its conversation, and what its sender knows of that: step `2n` is that message `n + 1` was
 /// delivered, step `2n + 1` that it was read.
 struct Steps {
     conversation: OnceLock<String>,
+    /// The `seq` before the first message's: a group begins with its `membership`.
+    before: u64,
     meters: StepMeters,
     said: Mutex<Said>,
 }
@@ -202,32 +294,19 @@ struct Said {
 }
 
 impl Steps {
-    fn new(meters: &StepMeters) -> Self {
-        Self { conversation: OnceLock::new(), meters: meters.clone(), said: Mutex::default() }
+    fn new(meters: &StepMeters, is_group: bool) -> Self {
+        let before = u64::from(is_group);
+        Self { conversation: OnceLock::new(), before, meters: meters.clone(), said: Mutex::default() }
     }
 
-    /// Of the sender: `sent` names the conversation, receipts tell what is known.
-    fn on_frame(self: &Arc<Self>) -> OnFrame {
-        let own = self.clone();
-        Box::new(move |kind, json, at_ns| {
-            let seq = || usize::try_from(scan::number(json, "seq")?).ok();
-            match kind {
-                "sent" => {
-                    if let Some(id) = scan::text(json, "conversation_id") {
-                        own.conversation.get_or_init(|| id.to_owned());
-                    }
-                }
-                "delivery_receipt" => own.on_receipt(seq().map_or(0, |seq| (2 * seq).saturating_sub(1)), at_ns),
-                // Who has read has received (PROTOCOL §3).
-                "read_receipt" => own.on_receipt(seq().map_or(0, |seq| 2 * seq), at_ns),
-                _ => {}
-            }
-        })
+    fn is_in(&self, conversation: &str) {
+        self.conversation.get_or_init(|| conversation.to_owned());
     }
 
-    /// The sender knows of all steps before `until`.
-    fn on_receipt(&self, until: usize, at_ns: u64) {
-        self.meters.frames.add(1);
+    /// The sender knows how far the reader has received and read.
+    fn on_receipt(&self, delivered_seq: u64, read_seq: u64, at_ns: u64) {
+        let steps = |seq: u64| usize::try_from(2 * seq.saturating_sub(self.before)).unwrap_or(0);
+        let until = steps(delivered_seq).saturating_sub(1).max(steps(read_seq));
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let until = until.min(said.intended_ns.len());
         for step in said.known..until {
@@ -240,10 +319,11 @@ impl Steps {
     fn next(&self, reader: &Client, intended_ns: u64) {
         let Some(conversation) = self.conversation.get() else { return };
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let step = said.intended_ns.len();
+        let step = said.intended_ns.len() as u64;
         said.intended_ns.push(intended_ns);
         let kind = if step.is_multiple_of(2) { "delivered" } else { "read" };
-        reader.say(&format!(r#"{{"type":"{kind}","conversation_id":"{conversation}","seq":{}}}"#, step / 2 + 1));
+        let seq = step / 2 + 1 + self.before;
+        reader.say(&format!(r#"{{"type":"{kind}","conversation_id":"{conversation}","seq":{seq}}}"#));
     }
 }
 
@@ -251,13 +331,17 @@ impl Steps {
 mod tests {
     use super::*;
 
+    fn steps(meters: &StepMeters, is_group: bool) -> Arc<Steps> {
+        let steps = Arc::new(Steps::new(meters, is_group));
+        steps.said.lock().unwrap().intended_ns = vec![1; 5];
+        steps
+    }
+
     #[test]
     fn a_receipt_is_for_everything_before_it() {
         let meters =
             StepMeters { receipts: Counter::default(), frames: Counter::default(), latency: LatencyMeter::default() };
-        let steps = Arc::new(Steps::new(&meters));
-        steps.said.lock().unwrap().intended_ns = vec![1; 5];
-        let mut on_frame = steps.on_frame();
+        let mut on_frame = on_frame(vec!["bob".to_owned()], vec![steps(&meters, false)]);
         on_frame("delivery_receipt", br#"{"seq":1}"#, 9);
         assert_eq!(meters.receipts.total(), 1);
         on_frame("read_receipt", br#"{"seq":2}"#, 9);
@@ -266,5 +350,22 @@ mod tests {
         // Never more than was said.
         on_frame("read_receipt", br#"{"seq":9}"#, 9);
         assert_eq!((meters.receipts.total(), meters.frames.total()), (5, 4));
+    }
+
+    #[test]
+    fn of_a_group_each_reader_is_known() {
+        let meters =
+            StepMeters { receipts: Counter::default(), frames: Counter::default(), latency: LatencyMeter::default() };
+        let (bob, carol) = (steps(&meters, true), steps(&meters, true));
+        let mut on_frame = on_frame(vec!["bob".to_owned(), "carol".to_owned()], vec![bob.clone(), carol.clone()]);
+        // The first entry is no message.
+        on_frame("receipts", br#"{"users":[{"user_id":"bob","delivered_seq":1,"read_seq":1}]}"#, 9);
+        assert_eq!(meters.receipts.total(), 0);
+        on_frame(
+            "receipts",
+            br#"{"users":[{"user_id":"carol","delivered_seq":3,"read_seq":2},{"user_id":"eve","read_seq":9}]}"#,
+            9,
+        );
+        assert_eq!((bob.said.lock().unwrap().known, carol.said.lock().unwrap().known), (0, 3));
     }
 }

@@ -71,6 +71,12 @@ async fn receipts() {
 }
 
 #[tokio::test]
+async fn receipts_of_groups() {
+    let report = verified("receipts --connections 20 --param members=5 --rate 100 --duration 1").await;
+    assert_eq!((report.counted("sends"), report.counted("receipts")), (100, 100));
+}
+
+#[tokio::test]
 async fn presence() {
     let report = verified("presence --connections 40 --param watchers=10 --rate 40 --duration 2").await;
     assert!(report.counted("changes") > 0);
