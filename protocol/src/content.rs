@@ -90,6 +90,10 @@ impl Content {
     }
 
     fn field(&self, name: &str) -> Option<&RawValue> {
+        // Compact JSON has no escapes where there could be none: without the name there is no such field.
+        if !self.as_str().contains(name) {
+            return None;
+        }
         let fields = Fields::parse(self.as_str(), CONTENT_FIELDS).ok()?;
         fields.json(name).filter(|raw| raw.get() != "null")
     }

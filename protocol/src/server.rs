@@ -55,8 +55,12 @@ struct Tagged<'a, T> {
 
 /// Writes a frame's JSON in one pass.
 pub(crate) fn encode_tagged<T: Serialize>(type_name: &'static str, id: Option<&FrameId>, fields: &T) -> String {
+    /// Most frames fit, so that their text is not moved while it grows.
+    const FRAME_BYTES: usize = 512;
+    let mut json = Vec::with_capacity(FRAME_BYTES);
     // Serialisation fails only for maps whose keys are no strings, and no frame has one.
-    serde_json::to_string(&Tagged { type_name, id, fields }).expect("frames serialise")
+    serde_json::to_writer(&mut json, &Tagged { type_name, id, fields }).expect("frames serialise");
+    String::from_utf8(json).expect("JSON is UTF-8")
 }
 
 /// Text that is not a server frame of this version.

@@ -171,6 +171,15 @@ impl Node {
 
     /// Notes what a session is about to have under way at owners, so that they are told when it ends.
     pub(crate) fn note_doing(&self, actor: &Actor, command: &Command) -> Result<(), ProtocolError> {
+        if !matches!(
+            command,
+            ClientFrame::ConversationOpen(_)
+                | ClientFrame::ConversationClose(_)
+                | ClientFrame::TypingStart(_)
+                | ClientFrame::TypingStop(_)
+        ) {
+            return Ok(());
+        }
         let Some(session) = self.session_of(actor) else { return Ok(()) };
         let mut doing = session.doing();
         match command {

@@ -163,7 +163,7 @@ pub(crate) fn group_conversation(tenant: &TenantId, creator: &UserId, client_id:
 
 fn hashed_id(prefix: &str, parts: &[&str]) -> ConversationId {
     use sha2::{Digest, Sha256};
-    use std::fmt::Write as _;
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update((part.len() as u64).to_be_bytes());
@@ -171,7 +171,7 @@ fn hashed_id(prefix: &str, parts: &[&str]) -> ConversationId {
     }
     let mut id = String::from(prefix);
     for byte in &hasher.finalize()[..16] {
-        let _ = write!(id, "{byte:02x}");
+        id.extend([byte >> 4, byte & 0xf].map(|digit| char::from(HEX[usize::from(digit)])));
     }
     id.parse().unwrap_or_else(|_| unreachable!("hex digits after a prefix are an id"))
 }

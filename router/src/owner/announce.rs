@@ -69,14 +69,19 @@ impl Conversation {
     /// These steps are durable: tells everyone, then who waits, in the order of the log.
     pub(super) async fn release(&mut self, steps: VecDeque<Step>) {
         let mut run = Run::default();
-        for step in steps {
+        let mut steps = steps.into_iter().peekable();
+        while let Some(step) = steps.next() {
             match step {
                 Step::Entry(pending) => {
                     if run.pending.first().is_some_and(|first| !go_together(first, &pending)) {
                         self.tell_run(std::mem::take(&mut run));
                     }
+                    let next = match steps.peek() {
+                        Some(Step::Entry(next)) if go_together(&pending, next) => Some(&**next),
+                        _ => None,
+                    };
                     if let Some(log) = &mut self.log {
-                        advance(log, &pending);
+                        advance(log, &pending, next);
                     }
                     self.note_mentions(&pending.draft.mentioned);
                     run.pending.push(*pending);
@@ -362,19 +367,21 @@ fn go_together(a: &Pending, b: &Pending) -> bool {
     Arc::ptr_eq(&a.users, &b.users) && !a.draft.to_all && !b.draft.to_all
 }
 
-/// The entry is in the log.
-fn advance(log: &mut Log, pending: &Pending) {
+/// The entry is in the log. What `next`, with which it is told, changes as well is left to it.
+fn advance(log: &mut Log, pending: &Pending, next: Option<&Pending>) {
     let entry = &pending.draft.entry;
     log.durable = entry.seq;
     log.durable_messages = entry.messages;
     let message_id = match &entry.frame {
         EntryFrame::Message(message) => {
-            log.preview = Some(Preview {
-                seq: message.seq,
-                from: message.from.clone(),
-                text: message.content.preview().unwrap_or_default(),
-                timestamp: message.timestamp,
-            });
+            if !next.is_some_and(|next| next.draft.is_message()) {
+                log.preview = Some(Preview {
+                    seq: message.seq,
+                    from: message.from.clone(),
+                    text: message.content.preview().unwrap_or_default(),
+                    timestamp: message.timestamp,
+                });
+            }
             if let Some(sender) = log.members.get_mut(&message.from) {
                 let cursor = &mut sender.cursor;
                 cursor.delivered_seq = cursor.delivered_seq.max(entry.seq);
