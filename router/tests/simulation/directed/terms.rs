@@ -191,8 +191,9 @@ async fn who_drains_is_asked_and_not_fenced() {
 #[tokio::test(start_paused = true)]
 async fn who_was_taken_for_dead_tells_nothing_old_and_goes_on_with_its_sessions() {
     let scene = Scene::new().await;
-    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
-    let mut bob = scene.client(pair.owner, &pair.bob, &[]).await;
+    // The node is his home as well: no other one tells him to sync.
+    let pair = scene.find_at_one_node(&scene.world.view_without(&[])).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
     begun(&scene, &pair).await;
     scene.follow(&mut bob).await;
     let before = scene.world.node(pair.owner).unwrap().me;
@@ -263,14 +264,16 @@ async fn blocks_and_revocations_reach_a_node_that_was_out_of_the_view() {
     // For the home's node, bob's owner and carol's node are not there for a while.
     scene.world.show(&scene.world.view_without(&[pair.owner, pair.at]), &[pair.home]);
     scene.world.pass(50).await;
+    // The owner knows of no block, and goes on with its term.
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
     let block = ClientFrame::Block(UserRef { user_id: pair.alice.user.clone() });
     scene.call(pair.home, &pair.bob, block).await.unwrap();
     scene.world.node(pair.home).unwrap().router.revoke(&user("carol")).await.unwrap();
     assert_eq!(carol.connection.as_ref().unwrap().inbox.closed(), None, "it has not been told");
     scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
-    scene.world.pass(2_000).await;
+    scene.world.pass(1_000).await;
     assert_eq!(carol.connection.as_ref().unwrap().inbox.closed(), Some(CloseCode::Revoked));
-    let error = scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap_err();
+    let error = scene.say(pair.owner, &pair.alice, &pair.bob, "m4").await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Blocked);
     scene.check();
 }
