@@ -33,7 +33,7 @@ const KNOWN_ONLY_TO: &[(&str, &[&str])] = &[
     ("hyper", &["switchboard", "switchboard-loadtest", "switchboard-tests"]),
     ("tungstenite", &["switchboard", "switchboard-loadtest", "switchboard-tests"]),
     ("tokio-tungstenite", &["switchboard-loadtest", "switchboard-tests"]),
-    ("tokio-rustls", &["switchboard", "switchboard-tests"]),
+    ("tokio-rustls", &["switchboard", "switchboard-loadtest", "switchboard-tests"]),
     ("jsonwebtoken", &["switchboard"]),
 ];
 
