@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use switchboard_clock::{Clock, Generator};
 use switchboard_config::{BusKind, Config, Http, Session};
 use switchboard_protocol::{NodeId, ProtocolError, StoreId};
@@ -47,7 +47,7 @@ pub(crate) struct Gateway {
     settings: ArcSwap<Settings>,
     bus_kind: BusKind,
     store: OnceLock<Arc<dyn Store>>,
-    redis: OnceLock<RedisBus>,
+    redis: ArcSwapOption<RedisBus>,
     router: OnceLock<Router>,
 }
 
@@ -77,7 +77,7 @@ impl Gateway {
             settings: ArcSwap::from_pointee(settings),
             bus_kind: config.bus.kind,
             store: OnceLock::new(),
-            redis: OnceLock::new(),
+            redis: ArcSwapOption::empty(),
             router: OnceLock::new(),
         }
     }
@@ -105,12 +105,15 @@ impl Gateway {
         let _ = self.store.set(store);
     }
 
+    /// What carries packets in this life of the node.
+    pub(crate) fn has_redis(&self, redis: Option<RedisBus>) {
+        self.redis.store(redis.map(Arc::new));
+    }
+
     /// Opens the node: from here on it takes sessions and requests.
     pub(crate) fn open(&self, router: Router, redis: Option<RedisBus>) {
+        self.has_redis(redis);
         // It is opened once.
-        if let Some(redis) = redis {
-            let _ = self.redis.set(redis);
-        }
         let _ = self.router.set(router);
         // The settings may have been replaced meanwhile.
         self.give_options();
@@ -122,7 +125,7 @@ impl Gateway {
             None => "opening",
             Some(store) => state_of(store.check()).await,
         };
-        let redis = || match self.redis.get() {
+        let redis = || match self.redis.load_full() {
             None => "opening",
             Some(redis) if redis.is_connected() => "ok",
             Some(_) => "unavailable",

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use switchboard_clock::{Clock, Generator};
-use switchboard_config::{Config, Loaded, Sources};
+use switchboard_config::{BusKind, Config, Loaded, Sources};
 use switchboard_protocol::NodeId;
-use switchboard_router::{NodeEntry, Router, Start};
+use switchboard_router::{Life, NodeEntry, Router, Start};
 use switchboard_store::{Incarnation, Store};
 use tokio::task::JoinSet;
 
@@ -108,7 +108,7 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts) -> Result<(), Failure
     tokio::select! {
         () = stop_signals.recv() => {}
         () = gateway.draining.cancelled() => {}
-        failure = open.others.lost() => return Err(failure),
+        failure = open.stay(&config, &gateway, clients.address) => return Err(failure),
         ended = tasks.join_next() => {
             return Err(anyhow::anyhow!("a part of the server ended by itself: {ended:?}").into());
         }
@@ -140,15 +140,10 @@ struct Open {
 async fn open(config: &Config, gateway: &Gateway, clients: SocketAddr) -> Result<Open, Failure> {
     let store = open_store(config, &gateway.clock, &gateway.generator).await?;
     gateway.has_store(store.clone());
-    let me = Incarnation { node: gateway.node_id.clone(), life: gateway.generator.u64() };
-    let entry = NodeEntry {
-        incarnation: me.clone(),
-        weight: u16::try_from(config.node.weight).unwrap_or(u16::MAX),
-        url: own_url(config, clients).into(),
-    };
-    let others = Others::join(config, entry, &gateway.clock).await?;
+    let entry = new_life(config, gateway, clients);
+    let others = Others::join(config, entry.clone(), &gateway.clock).await?;
     let router = Router::start(Start {
-        me,
+        me: entry.incarnation,
         options: gateway.settings().options,
         clock: gateway.clock.clone(),
         generator: gateway.generator.clone(),
@@ -158,6 +153,45 @@ async fn open(config: &Config, gateway: &Gateway, clients: SocketAddr) -> Result
     });
     gateway.open(router.clone(), others.redis());
     Ok(Open { router, store, others })
+}
+
+/// This node, in a life that never was before.
+fn new_life(config: &Config, gateway: &Gateway, clients: SocketAddr) -> NodeEntry {
+    NodeEntry {
+        incarnation: Incarnation { node: gateway.node_id.clone(), life: gateway.generator.u64() },
+        weight: u16::try_from(config.node.weight).unwrap_or(u16::MAX),
+        url: own_url(config, clients).into(),
+    }
+}
+
+impl Open {
+    /// Stays one of the nodes, if need be in another life; returns when that can't be.
+    async fn stay(&mut self, config: &Config, gateway: &Gateway, clients: SocketAddr) -> Failure {
+        loop {
+            tokio::select! {
+                failure = self.others.lost() => return failure,
+                () = self.router.fenced() => {}
+            }
+            if let Err(failure) = self.go_on(config, gateway, clients).await {
+                return failure;
+            }
+        }
+    }
+
+    /// Others have taken this life for dead: the node goes on in another, with its sessions.
+    async fn go_on(&mut self, config: &Config, gateway: &Gateway, clients: SocketAddr) -> Result<(), Failure> {
+        if config.bus.kind == BusKind::Memory {
+            let why = "bus.kind: another process works on the same store; several nodes need redis";
+            return Err(Failure::CantHave(why.to_owned()));
+        }
+        self.others.end().await;
+        let entry = new_life(config, gateway, clients);
+        self.others = Others::join(config, entry.clone(), &gateway.clock).await?;
+        gateway.has_redis(self.others.redis());
+        let life = Life { me: entry.incarnation, bus: self.others.bus(), views: self.others.views() };
+        self.router.go_on(life).await;
+        Ok(())
+    }
 }
 
 /// Where clients reach this node.

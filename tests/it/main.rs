@@ -14,6 +14,7 @@ mod blocks;
 mod catching_up;
 mod cluster;
 mod cluster_faults;
+mod cluster_members;
 mod cluster_start;
 mod command_line;
 mod crashes;
