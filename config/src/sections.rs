@@ -209,7 +209,7 @@ section! {
 section! {
     /// Going away on SIGTERM or SIGINT.
     "drain" Drain {
-        /// The time over which clients are asked to reconnect elsewhere; cut to `drain.timeout_ms`.
+        /// The time over which clients are asked to reconnect elsewhere; cut to what is left of `drain.timeout_ms` for it.
         spread_ms: u64 = 5_000, in 0..=3_600_000;
         /// The process has ended by then, drained or not.
         timeout_ms: u64 = 25_000, in 1..=3_600_000;

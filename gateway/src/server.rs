@@ -25,6 +25,7 @@ use crate::reload::reload_at_hangups;
 use crate::settings::Settings;
 use crate::signals::{StopSignals, hangups};
 use crate::tls::Tls;
+use crate::ws::MOVE_GRACE_MS;
 use crate::{logs, metrics};
 
 /// Parts of `drain.timeout_ms`: clients move, what is left is closed, all is flushed.
@@ -234,7 +235,7 @@ async fn drain(config: &Config, gateway: &Gateway, mut open: Open) {
     // From now on the others do this node's work, and it hands over what it has.
     open.others.leave();
     let moved = async {
-        open.router.drain().await;
+        open.router.drain(left_ms(MOVE_PERCENT).saturating_sub(MOVE_GRACE_MS)).await;
         gateway.sessions.wait().await;
     };
     if within(left_ms(MOVE_PERCENT), moved).await.is_none() {

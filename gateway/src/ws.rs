@@ -13,6 +13,6 @@ mod timers;
 mod upgrade;
 mod wire;
 
-pub(crate) use session::Session;
+pub(crate) use session::{MOVE_GRACE_MS, Session};
 pub(crate) use timers::Timers;
 pub(crate) use upgrade::{Upgrade, upgrade};

@@ -58,8 +58,15 @@ impl Node {
             if self.users.sessions(user).is_empty() {
                 continue;
             }
-            let record = self.store.user(user).await.map_err(|error| unavailable(self, &error))?;
-            self.put_blocks_in_force(user, blocked_of(&record), [&about.user]);
+            loop {
+                let changes = self.user_changes();
+                let record = self.store.user(user).await.map_err(|error| unavailable(self, &error))?;
+                self.put_blocks_in_force(user, blocked_of(&record), [&about.user]);
+                // Of several that read at once, the last one to keep what it has read knows of all.
+                if changes == self.user_changes() {
+                    break;
+                }
+            }
         }
         let conversation = direct_conversation(&by.tenant, &by.user, other);
         let key = ConversationKey { tenant: by.tenant.clone(), conversation };

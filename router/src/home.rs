@@ -7,12 +7,16 @@ use crate::envelope::{Deliver, Envelope, Here, Look, Outgoing, Saved};
 use crate::node::{Node, Wake, lock, unavailable};
 use crate::session::Held;
 use crate::users::shard_of;
+use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
 use switchboard_presence::{SavedPresence, Shown};
 use switchboard_protocol::client::{ConversationSettingsSet, PresenceStatus};
 use switchboard_protocol::server::{ConversationSettings, Frame as _, Settings as ShownSettings};
 use switchboard_protocol::{ProtocolError, Timestamp};
 use switchboard_store::{ConversationKey, InboxChange, Incarnation, Settings, StoreError, UserKey};
+
+/// Users whose last-seen times are read at once.
+const LAST_SEEN_AT_ONCE: usize = 16;
 
 /// Inbox changes in one write at most.
 const FLUSH_CHANGES_MAX: usize = 8_192;
@@ -200,11 +204,12 @@ impl Node {
             let known = self.users.if_at_home(user, |home| (home.presence.is_offline(), home.presence.shown()));
             known.and_then(|(offline, shown)| (!offline).then_some(shown))
         };
-        let mut last_seen = Vec::with_capacity(users.len());
-        for user in users {
-            // Who is offline is known to the store, or has just been seen.
-            last_seen.push(if present(user).is_some() { None } else { self.last_seen_of(user).await });
-        }
+        // Who is offline is known to the store, or has just been seen.
+        let last_seen = users.iter().cloned().map(|user| {
+            let is_present = present(&user).is_some();
+            async move { if is_present { None } else { self.last_seen_of(&user).await } }
+        });
+        let last_seen: Vec<_> = stream::iter(last_seen).buffered(LAST_SEEN_AT_ONCE).collect().await;
         // Who came meanwhile has been told of: nothing older may be said after that.
         let look = |(user, at)| present(user).unwrap_or_else(|| Shown::offline(at));
         users.iter().zip(last_seen).map(look).collect()

@@ -19,8 +19,6 @@ pub struct Options {
     pub presence_grace_ms: u64,
     /// `drain.spread_ms`
     pub drain_spread_ms: u64,
-    /// `drain.timeout_ms`
-    pub drain_timeout_ms: u64,
     /// `limits.connections_per_user`
     pub connections_per_user: u32,
     /// `limits.requests_waiting_max`
@@ -62,7 +60,6 @@ impl From<&Config> for Options {
             presence_batch_ms: config.presence.batch_ms,
             presence_grace_ms: config.presence.grace_ms,
             drain_spread_ms: config.drain.spread_ms,
-            drain_timeout_ms: config.drain.timeout_ms,
             connections_per_user: limits.connections_per_user,
             requests_waiting_max: limits.requests_waiting_max,
             send_timeout_ms: limits.send_timeout_ms,

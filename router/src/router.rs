@@ -297,15 +297,14 @@ impl Router {
 
     // The end
 
-    /// Asks every client to go elsewhere, spread over `drain.spread_ms`, and lets every conversation go. Returns when
-    /// all is let go and flushed; the caller has a deadline.
-    pub async fn drain(&self) {
+    /// Asks every client to go elsewhere, spread over `drain.spread_ms`, but not over more than `within_ms`.
+    pub async fn drain(&self, within_ms: u64) {
         let node = self.node();
         node.set_draining();
         let placement = node.placement();
+        let spread_ms = node.options().drain_spread_ms.min(within_ms);
         for session in node.users.all_sessions() {
-            let after_ms =
-                node.generator.below(node.options().drain_spread_ms.min(node.options().drain_timeout_ms) + 1);
+            let after_ms = node.generator.below(spread_ms + 1);
             let url = placement.elsewhere(&session.user, &node.me.node);
             session.socket.reconnect(after_ms, url.as_deref());
         }

@@ -117,11 +117,19 @@ impl Node {
     /// Tells a user's home how many sessions he has here.
     pub(crate) fn tell_home(&self, user: &UserKey) {
         let home = self.placement().home(user).incarnation.clone();
-        let here = self.users.here_of(user);
-        if home == self.me {
-            self.on_here(&home, here);
-        } else {
-            self.links.send(&home, Envelope::Here { users: vec![here] });
+        let mut here = self.users.here_of(user);
+        loop {
+            let told = here.sessions;
+            if home == self.me {
+                self.on_here(&home, here);
+            } else {
+                self.links.send(&home, Envelope::Here { users: vec![here] });
+            }
+            // Another session may have come or gone meanwhile, and have told of it before.
+            here = self.users.here_of(user);
+            if here.sessions == told {
+                break;
+            }
         }
     }
 
@@ -145,8 +153,11 @@ impl Node {
             }
         }
         if doing.watches {
-            let unwatched = lock(&self.watches).session_gone(&Watcher(session.clone()));
+            let mut watches = lock(&self.watches);
+            let unwatched = watches.session_gone(&Watcher(session.clone()));
+            // Before anyone can watch them again, whose asking it would undo.
             self.unwatch(unwatched);
+            drop(watches);
         }
     }
 

@@ -106,12 +106,15 @@ impl Node {
         let session = self.session_of(actor).ok_or_else(|| ProtocolError::forbidden("this needs a session"))?;
         let key = |user: &UserId| UserKey { tenant: actor.user.tenant.clone(), user: user.clone() };
         let keys: Vec<UserKey> = users.iter().map(key).collect();
-        let unwatched = lock(&self.watches).unwatch(&Watcher(session), &keys);
+        let mut watches = lock(&self.watches);
+        let unwatched = watches.unwatch(&Watcher(session), &keys);
         self.unwatch(unwatched);
+        drop(watches);
         Ok(Answer::done())
     }
 
-    /// No session here watches these users any more.
+    /// No session here watches these users any more. Said while [`Node::watches`] is held, so that whoever watches them
+    /// again says so after it.
     pub(crate) fn unwatch(&self, users: Vec<UserKey>) {
         let placement = self.placement();
         for user in users {

@@ -45,7 +45,7 @@ pub struct EmbeddedOptions {
     pub reserve_bytes: u64,
     /// Reads under way at once; more wait.
     pub reads_max: usize,
-    /// How many.
+    /// Reads that wait; more are refused.
     pub reads_waiting_max: usize,
     /// Writes that wait for the next batch.
     pub queue_writes_max: usize,
@@ -134,10 +134,14 @@ impl EmbeddedStore {
         &self,
         operation: impl FnOnce(&DatabaseRows) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let place = self.reads_waiting.try_acquire();
-        let place = place.map_err(|_| StoreError::unavailable("too many reads wait"))?;
-        let _permit = self.reads.acquire().await.map_err(|_| StoreError::unavailable("closed"))?;
-        drop(place);
+        let _permit = match self.reads.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let place = self.reads_waiting.try_acquire();
+                let _place = place.map_err(|_| StoreError::unavailable("too many reads wait"))?;
+                self.reads.acquire().await.map_err(|_| StoreError::unavailable("closed"))?
+            }
+        };
         let slot = self.slot.clone();
         let read = tokio::task::spawn_blocking(move || slot.read(operation)).await;
         read.map_err(|error| StoreError::Unavailable {

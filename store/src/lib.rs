@@ -1,7 +1,7 @@
 //! What the gateway keeps, as traits named after what they promise (DESIGN §3, §4, §6).
 //!
-//! A backend is one file (`embedded.rs`; `memory.rs` for the simulation; both keep rows as `kv.rs` lays them out) and
-//! passes the one suite in `contract.rs`.
+//! Backends are `embedded.rs`, and `memory.rs` for the simulation, which both keep rows as `kv.rs` lays them out; and
+//! `scylla.rs` for several nodes, whose log is kept by `quorum.rs`. All pass the one suite in `contract.rs`.
 //! Only a backend knows its database. This crate decides nothing about who may do what, sends nothing to anyone, and
 //! gives out no `seq`: the conversation's owner does that, in the router.
 

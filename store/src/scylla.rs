@@ -58,7 +58,7 @@ pub struct ScyllaOptions {
     pub speculate_after_ms: u64,
     /// Statements under way at once; more wait.
     pub statements_max: usize,
-    /// How many.
+    /// Statements that wait; more are refused.
     pub statements_waiting_max: usize,
     /// Time after which what an entry changes is written behind.
     pub apply_interval_ms: u64,

@@ -123,6 +123,8 @@ async fn a_repeat_is_known_for_so_many_entries_and_with_base_seq_for_longer() {
     };
     is_repeat_of(&alice.ask(send(1, "again")).await, 1);
     write(&mut alice, RECENT_ENTRIES + 1..=RECENT_ENTRIES + 2, "x").await;
+    // The oldest that is known, at the moment at which it is to be forgotten.
+    is_repeat_of(&alice.ask(with_base(2, 0)).await, 2);
     let server = server.kill_and_restart().await;
     let mut alice = Client::sign_in(&server, "alice").await;
     is_repeat_of(&alice.ask(with_base(1, 0)).await, 1);

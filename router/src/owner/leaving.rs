@@ -78,6 +78,8 @@ impl Conversation {
         if self.parting.under_way.is_some() || self.node.clock.monotonic_ms() < self.parting.again_at_ms {
             return false;
         }
+        // Who is next knows nobody who types.
+        self.expire_typing(u64::MAX);
         if self.log.is_some() || !self.parting.is_over() {
             self.part();
             return false;

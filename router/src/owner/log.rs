@@ -99,6 +99,12 @@ impl Log {
         self.members.iter().filter(|(_, member)| member.joined_seq <= self.durable).map(|(user, _)| user)
     }
 
+    /// Everyone has confirmed what there is to tell of those who were removed.
+    pub(super) fn forget_removed(&mut self) {
+        let durable = self.durable;
+        self.removed.retain(|_, seq| *seq > durable);
+    }
+
     /// Who was removed lately and, as far as is durable, for good.
     pub(super) fn durably_removed(&self) -> impl Iterator<Item = &UserId> {
         self.removed.iter().filter(|(_, seq)| **seq <= self.durable).map(|(user, _)| user)

@@ -12,11 +12,12 @@ use switchboard_store::{MessageState, ReactionState, StoredMessage};
 
 pub(super) async fn send(here: &Here<'_>, log: &mut Log, user: &UserId, send: Send) -> Result<Decided, ProtocolError> {
     let at = here.now(log);
-    log.recent.forget_old(log.end, at.unix_ms());
-    // Before anything else: a repeat gets its first result, even from who is blocked since (PROTOCOL §8, "Sends").
+    // Before anything else: a repeat gets its first result, even from who is blocked since (PROTOCOL §8, "Sends"). Also
+    // before anything is forgotten: what is known here was not looked for in the log.
     if let Some(first) = find_repeat(here, log, user, &send).await? {
         return Ok(first);
     }
+    log.recent.forget_old(log.end, at.unix_ms());
     log.member(user)?;
     refuse_blocked(here, log).await?;
 

@@ -346,6 +346,9 @@ impl Conversation {
         self.announce_activity(now_ms);
         self.tell_receipts(now_ms);
         self.write_cursors(now_ms);
+        if let Some(log) = self.log.as_mut().filter(|_| self.announced.owes_nothing(&self.node.links)) {
+            log.forget_removed();
+        }
     }
 
     /// Has the node's wheel call back for what is due next.

@@ -258,7 +258,7 @@ impl World {
             up
         };
         self.oracle.trace(format_args!("{} drains", up.me));
-        up.router.drain().await;
+        up.router.drain(u64::MAX).await;
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         let in_time = tokio::time::timeout(Duration::from_secs(15), up.router.finish()).await.is_ok();
         self.oracle.trace(format_args!("{} has drained: {in_time}", up.me));
