@@ -6,7 +6,7 @@ use crate::given::Given;
 use crate::section::{Described, Section};
 use crate::sections::{
     Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Redis, Scylla, Session,
-    Store, Tls,
+    Store, Tls, Topics,
 };
 
 macro_rules! config {
@@ -65,6 +65,8 @@ config! {
     changes: Changes,
     /// `presence`
     presence: Presence,
+    /// `topics`
+    topics: Topics,
     /// `drain`
     drain: Drain,
     /// `session`

@@ -34,6 +34,6 @@ pub use reference::reference;
 pub use secret::Secret;
 pub use sections::{
     Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Redis, Scylla, Session,
-    Store, Tls,
+    Store, Tls, Topics,
 };
 pub use text::{AdvertiseUrl, HostPort, Keyspace, NodeName, Origin, RedisPrefix};

@@ -207,6 +207,22 @@ section! {
 }
 
 section! {
+    /// Dashboards.
+    "topics" Topics {
+        /// Windows are closed so long after their end; events that come later are counted as late and left out.
+        lateness_ms: u32 = 2_000, in 0..=60_000;
+        /// Series of one topic with an event in the last hour; events that would make another are refused with
+        /// `conflict`.
+        series_max: usize = 1_000, in 1..=1_000_000;
+        /// Time between two updates of a topic and window to its watchers.
+        update_ms: u64 = 250, in 250..=60_000;
+        /// Memory for the topics that this node owns; beyond it events are refused with `overloaded`. An hour of a series
+        /// with events in each second takes about 270 KB, one with an event a minute 12 KB.
+        memory_bytes: usize = 268_435_456, in 1_048_576..=1_099_511_627_776;
+    }
+}
+
+section! {
     /// Going away on SIGTERM or SIGINT.
     "drain" Drain {
         /// The time over which clients are asked to reconnect elsewhere; cut to what is left of `drain.timeout_ms` for it.

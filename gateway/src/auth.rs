@@ -9,7 +9,7 @@ mod dev_key;
 mod keys;
 mod token;
 
-pub(crate) use claims::{Identity, Scope};
+pub(crate) use claims::{Identity, Scope, Scopes};
 pub(crate) use dev_key::DevKey;
 pub(crate) use keys::Keys;
 pub(crate) use token::{NewToken, SigningKey, sign, signing_key};

@@ -16,6 +16,7 @@ mod patience;
 mod places;
 mod respond;
 mod route;
+mod topics;
 mod user_rates;
 mod users;
 

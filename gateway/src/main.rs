@@ -11,6 +11,7 @@ mod gateway;
 mod http;
 mod logs;
 mod metrics;
+mod node_topic;
 mod rate;
 mod reload;
 mod server;

@@ -21,6 +21,7 @@ use crate::commands::print;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::http::{Listening, bind, serve, serve_metrics};
+use crate::node_topic::publish_figures;
 use crate::reload::reload_at_hangups;
 use crate::settings::Settings;
 use crate::signals::{StopSignals, hangups};
@@ -93,6 +94,7 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts) -> Result<(), Failure
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(clients.listener, gateway.clone(), tls.clone()));
     tasks.spawn(serve_metrics(scrapers.listener, figures.clone(), gateway.closing.clone()));
+    tasks.spawn(publish_figures(gateway.clone(), figures.clone()));
     tasks.spawn(metrics::upkeep(figures, clock, gateway.closing.clone()));
     tasks.spawn({
         let gateway = gateway.clone();

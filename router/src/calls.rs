@@ -26,10 +26,9 @@ impl Node {
             ClientFrame::PresenceUnwatch(unwatch) => self.stop_watching(&actor, &unwatch.user_ids),
             ClientFrame::Block(block) => self.block(&actor, &block.user_id, true).await,
             ClientFrame::Unblock(block) => self.block(&actor, &block.user_id, false).await,
-            // Known to the protocol, carried out by nobody yet.
-            ClientFrame::TopicPublish(_) | ClientFrame::TopicWatch(_) | ClientFrame::TopicUnwatch(_) => {
-                Err(ProtocolError::unknown_type())
-            }
+            ClientFrame::TopicPublish(publish) => self.topic_publish(&actor, publish).await,
+            ClientFrame::TopicWatch(watch) => self.topic_watch(&actor, watch).await,
+            ClientFrame::TopicUnwatch(unwatch) => self.topic_unwatch(&actor, unwatch),
             ClientFrame::Auth(_) | ClientFrame::Ping => Err(ProtocolError::internal()),
             command => self.call_owner(actor, command).await,
         }

@@ -26,6 +26,19 @@ pub enum Class {
         /// Hash of what it is about (kind of frame, conversation, user).
         key: u64,
     },
+    /// One with the same key that still waits becomes one with it ([`Delivery::conflated`]), in its place. When even that
+    /// has no room, it is as with undroppable frames.
+    Conflated {
+        /// Hash of the topic and its window.
+        key: u64,
+    },
+}
+
+impl Delivery {
+    /// What takes the place of `self`, which still waits, and of `newer`: it says what both say.
+    pub fn conflated(self: &Arc<Self>, newer: &Arc<Self>) -> Arc<Self> {
+        crate::topics::conflated(self, newer).map_or_else(|| newer.clone(), Arc::new)
+    }
 }
 
 /// A socket as the router sees it; gateway implements it. Calls never block and never call back into the router.

@@ -5,13 +5,14 @@
 
 use crate::api::Actor;
 use crate::delivery::{Class, Delivery};
+use crate::topics::TopicKey;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use switchboard_presence::{SavedPresence, Shown};
 use switchboard_protocol::server::ErrorFrame;
 use switchboard_protocol::{
-    ConversationId, DeviceId, FieldError, InstanceId, NodeId, ProtocolError, Seq, SessionId, Timestamp, UserId,
+    ConversationId, DeviceId, FieldError, InstanceId, NodeId, ProtocolError, Seq, SessionId, Timestamp, UserId, Window,
 };
 use switchboard_store::{ConversationKey, InboxLast, Incarnation, Release, TermNumber, UserKey};
 use thiserror::Error;
@@ -94,6 +95,10 @@ pub(crate) enum Envelope {
     Presence { users: Vec<(UserKey, Look)> },
     /// Home → nodes with sessions of a user: what he set, to bring along when his home changes.
     Saved { user: UserKey, saved: Saved },
+    /// Owner → a node whose sessions watch the topic.
+    TopicUpdate { topic: TopicKey, window: Window, version: u64, frame: Outgoing },
+    /// Node → owner: no session here watches any more.
+    TopicUnwatch { topic: TopicKey, window: Window },
     /// Envelopes up to this number did not come, or not all.
     Missed { upto: u64 },
     /// What was owed from envelopes up to this number has been told again.
@@ -109,6 +114,8 @@ impl Envelope {
             |frames: &[Outgoing]| frames.iter().map(|frame| frame.delivery.json.len() + 2 * ITEM).sum::<usize>();
         let varies = match self {
             Self::Request { ask: Ask::Conversation { command, .. } | Ask::User { command, .. }, .. } => command.0.len(),
+            Self::Request { ask: Ask::TopicPublish { command, .. }, .. } => command.0.len(),
+            Self::TopicUpdate { frame, .. } => frames(std::slice::from_ref(frame)),
             Self::Request { ask: Ask::PresenceOf { users, .. }, .. } => users.len() * ITEM,
             Self::Reply { reply: Ok(Reply::Frame { json, .. }), .. } => json.0.len(),
             Self::Reply { reply: Ok(Reply::Sessions(rows)), .. } => rows.len() * 4 * ITEM,
@@ -142,6 +149,10 @@ pub(crate) enum Ask {
     LetGo { conversation: ConversationKey, term: TermNumber },
     /// Of a home: carry out a client's frame.
     User { actor: Actor, command: Encoded },
+    /// Of a topic's owner: count these events.
+    TopicPublish { topic: TopicKey, command: Encoded },
+    /// Of a topic's owner: its windows and, if `watch`, from now on each change of them.
+    TopicState { topic: TopicKey, window: Window, range_s: u32, watch: bool },
     /// Of any node: answered behind all it has sent before, if it has announced everything that it owed when this view (by
     /// fingerprint) came.
     Barrier { view: u64 },
@@ -300,6 +311,8 @@ struct OutgoingWire {
     json: Bytes,
     kind: String,
     ephemeral: Option<u64>,
+    #[serde(default)]
+    conflated: Option<u64>,
     skip: Skip,
 }
 
@@ -319,14 +332,16 @@ mod serde_bytes_as_text {
 
 impl Serialize for Outgoing {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let ephemeral = match self.delivery.class {
-            Class::Undroppable => None,
-            Class::Ephemeral { key } => Some(key),
+        let (ephemeral, conflated) = match self.delivery.class {
+            Class::Undroppable => (None, None),
+            Class::Ephemeral { key } => (Some(key), None),
+            Class::Conflated { key } => (None, Some(key)),
         };
         OutgoingWire {
             json: self.delivery.json.clone(),
             kind: self.delivery.kind.to_owned(),
             ephemeral,
+            conflated,
             skip: self.skip.clone(),
         }
         .serialize(serializer)
@@ -338,7 +353,11 @@ impl<'de> Deserialize<'de> for Outgoing {
         let wire = OutgoingWire::deserialize(deserializer)?;
         let known = switchboard_protocol::ServerFrame::TYPES.iter().chain(switchboard_protocol::EntryFrame::TYPES);
         let kind = known.copied().find(|known| *known == wire.kind).unwrap_or("unknown");
-        let class = wire.ephemeral.map_or(Class::Undroppable, |key| Class::Ephemeral { key });
+        let class = match (wire.ephemeral, wire.conflated) {
+            (Some(key), _) => Class::Ephemeral { key },
+            (None, Some(key)) => Class::Conflated { key },
+            (None, None) => Class::Undroppable,
+        };
         Ok(Self { delivery: Arc::new(Delivery { json: wire.json, kind, class }), skip: wire.skip })
     }
 }

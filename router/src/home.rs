@@ -149,6 +149,7 @@ impl Node {
             self.on_here(node, Here { user: user.clone(), sessions: 0, saved: None });
             self.users.if_at_home(&user, |home| home.watchers.retain(|watcher| watcher != node));
         }
+        self.on_topic_watcher_gone(node);
     }
 
     /// `presence_set`.

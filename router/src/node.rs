@@ -61,6 +61,7 @@ pub(crate) struct Node {
     pub(crate) settling: crate::settle::Settling,
     pub(crate) gone: crate::take_over::Gone,
     pub(crate) cursors: crate::cursor::Cursors,
+    pub(crate) topics: crate::topics::Topics,
     pub(crate) figures: Figures,
     pub(crate) tasks: TaskTracker,
     options: ArcSwap<Options>,
@@ -115,6 +116,7 @@ impl Node {
             settling: crate::settle::Settling::default(),
             gone: crate::take_over::Gone::default(),
             cursors: crate::cursor::Cursors::default(),
+            topics: crate::topics::Topics::default(),
             figures,
             tasks: TaskTracker::new(),
             placement: ArcSwap::from_pointee(Placement::new(view)),
@@ -147,6 +149,7 @@ impl Node {
         next.users.adopt(&self.users);
         next.goes_on.store(true, Ordering::Relaxed);
         std::mem::swap(&mut *lock(&next.watches), &mut *lock(&self.watches));
+        next.topics.adopt(&self.topics);
         std::mem::swap(&mut *lock(&next.last_seen), &mut *lock(&self.last_seen));
         next
     }

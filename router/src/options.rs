@@ -47,6 +47,14 @@ pub struct Options {
     pub message_states_bytes: usize,
     /// `limits.reactions_per_message_max`
     pub reactions_per_message_max: usize,
+    /// `topics.lateness_ms`
+    pub topics_lateness_ms: u32,
+    /// `topics.series_max`
+    pub topics_series_max: usize,
+    /// `topics.update_ms`
+    pub topics_update_ms: u64,
+    /// `topics.memory_bytes`
+    pub topics_memory_bytes: usize,
     /// What `unavailable` and `overloaded` tell the client to wait.
     pub retry_after_ms: u64,
 }
@@ -74,6 +82,10 @@ impl From<&Config> for Options {
             inbox_flush_ms: limits.inbox_flush_ms,
             message_states_bytes: limits.message_states_bytes,
             reactions_per_message_max: limits.reactions_per_message_max,
+            topics_lateness_ms: config.topics.lateness_ms,
+            topics_series_max: config.topics.series_max,
+            topics_update_ms: config.topics.update_ms,
+            topics_memory_bytes: config.topics.memory_bytes,
             retry_after_ms: RETRY_AFTER_MS,
         }
     }

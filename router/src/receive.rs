@@ -3,6 +3,7 @@
 //! One task takes the packets, so the envelopes of one sender are handled in the order of their numbers. Nothing here
 //! waits for the store or for another node: what must is spawned.
 
+use crate::api::Answer;
 use crate::bus::Packets;
 use crate::envelope::{Ask, Envelope, Packet, Reply};
 use crate::node::Node;
@@ -10,7 +11,7 @@ use crate::owner::{Input, ReplyTo, Telling};
 use crate::session::Held;
 use crate::wire::{decoded, refusal, reply_of};
 use std::sync::Arc;
-use switchboard_protocol::ProtocolError;
+use switchboard_protocol::{ClientFrame, ProtocolError, ServerFrame};
 use switchboard_store::{Incarnation, UserKey};
 use tokio::sync::mpsc;
 
@@ -85,6 +86,10 @@ impl Node {
                 users.into_iter().for_each(|(user, look)| self.on_presence(from, &user, look.into()));
             }
             Envelope::Saved { user, saved } => self.users.save_presence(&user, saved.into()),
+            Envelope::TopicUpdate { topic, window, version, frame } => {
+                self.on_topic_update(from, &topic, window, version, &frame);
+            }
+            Envelope::TopicUnwatch { topic, window } => self.on_topic_unwatch(from, &topic, window),
             Envelope::Missed { upto } => self.on_missed(from, upto),
             Envelope::Repeated { upto } => self.links.repeated(from, upto),
         }
@@ -97,6 +102,7 @@ impl Node {
         self.resync_sessions_of(from);
         self.open_again(|_, owner| owner == from);
         self.watch_again(Some(from));
+        self.watch_topics_again(|owner| owner == from);
         let (node, from) = (self.clone(), from.clone());
         self.spawn(async move {
             node.owners.say_to_all(|| Input::NodeMissed { node: from.clone() }).await;
@@ -115,6 +121,7 @@ impl Node {
             node.register_all(Some(&from));
             node.open_again(|_, owner| *owner == from);
             node.watch_again(Some(&from));
+            node.watch_topics_again(|owner| *owner == from);
             let (done, mut all_done) = mpsc::channel(1);
             node.owners.say_to_all(|| Input::Repeat { to: from.clone(), upto, done: done.clone() }).await;
             drop(done);
@@ -144,6 +151,19 @@ impl Node {
                 let settled = !self.is_fenced() && self.settling.has_settled(view);
                 let told = if settled { Ok(Telling::Done) } else { Err(self.unavailable()) };
                 reply.tell(self, told);
+            }
+            Ask::TopicPublish { topic, command } => {
+                let told = match decoded(&command) {
+                    Ok(ClientFrame::TopicPublish(publish)) => self.topic_publish_here(&topic, publish.events),
+                    Ok(_) => Err(ProtocolError::internal()),
+                    Err(error) => Err(error),
+                };
+                reply.tell(self, told.map(Telling::Answer));
+            }
+            // In its turn: behind it come the updates.
+            Ask::TopicState { topic, window, range_s, watch } => {
+                let state = self.topic_state_here(&topic, window, range_s, watch.then_some(from));
+                reply.tell(self, state.map(|state| Telling::Answer(Answer::Frame(ServerFrame::TopicState(state)))));
             }
             other => {
                 let (node, from) = (self.clone(), from.clone());
@@ -181,6 +201,8 @@ impl Node {
             | Ask::Peek { .. }
             | Ask::TakeOver { .. }
             | Ask::LetGo { .. }
+            | Ask::TopicPublish { .. }
+            | Ask::TopicState { .. }
             | Ask::Barrier { .. } => Err(ProtocolError::internal()),
         }
     }

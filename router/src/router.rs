@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use switchboard_clock::{Clock, Generator};
 use switchboard_protocol::client::SendTarget;
 use switchboard_protocol::server::UserPresence;
-use switchboard_protocol::{CloseCode, ErrorCode, ProtocolError, SessionId, Timestamp, UserId};
+use switchboard_protocol::{CloseCode, ErrorCode, Event, ProtocolError, SessionId, Timestamp, TopicId, UserId};
 use switchboard_store::{Incarnation, Store, UserKey};
 use tokio::sync::watch;
 
@@ -219,6 +219,14 @@ impl Router {
     /// As [`Router::order_key`], of a command of which no more is known than whom it is for.
     pub fn order_key_of_target(&self, user: &UserKey, target: &SendTarget) -> OrderKey {
         Some(conversation_of_target(user, target))
+    }
+
+    /// Publishes to one of the gateway's own topics, which are the same for all nodes and tenants.
+    ///
+    /// # Errors
+    /// As `topic_publish`.
+    pub async fn publish_own(&self, topic: TopicId, events: Vec<Event>) -> Result<(), ProtocolError> {
+        self.node().topic_publish_own(topic, events).await
     }
 
     // Users

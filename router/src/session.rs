@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_protocol::client::ConversationRef;
 use switchboard_protocol::{
     ClientFrame, CloseCode, ConversationId, DeviceId, ErrorCode, InstanceId, ProtocolError, ServerFrame, SessionId,
-    Timestamp, UserId,
+    Timestamp, TopicId, UserId, Window,
 };
 use switchboard_store::{ConversationKey, UserKey};
 
@@ -38,6 +38,8 @@ pub(crate) struct Doing {
     pub(crate) typing: Vec<ConversationId>,
     /// Whether it watches anyone.
     pub(crate) watches: bool,
+    /// Topics that it watches, with the length of their windows.
+    pub(crate) topics: Vec<(TopicId, Window)>,
     /// When it last did a whole `sync`, and when a cursor was last read for it.
     pub(crate) synced_ms: Option<u64>,
     pub(crate) cursor_ms: u64,
@@ -152,6 +154,7 @@ impl Node {
                 self.links.send(&owner, Envelope::SessionsGone { conversation: key, sessions: sessions.clone() });
             }
         }
+        self.topic_session_gone(session, doing.topics);
         if doing.watches {
             let mut watches = lock(&self.watches);
             let unwatched = watches.session_gone(&Watcher(session.clone()));

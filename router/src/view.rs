@@ -2,6 +2,7 @@
 //!
 //! The ring may be wrong for a moment at the cost of a detour: nothing that must hold rests on it (DESIGN §3).
 
+use crate::topics::TopicKey;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use switchboard_protocol::{ClientId, ConversationId, NodeId, TenantId, UserId};
@@ -115,6 +116,11 @@ impl Placement {
     /// The owner of a conversation.
     pub fn owner(&self, conversation: &ConversationKey) -> &NodeEntry {
         self.node(hash_key(b'c', &conversation.tenant, conversation.conversation.as_str()))
+    }
+
+    /// The owner of a topic.
+    pub(crate) fn topic_owner(&self, topic: &TopicKey) -> &NodeEntry {
+        self.node(hash_key(b't', &topic.tenant, topic.topic.as_str()))
     }
 
     fn node(&self, hash: u64) -> &NodeEntry {

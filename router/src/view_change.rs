@@ -65,6 +65,8 @@ impl Node {
         self.register_all(None);
         self.leave_homes_later();
         self.watch_again(None);
+        self.leave_topics();
+        self.watch_topics_again(|_| goes_on);
         self.open_again(|key, owner| goes_on || before.owner(key).incarnation != *owner);
         self.resync_moved(|session, home| goes_on || before.home(&session.user).incarnation != *home);
         if goes_on {
@@ -249,6 +251,7 @@ impl Node {
             }
             self.tell_presence(now_ms);
             self.tell_cursors(now_ms);
+            self.tick_topics(now_ms);
             if now_ms >= beat_ms {
                 beat_ms = now_ms + HEARTBEAT_MS;
                 self.links.heartbeat(self.placement().view.peers(&self.me));

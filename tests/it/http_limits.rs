@@ -10,7 +10,8 @@ use crate::support::{Config, Token};
 async fn what_is_not_there_is_not_found() {
     let server = Config::new().start().await;
     let http = server.http();
-    for path in ["/", "/v1", "/v1/", "/v1/nothing", "/v2/sync", "/v1/sync/", "/metrics", "/v1/topics/x", "/js/app.js"] {
+    for path in ["/", "/v1", "/v1/", "/v1/nothing", "/v2/sync", "/v1/sync/", "/metrics", "/v1/topics/x/y", "/js/app.js"]
+    {
         http.get(path).send().await.error(404, "not_found");
     }
     http.post("/v1/dev/token", &json!({"name": "alice"})).send().await.error(404, "not_found");

@@ -44,5 +44,6 @@ mod settings;
 mod slow_readers;
 mod store_away;
 mod tls;
+mod topics;
 mod typing;
 mod unread;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use switchboard_protocol::{TenantId, Timestamp, UserId};
+use switchboard_protocol::{ClientFrame, ProtocolError, TenantId, Timestamp, UserId};
 use switchboard_store::UserKey;
 
 /// The tenant of a token that names none (PROTOCOL §1).
@@ -20,6 +20,8 @@ pub(crate) enum Scope {
     Admin = 2,
     /// May act on the node.
     Operator = 4,
+    /// May publish events for dashboards.
+    TopicsPublish = 8,
 }
 
 /// A set of [`Scope`]s; others that a token has mean nothing here.
@@ -31,11 +33,28 @@ impl Scopes {
         self.0 & scope as u8 != 0
     }
 
+    /// Whether a frame may come with these, however it comes.
+    ///
+    /// # Errors
+    /// `forbidden`, naming the scope that is needed (PROTOCOL §5, §8 "Topics").
+    pub(crate) fn check(self, frame: &ClientFrame) -> Result<(), ProtocolError> {
+        match frame {
+            ClientFrame::TopicPublish(_) if !self.contains(Scope::TopicsPublish) => {
+                Err(ProtocolError::forbidden("to publish needs the scope topics:publish"))
+            }
+            ClientFrame::TopicWatch(watch) if watch.topic.is_own() && !self.contains(Scope::Operator) => {
+                Err(ProtocolError::forbidden("the gateway's own topics need the scope operator"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn insert(&mut self, name: &str) {
         self.0 |= match name {
             "server" => Scope::Server as u8,
             "admin" => Scope::Admin as u8,
             "operator" => Scope::Operator as u8,
+            "topics:publish" => Scope::TopicsPublish as u8,
             _ => 0,
         };
     }

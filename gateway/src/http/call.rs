@@ -83,6 +83,7 @@ impl Call {
 
     /// Has the router do it.
     pub(super) async fn carry_out(self, user: UserKey, frame: ClientFrame) -> Result<Answer, ProtocolError> {
+        self.identity()?.scopes.check(&frame)?;
         let requests_max = self.gateway.settings().limits.requests_waiting_max;
         let permit = self.gateway.admission.permit(requests_max);
         let _permit = permit.ok_or_else(|| ProtocolError::overloaded(RETRY_AFTER_MS))?;

@@ -163,6 +163,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     fn on_request(&mut self, id: Option<FrameId>, frame: ClientFrame, now_us: u64) {
         let Stage::Open(signed_in) = &self.stage else { return };
+        if let Err(error) = signed_in.scopes.check(&frame) {
+            return self.refuse(id.as_ref(), &frame, &error);
+        }
         let requests_max = self.gateway.settings().limits.requests_waiting_max;
         let Some(permit) = self.gateway.admission.permit(requests_max) else {
             return self.refuse(id.as_ref(), &frame, &ProtocolError::overloaded(RETRY_AFTER_MS));

@@ -31,7 +31,7 @@ struct State {
     frames: VecDeque<Arc<Delivery>>,
     /// How many undroppable frames have been taken out so far.
     taken: u64,
-    ephemeral: VecDeque<Ephemeral>,
+    replaceable: VecDeque<Replaceable>,
     /// Of all frames that wait.
     bytes: usize,
     orders: Orders,
@@ -39,10 +39,11 @@ struct State {
     waker: Option<Waker>,
 }
 
-struct Ephemeral {
+/// A frame that a newer one with its key takes the place of.
+struct Replaceable {
     /// Leaves when this many undroppable frames have left, so that it stays in its place among them.
     after: u64,
-    key: u64,
+    class: Class,
     delivery: Arc<Delivery>,
 }
 
@@ -62,6 +63,13 @@ pub(crate) struct Orders {
 pub(crate) struct Move {
     pub(crate) after_ms: u64,
     pub(crate) url: Option<String>,
+}
+
+impl Replaceable {
+    /// Whether it may be dropped.
+    fn is_ephemeral(&self) -> bool {
+        matches!(self.class, Class::Ephemeral { .. })
+    }
 }
 
 impl Outbox {
@@ -93,7 +101,7 @@ impl Outbox {
                 break;
             }
         }
-        if state.frames.is_empty() && state.ephemeral.is_empty() {
+        if state.frames.is_empty() && state.replaceable.is_empty() {
             state.give_back_room();
         }
     }
@@ -139,8 +147,8 @@ impl Mark {
 
 impl State {
     fn next(&mut self, mark: Mark) -> Option<Arc<Delivery>> {
-        let delivery = match self.ephemeral.front() {
-            Some(first) if first.after <= self.taken => self.ephemeral.pop_front().map(|first| first.delivery),
+        let delivery = match self.replaceable.front() {
+            Some(first) if first.after <= self.taken => self.replaceable.pop_front().map(|first| first.delivery),
             _ if self.taken < mark.0 => self.frames.pop_front().inspect(|_| self.taken += 1),
             _ => None,
         }?;
@@ -152,30 +160,57 @@ impl State {
         match delivery.class {
             _ if self.closed => {}
             Class::Undroppable => self.push_undroppable(delivery, bytes_max),
-            Class::Ephemeral { key } => self.push_ephemeral(delivery, key, bytes_max),
+            Class::Ephemeral { .. } => self.push_ephemeral(delivery, bytes_max),
+            Class::Conflated { .. } => self.push_conflated(delivery, bytes_max),
         }
     }
 
     fn push_undroppable(&mut self, delivery: &Arc<Delivery>, bytes_max: usize) {
-        while self.bytes + delivery.json.len() > bytes_max && self.drop_oldest_ephemeral() {}
-        // One has room whatever its size: who has taken all before it is not slow.
-        if self.bytes > 0 && self.bytes + delivery.json.len() > bytes_max {
-            self.shut();
-            self.orders.close.get_or_insert(CloseCode::SlowConsumer);
-            return;
+        if self.make_room(delivery.json.len(), bytes_max) {
+            self.bytes += delivery.json.len();
+            self.frames.push_back(delivery.clone());
         }
-        self.bytes += delivery.json.len();
-        self.frames.push_back(delivery.clone());
     }
 
-    fn push_ephemeral(&mut self, delivery: &Arc<Delivery>, key: u64, bytes_max: usize) {
-        if let Some(older) = self.ephemeral.iter_mut().find(|older| older.key == key) {
+    /// The oldest ephemeral frames go first; when that is not enough, the slow reader is closed.
+    fn make_room(&mut self, bytes: usize, bytes_max: usize) -> bool {
+        while self.bytes + bytes > bytes_max && self.drop_oldest_ephemeral() {}
+        // One has room whatever its size: who has taken all before it is not slow.
+        let has_room = self.bytes == 0 || self.bytes + bytes <= bytes_max;
+        if !has_room {
+            self.shut();
+            self.orders.close.get_or_insert(CloseCode::SlowConsumer);
+        }
+        has_room
+    }
+
+    /// What it becomes with the one that waits takes that one's place. To merge them costs time under the lock, but only a
+    /// reader that is behind.
+    fn push_conflated(&mut self, delivery: &Arc<Delivery>, bytes_max: usize) {
+        let waiting = self.replaceable.iter().position(|waiting| waiting.class == delivery.class);
+        let (after, delivery) = match waiting.and_then(|at| self.replaceable.remove(at)) {
+            Some(older) => {
+                self.bytes -= older.delivery.json.len();
+                DROPPED.conflated.increment(1);
+                (older.after, older.delivery.conflated(delivery))
+            }
+            None => (self.taken + self.frames.len() as u64, delivery.clone()),
+        };
+        if self.make_room(delivery.json.len(), bytes_max) {
+            self.bytes += delivery.json.len();
+            let at = self.replaceable.partition_point(|waiting| waiting.after <= after);
+            self.replaceable.insert(at, Replaceable { after, class: delivery.class, delivery });
+        }
+    }
+
+    fn push_ephemeral(&mut self, delivery: &Arc<Delivery>, bytes_max: usize) {
+        if let Some(older) = self.replaceable.iter_mut().find(|older| older.class == delivery.class) {
             self.bytes = self.bytes - older.delivery.json.len() + delivery.json.len();
             older.delivery = delivery.clone();
             DROPPED.conflated.increment(1);
             return;
         }
-        if self.ephemeral.len() == EPHEMERAL_MAX {
+        if self.replaceable.iter().filter(|waiting| waiting.is_ephemeral()).count() == EPHEMERAL_MAX {
             self.drop_oldest_ephemeral();
         }
         if self.bytes + delivery.json.len() > bytes_max {
@@ -184,11 +219,12 @@ impl State {
         }
         self.bytes += delivery.json.len();
         let after = self.taken + self.frames.len() as u64;
-        self.ephemeral.push_back(Ephemeral { after, key, delivery: delivery.clone() });
+        self.replaceable.push_back(Replaceable { after, class: delivery.class, delivery: delivery.clone() });
     }
 
     fn drop_oldest_ephemeral(&mut self) -> bool {
-        let dropped = self.ephemeral.pop_front();
+        let oldest = self.replaceable.iter().position(Replaceable::is_ephemeral);
+        let dropped = oldest.and_then(|at| self.replaceable.remove(at));
         if let Some(dropped) = &dropped {
             self.bytes -= dropped.delivery.json.len();
             DROPPED.slow.increment(1);
@@ -199,7 +235,7 @@ impl State {
     fn shut(&mut self) {
         self.closed = true;
         self.frames = VecDeque::new();
-        self.ephemeral = VecDeque::new();
+        self.replaceable = VecDeque::new();
         self.bytes = 0;
     }
 
@@ -207,8 +243,8 @@ impl State {
         if self.frames.capacity() > ROOM_KEPT {
             self.frames = VecDeque::new();
         }
-        if self.ephemeral.capacity() > 0 {
-            self.ephemeral = VecDeque::new();
+        if self.replaceable.capacity() > 0 {
+            self.replaceable = VecDeque::new();
         }
     }
 }
@@ -311,6 +347,39 @@ mod tests {
         let taken = taken(&outbox);
         assert_eq!(taken.len(), EPHEMERAL_MAX);
         assert!(!taken.contains(&"first".to_owned()));
+    }
+
+    fn update(version: u64, points: &str) -> Arc<Delivery> {
+        let json = format!(
+            r#"{{"type":"topic_update","topic":"t","window":"1s","version":{version},"series":[{{"series":"s","tags":{{}},"points":[{points}]}}],"closed_until_ms":0}}"#
+        );
+        Arc::new(Delivery { json: json.into(), kind: "topic_update", class: Class::Conflated { key: 1 } })
+    }
+
+    #[test]
+    fn updates_that_wait_become_one_in_the_place_of_the_first() {
+        let outbox = Outbox::new(1_000);
+        outbox.deliver(&update(1, "[0,1,1,1,1,1,1,1]"));
+        outbox.deliver(&undroppable("m"));
+        outbox.deliver(&update(2, "[0,2,2,1,1,1,1,1],[1000,1,1,1,1,1,1,1]"));
+        let merged = update(2, "[0,2,2,1,1,1,1,1],[1000,1,1,1,1,1,1,1]");
+        assert_eq!(outbox.bytes(), merged.json.len() + 1);
+        assert_eq!(taken(&outbox), [String::from_utf8_lossy(&merged.json).into_owned(), "m".to_owned()]);
+        outbox.deliver(&update(1, "[0,1,1,1,1,1,1,1]"));
+        outbox.deliver(&update(2, "[1000,1,1,1,1,1,1,1]"));
+        let merged = update(2, "[0,1,1,1,1,1,1,1],[1000,1,1,1,1,1,1,1]");
+        assert_eq!(taken(&outbox), [String::from_utf8_lossy(&merged.json).into_owned()]);
+    }
+
+    #[test]
+    fn an_update_is_never_silently_dropped() {
+        let room = update(1, "").json.len();
+        let outbox = Outbox::new(room);
+        outbox.deliver(&ephemeral("e1", 1));
+        outbox.deliver(&update(1, ""));
+        assert_eq!((outbox.bytes(), orders(&outbox).close), (room, None), "ephemeral frames go first");
+        outbox.deliver(&update(2, "[0,1,1,1,1,1,1,1]"));
+        assert_eq!(orders(&outbox).close, Some(CloseCode::SlowConsumer));
     }
 
     #[test]

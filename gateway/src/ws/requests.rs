@@ -136,7 +136,11 @@ impl Requests {
 pub(super) fn is_large_question(frame: &ClientFrame) -> bool {
     matches!(
         frame,
-        ClientFrame::History(_) | ClientFrame::Changes(_) | ClientFrame::Sync(_) | ClientFrame::ConversationMembers(_)
+        ClientFrame::History(_)
+            | ClientFrame::Changes(_)
+            | ClientFrame::Sync(_)
+            | ClientFrame::ConversationMembers(_)
+            | ClientFrame::TopicWatch(_)
     )
 }
 
@@ -152,6 +156,7 @@ pub(super) fn is_quiet(frame: &ClientFrame) -> bool {
             | ClientFrame::Signal(_)
             | ClientFrame::PresenceSet(_)
             | ClientFrame::PresenceUnwatch(_)
+            | ClientFrame::TopicUnwatch(_)
     )
 }
 

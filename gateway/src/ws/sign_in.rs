@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::close::Ending;
 use super::outbox::Outbox;
 use super::session::{Session, Stage};
-use crate::auth::Identity;
+use crate::auth::{Identity, Scopes};
 use crate::gateway::Gateway;
 use crate::metrics::{CONNECTIONS, ConnectResult, count_connect};
 
@@ -31,14 +31,15 @@ pub(crate) struct Hello {
 /// Whose session it is.
 pub(super) struct SignedIn {
     pub(super) expires_at: Timestamp,
+    pub(super) scopes: Scopes,
     /// The registration with the router, which ends with it.
     pub(super) connected: Connected,
 }
 
 impl SignedIn {
-    fn new(expires_at: Timestamp, connected: Connected) -> Self {
+    fn new(expires_at: Timestamp, scopes: Scopes, connected: Connected) -> Self {
         CONNECTIONS.increment(1.0);
-        Self { expires_at, connected }
+        Self { expires_at, scopes, connected }
     }
 
     fn user(&self) -> UserKey {
@@ -59,7 +60,7 @@ pub(super) type Gate = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 pub(super) enum Verdict {
     SignedIn { id: Option<FrameId>, device: DeviceId, signed_in: Box<SignedIn> },
     Refused { id: Option<FrameId>, error: ProtocolError },
-    Renewed { id: Option<FrameId>, expires_at: Timestamp },
+    Renewed { id: Option<FrameId>, expires_at: Timestamp, scopes: Scopes },
     NotRenewed { id: Option<FrameId>, error: ProtocolError },
 }
 
@@ -115,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let Some(router) = self.gateway.session_router().cloned() else { return };
         self.gate = Some(Box::pin(async move {
             match router.check_revoked(&identity.user, identity.issued_at).await {
-                Ok(()) => Verdict::Renewed { id, expires_at: identity.expires_at },
+                Ok(()) => Verdict::Renewed { id, expires_at: identity.expires_at, scopes: identity.scopes },
                 Err(error) => Verdict::NotRenewed { id, error },
             }
         }));
@@ -143,9 +144,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 count_connect(ConnectResult::Refused);
                 self.end(Ending::Refused(id, error));
             }
-            Verdict::Renewed { id, expires_at } => {
+            Verdict::Renewed { id, expires_at, scopes } => {
                 if let Stage::Open(signed_in) = &mut self.stage {
-                    signed_in.expires_at = expires_at;
+                    (signed_in.expires_at, signed_in.scopes) = (expires_at, scopes);
                     self.deadlines.set_changed();
                 }
                 self.put(&Authenticated { expires_at }, id.as_ref());
@@ -190,10 +191,12 @@ async fn register(
     device: DeviceId,
     instance: InstanceId,
 ) -> Verdict {
-    let Identity { user, issued_at, expires_at, .. } = identity;
+    let Identity { user, issued_at, expires_at, scopes } = identity;
     let new = NewSession { user, device: device.clone(), instance, issued_at };
     match router.connect(new, outbox).await {
-        Ok(connected) => Verdict::SignedIn { id, device, signed_in: Box::new(SignedIn::new(expires_at, connected)) },
+        Ok(connected) => {
+            Verdict::SignedIn { id, device, signed_in: Box::new(SignedIn::new(expires_at, scopes, connected)) }
+        }
         Err(error) => Verdict::Refused { id, error },
     }
 }

@@ -1,0 +1,116 @@
+//! The topic `$node` (PROTOCOL §5): this node's own figures, each second, tagged with its name. All nodes publish to the
+//! same topic, so whoever watches it sees all of them. The figures are those of the metrics page and come from there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use switchboard_protocol::{Event, NodeId, Number, Tags, TopicId};
+
+use crate::gateway::Gateway;
+
+const INTERVAL_MS: u64 = 1_000;
+
+/// What a figure's value is made of.
+#[derive(Clone, Copy)]
+enum Value {
+    /// As it is now.
+    Now,
+    /// How much more than a second ago.
+    More,
+    /// The mean of what a histogram was given in the last second, in ms; none without anything.
+    MeanMs,
+}
+
+/// The series, and the metric that each comes from, all its labels together.
+const FIGURES: &[(&str, &str, Value)] = &[
+    ("connections", "switchboard_connections", Value::Now),
+    ("connects", "switchboard_connects_total", Value::More),
+    ("disconnects", "switchboard_disconnects_total", Value::More),
+    ("sends", "switchboard_sends_total", Value::More),
+    ("send_duration_ms", "switchboard_send_duration_seconds", Value::MeanMs),
+    ("delivery_duration_ms", "switchboard_delivery_duration_seconds", Value::MeanMs),
+    ("frames_sent", "switchboard_frames_sent_total", Value::More),
+    ("frames_dropped", "switchboard_frames_dropped_total", Value::More),
+    ("session_queue_bytes", "switchboard_session_queue_bytes", Value::Now),
+    ("conversations_active", "switchboard_conversations_active", Value::Now),
+    ("owed_announcements", "switchboard_owed_announcements", Value::Now),
+    ("overloaded", "switchboard_overloaded_total", Value::More),
+    ("topic_events", "switchboard_topic_events_total", Value::More),
+];
+
+/// Publishes until the node closes. What can't be published now is left out: the next second has its own.
+pub(crate) async fn publish_figures(gateway: Arc<Gateway>, figures: PrometheusHandle) {
+    let tags = tags_of(&gateway.node_id);
+    let topic: TopicId = "$node".parse().expect("it is an id");
+    let mut before = sums(&figures.render());
+    let stop = gateway.closing.clone();
+    while stop.run_until_cancelled(gateway.clock.sleep_ms(INTERVAL_MS)).await.is_some() {
+        let now = sums(&figures.render());
+        let events = events(&before, &now, &tags);
+        before = now;
+        if let Some(router) = gateway.session_router()
+            && let Err(error) = router.publish_own(topic.clone(), events).await
+        {
+            tracing::debug!(%error, "the node's figures were not published");
+        }
+    }
+}
+
+fn tags_of(node_id: &NodeId) -> Tags {
+    serde_json::from_value(serde_json::json!({ "node": node_id })).expect("a node's name is a tag's value")
+}
+
+/// The values of each metric, summed over its labels.
+fn sums(page: &str) -> BTreeMap<String, f64> {
+    let mut sums = BTreeMap::new();
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let Some((head, value)) = line.rsplit_once(' ') else { continue };
+        let name = head.split('{').next().unwrap_or(head);
+        *sums.entry(name.to_owned()).or_insert(0.0) += value.parse::<f64>().unwrap_or_default();
+    }
+    sums
+}
+
+fn events(before: &BTreeMap<String, f64>, now: &BTreeMap<String, f64>, tags: &Tags) -> Vec<Event> {
+    let more = |name: &str| now.get(name).copied().unwrap_or(0.0) - before.get(name).copied().unwrap_or(0.0);
+    let value = |metric: &str, value: Value| match value {
+        Value::Now => now.get(metric).copied(),
+        Value::More => Some(more(metric)),
+        Value::MeanMs => {
+            let given = more(&format!("{metric}_count"));
+            (given > 0.0).then(|| more(&format!("{metric}_sum")) / given * 1_000.0)
+        }
+    };
+    let event = |(series, metric, kind): &(&str, &str, Value)| {
+        let value = Number::saturating(value(metric, *kind)?);
+        Some(Event { series: series.parse().ok()?, value, timestamp: None, tags: tags.clone() })
+    };
+    FIGURES.iter().filter_map(event).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_made_of_the_metrics_page() {
+        let page = |sends, seconds, count| {
+            format!(
+                "# HELP x y\nswitchboard_connections{{transport=\"websocket\"}} 3\n\
+                 switchboard_sends_total{{result=\"ok\"}} {sends}\nswitchboard_sends_total{{result=\"duplicate\"}} 1\n\
+                 switchboard_send_duration_seconds_sum {seconds}\nswitchboard_send_duration_seconds_count {count}\n"
+            )
+        };
+        let (before, after) = (page(5, 1.0, 10), page(9, 1.5, 20));
+        let values = |before: &str, after: &str| -> BTreeMap<String, f64> {
+            let events = events(&sums(before), &sums(after), &tags_of(&"n1".parse().unwrap()));
+            assert!(events.iter().all(|event| event.tags.iter().eq([("node", "n1")])));
+            events.into_iter().map(|event| (event.series.to_string(), event.value.get())).collect()
+        };
+        let told = values(&before, &after);
+        assert_eq!((told["connections"], told["sends"], told["send_duration_ms"]), (3.0, 4.0, 50.0));
+        assert!(!values(&after, &after).contains_key("send_duration_ms"), "nothing was sent");
+        assert!(!told.contains_key("owed_announcements"), "what is not there is not told");
+    }
+}

@@ -1,0 +1,49 @@
+//! The metrics of dashboards. As in `crate::figures`: each is there from the start, and no label holds a tenant or topic.
+
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+
+/// One node's.
+pub(crate) struct TopicFigures {
+    pub(crate) active: Gauge,
+    pub(crate) bytes: Gauge,
+    pub(crate) accepted: Counter,
+    pub(crate) late: Counter,
+    pub(crate) ahead: Counter,
+    pub(crate) no_series: Counter,
+    pub(crate) updates: Counter,
+    pub(crate) overloaded: Counter,
+}
+
+impl Default for TopicFigures {
+    fn default() -> Self {
+        describe_gauge!("switchboard_topics_active", "Dashboard topics that this node owns");
+        describe_gauge!("switchboard_topics_bytes", "Memory that these topics take, about");
+        describe_counter!(
+            "switchboard_topic_events_total",
+            "Events for dashboards, by what came of them; those refused (ahead, no_series) with all of their batch"
+        );
+        describe_counter!("switchboard_topic_updates_total", "Updates of dashboards, one per watching node");
+        let events = |outcome| counter!("switchboard_topic_events_total", "outcome" => outcome);
+        let figures = Self {
+            active: gauge!("switchboard_topics_active"),
+            bytes: gauge!("switchboard_topics_bytes"),
+            accepted: events("accepted"),
+            late: events("late"),
+            ahead: events("ahead"),
+            no_series: events("no_series"),
+            updates: counter!("switchboard_topic_updates_total"),
+            overloaded: counter!("switchboard_overloaded_total", "queue" => "topics"),
+        };
+        for counter in [
+            &figures.accepted,
+            &figures.late,
+            &figures.ahead,
+            &figures.no_series,
+            &figures.updates,
+            &figures.overloaded,
+        ] {
+            counter.increment(0);
+        }
+        figures
+    }
+}

@@ -1,0 +1,256 @@
+//! The watchers' side of topics: which sessions of this node watch what, and what they are told.
+//!
+//! A session is given updates once it has its state. What comes before that waits for it, as one update.
+
+use super::{TOPICS_WATCHED_MAX, TopicKey, conflated, watched_frame};
+use crate::api::{Actor, Answer};
+use crate::delivery::Delivery;
+use crate::envelope::{Ask, Envelope, Outgoing};
+use crate::node::{Node, lock};
+use crate::session::Session;
+use crate::wire::answer_of;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use switchboard_protocol::client::{TopicUnwatch, TopicWatch};
+use switchboard_protocol::server::TopicState;
+use switchboard_protocol::{ProtocolError, ServerFrame, TopicId, Window};
+use switchboard_store::Incarnation;
+
+/// What sessions of this node watch.
+#[derive(Default)]
+pub(crate) struct Watched {
+    topics: BTreeMap<(TopicKey, Window), WatchedTopic>,
+}
+
+struct WatchedTopic {
+    /// Whose updates count.
+    owner: Incarnation,
+    sessions: Vec<Watching>,
+}
+
+struct Watching {
+    session: Arc<Session>,
+    range_s: u32,
+    /// The version of the state that it has been given; `None` while that is on its way.
+    told: Option<u64>,
+    /// The state has only just been given to the one who asked, and is not yet on its way to the client.
+    is_fresh: bool,
+    /// What came before it could be given, with its version.
+    pending: Option<(u64, Arc<Delivery>)>,
+}
+
+impl Watching {
+    fn tell(&mut self, version: u64, delivery: &Arc<Delivery>) {
+        match self.told {
+            Some(told) if version <= told => {}
+            Some(_) if !self.is_fresh && self.pending.is_none() => self.session.socket.deliver(delivery),
+            _ => {
+                let before = self.pending.take();
+                let merged = before.and_then(|(_, before)| conflated(&before, delivery)).map(Arc::new);
+                self.pending = Some((version, merged.unwrap_or_else(|| delivery.clone())));
+            }
+        }
+    }
+
+    fn tell_pending(&mut self) {
+        let Some(told) = self.told else { return };
+        if std::mem::take(&mut self.is_fresh) {
+            return;
+        }
+        if let Some((version, delivery)) = self.pending.take().filter(|(version, _)| *version > told) {
+            self.told = Some(version);
+            self.session.socket.deliver(&delivery);
+        }
+    }
+}
+
+impl Watched {
+    /// Adds a session, or gives it another range.
+    fn add(&mut self, key: &(TopicKey, Window), owner: &Incarnation, session: &Arc<Session>, range_s: u32) {
+        let new = || WatchedTopic { owner: owner.clone(), sessions: Vec::new() };
+        let topic = self.topics.entry(key.clone()).or_insert_with(new);
+        topic.sessions.retain(|watching| watching.session.id != session.id);
+        topic.sessions.push(Watching { session: session.clone(), range_s, told: None, is_fresh: false, pending: None });
+    }
+
+    /// Removes a session. The owner, if it has nobody to tell here any more.
+    fn remove(&mut self, key: &(TopicKey, Window), session: &Session) -> Option<Incarnation> {
+        let topic = self.topics.get_mut(key)?;
+        topic.sessions.retain(|watching| watching.session.id != session.id);
+        if !topic.sessions.is_empty() {
+            return None;
+        }
+        self.topics.remove(key).map(|topic| topic.owner)
+    }
+}
+
+impl Node {
+    /// `topic_watch`. Without a session (HTTP) the windows are read once.
+    pub(crate) async fn topic_watch(
+        self: &Arc<Self>,
+        actor: &Actor,
+        watch: TopicWatch,
+    ) -> Result<Answer, ProtocolError> {
+        let TopicWatch { topic, window, range_s } = watch;
+        let key = (TopicKey::of(actor, topic.clone()), window);
+        let Some(session) = self.session_of(actor) else {
+            let owner = self.placement().topic_owner(&key.0).incarnation.clone();
+            let state = self.topic_state_at(&owner, &key, range_s, false).await?;
+            return Ok(Answer::Frame(ServerFrame::TopicState(state)));
+        };
+        {
+            let mut doing = session.doing();
+            if !doing.topics.contains(&(topic.clone(), window)) {
+                if doing.topics.len() >= TOPICS_WATCHED_MAX {
+                    return Err(ProtocolError::conflict("too many watched topics: unwatch one first"));
+                }
+                doing.topics.push((topic.clone(), window));
+            }
+        }
+        let owner = self.placement().topic_owner(&key.0).incarnation.clone();
+        lock(&self.topics.watched).add(&key, &owner, &session, range_s);
+        if self.session_of(actor).is_none() {
+            // It ended before it was added: nobody else will remove it.
+            self.topic_stop(&key, &session);
+            return Err(self.unavailable());
+        }
+        match self.topic_state_at(&owner, &key, range_s, true).await {
+            Ok(state) => {
+                self.topic_told(&key, &session, state.version);
+                Ok(Answer::Frame(ServerFrame::TopicState(state)))
+            }
+            Err(error) => {
+                self.topic_stop(&key, &session);
+                Err(error)
+            }
+        }
+    }
+
+    /// The session has its state. What has come since leaves with the tick after the next, behind the answer.
+    fn topic_told(&self, key: &(TopicKey, Window), session: &Session, version: u64) {
+        let mut watched = lock(&self.topics.watched);
+        let Some(topic) = watched.topics.get_mut(key) else { return };
+        if let Some(watching) = topic.sessions.iter_mut().find(|watching| watching.session.id == session.id) {
+            (watching.told, watching.is_fresh) = (Some(version), true);
+        }
+    }
+
+    /// `topic_unwatch`.
+    pub(crate) fn topic_unwatch(&self, actor: &Actor, unwatch: TopicUnwatch) -> Result<Answer, ProtocolError> {
+        let session = self.session_of(actor).ok_or_else(|| ProtocolError::forbidden("this needs a session"))?;
+        self.topic_stop(&(TopicKey::of(actor, unwatch.topic), unwatch.window), &session);
+        Ok(Answer::done())
+    }
+
+    fn topic_stop(&self, key: &(TopicKey, Window), session: &Session) {
+        session.doing().topics.retain(|(topic, window)| *topic != key.0.topic || *window != key.1);
+        let owner = lock(&self.topics.watched).remove(key, session);
+        if let Some(owner) = owner {
+            self.topic_unwatch_at(&owner, key);
+        }
+    }
+
+    /// A session has ended.
+    pub(crate) fn topic_session_gone(&self, session: &Session, topics: Vec<(TopicId, Window)>) {
+        let actor = Actor { user: session.user.clone(), session: None, awaited: false };
+        for (topic, window) in topics {
+            self.topic_stop(&(TopicKey::of(&actor, topic), window), session);
+        }
+    }
+
+    fn topic_unwatch_at(&self, owner: &Incarnation, (topic, window): &(TopicKey, Window)) {
+        if *owner == self.me {
+            self.on_topic_unwatch(owner, topic, *window);
+        } else {
+            self.links.send(owner, Envelope::TopicUnwatch { topic: topic.clone(), window: *window });
+        }
+    }
+
+    async fn topic_state_at(
+        self: &Arc<Self>,
+        owner: &Incarnation,
+        (topic, window): &(TopicKey, Window),
+        range_s: u32,
+        watch: bool,
+    ) -> Result<TopicState, ProtocolError> {
+        if *owner == self.me {
+            return self.topic_state_here(topic, *window, range_s, watch.then_some(owner));
+        }
+        let ask = Ask::TopicState { topic: topic.clone(), window: *window, range_s, watch };
+        match answer_of(self.ask(owner, ask).await?)? {
+            Answer::Frame(ServerFrame::TopicState(state)) => Ok(state),
+            _ => Err(ProtocolError::internal()),
+        }
+    }
+
+    /// A topic has changed, says its owner.
+    pub(crate) fn on_topic_update(
+        &self,
+        from: &Incarnation,
+        topic: &TopicKey,
+        window: Window,
+        version: u64,
+        frame: &Outgoing,
+    ) {
+        let key = (topic.clone(), window);
+        let mut watched = lock(&self.topics.watched);
+        match watched.topics.get_mut(&key).filter(|topic| topic.owner == *from) {
+            Some(topic) => topic.sessions.iter_mut().for_each(|watching| watching.tell(version, &frame.delivery)),
+            // It has not heard that nobody watches, or that another one owns the topic.
+            None => {
+                drop(watched);
+                self.topic_unwatch_at(from, &key);
+            }
+        }
+    }
+
+    /// Gives sessions what came while their state was on its way.
+    pub(crate) fn tell_topics_pending(&self) {
+        let mut watched = lock(&self.topics.watched);
+        watched.topics.values_mut().flat_map(|topic| &mut topic.sessions).for_each(Watching::tell_pending);
+    }
+
+    /// Watches anew what has another owner now, or one that `concerns` says: the watchers get a new state.
+    pub(crate) fn watch_topics_again(self: &Arc<Self>, concerns: impl Fn(&Incarnation) -> bool) {
+        let placement = self.placement();
+        let mut again: BTreeMap<(TopicKey, Window), Incarnation> = BTreeMap::new();
+        for (key, topic) in &mut lock(&self.topics.watched).topics {
+            let owner = &placement.topic_owner(&key.0).incarnation;
+            if topic.owner != *owner || concerns(owner) {
+                topic.owner = owner.clone();
+                // Those whose first state is on its way as well: whatever comes first is good, and then the other.
+                topic.sessions.iter_mut().for_each(|watching| (watching.told, watching.pending) = (None, None));
+                again.insert(key.clone(), owner.clone());
+            }
+        }
+        for (key, owner) in again {
+            let (node, view) = (self.clone(), placement.view.number);
+            self.spawn(async move {
+                while node.placement().view.number == view && !node.watch_topic_at(&key, &owner).await {
+                    node.clock.sleep_ms(node.options().retry_after_ms).await;
+                }
+            });
+        }
+    }
+
+    /// Asks once for each range that is watched, and gives the sessions their new state. Whether the owner answered.
+    async fn watch_topic_at(self: &Arc<Self>, key: &(TopicKey, Window), owner: &Incarnation) -> bool {
+        let ranges: BTreeSet<u32> = {
+            let watched = lock(&self.topics.watched);
+            let Some(topic) = watched.topics.get(key).filter(|topic| topic.owner == *owner) else { return true };
+            topic.sessions.iter().map(|watching| watching.range_s).collect()
+        };
+        for range_s in ranges {
+            let Ok(state) = self.topic_state_at(owner, key, range_s, true).await else { return false };
+            let frame = watched_frame(&key.0, key.1, &state);
+            let mut watched = lock(&self.topics.watched);
+            let Some(topic) = watched.topics.get_mut(key).filter(|topic| topic.owner == *owner) else { return true };
+            for watching in topic.sessions.iter_mut().filter(|watching| watching.range_s == range_s) {
+                (watching.told, watching.is_fresh) = (Some(state.version), false);
+                watching.session.socket.deliver(&frame.delivery);
+                watching.tell_pending();
+            }
+        }
+        true
+    }
+}
