@@ -463,6 +463,6 @@ mod tests {
     #[test]
     fn what_a_user_costs() {
         let sizes = (size_of::<Session>(), size_of::<(UserKey, User)>(), size_of::<HomeUser>());
-        assert_eq!(sizes, (256, 96, 88));
+        assert_eq!(sizes, (280, 96, 88));
     }
 }

@@ -374,10 +374,11 @@ mod tests {
     #[test]
     fn an_update_is_never_silently_dropped() {
         let room = update(1, "").json.len();
-        let outbox = Outbox::new(room);
+        let outbox = Outbox::new(room + 1);
+        outbox.deliver(&undroppable("m"));
         outbox.deliver(&ephemeral("e1", 1));
         outbox.deliver(&update(1, ""));
-        assert_eq!((outbox.bytes(), orders(&outbox).close), (room, None), "ephemeral frames go first");
+        assert_eq!((outbox.bytes(), orders(&outbox).close), (room + 1, None), "ephemeral frames go first");
         outbox.deliver(&update(2, "[0,1,1,1,1,1,1,1]"));
         assert_eq!(orders(&outbox).close, Some(CloseCode::SlowConsumer));
     }

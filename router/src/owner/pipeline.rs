@@ -19,9 +19,6 @@ use tokio::sync::OwnedSemaphorePermit;
 /// Entries in one append at most.
 const APPEND_ENTRIES_MAX: usize = 512;
 
-/// Repeats of one send that wait for its outcome; more are told to come again.
-const REPEATS_WAITING_MAX: usize = 16;
-
 /// Bytes of entries in one append at most (one entry may be larger).
 const APPEND_BYTES_MAX: usize = 2 * 1024 * 1024;
 
@@ -81,13 +78,13 @@ impl Pipeline {
         self.waiting.push_back(step);
     }
 
-    /// Has one more waiter answered with the entry at `seq`. Gives him back if it is not here, or too many wait for it.
-    pub(super) fn wait_for(&mut self, seq: Seq, reply: ReplyTo) -> Result<(), ReplyTo> {
+    /// Has one more waiter answered with the entry at `seq`. Gives him back if it is not here, or `most` wait for it.
+    pub(super) fn wait_for(&mut self, seq: Seq, reply: ReplyTo, most: usize) -> Result<(), ReplyTo> {
         let at = |step: &Step| matches!(step, Step::Entry(pending) if pending.draft.entry.seq == seq);
         match self.under_way.iter_mut().chain(&mut self.waiting).find(|step| at(step)) {
             Some(Step::Entry(pending)) => {
                 pending.replies.retain(|reply| !reply.is_given_up());
-                if pending.replies.len() >= REPEATS_WAITING_MAX {
+                if pending.replies.len() >= most {
                     return Err(reply);
                 }
                 pending.replies.push(reply);

@@ -205,7 +205,8 @@ impl Conversation {
                 }
             }
             Ok(Decided::SameAs(seq)) => {
-                if let Err(reply) = self.pipeline.wait_for(seq, input.reply) {
+                let most = self.node.options().conversation_queue_max;
+                if let Err(reply) = self.pipeline.wait_for(seq, input.reply, most) {
                     reply.tell(&self.node, Err(self.node.unavailable()));
                 }
             }
