@@ -2,7 +2,7 @@
 //! them, as plain values.
 //!
 //! The router embeds one [`Topic`] per active topic at its owner, and merges what a slow watcher has not taken yet with
-//! [`merge`]. It does the locking, the delivery and the timers: nothing here waits, spawns, sends or reads a clock. The
+//! [`merge()`]. It does the locking, the delivery and the timers: nothing here waits, spawns, sends or reads a clock. The
 //! time is an argument (`now_ms`, milliseconds since 1970), so a run is replayed from its inputs. A clock that goes
 //! backwards closes nothing again and opens nothing again.
 

@@ -6,7 +6,7 @@ use switchboard_protocol::{Number, Point};
 /// The percentiles' relative error (PROTOCOL §8 "Topics"): that of a DDSketch (Masson, Rim, Lee, 2019) made for it.
 ///
 /// The percentile q of n values is that at the rank ⌊q·(n−1)⌋ of them in ascending order, counted from 0. It holds for
-/// values further than [`ABSOLUTE_ERROR`] from 0, and while a window's values of one sign span no more than
+/// values further than `ABSOLUTE_ERROR` from 0, and while a window's values of one sign span no more than
 /// 17 decimal orders of magnitude: of a wider range the smallest are counted together.
 pub const RELATIVE_ERROR: f64 = 0.01;
 
