@@ -117,8 +117,9 @@ impl ScyllaStore {
     /// [`StoreError::Setup`] if the cluster or the configuration has to be changed first.
     pub async fn open(options: &ScyllaOptions, clock: Clock, opener: u64) -> Result<Self, StoreError> {
         let client = Arc::new(Box::pin(Client::connect(options, clock.clone())).await?);
-        let store_id = Box::pin(schema::prepare(&client, options, &format!("{opener:016x}"))).await?;
-        let statements = Arc::new(Box::pin(Statements::prepare(&client)).await?);
+        let store_id = Box::pin(schema::prepare(&client, options, &format!("{opener:016x}"))).await;
+        let store_id = store_id.map_err(may_pass)?;
+        let statements = Arc::new(Box::pin(Statements::prepare(&client)).await.map_err(may_pass)?);
         let quorum = CqlQuorum { client: client.clone(), statements: statements.clone() };
         let core = Arc::new(Core {
             log: QuorumLog::new(quorum.clone()),
@@ -130,6 +131,17 @@ impl ScyllaStore {
         });
         let housekeeping = Mutex::new(housekeeping::start(&core, options, &clock));
         Ok(Self { store_id, core, housekeeping })
+    }
+}
+
+/// A table that another node has made a moment ago is not known to every server yet: what is refused while the schema is
+/// prepared is tried again.
+fn may_pass(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Refused { source } => {
+            StoreError::Unavailable { reason: format!("the schema is not ready: {source}"), source: Some(source) }
+        }
+        other => other,
     }
 }
 
