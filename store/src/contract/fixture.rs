@@ -81,12 +81,13 @@ impl Conversation {
     /// The next term of a conversation, for the node `n{node}`. Whoever has it in another process is taken for dead.
     pub async fn take_over(store: &Arc<dyn Store>, key: &ConversationKey, node: u64) -> (Self, Begun) {
         let mut claim = Claim { by: incarnation(node), create: None, recent: EVERYTHING, previous: Previous::Unknown };
-        let begun = match store.begin_term(key, claim.clone()).await {
-            Err(StoreError::Owned { by, .. }) => {
-                claim.previous = Previous::Gone(by);
-                store.begin_term(key, claim).await
+        let begun = loop {
+            match store.begin_term(key, claim.clone()).await {
+                Err(StoreError::Owned { by, .. }) => claim.previous = Previous::Gone(by),
+                // A server is away: an owner tries again.
+                Err(StoreError::Unavailable { .. }) => {}
+                begun => break begun,
             }
-            begun => begun,
         };
         let begun = begun.expect("begins").expect("exists");
         (Self::of(store, key, &begun), begun)
