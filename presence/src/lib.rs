@@ -18,4 +18,4 @@ mod watch;
 pub use typing::{TYPING_EXPIRY_MS, TYPING_INTERVAL_MS, TYPISTS_MAX, Typing};
 pub use user::{SavedPresence, UserPresence};
 pub use visibility::{Shown, first_block, seen};
-pub use watch::{TooManyWatched, WatchTable};
+pub use watch::{Asking, TooManyWatched, WatchTable};

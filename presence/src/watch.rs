@@ -27,23 +27,29 @@ impl From<TooManyWatched> for ProtocolError {
     }
 }
 
+/// When homes were asked, among what they said ([`WatchTable::asking`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asking(u64);
+
 /// The presence watches of one node's sessions.
 ///
 /// `S` is a session of this node. `U` is a user together with his tenant: nothing here crosses from one to another.
 ///
 /// **How it is used.** [`watch`](Self::watch) takes a `presence_watch`; the node asks the homes of the users that it
-/// gives back, once, however many sessions watch them, and hands what they answer, and later say, to
-/// [`changed`](Self::changed). When [`all_known`](Self::all_known), or when it has waited long enough,
+/// gives back, once, however many sessions watch them, and hands what they answer to [`answered`](Self::answered), and
+/// what they say later to [`changed`](Self::changed). When [`all_known`](Self::all_known), or when it has waited long enough,
 /// [`state`](Self::state) is the `presence_state`. From then on, and not before, changes of these users are told to the
 /// session by [`take_due`](Self::take_due).
 ///
 /// **Memory**, beside the spare room of the standard collections. A session costs its key and 72 bytes from its first
 /// watch to its end; a watch 24 bytes with its session and an `S` with its user; a watched user twice his key and about
-/// 60 bytes; a change, until it is told, 32 bytes. With at most [`PRESENCE_WATCH_MAX`] watches a session, the node's
+/// 68 bytes; a change, until it is told, 32 bytes. With at most [`PRESENCE_WATCH_MAX`] watches a session, the node's
 /// bound on sessions bounds the whole.
 #[derive(Debug)]
 pub struct WatchTable<S, U> {
     batch_ms: u64,
+    /// Numbers the questions to homes, and what they said of their own accord, in the order of this node.
+    moment: u64,
     sessions: HashMap<S, Watcher>,
     /// The slot of each watched user in `targets`: sessions keep that in place of the user's long key.
     slots: HashMap<U, usize>,
@@ -57,6 +63,8 @@ struct Target<S, U> {
     user: U,
     /// What his home said last; `None` before its answer.
     said: Option<Shown>,
+    /// The moment of that.
+    said_at: u64,
     /// Ordered: leaving stays cheap when very many watch, and frames come in the same order in every replay.
     watchers: BTreeSet<S>,
 }
@@ -70,7 +78,14 @@ impl<S, U> Target<S, U> {
 impl<S: Clone + Ord + Hash, U: Clone + Ord + Hash> WatchTable<S, U> {
     /// An empty table. `batch_ms` is `presence.batch_ms`.
     pub fn new(batch_ms: u64) -> Self {
-        Self { batch_ms, sessions: HashMap::new(), slots: HashMap::new(), targets: Slab::new(), due: BTreeSet::new() }
+        Self {
+            batch_ms,
+            moment: 0,
+            sessions: HashMap::new(),
+            slots: HashMap::new(),
+            targets: Slab::new(),
+            due: BTreeSet::new(),
+        }
     }
 
     /// `presence_watch`: the session watches these users as well, each with the time of the first block between the
@@ -86,7 +101,7 @@ impl<S: Clone + Ord + Hash, U: Clone + Ord + Hash> WatchTable<S, U> {
         for (user, blocked_at) in users {
             let slot = *self.slots.entry(user.clone()).or_insert_with(|| {
                 newly_watched.push(user.clone());
-                self.targets.insert(Target { user: user.clone(), said: None, watchers: BTreeSet::new() })
+                self.targets.insert(Target { user: user.clone(), said: None, said_at: 0, watchers: BTreeSet::new() })
             });
             self.targets[slot].watchers.insert(session.clone());
             watcher.watch(slot, *blocked_at);
@@ -141,11 +156,31 @@ impl<S: Clone + Ord + Hash, U: Clone + Ord + Hash> WatchTable<S, U> {
         self.leave(session, watcher.into_watched())
     }
 
-    /// What a user's home says of him. What differs from before is noted for each session that watches him; the latest
+    /// To be taken before homes are asked, and handed to [`WatchTable::answered`] with what they answer.
+    pub fn asking(&mut self) -> Asking {
+        self.moment += 1;
+        Asking(self.moment)
+    }
+
+    /// What a user's home answered. What it said after it was asked stands: from that on it has told every change, and
+    /// its answer may be older.
+    pub fn answered(&mut self, asking: Asking, user: &U, shown: Shown, now_ms: u64) {
+        if self.target(user).is_some_and(|target| target.said_at <= asking.0) {
+            self.say(asking.0, user, shown, now_ms);
+        }
+    }
+
+    /// What a user's home says of him of its own accord. What differs from before is noted for each session that watches him; the latest
     /// wins, and a change back to what a session was told last is not sent.
     pub fn changed(&mut self, user: &U, shown: Shown, now_ms: u64) {
+        self.moment += 1;
+        self.say(self.moment, user, shown, now_ms);
+    }
+
+    fn say(&mut self, moment: u64, user: &U, shown: Shown, now_ms: u64) {
         let Some(&slot) = self.slots.get(user) else { return };
         let target = &mut self.targets[slot];
+        target.said_at = moment;
         let before = target.shown();
         target.said = Some(shown);
         if before == shown {
@@ -411,7 +446,25 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_undoes_nothing_that_was_said_after_the_question() {
+        let mut table = Table::new(BATCH_MS);
+        watching(&mut table, 1, &[ANN, BOB]);
+        let (first, second) = (table.asking(), table.asking());
+        table.changed(&ANN, AWAY, 0);
+        table.answered(first, &ANN, ONLINE, 10);
+        assert_eq!(table.target(&ANN).map(Target::shown), Some(AWAY));
+
+        table.answered(second, &BOB, AWAY, 20);
+        table.answered(first, &BOB, ONLINE, 30);
+        assert_eq!(table.target(&BOB).map(Target::shown), Some(AWAY), "a later question's answer is newer");
+
+        let third = table.asking();
+        table.answered(third, &ANN, ONLINE, 40);
+        assert_eq!(table.target(&ANN).map(Target::shown), Some(ONLINE));
+    }
+
+    #[test]
     fn what_is_held_per_watched_user() {
-        assert_eq!(size_of::<Target<u64, [u64; 6]>>(), 96);
+        assert_eq!(size_of::<Target<u64, [u64; 6]>>(), 104);
     }
 }

@@ -97,8 +97,15 @@ impl Node {
         home: &Incarnation,
         users: Vec<UserKey>,
     ) -> Result<(), ProtocolError> {
+        let asking = lock(&self.watches).asking();
         let looks = self.presence_at(home, users.clone(), true).await?;
-        users.iter().zip(looks).for_each(|(user, shown)| self.on_presence(home, user, shown));
+        let placement = self.placement();
+        let (mut watches, now_ms) = (lock(&self.watches), self.clock.monotonic_ms());
+        for (user, shown) in users.iter().zip(looks) {
+            if placement.home(user).incarnation == *home {
+                watches.answered(asking, user, shown, now_ms);
+            }
+        }
         Ok(())
     }
 
