@@ -20,6 +20,10 @@ pub(super) struct Recent {
 /// What a row is taken to need in memory besides its bytes.
 const ROW_BYTES: u64 = 96;
 
+fn row_bytes(key: &Slice, value: &Slice) -> u64 {
+    (key.len() + value.len()) as u64 + ROW_BYTES
+}
+
 impl Recent {
     pub(super) fn get(&self, key: &[u8]) -> Option<&Slice> {
         self.young.get(key).or_else(|| self.old.get(key))
@@ -30,9 +34,8 @@ impl Recent {
         if [Table::Message, Table::Entry].iter().any(|log| key.first() == Some(&(*log as u8))) {
             return;
         }
-        if self.young.insert(key.clone(), value.clone()).is_none() {
-            self.young_bytes += (key.len() + value.len()) as u64 + ROW_BYTES;
-        }
+        let before = self.young.insert(key.clone(), value.clone()).map_or(0, |before| row_bytes(key, &before));
+        self.young_bytes = self.young_bytes + row_bytes(key, value) - before;
         if self.young_bytes > bytes_max / 2 {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
@@ -42,7 +45,7 @@ impl Recent {
     /// Notes that a row has been removed.
     pub(super) fn remove(&mut self, key: &[u8]) {
         if let Some((key, value)) = self.young.remove_entry(key) {
-            self.young_bytes = self.young_bytes.saturating_sub((key.len() + value.len()) as u64 + ROW_BYTES);
+            self.young_bytes -= row_bytes(&key, &value);
         }
         self.old.remove(key);
     }
@@ -73,6 +76,20 @@ mod tests {
         assert_eq!(get(&recent, "99"), Some(&b"once"[..]));
         assert_eq!(get(&recent, "0"), None);
         assert!((recent.young.len() + recent.old.len()) as u64 * ROW_BYTES <= BYTES_MAX);
+    }
+
+    #[test]
+    fn a_row_that_grows_counts_with_what_it_has_grown_by() {
+        let mut recent = Recent::default();
+        put(&mut recent, "grows", "");
+        put(&mut recent, "other", "");
+        put(&mut recent, "grows", &"x".repeat(400));
+        assert_eq!(recent.young_bytes, 0, "the half that was full is the old one");
+        put(&mut recent, "shrinks", &"x".repeat(300));
+        put(&mut recent, "shrinks", "x");
+        assert_eq!(recent.young_bytes, 8 + ROW_BYTES);
+        recent.remove(b"shrinks");
+        assert_eq!(recent.young_bytes, 0);
     }
 
     #[test]
