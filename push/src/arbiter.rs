@@ -1,0 +1,437 @@
+//! Whether, when and how often one user is told of his messages (DESIGN §7), at his home. Owns what waits for a receipt
+//! and what was told and is not read; the home calls back at [`Arbiter::next_deadline_ms`], and carries the outputs out.
+//!
+//! A message is held for `push.hold_ms`. If until then no device of his sent `delivered` or `read` for it, it goes into
+//! the user's one notification of the conversation, which tells how many there are. That goes into the durable queue at
+//! once, with the time before which it may not be sent: the quiet hours' end, or when the rate allows it. What comes
+//! until then is added to it. A `delivered` takes it out of the queue; a `read` takes it back from the devices too.
+//!
+//! Which devices are connected is not asked: only a receipt says that a message has arrived.
+
+pub(crate) mod output;
+mod record;
+
+use switchboard_protocol::{ConversationId, Seq, Timestamp};
+
+use self::output::{Delay, Notification, Output, Step, Why};
+use self::record::{Job, Record};
+use crate::channel::{Channel, PerChannel};
+use crate::preferences::Preferences;
+use crate::rate::Rate;
+
+/// The times and bounds that an arbiter keeps to.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// `push.hold_ms`: how long a message waits for a receipt.
+    pub hold_ms: u64,
+    /// `push.collapse_ms`: the time between two notifications of one conversation. What comes meanwhile is told together.
+    pub collapse_ms: u64,
+    /// `push.per_hour`: notifications of one user on one channel in an hour. At least 1.
+    pub per_hour: usize,
+    /// `push.conversations_max`: conversations of one user that are kept in mind.
+    pub conversations_max: usize,
+    /// `push.messages_max`: messages of one conversation that are told apart; of more, some count together. At least 3.
+    pub messages_max: usize,
+}
+
+/// The time, on both clocks: deadlines and rates go by the monotonic one, quiet hours and mutes by the wall's.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Monotonic.
+    pub ms: u64,
+    pub at: Timestamp,
+}
+
+impl Now {
+    fn ms_at(self, at: Timestamp) -> u64 {
+        self.ms.saturating_add_signed(at.unix_ms().saturating_sub(self.at.unix_ms()))
+    }
+
+    fn at_ms(self, ms: u64) -> Timestamp {
+        let ahead = i64::try_from(ms.saturating_sub(self.ms)).unwrap_or(i64::MAX);
+        Timestamp::from_unix_ms(self.at.unix_ms().saturating_add(ahead))
+    }
+}
+
+/// A message for the user, from someone else.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub conversation: ConversationId,
+    pub seq: Seq,
+    pub occasion: Occasion,
+    /// Until when the user muted the conversation, as far as is known.
+    pub muted_until: Option<Timestamp>,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// A message in a direct conversation.
+    Direct,
+    /// A message in a group that mentions the user.
+    Mention,
+    /// Another message in a group.
+    Group,
+    /// Anything else that is worth a notification.
+    Other,
+}
+
+/// In ascending order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    Low,
+    Normal,
+    High,
+}
+
+impl From<Occasion> for Priority {
+    fn from(occasion: Occasion) -> Self {
+        match occasion {
+            Occasion::Direct | Occasion::Mention => Self::High,
+            Occasion::Group => Self::Normal,
+            Occasion::Other => Self::Low,
+        }
+    }
+}
+
+/// What a device says of all messages up to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    Delivered,
+    Read,
+}
+
+/// A notification that was enqueued and is not taken back, as the store has it.
+#[derive(Clone, Debug)]
+pub struct Outstanding {
+    pub channel: Channel,
+    pub conversation: ConversationId,
+    pub up_to_seq: Seq,
+    pub count: u32,
+    pub priority: Priority,
+    pub not_before: Timestamp,
+}
+
+/// Decides about one user's notifications. Bounded by `conversations_max` × `messages_max`.
+#[derive(Clone, Debug)]
+pub struct Arbiter {
+    rules: Rules,
+    preferences: Preferences,
+    channels: PerChannel<bool>,
+    rates: PerChannel<Rate>,
+    records: Vec<Record>,
+    /// Whether there may be notifications that no record tells of.
+    has_forgotten: bool,
+}
+
+impl Arbiter {
+    /// A user of whom nothing is outstanding, or will be told by [`Arbiter::restore`].
+    pub fn new(rules: Rules, preferences: Preferences, channels: &[Channel]) -> Self {
+        let (rates, records) = (PerChannel::default(), Vec::new());
+        let mut arbiter =
+            Self { rules, preferences, channels: PerChannel::default(), rates, records, has_forgotten: false };
+        for channel in channels {
+            *arbiter.channels.of_mut(*channel) = true;
+        }
+        arbiter
+    }
+
+    /// Takes over a notification from a former home, before anything else happens. It counts in the hour's rate.
+    pub fn restore(&mut self, outstanding: Outstanding, now: Now) {
+        let Outstanding { channel, conversation, up_to_seq, count, priority, not_before } = outstanding;
+        let at_ms = now.ms_at(not_before);
+        let Some(at) = self.record_for(&conversation, now) else {
+            self.has_forgotten = true;
+            return;
+        };
+        let record = &mut self.records[at];
+        record.restore(up_to_seq, count, priority);
+        *record.jobs.of_mut(channel) = Some(Job { at_ms, up_to: up_to_seq, count, delay: None });
+        self.rates.of_mut(channel).take(at_ms);
+    }
+
+    /// A message has come. One that came before changes nothing.
+    pub fn message(&mut self, message: Message, now: Now, out: &mut Vec<Output>) {
+        let Message { conversation, seq, occasion, muted_until } = message;
+        let muted = muted_until.is_some_and(|until| now.at < until).then_some(Why::Muted);
+        let no_device = (!self.has_device()).then_some(Why::NoDevice);
+        let refusal = self.preferences.refusal(occasion).or(muted).or(no_device);
+        let step = match refusal {
+            Some(why) => Step::NotTold(why),
+            None => match self.record_for(&conversation, now) {
+                None => Step::NotTold(Why::Full),
+                Some(at) if self.records[at].knows(seq) => return,
+                Some(at) => {
+                    let due_ms = now.ms.saturating_add(self.rules.hold_ms);
+                    let record = &mut self.records[at];
+                    record.changed_ms = now.ms;
+                    record.muted_until = muted_until;
+                    record.hold(seq, occasion.into(), due_ms, now.ms, self.rules.messages_max);
+                    Step::Held { until: now.at_ms(due_ms) }
+                }
+            },
+        };
+        out.push(Output::Trace { conversation, seq, step });
+    }
+
+    /// A device of the user's has, or he has read, everything in the conversation up to `up_to`.
+    pub fn receipt(
+        &mut self,
+        conversation: &ConversationId,
+        up_to: Seq,
+        receipt: Receipt,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(record) = self.records.iter_mut().find(|record| record.conversation == *conversation) else {
+            if self.has_forgotten {
+                out.push(Output::Withdraw { conversation: conversation.clone(), up_to_seq: up_to, receipt });
+            }
+            return;
+        };
+        record.changed_ms = now.ms;
+        record.note_sent(now.ms);
+        let arrived = |seq| {
+            let step = Step::Arrived(receipt);
+            out.push(Output::Trace { conversation: conversation.clone(), seq, step });
+        };
+        let is_shown = match receipt {
+            Receipt::Delivered => {
+                record.delivered(up_to, arrived);
+                false
+            }
+            Receipt::Read => record.read(up_to, arrived),
+        };
+        let ends = |job: &Job| job.up_to <= up_to && (receipt == Receipt::Read || job.at_ms > now.ms);
+        if Self::end_jobs(record, &mut self.rates, now, ends) || is_shown {
+            out.push(Output::Withdraw { conversation: conversation.clone(), up_to_seq: up_to, receipt });
+        }
+        Self::correct_counts(record, now, out);
+    }
+
+    /// Tells what is due. Called too early it changes nothing.
+    pub fn wake(&mut self, now: Now, out: &mut Vec<Output>) {
+        for channel in Channel::ALL {
+            self.rates.of_mut(channel).forget(now.ms);
+        }
+        for at in 0..self.records.len() {
+            let record = &mut self.records[at];
+            record.note_sent(now.ms);
+            if let Some(up_to) = record.tell(now.ms, now.ms.saturating_add(self.rules.collapse_ms)) {
+                self.enqueue(at, up_to, now, out);
+            }
+        }
+        let kept_ms = self.kept_ms();
+        self.records.retain(|record| !record.is_settled() || record.changed_ms.saturating_add(kept_ms) > now.ms);
+        if self.records.is_empty() {
+            self.records = Vec::new();
+        }
+    }
+
+    /// When [`Arbiter::wake`] is to be called next; `None` if only something new can make it necessary.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let kept_ms = self.kept_ms();
+        let of = |record: &Record| {
+            let forgotten_ms = record.is_settled().then(|| record.changed_ms.saturating_add(kept_ms));
+            record.due_ms().or(forgotten_ms)
+        };
+        self.records.iter().filter_map(of).min().or_else(|| {
+            let idle_ms = self.rates.iter().filter_map(|(_, rate)| rate.over_ms()).max();
+            idle_ms.filter(|_| self.records.is_empty())
+        })
+    }
+
+    /// Whether it may be dropped and made anew by [`Arbiter::restore`]: nothing waits or counts in a rate.
+    pub fn is_idle(&self) -> bool {
+        self.records.is_empty() && self.rates.iter().all(|(_, rate)| rate.over_ms().is_none())
+    }
+
+    /// The user muted a conversation, or no longer: what he was not told of by then is not told.
+    pub fn mute(
+        &mut self,
+        conversation: &ConversationId,
+        muted_until: Option<Timestamp>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(record) = self.records.iter_mut().find(|record| record.conversation == *conversation) {
+            record.muted_until = muted_until;
+            if record.is_muted(now) {
+                Self::drop_unsent(record, &mut self.rates, Why::Muted, now, out);
+            }
+        }
+    }
+
+    /// The user changed his preferences. What waits in the queue gets another time, or is not told.
+    pub fn set_preferences(&mut self, preferences: Preferences, now: Now, out: &mut Vec<Output>) {
+        self.preferences = preferences;
+        for at in 0..self.records.len() {
+            if !self.preferences.enabled {
+                let record = &mut self.records[at];
+                Self::drop_unsent(record, &mut self.rates, Why::Disabled, now, out);
+                continue;
+            }
+            self.records[at].note_sent(now.ms);
+            for channel in Channel::ALL {
+                if let Some(job) = self.records[at].jobs.of(channel).filter(|job| job.at_ms > now.ms) {
+                    self.rates.of_mut(channel).give_back(job.at_ms);
+                    *self.records[at].jobs.of_mut(channel) = None;
+                    self.enqueue_on(channel, at, job.up_to, now, out);
+                }
+            }
+        }
+    }
+
+    /// The user's devices are reached by these channels from now on. What waits in the queue for another channel is told
+    /// by the new ones; what waits for one that is gone finds no device there.
+    pub fn set_channels(&mut self, channels: &[Channel], now: Now, out: &mut Vec<Output>) {
+        for channel in Channel::ALL {
+            let (had, has) = (*self.channels.of(channel), channels.contains(&channel));
+            *self.channels.of_mut(channel) = has;
+            for at in 0..self.records.len() {
+                if !had && has && self.records[at].is_queued(now.ms) {
+                    let up_to = self.records[at].told_up_to;
+                    self.enqueue_on(channel, at, up_to, now, out);
+                }
+            }
+        }
+        for record in &mut self.records {
+            for channel in Channel::ALL {
+                let job = record.jobs.of_mut(channel).take_if(|job| job.at_ms > now.ms && !channels.contains(&channel));
+                if let Some(job) = job {
+                    self.rates.of_mut(channel).give_back(job.at_ms);
+                }
+            }
+        }
+    }
+
+    fn has_device(&self) -> bool {
+        self.channels.iter().any(|(_, has)| *has)
+    }
+
+    /// How long a conversation without anything to tell is kept in mind, so that a repeat of a message is known as one.
+    fn kept_ms(&self) -> u64 {
+        self.rules.hold_ms.saturating_mul(2)
+    }
+
+    /// The record of a conversation, made if there is none. `None` if there is no room for it.
+    fn record_for(&mut self, conversation: &ConversationId, now: Now) -> Option<usize> {
+        if let Some(at) = self.records.iter().position(|record| record.conversation == *conversation) {
+            return Some(at);
+        }
+        if self.records.len() >= self.rules.conversations_max {
+            self.forget_one(now)?;
+        }
+        self.records.push(Record::new(conversation.clone(), now.ms));
+        Some(self.records.len() - 1)
+    }
+
+    /// Makes room. What waits for a receipt is not forgotten; what was told is in the queue or with the user, and a
+    /// receipt for it is then passed on without knowing whether there is something to withdraw.
+    fn forget_one(&mut self, now: Now) -> Option<()> {
+        let cost = |record: &Record| (!record.is_settled(), record.is_queued(now.ms), record.changed_ms);
+        let candidates = self.records.iter().enumerate().filter(|(_, record)| !record.is_held());
+        let (at, _) = candidates.min_by_key(|(_, record)| cost(record))?;
+        let forgotten = self.records.swap_remove(at);
+        self.has_forgotten |= !forgotten.is_settled();
+        Some(())
+    }
+
+    fn enqueue(&mut self, at: usize, up_to: Seq, now: Now, out: &mut Vec<Output>) {
+        if !self.has_device() {
+            Self::drop_unsent(&mut self.records[at], &mut self.rates, Why::NoDevice, now, out);
+        }
+        for channel in Channel::ALL {
+            if *self.channels.of(channel) {
+                self.enqueue_on(channel, at, up_to, now, out);
+            }
+        }
+    }
+
+    /// Enqueues the notification on one channel: in place of one that waits there, or at the next time that suits.
+    fn enqueue_on(&mut self, channel: Channel, at: usize, up_to: Seq, now: Now, out: &mut Vec<Output>) {
+        self.records[at].note_sent(now.ms);
+        let waiting = self.records[at].jobs.of(channel).filter(|job| job.at_ms > now.ms);
+        let (at_ms, delay) = match waiting {
+            Some(job) => (job.at_ms, job.delay),
+            None => {
+                let (at_ms, delay) = self.next_time_ms(channel, now);
+                self.rates.of_mut(channel).take(at_ms);
+                (at_ms, delay)
+            }
+        };
+        let record = &mut self.records[at];
+        let job = Job { at_ms, up_to, count: record.count(up_to), delay };
+        *record.jobs.of_mut(channel) = Some(job);
+        out.push(notification(record, channel, job, now));
+    }
+
+    /// The first time, from now on, that is outside of the quiet hours and within the rate, and what it waits for last.
+    fn next_time_ms(&self, channel: Channel, now: Now) -> (u64, Option<Delay>) {
+        let (mut at_ms, mut delay) = (now.ms, None);
+        loop {
+            // Each turn goes on in time, and behind the last notification's hour only the quiet hours are left.
+            let free_ms = self.rates.of(channel).earliest_ms(at_ms, self.rules.per_hour);
+            if free_ms > at_ms {
+                (at_ms, delay) = (free_ms, Some(Delay::Rate));
+            }
+            let quiet = self.preferences.quiet_hours.as_ref().and_then(|hours| hours.end(now.at_ms(at_ms)));
+            match quiet.map(|end| now.ms_at(end)).filter(|end_ms| *end_ms > at_ms) {
+                Some(end_ms) => (at_ms, delay) = (end_ms, Some(Delay::QuietHours)),
+                None => return (at_ms, delay),
+            }
+        }
+    }
+
+    /// Ends jobs, and gives the time back of those that were not sent. Whether there was one.
+    fn end_jobs(record: &mut Record, rates: &mut PerChannel<Rate>, now: Now, ends: impl Fn(&Job) -> bool) -> bool {
+        let mut ended = false;
+        for channel in Channel::ALL {
+            if let Some(job) = record.jobs.of_mut(channel).take_if(|job| ends(job)) {
+                if job.at_ms > now.ms {
+                    rates.of_mut(channel).give_back(job.at_ms);
+                }
+                ended = true;
+            }
+        }
+        ended
+    }
+
+    /// Enqueues anew what waits in the queue and tells of more than there is.
+    fn correct_counts(record: &mut Record, now: Now, out: &mut Vec<Output>) {
+        for channel in Channel::ALL {
+            let Some(mut job) = record.jobs.of(channel).filter(|job| job.at_ms > now.ms) else { continue };
+            let count = record.count(job.up_to);
+            if count != job.count {
+                job.count = count;
+                *record.jobs.of_mut(channel) = Some(job);
+                out.push(notification(record, channel, job, now));
+            }
+        }
+    }
+
+    /// Gives up what the user was not told of, in the hold or in the queue.
+    fn drop_unsent(record: &mut Record, rates: &mut PerChannel<Rate>, why: Why, now: Now, out: &mut Vec<Output>) {
+        record.note_sent(now.ms);
+        let conversation = record.conversation.clone();
+        let up_to_seq = record.told_up_to;
+        record.drop_unsent(|seq| {
+            out.push(Output::Trace { conversation: conversation.clone(), seq, step: Step::NotTold(why) });
+        });
+        if Self::end_jobs(record, rates, now, |job| job.at_ms > now.ms) {
+            out.push(Output::Withdraw { conversation, up_to_seq, receipt: Receipt::Delivered });
+        }
+    }
+}
+
+fn notification(record: &Record, channel: Channel, job: Job, now: Now) -> Output {
+    Output::Enqueue(Notification {
+        channel,
+        conversation: record.conversation.clone(),
+        up_to_seq: job.up_to,
+        count: job.count,
+        priority: record.priority(job.up_to),
+        not_before: now.at_ms(job.at_ms),
+        delay: job.delay,
+    })
+}

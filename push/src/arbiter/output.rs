@@ -1,0 +1,70 @@
+//! What an arbiter decides, as values: for the durable queue, and for the trace of each message.
+
+use switchboard_protocol::{ConversationId, Seq, Timestamp};
+
+use super::{Priority, Receipt};
+use crate::channel::Channel;
+
+/// One decision about one conversation of the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Put into the durable queue, in place of what is there for the same user, conversation and channel, unless that has
+    /// a higher `up_to_seq` (so that two homes at once make one).
+    Enqueue(Notification),
+    /// What was told up to `up_to_seq` is no longer to be told: jobs of the conversation up to it that were not sent are
+    /// taken out of the queue, on every channel. If it was read, what was sent is taken back from the devices too.
+    Withdraw { conversation: ConversationId, up_to_seq: Seq, receipt: Receipt },
+    /// What became of the message `seq`, for the trace. Enqueueing and withdrawing speak for themselves.
+    Trace { conversation: ConversationId, seq: Seq, step: Step },
+}
+
+/// The user's one notification of a conversation, on one of his channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    pub channel: Channel,
+    pub conversation: ConversationId,
+    /// The newest message that it tells of.
+    pub up_to_seq: Seq,
+    /// The messages that it tells of: those that were told already and are not read, too. Where many came at once it
+    /// may count some that were read meanwhile.
+    pub count: u32,
+    pub priority: Priority,
+    /// Not to be sent before.
+    pub not_before: Timestamp,
+    /// Why `not_before` is not now.
+    pub delay: Option<Delay>,
+}
+
+/// What makes a notification wait in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delay {
+    QuietHours,
+    /// As many as may be have gone out in the last hour.
+    Rate,
+}
+
+/// A step in the life of a message on its way to a notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Waits for a receipt until then.
+    Held { until: Timestamp },
+    /// A receipt came in time: nobody has to be told.
+    Arrived(Receipt),
+    /// Nobody is told, for this reason.
+    NotTold(Why),
+}
+
+/// Why a message makes no notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// No device of the user's can be reached.
+    NoDevice,
+    /// The user muted the conversation.
+    Muted,
+    /// The user wants no notifications.
+    Disabled,
+    /// The user wants none of this kind.
+    Unwanted,
+    /// As many conversations as may be wait for a receipt.
+    Full,
+}

@@ -1,0 +1,208 @@
+//! One conversation of a user: the messages that he has not read, and the notification that tells of them. Owns no
+//! timer and decides nothing about time of day or rate: that is the arbiter's.
+
+use switchboard_protocol::{ConversationId, Seq, Timestamp};
+
+use super::output::Delay;
+use super::{Now, Priority};
+use crate::channel::PerChannel;
+
+/// A conversation with messages that wait, or with a notification that is not taken back yet.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) conversation: ConversationId,
+    /// In the order of their `seq`, with dues that never go down. Those up to `told_up_to` are in a notification.
+    runs: Vec<Run>,
+    /// The newest message that came or has a receipt: what is not above it is a repeat.
+    known_up_to: Seq,
+    pub(super) told_up_to: Seq,
+    /// The newest of what a device shows: only reading it takes that back.
+    sent_up_to: Seq,
+    pub(super) jobs: PerChannel<Option<Job>>,
+    /// The next notification, or change of it, goes out no earlier.
+    next_ms: u64,
+    pub(super) muted_until: Option<Timestamp>,
+    pub(super) changed_ms: u64,
+}
+
+/// One message, or several that came at once.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    seq: Seq,
+    count: u32,
+    priority: Priority,
+    /// When the hold is over.
+    due_ms: u64,
+}
+
+/// A notification on one channel: in the queue until `at_ms`, with the user after it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Job {
+    pub(super) at_ms: u64,
+    pub(super) up_to: Seq,
+    /// As it was enqueued last.
+    pub(super) count: u32,
+    /// Why it was to wait.
+    pub(super) delay: Option<Delay>,
+}
+
+impl Record {
+    pub(super) fn new(conversation: ConversationId, now_ms: u64) -> Self {
+        Self {
+            conversation,
+            runs: Vec::new(),
+            known_up_to: Seq::ZERO,
+            told_up_to: Seq::ZERO,
+            sent_up_to: Seq::ZERO,
+            jobs: PerChannel::default(),
+            next_ms: 0,
+            muted_until: None,
+            changed_ms: now_ms,
+        }
+    }
+
+    /// Whether the message came before, or has a receipt.
+    pub(super) fn knows(&self, seq: Seq) -> bool {
+        seq <= self.known_up_to
+    }
+
+    /// Holds a message until `due_ms`.
+    pub(super) fn hold(&mut self, seq: Seq, priority: Priority, due_ms: u64, now_ms: u64, messages_max: usize) {
+        self.known_up_to = seq;
+        let run = Run { seq, count: 1, priority, due_ms };
+        if self.runs.len() < messages_max {
+            self.runs.push(run);
+            return;
+        }
+        // Two whose holds are over are one from now on: neither waits longer for it. While there are none, the newest
+        // waits with the one before it, which is for one more hold at the most. (What was sent and what was told can
+        // always be made one each, so of three the last one is in its hold then.)
+        if let Some(at) = (1..self.runs.len()).find(|at| self.may_join(*at, now_ms)) {
+            let earlier = self.runs.remove(at - 1);
+            self.runs[at - 1].add(earlier);
+            self.runs.push(run);
+        } else if let Some(last) = self.runs.last_mut() {
+            let earlier = std::mem::replace(last, run);
+            last.add(earlier);
+        }
+    }
+
+    /// Whether the run and the one before it are over their hold, and alike in whether they were told and sent.
+    fn may_join(&self, at: usize, now_ms: u64) -> bool {
+        let (earlier, later) = (&self.runs[at - 1], &self.runs[at]);
+        let alike = |up_to: Seq| (earlier.seq <= up_to) == (later.seq <= up_to);
+        later.due_ms <= now_ms && alike(self.told_up_to) && alike(self.sent_up_to)
+    }
+
+    /// When the record next has something to tell.
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        let first = self.runs.iter().find(|run| run.seq > self.told_up_to)?;
+        Some(first.due_ms.max(self.next_ms))
+    }
+
+    /// Whether anything waits for a receipt, or to be told.
+    pub(super) fn is_held(&self) -> bool {
+        self.runs.last().is_some_and(|run| run.seq > self.told_up_to)
+    }
+
+    /// Whether no notification is with the user or on the way, and none will be.
+    pub(super) fn is_settled(&self) -> bool {
+        self.runs.is_empty() && self.jobs.iter().all(|(_, job)| job.is_none())
+    }
+
+    /// Whether a notification waits in the queue.
+    pub(super) fn is_queued(&self, now_ms: u64) -> bool {
+        self.jobs.iter().any(|(_, job)| job.is_some_and(|job| job.at_ms > now_ms))
+    }
+
+    /// Counts what is due as told. The newest `seq` of it; `None` if nothing is due.
+    pub(super) fn tell(&mut self, now_ms: u64, next_ms: u64) -> Option<Seq> {
+        if self.due_ms()? > now_ms {
+            return None;
+        }
+        let up_to = self.runs.iter().take_while(|run| run.seq <= self.told_up_to || run.due_ms <= now_ms).last()?.seq;
+        self.told_up_to = up_to;
+        self.next_ms = next_ms;
+        Some(up_to)
+    }
+
+    /// Notes which jobs have left the queue by now.
+    pub(super) fn note_sent(&mut self, now_ms: u64) {
+        let sent = self.jobs.iter().filter_map(|(_, job)| job.filter(|job| job.at_ms <= now_ms));
+        self.sent_up_to = sent.map(|job| job.up_to).fold(self.sent_up_to, Seq::max);
+    }
+
+    /// Forgets what a device has, unless a notification of it went out: that stays until it is read. What was held is
+    /// given to `arrived`.
+    pub(super) fn delivered(&mut self, up_to: Seq, arrived: impl FnMut(Seq)) {
+        let kept_up_to = self.sent_up_to;
+        self.forget_runs(up_to, arrived, |run| run.seq <= kept_up_to);
+    }
+
+    /// Forgets what was read. What was held is given to `arrived`. Whether a device may show some of it.
+    pub(super) fn read(&mut self, up_to: Seq, arrived: impl FnMut(Seq)) -> bool {
+        let is_shown = self.runs.first().is_some_and(|run| run.seq <= up_to.min(self.sent_up_to));
+        self.forget_runs(up_to, arrived, |_| false);
+        if self.sent_up_to <= up_to {
+            self.sent_up_to = Seq::ZERO;
+        }
+        is_shown
+    }
+
+    fn forget_runs(&mut self, up_to: Seq, mut arrived: impl FnMut(Seq), stays: impl Fn(&Run) -> bool) {
+        self.known_up_to = self.known_up_to.max(up_to);
+        let told_up_to = self.told_up_to;
+        self.runs.retain(|run| {
+            let gone = run.seq <= up_to && !stays(run);
+            if gone && run.seq > told_up_to {
+                arrived(run.seq);
+            }
+            !gone
+        });
+    }
+
+    /// Gives up what has not been told, or not been sent.
+    pub(super) fn drop_unsent(&mut self, mut dropped: impl FnMut(Seq)) {
+        let sent_up_to = self.sent_up_to;
+        self.runs.retain(|run| {
+            if run.seq > sent_up_to {
+                dropped(run.seq);
+            }
+            run.seq <= sent_up_to
+        });
+    }
+
+    /// How many messages a notification up to `up_to` tells of.
+    pub(super) fn count(&self, up_to: Seq) -> u32 {
+        self.runs.iter().filter(|run| run.seq <= up_to).fold(0, |sum, run| sum.saturating_add(run.count))
+    }
+
+    /// The highest priority of what the user has not been told of yet.
+    pub(super) fn priority(&self, up_to: Seq) -> Priority {
+        let new = self.runs.iter().filter(|run| run.seq > self.sent_up_to && run.seq <= up_to);
+        new.map(|run| run.priority).max().unwrap_or(Priority::Low)
+    }
+
+    pub(super) fn is_muted(&self, now: Now) -> bool {
+        self.muted_until.is_some_and(|until| now.at < until)
+    }
+
+    /// Takes over a notification that a former home made, of `count` messages.
+    pub(super) fn restore(&mut self, up_to: Seq, count: u32, priority: Priority) {
+        self.known_up_to = self.known_up_to.max(up_to);
+        if up_to <= self.told_up_to {
+            return;
+        }
+        self.told_up_to = up_to;
+        self.runs.retain(|run| run.seq > up_to);
+        self.runs.insert(0, Run { seq: up_to, count, priority, due_ms: 0 });
+    }
+}
+
+impl Run {
+    /// Takes in an earlier one.
+    fn add(&mut self, earlier: Self) {
+        self.count = self.count.saturating_add(earlier.count);
+        self.priority = self.priority.max(earlier.priority);
+    }
+}
