@@ -10,7 +10,8 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use switchboard_clock::Clock;
-use switchboard_protocol::{CloseCode, ServerFrame};
+use switchboard_protocol::{CloseCode, ProtocolError, ServerFrame};
+use switchboard_router::Answer;
 use tokio_util::sync::CancellationToken;
 
 /// Upper bounds of the histograms' buckets, in seconds: around the 2 ms and 10 ms of DESIGN §8, up to the timeouts.
@@ -150,9 +151,22 @@ pub(crate) fn count_disconnect(code: CloseCode) {
     counter!("switchboard_disconnects_total", "code" => code.as_u16().to_string()).increment(1);
 }
 
-/// `result` is `ok`, `duplicate` or an error's code.
-pub(crate) fn count_send(result: &'static str, duration_us: u64) {
-    counter!("switchboard_sends_total", "result" => result).increment(1);
+/// What came of a send that the router was asked for, and how long it took.
+pub(crate) fn count_send(result: &Result<Answer, ProtocolError>, duration_us: u64) {
+    count_send_as(match result {
+        Ok(Answer::Frame(ServerFrame::Sent(sent))) if sent.duplicate => "duplicate",
+        Ok(_) => "ok",
+        Err(error) => error.code().as_str(),
+    });
     #[expect(clippy::cast_precision_loss, reason = "microseconds of a request are far below 2^52")]
     SEND_DURATION.record(duration_us as f64 / 1e6);
+}
+
+/// A send that was refused before the router was asked.
+pub(crate) fn count_refused_send(error: &ProtocolError) {
+    count_send_as(error.code().as_str());
+}
+
+fn count_send_as(result: &'static str) {
+    counter!("switchboard_sends_total", "result" => result).increment(1);
 }

@@ -203,3 +203,25 @@ async fn what_has_not_happened_yet_has_its_metric_already() {
     let dropped = r#"switchboard_frames_dropped_total{reason="slow"} 0"#;
     assert!(page.body.lines().any(|line| line == dropped), "{}", page.body);
 }
+
+#[tokio::test]
+async fn sends_are_counted_by_what_came_of_them_over_socket_and_http() {
+    let server = Config::new().set("limits.frames_per_s", 1).start().await;
+    let (http, token) = (server.http(), token("alice"));
+    let send = |client_id| json!({"type": "send", "to": "bob", "client_id": client_id, "content": {"text": "Hello"}});
+    let mut client = Client::sign_in(&server, "alice").await;
+    for client_id in ["one", "two", "over-the-rate"] {
+        client.feed(&send(client_id)).await;
+    }
+    client.flush().await;
+    for answer in ["sent", "sent", "error"] {
+        client.expect(answer).await;
+    }
+    for (client_id, status) in [("two", 200), ("three", 201), ("three", 200)] {
+        http.post("/v1/messages", &send(client_id)).token(&token).send().await.data(status);
+    }
+    for (result, sends) in [("ok", 3.0), ("duplicate", 2.0), ("rate_limited", 1.0)] {
+        assert_eq!(server.metric("switchboard_sends_total", result).await, sends, "{result}");
+    }
+    assert_eq!(server.metric("switchboard_send_duration_seconds_count", "").await, 5.0);
+}

@@ -14,6 +14,7 @@ use super::answer::Answer;
 use super::route::Params;
 use crate::auth::{Identity, Scope};
 use crate::gateway::Gateway;
+use crate::metrics::count_send;
 
 /// See the module.
 pub(super) struct Call {
@@ -88,8 +89,12 @@ impl Call {
         let permit = self.gateway.admission.permit(requests_max);
         let _permit = permit.ok_or_else(|| ProtocolError::overloaded(RETRY_AFTER_MS))?;
         let actor = Actor { user, session: None, awaited: true };
-        let answer = self.gateway.router()?.call(actor, frame).await?;
-        Ok(Answer::of(&answer))
+        let (is_send, begun_us) = (matches!(frame, ClientFrame::Send(_)), self.gateway.clock.monotonic_us());
+        let result = self.gateway.router()?.call(actor, frame).await;
+        if is_send {
+            count_send(&result, self.gateway.clock.monotonic_us() - begun_us);
+        }
+        Ok(Answer::of(&result?))
     }
 }
 

@@ -15,7 +15,7 @@ use tungstenite::error::Error as WireError;
 use super::close::Ending;
 use super::requests::{Encoded, is_large_question, is_quiet};
 use super::session::{Session, Stage};
-use crate::metrics::count_send;
+use crate::metrics::{count_refused_send, count_send};
 use crate::rate::{Bucket, Rate};
 
 /// A client that is over its frame rate for longer is closed (PROTOCOL §7, 4429).
@@ -122,6 +122,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     /// Answers a frame that is not carried out, in its turn.
     fn refuse(&mut self, id: Option<&FrameId>, frame: &ClientFrame, error: &ProtocolError) {
+        if matches!(frame, ClientFrame::Send(_)) {
+            count_refused_send(error);
+        }
         let order = self.order(|router, user| router.order_key(user, frame));
         self.put_in_turn(order, ErrorFrame::new(client_id_of(frame), error).encode(id));
     }
@@ -181,7 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             let result = router.call(actor, frame).await;
             drop(permit);
             if is_send {
-                count_send(result_name(&result), clock.monotonic_us() - now_us);
+                count_send(&result, clock.monotonic_us() - now_us);
             }
             match result {
                 Ok(Answer::Frame(ServerFrame::Ok(_))) if is_quiet && id.is_none() => None,
@@ -200,13 +203,5 @@ fn client_id_of(frame: &ClientFrame) -> Option<ClientId> {
     match frame {
         ClientFrame::Send(send) => Some(send.client_id.clone()),
         _ => None,
-    }
-}
-
-fn result_name(result: &Result<Answer, ProtocolError>) -> &'static str {
-    match result {
-        Ok(Answer::Frame(ServerFrame::Sent(sent))) if sent.duplicate => "duplicate",
-        Ok(_) => "ok",
-        Err(error) => error.code().as_str(),
     }
 }
