@@ -216,9 +216,13 @@ section! {
         series_max: usize = 1_000, in 1..=1_000_000;
         /// Time between two updates of a topic and window to its watchers.
         update_ms: u64 = 250, in 250..=60_000;
-        /// Memory for the topics that this node owns; beyond it events are refused with `overloaded`. An hour of a series
-        /// with events in each second takes about 270 KB, one with an event a minute 12 KB.
+        /// Memory for the topics that this node owns, and for its copies of others' (each topic has one, at the node that
+        /// would be its next owner); beyond it events are refused with `overloaded`, and copies are not kept. An hour of a
+        /// series with events in each second takes about 270 KB, one with an event a minute 12 KB.
         memory_bytes: usize = 268_435_456, in 1_048_576..=1_099_511_627_776;
+        /// How much of `memory_bytes` the topics of one tenant may take, in percent; beyond it that tenant's events are
+        /// refused with `overloaded`. 100 where there is only one.
+        tenant_percent: usize = 50, in 1..=100;
     }
 }
 

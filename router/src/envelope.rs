@@ -15,6 +15,7 @@ use switchboard_protocol::{
     ConversationId, DeviceId, FieldError, InstanceId, NodeId, ProtocolError, Seq, SessionId, Timestamp, UserId, Window,
 };
 use switchboard_store::{ConversationKey, InboxLast, Incarnation, Release, TermNumber, UserKey};
+use switchboard_topics::Part;
 use thiserror::Error;
 
 /// The version of [`Packet`]. A packet of another one is refused, counted and logged.
@@ -97,8 +98,14 @@ pub(crate) enum Envelope {
     Saved { user: UserKey, saved: Saved },
     /// Owner → a node whose sessions watch the topic.
     TopicUpdate { topic: TopicKey, window: Window, version: u64, frame: Outgoing },
+    /// Owner → a node whose sessions watch the topic: what others have counted of it has come, ask for a new state.
+    TopicAnew { topic: TopicKey, window: Window },
     /// Node → owner: no session here watches any more.
     TopicUnwatch { topic: TopicKey, window: Window },
+    /// Owner → its heir: what has changed since the last tick. Versions are in the order of [`Window::ALL`].
+    TopicChanges { topic: TopicKey, versions: [u64; 2], parts: Vec<Part> },
+    /// Heir → owner: of this topic everything has to be told.
+    TopicUnknown { topic: TopicKey },
     /// Envelopes up to this number did not come, or not all.
     Missed { upto: u64 },
     /// What was owed from envelopes up to this number has been told again.
@@ -110,12 +117,18 @@ impl Envelope {
     pub(crate) fn bytes(&self) -> usize {
         /// An id, or a small thing with one.
         const ITEM: usize = 64;
+        /// A window: eight numbers of nine bytes.
+        const POINT: usize = 73;
         let frames =
             |frames: &[Outgoing]| frames.iter().map(|frame| frame.delivery.json.len() + 2 * ITEM).sum::<usize>();
         let varies = match self {
             Self::Request { ask: Ask::Conversation { command, .. } | Ask::User { command, .. }, .. } => command.0.len(),
             Self::Request { ask: Ask::TopicPublish { command, .. }, .. } => command.0.len(),
             Self::TopicUpdate { frame, .. } => frames(std::slice::from_ref(frame)),
+            Self::TopicChanges { parts, .. } | Self::Request { ask: Ask::TopicCopy { parts, .. }, .. } => {
+                let series = parts.iter().flat_map(|part| &part.series);
+                series.map(|series| 4 * ITEM + series.tags.bytes() + series.points.len() * POINT).sum()
+            }
             Self::Request { ask: Ask::PresenceOf { users, .. }, .. } => users.len() * ITEM,
             Self::Reply { reply: Ok(Reply::Frame { json, .. }), .. } => json.0.len(),
             Self::Reply { reply: Ok(Reply::Sessions(rows)), .. } => rows.len() * 4 * ITEM,
@@ -153,6 +166,8 @@ pub(crate) enum Ask {
     TopicPublish { topic: TopicKey, command: Encoded },
     /// Of a topic's owner: its windows and, if `watch`, from now on each change of them.
     TopicState { topic: TopicKey, window: Window, range_s: u32, watch: bool },
+    /// Of a topic's owner or its heir: take these windows, which others have counted.
+    TopicCopy { topic: TopicKey, versions: [u64; 2], parts: Vec<Part> },
     /// Of any node: answered behind all it has sent before, if it has announced everything that it owed when this view (by
     /// fingerprint) came.
     Barrier { view: u64 },

@@ -55,6 +55,8 @@ pub struct Options {
     pub topics_update_ms: u64,
     /// `topics.memory_bytes`
     pub topics_memory_bytes: usize,
+    /// `topics.tenant_percent`
+    pub topics_tenant_percent: usize,
     /// What `unavailable` and `overloaded` tell the client to wait.
     pub retry_after_ms: u64,
 }
@@ -86,6 +88,7 @@ impl From<&Config> for Options {
             topics_series_max: config.topics.series_max,
             topics_update_ms: config.topics.update_ms,
             topics_memory_bytes: config.topics.memory_bytes,
+            topics_tenant_percent: config.topics.tenant_percent,
             retry_after_ms: RETRY_AFTER_MS,
         }
     }

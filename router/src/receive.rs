@@ -89,7 +89,10 @@ impl Node {
             Envelope::TopicUpdate { topic, window, version, frame } => {
                 self.on_topic_update(from, &topic, window, version, &frame);
             }
+            Envelope::TopicAnew { topic, window } => self.on_topic_anew(from, &topic, window),
             Envelope::TopicUnwatch { topic, window } => self.on_topic_unwatch(from, &topic, window),
+            Envelope::TopicChanges { topic, versions, parts } => self.on_topic_changes(from, &topic, versions, parts),
+            Envelope::TopicUnknown { topic } => self.on_topic_unknown(from, &topic),
             Envelope::Missed { upto } => self.on_missed(from, upto),
             Envelope::Repeated { upto } => self.links.repeated(from, upto),
         }
@@ -102,7 +105,7 @@ impl Node {
         self.resync_sessions_of(from);
         self.open_again(|_, owner| owner == from);
         self.watch_again(Some(from));
-        self.watch_topics_again(|owner| owner == from);
+        self.watch_topics_again(|_, owner| owner == from);
         let (node, from) = (self.clone(), from.clone());
         self.spawn(async move {
             node.owners.say_to_all(|| Input::NodeMissed { node: from.clone() }).await;
@@ -121,7 +124,8 @@ impl Node {
             node.register_all(Some(&from));
             node.open_again(|_, owner| *owner == from);
             node.watch_again(Some(&from));
-            node.watch_topics_again(|owner| *owner == from);
+            node.watch_topics_again(|_, owner| *owner == from);
+            node.copy_topics_again(&from);
             let (done, mut all_done) = mpsc::channel(1);
             node.owners.say_to_all(|| Input::Repeat { to: from.clone(), upto, done: done.clone() }).await;
             drop(done);
@@ -165,6 +169,10 @@ impl Node {
                 let state = self.topic_state_here(&topic, window, range_s, watch.then_some(from));
                 reply.tell(self, state.map(|state| Telling::Answer(Answer::Frame(ServerFrame::TopicState(state)))));
             }
+            Ask::TopicCopy { topic, versions, parts } => {
+                let taken = self.on_topic_copy(from, &topic, versions, parts);
+                reply.tell(self, taken.map(|()| Telling::Done));
+            }
             other => {
                 let (node, from) = (self.clone(), from.clone());
                 self.spawn(async move {
@@ -203,6 +211,7 @@ impl Node {
             | Ask::LetGo { .. }
             | Ask::TopicPublish { .. }
             | Ask::TopicState { .. }
+            | Ask::TopicCopy { .. }
             | Ask::Barrier { .. } => Err(ProtocolError::internal()),
         }
     }

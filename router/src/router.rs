@@ -318,7 +318,7 @@ impl Router {
         }
     }
 
-    /// Lets every conversation go and writes what waits: after it nothing that was answered is only in memory.
+    /// Lets every conversation and topic go, and writes what waits: after it nothing that was answered is only in memory.
     pub async fn finish(&self) {
         let node = self.node();
         // Nobody comes back within his grace here.
@@ -326,6 +326,7 @@ impl Router {
         let (done, mut all_done) = tokio::sync::mpsc::channel(1);
         node.owners.say_to_all(|| Input::Drain { done: done.clone() }).await;
         drop(done);
+        node.hand_over_topics().await;
         loop {
             // What conversations owe to this node is confirmed by its flushes.
             node.flush().await;
@@ -354,6 +355,7 @@ fn run(node: &Arc<Node>, packets: Packets, views: watch::Receiver<View>) {
     node.spawn(node.clone().follow_views(views));
     node.spawn(node.clone().keep_time());
     node.spawn(node.clone().keep_flushed());
+    node.spawn(node.clone().keep_topics_copied());
     node.spawn(node.clone().keep_user_changes());
 }
 
@@ -361,6 +363,11 @@ impl Connected {
     /// The session's id.
     pub fn session_id(&self) -> &SessionId {
         &self.session.id
+    }
+
+    /// Ends its watches of the gateway's own topics, for one who may not watch them any more. Whether there were any.
+    pub fn unwatch_own_topics(&self) -> bool {
+        self.router.newest().topic_unwatch_own(&self.session)
     }
 
     /// In whose name it acts.

@@ -91,6 +91,15 @@ impl Ring {
         let (_, index) = self.points.get(after).or_else(|| self.points.first()).copied().unwrap_or_default();
         index as usize
     }
+
+    /// The index of the node that is responsible if that one goes.
+    fn next_index_of(&self, hash: u64) -> Option<usize> {
+        let responsible = self.index_of(hash);
+        let after = self.points.partition_point(|(position, _)| *position < hash);
+        let (behind, first) = (self.points.get(after..)?, self.points.get(..after)?);
+        let mut indexes = behind.iter().chain(first).map(|(_, index)| *index as usize);
+        indexes.find(|index| *index != responsible)
+    }
 }
 
 /// A view with its ring: where everything is.
@@ -121,6 +130,13 @@ impl Placement {
     /// The owner of a topic.
     pub(crate) fn topic_owner(&self, topic: &TopicKey) -> &NodeEntry {
         self.node(hash_key(b't', &topic.tenant, topic.topic.as_str()))
+    }
+
+    /// The owner of a topic if its owner goes; none where there is no other node.
+    pub(crate) fn topic_heir(&self, topic: &TopicKey) -> Option<&NodeEntry> {
+        let hash = hash_key(b't', &topic.tenant, topic.topic.as_str());
+        let heir = self.ring.next_index_of(hash)?;
+        self.view.nodes.get(heir)
     }
 
     fn node(&self, hash: u64) -> &NodeEntry {
@@ -213,6 +229,20 @@ mod tests {
             }
         }
         assert!((1_500..2_500).contains(&moved), "about a fifth: {moved}");
+    }
+
+    #[test]
+    fn a_topics_heir_is_its_next_owner() {
+        let all = ["a", "b", "c", "d", "e"];
+        let topic = |n| TopicKey { tenant: TenantId::default(), topic: format!("topic-{n}").parse().unwrap() };
+        let name = |node: &NodeEntry| node.incarnation.node.as_str().to_owned();
+        let before = placement(&all);
+        for n in 0..1_000 {
+            let (owner, heir) = (name(before.topic_owner(&topic(n))), name(before.topic_heir(&topic(n)).unwrap()));
+            let left: Vec<&str> = all.into_iter().filter(|node| **node != owner).collect();
+            assert_eq!(name(placement(&left).topic_owner(&topic(n))), heir);
+        }
+        assert!(placement(&["a"]).topic_heir(&topic(1)).is_none());
     }
 
     #[test]

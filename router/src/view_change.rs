@@ -65,8 +65,8 @@ impl Node {
         self.register_all(None);
         self.leave_homes_later();
         self.watch_again(None);
-        self.leave_topics();
-        self.watch_topics_again(|_| goes_on);
+        self.place_topics();
+        self.watch_topics_again(|_, _| goes_on);
         self.open_again(|key, owner| goes_on || before.owner(key).incarnation != *owner);
         self.resync_moved(|session, home| goes_on || before.home(&session.user).incarnation != *home);
         if goes_on {

@@ -48,9 +48,12 @@ impl Socket for Reader {
     fn reconnect(&self, _after_ms: u64, _url: Option<&str>) {}
 }
 
+#[derive(Clone)]
 struct Nodes {
     routers: Vec<Router>,
-    views: watch::Sender<View>,
+    /// What each of them sees.
+    views: Vec<watch::Sender<View>>,
+    bus: Arc<InProcessBus>,
     clock: Clock,
 }
 
@@ -65,7 +68,7 @@ fn view(number: u64, nodes: impl IntoIterator<Item = usize>) -> View {
 
 impl Nodes {
     fn start(count: usize, options: Options) -> Self {
-        let (views, receiver) = watch::channel(view(1, 0..count));
+        let views: Vec<_> = (0..count).map(|_| watch::Sender::new(view(1, 0..count))).collect();
         let bus = Arc::new(InProcessBus::default());
         let store = Arc::new(MemoryStore::new("topics"));
         // A whole minute.
@@ -78,10 +81,15 @@ impl Nodes {
                 generator: Generator::from_seed(number as u64),
                 store: store.clone(),
                 bus: bus.clone(),
-                views: receiver.clone(),
+                views: views[number].subscribe(),
             })
         };
-        Self { routers: (0..count).map(start).collect(), views, clock }
+        Self { routers: (0..count).map(start).collect(), views, bus: bus.clone(), clock }
+    }
+
+    /// What everyone sees from now on.
+    fn see(&self, view: &View) {
+        self.views.iter().for_each(|views| drop(views.send_replace(view.clone())));
     }
 
     async fn watcher(&self, node: usize, user: &str) -> Watcher {
@@ -109,6 +117,20 @@ impl Nodes {
     async fn read(&self, node: usize, tenant: &str, topic: &str) -> TopicState {
         let actor = Actor { user: key(tenant, "reader"), session: None, awaited: true };
         state_of(self.routers[node].call(actor, watch_frame(topic, 60)).await).unwrap()
+    }
+
+    /// How many events a topic has, by its windows of a minute, which all nodes say alike.
+    async fn total(&self, tenant: &str, topic: &str) -> u64 {
+        let mut totals = Vec::new();
+        for router in self.routers.iter() {
+            let actor = Actor { user: key(tenant, "reader"), session: None, awaited: true };
+            let read = TopicWatch { topic: topic.parse().unwrap(), window: Window::Minute, range_s: 3_600 };
+            let state = state_of(router.call(actor, ClientFrame::TopicWatch(read)).await);
+            totals.extend(state.map(|state| count(&state.series)));
+        }
+        totals.dedup();
+        assert_eq!(totals.len(), 1, "{totals:?}");
+        totals[0]
     }
 
     /// Lets time pass. It is paused, so nothing waits in truth.
@@ -239,7 +261,7 @@ async fn when_the_owner_goes_watchers_get_a_new_state_and_updates_go_on() {
         nodes.pass(1_000).await;
         watcher.reader.frames();
         nodes.routers[gone].shutdown().await;
-        nodes.views.send(view(2, (0..3).filter(|node| *node != gone))).unwrap();
+        nodes.see(&view(2, (0..3).filter(|node| *node != gone)));
         nodes.pass(2_000).await;
         let frames = watcher.reader.frames();
         let states: Vec<_> = frames
@@ -248,7 +270,7 @@ async fn when_the_owner_goes_watchers_get_a_new_state_and_updates_go_on() {
             .collect();
         assert!(!states.is_empty(), "no topic was owned by the node that went");
         for state in &states {
-            assert_eq!((state.version, count(&state.series)), (0, 0), "what a dead owner had is lost");
+            assert_eq!((state.version, count(&state.series)), (1, 1), "what a dead owner had told is there");
         }
         for topic in &topics {
             nodes.publish((gone + 2) % 3, "default", topic, &[1.0, 1.0]).await.unwrap();
@@ -316,19 +338,24 @@ async fn one_session_watches_at_most_so_many() {
 
 #[tokio::test(start_paused = true)]
 async fn topics_have_so_much_memory_and_give_it_back() {
-    let nodes = Nodes::start(1, Options { topics_memory_bytes: 20_000, topics_lateness_ms: 0, ..Options::default() });
+    let options = Options { topics_memory_bytes: 20_000, topics_tenant_percent: 100, ..Options::default() };
+    let nodes = Nodes::start(1, Options { topics_lateness_ms: 0, ..options });
     let full = async {
         for n in 0.. {
             if let Err(error) = nodes.publish(0, "default", &format!("t{n}"), &[1.0]).await {
                 return (n, error.code());
             }
-            nodes.pass(300).await;
         }
         unreachable!("it is never full")
     };
     let (topics, code) = tokio::time::timeout(Duration::from_secs(1_000), full).await.unwrap();
     assert_eq!(code, ErrorCode::Overloaded);
-    assert!((4..100).contains(&topics), "{topics} topics in 20 KB");
+    assert!((4..100).contains(&topics), "{topics} topics in 20 KB, and no time has passed");
+    let watcher = nodes.watcher(0, "a").await;
+    assert_eq!(watcher.watch("another").await.unwrap_err(), ErrorCode::Overloaded, "nor is there room to wait in");
+    watcher.watch("t0").await.unwrap();
+    nodes.routers[0].publish_own("$node".parse().unwrap(), vec![event("s", 1.0)]).await.unwrap();
+    watcher.unwatch("t0").await;
     nodes.pass(3_700_000).await;
     nodes.publish(0, "default", "t0", &[1.0]).await.unwrap();
 }
@@ -350,4 +377,238 @@ async fn a_long_state_leaves_the_oldest_windows_out() {
     assert!((4_096..=8_192).contains(&points.len()), "{}", points.len());
     let newest = (nodes.clock.wall_ms() - 1_000) / 1_000 * 1_000;
     assert!(points.iter().all(|start_ms| *start_ms > newest - 17_000) && points.contains(&newest));
+}
+
+#[tokio::test(start_paused = true)]
+async fn topics_that_are_only_watched_take_memory_too() {
+    let options = Options { topics_memory_bytes: 20_000, topics_tenant_percent: 100, ..Options::default() };
+    let nodes = Nodes::start(1, options);
+    let mut watchers = Vec::new();
+    let refused = loop {
+        let watcher = nodes.watcher(0, &format!("u{}", watchers.len())).await;
+        let watched = watcher.watch(&format!("t{}", watchers.len())).await;
+        watchers.push(watcher);
+        if let Err(code) = watched {
+            break code;
+        }
+        assert!(watchers.len() < 100, "it is never full");
+    };
+    assert_eq!(refused, ErrorCode::Overloaded);
+    drop(watchers);
+    nodes.pass(1_000).await;
+    nodes.watcher(0, "a").await.watch("t").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_has_its_share_of_the_memory_and_others_have_theirs() {
+    let options = Options { topics_memory_bytes: 40_000, topics_tenant_percent: 25, ..Options::default() };
+    let nodes = Nodes::start(1, options);
+    let mut taken = 0;
+    let refused = loop {
+        match nodes.publish(0, "greedy", &format!("t{taken}"), &[1.0]).await {
+            Ok(_) => taken += 1,
+            Err(error) => break error.code(),
+        }
+    };
+    assert_eq!(refused, ErrorCode::Overloaded);
+    for topic in 0..taken {
+        nodes.publish(0, "modest", &format!("t{topic}"), &[1.0]).await.unwrap();
+    }
+    assert_eq!(nodes.publish(0, "modest", "more", &[1.0]).await.unwrap_err().code(), ErrorCode::Overloaded);
+    assert_eq!(nodes.total("greedy", "t0").await, 1);
+}
+
+/// Topics of which each of three nodes owns some.
+fn topics() -> Vec<String> {
+    (0..8).map(|n| format!("t{n}")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_leaves_hands_over_everything() {
+    for gone in 0..3 {
+        let nodes = Nodes::start(3, Options::default());
+        let watcher = nodes.watcher((gone + 1) % 3, "a").await;
+        for topic in &topics() {
+            watcher.watch(topic).await.unwrap();
+            nodes.publish(gone, "default", topic, &[1.0, 2.0]).await.unwrap();
+        }
+        // Some have been told at a tick, some have not.
+        nodes.pass(1_000).await;
+        for topic in &topics() {
+            nodes.publish(gone, "default", topic, &[3.0]).await.unwrap();
+        }
+        nodes.see(&view(2, (0..3).filter(|node| *node != gone)));
+        nodes.pass(1).await;
+        nodes.routers[gone].finish().await;
+        nodes.routers[gone].shutdown().await;
+        nodes.pass(2_000).await;
+        let states = watcher.reader.frames();
+        for topic in &topics() {
+            nodes.publish((gone + 1) % 3, "default", topic, &[4.0]).await.unwrap();
+            let rest = Nodes {
+                routers: vec![nodes.routers[(gone + 1) % 3].clone(), nodes.routers[(gone + 2) % 3].clone()],
+                ..nodes.clone()
+            };
+            assert_eq!(rest.total("default", topic).await, 4);
+            let of_topic =
+                |frame: &&ServerFrame| matches!(frame, ServerFrame::TopicState(state) if state.topic.as_str() == topic);
+            if let Some(last) = states.iter().rfind(of_topic) {
+                assert_eq!(known(std::slice::from_ref(last)).1, 3, "a watcher is told of all of it by a new state");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_comes_gets_everything_and_nothing_counts_twice() {
+    let nodes = Nodes::start(3, Options::default());
+    let mut published = 0;
+    for round in 0..6_u64 {
+        for topic in &topics() {
+            nodes.publish(0, "default", topic, &[1.0]).await.unwrap();
+        }
+        published += 1;
+        // One that goes comes back in the next round. Not always is there time to hand everything over in between.
+        let away = (round % 2 == 0).then_some(1 + (round as usize / 2) % 2);
+        nodes.see(&view(2 + round, (0..3).filter(|node| Some(*node) != away)));
+        nodes.pass(if round < 4 { 100 } else { 2_000 }).await;
+    }
+    nodes.pass(2_000).await;
+    for topic in &topics() {
+        assert_eq!(nodes.total("default", topic).await, published);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_death_after_the_other_loses_nothing_that_was_told() {
+    let nodes = Nodes::start(3, Options::default());
+    for topic in &topics() {
+        nodes.publish(0, "default", topic, &[1.0]).await.unwrap();
+    }
+    for (number, gone) in [(2, 1), (3, 2)] {
+        nodes.pass(2_000).await;
+        nodes.routers[gone].shutdown().await;
+        nodes.see(&view(number, (0..3).filter(|node| *node == 0 || *node > gone)));
+        nodes.pass(1).await;
+        for topic in &topics() {
+            nodes.publish(0, "default", topic, &[1.0]).await.unwrap();
+        }
+    }
+    nodes.pass(1_000).await;
+    let last = Nodes { routers: vec![nodes.routers[0].clone()], ..nodes.clone() };
+    for topic in &topics() {
+        assert_eq!(last.total("default", topic).await, 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_who_both_take_themselves_for_the_owner_count_together_in_the_end() {
+    let nodes = Nodes::start(3, Options::default());
+    for topic in &topics() {
+        nodes.publish(0, "default", topic, &[1.0]).await.unwrap();
+    }
+    nodes.pass(1_000).await;
+    // The others take the first one for dead, which knows nothing of it.
+    for node in [1, 2] {
+        nodes.views[node].send_replace(view(2, [1, 2]));
+    }
+    nodes.pass(100).await;
+    let mut published = BTreeMap::new();
+    for topic in &topics() {
+        for node in 0..3 {
+            let taken = nodes.publish(node, "default", topic, &[1.0]).await.is_ok();
+            *published.entry(topic.clone()).or_insert(1) += u64::from(taken);
+        }
+    }
+    nodes.pass(1_000).await;
+    nodes.see(&view(3, 0..3));
+    nodes.pass(3_000).await;
+    for topic in &topics() {
+        assert_eq!(nodes.total("default", topic).await, published[topic.as_str()]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fenced_nodes_watchers_and_windows_go_on_in_its_next_life() {
+    let nodes = Nodes::start(3, Options::default());
+    let watchers = [nodes.watcher(0, "there").await, nodes.watcher(1, "elsewhere").await];
+    for topic in &topics() {
+        for watcher in &watchers {
+            watcher.watch(topic).await.unwrap();
+        }
+        nodes.publish(0, "default", topic, &[1.0]).await.unwrap();
+    }
+    nodes.pass(1_000).await;
+    // It stands still: the others own what it owned, and count on.
+    for node in [1, 2] {
+        nodes.views[node].send_replace(view(2, [1, 2]));
+    }
+    nodes.pass(1_000).await;
+    for topic in &topics() {
+        nodes.publish(1, "default", topic, &[1.0]).await.unwrap();
+    }
+    let me = Incarnation { life: 2, ..incarnation(0) };
+    let entries = [me.clone(), incarnation(1), incarnation(2)];
+    let entries = entries.map(|incarnation| NodeEntry { incarnation, weight: 1, url: "ws://n".into() });
+    let seen = View::new(3, entries.to_vec());
+    let views = watch::Sender::new(seen.clone());
+    nodes.routers[0].go_on(switchboard_router::Life { me, bus: nodes.bus.clone(), views: views.subscribe() }).await;
+    for node in [1, 2] {
+        nodes.views[node].send_replace(seen.clone());
+    }
+    nodes.pass(3_000).await;
+    for watcher in &watchers {
+        watcher.reader.frames();
+    }
+    for topic in &topics() {
+        assert_eq!(nodes.total("default", topic).await, 2);
+        nodes.publish(2, "default", topic, &[1.0, 1.0, 1.0]).await.unwrap();
+    }
+    nodes.pass(1_000).await;
+    for watcher in &watchers {
+        let frames = watcher.reader.frames();
+        for topic in &topics() {
+            let of_topic = |frame: &&ServerFrame| matches!(frame, ServerFrame::TopicUpdate(update) if update.topic.as_str() == topic);
+            let told = frames.iter().filter(of_topic).cloned().collect::<Vec<_>>();
+            assert_eq!(known(&told).1, 3, "{topic}: {frames:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_takes_no_more_memory_than_there_is() {
+    let options = Options { topics_memory_bytes: 20_000, topics_tenant_percent: 100, ..Options::default() };
+    let nodes = Nodes::start(2, options);
+    let owned_by = |node: usize| {
+        let nodes = &nodes;
+        async move {
+            let mut taken = Vec::new();
+            for n in 0..200 {
+                let topic = format!("t{n}");
+                // Only the owner itself takes it while the others are not asked.
+                if nodes.publish(node, "default", &topic, &[1.0]).await.is_ok() {
+                    taken.push(topic);
+                }
+            }
+            taken
+        }
+    };
+    let taken = owned_by(0).await;
+    nodes.pass(3_000).await;
+    for topic in &taken {
+        assert_eq!(nodes.total("default", topic).await, 1, "events come before copies");
+    }
+    nodes.routers[1].shutdown().await;
+    nodes.see(&view(2, [0]));
+    nodes.pass(1_000).await;
+    let last = Nodes { routers: vec![nodes.routers[0].clone()], ..nodes.clone() };
+    let mut kept = 0;
+    for topic in &taken {
+        kept += last.total("default", topic).await;
+    }
+    assert!(
+        (1..taken.len() as u64).contains(&kept),
+        "{kept} of {}: full as they were, not all had a copy",
+        taken.len()
+    );
 }

@@ -187,4 +187,11 @@ async fn the_gateways_own_figures_are_a_topic_for_operators() {
         }
     };
     soon("a second in which the operator is connected", counted).await;
+
+    // A renewal counts in everything: who is no operator any more watches it no more.
+    operator.ask(json!({"type": "auth", "token": Token::of("op").claim("tenant", "any").sign()})).await;
+    let ended = operator.until("error").await;
+    assert_eq!((&ended["code"], &ended["id"]), (&json!("forbidden"), &Value::Null));
+    operator.ask(json!({"type": "ping"})).await;
+    operator.expect_quiet().await;
 }

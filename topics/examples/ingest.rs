@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use switchboard_protocol::{ClientFrame, ParseLimits, Timestamp, Window, parse_client_frame};
-use switchboard_topics::{Topic, TopicLimits};
+use switchboard_topics::{Counter, Topic, TopicLimits};
 
 const BATCHES: i64 = 500;
 const EVENTS: i64 = 1_000;
@@ -34,7 +34,7 @@ fn batch(number: i64) -> String {
 fn main() {
     let limits = ParseLimits { content_bytes: 0 };
     let batches: Vec<_> = (0..BATCHES).map(batch).collect();
-    let mut topic = Topic::new(TopicLimits { lateness_ms: 2_000, series_max: 1_000 }, BEGIN_MS);
+    let mut topic = Topic::new(Counter(1), TopicLimits { lateness_ms: 2_000, series_max: 1_000 }, BEGIN_MS);
     let (mut parsing, mut counting, mut telling) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     let mut now_ms = BEGIN_MS;
     for batch in &batches {

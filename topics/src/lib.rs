@@ -6,11 +6,13 @@
 //! time is an argument (`now_ms`, milliseconds since 1970), so a run is replayed from its inputs. A clock that goes
 //! backwards closes nothing again and opens nothing again.
 
+mod copy;
 mod merge;
 mod series;
 mod topic;
 mod window;
 
+pub use copy::{Counter, Part, Place};
 pub use merge::merge;
 pub use topic::{Changes, PublishError, Published, Topic, TopicLimits};
 pub use window::RELATIVE_ERROR;

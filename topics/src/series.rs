@@ -1,24 +1,45 @@
-//! The windows of one series of one length: some open, at most an hour of closed ones. Empty windows are not kept.
+//! The windows of one series of one length: some open, at most an hour of closed ones, and what others have counted in the
+//! same hour. Empty windows are not kept.
 
 use std::collections::VecDeque;
 
 use switchboard_protocol::Point;
 
-use crate::window::OpenWindow;
+use crate::copy::Counter;
+use crate::window::{OpenWindow, together};
 
-/// See the module. Both lists are in the order of their times, and no open window begins before a closed one.
+/// See the module. All lists are in the order of their times, and no open window begins before a closed one.
 #[derive(Default)]
 pub(crate) struct Windows {
     open: Vec<OpenWindow>,
     closed: VecDeque<Point>,
+    /// What former owners have counted: seldom more than one, and never for longer than an hour.
+    others: Vec<Other>,
+}
+
+struct Other {
+    counter: Counter,
+    points: VecDeque<Point>,
+}
+
+/// What an event has done to its window.
+pub(crate) struct Added {
+    /// It was not marked as changed before.
+    pub(crate) is_first_change: bool,
+    /// What it takes more in memory.
+    pub(crate) bytes: usize,
 }
 
 impl Windows {
-    /// Adds to the window that begins then, which must not be closed. True if it was not marked as changed before.
-    pub(crate) fn add(&mut self, start_ms: i64, value: f64) -> bool {
+    /// Adds to the window that begins then, which must not be closed.
+    pub(crate) fn add(&mut self, start_ms: i64, value: f64) -> Added {
+        let mut bytes_before = 0;
         // Nearly always the last one, or the one before it.
         let at = match self.open.iter().rposition(|window| window.start_ms <= start_ms) {
-            Some(at) if self.open[at].start_ms == start_ms => at,
+            Some(at) if self.open[at].start_ms == start_ms => {
+                bytes_before = self.open[at].bytes();
+                at
+            }
             before => {
                 let at = before.map_or(0, |at| at + 1);
                 self.open.insert(at, OpenWindow::new(start_ms));
@@ -27,40 +48,76 @@ impl Windows {
         };
         let window = &mut self.open[at];
         window.add(value);
-        !std::mem::replace(&mut window.is_changed, true)
+        let is_first_change = !std::mem::replace(&mut window.is_changed, true);
+        Added { is_first_change, bytes: window.bytes() - bytes_before }
     }
 
-    /// Closes what begins before `open_from_ms` and forgets what begins before `kept_from_ms`. Returns how many closed.
-    pub(crate) fn close(&mut self, open_from_ms: i64, kept_from_ms: i64) -> usize {
+    /// Closes what begins before `open_from_ms`, which was `open_before_ms` until now, and forgets what begins before
+    /// `kept_from_ms`. Whether any closed.
+    pub(crate) fn close(&mut self, open_before_ms: i64, open_from_ms: i64, kept_from_ms: i64) -> bool {
         let closing = self.open.partition_point(|window| window.start_ms < open_from_ms);
         self.closed.extend(self.open.drain(..closing).map(|window| window.point()));
         if self.open.is_empty() {
             self.open = Vec::new();
         }
-        while self.closed.front().is_some_and(|point| point.start_ms < kept_from_ms) {
-            self.closed.pop_front();
+        forget(&mut self.closed, kept_from_ms);
+        let mut has_closed = closing > 0;
+        for other in &mut self.others {
+            let is_closing = |point: &Point| (open_before_ms..open_from_ms).contains(&point.start_ms);
+            has_closed |=
+                other.points.iter().rev().take_while(|point| point.start_ms >= open_before_ms).any(is_closing);
+            forget(&mut other.points, kept_from_ms);
         }
-        if self.closed.is_empty() {
-            self.closed = VecDeque::new();
+        self.others.retain(|other| !other.points.is_empty());
+        if self.others.is_empty() {
+            self.others = Vec::new();
         }
-        closing
+        has_closed
     }
 
-    /// The windows from this time on.
+    /// The windows from this time on, whoever has counted them.
     pub(crate) fn points(&self, from_ms: i64) -> Vec<Point> {
-        let closed = self.closed.partition_point(|point| point.start_ms < from_ms);
-        let open = self.open.iter().filter(|window| window.start_ms >= from_ms);
-        self.closed.range(closed..).copied().chain(open.map(OpenWindow::point)).collect()
+        let mut points: Vec<Point> = self.counted_here(from_ms).collect();
+        if self.others.is_empty() {
+            return points;
+        }
+        points.extend(self.others.iter().flat_map(|other| from(&other.points, from_ms)));
+        points.sort_by_key(|point| point.start_ms);
+        points.dedup_by(|later, earlier| {
+            let is_same = later.start_ms == earlier.start_ms;
+            if is_same {
+                *earlier = together(*earlier, *later);
+            }
+            is_same
+        });
+        points
     }
 
-    /// Takes the mark off a changed window and says what it holds now; `None` if it is forgotten.
+    fn counted_here(&self, from_ms: i64) -> impl Iterator<Item = Point> {
+        let open = self.open.iter().filter(move |window| window.start_ms >= from_ms);
+        from(&self.closed, from_ms).chain(open.map(OpenWindow::point))
+    }
+
+    /// All windows, by who has counted them; `None` is this one.
+    pub(crate) fn by_counter(&self) -> impl Iterator<Item = (Option<Counter>, Vec<Point>)> {
+        let others = self.others.iter().map(|other| (Some(other.counter), other.points.iter().copied().collect()));
+        let here: Vec<Point> = self.counted_here(i64::MIN).collect();
+        std::iter::once((None, here)).chain(others).filter(|(_, points)| !points.is_empty())
+    }
+
+    /// Takes the mark off a changed window and says what this one has counted in it; `None` if it is forgotten.
     pub(crate) fn take_changed(&mut self, start_ms: i64) -> Option<Point> {
         if let Ok(at) = self.open.binary_search_by_key(&start_ms, |window| window.start_ms) {
             self.open[at].is_changed = false;
             return Some(self.open[at].point());
         }
-        let at = self.closed.binary_search_by_key(&start_ms, |point| point.start_ms).ok()?;
-        self.closed.get(at).copied()
+        at(&self.closed, start_ms).copied()
+    }
+
+    /// The same window with what others have counted in it.
+    pub(crate) fn with_others(&self, point: Point) -> Point {
+        let others = self.others.iter().filter_map(|other| at(&other.points, point.start_ms));
+        others.fold(point, |sum, other| together(sum, *other))
     }
 
     /// Takes the mark off a changed window.
@@ -70,12 +127,56 @@ impl Windows {
         }
     }
 
+    /// What another one has counted. A window only grows, so of two states of it that with more events is the newer.
+    /// Whether anything of it was new.
+    pub(crate) fn absorb(&mut self, counter: Counter, points: impl Iterator<Item = Point>) -> bool {
+        let mut is_new = false;
+        let known = self.others.iter().position(|other| other.counter == counter);
+        let known = known.unwrap_or_else(|| {
+            self.others.push(Other { counter, points: VecDeque::new() });
+            self.others.len() - 1
+        });
+        let other = &mut self.others[known];
+        for point in points {
+            match other.points.binary_search_by_key(&point.start_ms, |point| point.start_ms) {
+                Ok(at) if other.points[at].count < point.count => other.points[at] = point,
+                Ok(_) => continue,
+                Err(at) => other.points.insert(at, point),
+            }
+            is_new = true;
+        }
+        self.others.retain(|other| !other.points.is_empty());
+        is_new
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.closed.is_empty()
+        self.open.is_empty() && self.closed.is_empty() && self.others.is_empty()
     }
 
     /// About what they take in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.closed.capacity() * size_of::<Point>() + self.open.iter().map(OpenWindow::bytes).sum::<usize>()
+        let others = self.others.iter().map(|other| size_of::<Other>() + points_bytes(&other.points)).sum::<usize>();
+        points_bytes(&self.closed) + others + self.open.iter().map(OpenWindow::bytes).sum::<usize>()
     }
+}
+
+fn from(points: &VecDeque<Point>, from_ms: i64) -> impl Iterator<Item = Point> {
+    let first = points.partition_point(|point| point.start_ms < from_ms);
+    points.range(first..).copied()
+}
+
+fn at(points: &VecDeque<Point>, start_ms: i64) -> Option<&Point> {
+    let at = points.binary_search_by_key(&start_ms, |point| point.start_ms).ok()?;
+    points.get(at)
+}
+
+fn forget(points: &mut VecDeque<Point>, kept_from_ms: i64) {
+    while points.pop_front_if(|point| point.start_ms < kept_from_ms).is_some() {}
+    if points.is_empty() {
+        *points = VecDeque::new();
+    }
+}
+
+fn points_bytes(points: &VecDeque<Point>) -> usize {
+    points.capacity() * size_of::<Point>()
 }

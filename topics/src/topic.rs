@@ -8,6 +8,7 @@ use switchboard_protocol::server::{TopicState, TopicUpdate};
 use switchboard_protocol::topic::{Event, SeriesName, SeriesPoints, Tags, Window};
 use switchboard_protocol::{ErrorCode, ProtocolError, TopicId};
 
+use crate::copy::{Counter, Part};
 use crate::series::Windows;
 
 /// How long windows are kept after they began: the last hour, and what an hour ago was within.
@@ -56,40 +57,53 @@ impl From<PublishError> for ProtocolError {
     }
 }
 
-/// What has changed in the windows of one length: a [`TopicUpdate`] but for the topic's name.
+/// What has changed in the windows of one length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
-    pub window: Window,
     pub version: u64,
+    /// The windows that changed, whole, whoever has counted them.
     pub series: Vec<SeriesPoints>,
     /// Windows that end by then change no more.
     pub closed_until_ms: i64,
+    /// The same as this topic has counted them, for who keeps a copy.
+    pub own: Part,
 }
 
 impl Changes {
     /// As watchers of this topic get them.
     pub fn of(self, topic: TopicId) -> TopicUpdate {
-        let Self { window, version, series, closed_until_ms } = self;
-        TopicUpdate { topic, window, version, series, closed_until_ms }
+        let Self { version, series, closed_until_ms, own } = self;
+        TopicUpdate { topic, window: own.window, version, series, closed_until_ms }
     }
 }
 
 /// See the module. Its memory is bounded by `series_max` and by the windows of an hour, of which each series has at most
 /// 3,601 + 61, of 64 bytes each; those that may still change have a sketch each.
 pub struct Topic {
+    pub(crate) counter: Counter,
     limits: TopicLimits,
     /// The latest time that there was: closed windows stay closed.
     now_ms: i64,
     slots: HashMap<SeriesKey, u32, RandomState>,
-    series: Slab<Series>,
+    pub(crate) series: Slab<Series>,
     lengths: [Length; 2],
     /// Where the events of a batch go; empty in between.
     placed: Vec<Placed>,
+    /// About what all of it takes in memory, as of now.
+    pub(crate) bytes: usize,
 }
 
-struct Series {
-    key: SeriesKey,
-    windows: [Windows; 2],
+pub(crate) struct Series {
+    pub(crate) key: SeriesKey,
+    pub(crate) windows: [Windows; 2],
+}
+
+impl Series {
+    fn bytes(&self) -> usize {
+        // Names and tags stand in the map and in the slab; their texts are shared where they are long.
+        const BASE_BYTES: usize = size_of::<Series>() + size_of::<(SeriesKey, u32)>();
+        BASE_BYTES + self.key.tags.bytes() + self.windows.iter().map(Windows::bytes).sum::<usize>()
+    }
 }
 
 /// What there is to tell of the windows of one length.
@@ -111,9 +125,9 @@ struct Placed {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct SeriesKey {
-    name: SeriesName,
-    tags: Tags,
+pub(crate) struct SeriesKey {
+    pub(crate) name: SeriesName,
+    pub(crate) tags: Tags,
 }
 
 #[derive(Hash)]
@@ -129,20 +143,33 @@ impl Equivalent<SeriesKey> for BorrowedKey<'_> {
 }
 
 impl Topic {
-    /// One without events.
-    pub fn new(limits: TopicLimits, now_ms: i64) -> Self {
+    /// One without events, which counts under this name.
+    pub fn new(counter: Counter, limits: TopicLimits, now_ms: i64) -> Self {
         let length =
             |window| Length { window, version: 0, open_from_ms: i64::MIN, changed: Vec::new(), has_closed: false };
         let mut topic = Self {
+            counter,
             limits,
             now_ms,
             slots: HashMap::default(),
             series: Slab::new(),
             lengths: Window::ALL.map(length),
             placed: Vec::new(),
+            bytes: size_of::<Self>(),
         };
         topic.advance(now_ms);
         topic
+    }
+
+    /// Goes on from a former owner's versions, so that they never fall.
+    pub fn raise_version(&mut self, window: Window, version: u64) {
+        let length = &mut self.lengths[index_of(window)];
+        length.version = length.version.max(version);
+    }
+
+    /// The version of the last update.
+    pub fn version(&self, window: Window) -> u64 {
+        self.lengths[index_of(window)].version
     }
 
     /// Takes other limits, for what comes after: what is there stays, and what is closed stays closed.
@@ -196,11 +223,7 @@ impl Topic {
                 return Err(PublishError::TooManySeries { index, series_max: self.limits.series_max });
             }
             None => {
-                let key = SeriesKey { name: event.series, tags: event.tags };
-                let slot = self.series.insert(Series { key: key.clone(), windows: Default::default() });
-                let slot =
-                    u32::try_from(slot).unwrap_or_else(|_| unreachable!("there is no memory for so many series"));
-                self.slots.insert(key, slot);
+                let slot = self.slot_of(SeriesKey { name: event.series, tags: event.tags });
                 new.push(slot);
                 slot
             }
@@ -209,11 +232,26 @@ impl Topic {
         Ok(true)
     }
 
+    /// Where a series is, made if need be.
+    pub(crate) fn slot_of(&mut self, key: SeriesKey) -> u32 {
+        if let Some(slot) = self.slots.get(&key) {
+            return *slot;
+        }
+        let series = Series { key: key.clone(), windows: Default::default() };
+        self.bytes += series.bytes();
+        let slot = u32::try_from(self.series.insert(series));
+        let slot = slot.unwrap_or_else(|_| unreachable!("there is no memory for so many series"));
+        self.slots.insert(key, slot);
+        slot
+    }
+
     fn count(&mut self, event: &Placed) {
         let series = &mut self.series[event.slot as usize];
         for (length, windows) in self.lengths.iter_mut().zip(&mut series.windows) {
             let start_ms = length.window.start_ms(event.at_ms);
-            if windows.add(start_ms, event.value) {
+            let added = windows.add(start_ms, event.value);
+            self.bytes += added.bytes;
+            if added.is_first_change {
                 length.changed.push((event.slot, start_ms));
             }
         }
@@ -221,6 +259,7 @@ impl Topic {
 
     fn remove(&mut self, slot: u32) {
         let series = self.series.remove(slot as usize);
+        self.bytes -= series.bytes();
         self.slots.remove(&series.key);
     }
 
@@ -229,27 +268,40 @@ impl Topic {
         self.now_ms = self.now_ms.max(now_ms);
         let mut is_forgetting = false;
         for at in 0..self.lengths.len() {
+            let kept_from_ms = self.kept_from_ms(self.lengths[at].window);
             let length = &mut self.lengths[at];
             let open_from_ms = length.window.start_ms(self.now_ms - i64::from(self.limits.lateness_ms));
             if open_from_ms <= length.open_from_ms {
                 continue;
             }
-            length.open_from_ms = open_from_ms;
-            let kept_from_ms = length.window.start_ms(self.now_ms - KEPT_MS);
+            let open_before_ms = std::mem::replace(&mut length.open_from_ms, open_from_ms);
             for (_, series) in &mut self.series {
-                length.has_closed |= series.windows[at].close(open_from_ms, kept_from_ms) > 0;
-                is_forgetting |= series.windows[at].is_empty();
+                let windows = &mut series.windows[at];
+                let bytes_before = windows.bytes();
+                length.has_closed |= windows.close(open_before_ms, open_from_ms, kept_from_ms);
+                self.bytes = self.bytes + windows.bytes() - bytes_before;
+                is_forgetting |= windows.is_empty();
             }
         }
         if is_forgetting {
-            let is_empty = |series: &Series| series.windows.iter().all(Windows::is_empty);
-            let empty: Vec<_> =
-                self.series.iter().filter(|(_, series)| is_empty(series)).map(|(slot, _)| slot).collect();
-            for slot in empty {
-                let series = self.series.remove(slot);
-                self.slots.remove(&series.key);
-            }
+            self.forget_empty();
         }
+    }
+
+    fn forget_empty(&mut self) {
+        let is_empty = |series: &Series| series.windows.iter().all(Windows::is_empty);
+        let empty: Vec<_> = self.series.iter().filter(|(_, series)| is_empty(series)).map(|(slot, _)| slot).collect();
+        for slot in empty {
+            let series = self.series.remove(slot);
+            self.bytes -= series.bytes();
+            self.slots.remove(&series.key);
+        }
+        debug_assert_eq!(self.bytes, size_of::<Self>() + self.series.iter().map(|(_, s)| s.bytes()).sum::<usize>());
+    }
+
+    /// Windows that begin before are forgotten.
+    pub(crate) fn kept_from_ms(&self, window: Window) -> i64 {
+        window.start_ms(self.now_ms - KEPT_MS)
     }
 
     /// All windows of the last `range_s` seconds, the one that was then included.
@@ -276,18 +328,21 @@ impl Topic {
         length.has_closed = false;
         length.version += 1;
         changed.sort_unstable();
-        let mut series: Vec<SeriesPoints> = Vec::new();
+        let (mut series, mut own) = (Vec::new(), Vec::new());
         for of_one in changed.chunk_by(|a, b| a.0 == b.0) {
             // A series of which nothing is left is not told.
             let Some(known) = self.series.get_mut(of_one[0].0 as usize) else { continue };
-            let points: Vec<_> =
-                of_one.iter().filter_map(|(_, start_ms)| known.windows[at].take_changed(*start_ms)).collect();
+            let windows = &mut known.windows[at];
+            let points: Vec<_> = of_one.iter().filter_map(|(_, start_ms)| windows.take_changed(*start_ms)).collect();
             if !points.is_empty() {
-                series.push(told(known.key.clone(), points));
+                let with_others = points.iter().map(|point| windows.with_others(*point)).collect();
+                series.push(told(known.key.clone(), with_others));
+                own.push(told(known.key.clone(), points));
             }
         }
         let Length { version, open_from_ms, .. } = self.lengths[at];
-        Some(Changes { window, version, series, closed_until_ms: open_from_ms })
+        let own = Part { counter: self.counter, window, series: own };
+        Some(Changes { version, series, closed_until_ms: open_from_ms, own })
     }
 
     /// As [`Topic::take_changes`], where nobody watches: what has changed is in the state that the next watcher gets.
@@ -311,22 +366,18 @@ impl Topic {
         self.series.len()
     }
 
-    /// About what it takes in memory.
+    /// About what it takes in memory, as of now.
     pub fn bytes(&self) -> usize {
-        // Names and tags stand in the map and in the slab; their texts are shared where they are long.
-        const SERIES_BYTES: usize = size_of::<Series>() + size_of::<(SeriesKey, u32)>();
-        let windows = |series: &Series| series.windows.iter().map(Windows::bytes).sum::<usize>();
-        let series = |(_, series): (usize, &Series)| SERIES_BYTES + series.key.tags.bytes() + windows(series);
-        size_of::<Self>() + self.series.iter().map(series).sum::<usize>()
+        self.bytes
     }
 }
 
-fn told(key: SeriesKey, points: Vec<switchboard_protocol::Point>) -> SeriesPoints {
+pub(crate) fn told(key: SeriesKey, points: Vec<switchboard_protocol::Point>) -> SeriesPoints {
     SeriesPoints { series: key.name, tags: key.tags, points }
 }
 
 /// Where a length stands in the arrays of two.
-const fn index_of(window: Window) -> usize {
+pub(crate) const fn index_of(window: Window) -> usize {
     match window {
         Window::Second => 0,
         Window::Minute => 1,

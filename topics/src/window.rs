@@ -72,3 +72,15 @@ impl OpenWindow {
         BASE_BYTES + self.sketch.length() * size_of::<u64>()
     }
 }
+
+/// What two have counted in the same window. Percentiles can't be added: they are those of the one with more events.
+pub(crate) fn together(one: Point, other: Point) -> Point {
+    let larger = if other.count > one.count { other } else { one };
+    Point {
+        count: one.count.saturating_add(other.count),
+        sum: Number::saturating(one.sum.get() + other.sum.get()),
+        min: if other.min < one.min { other.min } else { one.min },
+        max: if other.max > one.max { other.max } else { one.max },
+        ..larger
+    }
+}

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::close::Ending;
 use super::outbox::Outbox;
 use super::session::{Session, Stage};
-use crate::auth::{Identity, Scopes};
+use crate::auth::{Identity, Scope, Scopes};
 use crate::gateway::Gateway;
 use crate::metrics::{CONNECTIONS, ConnectResult, count_connect};
 
@@ -150,12 +150,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                     self.deadlines.set_changed();
                 }
                 self.put(&Authenticated { expires_at }, id.as_ref());
+                self.end_forbidden_watches();
             }
             Verdict::NotRenewed { id, error } if error.code() == ErrorCode::Revoked => {
                 self.put_refusal(id.as_ref(), &error);
                 self.end(Ending::Ordered(CloseCode::Revoked));
             }
             Verdict::NotRenewed { id, error } => self.put_refusal(id.as_ref(), &error),
+        }
+    }
+
+    /// A renewal counts in everything (PROTOCOL §8): who is no operator any more is told no more figures of the gateway.
+    fn end_forbidden_watches(&mut self) {
+        let Stage::Open(signed_in) = &self.stage else { return };
+        if !signed_in.scopes.contains(Scope::Operator) && signed_in.connected.unwatch_own_topics() {
+            let error =
+                ProtocolError::forbidden("the gateway's own topics need the scope operator: they are watched no more");
+            self.put_refusal(None, &error);
         }
     }
 

@@ -5,6 +5,8 @@ use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 /// One node's.
 pub(crate) struct TopicFigures {
     pub(crate) active: Gauge,
+    pub(crate) copies: Gauge,
+    pub(crate) copies_refused: Counter,
     pub(crate) bytes: Gauge,
     pub(crate) accepted: Counter,
     pub(crate) late: Counter,
@@ -17,7 +19,12 @@ pub(crate) struct TopicFigures {
 impl Default for TopicFigures {
     fn default() -> Self {
         describe_gauge!("switchboard_topics_active", "Dashboard topics that this node owns");
-        describe_gauge!("switchboard_topics_bytes", "Memory that these topics take, about");
+        describe_gauge!("switchboard_topics_copies", "Copies of dashboard topics that other nodes own");
+        describe_counter!(
+            "switchboard_topic_copies_refused_total",
+            "Pieces of such copies that were not kept, as topics.memory_bytes or a tenant's share of it is used up"
+        );
+        describe_gauge!("switchboard_topics_bytes", "Memory that all these topics take, about");
         describe_counter!(
             "switchboard_topic_events_total",
             "Events for dashboards, by what came of them; those refused (ahead, no_series) with all of their batch"
@@ -26,6 +33,8 @@ impl Default for TopicFigures {
         let events = |outcome| counter!("switchboard_topic_events_total", "outcome" => outcome);
         let figures = Self {
             active: gauge!("switchboard_topics_active"),
+            copies: gauge!("switchboard_topics_copies"),
+            copies_refused: counter!("switchboard_topic_copies_refused_total"),
             bytes: gauge!("switchboard_topics_bytes"),
             accepted: events("accepted"),
             late: events("late"),
@@ -40,6 +49,7 @@ impl Default for TopicFigures {
             &figures.ahead,
             &figures.no_series,
             &figures.updates,
+            &figures.copies_refused,
             &figures.overloaded,
         ] {
             counter.increment(0);

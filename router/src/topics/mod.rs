@@ -1,10 +1,14 @@
 //! Dashboards (PROTOCOL §5): the topics that this node owns, and those that its sessions watch.
 //!
 //! The arithmetic is `switchboard-topics`. A topic's owner is found by the ring as a conversation's is, but it has no
-//! term and no task of its own: nothing of it is stored, and nothing here waits while it holds a lock. What an owner had
-//! goes with it; the next one begins empty, and watchers are told so by a `topic_state` without `id`.
+//! term and no task of its own: nothing of it is stored, and nothing here waits while it holds a lock. What an owner has
+//! counted it also tells another node (`copies.rs`): if it dies, all but what came since its last tick is there.
+//! Watchers are told of a new owner by a `topic_state` without `id`.
 
+mod copies;
 mod figures;
+mod held;
+mod memory;
 mod owner;
 mod watch;
 
@@ -14,8 +18,7 @@ use crate::envelope::{Ask, Outgoing};
 use crate::node::{Node, lock};
 use crate::wire::{answer_of, encoded};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use switchboard_protocol::client::TopicPublish;
 use switchboard_protocol::server::{Frame, TopicState, TopicUpdate};
@@ -24,7 +27,7 @@ use switchboard_protocol::{
 };
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-pub(crate) use owner::Owned;
+pub(crate) use held::Held;
 pub(crate) use watch::Watched;
 
 /// Windows of topics that one session may watch at once.
@@ -48,17 +51,16 @@ impl TopicKey {
 /// A node's part in dashboards.
 #[derive(Default)]
 pub(crate) struct Topics {
-    owned: Mutex<BTreeMap<TopicKey, Arc<Mutex<Owned>>>>,
+    held: held::Table,
     watched: Mutex<Watched>,
-    /// What the owned topics take, as of the last tick.
-    bytes: AtomicUsize,
     figures: figures::TopicFigures,
     next_tick_ms: AtomicU64,
 }
 
 impl Topics {
-    /// Takes over what the sessions of a former life watch; what that owned is over.
+    /// Takes over what a former life has counted, which others may have told anew meanwhile, and what its sessions watch.
     pub(crate) fn adopt(&self, former: &Self) {
+        self.held.adopt(&former.held);
         std::mem::swap(&mut *lock(&self.watched), &mut *lock(&former.watched));
     }
 }

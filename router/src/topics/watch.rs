@@ -142,6 +142,14 @@ impl Node {
         Ok(Answer::done())
     }
 
+    /// Ends the session's watches of the gateway's own topics. Whether there were any.
+    pub(crate) fn topic_unwatch_own(&self, session: &Session) -> bool {
+        let own: Vec<_> = session.doing().topics.iter().filter(|(topic, _)| topic.is_own()).cloned().collect();
+        let has_watched = !own.is_empty();
+        self.topic_session_gone(session, own);
+        has_watched
+    }
+
     fn topic_stop(&self, key: &(TopicKey, Window), session: &Session) {
         session.doing().topics.retain(|(topic, window)| *topic != key.0.topic || *window != key.1);
         let owner = lock(&self.topics.watched).remove(key, session);
@@ -210,13 +218,18 @@ impl Node {
         watched.topics.values_mut().flat_map(|topic| &mut topic.sessions).for_each(Watching::tell_pending);
     }
 
-    /// Watches anew what has another owner now, or one that `concerns` says: the watchers get a new state.
-    pub(crate) fn watch_topics_again(self: &Arc<Self>, concerns: impl Fn(&Incarnation) -> bool) {
+    /// The owner has been told what others have counted.
+    pub(crate) fn on_topic_anew(self: &Arc<Self>, from: &Incarnation, topic: &TopicKey, window: Window) {
+        self.watch_topics_again(|key, owner| owner == from && key.0 == *topic && key.1 == window);
+    }
+
+    /// Watches anew what has another owner now, or what `concerns` says: the watchers get a new state.
+    pub(crate) fn watch_topics_again(self: &Arc<Self>, concerns: impl Fn(&(TopicKey, Window), &Incarnation) -> bool) {
         let placement = self.placement();
         let mut again: BTreeMap<(TopicKey, Window), Incarnation> = BTreeMap::new();
         for (key, topic) in &mut lock(&self.topics.watched).topics {
             let owner = &placement.topic_owner(&key.0).incarnation;
-            if topic.owner != *owner || concerns(owner) {
+            if topic.owner != *owner || concerns(key, owner) {
                 topic.owner = owner.clone();
                 // Those whose first state is on its way as well: whatever comes first is good, and then the other.
                 topic.sessions.iter_mut().for_each(|watching| (watching.told, watching.pending) = (None, None));

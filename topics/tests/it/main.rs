@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "this is all test code")]
 
+mod copies;
 mod naive;
 mod random;
 mod rules;

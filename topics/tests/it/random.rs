@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use switchboard_protocol::server::{TopicState, TopicUpdate};
 use switchboard_protocol::topic::{Event, SeriesPoints, Window};
 use switchboard_protocol::{Number, Point, Tags, Timestamp};
-use switchboard_topics::{Topic, TopicLimits, merge};
+use switchboard_topics::{Counter, Topic, TopicLimits, merge};
 
 use crate::naive::{HOUR_MS, Key, Naive, assert_same, key};
 
@@ -108,7 +108,7 @@ impl Watcher {
 fn run(steps: &[Step], lateness_ms: u32) {
     let mut now_ms = BEGIN_MS;
     let mut latest_ms = now_ms;
-    let mut topic = Topic::new(TopicLimits { lateness_ms, series_max: 100 }, now_ms);
+    let mut topic = Topic::new(Counter(1), TopicLimits { lateness_ms, series_max: 100 }, now_ms);
     let mut naive = Naive::new(i64::from(lateness_ms), now_ms);
     let mut watchers: Vec<Watcher> = Vec::new();
     for step in steps {
@@ -178,7 +178,7 @@ proptest! {
     /// Any finite numbers: never a panic, and what does not depend on a sketch is right.
     #[test]
     fn any_numbers_are_counted(values in prop::collection::vec(any::<f64>().prop_filter("finite", |v| v.is_finite()), 1..200)) {
-        let mut topic = Topic::new(TopicLimits { lateness_ms: 0, series_max: 1 }, 0);
+        let mut topic = Topic::new(Counter(1), TopicLimits { lateness_ms: 0, series_max: 1 }, 0);
         let events = values.iter().map(|value| Event {
             series: "s".parse().unwrap(),
             value: Number::saturating(*value),

@@ -2,7 +2,7 @@
 
 use switchboard_protocol::topic::{Event, Window};
 use switchboard_protocol::{ErrorCode, Number, ProtocolError, Tags, Timestamp, TopicId};
-use switchboard_topics::{PublishError, Published, Topic, TopicLimits, merge};
+use switchboard_topics::{Counter, PublishError, Published, Topic, TopicLimits, merge};
 
 /// A whole minute.
 const NOW_MS: i64 = 1_767_323_040_000;
@@ -25,7 +25,7 @@ fn counts(topic: &mut Topic, window: Window, now_ms: i64) -> Vec<(i64, u64)> {
 
 #[test]
 fn a_window_closes_lateness_ms_after_its_end_and_not_a_millisecond_before() {
-    let mut topic = Topic::new(LIMITS, NOW_MS);
+    let mut topic = Topic::new(Counter(1), LIMITS, NOW_MS);
     let in_time = topic.publish(vec![event("s", NOW_MS + 999)], NOW_MS + 2_999).unwrap();
     let late = topic.publish(vec![event("s", NOW_MS + 999), event("s", NOW_MS + 1_000)], NOW_MS + 3_000).unwrap();
     assert_eq!(in_time, Published { accepted: 1, late: 0 });
@@ -36,7 +36,7 @@ fn a_window_closes_lateness_ms_after_its_end_and_not_a_millisecond_before() {
 
 #[test]
 fn an_event_is_at_most_60_s_in_the_future() {
-    let mut topic = Topic::new(LIMITS, NOW_MS);
+    let mut topic = Topic::new(Counter(1), LIMITS, NOW_MS);
     topic.publish(vec![event("s", NOW_MS + 60_000)], NOW_MS).unwrap();
     let error = topic.publish(vec![event("s", NOW_MS), event("s", NOW_MS + 60_001)], NOW_MS).unwrap_err();
     assert_eq!(error, PublishError::Ahead { index: 1 });
@@ -47,7 +47,7 @@ fn an_event_is_at_most_60_s_in_the_future() {
 
 #[test]
 fn a_topic_has_at_most_series_max_series_and_a_refused_batch_leaves_nothing_behind() {
-    let mut topic = Topic::new(LIMITS, NOW_MS);
+    let mut topic = Topic::new(Counter(1), LIMITS, NOW_MS);
     topic.publish(vec![event("a", NOW_MS), event("b", NOW_MS)], NOW_MS).unwrap();
     let batch = vec![event("a", NOW_MS), event("c", NOW_MS), event("c", NOW_MS), event("d", NOW_MS)];
     let error = topic.publish(batch, NOW_MS).unwrap_err();
@@ -62,7 +62,7 @@ fn a_topic_has_at_most_series_max_series_and_a_refused_batch_leaves_nothing_behi
 
 #[test]
 fn a_series_leaves_with_its_last_window() {
-    let mut topic = Topic::new(LIMITS, NOW_MS);
+    let mut topic = Topic::new(Counter(1), LIMITS, NOW_MS);
     topic.publish(["a", "b", "c"].map(|series| event(series, NOW_MS)).to_vec(), NOW_MS).unwrap();
     let hour_ms = 3_600_000;
     assert_eq!(counts(&mut topic, Window::Second, NOW_MS + hour_ms + 999).len(), 3);
@@ -75,7 +75,7 @@ fn a_series_leaves_with_its_last_window() {
 
 #[test]
 fn versions_grow_by_one_with_each_update_and_by_none_without() {
-    let mut topic = Topic::new(LIMITS, NOW_MS);
+    let mut topic = Topic::new(Counter(1), LIMITS, NOW_MS);
     assert_eq!(topic.take_changes(Window::Second, NOW_MS), None);
     topic.publish(vec![event("s", NOW_MS)], NOW_MS).unwrap();
     let first = topic.take_changes(Window::Second, NOW_MS).unwrap();
@@ -90,7 +90,7 @@ fn versions_grow_by_one_with_each_update_and_by_none_without() {
 
 #[test]
 fn only_what_changed_is_told_and_whole() {
-    let mut topic = Topic::new(LIMITS, NOW_MS);
+    let mut topic = Topic::new(Counter(1), LIMITS, NOW_MS);
     topic.publish(vec![event("a", NOW_MS), event("b", NOW_MS)], NOW_MS).unwrap();
     topic.take_changes(Window::Second, NOW_MS).unwrap();
     topic.publish(vec![event("b", NOW_MS), event("b", NOW_MS + 1_000)], NOW_MS).unwrap();
@@ -102,7 +102,7 @@ fn only_what_changed_is_told_and_whole() {
 
 #[test]
 fn merged_updates_have_the_newest_state_of_each_window() {
-    let mut topic = Topic::new(LIMITS, NOW_MS);
+    let mut topic = Topic::new(Counter(1), LIMITS, NOW_MS);
     let mut publish = |batch: Vec<Event>| {
         topic.publish(batch, NOW_MS).unwrap();
         topic.take_changes(Window::Second, NOW_MS).unwrap().of(id())
@@ -118,7 +118,7 @@ fn merged_updates_have_the_newest_state_of_each_window() {
 
 #[test]
 fn a_clock_that_goes_backwards_opens_nothing_again() {
-    let mut topic = Topic::new(LIMITS, NOW_MS);
+    let mut topic = Topic::new(Counter(1), LIMITS, NOW_MS);
     topic.publish(vec![event("s", NOW_MS)], NOW_MS).unwrap();
     topic.advance(NOW_MS + 3_000);
     assert_eq!(topic.publish(vec![event("s", NOW_MS)], NOW_MS).unwrap().late, 1);
@@ -128,7 +128,7 @@ fn a_clock_that_goes_backwards_opens_nothing_again() {
 
 #[test]
 fn a_higher_lateness_opens_nothing_again() {
-    let mut topic = Topic::new(LIMITS, NOW_MS);
+    let mut topic = Topic::new(Counter(1), LIMITS, NOW_MS);
     topic.set_limits(TopicLimits { lateness_ms: 60_000, ..LIMITS });
     assert_eq!(topic.publish(vec![event("s", NOW_MS - 2_001)], NOW_MS).unwrap().late, 1);
     assert_eq!(topic.publish(vec![event("s", NOW_MS - 2_000)], NOW_MS + 50_000).unwrap().late, 0);
@@ -136,7 +136,7 @@ fn a_higher_lateness_opens_nothing_again() {
 
 #[test]
 fn what_an_hour_costs() {
-    let mut topic = Topic::new(TopicLimits { lateness_ms: 2_000, series_max: 10 }, NOW_MS);
+    let mut topic = Topic::new(Counter(1), TopicLimits { lateness_ms: 2_000, series_max: 10 }, NOW_MS);
     for second in 0..4_000 {
         let at_ms = NOW_MS + second * 1_000;
         topic.publish((0..10).map(|n| event(&format!("s{n}"), at_ms)).collect(), at_ms).unwrap();
@@ -145,7 +145,7 @@ fn what_an_hour_costs() {
     }
     let per_series = topic.bytes() / 10;
     assert!((3_600 * 64..300_000).contains(&per_series), "{per_series} bytes per series and hour");
-    let mut sparse = Topic::new(LIMITS, NOW_MS);
+    let mut sparse = Topic::new(Counter(1), LIMITS, NOW_MS);
     for minute in 0..60 {
         sparse.publish(vec![event("s", NOW_MS + minute * 60_000)], NOW_MS + minute * 60_000).unwrap();
     }

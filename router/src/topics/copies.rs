@@ -1,0 +1,225 @@
+//! Topics outlive their owner: each has a copy at its heir, who is the owner if this one goes, and passes whole to another
+//! owner if the ring says so.
+//!
+//! Who has counted something tells it: all that is there piece by piece, each of which is taken before the next one leaves,
+//! and then, with each tick, what has changed. What a copy is told counts once however often it is told
+//! (`switchboard_topics::Part`), so views that differ for a while cost nothing but the telling. A copy has no claim to
+//! memory: where there is none it is not kept.
+
+use super::TopicKey;
+use super::held::{Absorbed, Content, Copy, copy_at};
+use crate::envelope::{Ask, Envelope, Reply};
+use crate::node::Node;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use switchboard_protocol::ProtocolError;
+use switchboard_store::Incarnation;
+use switchboard_topics::{Part, Place};
+
+/// Windows in one piece of a topic, about: some 300 KB.
+const PIECE_POINTS_MAX: usize = 4_096;
+
+/// How often who leaves tries to hand its topics over while nobody takes them.
+const LAST_ATTEMPTS: usize = 2;
+
+impl Node {
+    /// Keeps every topic that this node leads whole at another node.
+    pub(crate) async fn keep_topics_copied(self: Arc<Self>) {
+        loop {
+            self.clock.sleep_ms(self.options().topics_update_ms).await;
+            self.copy_topics().await;
+        }
+    }
+
+    /// Hands over what is left, for who leaves.
+    pub(crate) async fn hand_over_topics(&self) {
+        for _ in 0..LAST_ATTEMPTS {
+            if self.copy_topics().await {
+                return;
+            }
+        }
+    }
+
+    /// One topic after the other, so that pieces never fill the bus. A node that does not take one, or has no room for it,
+    /// is not asked to take others now. Whether all that had to be told was taken.
+    async fn copy_topics(&self) -> bool {
+        let mut refusing = BTreeSet::new();
+        for key in self.topics.held.keys() {
+            let placement = self.placement();
+            let due = self.topics.held.if_there(&key, |held| held.copy_due(&key, &placement, &self.me)).flatten();
+            let Some(to) = due.filter(|to| !refusing.contains(to)) else { continue };
+            if let Err(error) = self.copy_topic(&key, &to).await {
+                tracing::debug!(%error, %to, "a topic was not copied");
+                refusing.insert(to);
+            }
+        }
+        refusing.is_empty()
+    }
+
+    /// Tells a node all that is here of a topic, and leaves it to that one if it is the owner.
+    async fn copy_topic(&self, key: &TopicKey, to: &Incarnation) -> Result<(), ProtocolError> {
+        let told = self.tell_whole_topic(key, to).await;
+        if told.is_err() {
+            self.topics.held.if_there(key, |held| held.copy = None);
+        }
+        told
+    }
+
+    async fn tell_whole_topic(&self, key: &TopicKey, to: &Incarnation) -> Result<(), ProtocolError> {
+        let mut from = self.begin_copy(key, to);
+        while let Some(place) = from {
+            let piece = self.topics.held.if_there(key, |held| {
+                let (parts, next) = held.topic.parts(place, PIECE_POINTS_MAX);
+                (Content { versions: held.versions(), parts }, next)
+            });
+            let Some((content, next)) = piece else { return Ok(()) };
+            self.tell_piece(key, to, content).await?;
+            from = next;
+        }
+        self.topics.held.if_there(key, |held| {
+            // Unless the other one has missed something meanwhile, and is told everything once more.
+            if let Some(copy) = held.copy.as_mut().filter(|copy| copy.at == *to) {
+                copy.is_whole = true;
+            }
+        });
+        if self.placement().topic_owner(key).incarnation == *to {
+            self.leave_topic(key, to).await?;
+        }
+        Ok(())
+    }
+
+    /// Where to begin to tell; `None` if everything has been told.
+    fn begin_copy(&self, key: &TopicKey, to: &Incarnation) -> Option<Place> {
+        let begin = |held: &mut super::Held| {
+            if held.copy.as_ref().is_some_and(|copy| copy.at == *to && copy.is_whole) {
+                return None;
+            }
+            held.copy = Some(Copy { at: to.clone(), is_whole: false });
+            Some(Place::default())
+        };
+        self.topics.held.if_there(key, begin).flatten()
+    }
+
+    async fn tell_piece(&self, key: &TopicKey, to: &Incarnation, content: Content) -> Result<(), ProtocolError> {
+        let Content { versions, parts } = content;
+        if parts.is_empty() {
+            return Ok(());
+        }
+        match self.ask(to, Ask::TopicCopy { topic: key.clone(), versions, parts }).await? {
+            Reply::Done => Ok(()),
+            _ => Err(ProtocolError::internal()),
+        }
+    }
+
+    /// The new owner has all that was here but what came since the last tick; nothing comes any more. With that, this node
+    /// leads no longer: it keeps a copy if it is the heir.
+    async fn leave_topic(&self, key: &TopicKey, to: &Incarnation) -> Result<(), ProtocolError> {
+        let now_ms = self.clock.wall_ms();
+        let last = self.topics.held.if_there(key, |held| held.last_changes(now_ms));
+        if let Some(last) = last {
+            self.tell_piece(key, to, last).await?;
+        }
+        if self.owns_topic(key) {
+            // It has come back meanwhile.
+            return Ok(());
+        }
+        self.topics.held.if_there(key, |held| (held.told_by, held.copy) = (Some(to.clone()), None));
+        self.drop_stray_copy(key);
+        Ok(())
+    }
+
+    /// Another node tells all that it has of a topic, piece by piece.
+    ///
+    /// # Errors
+    /// `unavailable` if by this node's view the topic is not here, `overloaded` if there is no memory for it.
+    pub(crate) fn on_topic_copy(
+        &self,
+        from: &Incarnation,
+        key: &TopicKey,
+        versions: [u64; 2],
+        parts: Vec<Part>,
+    ) -> Result<(), ProtocolError> {
+        let owns = self.owns_topic(key);
+        if !owns && !self.is_heir(key) {
+            return Err(self.unavailable());
+        }
+        if !self.topics.held.memory.has_room(key, &self.options()) {
+            return Err(self.refuse_copy(key));
+        }
+        let now_ms = self.clock.wall_ms();
+        let heir = copy_at(key, &self.placement(), &self.me).filter(|heir| owns && heir != from);
+        let passed_on =
+            heir.map(|heir| (heir, Envelope::TopicChanges { topic: key.clone(), versions, parts: parts.clone() }));
+        let new = || self.new_held(now_ms).told_by((!owns).then(|| from.clone()));
+        let is_new = self.topics.held.at(key, new, |held| {
+            let is_new = held.absorb(Content { versions, parts }, now_ms);
+            if owns && is_new {
+                held.absorbed = Absorbed::Lately;
+            }
+            // Who leads goes on leading: he has to tell, and this one may not know all of it.
+            if held.told_by.is_some() {
+                held.told_by = Some(from.clone());
+            }
+            is_new
+        });
+        // What a copy of the owner's is told is told its own copy too, once.
+        if let Some((heir, changes)) = passed_on.filter(|_| is_new) {
+            self.links.send(&heir, changes);
+        }
+        Ok(())
+    }
+
+    /// What has changed of a topic since its owner's last tick. Who does not know the rest asks for it.
+    pub(crate) fn on_topic_changes(&self, from: &Incarnation, key: &TopicKey, versions: [u64; 2], parts: Vec<Part>) {
+        let is_known = self.topics.held.has(key);
+        if !is_known || self.on_topic_copy(from, key, versions, parts).is_err() {
+            self.links.send(from, Envelope::TopicUnknown { topic: key.clone() });
+        }
+    }
+
+    /// A node to which this one tells changes of a topic does not have it, or not all of it.
+    pub(crate) fn on_topic_unknown(&self, from: &Incarnation, key: &TopicKey) {
+        self.topics.held.if_there(key, |held| held.copy.take_if(|copy| copy.at == *from));
+    }
+
+    /// That node has missed something of what it was told.
+    pub(crate) fn copy_topics_again(&self, to: &Incarnation) {
+        self.topics.held.each(|_, held| drop(held.copy.take_if(|copy| copy.at == *to)));
+    }
+
+    /// The view has changed: who leads what, and what is kept for whom, is another matter now. What another node owns now
+    /// is told that one by [`Node::keep_topics_copied`].
+    pub(crate) fn place_topics(&self) {
+        let placement = self.placement();
+        for key in self.topics.held.keys() {
+            let owns = self.owns_topic(&key);
+            self.topics.held.if_there(&key, |held| {
+                if !owns {
+                    held.watchers = Default::default();
+                }
+                // The heir of an owner that has gone leads, even where the ring has chosen a third one as the next.
+                if owns || held.told_by.as_ref().is_some_and(|owner| !placement.view.has(owner)) {
+                    held.told_by = None;
+                }
+            });
+            self.drop_stray_copy(&key);
+        }
+    }
+
+    /// A copy is the heir's to keep.
+    fn drop_stray_copy(&self, key: &TopicKey) {
+        if !self.owns_topic(key) && !self.is_heir(key) {
+            self.topics.held.remove_if(key, |held| held.told_by.is_some());
+        }
+    }
+
+    fn is_heir(&self, key: &TopicKey) -> bool {
+        self.placement().topic_heir(key).is_some_and(|heir| heir.incarnation == self.me)
+    }
+
+    fn refuse_copy(&self, key: &TopicKey) -> ProtocolError {
+        self.topics.figures.copies_refused.increment(1);
+        self.topics.held.remove_if(key, |held| held.told_by.is_some());
+        self.overloaded()
+    }
+}

@@ -1,0 +1,261 @@
+//! The topics that a node has: those that it owns, and copies for when their owner dies. A table, and what one entry is.
+
+use super::memory::Memory;
+use super::{TopicKey, points, watched_frame};
+use crate::envelope::Outgoing;
+use crate::node::lock;
+use crate::options::Options;
+use crate::view::Placement;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use switchboard_protocol::Window;
+use switchboard_protocol::server::TopicState;
+use switchboard_store::Incarnation;
+use switchboard_topics::{Counter, Part, Topic, TopicLimits};
+
+/// Windows in one `topic_state`, at most: of more, the oldest are left out. So it has room in a session's queue.
+const STATE_POINTS_MAX: usize = 8_192;
+
+/// Bytes of a topic beside its windows.
+const BASE_BYTES: usize = size_of::<TopicKey>() + size_of::<Arc<Mutex<Held>>>() + size_of::<Mutex<Held>>();
+
+/// A topic of which this node has something.
+pub(crate) struct Held {
+    pub(super) topic: Topic,
+    /// Nodes whose sessions watch: the windows of a second, of a minute.
+    pub(super) watchers: [BTreeSet<Incarnation>; 2],
+    /// Who keeps this node informed; `None` where what is here may be nowhere else, as it was counted here.
+    pub(super) told_by: Option<Incarnation>,
+    /// Whom this node keeps informed.
+    pub(super) copy: Option<Copy>,
+    /// Whether something of others has come since the last tick, or had before it, that watchers were not told.
+    pub(super) absorbed: Absorbed,
+    /// It is in the table no more: who still holds it looks again.
+    is_gone: bool,
+    /// As the memory has been told.
+    bytes: usize,
+}
+
+/// A copy of a topic at another node.
+pub(super) struct Copy {
+    pub(super) at: Incarnation,
+    /// All that was there before has been taken by it; what has changed since is told it at each tick.
+    pub(super) is_whole: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absorbed {
+    Nothing,
+    BeforeLastTick,
+    Lately,
+}
+
+/// What is to be told at a tick.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) updates: Vec<Update>,
+    /// To who keeps a copy.
+    pub(super) changes: Option<(Incarnation, Content)>,
+    /// Nodes whose watchers have to be given a new state.
+    pub(super) anew: Vec<(Incarnation, Window)>,
+}
+
+/// An update on its way to a node.
+pub(super) struct Update {
+    pub(super) to: Incarnation,
+    pub(super) window: Window,
+    pub(super) version: u64,
+    pub(super) frame: Outgoing,
+}
+
+/// Windows on their way to another node, with the versions of [`Window::ALL`] that they are of.
+pub(super) struct Content {
+    pub(super) versions: [u64; 2],
+    pub(super) parts: Vec<Part>,
+}
+
+impl Held {
+    pub(super) fn new(counter: Counter, limits: TopicLimits, now_ms: i64) -> Self {
+        Self {
+            topic: Topic::new(counter, limits, now_ms),
+            watchers: Default::default(),
+            told_by: None,
+            copy: None,
+            absorbed: Absorbed::Nothing,
+            is_gone: false,
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn told_by(self, told_by: Option<Incarnation>) -> Self {
+        Self { told_by, ..self }
+    }
+
+    pub(super) fn watchers(&mut self, window: Window) -> &mut BTreeSet<Incarnation> {
+        let [seconds, minutes] = &mut self.watchers;
+        match window {
+            Window::Second => seconds,
+            Window::Minute => minutes,
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.topic.is_empty() && self.watchers.iter().all(BTreeSet::is_empty)
+    }
+
+    /// The newest windows of the range.
+    pub(super) fn state(&mut self, key: &TopicKey, window: Window, mut range_s: u32, now_ms: i64) -> TopicState {
+        loop {
+            let state = self.topic.state(key.topic.clone(), window, range_s, now_ms);
+            if points(&state.series) <= STATE_POINTS_MAX || range_s == 1 {
+                return state;
+            }
+            range_s /= 2;
+        }
+    }
+
+    /// What there is to tell since the last tick, by its owner.
+    pub(super) fn tell(&mut self, key: &TopicKey, now_ms: i64) -> Told {
+        let mut told = Told { anew: self.anew(), ..Told::default() };
+        let mut parts = Vec::new();
+        for window in Window::ALL {
+            if self.watchers(window).is_empty() && self.copy.is_none() {
+                self.topic.skip_changes(window);
+                continue;
+            }
+            let Some(mut changes) = self.topic.take_changes(window, now_ms) else { continue };
+            let own = std::mem::take(&mut changes.own.series);
+            if self.copy.is_some() && !own.is_empty() {
+                parts.push(Part { counter: changes.own.counter, window, series: own });
+            }
+            if self.watchers(window).is_empty() {
+                continue;
+            }
+            let version = changes.version;
+            let frame = watched_frame(key, window, &changes.of(key.topic.clone()));
+            let to_each = |to: &Incarnation| Update { to: to.clone(), window, version, frame: frame.clone() };
+            told.updates.extend(self.watchers(window).iter().map(to_each));
+        }
+        if let Some(copy) = self.copy.as_ref().filter(|_| !parts.is_empty()) {
+            told.changes = Some((copy.at.clone(), Content { versions: self.versions(), parts }));
+        }
+        told
+    }
+
+    /// Who watches learns of what was counted elsewhere by a new state, once no more of it comes.
+    fn anew(&mut self) -> Vec<(Incarnation, Window)> {
+        let is_all = self.absorbed == Absorbed::BeforeLastTick;
+        self.absorbed = if self.absorbed == Absorbed::Lately { Absorbed::BeforeLastTick } else { Absorbed::Nothing };
+        if !is_all {
+            return Vec::new();
+        }
+        let of = |window: Window| self.watchers[window as usize].iter().map(move |watcher| (watcher.clone(), window));
+        Window::ALL.into_iter().flat_map(of).collect()
+    }
+
+    /// The last that an owner has to say: what has changed since its last tick.
+    pub(super) fn last_changes(&mut self, now_ms: i64) -> Content {
+        let changes = Window::ALL.map(|window| self.topic.take_changes(window, now_ms));
+        let parts = changes.into_iter().flatten().map(|changes| changes.own).filter(|own| !own.series.is_empty());
+        Content { parts: parts.collect(), versions: self.versions() }
+    }
+
+    pub(super) fn versions(&self) -> [u64; 2] {
+        Window::ALL.map(|window| self.topic.version(window))
+    }
+
+    /// Takes what another node has told. Whether anything of it was new.
+    pub(super) fn absorb(&mut self, content: Content, now_ms: i64) -> bool {
+        for (window, version) in Window::ALL.into_iter().zip(content.versions) {
+            self.topic.raise_version(window, version);
+        }
+        self.topic.absorb(content.parts, now_ms)
+    }
+
+    /// Whom to tell all that is here and that he may not know: the owner, or the owner's heir.
+    pub(super) fn copy_due(&self, key: &TopicKey, placement: &Placement, me: &Incarnation) -> Option<Incarnation> {
+        let to = if self.told_by.is_none() { copy_at(key, placement, me)? } else { return None };
+        let is_told = self.copy.as_ref().is_some_and(|copy| copy.at == to && copy.is_whole);
+        let leaves = placement.topic_owner(key).incarnation == to;
+        (leaves || !is_told).then_some(to)
+    }
+}
+
+/// Where else than at this node a topic of its is: at its owner if that is another one, or at the owner's heir.
+pub(super) fn copy_at(key: &TopicKey, placement: &Placement, me: &Incarnation) -> Option<Incarnation> {
+    let owner = &placement.topic_owner(key).incarnation;
+    let at = if owner == me { &placement.topic_heir(key)?.incarnation } else { owner };
+    Some(at.clone())
+}
+
+pub(super) fn limits(options: &Options) -> TopicLimits {
+    TopicLimits { lateness_ms: options.topics_lateness_ms, series_max: options.topics_series_max }
+}
+
+/// The table.
+#[derive(Default)]
+pub(crate) struct Table {
+    topics: Mutex<BTreeMap<TopicKey, Arc<Mutex<Held>>>>,
+    pub(super) memory: Memory,
+}
+
+impl Table {
+    /// Works on a topic, making it if need be.
+    pub(super) fn at<T>(&self, key: &TopicKey, new: impl Fn() -> Held, work: impl FnOnce(&mut Held) -> T) -> T {
+        loop {
+            let held = lock(&self.topics).entry(key.clone()).or_insert_with(|| Arc::new(Mutex::new(new()))).clone();
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            if !held.is_gone {
+                return self.work(key, &mut held, work);
+            }
+        }
+    }
+
+    /// Works on a topic if there is something of it.
+    pub(super) fn if_there<T>(&self, key: &TopicKey, work: impl FnOnce(&mut Held) -> T) -> Option<T> {
+        let held = lock(&self.topics).get(key).cloned()?;
+        let mut held = lock(&held);
+        (!held.is_gone).then(|| self.work(key, &mut held, work))
+    }
+
+    /// Works on each, one after the other.
+    pub(super) fn each(&self, mut work: impl FnMut(&TopicKey, &mut Held)) {
+        for key in self.keys() {
+            self.if_there(&key, |held| work(&key, held));
+        }
+    }
+
+    fn work<T>(&self, key: &TopicKey, held: &mut Held, work: impl FnOnce(&mut Held) -> T) -> T {
+        let result = work(held);
+        let bytes = BASE_BYTES + held.topic.bytes();
+        self.memory.note(key, std::mem::replace(&mut held.bytes, bytes), bytes);
+        result
+    }
+
+    pub(super) fn has(&self, key: &TopicKey) -> bool {
+        lock(&self.topics).contains_key(key)
+    }
+
+    pub(super) fn keys(&self) -> Vec<TopicKey> {
+        lock(&self.topics).keys().cloned().collect()
+    }
+
+    /// Takes a topic out of the table if that is still wanted when its lock is held. The table's lock is taken under it:
+    /// nobody does it the other way round.
+    pub(super) fn remove_if(&self, key: &TopicKey, is_wanted: impl FnOnce(&Held) -> bool) {
+        let Some(held) = lock(&self.topics).get(key).cloned() else { return };
+        let mut held = lock(&held);
+        if !held.is_gone && is_wanted(&held) {
+            held.is_gone = true;
+            self.memory.note(key, held.bytes, 0);
+            lock(&self.topics).remove(key);
+        }
+    }
+
+    /// Takes over all topics of a former life. Who watched them at this node or another says so anew.
+    pub(super) fn adopt(&self, former: &Self) {
+        std::mem::swap(&mut *lock(&self.topics), &mut *lock(&former.topics));
+        self.memory.swap(&former.memory);
+        self.each(|_, held| (held.watchers, held.copy) = (Default::default(), None));
+    }
+}

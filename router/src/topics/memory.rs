@@ -1,0 +1,53 @@
+//! What topics take of this node's memory, as of now: in all, and each tenant's.
+//!
+//! What is full refuses before it is filled: beyond a bound there is at most one batch for each thread that counts.
+
+use super::TopicKey;
+use crate::node::lock;
+use crate::options::Options;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use switchboard_protocol::TenantId;
+
+#[derive(Default)]
+pub(super) struct Memory(Mutex<Taken>);
+
+#[derive(Default)]
+struct Taken {
+    bytes: usize,
+    by_tenant: BTreeMap<TenantId, usize>,
+}
+
+impl Memory {
+    /// Whether a topic may take more. The gateway's own always may: they are small, and an operator's first look.
+    pub(super) fn has_room(&self, key: &TopicKey, options: &Options) -> bool {
+        let taken = lock(&self.0);
+        let of_tenant = taken.by_tenant.get(&key.tenant).copied().unwrap_or(0);
+        let share = options.topics_memory_bytes / 100 * options.topics_tenant_percent;
+        key.topic.is_own() || (taken.bytes < options.topics_memory_bytes && of_tenant < share)
+    }
+
+    /// A topic takes another amount than it did.
+    pub(super) fn note(&self, key: &TopicKey, before: usize, now: usize) {
+        if before == now {
+            return;
+        }
+        let mut taken = lock(&self.0);
+        taken.bytes = taken.bytes + now - before;
+        if !key.topic.is_own() {
+            let of_tenant = taken.by_tenant.entry(key.tenant.clone()).or_default();
+            *of_tenant = *of_tenant + now - before;
+            if *of_tenant == 0 {
+                taken.by_tenant.remove(&key.tenant);
+            }
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        lock(&self.0).bytes
+    }
+
+    pub(super) fn swap(&self, other: &Self) {
+        std::mem::swap(&mut *lock(&self.0), &mut *lock(&other.0));
+    }
+}
