@@ -18,7 +18,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("switchboard-protocol", &[]),
     ("switchboard-presence", &["clock", "protocol"]),
     ("switchboard-topics", &["protocol"]),
-    ("switchboard-push", &["config", "protocol"]),
+    ("switchboard-push", &["clock", "config", "protocol"]),
     ("switchboard-store", &["clock", "config", "protocol"]),
     ("switchboard-router", &["clock", "config", "presence", "protocol", "store", "topics"]),
     ("switchboard", &["clock", "config", "protocol", "router", "store"]),
@@ -34,7 +34,7 @@ const KNOWN_ONLY_TO: &[(&str, &[&str])] = &[
     ("hyper", &["switchboard", "switchboard-push", "switchboard-loadtest", "switchboard-tests"]),
     ("tungstenite", &["switchboard", "switchboard-loadtest", "switchboard-tests"]),
     ("tokio-tungstenite", &["switchboard-loadtest", "switchboard-tests"]),
-    ("tokio-rustls", &["switchboard", "switchboard-loadtest", "switchboard-tests"]),
+    ("tokio-rustls", &["switchboard", "switchboard-push", "switchboard-loadtest", "switchboard-tests"]),
     ("jsonwebtoken", &["switchboard"]),
 ];
 

@@ -1,0 +1,123 @@
+//! A circuit breaker: who has failed several times in a row is left alone for a while, then asked once. Reads no clock.
+
+/// Failures in a row that open it.
+const FAILURES_MAX: u32 = 5;
+/// It stays open for so long, and twice as long each time that the one question fails.
+const OPEN_MIN_MS: u64 = 5_000;
+const OPEN_MAX_MS: u64 = 300_000;
+
+/// Whether a provider is to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until_ms: u64,
+        for_ms: u64,
+    },
+    /// One question is under way, and until its answer there is no other; unless there has been none for as long as it
+    /// was open.
+    Asking {
+        until_ms: u64,
+        for_ms: u64,
+    },
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { state: State::Closed { failures: 0 } }
+    }
+}
+
+impl Breaker {
+    /// Whether a request may begin. [`Breaker::ended`] is to be told how it ended.
+    ///
+    /// # Errors
+    /// When to ask again.
+    pub fn begin(&mut self, now_ms: u64) -> Result<(), u64> {
+        match self.state {
+            State::Closed { .. } => Ok(()),
+            State::Open { until_ms, .. } | State::Asking { until_ms, .. } if now_ms < until_ms => Err(until_ms),
+            State::Open { for_ms, .. } | State::Asking { for_ms, .. } => {
+                self.state = State::Asking { until_ms: now_ms.saturating_add(for_ms), for_ms };
+                Ok(())
+            }
+        }
+    }
+
+    /// A request ended: with any answer that shows the provider at work, or not.
+    pub fn ended(&mut self, answered: bool, now_ms: u64) {
+        let open = |for_ms: u64| State::Open { until_ms: now_ms.saturating_add(for_ms), for_ms };
+        self.state = match self.state {
+            _ if answered => State::Closed { failures: 0 },
+            State::Closed { failures } if failures + 1 < FAILURES_MAX => State::Closed { failures: failures + 1 },
+            State::Closed { .. } => open(OPEN_MIN_MS),
+            State::Asking { for_ms, .. } => open(for_ms.saturating_mul(2).min(OPEN_MAX_MS)),
+            // Of those that began before it opened.
+            State::Open { .. } => self.state,
+        };
+    }
+
+    /// Whether requests are held back.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.state, State::Closed { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened() -> Breaker {
+        let mut breaker = Breaker::default();
+        (0..FAILURES_MAX).for_each(|_| breaker.ended(false, 0));
+        breaker
+    }
+
+    #[test]
+    fn opens_at_the_fifth_failure_in_a_row() {
+        let mut breaker = Breaker::default();
+        for _ in 0..3 {
+            (0..FAILURES_MAX - 1).for_each(|_| breaker.ended(false, 0));
+            assert_eq!(breaker.begin(0), Ok(()));
+            breaker.ended(true, 0);
+        }
+        (0..FAILURES_MAX).for_each(|_| breaker.ended(false, 0));
+        assert_eq!(breaker.begin(0), Err(OPEN_MIN_MS));
+    }
+
+    #[test]
+    fn one_question_at_a_time_until_an_answer_closes_it() {
+        let mut breaker = opened();
+        assert_eq!(breaker.begin(OPEN_MIN_MS), Ok(()));
+        assert_eq!(breaker.begin(OPEN_MIN_MS), Err(2 * OPEN_MIN_MS));
+        breaker.ended(true, OPEN_MIN_MS + 1);
+        assert_eq!((breaker.begin(OPEN_MIN_MS + 1), breaker.is_open()), (Ok(()), false));
+    }
+
+    #[test]
+    fn each_failed_question_doubles_the_wait_up_to_a_limit() {
+        let (mut breaker, mut now_ms, mut for_ms) = (opened(), 0, OPEN_MIN_MS);
+        for _ in 0..20 {
+            assert_eq!(breaker.begin(now_ms), Err(now_ms + for_ms));
+            now_ms += for_ms;
+            assert_eq!(breaker.begin(now_ms), Ok(()));
+            breaker.ended(false, now_ms);
+            for_ms = (for_ms * 2).min(OPEN_MAX_MS);
+        }
+        assert_eq!(for_ms, OPEN_MAX_MS);
+    }
+
+    #[test]
+    fn a_question_that_was_given_up_is_asked_again() {
+        let mut breaker = opened();
+        assert_eq!(breaker.begin(OPEN_MIN_MS), Ok(()));
+        assert_eq!(breaker.begin(2 * OPEN_MIN_MS), Ok(()));
+    }
+}

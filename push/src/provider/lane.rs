@@ -1,0 +1,107 @@
+//! One provider's share of the worker: so many requests at once and no more, and none while it is down. A provider that
+//! is slow or away holds up its own pushes only (DESIGN §5.8). Owns the permits and the breaker.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use switchboard_clock::Clock;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Outcome;
+use super::breaker::Breaker;
+
+/// See the module. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    permits: Arc<Semaphore>,
+    breaker: Arc<Mutex<Breaker>>,
+    clock: Clock,
+}
+
+/// The right to one request. Dropped without [`Pass::ended`] it says nothing about the provider.
+#[derive(Debug)]
+pub struct Pass {
+    lane: Lane,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Why there is no pass now; nothing was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// As many requests as may be are under way: when one has ended there is room.
+    Full,
+    /// The provider is down. Monotonic milliseconds at which it is asked again.
+    Down { until_ms: u64 },
+}
+
+impl Lane {
+    /// `in_flight_max`: requests at once (`push.in_flight_max`).
+    pub fn new(in_flight_max: usize, clock: Clock) -> Self {
+        let permits = Arc::new(Semaphore::new(in_flight_max.min(Semaphore::MAX_PERMITS)));
+        Self { permits, breaker: Arc::default(), clock }
+    }
+
+    /// # Errors
+    /// Why not now. It never waits.
+    pub fn begin(&self) -> Result<Pass, Busy> {
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| Busy::Full)?;
+        let begun = self.breaker().begin(self.clock.monotonic_ms());
+        begun.map_err(|until_ms| Busy::Down { until_ms })?;
+        Ok(Pass { lane: self.clone(), _permit: permit })
+    }
+
+    /// Whether the provider is left alone, for the metric.
+    pub fn is_down(&self) -> bool {
+        self.breaker().is_open()
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass {
+    /// The request has ended. An answer about one device shows that the provider is at work.
+    pub fn ended(self, outcome: &Outcome) {
+        let answered = !matches!(outcome, Outcome::Failed { .. });
+        self.lane.breaker().ended(answered, self.lane.clock.monotonic_ms());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Reason;
+    use super::*;
+
+    fn failed() -> Outcome {
+        Outcome::Failed { reason: Reason::new("503"), after_ms: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_at_once_than_may_be() {
+        let lane = Lane::new(2, Clock::system());
+        let (first, _second) = (lane.begin().unwrap(), lane.begin().unwrap());
+        assert_eq!(lane.begin().unwrap_err(), Busy::Full);
+        first.ended(&Outcome::Sent);
+        assert!(lane.begin().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_is_down_is_asked_once_in_a_while() {
+        let (clock, mut asked) = (Clock::system(), 0);
+        let lane = Lane::new(2, clock.clone());
+        while clock.monotonic_ms() < 60_000 {
+            match lane.begin() {
+                Ok(pass) => {
+                    asked += 1;
+                    pass.ended(&failed());
+                }
+                Err(Busy::Down { until_ms }) => clock.sleep_until_ms(until_ms).await,
+                Err(Busy::Full) => panic!("nothing is under way"),
+            }
+        }
+        assert_eq!(asked, 5 + 3, "five in a row, then after 5, 15 and 35 s");
+        assert!(lane.is_down());
+        lane.begin().unwrap().ended(&Outcome::Gone);
+        assert!(!lane.is_down());
+    }
+}

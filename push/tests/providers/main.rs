@@ -1,0 +1,95 @@
+//! The providers against servers that speak the real protocols and check them: TLS, HTTP/2, tokens' signatures, and what
+//! a browser can decrypt.
+
+#![expect(clippy::unwrap_used, reason = "this is all test code")]
+
+mod apns;
+mod browser;
+mod fcm;
+mod server;
+mod web_push;
+mod webhook;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ring::signature::{UnparsedPublicKey, VerificationAlgorithm};
+use serde_json::Value;
+use switchboard_clock::Clock;
+use switchboard_protocol::Seq;
+use switchboard_push::{Body, Client, Guard, Outcome, Priority, Push, Roots};
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_util::task::TaskTracker;
+
+const CERT: &[u8] = include_bytes!("../../../tests/it/keys/tls-a.cert.pem");
+/// On P-256, as VAPID and APNs need one.
+const KEY: &[u8] = include_bytes!("../../../tests/it/keys/tls-a.key.pem");
+const NOW_S: i64 = 1_767_323_045;
+
+/// A wall clock that can be set, in milliseconds beside its own time.
+fn clock() -> (Clock, Arc<AtomicI64>) {
+    let skew_ms = Arc::new(AtomicI64::new(0));
+    (Clock::simulated(NOW_S * 1_000, skew_ms.clone()), skew_ms)
+}
+
+/// A client that believes the tests' certificate, and reaches this machine.
+fn client(clock: &Clock) -> Client {
+    client_within(clock, Duration::from_secs(30))
+}
+
+fn client_within(clock: &Clock, timeout: Duration) -> Client {
+    let allowed = Guard::new(&["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+    guarded_client(clock, allowed, timeout)
+}
+
+fn guarded_client(clock: &Clock, guard: Guard, timeout: Duration) -> Client {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(CERT).unwrap()).unwrap();
+    Client::new(guard, Roots::These(roots), timeout, clock.clone(), &TaskTracker::new()).unwrap()
+}
+
+fn alert() -> Push {
+    Push {
+        tenant: "t".parse().unwrap(),
+        user: "alice".parse().unwrap(),
+        device: "phone".parse().unwrap(),
+        conversation: "c1".parse().unwrap(),
+        up_to_seq: Seq::new(7),
+        priority: Priority::High,
+        ttl_s: 3_600,
+        body: Body::Alert { count: 3, title: "Bob".to_owned(), text: Some("hi".to_owned()) },
+    }
+}
+
+fn withdrawal() -> Push {
+    Push { body: Body::Withdraw, ..alert() }
+}
+
+/// The header and the claims of a token whose signature is right.
+fn verified(token: &str, algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> (Value, Value) {
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    UnparsedPublicKey::new(algorithm, key).verify(signed.as_bytes(), &signature).unwrap();
+    let part = |part: &str| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+    let (header, claims) = signed.split_once('.').unwrap();
+    (part(header), part(claims))
+}
+
+fn pem(der: &[u8]) -> String {
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(der))
+}
+
+/// The kind of an outcome, and the milliseconds that a provider asked for.
+fn summary(outcome: &Outcome) -> (&'static str, Option<u64>) {
+    match outcome {
+        Outcome::Sent => ("sent", None),
+        Outcome::Gone => ("gone", None),
+        Outcome::Failed { after_ms, .. } => ("failed", *after_ms),
+        Outcome::Refused(_) => ("refused", None),
+    }
+}

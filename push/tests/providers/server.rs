@@ -1,0 +1,134 @@
+//! A provider's server: TLS, HTTP/2 or HTTP/1.1 as ALPN has it, and answers that a test gives.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request, Response, Version};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::{CERT, KEY};
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) path: String,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Seen {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+pub(crate) fn answer(status: u16, body: &str) -> Answer {
+    Response::builder().status(status).body(Full::from(body.to_owned())).unwrap()
+}
+
+pub(crate) struct Server {
+    port: u16,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Server {
+    pub(crate) async fn start<A: Future<Output = Answer> + Send + 'static>(
+        answers: impl Fn(Seen) -> A + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (seen, connections) = (Arc::default(), Arc::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, answers, Arc::clone(&seen), Arc::clone(&connections)));
+        Self { port, seen, connections, _tasks: tasks }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.port)
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn last(&self) -> Seen {
+        self.seen().pop().unwrap()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+async fn accept<A: Future<Output = Answer> + Send + 'static>(
+    listener: TcpListener,
+    answers: impl Fn(Seen) -> A + Clone + Send + Sync + 'static,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
+) {
+    let tls = acceptor();
+    let mut tasks = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        connections.fetch_add(1, Ordering::Relaxed);
+        let (tls, answers, seen) = (tls.clone(), answers.clone(), Arc::clone(&seen));
+        tasks.spawn(async move {
+            let Ok(stream) = tls.accept(stream).await else { return };
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (answers, seen) = (answers.clone(), Arc::clone(&seen));
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = body.collect().await.unwrap().to_bytes();
+                    let path = head.uri.path().to_owned();
+                    let request = Seen { path, version: head.version, headers: head.headers, body };
+                    seen.lock().unwrap().push(request.clone());
+                    Ok::<_, Infallible>(answers(request).await)
+                }
+            });
+            let io = TokioIo::new(stream);
+            // A client that goes away is no concern of the test.
+            if is_http2 {
+                let executor = hyper_util::rt::TokioExecutor::new();
+                let _ = hyper::server::conn::http2::Builder::new(executor).serve_connection(io, service).await;
+            } else {
+                let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+            }
+        });
+    }
+}
+
+fn acceptor() -> TlsAcceptor {
+    let chain = vec![CertificateDer::from_pem_slice(CERT).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(KEY).unwrap();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
