@@ -13,7 +13,7 @@ pub(crate) const HELP: &str = "\
 Switchboard: a gateway for durable chat, presence, typing and live dashboards over WebSocket.
 
 Usage:
-  switchboard [serve] [--config FILE] [--set key=value]...
+  switchboard [serve] [--demo] [--config FILE] [--set key=value]...
   switchboard check-config [--config FILE] [--set key=value]...
   switchboard token --user ID [--tenant T] [--scope S]... [--ttl 1h] [--config FILE] [--set key=value]...
 
@@ -23,6 +23,7 @@ Commands:
   token          Print a token signed with the configured HS256 key, or with the development key.
 
 Options:
+  --demo             Publish the orders of a made-up shop to the topic orders, for /dashboard. Development mode only.
   --config FILE      Read the configuration from this TOML file.
   --set key=value    Set one key, such as limits.connections=5000. May be repeated; wins over everything else.
   --user ID          The user that the token is for.
@@ -40,11 +41,18 @@ a file or a lock that is needed can't be had, 130 when a second signal cuts the 
 
 /// What is to be done.
 pub(crate) enum Command {
-    Serve(Sources),
+    Serve(Sources, Demo),
     CheckConfig(Sources),
     Token(Sources, NewToken),
     Help,
     Version,
+}
+
+/// Whether the made-up shop sells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Demo {
+    On,
+    Off,
 }
 
 /// A command line that can't be understood.
@@ -52,12 +60,19 @@ pub(crate) enum Command {
 #[error("{0}; switchboard --help shows what there is")]
 pub(crate) struct UsageError(#[from] lexopt::Error);
 
+impl UsageError {
+    pub(crate) fn of(why: &str) -> Self {
+        Self(lexopt::Error::from(why))
+    }
+}
+
 /// How long a token is valid when `--ttl` is not given.
 const TTL_DEFAULT_S: i64 = 3_600;
 
 #[derive(Default)]
 struct Options {
     config: Option<PathBuf>,
+    demo: bool,
     sets: Vec<String>,
     user: Option<UserId>,
     tenant: Option<TenantId>,
@@ -87,6 +102,7 @@ pub(crate) fn parse(
             Short('V') | Long("version") => return Ok(Command::Version),
             Value(word) if verb.is_none() => verb = Some(verb_of(&word)?),
             Long("config") => options.config = Some(parser.value()?.into()),
+            Long("demo") => options.demo = true,
             Long("set") => options.sets.push(parser.value()?.string()?),
             Long("user") if is_token => options.user = Some(parser.value()?.parse()?),
             Long("tenant") if is_token => options.tenant = Some(parser.value()?.parse()?),
@@ -96,8 +112,12 @@ pub(crate) fn parse(
         }
     }
     let sources = Sources::new(options.config.take(), env, std::mem::take(&mut options.sets));
-    Ok(match verb.unwrap_or(Verb::Serve) {
-        Verb::Serve => Command::Serve(sources),
+    let verb = verb.unwrap_or(Verb::Serve);
+    if options.demo && verb != Verb::Serve {
+        return Err(UsageError::of("--demo is for serve"));
+    }
+    Ok(match verb {
+        Verb::Serve => Command::Serve(sources, if options.demo { Demo::On } else { Demo::Off }),
         Verb::CheckConfig => Command::CheckConfig(sources),
         Verb::Token => Command::Token(sources, options.into_token()?),
     })
@@ -143,9 +163,10 @@ mod tests {
 
     #[test]
     fn serve_is_what_is_done_without_a_word() {
-        assert!(matches!(parsed(&[]), Ok(Command::Serve(_))));
-        assert!(matches!(parsed(&["--set", "node.id=n1"]), Ok(Command::Serve(_))));
-        assert!(matches!(parsed(&["serve"]), Ok(Command::Serve(_))));
+        assert!(matches!(parsed(&[]), Ok(Command::Serve(_, Demo::Off))));
+        assert!(matches!(parsed(&["--set", "node.id=n1"]), Ok(Command::Serve(_, Demo::Off))));
+        assert!(matches!(parsed(&["serve"]), Ok(Command::Serve(_, Demo::Off))));
+        assert!(matches!(parsed(&["--demo", "serve"]), Ok(Command::Serve(_, Demo::On))));
         assert!(matches!(parsed(&["--config=x", "check-config"]), Ok(Command::CheckConfig(_))));
     }
 
@@ -164,6 +185,7 @@ mod tests {
             &["sing"][..],
             &["serve", "serve"],
             &["--user", "a"],
+            &["check-config", "--demo"],
             &["token"],
             &["token", "--user", "a b"],
             &["token", "--user", "a", "--ttl", "1"],

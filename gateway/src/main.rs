@@ -6,6 +6,7 @@ mod backends;
 mod capacity;
 mod cli;
 mod commands;
+mod demo;
 mod failure;
 mod gateway;
 mod http;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve(sources) => server::run(sources),
+        Command::Serve(sources, demo) => server::run(sources, demo),
         Command::CheckConfig(sources) => commands::check_config(sources),
         Command::Token(sources, token) => commands::token(sources, &token),
         Command::Help => commands::print(cli::HELP),

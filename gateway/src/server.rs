@@ -17,7 +17,9 @@ use crate::admission::Kind;
 use crate::auth::{DevKey, Keys, SigningKey};
 use crate::backends::{Others, open_store};
 use crate::capacity::Capacity;
+use crate::cli::{Demo, UsageError};
 use crate::commands::print;
+use crate::demo::publish_orders;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::http::{Listening, bind, serve, serve_metrics};
@@ -36,12 +38,15 @@ const CLOSE_PERCENT: u64 = 90;
 const CLOSE_MS_MAX: u64 = 1_000;
 
 /// Runs the server until it is told to stop.
-pub(crate) fn run(sources: Sources) -> Result<(), Failure> {
+pub(crate) fn run(sources: Sources, demo: Demo) -> Result<(), Failure> {
     let loaded = Config::load(sources)?;
+    if demo == Demo::On && !loaded.config.is_development() {
+        return Err(UsageError::of("--demo is for development mode, without auth.* keys").into());
+    }
     logs::start(&loaded.config.log);
     let parts = Parts::new(&loaded.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
-    let result = runtime.block_on(serve_until_stopped(loaded, parts));
+    let result = runtime.block_on(serve_until_stopped(loaded, parts, demo));
     // What still runs is nothing that a client or the store waits for.
     runtime.shutdown_background();
     result
@@ -76,7 +81,7 @@ impl Parts {
     }
 }
 
-async fn serve_until_stopped(loaded: Loaded, parts: Parts) -> Result<(), Failure> {
+async fn serve_until_stopped(loaded: Loaded, parts: Parts, demo: Demo) -> Result<(), Failure> {
     let mut stop_signals = StopSignals::new().map_err(anyhow::Error::from)?;
     let hangups = hangups().map_err(anyhow::Error::from)?;
     let config = loaded.config.clone();
@@ -95,6 +100,9 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts) -> Result<(), Failure
     tasks.spawn(serve(clients.listener, gateway.clone(), tls.clone()));
     tasks.spawn(serve_metrics(scrapers.listener, figures.clone(), gateway.closing.clone()));
     tasks.spawn(publish_figures(gateway.clone(), figures.clone()));
+    if demo == Demo::On {
+        tasks.spawn(publish_orders(gateway.clone()));
+    }
     tasks.spawn(metrics::upkeep(figures, clock, gateway.closing.clone()));
     tasks.spawn({
         let gateway = gateway.clone();

@@ -37,6 +37,15 @@ async fn a_wrong_command_line_is_code_2() {
 }
 
 #[tokio::test]
+async fn the_demo_is_for_development_mode() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = format!("auth.hs256_secret={SECRET}");
+    let (code, stdout, stderr) = outcome(folder.path(), &["--demo", "--set", &secret]).await;
+    assert_eq!((code, stdout.as_str()), (Some(2), ""));
+    assert!(stderr.contains("development mode"), "{stderr}");
+}
+
+#[tokio::test]
 async fn check_config_shows_what_counts_and_hides_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let secret = format!("auth.hs256_secret={SECRET}");
