@@ -28,6 +28,7 @@ const FIGURES: &[(&str, &str, Value)] = &[
     ("connects", "switchboard_connects_total", Value::More),
     ("disconnects", "switchboard_disconnects_total", Value::More),
     ("sends", "switchboard_sends_total", Value::More),
+    ("deliveries", "switchboard_delivery_duration_seconds_count", Value::More),
     ("send_duration_ms", "switchboard_send_duration_seconds", Value::MeanMs),
     ("delivery_duration_ms", "switchboard_delivery_duration_seconds", Value::MeanMs),
     ("frames_sent", "switchboard_frames_sent_total", Value::More),
