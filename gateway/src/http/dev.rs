@@ -19,19 +19,36 @@ pub(super) const ROUTES: &[Route] =
 #[derive(Deserialize)]
 struct Ask {
     name: String,
+    /// What the token may do beyond being its user: nothing, unless it is asked for.
+    #[serde(default)]
+    scope: Vec<String>,
 }
 
 fn token(call: Call) -> Handling {
     Box::pin(async move {
         let key = call.gateway.dev_key.as_ref().ok_or_else(ProtocolError::not_found)?;
-        let ask: Ask = serde_json::from_slice(&call.body)
-            .map_err(|_| ProtocolError::bad_request("name", "must be a string in a JSON object"))?;
+        let ask = read(&call.body)?;
         let user: UserId = ask.name.parse().map_err(|error: switchboard_protocol::text::InvalidText| {
             ProtocolError::bad_request("name", error.to_string())
         })?;
-        let new = NewToken { user: user.clone(), tenant: None, scopes: Vec::new(), ttl_s: TTL_S };
+        let new = NewToken { user: user.clone(), tenant: None, scopes: ask.scope, ttl_s: TTL_S };
         let token = sign(&new, key, call.gateway.clock.wall_ms())
             .map_err(|_| ProtocolError::new(ErrorCode::Internal, "the token could not be signed"))?;
         Ok(Answer::data(&json!({ "token": token, "user_id": user })))
+    })
+}
+
+fn read(body: &[u8]) -> Result<Ask, ProtocolError> {
+    serde_json::from_slice(body).map_err(|_| {
+        // Without its scopes it can be read, or its name is wrong.
+        #[derive(Deserialize)]
+        struct Named {
+            #[serde(rename = "name")]
+            _name: String,
+        }
+        match serde_json::from_slice::<Named>(body) {
+            Ok(_) => ProtocolError::bad_request("scope", "must be an array of strings"),
+            Err(_) => ProtocolError::bad_request("name", "must be a string in a JSON object"),
+        }
     })
 }
