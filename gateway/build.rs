@@ -1,4 +1,4 @@
-//! Puts the demo page (`web/`) into the binary: writes the list of its files, with their types and entity tags, for
+//! Puts the pages (`web/`) into the binary: writes the list of its files, with their types and entity tags, for
 //! `src/http/page.rs`.
 
 use std::collections::hash_map::DefaultHasher;
@@ -11,7 +11,7 @@ fn main() -> io::Result<()> {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web").canonicalize()?;
     println!("cargo::rerun-if-changed={}", web.display());
     let mut paths = Vec::new();
-    for name in ["index.html", "style.css", "favicon.svg", "js"] {
+    for name in ["index.html", "dashboard.html", "style.css", "dashboard.css", "favicon.svg", "js", "vendor"] {
         collect(&web.join(name), &mut paths)?;
     }
     paths.sort();
@@ -50,7 +50,10 @@ fn entry(web: &Path, path: &Path, list: &mut String) -> io::Result<()> {
     fs::read(path)?.hash(&mut hasher);
     let etag = format!("\"{:016x}\"", hasher.finish());
     let below = path.strip_prefix(web).map_err(io::Error::other)?.to_string_lossy().into_owned();
-    let url = if below == "index.html" { "/".to_owned() } else { format!("/{below}") };
+    let url = match below.as_str() {
+        "index.html" => "/".to_owned(),
+        page => format!("/{}", page.strip_suffix(".html").unwrap_or(page)),
+    };
     let content_type = content_type(path).unwrap_or_default();
     writeln!(
         list,

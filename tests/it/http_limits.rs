@@ -10,7 +10,7 @@ use crate::support::{Config, Token};
 async fn what_is_not_there_is_not_found() {
     let server = Config::new().start().await;
     let http = server.http();
-    for path in ["/", "/v1", "/v1/", "/v1/nothing", "/v2/sync", "/v1/sync/", "/metrics", "/v1/topics/x/y", "/js/app.js"]
+    for path in ["/", "/v1", "/v1/", "/v1/nothing", "/v2/sync", "/v1/sync/", "/metrics", "/v1/topics/x/y", "/js/no.js"]
     {
         http.get(path).send().await.error(404, "not_found");
     }

@@ -1,14 +1,25 @@
-//! Development mode: the demo page and its door.
+//! The pages in the binary, and development mode's door.
 
 use serde_json::json;
 
 use crate::support::{Config, Connect};
 
+const DASHBOARD: &[(&str, &str)] = &[
+    ("/dashboard", "text/html"),
+    ("/style.css", "text/css"),
+    ("/dashboard.css", "text/css"),
+    ("/favicon.svg", "image/svg+xml"),
+    ("/js/dashboard/app.js", "text/javascript"),
+    ("/js/dashboard/views/chart.js", "text/javascript"),
+    ("/vendor/uplot/uPlot.iife.min.js", "text/javascript"),
+    ("/vendor/uplot/uPlot.min.css", "text/css"),
+];
+
 #[tokio::test]
-async fn the_page_is_in_the_binary() {
+async fn the_pages_are_in_the_binary() {
     let server = Config::development().start().await;
     let http = server.http();
-    for (path, content_type) in [("/", "text/html"), ("/style.css", "text/css"), ("/favicon.svg", "image/svg+xml")] {
+    for (path, content_type) in [&[("/", "text/html")], DASHBOARD].concat() {
         let page = http.get(path).send().await;
         assert_eq!(page.status, 200, "{path}");
         assert!(page.header("content-type").unwrap().starts_with(content_type), "{path}");
@@ -20,8 +31,37 @@ async fn the_page_is_in_the_binary() {
         let other = http.get(path).header("if-none-match", "\"other\"").send().await;
         assert_eq!(other.body, page.body);
     }
-    for path in ["/js/nothing.js", "/js/../Cargo.toml", "/index.html", "/js/"] {
+    for path in ["/js/nothing.js", "/js/../Cargo.toml", "/index.html", "/dashboard.html", "/js/", "/vendor/README.md"] {
         http.get(path).send().await.error(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn with_a_configured_key_there_is_the_dashboard_but_no_chat() {
+    let server = Config::new().start().await;
+    let http = server.http();
+    for (path, content_type) in DASHBOARD {
+        let page = http.get(path).send().await;
+        assert_eq!(page.status, 200, "{path}");
+        assert!(page.header("content-type").unwrap().starts_with(content_type), "{path}");
+    }
+    http.get("/").send().await.error(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_token_may_do_what_is_asked_for_and_no_more() {
+    let server = Config::development().start().await;
+    let http = server.http();
+    let figures = "/v1/topics/$node?window=1s";
+    let plain = http.post("/v1/dev/token", &json!({"name": "alice"})).send().await.data(200);
+    http.get(figures).token(plain["token"].as_str().unwrap()).send().await.error(403, "forbidden");
+    let ask = json!({"name": "alice", "scope": ["operator"]});
+    let operator = http.post("/v1/dev/token", &ask).send().await.data(200);
+    let data = http.get(figures).token(operator["token"].as_str().unwrap()).send().await.data(200);
+    assert_eq!(data["topic"], "$node");
+    for scope in [json!("operator"), json!([1]), json!(null)] {
+        let refused = http.post("/v1/dev/token", &json!({"name": "alice", "scope": scope})).send().await;
+        assert_eq!(refused.error(400, "bad_request").as_deref(), Some("scope"), "{scope}");
     }
 }
 

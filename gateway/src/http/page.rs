@@ -1,4 +1,5 @@
-//! The demo page, from the binary. Only development mode has it: without `/v1/dev/token` nobody could sign in there.
+//! The pages, from the binary: the dashboard, and in development mode the demo chat. Without `/v1/dev/token` nobody could
+//! sign in to the chat; the dashboard then asks for a token. The files themselves are no secret.
 
 use bytes::Bytes;
 use hyper::header::{
@@ -27,10 +28,15 @@ const GET_FILE: &[Endpoint] = &[Endpoint::handle(Method::GET, Access::Anyone, fi
 
 pub(super) const ROUTES: &[Route] = &[
     Route { path: "/", endpoints: GET_FILE },
+    Route { path: "/dashboard", endpoints: GET_FILE },
     Route { path: "/style.css", endpoints: GET_FILE },
+    Route { path: "/dashboard.css", endpoints: GET_FILE },
     Route { path: "/favicon.svg", endpoints: GET_FILE },
     Route { path: "/js/{*}", endpoints: GET_FILE },
+    Route { path: "/vendor/{*}", endpoints: GET_FILE },
 ];
+
+const CHAT: &str = "/";
 
 /// Scripts and styles from here only, nothing embedded, nothing framed. Sockets to any node: `reconnect` names one.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -38,7 +44,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 fn file(call: Call) -> Handling {
     Box::pin(async move {
-        let file = call.gateway.dev_key.as_ref().and_then(|_| FILES.iter().find(|file| file.path == call.path));
+        let is_shown = call.path != CHAT || call.gateway.dev_key.is_some();
+        let file = FILES.iter().find(|file| is_shown && file.path == call.path);
         let file = file.ok_or_else(ProtocolError::not_found)?;
         let known = call.headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
         let is_known = known.is_some_and(|known| known.split(',').any(|etag| etag.trim() == file.etag));

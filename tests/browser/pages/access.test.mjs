@@ -1,20 +1,6 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { test } from "node:test";
-import { PHONE, shoot, withWorld } from "./support.mjs";
-
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-
-/** @param {import("playwright-core").Page} page */
-async function scan(page, where) {
-  // Evaluated through the debugger, where the page's own policy lets no script in.
-  await page.evaluate(AXE);
-  const { violations } = await page.evaluate((values) => globalThis.axe.run({ runOnly: { type: "tag", values } }), RULES);
-  const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("; ")}`);
-  assert.deepEqual(found, [], where);
-}
+import { PHONE, scan, shoot, withWorld } from "./support.mjs";
 
 test("at phone width there is the list or the conversation, and a way between them", () =>
   withWorld(async (world) => {

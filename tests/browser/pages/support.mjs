@@ -1,7 +1,8 @@
 /** A real server, a real Chromium, and people in it. Nothing here waits for a time: only for what can be seen. */
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -13,6 +14,8 @@ const CHROMIUM = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";
 const SCREENSHOTS = process.env.SCREENSHOTS;
 /** Chromium without its own traffic to the outside. */
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 /** What a person would wait before calling it broken. */
 const PATIENCE_MS = 15_000;
 const DESKTOP = { width: 1180, height: 760 };
@@ -21,12 +24,18 @@ export const PHONE = { width: 390, height: 780 };
 /** A server on a folder of its own, which can be killed and started again. */
 export class Server {
   folder = mkdtempSync(join(tmpdir(), "switchboard-browser-"));
+  /** In the folder: what stands beside the store, such as the development key, goes with it too. */
+  store = join(this.folder, "store");
   listen = "127.0.0.1:0";
 
-  /** @param {string[]} settings more `--set key=value` */
-  constructor(settings = []) {
+  /**
+   * @param {string[]} settings more `--set key=value`
+   * @param {string[]} options of the command line
+   */
+  constructor(settings = [], options = []) {
     assert.ok(BINARY, "SWITCHBOARD_BIN names the binary to test");
     this.settings = settings;
+    this.options = options;
   }
 
   get url() {
@@ -35,8 +44,8 @@ export class Server {
 
   /** The first time on a free port, then on the same one. */
   async start() {
-    const settings = [`node.listen=${this.listen}`, "metrics.listen=127.0.0.1:0", `store.path=${this.folder}`, ...this.settings];
-    const args = settings.flatMap((setting) => ["--set", setting]);
+    const settings = [`node.listen=${this.listen}`, "metrics.listen=127.0.0.1:0", `store.path=${this.store}`, ...this.settings];
+    const args = [...this.options, ...settings.flatMap((setting) => ["--set", setting])];
     this.process = spawn(/** @type {string} */ (BINARY), args, { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, SWITCHBOARD__LOG__LEVEL: "warn" } });
     this.exited = new Promise((resolve) => this.process.once("exit", resolve));
     const [line] = await Promise.race([firstLine(this.process.stdout), this.exited.then((code) => assert.fail(`the server ended with ${code}`))]);
@@ -44,10 +53,21 @@ export class Server {
     return this;
   }
 
-  /** A token that the development door would not give: one that soon runs out. */
-  async token(user, ttl) {
-    const { stdout } = await promisify(execFile)(/** @type {string} */ (BINARY), ["token", "--user", user, "--ttl", ttl, "--set", `store.path=${this.folder}`]);
+  /** A token that the development door would not give: one that soon runs out, or one of a configured key. */
+  async token(user, ttl = "1h", scopes = []) {
+    const settings = [`store.path=${this.store}`, ...this.settings].flatMap((setting) => ["--set", setting]);
+    const args = ["token", "--user", user, "--ttl", ttl, ...scopes.flatMap((scope) => ["--scope", scope]), ...settings];
+    const { stdout } = await promisify(execFile)(/** @type {string} */ (BINARY), args);
     return stdout.trim();
+  }
+
+  /** As an application does.
+   * @param {{series: string, value: number, timestamp?: string, tags?: Record<string, string>}[]} events */
+  async publish(topic, events) {
+    this.publisher ??= await this.token("shop", "1h", ["topics:publish"]);
+    const headers = { authorization: `Bearer ${this.publisher}`, "content-type": "application/json" };
+    const answer = await fetch(`${this.url}/v1/topics/${topic}/events`, { method: "POST", headers, body: JSON.stringify({ events }) });
+    assert.equal(answer.status, 202, await answer.text());
   }
 
   /** @param {NodeJS.Signals} signal */
@@ -58,8 +78,7 @@ export class Server {
 
   /** As after a restore: the next start makes another store. */
   async emptyStore() {
-    rmSync(this.folder, { recursive: true, force: true });
-    mkdirSync(this.folder);
+    rmSync(this.store, { recursive: true, force: true });
   }
 
   async remove() {
@@ -77,9 +96,10 @@ async function firstLine(stream) {
  * Runs a test with a server and a browser, and fails it for anything the pages complain of.
  * @param {(world: World) => Promise<void>} run
  * @param {string[]} [settings]
+ * @param {string[]} [options]
  */
-export async function withWorld(run, settings) {
-  const server = await new Server(settings).start();
+export async function withWorld(run, settings, options) {
+  const server = await new Server(settings, options).start();
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
   const world = new World(server, browser);
   try {
@@ -99,6 +119,8 @@ export class World {
   complaints = [];
   /** @type {Person[]} */
   people = [];
+  /** @type {Board[]} */
+  boards = [];
 
   constructor(server, browser) {
     this.server = server;
@@ -107,7 +129,7 @@ export class World {
 
   /** Someone signs in, in a window of his own. */
   async person(name, { wire, prepare, ...options } = {}) {
-    const context = await this.browser.newContext({ viewport: DESKTOP, locale: "en-GB", colorScheme: "light", reducedMotion: "reduce", ...options });
+    const context = await this.context(options);
     await wire?.tap(context);
     await prepare?.(context);
     return this.personIn(context, name);
@@ -122,11 +144,28 @@ export class World {
     return person;
   }
 
+  /** Somebody looks at a dashboard, in a window of his own. */
+  async board(hash, { wire, ...options } = {}) {
+    const context = await this.context(options);
+    await wire?.tap(context);
+    const board = new Board(this.watch(await context.newPage(), `board ${hash}`));
+    this.boards.push(board);
+    await board.page.goto(`${this.server.url}/dashboard${hash}`);
+    return board;
+  }
+
+  context(options) {
+    return this.browser.newContext({ viewport: DESKTOP, locale: "en-GB", colorScheme: "light", reducedMotion: "reduce", ...options });
+  }
+
   watch(page, name) {
     page.setDefaultTimeout(PATIENCE_MS);
     page.on("pageerror", (error) => this.complaints.push(`${name}: ${error.stack}`));
     page.on("console", (message) => {
       // A connection that fails is reported by the browser itself, and is what some of these tests are about.
+      const { url } = message.location();
+      // Where a key is configured, this door is not there.
+      if (url.endsWith("/v1/dev/token") && message.text().includes("404")) return;
       const expected = /WebSocket connection to|ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/.test(message.text());
       if (message.type() === "error" && !expected) this.complaints.push(`${name}: ${message.text()}`);
     });
@@ -135,6 +174,7 @@ export class World {
 
   async shootAll(name) {
     for (const person of this.people) if (!person.page.isClosed()) await shoot(person.page, `${name}-${person.name}`);
+    for (const [at, { page }] of this.boards.entries()) if (!page.isClosed()) await shoot(page, `${name}-board-${at + 1}`);
   }
 }
 
@@ -301,6 +341,38 @@ export class Person {
   }
 }
 
+/** A window with the dashboard. */
+export class Board {
+  /** @param {import("playwright-core").Page} page */
+  constructor(page) {
+    this.page = page;
+    this.state = page.locator(".line-state [role=status]");
+    this.notice = page.locator(".notice");
+    this.hold = page.locator("#hold");
+    this.lines = page.locator(".line-tile .chart");
+    this.legend = page.locator(".line-tile .legend button");
+  }
+
+  live() {
+    return this.state.getByText("Live", { exact: true }).waitFor();
+  }
+
+  /** Until the table's row says so, from its first cell on. */
+  async row(label, ...cells) {
+    const read = ([label, cells]) => {
+      const rows = [...document.querySelectorAll("tbody tr")].filter((row) => row.checkVisibility());
+      const row = rows.find((row) => row.querySelector("th span")?.textContent === label);
+      const texts = [...(row?.querySelectorAll("td") ?? [])].map((cell) => cell.textContent);
+      return row !== undefined && cells.every((cell, at) => cell === texts[at]);
+    };
+    try {
+      await this.page.waitForFunction(read, [label, cells]);
+    } catch {
+      assert.deepEqual(await this.page.locator("tbody tr").allInnerTexts(), [label, ...cells], "the table's rows");
+    }
+  }
+}
+
 /**
  * Writes messages as somebody who has no window, from the page's own origin.
  * @param {import("playwright-core").Page} page
@@ -325,6 +397,18 @@ export async function seed(page, from, to, texts) {
     socket.close();
   };
   await page.evaluate(write, { from, to, texts });
+}
+
+/**
+ * Fails for whatever axe finds.
+ * @param {import("playwright-core").Page} page
+ */
+export async function scan(page, where) {
+  // Evaluated through the debugger, where the page's own policy lets no script in.
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate((values) => globalThis.axe.run({ runOnly: { type: "tag", values } }), RULES);
+  const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("; ")}`);
+  assert.deepEqual(found, [], where);
 }
 
 /** @param {import("playwright-core").Page} page */

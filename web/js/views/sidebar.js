@@ -104,6 +104,7 @@ function profileButton(client) {
       checked: store.status === choice,
       choose: () => client.presence.set(choice),
     })),
+    { label: "Live dashboards", choose: () => location.assign("/dashboard") },
     {
       label: "Sign out",
       choose: () => {

@@ -1,0 +1,172 @@
+/** The dashboard's beginning: the token, the address as what is shown, and one drawing for all that came since the last one. */
+import { byId, fill, h, setAttribute, setText } from "../dom.js";
+import { deviceId, instanceId } from "../session.js";
+import { mark } from "../views/icons.js";
+import { keepToken, token } from "./access.js";
+import { FIRST_TOPIC, formatChoice, NODE_TOPIC, parseChoice, WINDOW_MS } from "./choice.js";
+import { spanOf } from "./columns.js";
+import { Feed } from "./feed.js";
+import { number, time } from "./format.js";
+import { connectionView } from "./views/connection.js";
+import { controlsView } from "./views/controls.js";
+import { NodesView } from "./views/nodes.js";
+import { setTheme } from "./views/theme.js";
+import { settled, TopicView } from "./views/topic.js";
+
+/** @typedef {import("./choice.js").Choice} Choice */
+
+const TOPICS = "switchboard.dashboard.topics";
+const TOPICS_MAX = 10;
+const TICK_MS = 1_000;
+
+class Page {
+  /** What was there when it was paused, and when that was. @type {{windows: import("./windows.js").Windows, now_ms: number, version: number} | null} */
+  #held = null;
+  #isDue = false;
+
+  constructor() {
+    this.#choice = parseChoice(location.hash, recentTopics()[0]);
+    this.#feed = new Feed({
+      url: new URL("/v1/ws", location.href.replace(/^http/, "ws")).href,
+      device_id: deviceId(),
+      instance_id: instanceId(),
+      token,
+      onChange: () => this.#schedule(),
+    });
+    this.#connection = connectionView(this.#feed);
+    this.#controls = controlsView({ onChoice: (choice) => void (location.hash = formatChoice(choice)), onHold: () => this.#hold() });
+    const redraw = () => this.#schedule();
+    this.#views = { topic: new TopicView(redraw), nodes: new NodesView(redraw) };
+  }
+  /** @type {Choice} */
+  #choice;
+  #feed;
+  #connection;
+  #controls;
+  #views;
+  #notice = h("p", { class: "notice", role: "status" });
+
+  start() {
+    byId("mark").replaceWith(mark());
+    byId("connection").replaceWith(this.#connection.node);
+    byId("controls").append(...this.#controls.nodes);
+    byId("controls").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
+      event.preventDefault();
+      this.#controls.submit();
+    });
+    fill(byId("stage"), this.#notice, this.#views.topic.node, this.#views.nodes.node);
+    askForToken(() => this.#feed.start());
+    addEventListener("hashchange", () => this.#follow());
+    addEventListener("online", () => this.#feed.connection.retryNow());
+    setInterval(() => this.#schedule(), TICK_MS);
+    this.#follow();
+    this.#feed.start();
+  }
+
+  /** Shows what the address says. Another topic or window is not what was held. */
+  #follow() {
+    const before = this.#choice;
+    this.#choice = parseChoice(location.hash, recentTopics()[0]);
+    const { view, topic, window } = this.#choice;
+    if (before.view !== view || before.topic !== topic || before.window !== window) this.#held = null;
+    if (view === "topic") remember(topic);
+    this.#watch();
+    this.#schedule();
+  }
+
+  #watch() {
+    if (this.#held) return;
+    const { view, topic, window, range_s } = this.#choice;
+    this.#feed.watch({ topic: view === "nodes" ? NODE_TOPIC : topic, window, range_s });
+  }
+
+  #hold() {
+    const { windows, now_ms } = this.#feed;
+    this.#held = this.#held ? null : { windows: windows.copy(), now_ms, version: windows.version };
+    this.#watch();
+    this.#schedule();
+  }
+
+  /** All that comes between two frames of the screen is drawn once. */
+  #schedule() {
+    if (this.#isDue) return;
+    this.#isDue = true;
+    requestAnimationFrame(() => {
+      this.#isDue = false;
+      this.#draw();
+    });
+  }
+
+  #draw() {
+    const { view, window, range_s } = this.#choice;
+    const { windows, now_ms } = this.#held ?? this.#feed;
+    const isRefused = this.#feed.state.phase === "stopped" && this.#feed.state.code === 4401;
+    byId("access").hidden = !isRefused;
+    byId("dashboard").hidden = isRefused;
+    if (isRefused) return setText(byId("token-problem"), this.#feed.state.why);
+    const span = spanOf(windows, { window_ms: WINDOW_MS[window], range_ms: range_s * 1_000 }, now_ms);
+    this.#connection.show();
+    this.#controls.show({ choice: this.#choice, held: this.#held, topics: recentTopics(), windows, ...settled(this.#choice, windows) });
+    this.#showViews();
+    setText(this.#notice, this.#noticeText());
+    this.#notice.hidden = this.#notice.textContent === "";
+    const isCurrent = this.#feed.isCurrent || this.#held !== null;
+    this.#views[view].show({ choice: this.#choice, windows, span, isCurrent });
+  }
+
+  #showViews() {
+    const { view, topic } = this.#choice;
+    this.#views.topic.node.hidden = view !== "topic";
+    this.#views.nodes.node.hidden = view !== "nodes";
+    const title = `${view === "nodes" ? "Nodes" : topic} · Switchboard`;
+    if (document.title !== title) document.title = title;
+    const links = [
+      { text: "Topic", to: "topic" },
+      { text: "Nodes", to: "nodes" },
+    ];
+    const nav = byId("views");
+    if (nav.childElementCount === 0) fill(nav, links.map(({ text }) => h("a", {}, text)));
+    links.forEach(({ to }, at) => {
+      const link = nav.children[at];
+      setAttribute(link, "href", formatChoice({ ...this.#choice, view: to === "nodes" ? "nodes" : "topic" }));
+      setAttribute(link, "aria-current", to === view && "page");
+    });
+  }
+
+  #noticeText() {
+    const { problem, isCurrent, windows, state } = this.#feed;
+    if (this.#held) {
+      const since = windows.version - this.#held.version;
+      return `Paused at ${time(this.#held.now_ms, 1_000)}. ${since > 0 ? `${number(since)} updates wait.` : ""}`;
+    }
+    if (problem) return problem;
+    return !isCurrent && state.phase !== "online" && windows.series.size > 0 ? "What is shown is what came before the connection broke." : "";
+  }
+}
+
+/** Where there is no development door. @param {() => void} onToken */
+function askForToken(onToken) {
+  byId("access-form").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
+    event.preventDefault();
+    const given = byId("token").value.trim();
+    if (given === "") return setText(byId("token-problem"), "Paste a token.");
+    byId("token").value = "";
+    keepToken(given);
+    onToken();
+  });
+}
+
+/** @returns {string[]} the last one first */
+function recentTopics() {
+  const kept = JSON.parse(localStorage.getItem(TOPICS) ?? "[]");
+  return kept.length > 0 ? kept : [FIRST_TOPIC];
+}
+
+/** @param {string} topic */
+function remember(topic) {
+  const others = recentTopics().filter((known) => known !== topic);
+  localStorage.setItem(TOPICS, JSON.stringify([topic, ...others].slice(0, TOPICS_MAX)));
+}
+
+setTheme();
+new Page().start();

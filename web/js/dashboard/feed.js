@@ -1,0 +1,124 @@
+/**
+ * The page's line to the server: one session, and in it one topic watched, again after each break. Owns the connection and the windows;
+ * whoever draws reads them when told that something has changed.
+ *
+ * @typedef {import("../connection.js").State} State
+ * @typedef {{topic: string, window: import("./choice.js").WindowName, range_s: number}} Wish
+ *
+ * @typedef {object} Options
+ * @property {string} url
+ * @property {string} device_id
+ * @property {string} instance_id
+ * @property {(fresh: boolean) => Promise<string>} token
+ * @property {() => void} onChange
+ */
+import { Connection } from "../connection.js";
+import { Windows } from "./windows.js";
+
+/** Until a refused watch is tried again, where the server does not say. */
+const RETRY_MS = 2_000;
+
+export class Feed {
+  windows = new Windows();
+  /** @type {State} */
+  state = { phase: "connecting", why: "Connecting…" };
+  /** What is shown is whole: a state of the wish came, in this session. */
+  isCurrent = false;
+  /** Why there is nothing to show, if there is a reason. */
+  problem = "";
+  /** @type {Wish | null} */
+  #wish = null;
+  /** @type {number | undefined} */
+  #retry;
+  /** The server's clock, less this machine's. */
+  #ahead_ms = 0;
+
+  /** @param {Options} options */
+  constructor({ onChange, ...options }) {
+    this.#onChange = onChange;
+    this.connection = new Connection({
+      ...options,
+      onState: (state) => {
+        this.state = state;
+        onChange();
+      },
+      onReady: ({ server_time }) => {
+        this.#ahead_ms = Date.parse(server_time) - Date.now();
+        void this.#ask();
+      },
+      onLost: () => {
+        clearTimeout(this.#retry);
+        this.isCurrent = false;
+      },
+      onFrame: (frame) => this.#frame(frame),
+    });
+  }
+  #onChange;
+
+  start() {
+    this.connection.start();
+  }
+
+  /** @returns {number} by the server's clock */
+  get now_ms() {
+    return Date.now() + this.#ahead_ms;
+  }
+
+  /**
+   * Watches this from now on, and nothing else.
+   * @param {Wish} wish
+   */
+  watch(wish) {
+    const before = this.#wish;
+    const { topic, window, range_s } = wish;
+    const isSame = before?.topic === topic && before.window === window;
+    if (isSame && before.range_s === range_s) return;
+    this.#wish = wish;
+    this.problem = "";
+    this.isCurrent = false;
+    if (!isSame) {
+      this.windows = new Windows();
+      if (before) this.connection.send({ type: "topic_unwatch", topic: before.topic, window: before.window });
+    }
+    void this.#ask();
+    this.#onChange();
+  }
+
+  async #ask() {
+    const wish = this.#wish;
+    clearTimeout(this.#retry);
+    if (!wish || !this.connection.online) return;
+    try {
+      const state = await this.connection.request({ type: "topic_watch", ...wish });
+      if (wish === this.#wish) this.#onState(state);
+    } catch (error) {
+      if (wish === this.#wish) this.#failed(/** @type {import("../link.js").RequestError} */ (error));
+    }
+  }
+
+  /** What may come right by itself is tried again; a lost session asks anew when it is back.
+   * @param {import("../link.js").RequestError} error */
+  #failed({ code, message, details, retry_after_ms }) {
+    if (code === "disconnected") return;
+    const isLasting = ["forbidden", "bad_request", "conflict"].includes(code);
+    this.problem = isLasting ? (details?.[0]?.message ?? message) : `${message}: trying again.`;
+    if (!isLasting) this.#retry = setTimeout(() => void this.#ask(), retry_after_ms ?? RETRY_MS);
+    this.#onChange();
+  }
+
+  /** @param {any} frame */
+  #frame(frame) {
+    if (frame.type === "resync") return void this.#ask();
+    if (frame.topic !== this.#wish?.topic || frame.window !== this.#wish?.window) return;
+    if (frame.type === "topic_state") this.#onState(frame);
+    else if (frame.type === "topic_update" && this.windows.onUpdate(frame)) this.#onChange();
+  }
+
+  /** @param {any} state */
+  #onState(state) {
+    this.windows.onState(state);
+    this.isCurrent = true;
+    this.problem = "";
+    this.#onChange();
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * How the lines look: six colours, each of which stands out from the tiles in its theme and from the others, for people with any kind of
+ * colour vision (a test simulates them), in four dashes, so that no two of twenty look the same. Pure.
+ */
+
+export const LIGHT = ["#0a756a", "#bc2d0b", "#4a96dc", "#7830b0", "#bf8620", "#0c2c65"];
+export const DARK = ["#6ac195", "#cc600d", "#a8dffd", "#c38bfa", "#f1ed75", "#4265d5"];
+/** Lengths of strokes and gaps, in pixels. */
+export const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
+/** Lines in one chart, at most. */
+export const LINES_MAX = 20;
+
+/** @param {number} slot */
+export const dashOf = (slot) => DASHES[Math.floor(slot / LIGHT.length) % DASHES.length];
+
+/** @param {number} slot @param {boolean} isDark */
+export const colourOf = (slot, isDark) => (isDark ? DARK : LIGHT)[slot % LIGHT.length];
+
+/** Which line of a chart is whose. A group keeps its line, and so its look, for as long as it is there. */
+export class Slots {
+  /** @type {Map<string, number>} */
+  #slots = new Map();
+
+  /**
+   * The largest get lines first; those of a first call then in the order in which they are given.
+   * @param {{key: string, weight: number}[]} groups
+   * @returns {Map<string, number>} of each group that has a line
+   */
+  assign(groups) {
+    const there = new Set(groups.map(({ key }) => key));
+    for (const key of this.#slots.keys()) if (!there.has(key)) this.#slots.delete(key);
+    const taken = new Set(this.#slots.values());
+    const free = Array.from({ length: LINES_MAX }, (_, slot) => slot).filter((slot) => !taken.has(slot));
+    const waiting = groups.filter(({ key }) => !this.#slots.has(key));
+    const chosen = new Set([...waiting].sort((a, b) => b.weight - a.weight).slice(0, free.length));
+    for (const group of waiting) if (chosen.has(group)) this.#slots.set(group.key, /** @type {number} */ (free.shift()));
+    return this.#slots;
+  }
+
+  clear() {
+    this.#slots.clear();
+  }
+}

@@ -1,0 +1,60 @@
+/** What stands where there is nothing to draw: what to do about it. */
+import { h, setText } from "../../dom.js";
+import { devToken } from "../access.js";
+import { past } from "../format.js";
+
+const COPIED_MS = 2_000;
+
+/** @param {string} topic @param {string} token as a shell has it @returns {string} a command that publishes an event */
+export function curlOf(topic, token) {
+  const event = { series: "amount_eur", value: 19.9, tags: { country: "DE", status: "paid" } };
+  return [
+    `TOKEN=${token}`,
+    `curl -X POST '${location.origin}/v1/topics/${topic}/events' \\`,
+    `  -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\`,
+    `  -d '${JSON.stringify({ events: [event] })}'`,
+  ].join("\n");
+}
+
+export function emptyView() {
+  const title = h("h2", {});
+  const command = h("pre", { tabindex: "0", "aria-label": "A command that publishes an event" });
+  const copied = h("span", { class: "meta", role: "status" });
+  const copy = h("button", { type: "button", class: "primary", on: { click: () => void toClipboard() } }, "Copy");
+  const hint = h("p", { class: "hint" }, "A made-up shop with a few orders a second: ", h("code", {}, "script/server --demo"), ".");
+  const node = h("section", { class: "tile empty", "aria-label": "Nothing to show" }, title, h("p", {}, "Publish an event, and it is here within a second:"), command, h("div", { class: "field-row" }, copy, copied), hint);
+  let shown = "";
+  return {
+    node,
+    /** @param {{topic: string, range_s: number}} choice */
+    show({ topic, range_s }) {
+      node.hidden = false;
+      setText(title, `Nothing was published to ${topic} in the last ${past(range_s)}.`);
+      if (shown === topic) return;
+      shown = topic;
+      void example(topic);
+    },
+    hide() {
+      node.hidden = true;
+    },
+  };
+
+  /** In development mode with a token that may do this and nothing else. @param {string} topic */
+  async function example(topic) {
+    const without = "$(switchboard token --user shop --scope topics:publish)";
+    const token = await devToken(["topics:publish"]).catch(() => null);
+    if (shown === topic) setText(command, curlOf(topic, token ?? without));
+  }
+
+  /** Where the browser gives no clipboard, the command is selected, to be copied by hand. */
+  async function toClipboard() {
+    try {
+      await navigator.clipboard.writeText(command.textContent ?? "");
+      setText(copied, "Copied.");
+    } catch {
+      getSelection()?.selectAllChildren(command);
+      setText(copied, "Selected: copy it with your keyboard.");
+    }
+    setTimeout(() => setText(copied, ""), COPIED_MS);
+  }
+}

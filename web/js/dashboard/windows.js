@@ -1,0 +1,115 @@
+/**
+ * The windows of one topic, as `topic_state` gave them and each `topic_update` changed them (PROTOCOL §5). Pure: no drawing, no clock.
+ *
+ * @typedef {[start_ms: number, count: number, sum: number, min: number, max: number, p50: number, p95: number, p99: number]} Point
+ * @typedef {{series: string, tags?: Record<string, string>, points: Point[]}} SeriesPoints as they come
+ * @typedef {{key: string, name: string, tags: Record<string, string>, points: Point[]}} Series points in the order of their time
+ */
+
+/** What a page keeps of a topic, at most: an hour of 50 series by the second. Of more, the oldest windows go. */
+export const POINTS_MAX = 180_000;
+const KEPT_MS = 3_600_000;
+
+export class Windows {
+  /** @type {Map<string, Series>} */
+  series = new Map();
+  version = 0;
+  /** Windows that end by then change no more. */
+  closed_until_ms = 0;
+  /** The start of the newest window that there was. */
+  newest_ms = 0;
+  #count = 0;
+
+  /** @param {number} points_max */
+  constructor(points_max = POINTS_MAX) {
+    this.#points_max = points_max;
+  }
+  #points_max;
+
+  /**
+   * Replaces everything.
+   * @param {{version: number, series: SeriesPoints[]}} state
+   */
+  onState({ version, series }) {
+    this.series.clear();
+    this.#count = this.closed_until_ms = this.newest_ms = 0;
+    this.version = version;
+    this.#put(series);
+  }
+
+  /**
+   * Puts whole windows in the place of what was known of them. An update that is no newer than what is known changes nothing.
+   * @param {{version: number, series: SeriesPoints[], closed_until_ms: number}} update
+   * @returns {boolean} whether it counted
+   */
+  onUpdate({ version, series, closed_until_ms }) {
+    if (version <= this.version) return false;
+    this.version = version;
+    this.closed_until_ms = Math.max(this.closed_until_ms, closed_until_ms);
+    this.#put(series);
+    this.#forget(this.newest_ms - KEPT_MS);
+    for (let keep_ms = KEPT_MS / 2; this.#count > this.#points_max && keep_ms > 1; keep_ms /= 2) this.#forget(this.newest_ms - keep_ms);
+    return true;
+  }
+
+  /** @returns {Windows} the windows as they are now, which later updates leave alone */
+  copy() {
+    const copy = new Windows(this.#points_max);
+    Object.assign(copy, { version: this.version, closed_until_ms: this.closed_until_ms, newest_ms: this.newest_ms });
+    for (const [key, series] of this.series) copy.series.set(key, { ...series, points: [...series.points] });
+    return copy;
+  }
+
+  /** @returns {string[]} the series' names, sorted */
+  get names() {
+    return [...new Set([...this.series.values()].map(({ name }) => name))].sort();
+  }
+
+  /**
+   * @param {string} name
+   * @returns {string[]} the tags that series of this name have, sorted
+   */
+  tagsOf(name) {
+    const tags = [...this.series.values()].filter((series) => series.name === name).flatMap((series) => Object.keys(series.tags));
+    return [...new Set(tags)].sort();
+  }
+
+  /** @returns {number} the start of the oldest window; Infinity if there is none */
+  get oldest_ms() {
+    let oldest_ms = Infinity;
+    for (const { points } of this.series.values()) oldest_ms = Math.min(oldest_ms, points[0]?.[0] ?? Infinity);
+    return oldest_ms;
+  }
+
+  /** @param {SeriesPoints[]} all */
+  #put(all) {
+    for (const { series: name, tags = {}, points } of all) {
+      const key = JSON.stringify([name, Object.entries(tags).sort()]);
+      const series = this.series.get(key) ?? { key, name, tags, points: [] };
+      this.series.set(key, series);
+      for (const point of points) this.#putPoint(series.points, point);
+    }
+  }
+
+  /** Mostly the last one, or a newer.
+   * @param {Point[]} points @param {Point} point */
+  #putPoint(points, point) {
+    let at = points.length;
+    while (at > 0 && points[at - 1][0] > point[0]) at -= 1;
+    const known = points[at - 1]?.[0] === point[0];
+    points.splice(known ? at - 1 : at, known ? 1 : 0, point);
+    if (!known) this.#count += 1;
+    this.newest_ms = Math.max(this.newest_ms, point[0]);
+  }
+
+  /** @param {number} before_ms */
+  #forget(before_ms) {
+    for (const [key, { points }] of this.series) {
+      let gone = 0;
+      while (gone < points.length && points[gone][0] < before_ms) gone += 1;
+      if (gone > 0) points.splice(0, gone);
+      this.#count -= gone;
+      if (points.length === 0) this.series.delete(key);
+    }
+  }
+}
