@@ -104,7 +104,7 @@ test("paused, it stays as it is, whatever comes; resumed, it has everything", ()
     const told = wire.seen.get("topic_update") ?? 0;
     await world.server.publish("orders", [sale(1, "DE"), sale(1, "FR")]);
     await wire.until("topic_update", told + 1);
-    await board.notice.getByText("wait.").waitFor();
+    await board.notice.getByText(/\d updates? waiting/).waitFor();
     await board.row("DE", "1");
     // What is held can be looked at in another way.
     await board.page.getByLabel("A line for").selectOption("all together");
@@ -130,6 +130,32 @@ test("after the server was away it says so, keeps what it had, and begins with w
     await board.row("FR", "1", "5");
     await board.live();
     assert.equal(await board.page.locator("tbody tr", { hasText: "DE" }).count(), 0, "windows are kept in memory only");
+  }));
+
+test("a topic that has another owner begins anew with what that one tells", () =>
+  withWorld(async (world) => {
+    const wire = new Wire();
+    await world.server.publish("orders", [sale(1, "DE")]);
+    const board = await world.board("#topic=orders&range=300", { wire });
+    await board.row("DE", "1");
+    const points = [[Math.floor(Date.now() / 1_000) * 1_000, 3, 6, 1, 3, 2, 3, 3]];
+    wire.alter = ({ topic, window }) => ({ type: "topic_state", topic, window, version: 1, series: [{ series: "amount", tags: { country: "FR" }, points }] });
+    await world.server.publish("orders", [sale(1, "DE")]);
+    await board.row("FR", "3", "6");
+    assert.equal(await board.page.locator("tbody tr", { hasText: "DE" }).count(), 0);
+  }));
+
+test("what the server can't do just now is asked for again", () =>
+  withWorld(async (world) => {
+    const wire = new Wire();
+    let asked = 0;
+    const refusal = (id) => ({ type: "error", id, code: "unavailable", message: "not just now", retry_after_ms: 50 });
+    wire.alter = (frame) => (frame.type === "topic_state" && ++asked < 3 ? refusal(frame.id) : frame);
+    await world.server.publish("orders", [sale(1, "DE")]);
+    const board = await world.board("#topic=orders&range=300", { wire });
+    await board.row("DE", "1");
+    assert.equal(asked, 3);
+    await board.notice.waitFor({ state: "hidden" });
   }));
 
 test("20 series at 60 seconds: an update draws, and builds nothing", () =>
@@ -294,6 +320,27 @@ test("the nodes' figures, for an operator's first look", () =>
     await board.page.getByText("Nothing was published to orders").waitFor();
     await board.page.getByRole("link", { name: "Nodes" }).click();
     await tile.waitFor();
+  }, ["node.id=n1"]));
+
+test("each node has a line and a row, and one that tells nothing any more is called silent", () =>
+  withWorld(async (world) => {
+    const wire = new Wire();
+    /** As if there were a second node, with twice as much of everything. */
+    const doubled = ({ series, tags, points }) => ({ series, tags: { node: tags.node.replace("n1", "n2") }, points: points.map(([start_ms, count, ...values]) => [start_ms, count, ...values.map((value) => 2 * value)]) });
+    let isTelling = true;
+    wire.alter = (frame) => (frame.topic === "$node" && isTelling ? { ...frame, series: [...frame.series, ...frame.series.map(doubled)] } : frame);
+    const board = await world.board("#view=nodes", { wire });
+    const total = board.page.locator("[data-figure=connections] .figure");
+    await board.row("n2", "2");
+    await board.row("n1", "1");
+    await total.getByText("3", { exact: true }).waitFor();
+    await shoot(board.page, "dashboard-two-nodes");
+    await board.page.locator(".legend button", { hasText: "n2" }).click();
+    await board.page.locator(".legend button[aria-pressed=false]", { hasText: "n2" }).waitFor();
+    isTelling = false;
+    await board.page.getByText("1 reporting, 1 silent").waitFor();
+    await board.page.locator("tbody tr", { hasText: /n2.*silent since \d\d:\d\d:\d\d/ }).waitFor();
+    await total.getByText("1", { exact: true }).waitFor();
   }, ["node.id=n1"]));
 
 test("with a configured key it asks for a token, and says what one may not see", () =>

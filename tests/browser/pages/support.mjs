@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { chromium } from "playwright-core";
+import { Board } from "./board.mjs";
 
 const BINARY = process.env.SWITCHBOARD_BIN;
 const CHROMIUM = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";
@@ -189,6 +190,8 @@ export class Wire {
   seen = new Map();
   /** Which of the server's frames are lost from now on. */
   lose = (/** @type {any} */ _frame) => false;
+  /** What becomes of the others. */
+  alter = (/** @type {any} */ frame) => frame;
 
   tap(context) {
     return context.routeWebSocket(/v1\/ws/, (socket) => {
@@ -200,7 +203,7 @@ export class Wire {
         const frame = JSON.parse(String(message));
         this.seen.set(frame.type, (this.seen.get(frame.type) ?? 0) + 1);
         this.#watcher?.();
-        if (!this.lose(frame)) return socket.send(message);
+        if (!this.lose(frame)) return socket.send(JSON.stringify(this.alter(frame)));
         this.lost += 1;
       });
       const end = (other) => (code, reason) => {
@@ -337,38 +340,6 @@ export class Person {
     } catch {
       assert.deepEqual([...(await this.texts())].sort(), [...expected].sort(), `${this.name}'s window`);
       assert.fail(`${this.name}'s window has messages on their way`);
-    }
-  }
-}
-
-/** A window with the dashboard. */
-export class Board {
-  /** @param {import("playwright-core").Page} page */
-  constructor(page) {
-    this.page = page;
-    this.state = page.locator(".line-state [role=status]");
-    this.notice = page.locator(".notice");
-    this.hold = page.locator("#hold");
-    this.lines = page.locator(".line-tile .chart");
-    this.legend = page.locator(".line-tile .legend button");
-  }
-
-  live() {
-    return this.state.getByText("Live", { exact: true }).waitFor();
-  }
-
-  /** Until the table's row says so, from its first cell on. */
-  async row(label, ...cells) {
-    const read = ([label, cells]) => {
-      const rows = [...document.querySelectorAll("tbody tr")].filter((row) => row.checkVisibility());
-      const row = rows.find((row) => row.querySelector("th span")?.textContent === label);
-      const texts = [...(row?.querySelectorAll("td") ?? [])].map((cell) => cell.textContent);
-      return row !== undefined && cells.every((cell, at) => cell === texts[at]);
-    };
-    try {
-      await this.page.waitForFunction(read, [label, cells]);
-    } catch {
-      assert.deepEqual(await this.page.locator("tbody tr").allInnerTexts(), [label, ...cells], "the table's rows");
     }
   }
 }

@@ -1,12 +1,13 @@
 /** The dashboard's beginning: the token, the address as what is shown, and one drawing for all that came since the last one. */
 import { byId, fill, h, setAttribute, setText } from "../dom.js";
 import { deviceId, instanceId } from "../session.js";
+import { plural } from "../text.js";
 import { mark } from "../views/icons.js";
 import { keepToken, token } from "./access.js";
 import { FIRST_TOPIC, formatChoice, NODE_TOPIC, parseChoice, WINDOW_MS } from "./choice.js";
 import { spanOf } from "./columns.js";
 import { Feed } from "./feed.js";
-import { number, time } from "./format.js";
+import { time } from "./format.js";
 import { connectionView } from "./views/connection.js";
 import { controlsView } from "./views/controls.js";
 import { NodesView } from "./views/nodes.js";
@@ -25,7 +26,7 @@ class Page {
   #isDue = false;
 
   constructor() {
-    this.#choice = parseChoice(location.hash, recentTopics()[0]);
+    this.#choice = this.#parse();
     this.#feed = new Feed({
       url: new URL("/v1/ws", location.href.replace(/^http/, "ws")).href,
       device_id: deviceId(),
@@ -38,13 +39,18 @@ class Page {
     const redraw = () => this.#schedule();
     this.#views = { topic: new TopicView(redraw), nodes: new NodesView(redraw) };
   }
+  /** Those that were looked at in this browser, the last one first. */
+  #topics = recentTopics();
   /** @type {Choice} */
   #choice;
   #feed;
   #connection;
   #controls;
   #views;
-  #notice = h("p", { class: "notice", role: "status" });
+  #noticeText = h("span", { role: "status" });
+  /** Counted silently: what is read out each time would drown everything else. */
+  #noticeCount = h("span", { class: "meta", "aria-hidden": "true" });
+  #notice = h("p", { class: "remark" }, this.#noticeText, this.#noticeCount);
 
   start() {
     byId("mark").replaceWith(mark());
@@ -66,12 +72,16 @@ class Page {
   /** Shows what the address says. Another topic or window is not what was held. */
   #follow() {
     const before = this.#choice;
-    this.#choice = parseChoice(location.hash, recentTopics()[0]);
+    this.#choice = this.#parse();
     const { view, topic, window } = this.#choice;
     if (before.view !== view || before.topic !== topic || before.window !== window) this.#held = null;
-    if (view === "topic") remember(topic);
+    if (view === "topic") this.#topics = remember(this.#topics, topic);
     this.#watch();
     this.#schedule();
+  }
+
+  #parse() {
+    return parseChoice(location.hash, this.#topics[0]);
   }
 
   #watch() {
@@ -106,10 +116,9 @@ class Page {
     if (isRefused) return setText(byId("token-problem"), this.#feed.state.why);
     const span = spanOf(windows, { window_ms: WINDOW_MS[window], range_ms: range_s * 1_000 }, now_ms);
     this.#connection.show();
-    this.#controls.show({ choice: this.#choice, held: this.#held, topics: recentTopics(), windows, ...settled(this.#choice, windows) });
+    this.#controls.show({ choice: this.#choice, held: this.#held, topics: this.#topics, windows, ...settled(this.#choice, windows) });
     this.#showViews();
-    setText(this.#notice, this.#noticeText());
-    this.#notice.hidden = this.#notice.textContent === "";
+    this.#showNotice();
     const isCurrent = this.#feed.isCurrent || this.#held !== null;
     this.#views[view].show({ choice: this.#choice, windows, span, isCurrent });
   }
@@ -133,14 +142,14 @@ class Page {
     });
   }
 
-  #noticeText() {
+  #showNotice() {
     const { problem, isCurrent, windows, state } = this.#feed;
-    if (this.#held) {
-      const since = windows.version - this.#held.version;
-      return `Paused at ${time(this.#held.now_ms, 1_000)}. ${since > 0 ? `${number(since)} updates wait.` : ""}`;
-    }
-    if (problem) return problem;
-    return !isCurrent && state.phase !== "online" && windows.series.size > 0 ? "What is shown is what came before the connection broke." : "";
+    const isCut = !isCurrent && state.phase !== "online" && windows.series.size > 0;
+    const text = problem || (isCut ? "What is shown is what came before the connection broke." : "");
+    const since = this.#held ? windows.version - this.#held.version : 0;
+    setText(this.#noticeText, this.#held ? `Paused at ${time(this.#held.now_ms, 1_000)}.` : text);
+    setText(this.#noticeCount, since > 0 ? `${plural(since, "update")} waiting` : "");
+    this.#notice.hidden = this.#noticeText.textContent === "";
   }
 }
 
@@ -159,13 +168,14 @@ function askForToken(onToken) {
 /** @returns {string[]} the last one first */
 function recentTopics() {
   const kept = JSON.parse(localStorage.getItem(TOPICS) ?? "[]");
-  return kept.length > 0 ? kept : [FIRST_TOPIC];
+  return Array.isArray(kept) && kept.length > 0 ? kept : [FIRST_TOPIC];
 }
 
-/** @param {string} topic */
-function remember(topic) {
-  const others = recentTopics().filter((known) => known !== topic);
-  localStorage.setItem(TOPICS, JSON.stringify([topic, ...others].slice(0, TOPICS_MAX)));
+/** @param {string[]} topics @param {string} topic @returns {string[]} with it at their head */
+function remember(topics, topic) {
+  const recent = [topic, ...topics.filter((known) => known !== topic)].slice(0, TOPICS_MAX);
+  localStorage.setItem(TOPICS, JSON.stringify(recent));
+  return recent;
 }
 
 setTheme();

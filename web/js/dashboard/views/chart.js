@@ -5,9 +5,9 @@
  * @typedef {(number | null)[]} Values
  * @typedef {{min: number, max: number}} Range
  * @typedef {{label: string, slot: number, values: Values}} Line
- * @typedef {{times: number[], lines: Line[], range: Range, window_ms: number}} Drawing times and range in seconds
+ * @typedef {{title: string, times: number[], lines: Line[], range: Range, window_ms: number}} Drawing times and range in seconds
  */
-import { h, setText } from "../../dom.js";
+import { h, setAttribute, setText } from "../../dom.js";
 import { axisNumber, number, time } from "../format.js";
 import { dashOf, LINES_MAX } from "../palette.js";
 import { swatch } from "./swatch.js";
@@ -29,13 +29,13 @@ export class Chart {
   #window_ms = 1_000;
 
   /**
-   * @param {{title: string, height_px: number, kind?: "lines" | "bars", format?: (value: number) => string}} options
+   * @param {{height_px: number, kind?: "lines" | "bars", format?: (value: number) => string}} options
    */
-  constructor({ title, height_px, kind = "lines", format = number }) {
+  constructor({ height_px, kind = "lines", format = number }) {
     this.#format = format;
     this.#tip = new Tooltip(format);
     this.#spoken = h("p", { class: "visually-hidden", "aria-live": "polite" });
-    this.host = h("div", { class: "chart", tabindex: "0", role: "group", "aria-label": `${title}. Left and right arrow keys read it out.`, on: { keydown: (event) => this.#key(event), blur: () => this.#leave() } });
+    this.host = h("div", { class: "chart", tabindex: "0", role: "group", on: { keydown: (event) => this.#key(event), blur: () => this.#leave() } });
     this.#plot = new uPlot(this.#options(height_px, kind), [[], ...Array.from({ length: LINES_MAX }, () => [])], this.host);
     this.#plot.over.append(this.#tip.node);
     this.node = h("div", { class: "chart-frame" }, this.host, this.#spoken);
@@ -48,7 +48,8 @@ export class Chart {
   #plot;
 
   /** @param {Drawing} drawing */
-  show({ times, lines, range, window_ms }) {
+  show({ title, times, lines, range, window_ms }) {
+    setAttribute(this.host, "aria-label", `${title}. Left and right arrow keys read it out.`);
     const nothing = new Array(times.length).fill(null);
     this.#lines = [];
     this.#window_ms = window_ms;

@@ -22,13 +22,17 @@ export function emptyView() {
   const copied = h("span", { class: "meta", role: "status" });
   const copy = h("button", { type: "button", class: "primary", on: { click: () => void toClipboard() } }, "Copy");
   const hint = h("p", { class: "hint" }, "A made-up shop with a few orders a second: ", h("code", {}, "script/server --demo"), ".");
-  const node = h("section", { class: "tile empty", "aria-label": "Nothing to show" }, title, h("p", {}, "Publish an event, and it is here within a second:"), command, h("div", { class: "field-row" }, copy, copied), hint);
+  const node = h("section", { class: "tile nothing", "aria-label": "Nothing to show", hidden: true }, title, h("p", {}, "Publish an event, and it is here within a second:"), command, h("div", { class: "field-row" }, copy, copied), hint);
   let shown = "";
   return {
     node,
-    /** @param {{topic: string, range_s: number}} choice */
-    show({ topic, range_s }) {
-      node.hidden = false;
+    /**
+     * @param {{topic: string, range_s: number}} choice
+     * @param {boolean} isKnown that there is nothing; what was said of this topic before stays
+     */
+    show({ topic, range_s }, isKnown) {
+      node.hidden = !isKnown && shown !== topic;
+      if (!isKnown) return;
       setText(title, `Nothing was published to ${topic} in the last ${past(range_s)}.`);
       if (shown === topic) return;
       shown = topic;
@@ -36,6 +40,7 @@ export function emptyView() {
     },
     hide() {
       node.hidden = true;
+      shown = "";
     },
   };
 

@@ -85,7 +85,7 @@ export class NodesView {
 
 /** @param {import("../nodes.js").Figure} figure */
 function tileOf(figure) {
-  const chart = new Chart({ title: figure.title, height_px: CHART_PX, format: figure.format });
+  const chart = new Chart({ height_px: CHART_PX, format: figure.format });
   const value = h("p", { class: "figure" });
   const of = figure.together === "sum" ? "all nodes" : "the slowest node";
   const node = h("section", { class: "tile node-tile", "data-figure": figure.series }, h("header", {}, h("h2", {}, figure.title), value), h("p", { class: "hint" }, `${figure.hint}; ${of}.`), chart.node);
@@ -99,7 +99,7 @@ function tileOf(figure) {
         const slot = slots.get(key);
         return slot === undefined || hidden.has(key) ? [] : [{ label, slot, values: lineOf(points, "mean", span, Infinity) }];
       });
-      chart.show({ times: timesOf(span), lines, range: { min: span.from_ms / 1_000, max: (span.to_ms - span.window_ms) / 1_000 }, window_ms: span.window_ms });
+      chart.show({ title: figure.title, times: timesOf(span), lines, range: { min: span.from_ms / 1_000, max: (span.to_ms - span.window_ms) / 1_000 }, window_ms: span.window_ms });
     },
   };
 }

@@ -66,8 +66,8 @@ export class TopicView {
   #note = h("p", { class: "hint" });
   #barsTitle = h("h2", {});
   #barsNote = h("p", { class: "hint" });
-  #lines = new Chart({ title: "Lines", height_px: LINES_PX });
-  #bars = new Chart({ title: "Bars of events", height_px: BARS_PX, kind: "bars" });
+  #lines = new Chart({ height_px: LINES_PX });
+  #bars = new Chart({ height_px: BARS_PX, kind: "bars" });
   #table = tableView({
     caption: "Each line's figures in the whole range",
     name: "Line",
@@ -86,9 +86,8 @@ export class TopicView {
     const { series, split } = settled(choice, windows);
     const groups = groupsOf(windows, series, split, span.from_ms);
     this.#tiles.hidden = groups.length === 0;
-    if (groups.length > 0) this.#empty.hide();
-    else if (isCurrent) this.#empty.show(choice);
-    if (groups.length === 0) return;
+    if (groups.length === 0) return this.#empty.show(choice, isCurrent);
+    this.#empty.hide();
     const slots = this.#slotsFor(JSON.stringify([choice.topic, series, split]), groups);
     const total = pointsOf(groups, span.from_ms);
     this.#showFigures(total, span);
@@ -113,7 +112,7 @@ export class TopicView {
     // Until the first window is whole, it is all there is.
     const isFirst = total[0][0] >= edge_ms;
     const newest = isFirst ? total[0] : total.findLast(([start_ms]) => start_ms === edge_ms - window_ms);
-    const each = isFirst ? "so far" : window_ms === 1_000 ? "a second" : "a minute";
+    const each = isFirst ? "so far" : `a ${eachOf({ window_ms })}`;
     const range = spanText(Math.round((to_ms - from_ms) / 1_000));
     const { count, sum, mean, max, min } = MEASURES;
     this.#figures.count.show(number(newest ? count.of(newest) : 0), `${each} · ${number(count.of(whole))} in ${range}`);
@@ -135,11 +134,11 @@ export class TopicView {
     });
     const visible = drawn.filter(({ key }) => !this.#hidden.has(key));
     const lines = visible.map(({ label, slot, points }) => ({ label, slot, values: lineOf(points, measure, span, since_ms) }));
-    this.#lines.show({ times: timesOf(span), lines, range: { min: span.from_ms / 1_000, max: (span.to_ms - span.window_ms) / 1_000 }, window_ms: span.window_ms });
+    const { title: measured, isPercentile } = MEASURES[measure];
+    const title = `${series}: ${measured.toLowerCase()} in each ${eachOf(span)}`;
+    this.#lines.show({ title, times: timesOf(span), lines, range: { min: span.from_ms / 1_000, max: (span.to_ms - span.window_ms) / 1_000 }, window_ms: span.window_ms });
     this.#legend.show(drawn, this.#hidden);
-    const { title, isPercentile } = MEASURES[measure];
-    const each = span.window_ms === 1_000 ? "second" : "minute";
-    setText(this.#title, `${series}: ${title.toLowerCase()} in each ${each}`);
+    setText(this.#title, title);
     const isWaiting = (MEASURES[measure].isTotal ?? false) && since_ms >= span.edge_ms;
     setText(this.#note, noteOf({ groups, drawn: drawn.length, isPercentile: isPercentile ?? false, isWaiting, since_ms, span }));
   }
@@ -151,10 +150,16 @@ export class TopicView {
       { label: "events", slot: 0, values: whole },
       { label: "so far", slot: 1, values: growing },
     ];
-    this.#bars.show({ times: timesOf(span), lines, range: { min: span.from_ms / 1_000, max: span.to_ms / 1_000 }, window_ms: span.window_ms });
-    setText(this.#barsTitle, `Events in each ${span.window_ms === 1_000 ? "second" : "minute"}`);
+    const title = `Events in each ${eachOf(span)}`;
+    this.#bars.show({ title, times: timesOf(span), lines, range: { min: span.from_ms / 1_000, max: span.to_ms / 1_000 }, window_ms: span.window_ms });
+    setText(this.#barsTitle, title);
     setText(this.#barsNote, "All lines together; pale: still counting");
   }
+}
+
+/** @param {Pick<Span, "window_ms">} span */
+function eachOf({ window_ms }) {
+  return window_ms === 1_000 ? "second" : "minute";
 }
 
 /**
