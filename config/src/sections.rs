@@ -252,7 +252,7 @@ section! {
         /// WebSocket connections to this node; more are refused with 503. 0: as many as the descriptors (`nofile`)
         /// allow. The start is refused if they don't allow what is asked for.
         connections: Option<NonZeroU32> = None, in 0..=100_000_000;
-        /// Sessions of one user on this node; one more is closed with 4503. Each node counts its own.
+        /// Sessions of one user, on all nodes together; one more is closed with 4503.
         connections_per_user: u32 = 100, in 1..=1_000_000;
         /// WebSocket connections from one address, or one /64 network of IPv6; more are refused with 503. Behind
         /// `http.trusted_proxies` the address is the one that they forward. 0: no limit.

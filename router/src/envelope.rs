@@ -90,6 +90,10 @@ pub(crate) enum Envelope {
     Closed { conversation: ConversationKey, sessions: Vec<(UserId, SessionId)> },
     /// Node → home: how many sessions of each user it has now.
     Here { users: Vec<Here> },
+    /// Home → nodes with sessions of a user: which of a device's instance is the newest, and where.
+    Newest { user: UserKey, at: Incarnation, arrival: Arrival },
+    /// Home → a node: this session is one more than its user may have.
+    NoRoom { user: UserKey, arrival: Arrival },
     /// Node → home: tell me no more about these users' presence.
     Unwatch { users: Vec<UserKey> },
     /// Home → nodes that watch.
@@ -140,7 +144,8 @@ impl Envelope {
             Self::Relay { users, frames: sent, .. } => users.len() * ITEM + frames(sent),
             Self::ToSessions { sessions, frames: sent, .. } => sessions.len() * 2 * ITEM + frames(sent),
             Self::SessionsGone { sessions, .. } | Self::Closed { sessions, .. } => sessions.len() * 2 * ITEM,
-            Self::Here { users } => users.len() * 2 * ITEM,
+            Self::Here { users } => users.iter().map(|here| (2 + 3 * here.arrived.len()) * ITEM).sum(),
+            Self::Newest { .. } | Self::NoRoom { .. } => 2 * ITEM,
             Self::Presence { users } => users.len() * 2 * ITEM,
             Self::Unwatch { users } => users.len() * ITEM,
             _ => 0,
@@ -385,6 +390,17 @@ pub(crate) struct Here {
     pub(crate) sessions: u32,
     /// What a former home left with the node: presence travels with the registration.
     pub(crate) saved: Option<Saved>,
+    /// His sessions there of which the home has not told yet.
+    #[serde(default)]
+    pub(crate) arrived: Vec<Arrival>,
+}
+
+/// A session that is new at a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Arrival {
+    pub(crate) session: SessionId,
+    pub(crate) device: DeviceId,
+    pub(crate) instance: InstanceId,
 }
 
 /// A session, for administrators.

@@ -21,8 +21,9 @@ const LAST_SEEN_AT_ONCE: usize = 16;
 /// Inbox changes in one write at most.
 const FLUSH_CHANGES_MAX: usize = 8_192;
 
-/// How long a user whose home has become another node's stays known here, for those whose view is older.
-const LEAVE_HOME_MS: u64 = 10_000;
+/// How long after a change of the view other nodes may not have heard of it: a user whose home has become another node's
+/// stays known here, and his new home may not know of all his sessions.
+pub(crate) const HOME_MOVES_MS: u64 = 10_000;
 
 impl Node {
     // Inboxes
@@ -114,22 +115,26 @@ impl Node {
     // Presence
 
     /// A node says how many sessions of a user it has.
-    pub(crate) fn on_here(&self, node: &Incarnation, here: Here) {
-        let Here { user, sessions, saved } = here;
+    pub(crate) fn on_here(self: &Arc<Self>, node: &Incarnation, here: Here) {
+        let Here { user, sessions, saved, arrived } = here;
         let saved =
             saved.map_or(SavedPresence { status: PresenceStatus::Online, revision: 0, last_seen_at: None }, Into::into);
         let now_ms = self.clock.monotonic_ms();
-        let (shown, grace) = self.users.at_home(&user, |home| {
-            if sessions > 0 {
+        let (shown, grace, everywhere) = self.users.at_home(&user, |home| {
+            let (shown, grace) = if sessions > 0 {
                 (home.presence.restore(node, sessions, saved), None)
             } else {
                 (None, home.presence.node_gone(node, now_ms, self.now(), self.options().presence_grace_ms))
-            }
+            };
+            (shown, grace, home.presence.nodes().map(|(_, sessions)| sessions).sum())
         });
         if let Some(deadline_ms) = grace {
             self.wake_at(deadline_ms, Wake::Grace(user.clone()));
         }
         self.publish(&user, shown);
+        if !arrived.is_empty() {
+            self.on_arrivals(node, &user, everywhere, arrived);
+        }
     }
 
     /// A user's grace may be over.
@@ -144,9 +149,9 @@ impl Node {
     }
 
     /// A node lives no more: its sessions are gone.
-    pub(crate) fn on_node_gone(&self, node: &Incarnation) {
+    pub(crate) fn on_node_gone(self: &Arc<Self>, node: &Incarnation) {
         for user in self.users.homed() {
-            self.on_here(node, Here { user: user.clone(), sessions: 0, saved: None });
+            self.on_here(node, Here { user: user.clone(), sessions: 0, saved: None, arrived: Vec::new() });
             self.users.if_at_home(&user, |home| home.watchers.retain(|watcher| watcher != node));
         }
         self.on_topic_watcher_gone(node);
@@ -241,7 +246,7 @@ impl Node {
     /// After a change of the view: users whose home is another node now stay known for a while.
     pub(crate) fn leave_homes_later(&self) {
         let placement = self.placement();
-        let deadline_ms = self.clock.monotonic_ms() + LEAVE_HOME_MS;
+        let deadline_ms = self.clock.monotonic_ms() + HOME_MOVES_MS;
         for user in self.users.homed() {
             if placement.home(&user).incarnation != self.me {
                 self.wake_at(deadline_ms, Wake::LeaveHome(user));

@@ -5,6 +5,7 @@
 //! WebSocket nor HTTP nor any database.
 
 mod api;
+mod arrivals;
 mod blocks;
 mod bus;
 mod calls;

@@ -74,6 +74,8 @@ pub(crate) struct Node {
     user_changes: AtomicU64,
     /// Told when some may not have reached it.
     pub(crate) user_changes_missed: Notify,
+    /// When the view changed last.
+    view_changed_ms: AtomicU64,
     /// Whether it has sessions of a former life, whose homes and owners have not heard of this one.
     pub(crate) goes_on: AtomicBool,
     wheel: Mutex<Wheel<Wake>>,
@@ -125,6 +127,7 @@ impl Node {
             next_message: AtomicU64::new(generator.u64()),
             user_changes: AtomicU64::new(0),
             user_changes_missed: Notify::new(),
+            view_changed_ms: AtomicU64::new(now_ms),
             goes_on: AtomicBool::new(false),
             wheel: Mutex::new(Wheel::new(TICK_MS, WHEEL_SLOTS, now_ms)),
             draining: AtomicBool::new(false),
@@ -170,7 +173,12 @@ impl Node {
     }
 
     pub(crate) fn place(&self, placement: Placement) {
+        self.view_changed_ms.store(self.clock.monotonic_ms(), Ordering::Relaxed);
         self.placement.store(Arc::new(placement));
+    }
+
+    pub(crate) fn view_changed_ms(&self) -> u64 {
+        self.view_changed_ms.load(Ordering::Relaxed)
     }
 
     /// Whether the ring gives this node the conversation.

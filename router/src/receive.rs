@@ -81,6 +81,8 @@ impl Node {
                 drop(self.owners.say_if_active(&conversation, Input::SessionsGone { at: from.clone(), sessions }));
             }
             Envelope::Here { users } => users.into_iter().for_each(|here| self.on_here(from, here)),
+            Envelope::Newest { user, at, arrival } => self.on_newest(&at, &user, &arrival),
+            Envelope::NoRoom { user, arrival } => self.on_no_room(&user, &arrival),
             Envelope::Unwatch { users } => self.on_unwatch(from, &users),
             Envelope::Presence { users } => {
                 users.into_iter().for_each(|(user, look)| self.on_presence(from, &user, look.into()));
@@ -103,6 +105,7 @@ impl Node {
     fn on_gap(self: &Arc<Self>, from: &Incarnation, upto: u64) {
         self.on_node_gone(from);
         self.resync_sessions_of(from);
+        self.note_told_of(from);
         self.open_again(|_, owner| owner == from);
         self.watch_again(Some(from));
         self.watch_topics_again(|_, owner| owner == from);

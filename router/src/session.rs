@@ -3,7 +3,7 @@
 
 use crate::api::{Actor, Answer, Command};
 use crate::delivery::Socket;
-use crate::envelope::{Envelope, Outgoing, SessionRow, Skip};
+use crate::envelope::{Arrival, Envelope, Outgoing, SessionRow, Skip};
 use crate::node::{Node, lock};
 use crate::owner::Input;
 use crate::router::OPEN_MAX;
@@ -38,6 +38,8 @@ pub(crate) struct Doing {
     pub(crate) typing: Vec<ConversationId>,
     /// Whether it watches anyone.
     pub(crate) watches: bool,
+    /// Whether its user's home has told of it: of which the home tells after that is newer.
+    pub(crate) told_of: bool,
     /// Topics that it watches, with the length of their windows.
     pub(crate) topics: Vec<(TopicId, Window)>,
     /// When it last did a whole `sync`, and when a cursor was last read for it.
@@ -65,6 +67,13 @@ impl Doing {
 impl Session {
     pub(crate) fn doing(&self) -> MutexGuard<'_, Doing> {
         self.doing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What its user's home is told of it, until that has told of it.
+    pub(crate) fn arrival(&self) -> Option<Arrival> {
+        let arrival =
+            || Arrival { session: self.id.clone(), device: self.device.clone(), instance: self.instance.clone() };
+        (!self.doing().told_of).then(arrival)
     }
 
     /// Gives it an entry's frame, if it wants that.
@@ -117,7 +126,7 @@ impl std::hash::Hash for Watcher {
 
 impl Node {
     /// Tells a user's home how many sessions he has here.
-    pub(crate) fn tell_home(&self, user: &UserKey) {
+    pub(crate) fn tell_home(self: &Arc<Self>, user: &UserKey) {
         let home = self.placement().home(user).incarnation.clone();
         let mut here = self.users.here_of(user);
         loop {

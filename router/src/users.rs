@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_presence::{SavedPresence, UserPresence};
-use switchboard_protocol::{SessionId, TenantId, UserId};
+use switchboard_protocol::{DeviceId, InstanceId, SessionId, TenantId, UserId};
 use switchboard_store::{ConversationKey, InboxChange, Incarnation, UserKey};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -143,6 +143,13 @@ impl Users {
         shard.users.get(user)?.sessions.iter().find(|session| session.id == *id).cloned()
     }
 
+    /// A user's session of a device's instance, if it is on this node.
+    pub(crate) fn session_of(&self, user: &UserKey, device: &DeviceId, instance: &InstanceId) -> Option<Arc<Session>> {
+        let shard = self.of(user);
+        let sessions = &shard.users.get(user)?.sessions;
+        sessions.iter().find(|session| session.device == *device && session.instance == *instance).cloned()
+    }
+
     /// Every session on this node.
     pub(crate) fn all_sessions(&self) -> Vec<Arc<Session>> {
         let sessions_of = |shard: MutexGuard<'_, Shard>| -> Vec<Arc<Session>> {
@@ -158,8 +165,7 @@ impl Users {
         let mut here = Vec::new();
         for shard in self.all() {
             for (key, user) in shard.users.iter().filter(|(_, user)| !user.sessions.is_empty()) {
-                let saved = user.saved.as_deref().copied().map(Into::into);
-                here.push(Here { user: key.clone(), sessions: count(&user.sessions), saved });
+                here.push(here_of(key, Some(user)));
             }
         }
         here.sort_by(|a, b| a.user.cmp(&b.user));
@@ -168,13 +174,7 @@ impl Users {
 
     /// What a user's home is told of him.
     pub(crate) fn here_of(&self, key: &UserKey) -> Here {
-        let shard = self.of(key);
-        let user = shard.users.get(key);
-        Here {
-            user: key.clone(),
-            sessions: user.map_or(0, |user| count(&user.sessions)),
-            saved: user.and_then(|user| user.saved.as_deref().copied()).map(Into::into),
-        }
+        here_of(key, self.of(key).users.get(key))
     }
 
     /// A user's presence, as his home keeps it, for the case that his home changes.
@@ -389,6 +389,16 @@ impl Users {
     }
 }
 
+fn here_of(key: &UserKey, user: Option<&User>) -> Here {
+    let sessions = user.map_or(&[][..], |user| &user.sessions);
+    Here {
+        user: key.clone(),
+        sessions: count(sessions),
+        saved: user.and_then(|user| user.saved.as_deref().copied()).map(Into::into),
+        arrived: sessions.iter().filter_map(|session| session.arrival()).collect(),
+    }
+}
+
 fn count(sessions: &[Arc<Session>]) -> u32 {
     u32::try_from(sessions.len()).unwrap_or(u32::MAX)
 }
@@ -417,7 +427,7 @@ mod tests {
     use super::*;
     use crate::delivery::{Delivery, Socket};
     use switchboard_protocol::client::PresenceStatus;
-    use switchboard_protocol::{CloseCode, InstanceId, Timestamp};
+    use switchboard_protocol::{CloseCode, Timestamp};
 
     struct Deaf;
 

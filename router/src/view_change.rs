@@ -136,7 +136,7 @@ impl Node {
     }
 
     /// Registers the users with sessions here at their homes: at all of them, or at one.
-    pub(crate) fn register_all(&self, only: Option<&Incarnation>) {
+    pub(crate) fn register_all(self: &Arc<Self>, only: Option<&Incarnation>) {
         let placement = self.placement();
         let mut by_home: BTreeMap<Incarnation, Vec<crate::envelope::Here>> = BTreeMap::new();
         for here in self.users.here() {
@@ -213,6 +213,16 @@ impl Node {
             if placement.home(&session.user).incarnation == *home {
                 self.figures.resyncs_of_gaps.increment(1);
                 session.socket.deliver(&resync());
+            }
+        }
+    }
+
+    /// Which sessions a home has told of may be among what was lost: announced again, they would look like the newest.
+    pub(crate) fn note_told_of(&self, home: &Incarnation) {
+        let placement = self.placement();
+        for session in self.users.all_sessions() {
+            if placement.home(&session.user).incarnation == *home {
+                session.doing().told_of = true;
             }
         }
     }

@@ -43,6 +43,22 @@ async fn users_at_three_nodes_share_everything() {
     assert_eq!(sync["conversations"][0]["last_seq"], 10, "{sync}");
 }
 
+#[tokio::test]
+async fn a_user_is_known_with_his_sessions_at_all_nodes() {
+    let cluster = Cluster::new().await.set("limits.connections_per_user", 2);
+    let nodes = cluster.start_three().await;
+    let (mut phone, _) = Client::sign_in_as(&nodes[0], "alice", "phone").await;
+    let (mut laptop, _) = Client::sign_in_as(&nodes[1], "alice", "laptop").await;
+    // The limit counts both; one that takes another's place is none too many.
+    let (mut tablet, _) = Client::sign_in_as(&nodes[2], "alice", "tablet").await;
+    assert_eq!(tablet.expect_farewell("overloaded").await, Some(4503));
+    let (mut phone_again, _) = Client::sign_in_as(&nodes[2], "alice", "phone").await;
+    assert_eq!(phone.expect_farewell("replaced").await, Some(4409));
+    for client in [&mut laptop, &mut phone_again] {
+        client.expect_quiet().await;
+    }
+}
+
 /// Signed in, each at a node.
 async fn sign_in<const N: usize>(nodes: &[Server], users: [&str; N]) -> [Client; N] {
     let mut clients = Vec::new();

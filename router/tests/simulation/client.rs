@@ -204,6 +204,7 @@ impl Client {
             .as_ref()
             .is_none_or(|connection| connection.up.killed.is_cancelled() || connection.inbox.closed().is_some());
         if broken {
+            self.check_not_replaced();
             self.take_frames();
             self.connection = None;
         }
@@ -216,6 +217,14 @@ impl Client {
             }
         }
         self.connection.is_some()
+    }
+
+    /// Only a newer session takes the place of this one, and there is none unless it was asked to move.
+    fn check_not_replaced(&self) {
+        let Some(Connection { up, inbox, .. }) = &self.connection else { return };
+        if inbox.closed() == Some(CloseCode::Replaced) && !inbox.is_moving() {
+            self.oracle.violated(format!("{:?} {} at {} was replaced by nothing", self.user, self.device, up.me));
+        }
     }
 
     pub(crate) async fn connect(&mut self) -> Option<Connection> {

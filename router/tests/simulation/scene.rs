@@ -7,7 +7,7 @@ use std::sync::Arc;
 use switchboard_protocol::client::{ChangesGet, ConversationCreate, GroupKind, Send, SendTarget};
 use switchboard_protocol::server::Sent;
 use switchboard_protocol::{ClientFrame, Content, ConversationId, ProtocolError, Seq, ServerFrame, UserId};
-use switchboard_router::{Actor, Answer, Placement, View};
+use switchboard_router::{Actor, Answer, Options, Placement, View};
 use switchboard_store::{ConversationKey, Incarnation, UserKey};
 use tokio::task::JoinSet;
 
@@ -37,7 +37,11 @@ pub(crate) fn user(name: &str) -> UserKey {
 
 impl Scene {
     pub(crate) async fn new() -> Self {
-        let world = World::new(1, true, world::options());
+        Self::with(world::options()).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
+        let world = World::new(1, true, options);
         let mut bus = JoinSet::new();
         bus.spawn(world.bus.clone().run());
         (0..NODES).for_each(|index| world.start(index));

@@ -1,0 +1,111 @@
+//! A user's sessions at several nodes: of the same device and instance the newest stays, and he has no more than he may
+//! (PROTOCOL §2, `limits.connections_per_user`).
+//!
+//! His home says which session is the newest, by the order in which it hears of them, and says so to every node that has
+//! sessions of his, the newest one's included. No clock decides. Between two nodes nothing overtakes, so a session that
+//! has been told of is older than one that is told of after it. What is lost on the way leaves both sessions as they are:
+//! nobody is cut off who might be the newer one.
+
+use crate::envelope::{Arrival, Ask, Envelope, Reply, SessionRow};
+use crate::home::HOME_MOVES_MS;
+use crate::node::Node;
+use crate::session::Session;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use switchboard_protocol::CloseCode;
+use switchboard_store::{Incarnation, UserKey};
+
+impl Node {
+    /// The home's part: sessions of a user are new at a node, where he has `sessions` at all nodes now.
+    pub(crate) fn on_arrivals(
+        self: &Arc<Self>,
+        node: &Incarnation,
+        user: &UserKey,
+        sessions: u32,
+        arrived: Vec<Arrival>,
+    ) {
+        let nodes = self.nodes_with_sessions(user);
+        for arrival in arrived {
+            for told in &nodes {
+                if *told == self.me {
+                    self.on_newest(node, user, &arrival);
+                } else {
+                    let (user, at) = (user.clone(), node.clone());
+                    self.links.send(told, Envelope::Newest { user, at, arrival: arrival.clone() });
+                }
+            }
+            if sessions > self.options().connections_per_user {
+                let (home, at, user) = (self.clone(), node.clone(), user.clone());
+                self.spawn(async move { home.refuse_beyond_limit(&at, &user, arrival).await });
+            }
+        }
+    }
+
+    /// Who is to be told which of a user's sessions is the newest. A home that has just become his may not know them all.
+    fn nodes_with_sessions(&self, user: &UserKey) -> BTreeSet<Incarnation> {
+        let known = self.users.if_at_home(user, |home| home.presence.nodes().map(|(node, _)| node.clone()).collect());
+        let mut nodes: BTreeSet<Incarnation> = known.unwrap_or_default();
+        let placement = self.placement();
+        if self.clock.monotonic_ms() < self.view_changed_ms() + HOME_MOVES_MS {
+            nodes.extend(placement.view.nodes.iter().map(|node| node.incarnation.clone()));
+        }
+        nodes
+    }
+
+    /// What the home counts includes sessions that are about to be replaced: those that there are say which.
+    async fn refuse_beyond_limit(&self, at: &Incarnation, user: &UserKey, arrival: Arrival) {
+        let mut rows = Vec::new();
+        for node in self.nodes_with_sessions(user) {
+            // Who does not answer can't say that he is one too many.
+            rows.extend(self.session_rows_at(&node, user).await.unwrap_or_default());
+        }
+        let different: BTreeSet<_> = rows.iter().map(|row| (&row.device_id, &row.instance_id)).collect();
+        if different.len() <= usize::try_from(self.options().connections_per_user).unwrap_or(usize::MAX) {
+            return;
+        }
+        if *at == self.me {
+            self.on_no_room(user, &arrival);
+        } else {
+            self.links.send(at, Envelope::NoRoom { user: user.clone(), arrival });
+        }
+    }
+
+    /// A node has the newest session of a device's instance: that of this node, or one that takes its place.
+    pub(crate) fn on_newest(self: &Arc<Self>, at: &Incarnation, user: &UserKey, newest: &Arrival) {
+        let Some(session) = self.users.session_of(user, &newest.device, &newest.instance) else { return };
+        let mut doing = session.doing();
+        if session.id == newest.session {
+            doing.told_of = true;
+        } else if doing.told_of && *at != self.me {
+            let (node, at, newest) = (self.clone(), at.clone(), newest.clone());
+            drop(doing);
+            self.spawn(async move { node.replace(session, &at, &newest).await });
+        }
+    }
+
+    /// What came to the home late may have gone since: a session makes way only for one that is there.
+    async fn replace(self: &Arc<Self>, older: Arc<Session>, at: &Incarnation, newest: &Arrival) {
+        let there = self.session_rows_at(at, &older.user).await.unwrap_or_default();
+        if there.iter().any(|row| row.session_id == newest.session) && self.users.remove(&older) {
+            older.socket.close(CloseCode::Replaced);
+            self.tell_home(&older.user);
+        }
+    }
+
+    /// A session here is one more than its user may have.
+    pub(crate) fn on_no_room(&self, user: &UserKey, arrival: &Arrival) {
+        if let Some(session) = self.users.session(user, &arrival.session) {
+            session.socket.close(CloseCode::Overloaded);
+        }
+    }
+
+    async fn session_rows_at(&self, node: &Incarnation, user: &UserKey) -> Option<Vec<SessionRow>> {
+        if *node == self.me {
+            return Some(self.session_rows(user));
+        }
+        match self.ask(node, Ask::Sessions { user: user.clone() }).await {
+            Ok(Reply::Sessions(rows)) => Some(rows),
+            _ => None,
+        }
+    }
+}
