@@ -94,10 +94,12 @@ impl Node {
         dead
     }
 
-    /// The conversations that any node has noted as its own.
+    /// The conversations that nodes which live no more have noted as their own.
     async fn read_active(&self) -> Vec<(Incarnation, ConversationKey)> {
+        let placement = self.placement();
+        let living: Vec<_> = placement.view.nodes.iter().map(|node| node.incarnation.clone()).collect();
         loop {
-            match self.store.active().await {
+            match self.store.active(&living).await {
                 Ok(active) => return active,
                 Err(error) => {
                     tracing::warn!(%error, "can't read what is to be taken over; asking again");
@@ -116,7 +118,7 @@ impl Node {
         let placement = self.placement();
         let mut dead: BTreeMap<Incarnation, Vec<ConversationKey>> = BTreeMap::new();
         for (incarnation, key) in active {
-            if !placement.view.has(&incarnation) && placement.owner(&key).incarnation == self.me {
+            if placement.owner(&key).incarnation == self.me {
                 self.say_until_taken(&key, Some(done.clone())).await;
                 dead.entry(incarnation).or_default().push(key);
             }

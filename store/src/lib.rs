@@ -121,8 +121,9 @@ pub trait Log: Send + Sync {
     /// The members as they are stored, in the order of their ids.
     async fn members(&self, conversation: &ConversationKey) -> Result<Vec<(UserId, Member)>, StoreError>;
 
-    /// The conversations noted for any incarnation: what is to be taken over from those that live no more.
-    async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError>;
+    /// The conversations noted for incarnations other than `living`: what is to be taken over from those that live no
+    /// more.
+    async fn active(&self, living: &[Incarnation]) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError>;
 
     /// Removes the notes of a dead incarnation about conversations whose next term has been begun by another.
     async fn forget_active(&self, dead: &Incarnation, conversations: &[ConversationKey]) -> Result<(), StoreError>;

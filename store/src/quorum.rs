@@ -172,10 +172,20 @@ impl<Q: Quorum> QuorumLog<Q> {
         Ok(())
     }
 
-    /// Takes a note out of `active`. If that fails, the conversation is taken over once more, for nothing.
-    async fn forget_note(&self, conversation: &ConversationKey, owner: &Incarnation, timestamp: WriteTimestamp) {
-        if let Err(error) = self.quorum.remove_active(owner, conversation, timestamp).await {
-            tracing::debug!(%error, "a note in active stays");
+    /// Takes another incarnation's note out of `active`, if it is for a term up to `upto`: he may be about to begin a later
+    /// one, which the note is then for.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: the note may stay, and the conversation is taken over once more, for nothing.
+    pub async fn forget_note(
+        &self,
+        conversation: &ConversationKey,
+        owner: &Incarnation,
+        upto: TermNumber,
+    ) -> Result<(), StoreError> {
+        match self.quorum.read_note(owner, conversation).await? {
+            Some((term, noted)) if term <= upto => self.quorum.remove_active(owner, conversation, noted).await,
+            _ => Ok(()),
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::{Store, StoreError};
 use async_trait::async_trait;
 use client::Client;
 use inbox::Inboxes;
-use quorum::CqlQuorum;
+use quorum::{CqlQuorum, NoteTimes};
 use statements::Statements;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -120,7 +120,8 @@ impl ScyllaStore {
         let store_id = Box::pin(schema::prepare(&client, options, &format!("{opener:016x}"))).await;
         let store_id = store_id.map_err(may_pass)?;
         let statements = Arc::new(Box::pin(Statements::prepare(&client)).await.map_err(may_pass)?);
-        let quorum = CqlQuorum { client: client.clone(), statements: statements.clone() };
+        let notes = Arc::new(NoteTimes::new(clock.clone()));
+        let quorum = CqlQuorum { client: client.clone(), statements: statements.clone(), notes };
         let core = Arc::new(Core {
             log: QuorumLog::new(quorum.clone()),
             quorum,

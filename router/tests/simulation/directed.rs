@@ -43,7 +43,7 @@ async fn nodes_that_drain_hand_over_and_leave_nothing_behind() {
         let drained = scene.world.node(index).expect("it runs").me;
         let (in_time, ()) = tokio::join!(scene.world.drain(index), scene.world.pass(3_000));
         assert!(in_time, "{drained} did not come to its end");
-        let left = scene.world.store.active().await.unwrap();
+        let left = scene.world.store.active(&[]).await.unwrap();
         assert!(left.iter().all(|(owner, _)| *owner != drained), "{left:?}");
     }
     let client = scene.client(0, &bob, &[]).await;
@@ -62,5 +62,5 @@ async fn a_stranger_makes_nothing_active() {
         let error = scene.call(pair.owner, &user("mallory"), command).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::NotFound);
     }
-    assert_eq!(scene.world.store.active().await.unwrap(), []);
+    assert_eq!(scene.world.store.active(&[]).await.unwrap(), []);
 }

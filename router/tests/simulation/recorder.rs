@@ -127,9 +127,9 @@ impl Log for Recorder {
         self.store.members(conversation).await
     }
 
-    async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
+    async fn active(&self, living: &[Incarnation]) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
         wait(&self.exact.active_ms).await;
-        self.store.active().await
+        self.store.active(living).await
     }
 
     async fn forget_active(&self, dead: &Incarnation, conversations: &[ConversationKey]) -> Result<(), StoreError> {

@@ -101,7 +101,7 @@ async fn judge_rest(world: &World, truths: &Truths, clients: &[Client]) {
         .iter()
         .flat_map(|client| client.may_be_open.iter().map(|conversation| client.key(conversation)))
         .collect();
-    match world.store.active().await {
+    match world.store.active(&[]).await {
         Ok(active) => {
             // Who has a conversation open keeps it active.
             let left: Vec<_> = active.into_iter().filter(|(_, key)| !open.contains(key)).collect();

@@ -41,7 +41,7 @@ pub async fn everything_outlives_a_restart(backend: &dyn Backend) {
     let now = store.inbox(&user_key("alice"), ALL, 9).await.expect("reads");
     assert_eq!((&now.rows, now.top), (&inbox.rows, inbox.top));
     assert_eq!(store.user(&user_key("alice")).await.expect("reads"), alice);
-    assert_eq!(store.active().await.expect("reads"), [(incarnation(1), c.key.clone())]);
+    assert_eq!(store.active(&[]).await.expect("reads"), [(incarnation(1), c.key.clone())]);
     let (mut c, begun) = Conversation::take_over(&store, &c.key, 2).await;
     assert_eq!((begun.term, begun.end, begun.untold), (TermNumber(2), Seq::new(5), true));
     assert_eq!((begun.recent.len(), begun.members.len(), begun.members[1].1.cursor), (1, 2, cursor));

@@ -91,7 +91,7 @@ pub async fn begin_is_none_without_a_conversation(backend: &dyn Backend) {
     let claim = Claim { by: incarnation(1), create: None, recent: EVERYTHING, previous: Previous::Unknown };
     assert!(store.begin_term(&key, claim).await.expect("answers").is_none());
     assert!(store.head(&key).await.expect("answers").is_none());
-    assert!(store.active().await.expect("answers").is_empty());
+    assert!(store.active(&[]).await.expect("answers").is_empty());
     store.end_term(&key, TermNumber(1)).await.expect("nothing happens");
 }
 
@@ -125,11 +125,12 @@ pub async fn active_notes_follow_the_terms(backend: &dyn Backend) {
     let a = Conversation::direct(&store, "a").await;
     let b = Conversation::direct(&store, "b").await;
     let notes = async || {
-        let mut notes = store.active().await.expect("reads");
+        let mut notes = store.active(&[]).await.expect("reads");
         notes.sort();
         notes
     };
     assert_eq!(notes().await, [(one.clone(), a.key.clone()), (one.clone(), b.key.clone())]);
+    assert_eq!(store.active(std::slice::from_ref(&one)).await.expect("reads"), [], "of the living none");
     let (taken, _) = Conversation::take_over(&store, &a.key, 2).await;
     store.end_term(&a.key, a.term).await.expect("nothing happens");
     assert!(notes().await.contains(&(two.clone(), a.key.clone())), "noted for its new owner");

@@ -205,8 +205,10 @@ impl<E: Engine> Log for E {
         Engine::read(self, "members", ReadCost::Scan, members).await
     }
 
-    async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
-        Engine::read(self, "active", ReadCost::Scan, log_read::active).await
+    async fn active(&self, living: &[Incarnation]) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
+        let living = living.to_vec();
+        let active = move |rows: &E::Rows| log_read::active(rows, &living);
+        Engine::read(self, "active", ReadCost::Scan, active).await
     }
 
     async fn forget_active(&self, dead: &Incarnation, conversations: &[ConversationKey]) -> Result<(), StoreError> {

@@ -216,6 +216,10 @@ fn add_reaction(state: &mut MessageState, emoji: &str, user: UserId) {
     }
 }
 
-pub(super) fn active(rows: &impl Rows) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
-    rows.range(keys::all_active().prefixed()).map(|row| keys::parse_active(row?.0.as_ref())).collect()
+pub(super) fn active(
+    rows: &impl Rows,
+    living: &[Incarnation],
+) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
+    let notes = rows.range(keys::all_active().prefixed()).map(|row| keys::parse_active(row?.0.as_ref()));
+    notes.filter(|note| note.as_ref().map_or(true, |(owner, _)| !living.contains(owner))).collect()
 }

@@ -76,11 +76,14 @@ impl<Q: Quorum> QuorumLog<Q> {
                 },
             };
             // 5. Only one of those who have come this far gets it.
-            let Some(head) = self.take(conversation, &old, by, end).await? else { continue };
-            here.put(Term::new(head.term, life, head.end));
+            let Some((head, noted)) = self.take(conversation, &old, by, end).await? else { continue };
+            here.put(Term::new(head.term, life, head.end, noted));
             let last_owner = old.owner();
-            if let Some(last) = last_owner.filter(|last| *last != by) {
-                self.forget_note(conversation, last, WriteTimestamp::last_of(old.term())).await;
+            if let Some(last) = last_owner.filter(|last| *last != by)
+                && let Err(error) = self.forget_note(conversation, last, old.term()).await
+            {
+                // It is taken over once more, for nothing.
+                tracing::debug!(%error, "a note in active stays");
             }
             return Ok(Beginning::Begun { term: head.term, end: head.end, untold: last_owner.is_some() });
         }
@@ -135,14 +138,15 @@ impl<Q: Quorum> QuorumLog<Q> {
         }
     }
 
-    /// Sets the head to the next term and notes the conversation as active. The head of the new term, if it is `by`'s.
+    /// Sets the head to the next term and notes the conversation as active. The head of the new term, if it is `by`'s, with
+    /// the note's timestamp.
     async fn take(
         &self,
         conversation: &ConversationKey,
         old: &Old<'_>,
         by: &Incarnation,
         end: Seq,
-    ) -> Result<Option<LogHead>, StoreError> {
+    ) -> Result<Option<(LogHead, WriteTimestamp)>, StoreError> {
         let new = LogHead { term: TermNumber(old.term().0 + 1), owner: Some(by.clone()), end };
         let swap = async {
             match old {
@@ -150,7 +154,7 @@ impl<Q: Quorum> QuorumLog<Q> {
                 Old::Head(head) => self.quorum.swap_head(conversation, head, &new).await,
             }
         };
-        let note = self.quorum.note_active(by, conversation, WriteTimestamp::of(new.term, 0));
+        let note = self.quorum.note_active(by, conversation, new.term);
         let (swapped, noted) = tokio::join!(swap, note);
         let stands = match swapped {
             Ok(Swapped::Applied) => Some(new),
@@ -162,10 +166,10 @@ impl<Q: Quorum> QuorumLog<Q> {
             }
             Err(error) => return Err(error),
         };
-        if stands.is_some() {
-            noted?;
+        match stands {
+            Some(head) => Ok(Some((head, noted?))),
+            None => Ok(None),
         }
-        Ok(stands)
     }
 }
 

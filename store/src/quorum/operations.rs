@@ -125,13 +125,22 @@ pub trait Quorum: Send + Sync {
     /// Reads an incarnation's row by quorum; `false` if it does not say `live`, or is not there.
     fn is_live(&self, me: &Incarnation) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Notes by quorum in `active` that the conversation is to be taken over from `owner` when he dies.
+    /// Notes by quorum in `active` that the conversation is to be taken over from `owner`, who is of this process, when he
+    /// dies; `term` is the one that he is about to begin. Gives the note's timestamp: it grows with each note of an
+    /// `owner`, and nobody else writes his, so it may come from any counter.
     fn note_active(
         &self,
         owner: &Incarnation,
         conversation: &ConversationKey,
-        timestamp: WriteTimestamp,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+        term: TermNumber,
+    ) -> impl Future<Output = Result<WriteTimestamp, StoreError>> + Send;
+
+    /// Reads by quorum of an incarnation's note about a conversation for which term it was written, and its timestamp.
+    fn read_note(
+        &self,
+        owner: &Incarnation,
+        conversation: &ConversationKey,
+    ) -> impl Future<Output = Result<Option<(TermNumber, WriteTimestamp)>, StoreError>> + Send;
 
     /// Removes that note by quorum, unless it was written with a higher timestamp.
     fn remove_active(

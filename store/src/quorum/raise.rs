@@ -1,7 +1,7 @@
 //! Raising the head's end, while a term goes on and when it ends.
 
 use super::term::Term;
-use super::{LogHead, Quorum, QuorumLog, Swapped, WriteTimestamp};
+use super::{LogHead, Quorum, QuorumLog, Swapped};
 use crate::{ConversationKey, StoreError, TermNumber};
 
 /// How often a raise is tried with another `end` than the one that was last heard of. One is enough: only this term's
@@ -67,8 +67,8 @@ impl<Q: Quorum> QuorumLog<Q> {
         };
         term.stop();
         self.set_end(conversation, &term, Then::Ends).await?;
-        let note = WriteTimestamp::last_of(term.number);
-        self.quorum.remove_active(term.life.me(), conversation, note).await?;
+        // This note and no later one: another term of this node's may have begun since.
+        self.quorum.remove_active(term.life.me(), conversation, term.noted).await?;
         self.conversations.forget(conversation, term.number);
         Ok(())
     }

@@ -16,6 +16,8 @@ pub const BUCKET_ENTRIES: u64 = 4096;
 pub(super) struct Term {
     pub(super) number: TermNumber,
     pub(super) life: Arc<Life>,
+    /// The timestamp of its note in `active`.
+    pub(super) noted: WriteTimestamp,
     /// The log's end when it began.
     began_at: Seq,
     progress: Mutex<Progress>,
@@ -45,11 +47,12 @@ struct Progress {
 }
 
 impl Term {
-    pub(super) fn new(number: TermNumber, life: Arc<Life>, end: Seq) -> Self {
+    pub(super) fn new(number: TermNumber, life: Arc<Life>, end: Seq, noted: WriteTimestamp) -> Self {
         let progress = Progress { over: false, confirmed: end, durable: end, head_end: end, durable_last_round: end };
         Self {
             number,
             life,
+            noted,
             began_at: end,
             progress: Mutex::new(progress),
             appending: tokio::sync::Mutex::default(),
@@ -149,7 +152,7 @@ mod tests {
 
     fn term(number: u64, end: u64) -> Term {
         let me = Incarnation { node: "n1".parse().unwrap(), life: 1 };
-        Term::new(TermNumber(number), Arc::new(Life::new(me)), Seq::new(end))
+        Term::new(TermNumber(number), Arc::new(Life::new(me)), Seq::new(end), WriteTimestamp::FIRST)
     }
 
     #[test]

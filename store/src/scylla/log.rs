@@ -7,7 +7,7 @@ use super::scan::{Order, Scan};
 use super::terms::TermHere;
 use super::{Core, ScyllaStore};
 use crate::kv::values::{decode_at, encode_entry};
-use crate::quorum::{Beginning, Quorum as _, WriteTimestamp};
+use crate::quorum::{Beginning, Quorum as _};
 use crate::{
     Appended, Begun, Claim, ConversationKey, Cursor, Cursors, Entry, Head, HistoryPage, HistoryRange, Incarnation, Log,
     Member, RecentSend, RecentWindow, Release, StoreError, StoredEntry, StoredMessage, TermNumber,
@@ -142,8 +142,8 @@ impl Log for ScyllaStore {
         self.core.read_members(conversation).await
     }
 
-    async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
-        self.core.quorum.active().await
+    async fn active(&self, living: &[Incarnation]) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
+        self.core.quorum.active(living).await
     }
 
     async fn forget_active(&self, dead: &Incarnation, conversations: &[ConversationKey]) -> Result<(), StoreError> {
@@ -173,9 +173,7 @@ impl Core {
         if head.as_ref().is_some_and(|head| head.owner.as_ref() == Some(dead)) {
             return Ok(());
         }
-        // Not above what he would write if he began another term.
-        let upto = head.map_or(WriteTimestamp::FIRST, |head| WriteTimestamp::last_of(head.term));
-        self.quorum.remove_active(dead, conversation, upto).await
+        self.log.forget_note(conversation, dead, head.map_or(TermNumber(1), |head| head.term)).await
     }
 
     /// Writes what `term` has made durable and is not projected.

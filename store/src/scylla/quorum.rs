@@ -6,6 +6,8 @@ use crate::quorum::{BUCKET_ENTRIES, LogHead, Quorum, Row, Swapped, WriteTimestam
 use crate::{ConversationKey, Incarnation, NewConversation, StoreError, TermNumber};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use switchboard_clock::Clock;
 use switchboard_protocol::Seq;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -27,6 +29,27 @@ const BATCH_ROWS_MAX: usize = 128;
 pub(super) struct CqlQuorum {
     pub(super) client: Arc<Client>,
     pub(super) statements: Arc<Statements>,
+    pub(super) notes: Arc<NoteTimes>,
+}
+
+/// The timestamps of this process's notes. They follow the clock where that goes forward, for no other reason than that the
+/// servers throw away what has been removed only when nothing as old is left that was written with a lower timestamp.
+pub(super) struct NoteTimes {
+    clock: Clock,
+    last: AtomicI64,
+}
+
+impl NoteTimes {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { clock, last: AtomicI64::new(0) }
+    }
+
+    fn next(&self) -> WriteTimestamp {
+        let now_us = self.clock.wall_ms().saturating_mul(1_000);
+        let next = |last: i64| now_us.max(last + 1);
+        let updated = self.last.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(next(last)));
+        WriteTimestamp(next(updated.unwrap_or_else(|last| last)))
+    }
 }
 
 /// A seq, term or count as CQL has it.
@@ -122,11 +145,24 @@ impl Quorum for CqlQuorum {
         &self,
         owner: &Incarnation,
         conversation: &ConversationKey,
-        timestamp: WriteTimestamp,
-    ) -> Result<(), StoreError> {
+        term: TermNumber,
+    ) -> Result<WriteTimestamp, StoreError> {
+        let timestamp = self.notes.next();
         let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
-        let values = (owner.to_string(), shard(conversation), tenant, id, timestamp.0);
-        self.client.execute(&self.statements.note_active, values).await.map(drop)
+        let values = (owner.to_string(), shard(conversation), tenant, id, bigint(term.0), timestamp.0);
+        self.client.execute(&self.statements.note_active, values).await?;
+        Ok(timestamp)
+    }
+
+    async fn read_note(
+        &self,
+        owner: &Incarnation,
+        conversation: &ConversationKey,
+    ) -> Result<Option<(TermNumber, WriteTimestamp)>, StoreError> {
+        let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
+        let values = (owner.to_string(), shard(conversation), tenant, id);
+        let found: Option<(i64, i64)> = self.client.row(&self.statements.note, values).await?;
+        Ok(found.map(|(term, timestamp)| (TermNumber(term.cast_unsigned()), WriteTimestamp(timestamp))))
     }
 
     async fn remove_active(
@@ -160,15 +196,27 @@ impl CqlQuorum {
         }
     }
 
-    /// The conversations that any incarnation has noted.
-    pub(super) async fn active(&self) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
-        let found: Vec<(String, String, String)> = self.client.rows(&self.statements.active, ()).await?;
-        let parse = |(node, tenant, conversation): (String, String, String)| {
-            let tenant = tenant.parse().map_err(unreadable)?;
-            let conversation = conversation.parse().map_err(unreadable)?;
-            Ok((parse_incarnation(&node)?, ConversationKey { tenant, conversation }))
-        };
-        found.into_iter().map(parse).collect()
+    /// The conversations that incarnations other than `living` have noted. Notes of the living come and go: what is left of
+    /// those that went is not read.
+    pub(super) async fn active(
+        &self,
+        living: &[Incarnation],
+    ) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
+        let partitions: Vec<(String, i32)> = self.client.rows(&self.statements.active_partitions, ()).await?;
+        let mut active = Vec::new();
+        for (node, shard) in partitions {
+            let incarnation = parse_incarnation(&node)?;
+            if living.contains(&incarnation) {
+                continue;
+            }
+            let found: Vec<(String, String)> = self.client.rows(&self.statements.active, (node, shard)).await?;
+            for (tenant, conversation) in found {
+                let tenant = tenant.parse().map_err(unreadable)?;
+                let conversation = conversation.parse().map_err(unreadable)?;
+                active.push((incarnation.clone(), ConversationKey { tenant, conversation }));
+            }
+        }
+        Ok(active)
     }
 
     /// The head for readers, who go no further than it says: one that is a moment old shows them less.

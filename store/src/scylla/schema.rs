@@ -31,8 +31,8 @@ const MIGRATIONS: [&[&str]; 1] = [&[
      PRIMARY KEY ((tenant, conversation, bucket), seq, part, emoji, user_id))",
     "CREATE TABLE IF NOT EXISTS KS.nodes (node text PRIMARY KEY, state text)",
     // Notes come and go: what is left of those that went is thrown away soon. One that comes back costs a take-over.
-    "CREATE TABLE IF NOT EXISTS KS.active (node text, shard int, tenant text, conversation text,
-     PRIMARY KEY ((node, shard), tenant, conversation)) WITH gc_grace_seconds = 3600",
+    "CREATE TABLE IF NOT EXISTS KS.active (node text, shard int, tenant text, conversation text, term bigint,
+     PRIMARY KEY ((node, shard), tenant, conversation)) WITH gc_grace_seconds = 600",
     "CREATE TABLE IF NOT EXISTS KS.inbox (tenant text, user_id text, conversation text, version bigint, last text,
      mentioned_seq bigint, read_seq bigint, read_messages bigint, membership_seq bigint, member boolean,
      settings_number bigint, settings text, PRIMARY KEY ((tenant, user_id), conversation))",

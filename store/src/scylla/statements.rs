@@ -1,7 +1,8 @@
 //! Every statement, prepared once. The rest of this backend knows no CQL but the schema's.
 //!
 //! Each write to tables that are not compared and set names its timestamp, so that no clock of any node decides which one
-//! stays: entries and what is projected from them the entry's own, values that only grow themselves (DESIGN §3).
+//! stays: entries and what is projected from them the entry's own, values that only grow themselves (DESIGN §3), notes in
+//! `active` a counter of their only writer's.
 
 use super::client::{Client, Figures, Statement, serial, with_pages};
 use crate::StoreError;
@@ -26,6 +27,8 @@ pub(super) struct Statements {
 
     pub(super) note_active: Statement,
     pub(super) remove_active: Statement,
+    pub(super) note: Statement,
+    pub(super) active_partitions: Statement,
     pub(super) active: Statement,
 
     pub(super) state: Statement,
@@ -141,7 +144,8 @@ impl Statements {
 
             note_active: prepare(
                 "note_active",
-                "INSERT INTO KS.active (node, shard, tenant, conversation) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
+                "INSERT INTO KS.active (node, shard, tenant, conversation, term) VALUES (?, ?, ?, ?, ?)
+                 USING TIMESTAMP ?",
             )
             .await?,
             remove_active: prepare(
@@ -150,7 +154,18 @@ impl Statements {
                  WHERE node = ? AND shard = ? AND tenant = ? AND conversation = ?",
             )
             .await?,
-            active: with_pages(prepare("active", "SELECT node, tenant, conversation FROM KS.active").await?),
+            note: prepare(
+                "note",
+                "SELECT term, WRITETIME(term) FROM KS.active
+                 WHERE node = ? AND shard = ? AND tenant = ? AND conversation = ?",
+            )
+            .await?,
+            active_partitions: with_pages(
+                prepare("active_partitions", "SELECT DISTINCT node, shard FROM KS.active").await?,
+            ),
+            active: with_pages(
+                prepare("active", "SELECT tenant, conversation FROM KS.active WHERE node = ? AND shard = ?").await?,
+            ),
 
             state: prepare(
                 "conversation_state",

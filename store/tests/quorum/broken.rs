@@ -7,7 +7,7 @@ use crate::replica::{Answer, Change, Question, ROW_EPOCHS};
 use std::sync::{Mutex, MutexGuard};
 use switchboard_protocol::Seq;
 use switchboard_store::quorum::{LogHead, Quorum, Row, Swapped, WriteTimestamp};
-use switchboard_store::{ConversationKey, Incarnation, NewConversation, StoreError};
+use switchboard_store::{ConversationKey, Incarnation, NewConversation, StoreError, TermNumber};
 
 /// A rule of DESIGN §3 that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,10 @@ pub(crate) enum Rule {
     Repeat,
     /// Appends do not wait until the conversation is noted as active.
     NoteAwaited,
+    /// Who takes over removes the note of a term that its last owner is about to begin.
+    TermOfNote,
+    /// Who ends a term removes the notes of his later ones.
+    OwnNote,
 }
 
 /// A node's driver, which leaves out a rule or none.
@@ -262,15 +266,25 @@ impl Quorum for Broken {
         &self,
         owner: &Incarnation,
         conversation: &ConversationKey,
-        timestamp: WriteTimestamp,
-    ) -> Result<(), StoreError> {
+        term: TermNumber,
+    ) -> Result<WriteTimestamp, StoreError> {
         if self.is(Rule::NoteAwaited) {
             let (conversation, life) = (number(conversation), owner.life);
-            let change = Change::Note { conversation, life, timestamp, there: true };
-            self.driver.0.lock().begin_write(vec![change]);
-            return Ok(());
+            let store = &mut *self.driver.0.lock();
+            let note = store.note(term);
+            store.begin_write(vec![Change::Note { conversation, life, note }]);
+            return Ok(note.0);
         }
-        self.driver.note_active(owner, conversation, timestamp).await
+        self.driver.note_active(owner, conversation, term).await
+    }
+
+    async fn read_note(
+        &self,
+        owner: &Incarnation,
+        conversation: &ConversationKey,
+    ) -> Result<Option<(TermNumber, WriteTimestamp)>, StoreError> {
+        let note = self.driver.read_note(owner, conversation).await?;
+        Ok(note.map(|(term, timestamp)| (if self.is(Rule::TermOfNote) { TermNumber(0) } else { term }, timestamp)))
     }
 
     async fn remove_active(
@@ -279,6 +293,7 @@ impl Quorum for Broken {
         conversation: &ConversationKey,
         timestamp: WriteTimestamp,
     ) -> Result<(), StoreError> {
-        self.driver.remove_active(owner, conversation, timestamp).await
+        let last = if self.is(Rule::OwnNote) { WriteTimestamp(i64::MAX) } else { timestamp };
+        self.driver.remove_active(owner, conversation, last).await
     }
 }

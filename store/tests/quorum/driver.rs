@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use switchboard_protocol::Seq;
 use switchboard_store::quorum::{LogHead, Quorum, Row, Swapped, WriteTimestamp};
-use switchboard_store::{ConversationKey, Incarnation, NewConversation, StoreError};
+use switchboard_store::{ConversationKey, Incarnation, NewConversation, StoreError, TermNumber};
 
 /// The store, shared by all.
 #[derive(Clone)]
@@ -137,10 +137,23 @@ impl Quorum for Driver {
         &self,
         owner: &Incarnation,
         conversation: &ConversationKey,
-        timestamp: WriteTimestamp,
-    ) -> Result<(), StoreError> {
+        term: TermNumber,
+    ) -> Result<WriteTimestamp, StoreError> {
         let (conversation, life) = (number(conversation), owner.life);
-        self.0.write(vec![Change::Note { conversation, life, timestamp, there: true }]).await
+        let note = self.0.lock().note(term);
+        self.0.write(vec![Change::Note { conversation, life, note }]).await?;
+        Ok(note.0)
+    }
+
+    async fn read_note(
+        &self,
+        owner: &Incarnation,
+        conversation: &ConversationKey,
+    ) -> Result<Option<(TermNumber, WriteTimestamp)>, StoreError> {
+        match self.0.read(Question::Note { conversation: number(conversation), life: owner.life }).await? {
+            Answer::Note(note) => Ok(note.and_then(|(timestamp, term)| Some((term?, timestamp)))),
+            _ => unreachable!("the answer to a read of a note"),
+        }
     }
 
     async fn remove_active(
@@ -150,6 +163,6 @@ impl Quorum for Driver {
         timestamp: WriteTimestamp,
     ) -> Result<(), StoreError> {
         let (conversation, life) = (number(conversation), owner.life);
-        self.0.write(vec![Change::Note { conversation, life, timestamp, there: false }]).await
+        self.0.write(vec![Change::Note { conversation, life, note: (timestamp, None) }]).await
     }
 }

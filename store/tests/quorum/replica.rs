@@ -36,8 +36,16 @@ pub(crate) struct Replica {
     heads: BTreeMap<usize, LogHead>,
     /// By life: whether it is live.
     lives: BTreeMap<u64, bool>,
-    /// By conversation and life: when it was noted or removed last, and which of the two.
-    notes: BTreeMap<(usize, u64), (WriteTimestamp, bool)>,
+    /// By conversation and life: when it was noted or removed last, and if noted, for which term.
+    notes: BTreeMap<(usize, u64), Note>,
+}
+
+/// A note with its timestamp; no term: it has been removed.
+pub(crate) type Note = (WriteTimestamp, Option<TermNumber>);
+
+/// Of two versions of a note the higher one stays. A removal wins against a note of the same time.
+fn note_order((timestamp, term): Note) -> (WriteTimestamp, bool) {
+    (timestamp, term.is_none())
 }
 
 /// What a replica is told.
@@ -46,7 +54,7 @@ pub(crate) enum Change {
     Rows { conversation: usize, rows: Arc<[Row]>, expires: u32 },
     Head { conversation: usize, head: LogHead },
     Life { life: u64, live: bool },
-    Note { conversation: usize, life: u64, timestamp: WriteTimestamp, there: bool },
+    Note { conversation: usize, life: u64, note: Note },
 }
 
 /// What a replica is asked.
@@ -55,6 +63,7 @@ pub(crate) enum Question {
     Rows { conversation: usize, after: u64, upto: u64 },
     Head { conversation: usize },
     Life { life: u64 },
+    Note { conversation: usize, life: u64 },
 }
 
 /// What an operation answers.
@@ -66,6 +75,7 @@ pub(crate) enum Answer {
     Swapped(Swapped),
     /// None: there is no row.
     Live(Option<bool>),
+    Note(Option<Note>),
 }
 
 impl Answer {
@@ -98,11 +108,10 @@ impl Replica {
                 let now = self.lives.entry(life).or_insert(live);
                 *now = *now && live;
             }
-            Change::Note { conversation, life, timestamp, there } => {
-                let now = self.notes.entry((conversation, life)).or_insert((timestamp, there));
-                // A removal wins against a note of the same time.
-                if (now.0, !now.1) < (timestamp, !there) {
-                    *now = (timestamp, there);
+            Change::Note { conversation, life, note } => {
+                let now = self.notes.entry((conversation, life)).or_insert(note);
+                if note_order(*now) < note_order(note) {
+                    *now = note;
                 }
             }
         }
@@ -110,7 +119,7 @@ impl Replica {
 
     /// Whether the conversation is noted for this life.
     pub(crate) fn is_noted(&self, conversation: usize, life: u64) -> bool {
-        self.notes.get(&(conversation, life)).is_some_and(|(_, there)| *there)
+        self.notes.get(&(conversation, life)).is_some_and(|(_, term)| term.is_some())
     }
 
     /// Adds this replica's answer to what others have said.
@@ -135,6 +144,13 @@ impl Replica {
             (Question::Life { life }, Answer::Live(live)) => {
                 if let Some(said) = self.lives.get(&life) {
                     *live = Some(live.unwrap_or(true) && *said);
+                }
+            }
+            (Question::Note { conversation, life }, Answer::Note(newest)) => {
+                if let Some(note) = self.notes.get(&(conversation, life))
+                    && newest.is_none_or(|newest| note_order(newest) < note_order(*note))
+                {
+                    *newest = Some(*note);
                 }
             }
             _ => unreachable!("answers are made for their questions"),

@@ -69,4 +69,6 @@ rules! {
     };
     open_outcomes_are_repeated: Repeat, |_| {};
     the_note_is_awaited: NoteAwaited, |_| {};
+    a_note_is_of_a_term: TermOfNote, |_| {};
+    a_term_ends_with_its_own_note: OwnNote, |_| {};
 }

@@ -2,11 +2,12 @@
 //! operations under way; decides nothing about when things happen, which is the schedule's.
 
 use crate::oracle::Oracle;
-use crate::replica::{Answer, Change, Question, Replica};
+use crate::replica::{Answer, Change, Note, Question, Replica};
 use std::collections::BTreeMap;
 use std::task::Waker;
 use switchboard_clock::Generator;
-use switchboard_store::quorum::{LogHead, Swapped};
+use switchboard_store::TermNumber;
+use switchboard_store::quorum::{LogHead, Swapped, WriteTimestamp};
 
 const REPLICAS: usize = 3;
 const MAJORITY: u32 = 2;
@@ -84,6 +85,8 @@ pub(crate) struct Store {
     pub(crate) traced: bool,
     /// How often nodes have read whether they are fenced.
     pub(crate) fence_reads: u64,
+    /// Notes that have been written.
+    notes: i64,
     replicas: [Replica; REPLICAS],
     heads: BTreeMap<usize, LogHead>,
     lives: BTreeMap<u64, bool>,
@@ -102,6 +105,7 @@ impl Store {
             swap_ignores_end: false,
             traced: false,
             fence_reads: 0,
+            notes: 0,
             replicas: Default::default(),
             heads: BTreeMap::new(),
             lives: BTreeMap::new(),
@@ -142,6 +146,12 @@ impl Store {
         op
     }
 
+    /// The next note of any life.
+    pub(crate) fn note(&mut self, term: TermNumber) -> Note {
+        self.notes += 1;
+        (WriteTimestamp(self.notes), Some(term))
+    }
+
     fn broadcast(&mut self, op: usize, changes: Vec<Change>) {
         let first = self.generator.below(REPLICAS as u64) as usize;
         let partial = self.chance(self.weather.partial);
@@ -158,6 +168,7 @@ impl Store {
             Question::Rows { .. } => Answer::Rows(Vec::new()),
             Question::Head { .. } => Answer::Head(None),
             Question::Life { .. } => Answer::Live(None),
+            Question::Note { .. } => Answer::Note(None),
         };
         self.fence_reads += u64::from(matches!(question, Question::Life { .. }));
         let op = self.op(1, nothing);

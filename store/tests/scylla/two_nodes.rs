@@ -120,6 +120,6 @@ async fn states_that_are_not_written_yet_are_read_elsewhere() {
             assert_eq!(unwritten, (written.clone(), written), "round {round}");
         }
     }
-    let noted = other.active().await.expect("reads");
+    let noted = other.active(&[]).await.expect("reads");
     assert_eq!(noted, [(incarnation(1), conversation_key("g"))]);
 }

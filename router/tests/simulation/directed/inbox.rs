@@ -113,7 +113,7 @@ async fn where_inboxes_are_not_written_the_owner_is_asked() {
     scene.say_to_group(owner, &group, "m2").await;
     // At rest, and so no activity is under way.
     scene.world.pass(6_000).await;
-    assert_eq!(scene.world.store.active().await.unwrap(), []);
+    assert_eq!(scene.world.store.active(&[]).await.unwrap(), []);
     let mut bob = Client::new(&scene.world, user("bob"), "phone", Vec::new());
     bob.connection = bob.connect_to(scene.world.node(0).unwrap()).await;
     assert!(bob.sync().await);

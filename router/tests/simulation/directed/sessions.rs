@@ -137,13 +137,13 @@ async fn what_a_session_had_open_is_not_kept_active_when_its_end_was_not_heard_o
     let (bob, _, owner) = open_group(&scene).await;
     let at = (owner + 1) % NODES;
     scene.world.pass(6_000).await;
-    assert_eq!(scene.world.store.active().await.unwrap().len(), 1);
+    assert_eq!(scene.world.store.active(&[]).await.unwrap().len(), 1);
     scene.lose(at, owner, true);
     drop(bob);
     scene.world.pass(50).await;
     scene.lose(at, owner, false);
     scene.world.pass(6_000).await;
-    assert_eq!(scene.world.store.active().await.unwrap(), []);
+    assert_eq!(scene.world.store.active(&[]).await.unwrap(), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,7 +152,7 @@ async fn what_a_session_had_open_is_not_kept_active_when_its_node_is_gone() {
     let (_bob, _, owner) = open_group(&scene).await;
     scene.world.crash((owner + 1) % NODES).await;
     scene.world.pass(10_000).await;
-    assert_eq!(scene.world.store.active().await.unwrap(), []);
+    assert_eq!(scene.world.store.active(&[]).await.unwrap(), []);
 }
 
 #[tokio::test(start_paused = true)]

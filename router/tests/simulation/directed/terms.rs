@@ -84,7 +84,7 @@ async fn who_joins_is_given_what_is_its_own_now_and_no_client_notices() {
     assert_eq!(scene.end_told_by(pair.owner, &pair).await, 3);
     assert_eq!(fenced(&scene), 0);
     scene.world.pass(6_000).await;
-    assert_eq!(scene.world.store.active().await.unwrap(), [], "at rest again");
+    assert_eq!(scene.world.store.active(&[]).await.unwrap(), [], "at rest again");
     scene.check();
 }
 
@@ -123,7 +123,7 @@ async fn who_lets_a_conversation_go_hands_over_what_it_owes() {
     scene.lose(pair.owner, pair.home, false);
     assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
     scene.world.pass(6_000).await;
-    assert_eq!(scene.world.store.active().await.unwrap(), []);
+    assert_eq!(scene.world.store.active(&[]).await.unwrap(), []);
     assert_eq!((fenced(&scene), scene.end_told_by(next, &pair).await), (0, 2));
     scene.check();
 }

@@ -35,13 +35,13 @@ async fn who_owes_something_stays_active_until_it_is_confirmed() {
     scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
     // Long after the conversation would be idle.
     scene.world.pass(10_000).await;
-    assert_eq!(scene.world.store.active().await.unwrap().len(), 1);
+    assert_eq!(scene.world.store.active(&[]).await.unwrap().len(), 1);
     scene.world.crash(pair.home).await;
     scene.world.pass(5_000).await;
     bob.connection = bob.connect_to(scene.world.node(pair.at).unwrap()).await;
     assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
     scene.world.pass(5_000).await;
-    assert_eq!(scene.world.store.active().await.unwrap(), [], "at rest again");
+    assert_eq!(scene.world.store.active(&[]).await.unwrap(), [], "at rest again");
     scene.check();
 }
 
