@@ -40,7 +40,7 @@ macro_rules! contract_tests {
                 active_notes_follow_the_terms, the_end_is_the_same_for_all_readers, recent_sends_within_the_window,
                 removed_members_within_the_window, competing_owners_make_one_log, appends_of_many_conversations_at_once;
             reading: entries_come_back_as_they_went_in, entries_are_limited, history_has_only_messages,
-                history_in_both_directions, reads_end_where_they_are_told_and_history_says_where, limits_in_bytes_let_one_through;
+                history_in_both_directions, messages_far_apart_are_found, reads_end_where_they_are_told_and_history_says_where, limits_in_bytes_let_one_through;
             states: edits_and_deletions, reactions, previews_follow_edits, title_and_custom;
             members: a_direct_conversation_has_two, members_come_and_go, cursors_only_grow, entries_move_cursors,
                 mentions_stay_with_a_membership, members_are_listed;

@@ -94,6 +94,8 @@ pub struct QuorumLog<Q> {
     /// Others that are known to be fenced.
     fenced: Mutex<HashSet<Incarnation>>,
     bucket_filled: Notify,
+    /// The last conversation of a round of raising that was broken off.
+    raised_upto: Mutex<Option<ConversationKey>>,
 }
 
 impl<Q: Quorum> QuorumLog<Q> {
@@ -105,6 +107,7 @@ impl<Q: Quorum> QuorumLog<Q> {
             lives: Mutex::default(),
             fenced: Mutex::default(),
             bucket_filled: Notify::new(),
+            raised_upto: Mutex::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Reading logs.
 
 use super::{Backend, Conversation, conversation_key};
-use crate::{HistoryRange, StoredMessage};
+use crate::{Entry, HistoryRange, StoredMessage};
 use switchboard_protocol::{EntryFrame, Role, Seq};
 
 fn seqs(messages: &[StoredMessage]) -> Vec<u64> {
@@ -67,6 +67,32 @@ pub async fn history_has_only_messages(backend: &dyn Backend) {
     assert_eq!((message.json.clone(), message.state), (page.messages[1].json.clone(), None));
     assert!(store.message(&c.key, Seq::new(1)).await.expect("reads").is_none(), "an entry that is no message");
     assert!(store.message(&c.key, Seq::new(c.end + 1)).await.expect("reads").is_none());
+}
+
+pub async fn messages_far_apart_are_found(backend: &dyn Backend) {
+    const BETWEEN: u64 = 700;
+    let store = backend.open().await;
+    let mut c = Conversation::direct(&store, "c").await;
+    let mut messages = Vec::new();
+    for _ in 0..3 {
+        messages.push(c.send("alice", "x").await);
+        for number in 0..BETWEEN / 100 {
+            let mut react = |step: usize| c.reaction(Seq::new(1), "bob", "a", (number as usize * 100 + step) % 2 == 0);
+            let entries: [Entry; 100] = std::array::from_fn(&mut react);
+            c.append(entries).await;
+        }
+    }
+    let end = Seq::new(c.end);
+    let history = async |range, limit| {
+        let page = store.history(&c.key, range, end, limit, usize::MAX).await.expect("reads");
+        (page.messages.into_iter().map(|message| message.seq).collect::<Vec<_>>(), page.more)
+    };
+    assert_eq!(history(HistoryRange::Newest, 10).await, (messages.clone(), false));
+    assert_eq!(history(HistoryRange::Newest, 1).await, (vec![messages[2]], true));
+    assert_eq!(history(HistoryRange::Before(messages[1]), 1).await, (vec![messages[0]], false));
+    assert_eq!(history(HistoryRange::After(Seq::ZERO), 10).await, (messages.clone(), false));
+    assert_eq!(history(HistoryRange::After(messages[0]), 1).await, (vec![messages[1]], true));
+    assert_eq!(history(HistoryRange::After(messages[2]), 1).await, (vec![], false));
 }
 
 pub async fn history_in_both_directions(backend: &dyn Backend) {

@@ -1,7 +1,7 @@
 //! Raising the head's end, while a term goes on and when it ends.
 
 use super::term::Term;
-use super::{LogHead, Quorum, QuorumLog, Swapped};
+use super::{LogHead, Quorum, QuorumLog, Swapped, lock};
 use crate::{ConversationKey, StoreError, TermNumber};
 
 /// How often a raise is tried with another `end` than the one that was last heard of. One is enough: only this term's
@@ -35,10 +35,14 @@ impl<Q: Quorum> QuorumLog<Q> {
     ///
     /// # Errors
     /// The first one. A conversation that failed is due again in the next round; after a few of them the others
-    /// are left for it too.
+    /// are left for it too, which begins with them.
     pub async fn raise_ends(&self, which: Raise) -> Result<(), StoreError> {
         let mut failures = Vec::new();
-        for (conversation, term) in self.conversations.terms() {
+        let mut terms = self.conversations.terms();
+        let begin_after = lock(&self.raised_upto).take();
+        let first = terms.partition_point(|(conversation, _)| Some(conversation) <= begin_after.as_ref());
+        terms.rotate_left(first);
+        for (conversation, term) in terms {
             let due = match which {
                 Raise::FullBuckets => term.has_full_bucket(),
                 Raise::Aged => term.has_aged(),
@@ -46,6 +50,7 @@ impl<Q: Quorum> QuorumLog<Q> {
             if due && let Err(error) = self.set_end(&conversation, &term, Then::GoesOn).await {
                 failures.push(error);
                 if failures.len() >= RAISE_FAILURES_MAX {
+                    *lock(&self.raised_upto) = Some(conversation);
                     break;
                 }
             }

@@ -5,7 +5,7 @@
 
 use super::Core;
 use super::projections::{Part, Parts};
-use super::scan::{Order, Scan};
+use super::scan::{Order, PAGE_ENTRIES, Scan};
 use crate::kv::EntryType;
 use crate::kv::values::decode_at;
 use crate::quorum::Quorum as _;
@@ -106,6 +106,9 @@ impl Core {
         let mut messages = Vec::new();
         let mut more = false;
         'scan: while let Some(entries) = scan.next().await? {
+            if entries.len() == PAGE_ENTRIES && !entries.iter().any(is_message) {
+                scan.skip_to_message(&entries[PAGE_ENTRIES - 1]).await?;
+            }
             for StoredEntry { seq, json, .. } in entries.into_iter().filter(is_message) {
                 if messages.len() == limits.messages || !budget.take(json.len()) {
                     more = true;

@@ -1,6 +1,7 @@
 //! What goes on beside the operations: projections are written behind, ends are raised. Nothing depends on when; an error
 //! leaves its work to the next round.
 
+use super::terms::UNAPPLIED_MAX;
 use super::{Core, ScyllaOptions};
 use crate::StoreError;
 use crate::quorum::Raise;
@@ -23,14 +24,20 @@ pub(super) fn start(core: &Arc<Core>, options: &ScyllaOptions, clock: &Clock) ->
     tasks
 }
 
-/// Writes projections when many entries wait for it, and from time to time.
+/// Writes projections: from time to time all of them, and those of a conversation in which many entries wait for it at
+/// once.
 async fn apply(core: Arc<Core>, clock: Clock, interval_ms: u64) {
+    let mut due_ms = clock.monotonic_ms() + interval_ms;
     loop {
-        tokio::select! {
-            () = core.terms.wait_for_many() => {}
-            () = clock.sleep_ms(interval_ms) => {}
-        }
-        let applied = apply_all(&core).await;
+        let at_least = tokio::select! {
+            biased;
+            () = clock.sleep_until_ms(due_ms) => {
+                due_ms = clock.monotonic_ms() + interval_ms;
+                1
+            }
+            () = core.terms.wait_for_many() => UNAPPLIED_MAX,
+        };
+        let applied = apply_all(&core, at_least).await;
         let failed = applied.is_err();
         note(applied);
         if failed {
@@ -39,12 +46,13 @@ async fn apply(core: Arc<Core>, clock: Clock, interval_ms: u64) {
     }
 }
 
-/// Writes the projections of all terms, up to what is durable now; one that fails holds no other up.
+/// Writes the projections of all terms with so many entries that wait for it, up to what is durable now; one that fails
+/// holds no other up.
 ///
 /// # Errors
 /// The first one.
-pub(super) async fn apply_all(core: &Arc<Core>) -> Result<(), StoreError> {
-    let applications = core.terms.unapplied().into_iter().map(|(conversation, term)| {
+pub(super) async fn apply_all(core: &Arc<Core>, at_least: u64) -> Result<(), StoreError> {
+    let applications = core.terms.unapplied(at_least).into_iter().map(|(conversation, term)| {
         let core = core.clone();
         async move { core.apply(&conversation, &term).await }
     });

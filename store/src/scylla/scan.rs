@@ -9,7 +9,7 @@ use bytes::Bytes;
 use switchboard_protocol::Seq;
 
 /// Entries read at a time.
-const PAGE_ENTRIES: usize = 128;
+pub(super) const PAGE_ENTRIES: usize = 128;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
@@ -42,6 +42,45 @@ impl<'a> Scan<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Goes on at the next message behind `passed`, which was given last: any number of reactions may lie between. Entries
+    /// say how many messages the log holds up to them, so it need not read them all.
+    pub(super) async fn skip_to_message(&mut self, passed: &StoredEntry) -> Result<(), StoreError> {
+        match self.order {
+            Order::Ascending => {
+                let found = self.first_with(passed.messages + 1).await?;
+                self.first = found.map_or(self.end, Seq::get);
+            }
+            Order::Descending => {
+                let found = self.first_with(passed.messages).await?;
+                self.end = found.map_or(self.first, |seq| seq.get() + 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first entry of what is left up to which the log holds so many messages.
+    async fn first_with(&self, messages: u64) -> Result<Option<Seq>, StoreError> {
+        let (mut first, mut end, mut found) = (self.first, self.end, None);
+        while first < end {
+            let middle = first + (end - first) / 2;
+            let last = Seq::new(end - 1);
+            let mut page = Scan::new(self.core, self.conversation, Seq::new(middle), last, Order::Ascending);
+            let entries = Box::pin(page.next()).await?.unwrap_or_default();
+            match entries.iter().position(|entry| entry.messages >= messages) {
+                Some(0) => {
+                    found = Some(entries[0].seq);
+                    end = middle;
+                }
+                Some(at) => return Ok(Some(entries[at].seq)),
+                None => match entries.last() {
+                    Some(last) => first = last.seq.get() + 1,
+                    None => end = middle,
+                },
+            }
+        }
+        Ok(found)
     }
 
     async fn next_of_bucket(&mut self) -> Result<Vec<StoredEntry>, StoreError> {

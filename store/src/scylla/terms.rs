@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 /// Entries of one conversation after which its projections are written without waiting for their time. So many rows, and
 /// no more by much, does the next owner read, and whoever reads at another node.
-const UNAPPLIED_MAX: u64 = 256;
+pub(super) const UNAPPLIED_MAX: u64 = 256;
 
 #[derive(Default)]
 pub(super) struct Terms {
@@ -59,10 +59,10 @@ impl Terms {
         }
     }
 
-    /// The terms with entries that are not projected.
-    pub(super) fn unapplied(&self) -> Vec<(ConversationKey, Arc<TermHere>)> {
+    /// The terms with so many entries that are not projected, or more.
+    pub(super) fn unapplied(&self, at_least: u64) -> Vec<(ConversationKey, Arc<TermHere>)> {
         let unapplied = |(key, term): (&ConversationKey, &Arc<TermHere>)| {
-            (term.unapplied() > 0).then(|| (key.clone(), term.clone()))
+            (term.unapplied() >= at_least).then(|| (key.clone(), term.clone()))
         };
         self.map().iter().filter_map(unapplied).collect()
     }
@@ -131,5 +131,27 @@ impl TermHere {
             before = Some((entry.seq, entry.messages));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_many_entries_waiting_holds_up_nobody() {
+        let terms = Terms::default();
+        let key = |id: &str| ConversationKey { tenant: "t".parse().unwrap(), conversation: id.parse().unwrap() };
+        for (id, entries) in [("busy", UNAPPLIED_MAX), ("calm", 1), ("idle", 0)] {
+            terms.put(&key(id), TermNumber(1), Seq::ZERO, 0);
+            terms.get(&key(id)).unwrap().progress().end = Seq::new(entries);
+        }
+        let waiting = |at_least| {
+            let mut keys: Vec<_> = terms.unapplied(at_least).into_iter().map(|(key, _)| key).collect();
+            keys.sort();
+            keys
+        };
+        assert_eq!(waiting(UNAPPLIED_MAX), [key("busy")]);
+        assert_eq!(waiting(1), [key("busy"), key("calm")]);
     }
 }

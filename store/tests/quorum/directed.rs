@@ -2,7 +2,7 @@
 
 use crate::driver::{Driver, Shared};
 use crate::replica::{Answer, Question};
-use crate::store::{Decision, Store, Weather};
+use crate::store::{Decision, Event, Store, Weather};
 use bytes::Bytes;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -290,4 +290,31 @@ fn a_plain_read_of_the_head_may_bound_a_reader() {
     assert_eq!(calm.run(log.read(&key('a'), Seq::ZERO, end, 10)).unwrap(), []);
     let shown = calm.run(log.read(&key('a'), Seq::ZERO, Seq::new(1), 10)).unwrap();
     assert_eq!(shown.iter().map(|row| row.seq.get()).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn conversations_that_fail_keep_no_others_from_being_raised() {
+    let calm = Calm::new();
+    let log = calm.process();
+    let names = 'a'..='l';
+    for name in names.clone() {
+        calm.run(log.begin_term(&key(name), &node(1), &Previous::Unknown, Some(&group()))).unwrap();
+        let x = [Bytes::from_static(b"x")];
+        assert_eq!(calm.run(log.append(&key(name), TermNumber(1), Seq::new(1), &x)).unwrap(), Appended::Durable);
+    }
+    calm.run(log.raise_ends(Raise::Aged)).unwrap();
+    // More than enough failures to break a round off.
+    calm.0.lock().weather.undecided = 100;
+    for _ in 0..2 {
+        assert!(calm.run(log.raise_ends(Raise::Aged)).is_err());
+    }
+    let tried: std::collections::BTreeSet<_> = calm.0.lock().late.iter().filter_map(swapped).collect();
+    assert_eq!(tried.len(), names.count());
+}
+
+fn swapped(event: &Event) -> Option<usize> {
+    match event {
+        Event::Decision { decision: Decision::SwapHead { conversation, .. }, .. } => Some(*conversation),
+        _ => None,
+    }
 }
