@@ -49,6 +49,10 @@ async fn a_user_is_known_with_his_sessions_at_all_nodes() {
     let nodes = cluster.start_three().await;
     let (mut phone, _) = Client::sign_in_as(&nodes[0], "alice", "phone").await;
     let (mut laptop, _) = Client::sign_in_as(&nodes[1], "alice", "laptop").await;
+    // Alice's home answers; so it has heard of them.
+    for client in [&mut phone, &mut laptop] {
+        client.ask(json!({"type": "sync"})).await;
+    }
     // The limit counts both; one that takes another's place is none too many.
     let (mut tablet, _) = Client::sign_in_as(&nodes[2], "alice", "tablet").await;
     assert_eq!(tablet.expect_farewell("overloaded").await, Some(4503));
