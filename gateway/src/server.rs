@@ -116,15 +116,21 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts, demo: Demo) -> Result
     };
     say_ready(&gateway, clients.address, scrapers.address)?;
 
-    tokio::select! {
-        () = stop_signals.recv() => {}
-        () = gateway.draining.cancelled() => {}
+    let is_asked_by_signal = tokio::select! {
+        () = stop_signals.recv() => true,
+        () = gateway.draining.cancelled() => false,
         failure = open.stay(&config, &gateway, clients.address) => return Err(failure),
         ended = tasks.join_next() => {
             return Err(anyhow::anyhow!("a part of the server ended by itself: {ended:?}").into());
         }
-    }
-    tasks.spawn(async move { stop_signals.exit_at_next().await });
+    };
+    tasks.spawn(async move {
+        if !is_asked_by_signal {
+            // Drained over HTTP: the first signal asks for what is being done, and only a second one cuts it short.
+            stop_signals.recv().await;
+        }
+        stop_signals.exit_at_next().await;
+    });
     drain(&config, &gateway, open).await;
     Ok(())
 }

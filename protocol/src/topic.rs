@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeTuple};
 use serde::{Deserialize, Serialize, Serializer};
@@ -186,7 +187,7 @@ impl<'de> Deserialize<'de> for Bounded {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bounded, A::Error> {
                 let mut events = Vec::new();
-                while let Some(event) = seq.next_element()? {
+                while let Some(EventObject(event)) = seq.next_element()? {
                     if events.len() == EVENTS_MAX {
                         return Err(A::Error::custom("too many"));
                     }
@@ -197,6 +198,29 @@ impl<'de> Deserialize<'de> for Bounded {
         }
 
         deserializer.deserialize_seq(EventsVisitor)
+    }
+}
+
+/// An event from an object; what is derived would take an array of its values too.
+struct EventObject(Event);
+
+impl<'de> Deserialize<'de> for EventObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EventVisitor;
+
+        impl<'de> Visitor<'de> for EventVisitor {
+            type Value = EventObject;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<EventObject, A::Error> {
+                Event::deserialize(MapAccessDeserializer::new(map)).map(EventObject)
+            }
+        }
+
+        deserializer.deserialize_map(EventVisitor)
     }
 }
 

@@ -6,6 +6,7 @@ use crate::home::shown_settings;
 use crate::node::{Node, unavailable};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::value::{RawValue, to_raw_value};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use switchboard_protocol::client::SyncGet;
 use switchboard_protocol::limits::ANSWER_ITEMS_BYTES_MAX;
@@ -13,7 +14,9 @@ use switchboard_protocol::server::{
     Budget, Conversation, ConversationKind, Delivery, LastMessage, Sync, SyncConversation, SyncState,
 };
 use switchboard_protocol::{ConversationId, ErrorCode, ProtocolError, Role, Seq};
-use switchboard_store::{ConversationKey, InboxChange, InboxRange, InboxRow, Kind, Preview, StoreError, UserKey};
+use switchboard_store::{
+    ConversationKey, InboxChange, InboxRange, InboxRow, Kind, Preview, StoreError, StoredEntry, UserKey,
+};
 
 /// Conversations of one `sync` that are asked for or read at the same time.
 const READS_AT_ONCE: usize = 16;
@@ -198,10 +201,20 @@ impl Node {
     ) -> Result<Vec<Box<RawValue>>, ProtocolError> {
         /// The newest entries of one conversation in a `sync`; who wants more asks `changes`.
         const ENTRIES_BYTES_MAX: usize = 64 * 1024;
-        let after = Seq::new(end.get().saturating_sub(entries as u64));
-        let stored = self.store.read(key, after, end, entries, ENTRIES_BYTES_MAX).await;
-        let stored = stored.map_err(|error| unavailable(self, &error))?;
-        crate::read::raw_entries(&stored)
+        let mut after = Seq::new(end.get().saturating_sub(entries as u64));
+        let mut newest: VecDeque<StoredEntry> = VecDeque::new();
+        while after < end {
+            let page = self.store.read(key, after, end, entries, ENTRIES_BYTES_MAX).await;
+            let page = page.map_err(|error| unavailable(self, &error))?;
+            let Some(last) = page.last() else { break };
+            after = last.seq;
+            newest.extend(page);
+            // Too many bytes: the older ones are left out.
+            while newest.len() > 1 && newest.iter().map(|entry| entry.json.len()).sum::<usize>() > ENTRIES_BYTES_MAX {
+                newest.pop_front();
+            }
+        }
+        crate::read::raw_entries(newest.make_contiguous())
     }
 }
 

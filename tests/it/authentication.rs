@@ -208,6 +208,18 @@ async fn each_key_checks_tokens_of_its_own_algorithm_and_no_other() {
 }
 
 #[tokio::test]
+async fn the_only_key_checks_tokens_that_name_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("switchboard.toml");
+    let key = String::from_utf8_lossy(HS256_BY_KID);
+    fs::write(&path, format!("[[auth.keys]]\nkid = \"h\"\nalg = \"HS256\"\nsecret = \"{key}\"\n")).unwrap();
+    let server = Config::development().file(&path).start().await;
+    is_accepted(&server, &Token::of("alice").sign_hs256(HS256_BY_KID)).await;
+    is_refused(&server, &Token::of("alice").header("kid", "other").sign_hs256(HS256_BY_KID)).await;
+    is_refused(&server, &Token::of("alice").sign()).await;
+}
+
+#[tokio::test]
 async fn tenants_are_apart() {
     let server = Config::new().start().await;
     let mut here = Client::sign_in(&server, "alice").await;

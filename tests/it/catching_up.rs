@@ -211,6 +211,19 @@ async fn sync_has_limits() {
 }
 
 #[tokio::test]
+async fn of_entries_that_are_too_large_together_sync_gives_the_newest() {
+    let server = Config::new().start().await;
+    let mut alice = Client::sign_in(&server, "alice").await;
+    for n in 1..=5 {
+        let content = json!({"text": "x".repeat(30_000)});
+        alice.ask(json!({"type": "send", "to": "bob", "client_id": n.to_string(), "content": content})).await;
+    }
+    let sync = alice.ask(json!({"type": "sync", "entries_per_conversation": 5})).await;
+    let entries = sync["conversations"][0]["entries"].as_array().unwrap();
+    assert_eq!(entries.iter().map(|entry| &entry["seq"]).collect::<Vec<_>>(), [4, 5]);
+}
+
+#[tokio::test]
 async fn a_cursor_of_another_store_gives_everything_anew() {
     let server = Config::new().start().await;
     let (mut alice, ready) = Client::sign_in_as(&server, "alice", "phone").await;

@@ -65,6 +65,24 @@ async fn a_body_is_json_and_at_most_one_mebibyte() {
     let body = |bytes: usize| send.replace("\"pad\":\"\"", &format!("\"pad\":\"{}\"", "x".repeat(bytes - send.len())));
     json().body(body(largest)).send().await.data(201);
     json().body(body(largest + 1)).send().await.error(413, "too_large");
+    // More than sockets buffer: it is answered while its sender still writes, who gets to read why.
+    json().body(body(8 * largest)).send().await.error(413, "too_large");
+}
+
+#[tokio::test]
+async fn a_malformed_id_in_a_path_is_named() {
+    let server = Config::new().start().await;
+    let (http, admin) = (server.http(), Token::of("alice").scope("admin").sign());
+    for (method, path, field) in [
+        (Method::GET, "/v1/users/a%20b/presence", "user_id"),
+        (Method::GET, "/v1/admin/users/a%20b/sessions", "user_id"),
+        (Method::DELETE, "/v1/conversations/g:1/members/a%20b", "user_id"),
+        (Method::DELETE, "/v1/conversations/g%20/members/a", "conversation_id"),
+        (Method::GET, "/v1/conversations/g%20", "conversation_id"),
+    ] {
+        let answer = http.ask(method, path).token(&admin).send().await;
+        assert_eq!(answer.error(400, "bad_request").as_deref(), Some(field), "{path}");
+    }
 }
 
 #[tokio::test]

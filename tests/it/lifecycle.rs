@@ -130,6 +130,18 @@ async fn an_operator_can_drain_over_http() {
 }
 
 #[tokio::test]
+async fn a_signal_behind_a_drain_over_http_cuts_nothing_short() {
+    let server = Config::new().set("drain.spread_ms", 500).start().await;
+    let mut client = Client::sign_in(&server, "alice").await;
+    let operator = Token::of("ops").scope("operator").sign();
+    server.http().post("/v1/admin/drain", &json!({})).token(&operator).send().await.data(200);
+    client.until("reconnect").await;
+    server.signal(Signal::TERM);
+    assert_eq!(client.expect_close().await, Some(1001));
+    assert_eq!(server.ended().await.code, Some(0));
+}
+
+#[tokio::test]
 async fn neither_tokens_nor_contents_are_logged() {
     let server = Config::new().set("log.level", "trace").start().await;
     let token = token("alice");

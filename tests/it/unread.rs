@@ -110,3 +110,16 @@ async fn the_newest_mention_is_known() {
     let mut bob = Client::sign_in(&server, "bob").await;
     assert_eq!(counts(&mut bob).await, [0, 5, 5]);
 }
+
+#[tokio::test]
+async fn what_comes_together_with_the_close_is_carried_out() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob, id) = group(&server).await;
+    alice.ask(send(&id, "c1", &json!({"text": "x"}))).await;
+    bob.feed(&json!({"type": "read", "conversation_id": id, "seq": 2})).await;
+    bob.feed(&send(&id, "c2", &json!({"text": "y"}))).await;
+    bob.close().await;
+    alice.until("message").await;
+    let mut bob = Client::sign_in(&server, "bob").await;
+    assert_eq!(counts(&mut bob).await[0], 0);
+}

@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 use switchboard_protocol::{ClientFrame, ProtocolError, TenantId, Timestamp, UserId};
 use switchboard_store::UserKey;
 
-/// The tenant of a token that names none (PROTOCOL §1).
-pub(crate) const DEFAULT_TENANT: &str = "default";
-
 /// What a token may do beyond being its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -92,7 +89,7 @@ impl Claims {
     }
 
     pub(super) fn into_identity(self) -> Identity {
-        let tenant = self.tenant.unwrap_or_else(default_tenant);
+        let tenant = self.tenant.unwrap_or_default();
         Identity {
             user: UserKey { tenant, user: self.sub },
             issued_at: self.iat.map(|date| date.0),
@@ -100,10 +97,6 @@ impl Claims {
             scopes: self.scope,
         }
     }
-}
-
-fn default_tenant() -> TenantId {
-    DEFAULT_TENANT.parse().expect("the default tenant is an id")
 }
 
 /// Seconds since 1970, with or without a fraction (RFC 7519 §2).
@@ -130,6 +123,10 @@ impl<'de> Deserialize<'de> for Scopes {
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an array of strings or a string")
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Scopes, E> {
+                Ok(Scopes::default())
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Scopes, E> {

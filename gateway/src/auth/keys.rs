@@ -75,17 +75,22 @@ impl Keys {
         Self { unnamed: Some(Key::hs256(secret)), by_kid: HashMap::new() }
     }
 
+    /// The key that `kid` names; without one, that of the tokens that name none, or the only one that there is.
+    fn key(&self, kid: Option<&str>) -> Option<&Key> {
+        let only = || self.by_kid.values().next().filter(|_| self.by_kid.len() == 1);
+        match kid {
+            Some(kid) => self.by_kid.get(kid),
+            None => self.unnamed.as_ref().or_else(only),
+        }
+    }
+
     /// Whom the token speaks for at `now_ms` (Unix milliseconds). There is no leeway (PROTOCOL §8).
     pub(crate) fn verify(&self, token: &str, now_ms: i64) -> Result<Identity, TokenFault> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenFault::Malformed);
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenFault::Malformed)?;
-        let key = match &header.kid {
-            Some(kid) => self.by_kid.get(kid),
-            None => self.unnamed.as_ref(),
-        };
-        let claims = key.ok_or(TokenFault::UnknownKey)?.verify(token)?;
+        let claims = self.key(header.kid.as_deref()).ok_or(TokenFault::UnknownKey)?.verify(token)?;
         if claims.expires_at().unix_ms() <= now_ms {
             return Err(TokenFault::Expired);
         }

@@ -1,11 +1,13 @@
 //! A request that may be carried out: who asks, and with what.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use switchboard_protocol::http::{Write, parse_read, parse_write};
+use switchboard_protocol::text::InvalidText;
 use switchboard_protocol::{ClientFrame, ProtocolError, UserId};
 use switchboard_router::{Actor, RETRY_AFTER_MS};
 use switchboard_store::UserKey;
@@ -39,8 +41,15 @@ impl Call {
 
     /// The user that the path names, of the tenant of who asks.
     pub(super) fn user_of_path(&self) -> Result<UserKey, ProtocolError> {
-        let user: UserId = self.param("user_id")?.parse().map_err(|_| ProtocolError::not_found())?;
-        Ok(UserKey { tenant: self.identity()?.user.tenant.clone(), user })
+        Ok(UserKey { tenant: self.identity()?.user.tenant.clone(), user: self.id_of_path("user_id")? })
+    }
+
+    /// An id that the path holds.
+    ///
+    /// # Errors
+    /// `bad_request` that names it.
+    pub(super) fn id_of_path<T: FromStr<Err = InvalidText>>(&self, name: &'static str) -> Result<T, ProtocolError> {
+        self.param(name)?.parse().map_err(|error: InvalidText| ProtocolError::bad_request(name, error.to_string()))
     }
 
     /// A parameter of the path.

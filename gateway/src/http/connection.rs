@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::answer::Response;
 use super::patience::Patience;
@@ -22,6 +22,9 @@ use crate::ws::{Session, Upgrade};
 
 /// Largest head of a request; a token in it has at most half of that.
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
+
+/// What is read of a refused request's body, so that its sender gets to read why.
+const FORGOTTEN_BYTES_MAX: u64 = 16 * 1_024 * 1_024;
 
 /// What is left of a connection when its last request has been answered.
 struct Left<S> {
@@ -42,11 +45,24 @@ where
             drop(place);
             gateway.sessions.spawn(Session::new(gateway.clone(), stream, read_ahead, hello, seat));
         }
-        Ok(Left { mut stream, upgrade: None, .. }) => {
-            // TLS says goodbye; a client that has gone already does not mind.
-            let _ = stream.shutdown().await;
+        Ok(Left { stream, upgrade: None, .. }) => {
+            let patience_ms = gateway.settings().limits.http_head_timeout_ms;
+            tokio::select! {
+                () = say_goodbye(stream) => {}
+                () = gateway.clock.sleep_ms(patience_ms) => {}
+                () = gateway.closing.cancelled() => {}
+            }
         }
         Err(error) => tracing::debug!(%error, "an HTTP connection broke"),
+    }
+}
+
+/// Closes, and forgets what the client still sends: a socket that is dropped with something unread is reset, and the
+/// client may not get to read the answer (RFC 9112 §9.6).
+async fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    if stream.shutdown().await.is_ok() {
+        // Whether all of it came does not matter any more.
+        let _ = tokio::io::copy(&mut stream.take(FORGOTTEN_BYTES_MAX), &mut tokio::io::sink()).await;
     }
 }
 

@@ -33,11 +33,7 @@ fn remove_member(call: Call) -> Handling {
         // A write about a conversation and a user, with the same checks of both ids and of `as`.
         let Write { on_behalf_of, .. } = call.parse_write("conversation_get")?;
         let user = call.writer(on_behalf_of)?;
-        let conversation_id = call.param("conversation_id")?.parse();
-        let user_id = call.param("user_id")?.parse();
-        let (Ok(conversation_id), Ok(user_id)) = (conversation_id, user_id) else {
-            return Err(switchboard_protocol::ProtocolError::not_found());
-        };
+        let (conversation_id, user_id) = (call.id_of_path("conversation_id")?, call.id_of_path("user_id")?);
         let frame = ClientFrame::MemberRemove(MemberRemove { conversation_id, user_ids: vec![user_id] });
         call.carry_out(user, frame).await
     })

@@ -1,7 +1,6 @@
 //! What concerns a user: presence, blocks, and where to connect.
 
 use hyper::Method;
-use switchboard_protocol::ProtocolError;
 use switchboard_protocol::http::{Blocks, Connect};
 
 use super::answer::Answer;
@@ -34,7 +33,7 @@ fn blocks(call: Call) -> Handling {
 fn presence(call: Call) -> Handling {
     Box::pin(async move {
         let viewer = &call.identity()?.user;
-        let user = call.param("user_id")?.parse().map_err(|_| ProtocolError::not_found())?;
+        let user = call.id_of_path("user_id")?;
         Ok(Answer::data(&call.gateway.router()?.presence_of(viewer, &user).await?))
     })
 }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use switchboard_protocol::ClientFrame;
@@ -93,6 +93,13 @@ impl Requests {
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Has all begin that has not yet, for a session that ends: frames that came with its end are carried out too, and
+    /// a request that has begun is another's to finish.
+    pub(super) fn hand_over(mut self) {
+        let mut nobody = Context::from_waker(Waker::noop());
+        while self.poll_answer(&mut nobody).is_ready() {}
     }
 
     fn finish(&mut self, number: u64, answer: Option<Encoded>) {

@@ -283,7 +283,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
         count_disconnect(farewell.code);
         self.stage = Stage::Closing { waits };
-        self.requests = None;
+        if let Some(requests) = self.requests.take() {
+            requests.hand_over();
+        }
         self.gate = None;
         let wait_ms = if farewell.code == CloseCode::Broken { 0 } else { CLOSE_MS_MAX };
         self.deadlines.set_stage_end(Some(self.gateway.clock.monotonic_ms() + wait_ms));

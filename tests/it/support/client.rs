@@ -246,6 +246,7 @@ impl Client {
     }
 
     pub(crate) async fn close(mut self) {
+        // In one write with what was fed before.
         self.socket.close(None).await.expect("the socket is open");
         while !matches!(self.next().await, Next::Closed(_)) {}
     }
