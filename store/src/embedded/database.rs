@@ -109,8 +109,8 @@ impl DatabaseSlot {
         drop(open.take());
         self.folder.verify()?;
         let database = Database::open(&self.folder, self.options)?;
-        // After a sync that failed, the system may take pages for written that never were, and the next sync says
-        // nothing of them. What the journal showed is therefore written once more, into tables.
+        // Whether there is room for what the journal holds shows now, and not soon after the store has said that it is
+        // open again.
         database.flush()?;
         *open = Some(database);
         self.failed.store(false, Ordering::Relaxed);

@@ -3,7 +3,8 @@
 //! fjall cuts a journal off at the first thing in it that it can't read, so that damage in the middle would silently take
 //! everything behind it along. Here the batches of all journals must follow each other without a gap in their commit
 //! numbers, up to the watermark at least; what is behind a journal's last whole batch is then a write that was cut off,
-//! by a crash or a full disk, and is removed. The format is that of fjall's database version 3 (its `journal/entry.rs`), which the database's own version
+//! by a crash or a full disk, and is removed. Whole batches behind the watermark are written once more: their sync may have
+//! failed, and then the system may show what is not on the disk, and no later sync says so. The format is that of fjall's database version 3 (its `journal/entry.rs`), which the database's own version
 //! file names. Not noticed: that the oldest of several journals is gone as a whole, and a lower sequence number in the
 //! first batch of all, as nothing precedes it and the format has no checksum over it.
 
@@ -11,6 +12,8 @@ use crate::kv::{Meta, keys, values};
 use std::fs::{File, OpenOptions};
 use std::hash::Hasher;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -20,16 +23,19 @@ pub(super) type Damage = String;
 /// Checks the journals in `folder` against the newest commit known to be durable.
 ///
 /// # Errors
-/// What is damaged, or what the system said. Nothing is changed then.
+/// What is damaged, and nothing is changed then; or what the system said.
 pub(super) fn verify(folder: &Path, watermark: u64) -> Result<(), Damage> {
     let journals = journals(folder).map_err(|error| format!("its journals can't be listed: {error}"))?;
     let mut chain = Chain::default();
-    let mut torn = Vec::new();
+    let (mut unsure, mut torn) = (Vec::new(), Vec::new());
     for (index, path) in journals.iter().enumerate() {
-        let found = read_through(path, &mut chain)?;
+        let found = read_through(path, &mut chain, watermark)?;
         // Journals are sealed when they are full.
         if found.batches == 0 && index + 1 < journals.len() {
             return Err(format!("{} can't be read", path.display()));
+        }
+        if found.synced_bytes < found.whole_bytes {
+            unsure.push((path, found.synced_bytes..found.whole_bytes));
         }
         if !found.rest_is_zero {
             torn.push((path, found.whole_bytes));
@@ -47,6 +53,9 @@ pub(super) fn verify(folder: &Path, watermark: u64) -> Result<(), Damage> {
     for (path, at) in torn {
         tracing::info!(journal = %path.display(), at, "removing a write that was cut off");
         cut_off(path, at).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    for (path, bytes) in unsure {
+        write_again(path, bytes).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
 }
@@ -88,6 +97,20 @@ fn cut_off(path: &Path, len: u64) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Writes what stands there to the disk, which may not have it.
+fn write_again(path: &Path, bytes: Range<u64>) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut buffer = vec![0; 1 << 16];
+    let mut at = bytes.start;
+    while at < bytes.end {
+        let len = buffer.len().min(usize::try_from(bytes.end - at).unwrap_or(usize::MAX));
+        file.read_exact_at(&mut buffer[..len], at)?;
+        file.write_all_at(&buffer[..len], at)?;
+        at += len as u64;
+    }
+    file.sync_all()
+}
+
 /// How far the batches read so far follow each other.
 #[derive(Default)]
 struct Chain {
@@ -112,21 +135,26 @@ impl Chain {
 /// One journal.
 struct Found {
     batches: u64,
+    /// Where the last batch that is known to be durable ends.
+    synced_bytes: u64,
     /// Where the last whole batch ends.
     whole_bytes: u64,
     /// Journals are made at a fixed length, filled with zeros.
     rest_is_zero: bool,
 }
 
-fn read_through(path: &Path, chain: &mut Chain) -> Result<Found, Damage> {
+fn read_through(path: &Path, chain: &mut Chain, watermark: u64) -> Result<Found, Damage> {
     let io_error = |error: io::Error| format!("{}: {error}", path.display());
     let mut reader = JournalReader { file: BufReader::new(File::open(path).map_err(io_error)?), position: 0 };
-    let mut found = Found { batches: 0, whole_bytes: 0, rest_is_zero: true };
+    let mut found = Found { batches: 0, synced_bytes: 0, whole_bytes: 0, rest_is_zero: true };
     while let Some(batch) = reader.batch().map_err(io_error)? {
         let at = found.whole_bytes;
         chain.add(&batch).map_err(|why| format!("{} is damaged before byte {at}: {why}", path.display()))?;
         found.batches += 1;
         found.whole_bytes = reader.position;
+        if chain.commit.is_none_or(|commit| commit <= watermark) {
+            found.synced_bytes = found.whole_bytes;
+        }
     }
     found.rest_is_zero = is_zero_from(reader.file, found.whole_bytes).map_err(io_error)?;
     Ok(found)
@@ -349,6 +377,19 @@ mod tests {
         for len in [0, 1, ends[0], ends[2], ends[2] + 7] {
             let folder = folder(&[("0.jnl", &one[..len]), ("1.jnl", &padded(&two))]);
             assert!(verify(folder.path(), 0).is_err(), "cut to {len}");
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_on_the_disk_is_what_is_behind_the_watermark() {
+        let (one, ends) = journal(5, 8);
+        let folder = folder(&[("0.jnl", &padded(&one))]);
+        let path = folder.path().join("0.jnl");
+        for (watermark, synced_bytes) in [(4, 0), (5, ends[0]), (7, ends[2]), (8, ends[3])] {
+            let found = read_through(&path, &mut Chain::default(), watermark).unwrap();
+            assert_eq!((found.synced_bytes, found.whole_bytes), (synced_bytes as u64, one.len() as u64));
+            assert_eq!(verify(folder.path(), watermark), Ok(()));
+            assert_eq!(fs::read(&path).unwrap(), padded(&one), "what is written again is what was there");
         }
     }
 
