@@ -59,7 +59,7 @@ async fn a_token_may_do_what_is_asked_for_and_no_more() {
     let operator = http.post("/v1/dev/token", &ask).send().await.data(200);
     let data = http.get(figures).token(operator["token"].as_str().unwrap()).send().await.data(200);
     assert_eq!(data["topic"], "$node");
-    for scope in [json!("operator"), json!([1]), json!(null)] {
+    for scope in [json!("operator"), json!([1])] {
         let refused = http.post("/v1/dev/token", &json!({"name": "alice", "scope": scope})).send().await;
         assert_eq!(refused.error(400, "bad_request").as_deref(), Some("scope"), "{scope}");
     }

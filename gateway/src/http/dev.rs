@@ -2,7 +2,7 @@
 
 use hyper::Method;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use switchboard_protocol::{ErrorCode, ProtocolError, UserId};
 
 use super::answer::Answer;
@@ -19,36 +19,23 @@ pub(super) const ROUTES: &[Route] =
 #[derive(Deserialize)]
 struct Ask {
     name: String,
-    /// What the token may do beyond being its user: nothing, unless it is asked for.
-    #[serde(default)]
-    scope: Vec<String>,
+    /// What the token may do beyond being its user: nothing, unless it is asked for. An array of strings.
+    scope: Option<Value>,
 }
 
 fn token(call: Call) -> Handling {
     Box::pin(async move {
         let key = call.gateway.dev_key.as_ref().ok_or_else(ProtocolError::not_found)?;
-        let ask = read(&call.body)?;
+        let ask: Ask = serde_json::from_slice(&call.body)
+            .map_err(|_| ProtocolError::bad_request("name", "must be a string in a JSON object"))?;
+        let scopes = ask.scope.map_or(Ok(Vec::new()), serde_json::from_value);
+        let scopes = scopes.map_err(|_| ProtocolError::bad_request("scope", "must be an array of strings"))?;
         let user: UserId = ask.name.parse().map_err(|error: switchboard_protocol::text::InvalidText| {
             ProtocolError::bad_request("name", error.to_string())
         })?;
-        let new = NewToken { user: user.clone(), tenant: None, scopes: ask.scope, ttl_s: TTL_S };
+        let new = NewToken { user: user.clone(), tenant: None, scopes, ttl_s: TTL_S };
         let token = sign(&new, key, call.gateway.clock.wall_ms())
             .map_err(|_| ProtocolError::new(ErrorCode::Internal, "the token could not be signed"))?;
         Ok(Answer::data(&json!({ "token": token, "user_id": user })))
-    })
-}
-
-fn read(body: &[u8]) -> Result<Ask, ProtocolError> {
-    serde_json::from_slice(body).map_err(|_| {
-        // Without its scopes it can be read, or its name is wrong.
-        #[derive(Deserialize)]
-        struct Named {
-            #[serde(rename = "name")]
-            _name: String,
-        }
-        match serde_json::from_slice::<Named>(body) {
-            Ok(_) => ProtocolError::bad_request("scope", "must be an array of strings"),
-            Err(_) => ProtocolError::bad_request("name", "must be a string in a JSON object"),
-        }
     })
 }
