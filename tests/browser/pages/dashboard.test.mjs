@@ -59,9 +59,9 @@ test("events are seen as they come, in windows of a second and of a minute", () 
 
 test("another topic is chosen by name, and remembered", () =>
   withWorld(async (world) => {
-    await world.server.publish("visits", [{ series: "pages", value: 1 }, { series: "seconds", value: 12, tags: { page: "/" } }]);
     const board = await world.board("");
     await board.page.getByText("Nothing was published to orders in the last minute.").waitFor();
+    await world.server.publish("visits", [{ series: "pages", value: 1 }, { series: "seconds", value: 12, tags: { page: "/" } }]);
     await board.page.getByLabel("Topic", { exact: true }).fill("no such name");
     await board.page.keyboard.press("Enter");
     await board.page.getByText("Letters, digits").waitFor();
@@ -217,6 +217,8 @@ test("a line can be taken away; the pointer shows what was when", () =>
     await publishMinute(world);
     const board = await world.board("#topic=orders");
     await board.row("DE");
+    // So that what is under the pointer stays there.
+    await board.hold.click();
     await board.lines.locator(".u-over").hover();
     const tip = board.lines.locator(".tip li:visible");
     await tip.nth(4).waitFor();
@@ -287,6 +289,8 @@ test("on a phone and in the dark: nothing to scroll sideways, nothing that axe c
     const [light, dark] = [await world.board("#topic=orders&measure=sum"), await world.board("#topic=orders&split=each&measure=mean", { colorScheme: "dark" })];
     const phone = await world.board("#topic=orders&measure=sum", { viewport: PHONE, hasTouch: true, isMobile: true });
     for (const board of [light, dark, phone]) await board.legend.first().waitFor();
+    await phone.lines.locator(".u-over").tap();
+    await phone.lines.locator(".tip li:visible").first().waitFor();
     const width = await phone.page.evaluate(() => document.documentElement.scrollWidth);
     assert.equal(width, PHONE.width, "nothing to scroll sideways");
     await scan(light.page, "light");
@@ -295,9 +299,6 @@ test("on a phone and in the dark: nothing to scroll sideways, nothing that axe c
     await shoot(light.page, "dashboard-light");
     await shoot(dark.page, "dashboard-dark");
     await shoot(phone.page, "dashboard-phone");
-    await phone.lines.locator(".u-over").tap();
-    await phone.lines.locator(".tip li:visible").first().waitFor();
-
     // The lines change with the theme, on the canvas too.
     const colour = () => dark.page.evaluate(() => getComputedStyle(/** @type {Element} */ (document.querySelector(".legend .swatch"))).stroke);
     const before = [await colour(), await dark.lines.locator("canvas").screenshot()];

@@ -103,7 +103,7 @@ export class TopicView {
       this.#hidden.clear();
     }
     this.#subject = subject;
-    return this.#slots.assign(groups.map(({ key, points }) => ({ key, weight: points.length })));
+    return this.#slots.assign(groups.map(({ key, points }) => ({ key, weight: points.reduce((sum, point) => sum + MEASURES.count.of(point), 0) })));
   }
 
   /** @param {Point[]} total @param {Span} span */
