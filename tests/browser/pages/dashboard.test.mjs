@@ -307,6 +307,21 @@ test("on a phone and in the dark: nothing to scroll sideways, nothing that axe c
     assert.notDeepEqual(await dark.lines.locator("canvas").screenshot(), before[1]);
   }, PATIENT));
 
+test("names of any length fit on a phone", () =>
+  withWorld(async (world) => {
+    const long = "x".repeat(128);
+    const topic = "t".repeat(128);
+    await world.server.publish(topic, [{ series: long, value: 1, tags: { one: long, other: long } }]);
+    const board = await world.board(`#topic=${topic}&split=each&range=300`, { viewport: PHONE, isMobile: true });
+    await board.row(`${long} · ${long}`, "1");
+    assert.equal(await board.page.evaluate(() => document.documentElement.scrollWidth), PHONE.width);
+    await shoot(board.page, "dashboard-long-names");
+    await board.page.getByLabel("Topic", { exact: true }).fill("u".repeat(128));
+    await board.page.keyboard.press("Enter");
+    await board.page.getByText("Nothing was published to u").waitFor();
+    assert.equal(await board.page.evaluate(() => document.documentElement.scrollWidth), PHONE.width);
+  }));
+
 test("the nodes' figures, for an operator's first look", () =>
   withWorld(async (world) => {
     const board = await world.board("#view=nodes");

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { formatChoice, isTopic, parseChoice, withRange } from "../../../web/js/dashboard/choice.js";
 import { barsOf, lineOf, spanOf, timesOf } from "../../../web/js/dashboard/columns.js";
-import { ALL, byTag, EACH, groupsOf, pointsOf } from "../../../web/js/dashboard/groups.js";
+import { ALL, byTag, EACH, groupsOf, pointsOf, settled } from "../../../web/js/dashboard/groups.js";
+import { number, past, span as spanText, time } from "../../../web/js/dashboard/format.js";
 import { FIGURES, latest, silentSince, whole } from "../../../web/js/dashboard/nodes.js";
 import { Windows } from "../../../web/js/dashboard/windows.js";
 
@@ -43,6 +44,14 @@ test("each series by itself, all together, and only what is in the range", () =>
   const [all] = groupsOf(shop(), "amount", ALL, 2 * S);
   assert.deepEqual(all.points.map(([start_ms, count, sum]) => [start_ms, count, sum]), [[2 * S, 2, 3], [3 * S, 2, 8]]);
   assert.deepEqual(groupsOf(shop(), "amount", byTag("country"), 3 * S).map(({ label }) => label), ["DE", "without"]);
+});
+
+test("what is not there is not shown: the first series, split by its first tag", () => {
+  const first = { series: "amount", split: byTag("country") };
+  for (const choice of [{ series: null, split: null }, { series: "gone", split: byTag("gone") }]) assert.deepEqual(settled(choice, shop()), first);
+  assert.deepEqual(settled({ series: "visits", split: byTag("status") }, shop()), { series: "visits", split: byTag("country") });
+  assert.deepEqual(settled({ series: "visits", split: ALL }, shop()), { series: "visits", split: ALL });
+  assert.deepEqual(settled(first, new Windows()), { series: "", split: EACH });
 });
 
 test("whatever the groups, together they are everything", () => {
@@ -110,4 +119,16 @@ test("what the nodes are together: a sum, or the slowest", () => {
 
 test("every figure has another name", () => {
   assert.equal(new Set(FIGURES.map(({ series }) => series)).size, FIGURES.length);
+});
+
+test("numbers, times and spans are short, and what is not known is a dash", () => {
+  assert.deepEqual([null, undefined, NaN].map(number), ["–", "–", "–"]);
+  assert.deepEqual([number(7), number(0), number(-3)], ["7", "0", "-3"]);
+  assert.match(number(12.5), /^12\D50$/);
+  assert.match(number(0.00123), /^0\D00123$/);
+  assert.ok(number(123_456_789).length <= 8);
+  assert.match(time(0, S), /^\d\d\D\d\d\D\d\d$/);
+  assert.match(time(0, 60 * S), /^\d\d\D\d\d$/);
+  assert.deepEqual([60, 300, 3_600].map(spanText), ["1 min", "5 min", "1 h"]);
+  assert.deepEqual([60, 300, 3_600].map(past), ["minute", "5 minutes", "hour"]);
 });

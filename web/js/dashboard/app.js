@@ -8,11 +8,12 @@ import { FIRST_TOPIC, formatChoice, NODE_TOPIC, parseChoice, WINDOW_MS } from ".
 import { spanOf } from "./columns.js";
 import { Feed } from "./feed.js";
 import { time } from "./format.js";
+import { settled } from "./groups.js";
 import { connectionView } from "./views/connection.js";
 import { controlsView } from "./views/controls.js";
 import { NodesView } from "./views/nodes.js";
 import { setTheme } from "./views/theme.js";
-import { settled, TopicView } from "./views/topic.js";
+import { TopicView } from "./views/topic.js";
 
 /** @typedef {import("./choice.js").Choice} Choice */
 

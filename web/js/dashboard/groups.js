@@ -38,6 +38,20 @@ export function groupsOf(windows, name, split, from_ms) {
 }
 
 /**
+ * What is shown of a topic: what was chosen, or, where that is nothing or is not there, the first series, split by its first tag.
+ * @param {{series: string | null, split: string | null}} choice
+ * @param {Windows} windows
+ * @returns {{series: string, split: string}}
+ */
+export function settled({ series, split }, windows) {
+  const { names } = windows;
+  const name = series !== null && names.includes(series) ? series : (names[0] ?? "");
+  const byTags = windows.tagsOf(name).map(byTag);
+  const isThere = split !== null && [EACH, ALL, ...byTags].includes(split);
+  return { series: name, split: isThere ? split : (byTags[0] ?? EACH) };
+}
+
+/**
  * Puts groups together to one, of everything.
  * @param {{points: Point[]}[]} groups
  * @param {number} from_ms

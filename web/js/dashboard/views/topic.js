@@ -2,7 +2,7 @@
 import { h, setText } from "../../dom.js";
 import { barsOf, lineOf, timesOf } from "../columns.js";
 import { number, span as spanText, time } from "../format.js";
-import { byTag, EACH, groupsOf, pointsOf } from "../groups.js";
+import { groupsOf, pointsOf, settled } from "../groups.js";
 import { MEASURES, together } from "../measures.js";
 import { LINES_MAX, Slots } from "../palette.js";
 import { Chart } from "./chart.js";
@@ -21,18 +21,6 @@ import { tableView } from "./table.js";
 
 const LINES_PX = 300;
 const BARS_PX = 220;
-
-/**
- * @param {Choice} choice
- * @param {import("../windows.js").Windows} windows
- * @returns {{series: string, split: string}} what is shown where the address says nothing, or what there is not
- */
-export function settled({ series, split }, windows) {
-  const { names } = windows;
-  const name = series !== null && names.includes(series) ? series : (names[0] ?? "");
-  const [tag] = windows.tagsOf(name);
-  return { series: name, split: split ?? (tag === undefined ? EACH : byTag(tag)) };
-}
 
 export class TopicView {
   #slots = new Slots();
