@@ -1,6 +1,6 @@
 //! `sync`: what changed for a user since a cursor (PROTOCOL §3). Runs at the user's home.
 
-use crate::api::Answer;
+use crate::api::{Actor, Answer};
 use crate::dirty::empty_change;
 use crate::home::shown_settings;
 use crate::node::{Node, unavailable};
@@ -8,12 +8,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use switchboard_protocol::client::SyncGet;
+use switchboard_protocol::client::{ConversationRef, SyncGet};
 use switchboard_protocol::limits::ANSWER_ITEMS_BYTES_MAX;
 use switchboard_protocol::server::{
     Budget, Conversation, ConversationKind, Delivery, LastMessage, Sync, SyncConversation, SyncState,
 };
-use switchboard_protocol::{ConversationId, ErrorCode, ProtocolError, Role, Seq};
+use switchboard_protocol::{ClientFrame, ConversationId, Custom, ErrorCode, ProtocolError, Role, Seq, ServerFrame};
 use switchboard_store::{
     ConversationKey, InboxChange, InboxRange, InboxRow, Kind, Preview, StoreError, StoredEntry, UserKey,
 };
@@ -149,7 +149,7 @@ impl Node {
 
     /// A row as `sync` tells it; `None` for a conversation that never came to be.
     async fn describe(
-        &self,
+        self: &Arc<Self>,
         user: &UserKey,
         row: &InboxRow,
         entries: usize,
@@ -158,6 +158,16 @@ impl Node {
         let key = ConversationKey { tenant: user.tenant.clone(), conversation: row.conversation.clone() };
         let Some(head) = self.store.head(&key).await.map_err(failed)? else { return Ok(None) };
         let member = self.store.member(&key, &user.user).await.map_err(failed)?.filter(|_| row.member);
+        // An owner elsewhere is ahead of what the store shows here.
+        let is_behind = row.member && row.last.last_seq > head.end;
+        let told = if is_behind { self.told_by_owner(user, &key).await? } else { None };
+        let (title, custom, members_count, role) = match told {
+            Some(Conversation { title, custom, members_count, role, .. }) => (title, custom, members_count, role),
+            None => {
+                let role = member.map_or(Role::Member, |member| member.role);
+                (head.meta.title, head.meta.custom.unwrap_or_default(), head.meta.members_count, role)
+            }
+        };
         let is_direct = matches!(head.meta.kind, Kind::Direct(..));
         let peer = match &head.meta.kind {
             Kind::Direct(a, b) => Some(if *a == user.user { b.clone() } else { a.clone() }),
@@ -169,12 +179,12 @@ impl Node {
         let conversation = Conversation {
             conversation_id: row.conversation.clone(),
             kind: if is_direct { ConversationKind::Direct } else { ConversationKind::Group },
-            title: head.meta.title.filter(|_| !removed),
-            custom: head.meta.custom.filter(|_| !removed).unwrap_or_default(),
+            title: title.filter(|_| !removed),
+            custom: if removed { Custom::default() } else { custom },
             peer,
-            members_count: if removed { 0 } else { head.meta.members_count },
+            members_count: if removed { 0 } else { members_count },
             created_at: head.meta.created_at,
-            role: member.map_or(Role::Member, |member| member.role),
+            role,
             delivery: if large { Delivery::Activity } else { Delivery::Full },
             last_seq: row.last.last_seq,
             read_seq: row.read_seq,
@@ -191,6 +201,22 @@ impl Node {
             entries,
         };
         to_raw_value(&SyncConversation { conversation, state }).map(Some).map_err(|_| ProtocolError::internal())
+    }
+
+    /// A conversation as its owner has it; none for who was removed a moment ago.
+    async fn told_by_owner(
+        self: &Arc<Self>,
+        user: &UserKey,
+        key: &ConversationKey,
+    ) -> Result<Option<Conversation>, ProtocolError> {
+        let actor = Actor { user: user.clone(), session: None, awaited: true };
+        let get = ClientFrame::ConversationGet(ConversationRef { conversation_id: key.conversation.clone() });
+        match self.at_owner(&actor, key, get).await {
+            Ok(Answer::Frame(ServerFrame::Conversation(conversation))) => Ok(Some(conversation)),
+            Ok(_) => Err(ProtocolError::internal()),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn newest(

@@ -3,6 +3,8 @@
 use crate::client::Client;
 use crate::scene::{Pair, Scene, has, user};
 use std::sync::atomic::Ordering;
+use switchboard_protocol::client::{ConversationUpdate, SyncGet};
+use switchboard_protocol::{ClientFrame, ServerFrame};
 use switchboard_store::Log as _;
 
 async fn at_rest() -> (Scene, Pair) {
@@ -119,4 +121,21 @@ async fn where_inboxes_are_not_written_the_owner_is_asked() {
     assert!(bob.sync().await);
     assert_eq!(bob.copies[&group].heard, 2);
     scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_has_titles_and_members_from_owners_at_other_nodes() {
+    let scene = Scene::new().await;
+    let (group, owner) = scene.group().await;
+    let all = scene.world.view_without(&[]);
+    let members = ["bob", "g1", "g2", "g3", "g4", "g5"].map(user);
+    let member = members.iter().find(|member| scene.home(&all, member) != owner).expect("not all are at home there");
+    let title = Some("New".parse().unwrap());
+    let rename = ConversationUpdate { conversation_id: group.clone(), title: title.clone(), custom: None };
+    scene.call(owner, &user("alice"), ClientFrame::ConversationUpdate(rename)).await.unwrap();
+    let sync = SyncGet { cursor: None, entries_per_conversation: 0, limit: 10 };
+    let answer = scene.call(owner, member, ClientFrame::Sync(sync)).await;
+    let Ok(ServerFrame::Sync(sync)) = answer else { panic!("{answer:?}") };
+    let shown = &sync.conversations[0].conversation;
+    assert_eq!((shown.title.clone(), shown.members_count, shown.last_seq.get()), (title, 7, 2));
 }
