@@ -89,6 +89,8 @@ pub(super) fn java_arguments(folder: &Path, jars: &Path, place: Place, options: 
         format!("-Dcassandra.config=file://{folder}/cassandra.yaml"),
         format!("-Dlogback.configurationFile=file://{folder}/logback.xml"),
         format!("-Dcassandra.storagedir={folder}"),
+        // Its native libraries are unpacked there, and stay.
+        format!("-Djava.io.tmpdir={folder}"),
         format!("-Dcassandra.test.flush_local_schema_changes={}", !options.schema_in_memory),
     ]);
     let mut arguments: Vec<OsString> = arguments.into_iter().map(OsString::from).collect();
