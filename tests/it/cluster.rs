@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::cluster::{Cluster, log_of, message, until_sent};
-use crate::support::{Client, Server};
+use crate::support::cluster::{Cluster, log_of, message, until_sent, until_view};
+use crate::support::{Client, Server, soon};
 
 #[tokio::test]
 async fn users_at_three_nodes_share_everything() {
@@ -47,11 +47,13 @@ async fn users_at_three_nodes_share_everything() {
 async fn a_user_is_known_with_his_sessions_at_all_nodes() {
     let cluster = Cluster::new().await.set("limits.connections_per_user", 2);
     let nodes = cluster.start_three().await;
+    until_view(&nodes, 3).await;
     let (mut phone, _) = Client::sign_in_as(&nodes[0], "alice", "phone").await;
     let (mut laptop, _) = Client::sign_in_as(&nodes[1], "alice", "laptop").await;
     // Alice's home answers; so it has heard of them.
     for client in [&mut phone, &mut laptop] {
-        client.ask(json!({"type": "sync"})).await;
+        let synced = async { while client.ask(json!({"type": "sync"})).await["type"] != "sync" {} };
+        soon("a sync", synced).await;
     }
     // The limit counts both; one that takes another's place is none too many.
     let (mut tablet, _) = Client::sign_in_as(&nodes[2], "alice", "tablet").await;
