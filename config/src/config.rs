@@ -5,8 +5,8 @@ use toml::Value as Toml;
 use crate::given::Given;
 use crate::section::{Described, Section};
 use crate::sections::{
-    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Redis, Scylla, Session,
-    Store, Tls, Topics,
+    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Redis, Retention, Scylla,
+    Session, Store, Tls, Topics,
 };
 
 macro_rules! config {
@@ -63,6 +63,8 @@ config! {
     fanout: Fanout,
     /// `changes`
     changes: Changes,
+    /// `retention`
+    retention: Retention,
     /// `presence`
     presence: Presence,
     /// `topics`

@@ -33,7 +33,7 @@ pub use redis_url::RedisUrl;
 pub use reference::reference;
 pub use secret::Secret;
 pub use sections::{
-    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Redis, Scylla, Session,
-    Store, Tls, Topics,
+    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Redis, Retention, Scylla,
+    Session, Store, Tls, Topics,
 };
-pub use text::{AdvertiseUrl, HostPort, Keyspace, NodeName, Origin, RedisPrefix};
+pub use text::{AdvertiseUrl, HostPort, Keyspace, NodeName, Origin, RedisPrefix, TenantDays};

@@ -35,6 +35,7 @@ fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
         "store.scylla.username" | "redis.username" => &["one of us"],
         "bus.kind" => &["memory", "redis"],
         "redis.url" => &["redis://a", "rediss-cluster://u@a:1?node=b:2"],
+        "retention.tenants" => &["[]", "['acme=30', 'a:b=0']"],
         "redis.prefix" => &["a", "chat:2"],
         "log.format" => &["auto", "text", "json"],
         "log.level" => &["off", "error", "warn", "info", "debug", "trace"],

@@ -14,7 +14,7 @@ use crate::choice::{BusKind, LogFormat, LogLevel, StoreKind};
 use crate::redis_url::RedisUrl;
 use crate::secret::Secret;
 use crate::section::section;
-use crate::text::{AdvertiseUrl, HostPort, Keyspace, NodeName, Origin, RedisPrefix};
+use crate::text::{AdvertiseUrl, HostPort, Keyspace, NodeName, Origin, RedisPrefix, TenantDays};
 
 section! {
     /// This process: its name and where clients reach it.
@@ -193,6 +193,17 @@ section! {
     "changes" Changes {
         /// Most entries that a client can be behind; one that is further gets `reset` and uses `history`.
         max: usize = 5_000, in 1..=1_000_000;
+    }
+}
+
+section! {
+    /// How long messages are kept.
+    "retention" Retention {
+        /// Days after which an entry of a conversation is removed. 0: never. With `store.kind` `scylla` the time runs from
+        /// when it was written; another value holds for what is written after it.
+        days: u32 = 0, in 0..=7_300;
+        /// The same for single tenants, each as `tenant=days`.
+        tenants: Vec<TenantDays> = Vec::new();
     }
 }
 

@@ -183,6 +183,34 @@ impl Text for Keyspace {
     }
 }
 
+/// Most days: CQL keeps no row with an end for longer than twenty years.
+const RETENTION_DAYS_MAX: u32 = 7_300;
+
+/// A tenant with the days for which what is his is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantDays {
+    /// The tenant's id.
+    pub tenant: String,
+    /// 0: for ever.
+    pub days: u32,
+}
+
+impl Text for TenantDays {
+    const TYPE: &'static str = "tenant=days";
+    const EXPECTED: &'static str = "tenant=days (an id of A-Z a-z 0-9 _ - . : @, and 0 to 7300)";
+
+    fn parse(text: &str) -> Option<Self> {
+        let (tenant, days) = text.split_once('=')?;
+        let is_id = (1..=NODE_NAME_BYTES_MAX).contains(&tenant.len()) && tenant.chars().all(is_id_char);
+        let days = days.parse().ok().filter(|days| *days <= RETENTION_DAYS_MAX)?;
+        is_id.then(|| Self { tenant: tenant.to_owned(), days })
+    }
+
+    fn text(&self) -> String {
+        format!("{}={}", self.tenant, self.days)
+    }
+}
+
 /// Longest prefix of Redis's keys, in bytes.
 const REDIS_PREFIX_BYTES_MAX: usize = 64;
 

@@ -4,9 +4,12 @@
 use std::sync::Arc;
 
 use switchboard_clock::{Clock, Generator};
-use switchboard_config::{BusKind, Config, Redis as RedisKeys, Scylla, Secret, StoreKind};
+use switchboard_config::{
+    BusKind, Config, Redis as RedisKeys, Retention as RetentionKeys, Scylla, Secret, StoreKind, TenantDays,
+};
+use switchboard_protocol::Timestamp;
 use switchboard_router::{Bus, InProcessBus, NodeEntry, Redis, RedisBus, RedisError, RedisOptions, View};
-use switchboard_store::{EmbeddedOptions, EmbeddedStore, ScyllaOptions, ScyllaStore, Store, StoreError};
+use switchboard_store::{EmbeddedOptions, EmbeddedStore, Retention, ScyllaOptions, ScyllaStore, Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +18,11 @@ use crate::failure::Failure;
 
 /// Time between two attempts to reach a store that is not there.
 const STORE_AGAIN_MS: u64 = 1_000;
+
+/// Time between two looks for what has expired, each of which reads two rows of every conversation.
+const EXPIRE_AGAIN_MS: u64 = 3_600_000;
+
+const DAY_S: u32 = 86_400;
 
 /// Opens the store.
 ///
@@ -27,7 +35,7 @@ pub(crate) async fn open_store(
 ) -> Result<Arc<dyn Store>, Failure> {
     match config.store.kind {
         StoreKind::Embedded => open_embedded(config, clock, generator).await,
-        StoreKind::Scylla => open_scylla(&config.scylla, clock, generator).await,
+        StoreKind::Scylla => open_scylla(config, clock, generator).await,
     }
 }
 
@@ -39,6 +47,7 @@ async fn open_embedded(config: &Config, clock: &Clock, generator: &Generator) ->
         reads_waiting_max: config.store.reads_waiting_max,
         queue_writes_max: config.store.queue_max,
         queue_bytes_max: config.store.queue_bytes,
+        retention: retention(&config.retention)?,
         ..EmbeddedOptions::new(&config.store.path)
     };
     let (clock, generator) = (clock.clone(), generator.clone());
@@ -52,8 +61,9 @@ async fn open_embedded(config: &Config, clock: &Clock, generator: &Generator) ->
     Ok(Arc::new(store))
 }
 
-async fn open_scylla(keys: &Scylla, clock: &Clock, generator: &Generator) -> Result<Arc<dyn Store>, Failure> {
-    let (options, opener) = (scylla_options(keys), generator.u64());
+async fn open_scylla(config: &Config, clock: &Clock, generator: &Generator) -> Result<Arc<dyn Store>, Failure> {
+    let options = ScyllaOptions { retention: retention(&config.retention)?, ..scylla_options(&config.scylla) };
+    let opener = generator.u64();
     loop {
         match ScyllaStore::open(&options, clock.clone(), opener).await {
             Ok(store) => return Ok(Arc::new(store)),
@@ -80,6 +90,31 @@ fn scylla_options(keys: &Scylla) -> ScyllaOptions {
         apply_interval_ms: keys.apply_interval_ms,
         raise_interval_ms: keys.raise_interval_ms,
         inbox_writers_max: keys.inbox_writers_max,
+        retention: Retention::default(),
+    }
+}
+
+/// How long entries are kept.
+///
+/// # Errors
+/// A tenant's name that is none; the configuration takes no such.
+fn retention(keys: &RetentionKeys) -> Result<Retention, Failure> {
+    let tenants = keys.tenants.iter().map(|TenantDays { tenant, days }| anyhow::Ok((tenant.parse()?, days * DAY_S)));
+    let tenants = tenants.collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(Retention::new(keys.days * DAY_S, tenants))
+}
+
+/// Removes what has expired, until the node closes.
+pub(crate) async fn keep_expiring(store: Arc<dyn Store>, clock: Clock, closing: CancellationToken) {
+    loop {
+        match store.expire(Timestamp::from_unix_ms(clock.wall_ms())).await {
+            Ok(0) => {}
+            Ok(entries) => tracing::info!(entries, "removed what is older than retention"),
+            Err(error) => tracing::warn!(%error, "what is older than retention stays for now"),
+        }
+        if closing.run_until_cancelled(clock.sleep_ms(EXPIRE_AGAIN_MS)).await.is_none() {
+            return;
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::admission::Kind;
 use crate::auth::{DevKey, Keys, SigningKey};
-use crate::backends::{Others, open_store};
+use crate::backends::{Others, keep_expiring, open_store};
 use crate::capacity::Capacity;
 use crate::cli::{Demo, UsageError};
 use crate::commands::print;
@@ -114,6 +114,7 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts, demo: Demo) -> Result
         open = open(&config, &gateway, clients.address) => open?,
         () = stop_signals.recv() => return Ok(()),
     };
+    tasks.spawn(keep_expiring(open.store.clone(), gateway.clock.clone(), gateway.closing.clone()));
     say_ready(&gateway, clients.address, scrapers.address)?;
 
     let is_asked_by_signal = tokio::select! {

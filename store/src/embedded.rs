@@ -16,8 +16,8 @@ mod queue;
 mod recent;
 mod watermark;
 
-use crate::kv::{Durability, Engine, Meta, ReadCost, Transaction, Write};
-use crate::{Store, StoreError};
+use crate::kv::{Durability, Engine, Meta, ReadCost, Transaction, Write, expire};
+use crate::{Retention, Store, StoreError};
 use async_trait::async_trait;
 use commit::{Committer, Typed};
 use database::{DatabaseOptions, DatabaseRows, DatabaseSlot};
@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use switchboard_clock::{Clock, Generator};
-use switchboard_protocol::StoreId;
+use switchboard_protocol::{StoreId, Timestamp};
 use tokio::sync::{Semaphore, oneshot};
 
 /// How an embedded store is opened.
@@ -53,6 +53,8 @@ pub struct EmbeddedOptions {
     pub queue_bytes_max: usize,
     /// How often a database that failed is opened anew.
     pub reopen_interval_ms: u64,
+    /// How long entries are kept.
+    pub retention: Retention,
 }
 
 impl EmbeddedOptions {
@@ -68,6 +70,7 @@ impl EmbeddedOptions {
             queue_writes_max: 65_536,
             queue_bytes_max: 64 << 20,
             reopen_interval_ms: 500,
+            retention: Retention::default(),
         }
     }
 }
@@ -81,6 +84,7 @@ pub struct EmbeddedStore {
     reads: Semaphore,
     reads_waiting: Semaphore,
     figures: Arc<Figures>,
+    retention: Retention,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -112,6 +116,7 @@ impl EmbeddedStore {
             reads: Semaphore::new(options.reads_max),
             reads_waiting: Semaphore::new(options.reads_waiting_max),
             figures,
+            retention: options.retention.clone(),
             committer: Mutex::new(Some(thread)),
         })
     }
@@ -206,6 +211,10 @@ impl Store for EmbeddedStore {
     async fn check(&self) -> Result<(), StoreError> {
         self.slot.check()?;
         Engine::read(self, "check", ReadCost::Point, |rows| Meta::of(rows).map(|_| ())).await
+    }
+
+    async fn expire(&self, now: Timestamp) -> Result<u64, StoreError> {
+        if self.retention.is_for_ever() { Ok(0) } else { expire(self, &self.retention, now).await }
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -7,6 +7,7 @@
 mod begun;
 mod cursors;
 mod engine;
+mod expire;
 mod inbox;
 pub(crate) mod keys;
 mod log;
@@ -19,6 +20,7 @@ pub(crate) mod values;
 
 pub(crate) use begun::EntryType;
 pub(crate) use engine::{Durability, Engine, OPERATIONS, ReadCost, Write};
+pub(crate) use expire::expire;
 pub(crate) use process::{Lives, Process};
 pub(crate) use transaction::{Meta, Staged, Transaction};
 

@@ -13,6 +13,7 @@ mod error;
 mod kv;
 mod memory;
 pub mod quorum;
+mod retention;
 mod scylla;
 
 pub use embedded::{EmbeddedOptions, EmbeddedStore};
@@ -24,6 +25,7 @@ pub use entry::{
 pub use error::{SetupError, StoreError};
 pub use memory::{Faults, MemoryNode, MemoryStore};
 pub use quorum::{Previous, Release};
+pub use retention::Retention;
 pub use scylla::{ScyllaOptions, ScyllaStore};
 
 use async_trait::async_trait;
@@ -92,7 +94,8 @@ pub trait Log: Send + Sync {
     async fn head(&self, conversation: &ConversationKey) -> Result<Option<Head>, StoreError>;
 
     /// The entries after `after` up to `end`, ascending, at most `limit` of them and about `bytes_max` bytes (at least
-    /// one if there is one). `end` comes from the owner or from the head; nothing beyond it is shown.
+    /// one if there is one). `end` comes from the owner or from the head; nothing beyond it is shown. They begin later
+    /// than behind `after`, or there are none, where what was there has expired ([`Retention`]).
     async fn read(
         &self,
         conversation: &ConversationKey,
@@ -186,6 +189,14 @@ pub trait Store: Log + Cursors + Inbox + Users {
 
     /// Whether it answers, for `/readyz`.
     async fn check(&self) -> Result<(), StoreError>;
+
+    /// Removes the entries that are older than their tenants' [`Retention`] at `now`, oldest first in each conversation, with
+    /// what has become of them; how many. To be called from time to time; what an error leaves is removed by the next call.
+    /// Does nothing where the database does it by itself.
+    async fn expire(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let _ = now;
+        Ok(0)
+    }
 
     /// Flushes and closes; everything answered is durable.
     async fn close(&self) -> Result<(), StoreError>;

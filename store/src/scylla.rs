@@ -28,7 +28,7 @@ mod terms;
 mod users;
 
 use crate::quorum::QuorumLog;
-use crate::{Store, StoreError};
+use crate::{Retention, Store, StoreError};
 use async_trait::async_trait;
 use client::Client;
 use inbox::Inboxes;
@@ -66,6 +66,8 @@ pub struct ScyllaOptions {
     pub raise_interval_ms: u64,
     /// Users whose inboxes this process remembers to be the writer of.
     pub inbox_writers_max: usize,
+    /// How long entries are kept, from when they are written. Much longer than two rounds of raising.
+    pub retention: Retention,
 }
 
 impl ScyllaOptions {
@@ -83,6 +85,7 @@ impl ScyllaOptions {
             apply_interval_ms: 10_000,
             raise_interval_ms: 60_000,
             inbox_writers_max: 100_000,
+            retention: Retention::default(),
         }
     }
 }
@@ -121,7 +124,8 @@ impl ScyllaStore {
         let store_id = store_id.map_err(may_pass)?;
         let statements = Arc::new(Box::pin(Statements::prepare(&client)).await.map_err(may_pass)?);
         let notes = Arc::new(NoteTimes::new(clock.clone()));
-        let quorum = CqlQuorum { client: client.clone(), statements: statements.clone(), notes };
+        let retention = Arc::new(options.retention.clone());
+        let quorum = CqlQuorum { client: client.clone(), statements: statements.clone(), notes, retention };
         let core = Arc::new(Core {
             log: QuorumLog::new(quorum.clone()),
             quorum,

@@ -51,6 +51,10 @@ fn text_of_another_form() {
         ("node.id=", r#"node.id: "" is not a name (1 to 128 bytes of A-Z a-z 0-9 _ - . : @)"#),
         ("node.id=a b", r#"node.id: "a b" is not a name (1 to 128 bytes of A-Z a-z 0-9 _ - . : @)"#),
         ("store.path=", r#"store.path: "" is not a path"#),
+        (
+            r#"retention.tenants=["acme=30", "acme"]"#,
+            r#"retention.tenants[1]: "acme" is not tenant=days (an id of A-Z a-z 0-9 _ - . : @, and 0 to 7300)"#,
+        ),
         ("store.kind=mysql", r#"store.kind: "mysql" is not one of embedded, scylla"#),
         ("bus.kind=kafka", r#"bus.kind: "kafka" is not one of memory, redis"#),
         ("log.level=loud", r#"log.level: "loud" is not one of off, error, warn, info, debug, trace"#),

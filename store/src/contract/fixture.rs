@@ -166,7 +166,8 @@ impl Conversation {
         }))
     }
 
-    pub(super) fn reaction(&mut self, target_seq: Seq, who: &str, emoji: &str, added: bool) -> Entry {
+    /// A reaction to a message, or one that is taken back.
+    pub fn reaction(&mut self, target_seq: Seq, who: &str, emoji: &str, added: bool) -> Entry {
         let (seq, timestamp) = self.next();
         self.entry(EntryFrame::Reaction(Reaction {
             conversation_id: self.key.conversation.clone(),

@@ -68,7 +68,7 @@ pub(crate) trait Engine: Send + Sync + 'static {
 }
 
 /// The names of all operations, for metrics.
-pub(crate) const OPERATIONS: [&str; 25] = [
+pub(crate) const OPERATIONS: [&str; 26] = [
     "begin_term",
     "begin_term_read",
     "append",
@@ -93,6 +93,7 @@ pub(crate) const OPERATIONS: [&str; 25] = [
     "unblock",
     "revoke",
     "put_last_seen",
+    "expire",
     "check",
 ];
 
@@ -107,7 +108,7 @@ fn synced(op: &'static str, bytes: usize) -> Write {
 }
 
 /// For what is repeated or found out in another way after a power failure.
-fn buffered(op: &'static str, items: usize) -> Write {
+pub(super) fn buffered(op: &'static str, items: usize) -> Write {
     Write { op, durability: Durability::Buffered, bytes: items.saturating_add(1).saturating_mul(ITEM_BYTES) }
 }
 

@@ -79,6 +79,11 @@ impl Key {
         self.text(of.tenant.as_str()).text(of.user.as_str())
     }
 
+    /// The key of a row that was read.
+    pub(crate) fn of_row(key: &[u8]) -> Self {
+        Self(key.to_vec())
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
@@ -110,8 +115,17 @@ pub(crate) fn meta() -> Key {
     Key::new(Table::Meta)
 }
 
+pub(crate) fn heads() -> Key {
+    Key::new(Table::Head)
+}
+
 pub(crate) fn head(conversation: &ConversationKey) -> Key {
-    Key::new(Table::Head).conversation(conversation)
+    heads().conversation(conversation)
+}
+
+pub(crate) fn parse_head(key: &[u8]) -> Result<ConversationKey, StoreError> {
+    let mut parts = Parts::new(key);
+    Ok(ConversationKey { tenant: parts.id()?, conversation: parts.id()? })
 }
 
 /// `table`: [`Table::Message`] or [`Table::Entry`].
@@ -329,6 +343,7 @@ mod tests {
         let of = conversation("t", "g:1");
         let by = Incarnation { node: "n1".parse().unwrap(), life: u64::MAX };
         assert_eq!(parse_active(active(&by, &of).as_bytes()).unwrap(), (by, of.clone()));
+        assert_eq!(parse_head(head(&of).as_bytes()).unwrap(), of);
         assert_eq!(parse_seq(entry(Table::Message, &of, Seq::new(7)).as_bytes()).unwrap(), Seq::new(7));
         let bob: UserId = "bob".parse().unwrap();
         assert_eq!(parse_last_user(member(&of, &bob).as_bytes()).unwrap(), bob);

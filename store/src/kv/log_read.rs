@@ -75,24 +75,40 @@ pub(super) fn read(
     limit: usize,
     bytes_max: usize,
 ) -> Result<Vec<StoredEntry>, StoreError> {
-    let of = |table| rows.range(keys::entries(table, conversation, after.next(), end)).map(stored_entry).peekable();
-    let (mut messages, mut others) = (of(Table::Message), of(Table::Entry));
     let mut budget = Budget::new(bytes_max);
     let mut page: Vec<StoredEntry> = Vec::new();
-    let mut expected = after.next();
-    while page.len() < limit {
-        let Some(entry) = next_of(&mut messages, &mut others) else { break };
-        let entry = entry?;
-        if entry.seq != expected {
+    for entry in from(rows, conversation, after).take(limit) {
+        let StoredIn { entry, .. } = entry?;
+        // What is missing before the first one has expired.
+        if let Some(expected) = page.last().map(|last| last.seq.next()).filter(|expected| *expected != entry.seq) {
             return Err(StoreError::Unreadable { what: format!("{conversation:?}: no entry {expected} in its log") });
         }
-        if !budget.take(entry.json.len()) {
+        if entry.seq > end || !budget.take(entry.json.len()) {
             break;
         }
-        expected = expected.next();
         page.push(entry);
     }
     Ok(page)
+}
+
+/// An entry and which table it is in.
+pub(super) struct StoredIn {
+    pub(super) table: Table,
+    pub(super) entry: StoredEntry,
+}
+
+/// The log's entries after `after`, ascending.
+pub(super) fn from<R: Rows>(
+    rows: &R,
+    conversation: &ConversationKey,
+    after: Seq,
+) -> impl Iterator<Item = Result<StoredIn, StoreError>> {
+    let of = |table| {
+        let range = keys::entries(table, conversation, after.next(), Seq::new(u64::MAX));
+        rows.range(range).map(move |row| Ok(StoredIn { table, entry: stored_entry(row)? })).peekable()
+    };
+    let (mut messages, mut others) = (of(Table::Message), of(Table::Entry));
+    std::iter::from_fn(move || next_of(&mut messages, &mut others))
 }
 
 fn stored_entry<B: AsRef<[u8]>>(row: Result<(B, B), StoreError>) -> Result<StoredEntry, StoreError> {
@@ -104,9 +120,9 @@ fn stored_entry<B: AsRef<[u8]>>(row: Result<(B, B), StoreError>) -> Result<Store
 /// Of two ascending lists the one with the lower head goes first; errors before all.
 fn next_of<I>(one: &mut Peekable<I>, other: &mut Peekable<I>) -> Option<I::Item>
 where
-    I: Iterator<Item = Result<StoredEntry, StoreError>>,
+    I: Iterator<Item = Result<StoredIn, StoreError>>,
 {
-    let seq = |head: &Result<StoredEntry, StoreError>| head.as_ref().map_or(Seq::ZERO, |entry| entry.seq);
+    let seq = |head: &Result<StoredIn, StoreError>| head.as_ref().map_or(Seq::ZERO, |head| head.entry.seq);
     match (one.peek().map(seq), other.peek().map(seq)) {
         (Some(a), Some(b)) if b < a => other.next(),
         (Some(_), _) => one.next(),

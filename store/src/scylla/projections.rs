@@ -93,7 +93,7 @@ impl Fold {
         let entry = decode(row.seq, &row.payload)?;
         let (seq, messages) = (row.seq, entry.messages);
         if seq != self.end.next() {
-            return Err(unreadable(format!("{conversation:?}: no entry {} in its log", self.end.next())));
+            self.expect_expired(core, conversation)?;
         }
         (self.end, self.timestamp, self.state.messages) = (seq, row.timestamp, messages);
         let frame = std::str::from_utf8(&entry.json).ok().and_then(|text| EntryFrame::decode(text).ok());
@@ -114,6 +114,16 @@ impl Fold {
             }
         }
         Ok(())
+    }
+
+    /// What follows is not there. Before anything was, it has expired; what has expired goes about in the order in which it
+    /// was written.
+    fn expect_expired(&self, core: &Core, conversation: &ConversationKey) -> Result<(), StoreError> {
+        let is_first = self.timestamp == WriteTimestamp::FIRST;
+        if is_first || core.quorum.retention.seconds_of(&conversation.tenant).is_some() {
+            return Ok(());
+        }
+        Err(unreadable(format!("{conversation:?}: no entry {} in its log", self.end.next())))
     }
 
     fn on_message(&mut self, message: &Message) {
@@ -194,7 +204,8 @@ impl Core {
                 fold.apply(self, conversation, row).await?;
             }
             if fold.end < upto {
-                return Err(unreadable(format!("{conversation:?}: no entry {} in its log", fold.end.next())));
+                fold.expect_expired(self, conversation)?;
+                fold.end = upto;
             }
         }
         Ok(fold)
@@ -247,9 +258,10 @@ impl Core {
         for of_bucket in parts.chunk_by(|((one, _), _), ((next, _), _)| bucket(*one) == bucket(*next)) {
             for some in of_bucket.chunks(BATCH_STATES_MAX) {
                 let statement = &self.statements.put_message_state;
+                let ttl_s = self.quorum.ttl_s(&conversation.tenant);
                 let values: Vec<Values> = some
                     .iter()
-                    .map(|((target, part), state)| part_values(conversation, *target, part, state))
+                    .map(|((target, part), state)| part_values(conversation, *target, part, state, ttl_s))
                     .collect();
                 let statements = values.iter().map(|_| statement);
                 self.client.batch(&self.statements.put_message_states, statements, &values).await?;
@@ -291,7 +303,7 @@ fn parse_part(part: &str, emoji: String, user: String) -> Result<Part, StoreErro
     }
 }
 
-fn part_values(conversation: &ConversationKey, target: Seq, part: &Part, state: &PartState) -> Values {
+fn part_values(conversation: &ConversationKey, target: Seq, part: &Part, state: &PartState, ttl_s: i32) -> Values {
     let (name, emoji, user) = match part {
         Part::Edit => ("edit", "", ""),
         Part::Deletion => ("deletion", "", ""),
@@ -308,5 +320,6 @@ fn part_values(conversation: &ConversationKey, target: Seq, part: &Part, state: 
         number(state.entry.get()),
         text(state.value.as_str()),
         Some(CqlValue::BigInt(state.timestamp.0)),
+        Some(CqlValue::Int(ttl_s)),
     ]
 }

@@ -3,12 +3,12 @@
 use super::client::{Client, Statement, unreadable};
 use super::statements::Statements;
 use crate::quorum::{BUCKET_ENTRIES, LogHead, Quorum, Row, Swapped, WriteTimestamp};
-use crate::{ConversationKey, Incarnation, NewConversation, StoreError, TermNumber};
+use crate::{ConversationKey, Incarnation, NewConversation, Retention, StoreError, TermNumber};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use switchboard_clock::Clock;
-use switchboard_protocol::Seq;
+use switchboard_protocol::{Seq, TenantId};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The states of an incarnation.
@@ -30,6 +30,7 @@ pub(super) struct CqlQuorum {
     pub(super) client: Arc<Client>,
     pub(super) statements: Arc<Statements>,
     pub(super) notes: Arc<NoteTimes>,
+    pub(super) retention: Arc<Retention>,
 }
 
 /// The timestamps of this process's notes. They follow the clock where that goes forward, for no other reason than that the
@@ -180,10 +181,11 @@ impl Quorum for CqlQuorum {
 impl CqlQuorum {
     /// Writes rows of one bucket.
     async fn write_batch(&self, conversation: &ConversationKey, rows: &[Row]) -> Result<(), StoreError> {
+        let ttl_s = self.ttl_s(&conversation.tenant);
         let values = |row: &'_ Row| {
             let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
             let (seq, term) = (bigint(row.seq.get()), bigint(row.term.0));
-            (tenant, id, bigint(bucket(row.seq)), seq, term, row.payload.to_vec(), row.timestamp.0)
+            (tenant, id, bigint(bucket(row.seq)), seq, term, row.payload.to_vec(), row.timestamp.0, ttl_s)
         };
         let statement = &self.statements.insert_entry;
         match rows {
@@ -194,6 +196,11 @@ impl CqlQuorum {
                 self.client.batch(&self.statements.insert_entries, statements, values).await
             }
         }
+    }
+
+    /// The TTL of what is written for a tenant; 0: none.
+    pub(super) fn ttl_s(&self, tenant: &TenantId) -> i32 {
+        self.retention.seconds_of(tenant).map_or(0, |seconds| i32::try_from(seconds).unwrap_or(i32::MAX))
     }
 
     /// The conversations that incarnations other than `living` have noted. Notes of the living come and go: what is left of

@@ -40,6 +40,10 @@ impl<'a> Scan<'a> {
             if !page.is_empty() {
                 return Ok(Some(page));
             }
+            if self.order == Order::Descending {
+                // It has expired, and so has all below.
+                return Ok(None);
+            }
         }
         Ok(None)
     }

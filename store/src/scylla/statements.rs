@@ -80,7 +80,7 @@ impl Statements {
             insert_entry: prepare(
                 "insert_entry",
                 "INSERT INTO KS.messages (tenant, conversation, bucket, seq, term, payload) VALUES (?, ?, ?, ?, ?, ?)
-                 USING TIMESTAMP ?",
+                 USING TIMESTAMP ? AND TTL ?",
             )
             .await?,
             insert_entries: Figures::of("insert_entries"),
@@ -224,7 +224,7 @@ impl Statements {
                 "put_message_state",
                 "INSERT INTO KS.message_states
                  (tenant, conversation, bucket, seq, part, emoji, user_id, entry_seq, value)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?",
             )
             .await?,
             message_states: with_pages(

@@ -9,6 +9,7 @@ mod disk_full;
 mod folder;
 mod kill;
 mod limits;
+mod retention;
 
 use std::path::Path;
 use std::sync::Arc;

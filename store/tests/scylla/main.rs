@@ -2,6 +2,7 @@
 
 mod contract;
 mod faults;
+mod retention;
 mod setup;
 mod support;
 mod three_servers;
