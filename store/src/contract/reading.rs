@@ -70,15 +70,16 @@ pub async fn history_has_only_messages(backend: &dyn Backend) {
 }
 
 pub async fn messages_far_apart_are_found(backend: &dyn Backend) {
-    const BETWEEN: u64 = 700;
+    /// Tens of entries between two messages.
+    const BETWEEN: u64 = 70;
     let store = backend.open().await;
     let mut c = Conversation::direct(&store, "c").await;
     let mut messages = Vec::new();
     for _ in 0..3 {
         messages.push(c.send("alice", "x").await);
-        for number in 0..BETWEEN / 100 {
-            let mut react = |step: usize| c.reaction(Seq::new(1), "bob", "a", (number as usize * 100 + step) % 2 == 0);
-            let entries: [Entry; 100] = std::array::from_fn(&mut react);
+        for _ in 0..BETWEEN {
+            let mut react = |step: usize| c.reaction(Seq::new(1), "bob", "a", step.is_multiple_of(2));
+            let entries: [Entry; 10] = std::array::from_fn(&mut react);
             c.append(entries).await;
         }
     }
