@@ -6,6 +6,7 @@
 
 mod active;
 mod connect;
+mod dashboard;
 pub(crate) mod direct;
 mod fanout;
 mod group;
@@ -131,6 +132,7 @@ static ALL: &[&dyn Scenario] = &[
     &receipts::Receipts,
     &presence::Presence,
     &typing::Typing,
+    &dashboard::Dashboard,
     &storm::Storm,
     &mixed::Mixed,
 ];

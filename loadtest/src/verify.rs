@@ -10,7 +10,7 @@ mod rules;
 mod verdict;
 
 pub(crate) use check::check;
-pub(crate) use operation::{Asked, Operation, Outline, Seen, What};
+pub(crate) use operation::{Asked, Operation, Outline, Seen, Tally, What};
 pub(crate) use verdict::Verdict;
 
 use std::fs::File;

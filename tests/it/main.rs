@@ -16,6 +16,7 @@ mod cluster;
 mod cluster_faults;
 mod cluster_members;
 mod cluster_start;
+mod cluster_topics;
 mod command_line;
 mod crashes;
 mod ephemeral;

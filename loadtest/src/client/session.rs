@@ -106,7 +106,7 @@ impl Client {
         self.0.follow.as_ref()
     }
 
-    pub(super) fn user(&self) -> &str {
+    pub(crate) fn user(&self) -> &str {
         &self.0.user
     }
 

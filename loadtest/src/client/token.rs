@@ -36,7 +36,9 @@ impl Tokens {
         match self {
             Self::Secret(secret) => {
                 let now_s = Clock::system().wall_ms() / 1_000;
-                let claims = serde_json::json!({"sub": user, "iat": now_s, "exp": now_s + TOKEN_TTL_S});
+                let claims = serde_json::json!({
+                    "sub": user, "iat": now_s, "exp": now_s + TOKEN_TTL_S, "scope": "topics:publish"
+                });
                 Ok(signed(secret, &claims))
             }
             Self::Development => development(dialer, address, user).await,

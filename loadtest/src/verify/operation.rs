@@ -2,6 +2,8 @@
 //! `fail` (surely not stored) or `info` (nobody knows), and everything has its time. `docs/verify.md` describes the lines
 //! for those who check them with a program of their own.
 
+use std::collections::BTreeMap;
+
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -100,10 +102,43 @@ pub(crate) enum What {
         conversation_id: String,
         users: Vec<String>,
     },
+    /// A batch of events for a dashboard.
+    Published {
+        topic: String,
+        /// Of the events that are not late, by series.
+        series: BTreeMap<String, Tally>,
+        /// How many are.
+        late: u64,
+        /// `accepted` and `late` of the answer; none if there was no answer, or an error.
+        told: Option<(u64, u64)>,
+    },
+    /// What all windows of one length that a client was told of hold together, by series.
+    Windows {
+        topic: String,
+        window: String,
+        series: BTreeMap<String, Tally>,
+    },
     /// Nobody sends any more: from here on the client asks for everything that the server has for it.
     LookBack,
     /// It has got that.
     Done,
+}
+
+/// Events with whole numbers as their values, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tally {
+    pub(crate) count: u64,
+    pub(crate) sum: i64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, value: i64) {
+        *self = self.plus(Self { count: 1, sum: value });
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { count: self.count + other.count, sum: self.sum + other.sum }
+    }
 }
 
 /// An entry, or a message of a history.

@@ -5,6 +5,7 @@ pub(super) mod log;
 pub(super) mod sends;
 pub(super) mod sessions;
 pub(super) mod unread;
+pub(super) mod windows;
 
 #[cfg(test)]
 mod written;

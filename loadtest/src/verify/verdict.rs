@@ -29,6 +29,8 @@ pub(crate) enum Rule {
     RefusedButStored,
     /// `unread` and `read_seq` of `sync` are what the log and the client's own reading make them.
     WrongUnread,
+    /// The windows of a dashboard hold what was accepted, and nothing else.
+    WrongWindow,
     /// Only members are shown anything.
     Stranger,
     /// Everything could be looked at.
@@ -87,6 +89,7 @@ impl fmt::Display for Rule {
             Self::Stale => "stale",
             Self::RefusedButStored => "refused, but stored",
             Self::WrongUnread => "wrong unread",
+            Self::WrongWindow => "wrong window",
             Self::Stranger => "shown to a stranger",
             Self::Unchecked => "unchecked",
         })

@@ -90,6 +90,24 @@ async fn typing() {
 }
 
 #[tokio::test]
+async fn dashboard() {
+    let line =
+        "dashboard --connections 20 --rate 40 --param topics=4 --param publishers=2 --param bulk=200 --duration 1";
+    let report = verified(line).await;
+    // Of each topic the fifth and the ninth batch have an event that is late; two are of the warm-up.
+    assert_eq!((report.counted("events"), report.counted("late")), (40 * 20 - 8, 8));
+    assert_eq!((report.counted("expected"), report.counted("seen")), (200, 200));
+    assert!(report.figure("events per CPU second") > 0.0 && report.counted_in("ingest", "events") > 0);
+}
+
+#[tokio::test]
+async fn dashboard_over_two_processes() {
+    let line = "dashboard --processes 2 --connections 10 --rate 20 --param topics=3 --param bulk=50 --duration 1";
+    let report = verified(line).await;
+    assert_eq!((report.figure("batches not seen"), report.figure("events refused")), (0.0, 0.0));
+}
+
+#[tokio::test]
 async fn storm() {
     let report = verified("storm --connections 30").await;
     assert_eq!((report.figure("not back"), report.figure("messages missing")), (0.0, 0.0));

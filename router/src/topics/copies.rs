@@ -12,6 +12,7 @@ use crate::envelope::{Ask, Envelope, Reply};
 use crate::node::Node;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use switchboard_protocol::ProtocolError;
 use switchboard_store::Incarnation;
 use switchboard_topics::{Part, Place};
@@ -31,8 +32,9 @@ impl Node {
         }
     }
 
-    /// Hands over what is left, for who leaves.
+    /// Counts no more, and hands over all that was counted: for who leaves, whether the others know it yet or not.
     pub(crate) async fn hand_over_topics(&self) {
+        self.topics.is_closed.store(true, Ordering::SeqCst);
         for _ in 0..LAST_ATTEMPTS {
             if self.copy_topics().await {
                 return;
@@ -46,7 +48,9 @@ impl Node {
         let mut refusing = BTreeSet::new();
         for key in self.topics.held.keys() {
             let placement = self.placement();
-            let due = self.topics.held.if_there(&key, |held| held.copy_due(&key, &placement, &self.me)).flatten();
+            let closed = self.topics.is_closed();
+            let due =
+                self.topics.held.if_there(&key, |held| held.copy_due(&key, &placement, &self.me, closed)).flatten();
             let Some(to) = due.filter(|to| !refusing.contains(to)) else { continue };
             if let Err(error) = self.copy_topic(&key, &to).await {
                 tracing::debug!(%error, %to, "a topic was not copied");
@@ -76,16 +80,16 @@ impl Node {
             self.tell_piece(key, to, content).await?;
             from = next;
         }
-        self.topics.held.if_there(key, |held| {
-            // Unless the other one has missed something meanwhile, and is told everything once more.
-            if let Some(copy) = held.copy.as_mut().filter(|copy| copy.at == *to) {
-                copy.is_whole = true;
-            }
+        // Unless the other one has missed something meanwhile, and has to be told everything once more.
+        let is_whole = self.topics.held.if_there(key, |held| {
+            let copy = held.copy.as_mut().filter(|copy| copy.at == *to);
+            copy.map(|copy| copy.is_whole = true).is_some()
         });
-        if self.placement().topic_owner(key).incarnation == *to {
-            self.leave_topic(key, to).await?;
+        match is_whole {
+            Some(false) => Err(self.unavailable()),
+            Some(true) if !self.counts_topic(key) => self.leave_topic(key, to).await,
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Where to begin to tell; `None` if everything has been told.
@@ -111,7 +115,7 @@ impl Node {
         }
     }
 
-    /// The new owner has all that was here but what came since the last tick; nothing comes any more. With that, this node
+    /// The next owner has all that was here but what came since the last tick; nothing comes any more. With that, this node
     /// leads no longer: it keeps a copy if it is the heir.
     async fn leave_topic(&self, key: &TopicKey, to: &Incarnation) -> Result<(), ProtocolError> {
         let now_ms = self.clock.wall_ms();
@@ -119,7 +123,7 @@ impl Node {
         if let Some(last) = last {
             self.tell_piece(key, to, last).await?;
         }
-        if self.owns_topic(key) {
+        if self.counts_topic(key) {
             // It has come back meanwhile.
             return Ok(());
         }

@@ -172,11 +172,18 @@ impl Held {
         self.topic.absorb(content.parts, now_ms)
     }
 
-    /// Whom to tell all that is here and that he may not know: the owner, or the owner's heir.
-    pub(super) fn copy_due(&self, key: &TopicKey, placement: &Placement, me: &Incarnation) -> Option<Incarnation> {
+    /// Whom to tell all that is here and that he may not know: the owner, or the owner's heir. Where this node counts no
+    /// more, he has to be told the last of it even if he knew the rest.
+    pub(super) fn copy_due(
+        &self,
+        key: &TopicKey,
+        placement: &Placement,
+        me: &Incarnation,
+        is_closed: bool,
+    ) -> Option<Incarnation> {
         let to = if self.told_by.is_none() { copy_at(key, placement, me)? } else { return None };
         let is_told = self.copy.as_ref().is_some_and(|copy| copy.at == to && copy.is_whole);
-        let leaves = placement.topic_owner(key).incarnation == to;
+        let leaves = is_closed || placement.topic_owner(key).incarnation == to;
         (leaves || !is_told).then_some(to)
     }
 }

@@ -18,7 +18,7 @@ use crate::envelope::{Ask, Outgoing};
 use crate::node::{Node, lock};
 use crate::wire::{answer_of, encoded};
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use switchboard_protocol::client::TopicPublish;
 use switchboard_protocol::server::{Frame, TopicState, TopicUpdate};
@@ -55,9 +55,15 @@ pub(crate) struct Topics {
     watched: Mutex<Watched>,
     figures: figures::TopicFigures,
     next_tick_ms: AtomicU64,
+    /// The node leaves: it counts no more.
+    is_closed: AtomicBool,
 }
 
 impl Topics {
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
+    }
+
     /// Takes over what a former life has counted, which others may have told anew meanwhile, and what its sessions watch.
     pub(crate) fn adopt(&self, former: &Self) {
         self.held.adopt(&former.held);

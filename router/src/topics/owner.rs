@@ -27,10 +27,12 @@ impl Node {
             key,
             || self.new_held(now_ms),
             |held| {
+                // Once more, under the lock: what comes behind the last that the next owner is told is not counted here.
+                self.check_owns(key)?;
                 held.topic.set_limits(limits);
-                held.topic.publish(events, now_ms)
+                Ok::<_, ProtocolError>(held.topic.publish(events, now_ms))
             },
-        );
+        )?;
         let figures = &self.topics.figures;
         match published {
             Ok(published) => {
@@ -79,7 +81,12 @@ impl Node {
 
     /// A view that has just changed may not be everyone's yet: then it is asked again.
     fn check_owns(&self, key: &TopicKey) -> Result<(), ProtocolError> {
-        if self.owns_topic(key) { Ok(()) } else { Err(self.unavailable()) }
+        if self.counts_topic(key) { Ok(()) } else { Err(self.unavailable()) }
+    }
+
+    /// Whether what comes for the topic is counted here.
+    pub(super) fn counts_topic(&self, key: &TopicKey) -> bool {
+        self.owns_topic(key) && !self.topics.is_closed()
     }
 
     pub(super) fn owns_topic(&self, key: &TopicKey) -> bool {
