@@ -13,6 +13,7 @@ pub(crate) struct Figures {
     pub(crate) owed_announcements: Gauge,
     pub(crate) bus_publishes: Counter,
     pub(crate) bus_gaps: Counter,
+    pub(crate) bus_gaps_seen_to: Counter,
     pub(crate) bus_refused: Counter,
     pub(crate) bus_dropped_queue: Counter,
     pub(crate) bus_dropped_bus: Counter,
@@ -41,6 +42,10 @@ impl Figures {
         describe_gauge!("switchboard_owed_announcements", "Announcements that homes have not confirmed as flushed");
         describe_counter!("switchboard_bus_publishes_total", "Packets given to the bus");
         describe_counter!("switchboard_bus_gaps_total", "Holes noticed in the numbers of another node's envelopes");
+        describe_counter!(
+            "switchboard_bus_gaps_seen_to_total",
+            "Times that what was in such holes was asked for again: at most once per node and heartbeat"
+        );
         describe_counter!("switchboard_bus_refused_total", "Packets that were none, or of another version");
         describe_counter!(
             "switchboard_bus_dropped_total",
@@ -66,6 +71,7 @@ impl Figures {
             owed_announcements: gauge!("switchboard_owed_announcements"),
             bus_publishes: counter!("switchboard_bus_publishes_total"),
             bus_gaps: counter!("switchboard_bus_gaps_total"),
+            bus_gaps_seen_to: counter!("switchboard_bus_gaps_seen_to_total"),
             bus_refused: counter!("switchboard_bus_refused_total"),
             bus_dropped_queue: dropped("queue"),
             bus_dropped_bus: dropped("bus"),
@@ -85,6 +91,7 @@ impl Figures {
         for counter in [
             &figures.bus_publishes,
             &figures.bus_gaps,
+            &figures.bus_gaps_seen_to,
             &figures.bus_refused,
             &figures.bus_dropped_queue,
             &figures.bus_dropped_bus,

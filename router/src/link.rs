@@ -86,10 +86,48 @@ struct Link {
     handled: u64,
     /// Numbers from the peer that did not come, first and last, until it says that it has repeated what they held.
     gap: Option<(u64, u64)>,
+    /// Whether there is more in the gap than what was last seen to.
+    gap_grew: bool,
+    seeing_to: SeeingTo,
+    /// What the peer has missed, while it is told that again.
+    repeating: Option<Repeat>,
+    /// What it has missed besides, to be told behind that.
+    repeat_next: Option<Repeat>,
     /// Inbox changes from the peer's envelopes up to here are durable.
     flushed: u64,
     /// A packet must leave even if it holds nothing new: to confirm, or to show the next number.
     speak: bool,
+}
+
+/// A gap is seen to (see [`Links::see_to_gap`]) at most once between two heartbeats: it costs much, and the more that is
+/// lost, the less there may be of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SeeingTo {
+    /// None has been since the last heartbeat.
+    Nothing,
+    /// One is.
+    Gap,
+    /// One has been.
+    Done,
+}
+
+/// What a peer is to be told again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Repeat {
+    /// It has missed envelopes up to this number.
+    pub(crate) upto: u64,
+    /// It took this node for dead, and told it of no block.
+    pub(crate) was_out: bool,
+}
+
+impl Repeat {
+    fn covers(self, other: Self) -> bool {
+        self.upto >= other.upto && (self.was_out || !other.was_out)
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { upto: self.upto.max(other.upto), was_out: self.was_out || other.was_out }
+    }
 }
 
 impl Default for Link {
@@ -102,6 +140,10 @@ impl Default for Link {
             expected: 1,
             handled: 0,
             gap: None,
+            gap_grew: false,
+            seeing_to: SeeingTo::Nothing,
+            repeating: None,
+            repeat_next: None,
             flushed: 0,
             speak: false,
         }
@@ -122,8 +164,8 @@ pub(crate) struct Received {
     pub(crate) envelopes: Vec<Envelope>,
     /// The number of the last of them, for [`Links::handled`].
     pub(crate) last: u64,
-    /// Envelopes up to this number are missing.
-    pub(crate) missed: Option<u64>,
+    /// Whether something before them is missing.
+    pub(crate) missed: bool,
 }
 
 impl Links {
@@ -203,21 +245,31 @@ impl Links {
         packets
     }
 
-    /// The heartbeat: has every link to `peers` speak, and repeats what was missed.
-    pub(crate) fn heartbeat<'a>(&self, peers: impl Iterator<Item = &'a Incarnation>) {
-        let mut missed = Vec::new();
+    /// The heartbeat: has every link to `peers` speak, and asks again for what was missed. Returns who has gaps that are
+    /// to be seen to now.
+    pub(crate) fn heartbeat<'a>(&self, peers: impl Iterator<Item = &'a Incarnation>) -> Vec<Incarnation> {
+        let (mut missed, mut grown) = (Vec::new(), Vec::new());
         {
             let mut links = self.lock();
             for peer in peers.filter(|peer| **peer != self.me) {
                 let link = links.entry(peer.clone()).or_default();
                 link.speak = true;
-                missed.extend(link.gap.map(|(_, upto)| (peer.clone(), upto)));
+                if link.seeing_to == SeeingTo::Done {
+                    link.seeing_to = SeeingTo::Nothing;
+                }
+                match link.gap {
+                    Some(_) if link.gap_grew => grown.push(peer.clone()),
+                    // It must not be asked before all here know that something is missing.
+                    Some((_, upto)) if link.seeing_to == SeeingTo::Nothing => missed.push((peer.clone(), upto)),
+                    _ => {}
+                }
             }
         }
         for (peer, upto) in missed {
             self.send(&peer, Envelope::Missed { upto });
         }
         self.waiting.notify_one();
+        grown
     }
 
     /// Takes a packet: what in it is new, and whether something before it is missing.
@@ -229,8 +281,9 @@ impl Links {
         if packet.first > link.expected {
             let from = link.gap.map_or(link.expected, |(from, _)| from);
             link.gap = Some((from, packet.first - 1));
+            link.gap_grew = true;
             link.expected = packet.first;
-            received.missed = Some(packet.first - 1);
+            received.missed = true;
         }
         let known = usize::try_from(link.expected - packet.first).unwrap_or(usize::MAX);
         received.envelopes = packet.envelopes.into_iter().skip(known).collect();
@@ -253,6 +306,47 @@ impl Links {
         {
             link.gap = None;
         }
+    }
+
+    /// Up to which number envelopes of the peer are missing, if that is to be seen to now; else the heartbeat says when.
+    pub(crate) fn see_to_gap(&self, peer: &Incarnation) -> Option<u64> {
+        let mut links = self.lock();
+        let link = links.get_mut(peer)?;
+        let (_, upto) = link.gap.filter(|_| link.gap_grew && link.seeing_to == SeeingTo::Nothing)?;
+        link.gap_grew = false;
+        link.seeing_to = SeeingTo::Gap;
+        Some(upto)
+    }
+
+    /// The gap has been seen to: what was in it is asked for.
+    pub(crate) fn has_seen_to_gap(&self, peer: &Incarnation, upto: u64) {
+        if let Some(link) = self.lock().get_mut(peer) {
+            link.seeing_to = SeeingTo::Done;
+        }
+        self.send(peer, Envelope::Missed { upto });
+    }
+
+    /// The peer has missed something. Whether that is to be told again from here; else it is by who tells it again now.
+    pub(crate) fn begin_repeat(&self, peer: &Incarnation, repeat: Repeat) -> bool {
+        let mut links = self.lock();
+        let link = links.entry(peer.clone()).or_default();
+        match link.repeating {
+            None => link.repeating = Some(repeat),
+            Some(running) if running.covers(repeat) => return false,
+            Some(_) => {
+                link.repeat_next = Some(link.repeat_next.map_or(repeat, |next| next.and(repeat)));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// It has been told again. What it has missed besides is to be told again now.
+    pub(crate) fn next_repeat(&self, peer: &Incarnation) -> Option<Repeat> {
+        let mut links = self.lock();
+        let link = links.get_mut(peer)?;
+        link.repeating = link.repeat_next.take();
+        link.repeating
     }
 
     /// Whether something of this peer is missing.
@@ -358,13 +452,13 @@ mod tests {
         pair.b.handled(&a, 1);
         let lost = pair.say(2);
         let received = pair.b.receive(pair.say(3));
-        assert_eq!((views(&received), received.missed), (vec![3], Some(2)));
+        assert_eq!((views(&received), pair.b.see_to_gap(&a)), (vec![3], Some(2)));
         pair.b.handled(&a, received.last);
         pair.b.flushed(pair.b.before_flush());
         assert_eq!(pair.b.before_flush(), [(a.clone(), 1)], "3 is handled, 2 is not");
         drop(pair.say(4));
         let received = pair.b.receive(pair.say(5));
-        assert_eq!(received.missed, Some(4));
+        assert!(received.missed);
         pair.b.handled(&a, received.last);
         assert_eq!(pair.b.before_flush(), [(a.clone(), 1)], "the second hole does not fill the first");
         assert_eq!(views(&pair.b.receive(lost)), [0; 0], "too late: it will be told again");
@@ -391,7 +485,7 @@ mod tests {
         assert!(taken.iter().copied().eq(1..=taken.len() as u64), "the newest are dropped: {taken:?}");
         settled(101);
         let received = pair.b.receive(pair.packet());
-        assert_eq!((views(&received), received.missed), (vec![101], Some(100)));
+        assert_eq!((views(&received), pair.b.see_to_gap(&incarnation("a"))), (vec![101], Some(100)));
     }
 
     #[test]
@@ -399,9 +493,62 @@ mod tests {
         let pair = Pair::new();
         let _lost = pair.say(1);
         pair.a.heartbeat([incarnation("b")].iter());
-        assert_eq!(pair.b.receive(pair.packet()).missed, Some(1));
-        pair.b.heartbeat([incarnation("a")].iter());
-        let (_, asks) = pair.b.take_packets().pop().unwrap();
-        assert!(matches!(asks.envelopes[..], [Envelope::Missed { upto: 1 }]), "asks again: {asks:?}");
+        assert!(pair.b.receive(pair.packet()).missed);
+        assert_eq!(pair.b.heartbeat([incarnation("a")].iter()), [incarnation("a")], "to be seen to");
+        assert_eq!(pair.b.see_to_gap(&incarnation("a")), Some(1));
+        pair.b.has_seen_to_gap(&incarnation("a"), 1);
+        assert_eq!(asked(&pair.b), [1]);
+        assert_eq!(pair.b.heartbeat([incarnation("a")].iter()), []);
+        assert_eq!(asked(&pair.b), [1], "again");
+    }
+
+    fn asked(links: &Links) -> Vec<u64> {
+        let envelopes = links.take_packets().into_iter().flat_map(|(_, packet)| packet.envelopes);
+        let upto = |envelope| match envelope {
+            Envelope::Missed { upto } => upto,
+            other => panic!("{other:?}"),
+        };
+        envelopes.map(upto).collect()
+    }
+
+    #[test]
+    fn gaps_are_seen_to_once_between_two_heartbeats_and_nothing_is_asked_for_before() {
+        let pair = Pair::new();
+        let a = incarnation("a");
+        let lose_one = || {
+            drop(pair.say(0));
+            assert!(pair.b.receive(pair.say(0)).missed);
+        };
+        let beat = || pair.b.heartbeat([incarnation("a")].iter());
+        lose_one();
+        assert_eq!(pair.b.see_to_gap(&a), Some(1));
+        lose_one();
+        assert_eq!(pair.b.see_to_gap(&a), None, "one is being seen to");
+        assert_eq!(beat(), [incarnation("a")]);
+        assert_eq!((pair.b.see_to_gap(&a), asked(&pair.b)), (None, vec![]), "it still is");
+        pair.b.has_seen_to_gap(&a, 1);
+        assert_eq!((pair.b.see_to_gap(&a), asked(&pair.b)), (None, vec![1]), "once is enough");
+        assert_eq!(beat(), [incarnation("a")]);
+        assert_eq!((pair.b.see_to_gap(&a), asked(&pair.b)), (Some(3), vec![]));
+        pair.b.has_seen_to_gap(&a, 3);
+        pair.b.repeated(&a, 3);
+        assert_eq!((beat(), asked(&pair.b)), (vec![], vec![3]));
+        assert_eq!((beat(), asked(&pair.b)), (vec![], vec![]), "it has been told again");
+        lose_one();
+        assert_eq!(pair.b.see_to_gap(&a), Some(5), "at once");
+    }
+
+    #[test]
+    fn one_repeat_at_a_time_is_told_to_a_peer_and_what_it_missed_besides_behind_it() {
+        let pair = Pair::new();
+        let b = incarnation("b");
+        let missed = |upto, was_out| pair.a.begin_repeat(&b, Repeat { upto, was_out });
+        assert!(missed(3, false));
+        assert!(!missed(3, false) && !missed(2, false), "covered by the one that runs");
+        assert!(!missed(5, false) && !missed(0, true) && !missed(4, false));
+        assert_eq!(pair.a.next_repeat(&b), Some(Repeat { upto: 5, was_out: true }));
+        assert!(!missed(5, true));
+        assert_eq!(pair.a.next_repeat(&b), None);
+        assert!(missed(5, false), "asked for again");
     }
 }

@@ -6,6 +6,7 @@
 use crate::api::Answer;
 use crate::bus::Packets;
 use crate::envelope::{Ask, Envelope, Packet, Reply};
+use crate::link::Repeat;
 use crate::node::Node;
 use crate::owner::{Input, ReplyTo, Telling};
 use crate::session::Held;
@@ -53,9 +54,9 @@ impl Node {
     fn on_packet(self: &Arc<Self>, packet: Packet) {
         let from = packet.from.clone();
         let received = self.links.receive(packet);
-        if let Some(upto) = received.missed {
+        if received.missed {
             self.figures.bus_gaps.increment(1);
-            self.on_gap(&from, upto);
+            self.see_to_gap(&from);
         }
         for envelope in received.envelopes {
             self.on_envelope(&from, envelope);
@@ -101,8 +102,10 @@ impl Node {
     }
 
     /// What a node told this one was lost. Sessions here may have missed frames; what it had told of its sessions, as
-    /// whose home or owner this is, may be over. All of it is asked for again.
-    fn on_gap(self: &Arc<Self>, from: &Incarnation, upto: u64) {
+    /// whose home or owner this is, may be over. All of it is asked for again; soon, if another gap was seen to just now.
+    pub(crate) fn see_to_gap(self: &Arc<Self>, from: &Incarnation) {
+        let Some(upto) = self.links.see_to_gap(from) else { return };
+        self.figures.bus_gaps_seen_to.increment(1);
         self.on_node_gone(from);
         self.resync_sessions_of(from);
         self.note_told_of(from);
@@ -112,31 +115,44 @@ impl Node {
         let (node, from) = (self.clone(), from.clone());
         self.spawn(async move {
             node.owners.say_to_all(|| Input::NodeMissed { node: from.clone() }).await;
-            node.links.send(&from, Envelope::Missed { upto });
+            node.links.has_seen_to_gap(&from, upto);
         });
     }
 
-    /// A node has missed what this one told it: tells again all that it is owed, then says so.
+    /// A node has missed what this one told it, or (0) took it for dead: all that it is owed is told again.
     fn on_missed(self: &Arc<Self>, from: &Incarnation, upto: u64) {
-        let (node, from) = (self.clone(), from.clone());
-        if upto == 0 {
-            // It took this node for dead, and told it of no block and no revocation.
+        let was_out = upto == 0;
+        if was_out {
+            // It told this node of no block and no revocation.
             self.user_changes_missed.notify_one();
         }
-        self.spawn(async move {
-            node.register_all(Some(&from));
-            node.open_again(|_, owner| *owner == from);
-            node.watch_again(Some(&from));
-            node.watch_topics_again(|_, owner| *owner == from);
-            node.copy_topics_again(&from);
-            let (done, mut all_done) = mpsc::channel(1);
-            node.owners.say_to_all(|| Input::Repeat { to: from.clone(), upto, done: done.clone() }).await;
-            drop(done);
-            // Ends when each conversation has dropped its copy.
-            while all_done.recv().await.is_some() {}
-            node.resync_sessions_of(&from);
-            node.links.send(&from, Envelope::Repeated { upto });
-        });
+        let first = Repeat { upto, was_out };
+        if self.links.begin_repeat(from, first) {
+            let (node, from) = (self.clone(), from.clone());
+            self.spawn(async move {
+                let mut next = Some(first);
+                while let Some(repeat) = next {
+                    node.repeat(&from, repeat).await;
+                    next = node.links.next_repeat(&from);
+                }
+            });
+        }
+    }
+
+    /// Tells a node again all that it is owed, then says so.
+    async fn repeat(self: &Arc<Self>, to: &Incarnation, Repeat { upto, was_out }: Repeat) {
+        self.register_all(Some(to));
+        self.open_again(|_, owner| owner == to);
+        self.watch_again(Some(to));
+        self.watch_topics_again(|_, owner| owner == to);
+        self.copy_topics_again(to);
+        let (done, mut all_done) = mpsc::channel(1);
+        self.owners.say_to_all(|| Input::Repeat { to: to.clone(), was_out, done: done.clone() }).await;
+        drop(done);
+        // Ends when each conversation has dropped its copy.
+        while all_done.recv().await.is_some() {}
+        self.resync_sessions_of(to);
+        self.links.send(to, Envelope::Repeated { upto });
     }
 
     fn on_request(self: &Arc<Self>, from: &Incarnation, request: u64, ask: Ask) {

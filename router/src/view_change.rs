@@ -266,7 +266,8 @@ impl Node {
             self.tick_topics(now_ms);
             if now_ms >= beat_ms {
                 beat_ms = now_ms + HEARTBEAT_MS;
-                self.links.heartbeat(self.placement().view.peers(&self.me));
+                let grown = self.links.heartbeat(self.placement().view.peers(&self.me));
+                grown.iter().for_each(|peer| self.see_to_gap(peer));
                 self.figures.conversations_active.set(count(self.owners.active()));
                 self.figures.home_dirty_bytes.set(count(self.users.dirty_bytes()));
                 self.figures.owed_announcements.set(count(self.links.owed()));

@@ -31,7 +31,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_protocol::server::Member;
 use switchboard_protocol::{ProtocolError, SessionId, UserId};
 use switchboard_store::{ConversationKey, Incarnation, Release, TermNumber, UserKey};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::coop::consume_budget;
 use xxhash_rust::xxh3::xxh3_64;
 
 const SHARDS: usize = 16;
@@ -48,8 +50,8 @@ pub(crate) enum Input {
     BlockChanged { reply: ReplyTo },
     /// Something that this node told is missing: which of its sessions have the conversation open is told anew.
     NodeMissed { node: Incarnation },
-    /// A node has missed envelopes up to this number: tell it again what it is owed.
-    Repeat { to: Incarnation, upto: u64, done: Done },
+    /// A node has missed something: tell it again what it is owed. It may have taken this one for dead.
+    Repeat { to: Incarnation, was_out: bool, done: Done },
     /// The view has changed.
     View { done: Done },
     /// Its owner lives no more, or has let it go: begin a term, and tell what may be untold.
@@ -126,7 +128,6 @@ pub(crate) struct Owners {
     active: AtomicUsize,
 }
 
-#[derive(Clone)]
 struct Handle {
     inputs: mpsc::Sender<Input>,
     room: Arc<Semaphore>,
@@ -199,14 +200,20 @@ impl Owners {
         keys
     }
 
-    /// Says something to every active conversation, however full its queue is.
+    /// Says something to every active conversation, however full its queue is: to those that are when they have room,
+    /// after all others.
     pub(crate) async fn say_to_all(&self, make: impl Fn() -> Input) {
+        let mut full = Vec::new();
         for key in self.keys() {
-            let handle = self.shard(&key).get(&key).cloned();
-            if let Some(handle) = handle {
-                // It may have gone in between: then there is nobody to tell.
-                let _ = handle.inputs.send(make()).await;
+            consume_budget().await;
+            let said = self.shard(&key).get(&key).map(|handle| (handle.inputs.try_send(make()), handle.inputs.clone()));
+            if let Some((Err(TrySendError::Full(input)), inputs)) = said {
+                full.push((inputs, input));
             }
+        }
+        for (inputs, input) in full {
+            // It may have gone in between: then there is nobody to tell.
+            drop(inputs.send(input).await);
         }
     }
 
@@ -282,4 +289,36 @@ fn command_bytes(command: &Command) -> usize {
 /// The key of a user in a conversation's tenant.
 pub(crate) fn user_in(conversation: &ConversationKey, user: &UserId) -> UserKey {
     UserKey { tenant: conversation.tenant.clone(), user: user.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+    use std::pin::pin;
+
+    /// As if a task took its inputs.
+    fn add(owners: &Owners, name: &str) -> mpsc::Receiver<Input> {
+        let key = ConversationKey { tenant: "t".parse().unwrap(), conversation: name.parse().unwrap() };
+        let (inputs, taken) = mpsc::channel(1);
+        owners.shard(&key).insert(key.clone(), Handle { inputs, room: Arc::new(Semaphore::new(1)) });
+        taken
+    }
+
+    #[test]
+    fn one_that_has_no_room_is_told_last_and_holds_nobody_up() {
+        let owners = Owners::new();
+        let mut full = add(&owners, "a");
+        let mut others = ["b", "c", "d"].map(|name| add(&owners, name));
+        let ticks = || owners.say_to_all(|| Input::Tick);
+        assert!(ticks().now_or_never().is_some());
+        others.iter_mut().for_each(|other| assert!(other.try_recv().is_ok()));
+
+        let mut saying = pin!(ticks());
+        assert!(saying.as_mut().now_or_never().is_none(), "it waits for room");
+        others.iter_mut().for_each(|other| assert!(other.try_recv().is_ok()));
+        assert!(full.try_recv().is_ok());
+        assert!(saying.now_or_never().is_some());
+        assert!(full.try_recv().is_ok());
+    }
 }

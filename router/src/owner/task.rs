@@ -130,9 +130,9 @@ impl Conversation {
                 self.forget_blocked();
                 reply.tell(&self.node, Ok(Telling::Done));
             }
-            Input::Repeat { to, upto, done } => {
-                if upto == 0 {
-                    // That node took this one for dead, and may have told it of no block.
+            Input::Repeat { to, was_out, done } => {
+                if was_out {
+                    // That node may have told this one of no block.
                     self.forget_blocked();
                 }
                 self.repeat(&to);
