@@ -128,10 +128,15 @@ impl Node {
         }
     }
 
-    /// Asks every other node of the view.
+    /// Asks every other node that has sessions. One that goes meanwhile has none, or finds out when it comes back.
     pub(crate) async fn ask_all(&self, ask: impl Fn() -> Ask) -> Result<Vec<Reply>, ProtocolError> {
         let placement = self.placement();
-        try_join_all(placement.view.peers(&self.me).map(|peer| self.ask(peer, ask()))).await
+        let asked = placement.view.reached(&self.me).map(|peer| (peer, self.ask(peer, ask())));
+        let replies = asked.map(async |(peer, reply)| match reply.await {
+            Err(_) if !self.placement().view.reaches(peer) => Ok(None),
+            reply => reply.map(Some),
+        });
+        Ok(try_join_all(replies).await?.into_iter().flatten().collect())
     }
 }
 

@@ -30,14 +30,24 @@ pub struct View {
     pub number: u64,
     /// In the order of their incarnations; never empty.
     pub nodes: Arc<[NodeEntry]>,
+    /// Those that drain, in the same order: the others do their work, but they still have sessions.
+    pub leaving: Arc<[Incarnation]>,
 }
 
 impl View {
-    /// A view of `nodes`.
+    /// A view of `nodes`, none of which drains.
     pub fn new(number: u64, mut nodes: Vec<NodeEntry>) -> Self {
         nodes.sort_by(|a, b| a.incarnation.cmp(&b.incarnation));
         nodes.dedup_by(|a, b| a.incarnation == b.incarnation);
-        Self { number, nodes: nodes.into() }
+        Self { number, nodes: nodes.into(), leaving: Arc::default() }
+    }
+
+    /// The same with those that drain.
+    pub fn with_leaving(self, mut leaving: Vec<Incarnation>) -> Self {
+        leaving.sort();
+        leaving.dedup();
+        leaving.retain(|node| !self.has(node));
+        Self { leaving: leaving.into(), ..self }
     }
 
     /// The view of a node that is alone.
@@ -55,6 +65,16 @@ impl View {
     /// The other nodes.
     pub(crate) fn peers<'a>(&'a self, me: &'a Incarnation) -> impl Iterator<Item = &'a Incarnation> {
         self.nodes.iter().map(|node| &node.incarnation).filter(move |peer| *peer != me)
+    }
+
+    /// The other nodes, those that drain included.
+    pub(crate) fn reached<'a>(&'a self, me: &'a Incarnation) -> impl Iterator<Item = &'a Incarnation> {
+        self.peers(me).chain(self.leaving.iter().filter(move |peer| *peer != me))
+    }
+
+    /// Whether this very life of the node is in it, or drains.
+    pub(crate) fn reaches(&self, incarnation: &Incarnation) -> bool {
+        self.has(incarnation) || self.leaving.binary_search(incarnation).is_ok()
     }
 
     /// Whether this very life of the node is in it.
@@ -243,6 +263,16 @@ mod tests {
             assert_eq!(name(placement(&left).topic_owner(&topic(n))), heir);
         }
         assert!(placement(&["a"]).topic_heir(&topic(1)).is_none());
+    }
+
+    #[test]
+    fn who_drains_is_reached_and_does_no_work() {
+        let node = |name: &str| node(name, 1).incarnation;
+        let view = placement(&["a", "c"]).view.with_leaving(vec![node("d"), node("b"), node("a")]);
+        assert_eq!(*view.leaving, [node("b"), node("d")], "not who is in the view");
+        assert!(["a", "b", "c", "d"].map(node).iter().all(|node| view.reaches(node)));
+        assert!(!view.has(&node("b")) && !view.reaches(&node("e")));
+        assert_eq!(view.reached(&node("b")).collect::<Vec<_>>(), [&node("a"), &node("c"), &node("d")]);
     }
 
     #[test]

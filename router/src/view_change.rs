@@ -52,15 +52,16 @@ impl Node {
         self.place(Placement::new(view.clone()));
 
         // One that this node took for dead, and that lives, has to tell anew what was forgotten of it.
-        for back in view.peers(&self.me).filter(|node| !before.view.has(node)) {
+        for back in view.reached(&self.me).filter(|node| !before.view.reaches(node)) {
             self.links.send(back, Envelope::Missed { upto: 0 });
         }
-        for gone in before.view.nodes.iter().map(|node| &node.incarnation).filter(|node| !view.has(node)) {
+        // Who drains has its sessions until they have moved.
+        for gone in before.view.reached(&self.me).filter(|node| !view.reaches(node)) {
             self.on_node_gone(gone);
         }
-        self.links.forget_queues(|peer| view.has(peer));
-        // Who was out of the view before may drain, and answers.
-        self.forget_requests(|peer| view.has(peer) || !before.view.has(peer));
+        self.links.forget_queues(|peer| view.reaches(peer));
+        // Who was out of the view before may live, and answers.
+        self.forget_requests(|peer| view.reaches(peer) || !before.view.reaches(peer));
         self.gone.forget(|node| view.has(node));
         self.register_all(None);
         self.leave_homes_later();
@@ -266,7 +267,7 @@ impl Node {
             self.tick_topics(now_ms);
             if now_ms >= beat_ms {
                 beat_ms = now_ms + HEARTBEAT_MS;
-                let grown = self.links.heartbeat(self.placement().view.peers(&self.me));
+                let grown = self.links.heartbeat(self.placement().view.reached(&self.me));
                 grown.iter().for_each(|peer| self.see_to_gap(peer));
                 self.figures.conversations_active.set(count(self.owners.active()));
                 self.figures.home_dirty_bytes.set(count(self.users.dirty_bytes()));

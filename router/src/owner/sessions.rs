@@ -61,7 +61,7 @@ impl Sessions {
 
     /// Nodes that live no more took their sessions with them.
     pub(super) fn forget_dead(&mut self, view: &View) {
-        self.open.retain(|at, _| view.has(at));
+        self.open.retain(|at, _| view.reaches(at));
     }
 
     /// A node's sessions will be told anew.

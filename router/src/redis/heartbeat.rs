@@ -182,12 +182,15 @@ impl Heartbeat {
     }
 
     fn tell_view(&self) {
+        let leaving = self.membership.leaving(self.beat.leaving);
         let view = View::new(self.views.borrow().number + 1, self.membership.nodes(self.beat.leaving));
+        let view = view.with_leaving(leaving);
         self.views.send_if_modified(|old| {
-            let changed = old.nodes != view.nodes;
+            let changed = (&old.nodes, &old.leaving) != (&view.nodes, &view.leaving);
             if changed {
                 let nodes: Vec<String> = view.nodes.iter().map(|node| node.incarnation.to_string()).collect();
-                tracing::info!(number = view.number, ?nodes, "the view has changed");
+                let leaving: Vec<String> = view.leaving.iter().map(ToString::to_string).collect();
+                tracing::info!(number = view.number, ?nodes, ?leaving, "the view has changed");
                 *old = view;
             }
             changed

@@ -8,6 +8,7 @@ use super::beat::Beat;
 use crate::view::NodeEntry;
 use std::collections::BTreeMap;
 use switchboard_protocol::NodeId;
+use switchboard_store::Incarnation;
 
 /// What one look at Redis has shown.
 #[derive(Debug)]
@@ -45,6 +46,10 @@ impl Membership {
 
     /// Takes a look into account.
     pub(super) fn look(&mut self, seen: Seen) {
+        if seen.own_stood {
+            // Who drains takes its key away at its end.
+            self.others.retain(|node, other| !other.beat.leaving || seen.others.contains_key(node));
+        }
         for (node, beat) in seen.others {
             if self.others.get(&node).is_none_or(|known| known.beat != beat) {
                 self.others.insert(node, Other { beat, changed_ms: seen.answered_ms });
@@ -79,12 +84,18 @@ impl Membership {
         }
         nodes
     }
+
+    /// Those that leave. They are not in the view's work, and have sessions until their clients have moved.
+    pub(super) fn leaving(&self, me_too: bool) -> Vec<Incarnation> {
+        let others = self.others.iter().filter(|(_, other)| other.beat.leaving);
+        let others = others.map(|(node, other)| other.beat.entry(node).incarnation);
+        others.chain(me_too.then(|| self.me.incarnation.clone())).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use switchboard_store::Incarnation;
 
     const TTL_MS: u64 = 3_000;
 
@@ -183,5 +194,21 @@ mod tests {
         assert_eq!(names(fixture.membership.nodes(true)), ["a"]);
         assert_eq!(fixture.look(1, true, &[(node, leaving)]), [""; 0]);
         assert_eq!(names(fixture.membership.nodes(true)), ["me"], "somebody has to finish the work");
+    }
+
+    #[test]
+    fn who_leaves_has_sessions_until_its_key_is_gone() {
+        let mut fixture = Fixture::new();
+        let (node, staying) = beat("a", 1, 1);
+        let leaving = Beat { leaving: true, ..staying };
+        let names = |membership: &Membership, me_too| -> Vec<String> {
+            membership.leaving(me_too).iter().map(ToString::to_string).collect()
+        };
+        fixture.look(0, true, &[(node, leaving)]);
+        assert_eq!(names(&fixture.membership, true), ["a~1", "me~1"]);
+        fixture.look(1, false, &[]);
+        assert_eq!(names(&fixture.membership, false), ["a~1"], "Redis has lost its keys");
+        fixture.look(1, true, &[]);
+        assert_eq!(names(&fixture.membership, false), [""; 0]);
     }
 }

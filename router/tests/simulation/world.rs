@@ -66,6 +66,8 @@ struct Inner {
     slots: Vec<Slot>,
     /// Who lives, as the keys with a TTL would say.
     alive: BTreeMap<Incarnation, NodeEntry>,
+    /// Who drains.
+    leaving: Vec<Incarnation>,
     view_number: u64,
     /// Views that nodes have not heard of yet: when, which node, what.
     coming: Vec<(u64, usize, View)>,
@@ -113,6 +115,7 @@ impl World {
         let inner = Inner {
             slots: (0..NODES).map(slot).collect(),
             alive: BTreeMap::new(),
+            leaving: Vec::new(),
             view_number: 0,
             coming: Vec::new(),
             missed: Vec::new(),
@@ -196,6 +199,7 @@ impl World {
         let me = Incarnation { node: format!("n{index}").parse().unwrap(), life: inner.lives };
         let url = format!("ws://n{index}").into();
         inner.alive.retain(|other, _| other.node != me.node);
+        inner.leaving.retain(|other| other.node != me.node);
         inner.missed.retain(|(_, other)| other.node != me.node);
         inner.alive.insert(me.clone(), NodeEntry { incarnation: me.clone(), weight: 1, url });
         let view = next_view(inner);
@@ -253,6 +257,7 @@ impl World {
             up.draining = true;
             let up = up.clone();
             inner.alive.remove(&up.me);
+            inner.leaving.push(up.me.clone());
             let view = next_view(&mut inner);
             self.spread(&mut inner, &view);
             up
@@ -265,7 +270,11 @@ impl World {
         // What stays is closed.
         up.killed.cancel();
         self.stop(&up).await;
-        self.inner.lock().unwrap().slots[index].up = None;
+        let mut inner = self.inner.lock().unwrap();
+        inner.slots[index].up = None;
+        inner.leaving.retain(|other| *other != up.me);
+        let view = next_view(&mut inner);
+        self.spread(&mut inner, &view);
         in_time
     }
 
@@ -288,7 +297,14 @@ impl World {
             let me = |index: &usize| inner.slots[*index].up.as_ref().map(|up| &up.me);
             gone.iter().any(|index| me(index) == Some(&node.incarnation))
         };
-        View::new(inner.view_number, inner.alive.values().filter(|node| !is_gone(node)).cloned().collect())
+        let nodes = inner.alive.values().filter(|node| !is_gone(node)).cloned().collect();
+        View::new(inner.view_number, nodes).with_leaving(inner.leaving.clone())
+    }
+
+    /// A newer view, in which a node drains; nobody has heard of it.
+    pub(crate) fn view_leaving(&self, index: usize) -> View {
+        let leaving = self.node(index).expect("it runs").me;
+        self.view_without(&[index]).with_leaving(vec![leaving])
     }
 
     /// Some nodes hear of a view now.
@@ -304,6 +320,7 @@ impl World {
         let gone: Vec<_> = inner.missed.extract_if(.., |(due_ms, _)| *due_ms <= now_ms).collect();
         if !gone.is_empty() {
             gone.iter().for_each(|(_, node)| drop(inner.alive.remove(node)));
+            inner.leaving.retain(|node| !gone.iter().any(|(_, gone)| gone == node));
             let view = next_view(&mut inner);
             self.spread(&mut inner, &view);
         }
@@ -327,12 +344,12 @@ impl World {
         inner.view_number += 1;
         let number = inner.view_number;
         let rest = inner.alive.values().filter(|node| node.incarnation != up.me).cloned().collect();
-        let wrong = View::new(number, rest);
+        let wrong = View::new(number, rest).with_leaving(inner.leaving.clone());
         for believer in believers.iter().filter(|believer| **believer != index) {
             inner.coming.push((now_ms, *believer, wrong.clone()));
         }
         inner.view_number += 1;
-        let right = View::new(inner.view_number, inner.alive.values().cloned().collect());
+        let right = view_of_all(&inner);
         for believer in 0..NODES {
             let at_ms = now_ms + for_ms + self.generator.below(VIEW_DELAY_MS + 1);
             inner.coming.push((at_ms, believer, right.clone()));
@@ -442,5 +459,9 @@ impl World {
 /// The view of those who live.
 fn next_view(inner: &mut Inner) -> View {
     inner.view_number += 1;
-    View::new(inner.view_number, inner.alive.values().cloned().collect())
+    view_of_all(inner)
+}
+
+fn view_of_all(inner: &Inner) -> View {
+    View::new(inner.view_number, inner.alive.values().cloned().collect()).with_leaving(inner.leaving.clone())
 }

@@ -6,7 +6,7 @@ use crate::scene::{Pair, Scene, has, user};
 use crate::world::NODES;
 use switchboard_protocol::client::{ConversationRef, PresenceStatus};
 use switchboard_protocol::server::ShownStatus;
-use switchboard_protocol::{ClientFrame, ConversationId};
+use switchboard_protocol::{ClientFrame, CloseCode, ConversationId};
 use switchboard_store::Log as _;
 
 /// A client at a node that watches bob.
@@ -87,6 +87,46 @@ async fn a_new_home_shows_who_is_there_and_who_went_with_his_node() {
     scene.world.pass(6_000).await;
     assert_eq!(sees(&mut carol, &pair), ShownStatus::Offline);
     drop(bob);
+}
+
+/// A node begins to drain: it hears of that first, as it says so itself.
+async fn drains(scene: &Scene, node: usize) {
+    let leaving = scene.world.view_leaving(node);
+    scene.world.show(&leaving, &[node]);
+    scene.world.pass(300).await;
+    scene.world.show(&leaving, &(0..NODES).filter(|other| *other != node).collect::<Vec<_>>());
+    // Longer than any grace.
+    scene.world.pass(5_000).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_of_a_node_that_drains_are_served_until_they_move() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let mut carol = watcher(&scene, pair.owner, &pair).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    drains(&scene, pair.at).await;
+    assert_eq!(sees(&mut carol, &pair), ShownStatus::Online);
+    scene.follow(&mut bob).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(100).await;
+    bob.take_frames();
+    assert_eq!(has(&bob, &pair.conversation), 2, "live");
+    scene.world.node(pair.owner).unwrap().router.disconnect_user(&pair.bob).await.unwrap();
+    assert_eq!(bob.connection.as_ref().unwrap().inbox.closed(), Some(CloseCode::Revoked));
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_sessions_of_a_node_that_drains_have_open_stays_open() {
+    let scene = Scene::new().await;
+    let (mut bob, group, owner) = open_group(&scene).await;
+    drains(&scene, (owner + 1) % NODES).await;
+    scene.follow(&mut bob).await;
+    scene.say_to_group(owner, &group, "m2").await;
+    scene.world.pass(50).await;
+    bob.take_frames();
+    assert_eq!(has(&bob, &group), 2, "live");
 }
 
 // Open conversations of large groups, whose entries go to those sessions only
