@@ -37,10 +37,16 @@ impl Node {
         other: &UserId,
         block: bool,
     ) -> Result<Answer, ProtocolError> {
-        let user = &actor.user;
+        let user = actor.user.clone();
         if *other == user.user {
             return Err(ProtocolError::bad_request("user_id", "must be another user"));
         }
+        let (node, other) = (self.clone(), other.clone());
+        // What has been written comes into force, though the session that asked for it may be gone by then.
+        self.carry_out(async move { node.put_block(&user, &other, block).await }).await
+    }
+
+    async fn put_block(self: &Arc<Self>, user: &UserKey, other: &UserId, block: bool) -> Result<Answer, ProtocolError> {
         let written =
             if block { self.store.block(user, other, self.now()).await } else { self.store.unblock(user, other).await };
         written.map_err(|error: StoreError| unavailable(self, &error))?;
@@ -48,6 +54,23 @@ impl Node {
         let ask = || Ask::BlockChanged { tenant: user.tenant.clone(), by: user.user.clone(), other: other.clone() };
         self.ask_all(ask).await?;
         Ok(Answer::done())
+    }
+
+    /// Refuses a user's tokens issued up to now, and closes his sessions everywhere.
+    pub(crate) async fn revoke(self: &Arc<Self>, user: UserKey) -> Result<(), ProtocolError> {
+        let node = self.clone();
+        self.carry_out(async move {
+            let revoked = node.store.revoke(&user, node.now()).await;
+            revoked.map_err(|error| unavailable(&node, &error))?;
+            node.disconnect(&user).await
+        })
+        .await
+    }
+
+    /// Closes a user's sessions everywhere.
+    pub(crate) async fn disconnect(&self, user: &UserKey) -> Result<(), ProtocolError> {
+        self.close_sessions(user);
+        self.ask_all(|| Ask::Disconnect { user: user.clone() }).await.map(drop)
     }
 
     /// This node's part of a block: what it knows of the two users is read anew.

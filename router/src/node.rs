@@ -239,6 +239,19 @@ impl Node {
         });
     }
 
+    /// Carries `work` out, whether or not the caller stays to hear what came of it.
+    ///
+    /// # Errors
+    /// Those of `work`, or `unavailable` when the node stops.
+    pub(crate) async fn carry_out<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Future<Output = Result<T, ProtocolError>> + Send + 'static,
+    ) -> Result<T, ProtocolError> {
+        let (reply, outcome) = oneshot::channel();
+        self.spawn(async move { drop(reply.send(work.await)) });
+        outcome.await.unwrap_or_else(|_| Err(self.unavailable()))
+    }
+
     pub(crate) fn wake_at(&self, deadline_ms: u64, wake: Wake) {
         lock(&self.wheel).insert(deadline_ms, wake);
     }

@@ -264,9 +264,9 @@ impl Router {
     /// # Errors
     /// `unavailable` if a node does not answer.
     pub async fn disconnect_user(&self, user: &UserKey) -> Result<(), ProtocolError> {
-        let node = self.node();
-        node.close_sessions(user);
-        node.ask_all(|| Ask::Disconnect { user: user.clone() }).await.map(drop)
+        let (node, user) = (self.node(), user.clone());
+        let disconnecting = node.clone();
+        node.carry_out(async move { disconnecting.disconnect(&user).await }).await
     }
 
     /// Refuses a user's tokens issued up to now, for good, and closes his sessions.
@@ -274,10 +274,7 @@ impl Router {
     /// # Errors
     /// `unavailable` if the store or a node does not answer; repeating it is harmless.
     pub async fn revoke(&self, user: &UserKey) -> Result<(), ProtocolError> {
-        let node = self.node();
-        let revoked = node.store.revoke(user, node.now()).await;
-        revoked.map_err(|error| unavailable(&node, &error))?;
-        self.disconnect_user(user).await
+        self.node().revoke(user.clone()).await
     }
 
     /// A user's sessions everywhere.

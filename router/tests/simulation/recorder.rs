@@ -26,6 +26,7 @@ pub(crate) struct ExactFaults {
     pub(crate) put_inbox_ms: AtomicU64,
     pub(crate) message_ms: AtomicU64,
     pub(crate) active_ms: AtomicU64,
+    pub(crate) put_user_ms: AtomicU64,
     /// It is not done, and fails.
     pub(crate) put_inbox_fails: AtomicBool,
     pub(crate) begin_term_fails: AtomicBool,
@@ -176,6 +177,7 @@ impl Users for Recorder {
     }
 
     async fn block(&self, user: &UserKey, other: &UserId, at: Timestamp) -> Result<(), StoreError> {
+        wait(&self.exact.put_user_ms).await;
         self.store.block(user, other, at).await
     }
 
@@ -184,6 +186,7 @@ impl Users for Recorder {
     }
 
     async fn revoke(&self, user: &UserKey, at: Timestamp) -> Result<(), StoreError> {
+        wait(&self.exact.put_user_ms).await;
         self.store.revoke(user, at).await
     }
 

@@ -4,6 +4,7 @@
 use crate::scene::{Pair, Scene, has, user};
 use crate::world::NODES;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use switchboard_protocol::client::{ChangesGet, UserRef};
 use switchboard_protocol::{ClientFrame, CloseCode, ErrorCode, ProtocolError, Seq};
 use switchboard_router::View;
@@ -271,6 +272,28 @@ async fn blocks_and_revocations_reach_a_node_that_was_out_of_the_view() {
     scene.world.node(pair.home).unwrap().router.revoke(&user("carol")).await.unwrap();
     assert_eq!(carol.connection.as_ref().unwrap().inbox.closed(), None, "it has not been told");
     scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
+    scene.world.pass(1_000).await;
+    assert_eq!(carol.connection.as_ref().unwrap().inbox.closed(), Some(CloseCode::Revoked));
+    let error = scene.say(pair.owner, &pair.alice, &pair.bob, "m4").await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Blocked);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn blocks_and_revocations_that_were_written_are_in_force_though_nobody_waits_for_them() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let carol = scene.client(pair.at, &user("carol"), &[]).await;
+    begun(&scene, &pair).await;
+    // The owner knows of no block.
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
+    scene.exact().put_user_ms.store(500, Ordering::Relaxed);
+    let block = ClientFrame::Block(UserRef { user_id: pair.alice.user.clone() });
+    let soon = Duration::from_millis(100);
+    let blocking = scene.call(pair.home, &pair.bob, block);
+    assert!(tokio::time::timeout(soon, blocking).await.is_err(), "it is being written");
+    let router = scene.world.node(pair.home).unwrap().router;
+    assert!(tokio::time::timeout(soon, router.revoke(&user("carol"))).await.is_err(), "it is being written");
     scene.world.pass(1_000).await;
     assert_eq!(carol.connection.as_ref().unwrap().inbox.closed(), Some(CloseCode::Revoked));
     let error = scene.say(pair.owner, &pair.alice, &pair.bob, "m4").await.unwrap_err();
