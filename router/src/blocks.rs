@@ -1,4 +1,4 @@
-//! Blocks between users: written, then in force on every node before the answer.
+//! Blocks between users, and revocations of their tokens: written, then in force on every node before the answer.
 
 use crate::api::{Actor, Answer};
 use crate::envelope::Ask;
@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use switchboard_presence::first_block;
-use switchboard_protocol::{CloseCode, ProtocolError, Timestamp, UserId};
+use switchboard_protocol::{CloseCode, ErrorCode, ProtocolError, Timestamp, UserId};
 use switchboard_store::{ConversationKey, StoreError, UserKey, UserRecord};
 
 /// Users' records that are read at once, when many are.
@@ -146,13 +146,23 @@ impl Node {
         }
     }
 
-    /// Closes what connected before its user's tokens were revoked: whoever did that closed his sessions.
+    /// Closes what is connected with a token that is revoked: whoever did that closed his sessions.
     fn close_revoked(&self, user: &UserKey, revoked_at: Option<Timestamp>) {
-        let Some(revoked_at) = revoked_at else { return };
         for session in self.users.sessions(user) {
-            if session.connected_at <= revoked_at {
+            if refuse_revoked(revoked_at, session.issued_at).is_err() {
                 session.socket.close(CloseCode::Revoked);
             }
         }
+    }
+}
+
+/// Tokens whose `iat` is not after the second of revocation, or that have none, are refused (PROTOCOL §8).
+pub(crate) fn refuse_revoked(revoked_at: Option<Timestamp>, issued_at: Option<Timestamp>) -> Result<(), ProtocolError> {
+    let second = |at: Timestamp| at.unix_ms().div_euclid(1_000);
+    match (revoked_at, issued_at) {
+        (Some(revoked), issued) if issued.is_none_or(|issued| second(issued) <= second(revoked)) => {
+            Err(ProtocolError::new(ErrorCode::Revoked, "the token was revoked"))
+        }
+        _ => Ok(()),
     }
 }

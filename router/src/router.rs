@@ -1,7 +1,7 @@
 //! What the gateway sees of a node: sessions come and go, commands are carried out where they belong.
 
 use crate::api::{Actor, Answer, BlockInfo, Command, NewSession, OrderKey, Place, SessionInfo};
-use crate::blocks::blocked_of;
+use crate::blocks::{blocked_of, refuse_revoked};
 use crate::bus::{Bus, Packets};
 use crate::calls::{conversation_of, conversation_of_target};
 use crate::delivery::Socket;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use switchboard_clock::{Clock, Generator};
 use switchboard_protocol::client::SendTarget;
 use switchboard_protocol::server::UserPresence;
-use switchboard_protocol::{CloseCode, ErrorCode, Event, ProtocolError, SessionId, Timestamp, TopicId, UserId};
+use switchboard_protocol::{CloseCode, Event, ProtocolError, SessionId, Timestamp, TopicId, UserId};
 use switchboard_store::{Incarnation, Store, UserKey};
 use tokio::sync::watch;
 
@@ -154,6 +154,7 @@ impl Router {
             user: new.user,
             device: new.device,
             instance: new.instance,
+            issued_at: new.issued_at,
             connected_at: node.now(),
             socket,
             doing: Mutex::new(Doing::default()),
@@ -376,17 +377,6 @@ impl Connected {
 impl Drop for Connected {
     fn drop(&mut self) {
         self.router.newest().disconnected(&self.session);
-    }
-}
-
-/// Tokens whose `iat` is not after the second of revocation, or that have none, are refused (PROTOCOL §8).
-fn refuse_revoked(revoked_at: Option<Timestamp>, issued_at: Option<Timestamp>) -> Result<(), ProtocolError> {
-    let second = |at: Timestamp| at.unix_ms().div_euclid(1_000);
-    match (revoked_at, issued_at) {
-        (Some(revoked), issued) if issued.is_none_or(|issued| second(issued) <= second(revoked)) => {
-            Err(ProtocolError::new(ErrorCode::Revoked, "the token was revoked"))
-        }
-        _ => Ok(()),
     }
 }
 

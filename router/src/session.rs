@@ -21,6 +21,8 @@ pub(crate) struct Session {
     pub(crate) user: UserKey,
     pub(crate) device: DeviceId,
     pub(crate) instance: InstanceId,
+    /// When its token was issued, if that says so.
+    pub(crate) issued_at: Option<Timestamp>,
     pub(crate) connected_at: Timestamp,
     pub(crate) socket: Arc<dyn Socket>,
     pub(crate) doing: Mutex<Doing>,

@@ -447,6 +447,7 @@ mod tests {
             user: alice(),
             device: "phone".parse().unwrap(),
             instance: InstanceId::default(),
+            issued_at: None,
             connected_at: Timestamp::from_unix_ms(0),
             socket: Arc::new(Deaf),
             doing: Mutex::default(),
@@ -473,6 +474,6 @@ mod tests {
     #[test]
     fn what_a_user_costs() {
         let sizes = (size_of::<Session>(), size_of::<(UserKey, User)>(), size_of::<HomeUser>());
-        assert_eq!(sizes, (280, 96, 88));
+        assert_eq!(sizes, (296, 96, 88));
     }
 }

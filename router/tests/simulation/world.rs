@@ -389,6 +389,11 @@ impl World {
     /// A node's wall clock jumps.
     fn jump(&self, index: usize) {
         let skew_ms = i64::try_from(self.generator.below(240_000)).unwrap_or(0) - 120_000;
+        self.set_skew(index, skew_ms);
+    }
+
+    /// By how much a node's wall clock is wrong.
+    pub(crate) fn set_skew(&self, index: usize, skew_ms: i64) {
         self.inner.lock().unwrap().slots[index].skew_ms.store(skew_ms, Ordering::Relaxed);
     }
 

@@ -260,6 +260,8 @@ async fn a_node_whose_life_the_store_has_lost_goes_on_in_another() {
 async fn blocks_and_revocations_reach_a_node_that_was_out_of_the_view() {
     let scene = Scene::new().await;
     let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    // By its clock, carol connects after the revocation.
+    scene.world.set_skew(pair.at, 60_000);
     let carol = scene.client(pair.at, &user("carol"), &[]).await;
     begun(&scene, &pair).await;
     // For the home's node, bob's owner and carol's node are not there for a while.
