@@ -17,6 +17,7 @@ mod figures;
 mod home;
 mod link;
 mod node;
+mod opening;
 mod options;
 mod owner;
 mod read;

@@ -1,8 +1,7 @@
 //! What a node does when the view changes: who owns what, and who is whose home, is another matter now (DESIGN §4).
 
-use crate::api::Actor;
 use crate::delivery::undroppable;
-use crate::envelope::{Envelope, Outgoing};
+use crate::envelope::Envelope;
 use crate::figures::count;
 use crate::node::{Node, Wake};
 use crate::owner::Input;
@@ -11,9 +10,7 @@ use crate::view::{Placement, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use switchboard_protocol::client::ConversationRef;
-use switchboard_protocol::server::{ConversationActivity, Frame as _, Resync};
-use switchboard_protocol::{ClientFrame, Seq, ServerFrame};
+use switchboard_protocol::server::{Frame as _, Resync};
 use switchboard_store::{ConversationKey, Incarnation};
 use tokio::sync::{mpsc, watch};
 
@@ -155,21 +152,6 @@ impl Node {
         }
     }
 
-    /// Conversations that sessions here have open are opened again at those owners that `concerns` says.
-    pub(crate) fn open_again(self: &Arc<Self>, concerns: impl Fn(&ConversationKey, &Incarnation) -> bool) {
-        let placement = self.placement();
-        for session in self.users.all_sessions() {
-            for conversation in session.doing().opening.clone() {
-                let key = ConversationKey { tenant: session.user.tenant.clone(), conversation };
-                if concerns(&key, &placement.owner(&key).incarnation) {
-                    let node = self.clone();
-                    let session = session.clone();
-                    self.spawn(async move { node.open_at(key, &session).await });
-                }
-            }
-        }
-    }
-
     /// Sessions whose user's home is another node now: what came before that knew of them was lost on them. Their `sync`
     /// comes behind their registration, on the same link.
     fn resync_moved(&self, has_moved: impl Fn(&Session, &Incarnation) -> bool) {
@@ -180,33 +162,6 @@ impl Node {
                 session.socket.deliver(&resync());
             }
         }
-    }
-
-    /// What was missed is asked for by the client, who is told where the log is now.
-    async fn open_at(self: &Arc<Self>, key: ConversationKey, session: &Session) {
-        if self.users.session(&session.user, &session.id).is_none() {
-            // It has ended since, and its owners have been told: nothing may be opened for it behind that.
-            return;
-        }
-        let actor = Actor { user: session.user.clone(), session: Some(session.id.clone()), awaited: true };
-        let open = ClientFrame::ConversationOpen(ConversationRef { conversation_id: key.conversation.clone() });
-        let Ok(crate::api::Answer::Frame(ServerFrame::Opened(opened))) = self.at_owner(&actor, &key, open).await else {
-            // It has not: it is told of activity.
-            session.doing().open.retain(|open| *open != key.conversation);
-            self.figures.resyncs_of_owners.increment(1);
-            return session.socket.deliver(&resync());
-        };
-        if !session.doing().opening.contains(&key.conversation) {
-            // Closed meanwhile, and this came behind it.
-            let close = ConversationRef { conversation_id: key.conversation.clone() };
-            drop(self.at_owner(&actor, &key, ClientFrame::ConversationClose(close)).await);
-            return;
-        }
-        session.doing().opened(&key.conversation);
-        let mentioned_seq = self.peek(&session.user, &key).await.map_or(Seq::ZERO, |peek| peek.mentioned_seq);
-        let (conversation_id, last_seq) = (opened.conversation_id, opened.last_seq);
-        let frame = ConversationActivity { conversation_id, last_seq, mentioned_seq };
-        session.socket.deliver(&Outgoing::new(undroppable("conversation_activity", frame.encode(None))).delivery);
     }
 
     /// Frames between this node and another were lost: sessions of users whose home it is may have missed some.
@@ -294,7 +249,7 @@ impl Node {
     }
 }
 
-fn resync() -> Arc<crate::delivery::Delivery> {
+pub(crate) fn resync() -> Arc<crate::delivery::Delivery> {
     Arc::new(undroppable("resync", Resync {}.encode(None)))
 }
 

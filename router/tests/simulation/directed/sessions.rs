@@ -208,3 +208,23 @@ async fn a_new_owner_knows_who_has_it_open() {
     assert_eq!(has(&bob, &group), 2, "live");
     scene.check();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_owner_that_hears_of_the_view_later_is_asked_until_it_knows_who_has_it_open() {
+    let scene = Scene::new().await;
+    let (mut bob, group, owner) = open_group(&scene).await;
+    let at = (owner + 1) % NODES;
+    // Where bob's node does not become the owner itself.
+    let without = scene.world.view_without(&[owner]);
+    let next = scene.owner(&without, &group);
+    assert_ne!(next, at);
+    scene.world.show(&without, &[at]);
+    scene.world.pass(500).await;
+    scene.world.show(&without, &(0..NODES).collect::<Vec<_>>());
+    scene.world.pass(1_000).await;
+    scene.follow(&mut bob).await;
+    scene.say_to_group(next, &group, "m2").await;
+    scene.world.pass(50).await;
+    bob.take_frames();
+    assert_eq!(has(&bob, &group), 2, "live");
+}
