@@ -19,6 +19,7 @@ use switchboard_protocol::server::UserPresence;
 use switchboard_protocol::{CloseCode, Event, ProtocolError, SessionId, Timestamp, TopicId, UserId};
 use switchboard_store::{Incarnation, Store, UserKey};
 use tokio::sync::watch;
+use tokio::task::coop::consume_budget;
 
 /// Conversations that one session may have open at once.
 pub const OPEN_MAX: usize = 200;
@@ -307,12 +308,14 @@ impl Router {
     pub async fn drain(&self, within_ms: u64) {
         let node = self.node();
         node.set_draining();
-        let placement = node.placement();
+        let elsewhere = node.placement().without(&node.me.node);
         let spread_ms = node.options().drain_spread_ms.min(within_ms);
         for session in node.users.all_sessions() {
+            // There may be many: who waits no longer than so long has its turn in between.
+            consume_budget().await;
             let after_ms = node.generator.below(spread_ms + 1);
-            let url = placement.elsewhere(&session.user, &node.me.node);
-            session.socket.reconnect(after_ms, url.as_deref());
+            let url = elsewhere.as_ref().map(|elsewhere| &*elsewhere.home(&session.user).url);
+            session.socket.reconnect(after_ms, url);
         }
     }
 

@@ -166,15 +166,11 @@ impl Placement {
         &self.view.nodes[self.ring.index_of(hash)]
     }
 
-    /// Another node than `node_id`, for clients that must move: the user's home in a view without it.
-    pub fn elsewhere(&self, user: &UserKey, node_id: &NodeId) -> Option<Arc<str>> {
+    /// Where everything is without this node, for clients that must move; `None` if there is no other.
+    pub fn without(&self, node_id: &NodeId) -> Option<Self> {
         let others: Vec<NodeEntry> =
             self.view.nodes.iter().filter(|node| node.incarnation.node != *node_id).cloned().collect();
-        if others.is_empty() {
-            return None;
-        }
-        let without = Placement::new(View::new(self.view.number, others));
-        Some(without.home(user).url.clone())
+        (!others.is_empty()).then(|| Self::new(View::new(self.view.number, others)))
     }
 }
 
@@ -273,6 +269,14 @@ mod tests {
         assert!(["a", "b", "c", "d"].map(node).iter().all(|node| view.reaches(node)));
         assert!(!view.has(&node("b")) && !view.reaches(&node("e")));
         assert_eq!(view.reached(&node("b")).collect::<Vec<_>>(), [&node("a"), &node("c"), &node("d")]);
+    }
+
+    #[test]
+    fn who_must_move_goes_where_he_is_at_home_without_the_node() {
+        let without = placement(&["a", "b", "c"]).without(&"c".parse().unwrap()).expect("there are others");
+        let expected = placement(&["a", "b"]);
+        assert!((0..100).all(|n| without.home(&user(n)).url == expected.home(&user(n)).url));
+        assert!(placement(&["a"]).without(&"a".parse().unwrap()).is_none());
     }
 
     #[test]
