@@ -307,19 +307,24 @@ impl Conversation {
     /// Large groups: to each sender, how many have his newest message.
     fn tell_counts(&mut self) {
         let Some(log) = &self.log else { return };
-        let mut told = Vec::new();
+        let reached = Reached::new(log.members.values().map(|member| member.cursor));
+        let mut told = BTreeMap::new();
         for (sender, (seq, counts)) in &mut self.cursors.newest {
-            let now = counts_of(log, sender, *seq);
+            let own = log.members.get(sender).map(|member| member.cursor);
+            let now = reached.by_others(own, *seq);
             if now != *counts {
                 *counts = now;
-                told.push((sender.clone(), *seq, now));
+                let (delivered, read) = now;
+                let conversation_id = self.key.conversation.clone();
+                let frame = ReceiptCounts { conversation_id, seq: *seq, delivered, read };
+                told.insert(sender.clone(), Outgoing::new(undroppable("receipt_counts", frame.encode(None))));
             }
         }
-        for (sender, seq, (delivered, read)) in told {
-            let frame = ReceiptCounts { conversation_id: self.key.conversation.clone(), seq, delivered, read };
-            let frame = Outgoing::new(undroppable("receipt_counts", frame.encode(None)));
-            for (at, own) in self.sessions.open(|(user, _)| *user == sender) {
-                self.tell_sessions(&at, own, vec![frame.clone()]);
+        for (at, sessions) in self.sessions.open(|(user, _)| told.contains_key(user)) {
+            // A user's sessions are one behind the other.
+            for own in sessions.chunk_by(|(a, _), (b, _)| a == b) {
+                let frames = told.get(&own[0].0).cloned().into_iter().collect();
+                self.tell_sessions(&at, own.to_vec(), frames);
             }
         }
     }
@@ -349,10 +354,52 @@ fn user_receipts(log: &Log, moved: &BTreeMap<UserId, Timestamp>) -> Vec<UserRece
     moved.iter().filter_map(receipt).collect()
 }
 
-/// How many of the others have a message: delivered, read.
-fn counts_of(log: &Log, sender: &UserId, seq: Seq) -> (u32, u32) {
-    let others = log.members.iter().filter(|(user, _)| *user != sender).map(|(_, member)| member.cursor);
-    others.fold((0, 0), |(delivered, read), cursor| {
-        (delivered + u32::from(cursor.delivered_seq >= seq), read + u32::from(cursor.read_seq >= seq))
-    })
+/// How far all members' cursors are, in ascending order: many senders ask for it.
+struct Reached {
+    delivered: Vec<Seq>,
+    read: Vec<Seq>,
+}
+
+impl Reached {
+    fn new(cursors: impl Iterator<Item = Cursor> + Clone) -> Self {
+        let sorted = |seq_of: fn(Cursor) -> Seq| {
+            let mut seqs: Vec<Seq> = cursors.clone().map(seq_of).collect();
+            seqs.sort_unstable();
+            seqs
+        };
+        Self { delivered: sorted(|cursor| cursor.delivered_seq), read: sorted(|cursor| cursor.read_seq) }
+    }
+
+    /// How many have a message, other than its sender with his own cursors: delivered, read.
+    fn by_others(&self, own: Option<Cursor>, seq: Seq) -> (u32, u32) {
+        let count = |seqs: &[Seq], own: Option<Seq>| {
+            let all = seqs.len() - seqs.partition_point(|reached| *reached < seq);
+            let others = all - usize::from(own.is_some_and(|own| own >= seq));
+            u32::try_from(others).unwrap_or(u32::MAX)
+        };
+        let delivered = count(&self.delivered, own.map(|own| own.delivered_seq));
+        (delivered, count(&self.read, own.map(|own| own.read_seq)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_have_a_message_are_counted_without_its_sender() {
+        let cursor = |delivered, read| Cursor {
+            delivered_seq: Seq::new(delivered),
+            read_seq: Seq::new(read),
+            ..Cursor::default()
+        };
+        let cursors = [cursor(9, 9), cursor(7, 2), cursor(3, 3), cursor(0, 0)];
+        let reached = Reached::new(cursors.into_iter());
+        let by_others = |own, seq| reached.by_others(own, Seq::new(seq));
+        assert_eq!(by_others(None, 3), (3, 2));
+        assert_eq!(by_others(Some(cursors[0]), 3), (2, 1));
+        assert_eq!(by_others(Some(cursors[3]), 3), (3, 2), "he has not got it himself");
+        assert_eq!(by_others(Some(cursors[1]), 2), (2, 2));
+        assert_eq!(by_others(None, 10), (0, 0));
+    }
 }
