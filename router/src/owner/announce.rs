@@ -476,7 +476,25 @@ fn removed_note(log: &Log, user: &UserId) -> Option<UserNote> {
 
 /// The part of a note that concerns these users.
 fn part_of(note: &Note, users: &[UserId]) -> Note {
-    let here: BTreeSet<&UserId> = users.iter().collect();
+    // A few are noted, and there may be very many users.
+    let noted: BTreeSet<&UserId> = note.users.iter().map(|about| &about.user).collect();
+    let here: BTreeSet<&UserId> = users.iter().filter(|user| noted.contains(user)).collect();
     let concerns = |about: &&UserNote| here.contains(&about.user);
     Note { last: note.last.clone(), users: note.users.iter().filter(concerns).cloned().collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_note_is_all_that_is_noted_of_its_users() {
+        let user = |name: &str| -> UserId { name.parse().unwrap() };
+        let about =
+            |name, seq| UserNote { user: user(name), mentioned_seq: Seq::new(seq), read: None, membership: None };
+        let users = vec![about("b", 1), about("x", 2), about("a", 3), about("b", 4)];
+        let part = part_of(&Note { last: None, users }, &["a", "b", "c"].map(user));
+        let noted = part.users.iter().map(|about| (about.user.as_str(), about.mentioned_seq.get()));
+        assert_eq!(noted.collect::<Vec<_>>(), [("b", 1), ("a", 3), ("b", 4)]);
+    }
 }
