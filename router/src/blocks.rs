@@ -75,18 +75,19 @@ impl Node {
 
     /// This node's part of a block: what it knows of the two users is read anew.
     pub(crate) async fn on_block_changed(self: &Arc<Self>, by: &UserKey, other: &UserId) -> Result<(), ProtocolError> {
-        self.user_changed();
         let other_key = UserKey { tenant: by.tenant.clone(), user: other.clone() };
+        self.user_changed(by);
+        self.user_changed(&other_key);
         for (user, about) in [(by, &other_key), (&other_key, by)] {
             if self.users.sessions(user).is_empty() {
                 continue;
             }
             loop {
-                let changes = self.user_changes();
+                let changes = self.user_changes(user);
                 let record = self.store.user(user).await.map_err(|error| unavailable(self, &error))?;
                 self.put_blocks_in_force(user, blocked_of(&record), [&about.user]);
                 // Of several that read at once, the last one to keep what it has read knows of all.
-                if changes == self.user_changes() {
+                if changes == self.user_changes(user) {
                     break;
                 }
             }
@@ -125,7 +126,7 @@ impl Node {
         loop {
             self.user_changes_missed.notified().await;
             // Who connects from here on reads what is in force.
-            self.user_changed();
+            self.users_changed();
             let users = self.users.here().into_iter().map(|here| here.user);
             stream::iter(users).for_each_concurrent(READS_AT_ONCE, |user| self.read_again(user)).await;
         }

@@ -12,7 +12,7 @@ use crate::link::Links;
 use crate::options::Options;
 use crate::owner::{CommandInput, Input, Owners, ReplyTo};
 use crate::session::{Held, Watcher};
-use crate::users::{SHARDS, Users};
+use crate::users::{SHARDS, Users, shard_of};
 use crate::view::{Placement, View};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -71,8 +71,8 @@ pub(crate) struct Node {
     requests: Mutex<BTreeMap<u64, Waiter>>,
     next_request: AtomicU64,
     next_message: AtomicU64,
-    /// Revocations and blocks that this node has been told of.
-    user_changes: AtomicU64,
+    /// Revocations and blocks that this node has been told of, by shard of users.
+    user_changes: Box<[AtomicU64]>,
     /// Told when some may not have reached it.
     pub(crate) user_changes_missed: Notify,
     /// When the view changed last.
@@ -127,7 +127,7 @@ impl Node {
             requests: Mutex::default(),
             next_request: AtomicU64::new(1),
             next_message: AtomicU64::new(generator.u64()),
-            user_changes: AtomicU64::new(0),
+            user_changes: (0..SHARDS).map(|_| AtomicU64::new(0)).collect(),
             user_changes_missed: Notify::new(),
             view_changed_ms: AtomicU64::new(now_ms),
             goes_on: AtomicBool::new(false),
@@ -149,7 +149,9 @@ impl Node {
         let (options, clock, generator) = (self.options(), self.clock.clone(), self.generator.clone());
         let next = Self::new(Parts { me, options, clock, generator, store: self.store.clone(), bus, view });
         // Counted on, so that who compares sees that something may have been missed.
-        next.user_changes.store(self.user_changes() + 1, Ordering::SeqCst);
+        for (next, changes) in next.user_changes.iter().zip(&self.user_changes) {
+            next.store(changes.load(Ordering::SeqCst) + 1, Ordering::SeqCst);
+        }
         next.draining.store(self.is_draining(), Ordering::Relaxed);
         next.users.adopt(&self.users);
         next.goes_on.store(true, Ordering::Relaxed);
@@ -273,13 +275,21 @@ impl Node {
         (since << 22) | ((self.me.life & 0x3ff) << 12) | (counter & 0xfff)
     }
 
-    /// Grows with each revocation and block that this node is told of.
-    pub(crate) fn user_changes(&self) -> u64 {
-        self.user_changes.load(Ordering::SeqCst)
+    /// Grows with each revocation and block of the user that this node is told of, and with those of a few others: who
+    /// reads them must not have to begin again for what anyone does.
+    pub(crate) fn user_changes(&self, user: &UserKey) -> u64 {
+        self.user_changes[shard_of(&user.tenant, &user.user)].load(Ordering::SeqCst)
     }
 
-    pub(crate) fn user_changed(&self) {
-        self.user_changes.fetch_add(1, Ordering::SeqCst);
+    pub(crate) fn user_changed(&self, user: &UserKey) {
+        self.user_changes[shard_of(&user.tenant, &user.user)].fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Any user's may have changed.
+    pub(crate) fn users_changed(&self) {
+        for changes in &self.user_changes {
+            changes.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -147,7 +147,7 @@ impl Router {
     /// `unavailable` if the store does not answer.
     pub async fn connect(&self, new: NewSession, socket: Arc<dyn Socket>) -> Result<Connected, ProtocolError> {
         let node = self.node();
-        let mut changes = node.user_changes();
+        let mut changes = node.user_changes(&new.user);
         let record = node.store.user(&new.user).await.map_err(|error| unavailable(&node, &error))?;
         refuse_revoked(record.revoked_at, new.issued_at)?;
         let session = Arc::new(Session {
@@ -175,11 +175,12 @@ impl Router {
         // A revocation or a block that came between the reading and the adding did not find the session.
         loop {
             let node = self.node();
-            if changes == node.user_changes() {
+            let user = &connected.session.user;
+            let now = node.user_changes(user);
+            if changes == now {
                 return Ok(connected);
             }
-            changes = node.user_changes();
-            let user = &connected.session.user;
+            changes = now;
             let record = node.store.user(user).await.map_err(|error| unavailable(&node, &error))?;
             refuse_revoked(record.revoked_at, new.issued_at)?;
             self.newest().users.set_blocked(user, blocked_of(&record));

@@ -269,7 +269,7 @@ impl Node {
 
     /// Closes a user's sessions on this node, for an administrator.
     pub(crate) fn close_sessions(&self, user: &UserKey) -> usize {
-        self.user_changed();
+        self.user_changed(user);
         let sessions = self.users.sessions(user);
         sessions.iter().for_each(|session| session.socket.close(CloseCode::Revoked));
         sessions.len()
