@@ -4,11 +4,15 @@
 #![expect(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime")]
 
 use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use switchboard_clock::Clock;
 use switchboard_router::{Bus as _, BusError, NodeEntry, Packets, Redis, RedisBus, RedisError, RedisOptions, View};
 use switchboard_store::Incarnation;
 use switchboard_tests::RedisServer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -89,6 +93,16 @@ impl Node {
             }
         };
         tokio::time::timeout(STUCK, heard).await.expect("heard again");
+    }
+
+    /// Waits until it says so of itself.
+    async fn is_connected(&self, connected: bool) {
+        let is = async {
+            while self.bus.is_connected() != connected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(STUCK, is).await.unwrap_or_else(|_| panic!("{}: not {connected}", self.me));
     }
 
     /// As by kill -9: nothing of it is said to anyone.
@@ -199,6 +213,79 @@ async fn nobody_is_taken_out_while_redis_is_away_and_all_comes_back_by_itself() 
     a.running.abort();
     server.resume().unwrap();
     b.sees(&["b~1"]).await;
+}
+
+/// Between a node and Redis: takes connections, and on those that subscribe from now on lets nothing through any more,
+/// without closing them.
+#[derive(Clone, Default)]
+struct Proxy {
+    swallows: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    /// Returns where it listens.
+    async fn start(&self, redis_port: u16) -> u16 {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let proxy = self.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(proxy.clone().carry(client, redis_port));
+            }
+        });
+        port
+    }
+
+    async fn carry(self, client: TcpStream, redis_port: u16) {
+        let Ok(redis) = TcpStream::connect(("127.0.0.1", redis_port)).await else { return };
+        let ((mut from_client, mut to_client), (mut from_redis, mut to_redis)) =
+            (client.into_split(), redis.into_split());
+        let subscribes = Arc::new(AtomicBool::new(false));
+        let (asked, swallows) = (subscribes.clone(), self.swallows.clone());
+        let asking = async move {
+            let mut buffer = [0; 4_096];
+            while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+                asked.fetch_or(buffer[..length].windows(9).any(|part| part == b"SUBSCRIBE"), Ordering::Relaxed);
+                if to_redis.write_all(&buffer[..length]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let telling = async move {
+            let mut buffer = [0; 4_096];
+            while let Ok(length @ 1..) = from_redis.read(&mut buffer).await {
+                if subscribes.load(Ordering::Relaxed) && swallows.load(Ordering::Relaxed) {
+                    // For good: Redis goes on believing that it is heard.
+                    return std::future::pending().await;
+                }
+                if to_client.write_all(&buffer[..length]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = asking => {}
+            () = telling => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_channel_has_gone_silent_says_so_and_subscribes_anew() {
+    let server = RedisServer::start().unwrap();
+    let proxy = Proxy::default();
+    let through = format!("redis://127.0.0.1:{}", proxy.start(server.port()).await);
+    let mut a = Node::join(&RedisOptions { url: through, ..options(&server) }, "a", 1).await.unwrap();
+    let b = Node::join(&options(&server), "b", 1).await.unwrap();
+    a.sees(&["a~1", "b~1"]).await;
+    b.says_at_last(&mut a, b"hello").await;
+    assert!(a.bus.is_connected());
+
+    proxy.swallows.store(true, Ordering::Relaxed);
+    a.is_connected(false).await;
+    proxy.swallows.store(false, Ordering::Relaxed);
+    b.says_at_last(&mut a, b"again").await;
+    a.is_connected(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 //! receiver notices by the numbers in the packets.
 
 use super::connection::Connection;
+use super::hearing::Hearing;
 use super::{RedisError, RedisOptions};
 use crate::bus::{Bus, BusError, PacketSender, Packets, packet_queue};
 use bytes::Bytes;
@@ -34,6 +35,7 @@ struct Shared {
     queue_bytes: usize,
     queue: Mutex<Queue>,
     waiting: Notify,
+    hearing: Hearing,
     /// What comes for this node, until it is subscribed to.
     packets: Mutex<Option<Packets>>,
 }
@@ -56,16 +58,16 @@ impl Queue {
 }
 
 impl RedisBus {
-    /// Whether Redis can be reached, as far as is known.
+    /// Whether Redis can be reached and this node hears what is published to it, as far as is known.
     pub fn is_connected(&self) -> bool {
-        self.shared.client.is_connected()
+        self.shared.client.is_connected() && !self.shared.hearing.is_deaf()
     }
 }
 
 impl Bus for RedisBus {
     fn publish(&self, to: &Incarnation, packet: Bytes) -> Result<(), BusError> {
         let shared = &*self.shared;
-        if !self.is_connected() {
+        if !shared.client.is_connected() {
             return Err(BusError::Down("Redis is not connected".into()));
         }
         {
@@ -90,10 +92,12 @@ impl Bus for RedisBus {
 /// What carries packets between the queue, Redis and the node.
 pub(super) struct Receiving {
     bus: RedisBus,
+    own_channel: String,
     subscriber: SubscriberClient,
     messages: Receiver<Message>,
     packets: PacketSender,
     clock: Clock,
+    ttl_ms: u64,
     figures: Figures,
 }
 
@@ -105,7 +109,10 @@ struct Figures {
 
 impl Figures {
     fn new() -> Self {
-        describe_gauge!("switchboard_redis_connected", "1 while Redis can be reached");
+        describe_gauge!(
+            "switchboard_redis_connected",
+            "1 while Redis can be reached and what is published to this node comes"
+        );
         describe_counter!(
             "switchboard_redis_publish_failures_total",
             "Packets that Redis did not take, or not in time"
@@ -145,11 +152,20 @@ pub(super) async fn open(
         queue_bytes: options.queue_bytes,
         queue: Mutex::default(),
         waiting: Notify::new(),
+        hearing: Hearing::default(),
         packets: Mutex::new(Some(receiver)),
     };
     let bus = RedisBus { shared: Arc::new(shared) };
-    let figures = Figures::new();
-    let receiving = Receiving { bus: bus.clone(), subscriber, messages, packets: sender, clock, figures };
+    let receiving = Receiving {
+        bus: bus.clone(),
+        own_channel,
+        subscriber,
+        messages,
+        packets: sender,
+        clock,
+        ttl_ms: options.heartbeat_ttl_ms,
+        figures: Figures::new(),
+    };
     Ok((bus, receiving))
 }
 
@@ -168,13 +184,14 @@ fn channel(prefix: &str, node: &Incarnation) -> String {
 impl Receiving {
     /// Carries packets until `stop`.
     pub(super) async fn run(mut self, stop: &CancellationToken) {
-        let Self { bus, subscriber, messages, packets, clock, figures } = &mut self;
-        let client = &bus.shared.client;
+        let Self { bus, own_channel, subscriber, messages, packets, clock, ttl_ms, figures } = &mut self;
+        let (client, hearing) = (&bus.shared.client, &bus.shared.hearing);
         tokio::select! {
             () = stop.cancelled() => {}
             () = publish_all(&bus.shared, figures) => {}
-            () = receive_all(messages, packets, figures) => {}
-            () = watch_connection(client, clock, figures) => {}
+            () = receive_all(messages, packets, hearing, figures) => {}
+            () = hearing.keep(own_channel, client, subscriber, (clock, *ttl_ms)) => {}
+            () = watch_connection(bus, clock, figures) => {}
             () = log_refusals(client, subscriber) => {}
         }
         // Both are gone with this node; what fails here is closed by the process's end.
@@ -207,11 +224,14 @@ async fn publish(client: &Client, packets: Vec<(String, Bytes)>) -> Result<(), f
     Ok(())
 }
 
-async fn receive_all(messages: &mut Receiver<Message>, packets: &PacketSender, figures: &Figures) {
+async fn receive_all(messages: &mut Receiver<Message>, packets: &PacketSender, hearing: &Hearing, figures: &Figures) {
     loop {
         match messages.recv().await {
             Ok(message) => {
-                if packets.send(payload(message.value)).is_err() {
+                hearing.heard();
+                let packet = payload(message.value);
+                // With nothing in it, it was only to be heard.
+                if !packet.is_empty() && packets.send(packet).is_err() {
                     figures.received_dropped.increment(1);
                 }
             }
@@ -238,9 +258,9 @@ async fn log_refusals(client: &Client, subscriber: &SubscriberClient) {
     }
 }
 
-async fn watch_connection(client: &Client, clock: &Clock, figures: &Figures) {
+async fn watch_connection(bus: &RedisBus, clock: &Clock, figures: &Figures) {
     loop {
-        figures.connected.set(if client.is_connected() { 1.0 } else { 0.0 });
+        figures.connected.set(if bus.is_connected() { 1.0 } else { 0.0 });
         clock.sleep_ms(1_000).await;
     }
 }

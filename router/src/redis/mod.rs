@@ -14,6 +14,7 @@
 mod beat;
 mod bus;
 mod connection;
+mod hearing;
 mod heartbeat;
 mod membership;
 

@@ -1,0 +1,65 @@
+//! Whether this node hears what is published to it.
+//!
+//! The connection of its channel only reads: where its other end is gone without a word, nothing else would show it, and
+//! the node would go on beating, deaf. So it says something to itself, and reconnects when that does not come back.
+
+use super::BEATS_PER_TTL;
+use fred::clients::{Client, SubscriberClient};
+use fred::interfaces::{ClientLike as _, PubsubInterface as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use switchboard_clock::Clock;
+
+/// What a node says to itself: a packet with nothing in it.
+const SIGN: &str = "";
+
+/// See the file's comment.
+#[derive(Default)]
+pub(super) struct Hearing {
+    /// Something has come since the last look.
+    heard: AtomicBool,
+    deaf: AtomicBool,
+}
+
+impl Hearing {
+    /// Something has come on the node's channel.
+    pub(super) fn heard(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing has come for a TTL, though it was published.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Relaxed)
+    }
+
+    /// Says signs to the node's channel, and reconnects its subscriber when none has come for a TTL; never ends.
+    pub(super) async fn keep(
+        &self,
+        channel: &str,
+        client: &Client,
+        subscriber: &SubscriberClient,
+        (clock, ttl_ms): (&Clock, u64),
+    ) {
+        let mut heard_ms = clock.monotonic_ms();
+        loop {
+            clock.sleep_ms(ttl_ms / BEATS_PER_TTL).await;
+            let published: Result<u64, _> = client.publish(channel.to_owned(), SIGN).await;
+            let now_ms = clock.monotonic_ms();
+            if self.heard.swap(false, Ordering::Relaxed) {
+                self.deaf.store(false, Ordering::Relaxed);
+                heard_ms = now_ms;
+            } else if published.is_err() {
+                // Redis is away, and nothing could be heard.
+                heard_ms = now_ms;
+            } else if now_ms.saturating_sub(heard_ms) >= ttl_ms {
+                tracing::warn!(channel, "nothing that is published comes here: subscribing anew");
+                self.deaf.store(true, Ordering::Relaxed);
+                tokio::select! {
+                    // It goes on trying by itself.
+                    _ = subscriber.force_reconnection() => {}
+                    () = clock.sleep_ms(ttl_ms) => {}
+                }
+                heard_ms = clock.monotonic_ms();
+            }
+        }
+    }
+}
