@@ -5,7 +5,7 @@ use super::log::{Log, fan_out_order};
 use super::pipeline::{Pending, Step};
 use super::sessions::OpenSessions;
 use super::task::Conversation;
-use super::{ReplyTo, Telling};
+use super::{Done, ReplyTo, Telling};
 use crate::api::Answer;
 use crate::delivery::undroppable;
 use crate::envelope::{Deliver, Envelope, Note, Outgoing, UserNote};
@@ -292,11 +292,19 @@ impl Conversation {
         self.tell_activity(&members, false);
     }
 
-    /// A node has missed something: announces to it again, if it is owed anything.
-    pub(super) fn repeat(&mut self, to: &Incarnation) {
-        let Some(number) = self.announced.told.get(to) else { return };
-        if !self.node.links.is_confirmed(to, *number) {
+    /// A node has missed something: announces to it again, if it is owed anything. Until then it is not `done`.
+    pub(super) async fn repeat(&mut self, to: &Incarnation, done: Done) {
+        let links = &self.node.links;
+        if self.announced.told.get(to).is_none_or(|number| links.is_confirmed(to, *number)) {
+            return;
+        }
+        if self.log.is_some() {
             self.announce_end_to(Some(to));
+        } else if self.node.owns(&self.key) {
+            // Of a term that has been parted from, who begins the next one tells.
+            self.on_take_over(None, None, Some(done)).await;
+        } else {
+            self.leaving.push(done);
         }
     }
 

@@ -135,8 +135,7 @@ impl Conversation {
                     // That node may have told this one of no block.
                     self.forget_blocked();
                 }
-                self.repeat(&to);
-                drop(done);
+                self.repeat(&to, done).await;
             }
             Input::View { done } => self.on_view(done).await,
             Input::TakeOver { released, reply, done } => self.on_take_over(released, reply, done).await,
@@ -259,7 +258,7 @@ impl Conversation {
         }
     }
 
-    async fn on_take_over(&mut self, released: Option<Release>, reply: Option<ReplyTo>, done: Option<Done>) {
+    pub(super) async fn on_take_over(&mut self, released: Option<Release>, reply: Option<ReplyTo>, done: Option<Done>) {
         // What may be untold has been announced by `begin`; whoever waits for that has it in order.
         let told = self.take_over(released).await.map(|()| Telling::Done);
         match &told {

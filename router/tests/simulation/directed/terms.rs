@@ -302,3 +302,19 @@ async fn blocks_and_revocations_that_were_written_are_in_force_though_nobody_wai
     assert_eq!(error.code(), ErrorCode::Blocked);
     scene.check();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_of_a_conversation_that_was_let_go_of_is_told_by_the_next_owner() {
+    let scene = Scene::new().await;
+    let (pair, _next) = owner_to_be(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    begun(&scene, &pair).await;
+    scene.say_losing(&pair, "m3", pair.owner, pair.home).await;
+    scene.exact().begin_term_fails.store(true, Ordering::Relaxed);
+    scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
+    // The home asks for what it has missed, and flushes.
+    scene.world.pass(4_000).await;
+    scene.exact().begin_term_fails.store(false, Ordering::Relaxed);
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 3);
+    scene.check();
+}
