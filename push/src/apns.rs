@@ -8,8 +8,8 @@ use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use serde_json::{Value, json};
+use switchboard_store::Priority;
 
-use crate::arbiter::Priority;
 use crate::provider::client::{Client, Response};
 use crate::provider::jwt::SigningKey;
 use crate::provider::payload::{Data, PAYLOAD_BYTES_MAX, collapse_key, fit};

@@ -12,10 +12,11 @@ pub(crate) mod output;
 mod record;
 
 use switchboard_protocol::{ConversationId, Seq, Timestamp};
+use switchboard_store::{Channel, Priority, PushJob, PushKey};
 
 use self::output::{Delay, Notification, Output, Step, Why};
 use self::record::{Job, Record};
-use crate::channel::{Channel, PerChannel};
+use crate::channel::PerChannel;
 use crate::preferences::Preferences;
 use crate::rate::Rate;
 
@@ -76,14 +77,6 @@ pub enum Occasion {
     Other,
 }
 
-/// In ascending order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
-    Low,
-    Normal,
-    High,
-}
-
 impl From<Occasion> for Priority {
     fn from(occasion: Occasion) -> Self {
         match occasion {
@@ -99,17 +92,6 @@ impl From<Occasion> for Priority {
 pub enum Receipt {
     Delivered,
     Read,
-}
-
-/// A notification that was enqueued and is not taken back, as the store has it.
-#[derive(Clone, Debug)]
-pub struct Outstanding {
-    pub channel: Channel,
-    pub conversation: ConversationId,
-    pub up_to_seq: Seq,
-    pub count: u32,
-    pub priority: Priority,
-    pub not_before: Timestamp,
 }
 
 /// Decides about one user's notifications. Bounded by `conversations_max` × `messages_max`.
@@ -136,15 +118,19 @@ impl Arbiter {
         arbiter
     }
 
-    /// Takes over a notification from a former home, before anything else happens. It counts in the hour's rate.
-    pub fn restore(&mut self, outstanding: Outstanding, now: Now) {
-        let Outstanding { channel, conversation, up_to_seq, count, priority, not_before } = outstanding;
+    /// Takes over what is outstanding from a former home, as the store has it, before anything else happens: what is with
+    /// the user first. It counts in the hour's rate.
+    pub fn restore(&mut self, outstanding: PushJob, now: Now) {
+        let PushJob { key: PushKey { conversation, channel, .. }, up_to_seq, count, priority, not_before } =
+            outstanding;
+        let Some(count) = count else { return };
         let at_ms = now.ms_at(not_before);
         let Some(at) = self.record_for(&conversation, now) else {
             self.has_forgotten = true;
             return;
         };
         let record = &mut self.records[at];
+        record.note_sent(now.ms);
         record.restore(up_to_seq, count, priority);
         *record.jobs.of_mut(channel) = Some(Job { at_ms, up_to: up_to_seq, count, delay: None });
         self.rates.of_mut(channel).take(at_ms);

@@ -9,9 +9,9 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Request, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::json;
+use switchboard_store::Priority;
 use tokio::sync::Mutex;
 
-use crate::arbiter::Priority;
 use crate::provider::client::{Client, Response};
 use crate::provider::jwt::SigningKey;
 use crate::provider::payload::{Data, PAYLOAD_BYTES_MAX, collapse_key, fit};

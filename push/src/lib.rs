@@ -19,8 +19,7 @@ mod webhook;
 
 pub use apns::{Apns, ApnsOptions};
 pub use arbiter::output::{Delay, Notification, Output, Step, Why};
-pub use arbiter::{Arbiter, Message, Now, Occasion, Outstanding, Priority, Receipt, Rules};
-pub use channel::Channel;
+pub use arbiter::{Arbiter, Message, Now, Occasion, Receipt, Rules};
 pub use fcm::Fcm;
 pub use preferences::{Groups, Preferences};
 pub use provider::breaker::Breaker;

@@ -13,9 +13,9 @@ use std::fmt;
 
 use hyper::StatusCode;
 use switchboard_protocol::{ConversationId, DeviceId, Seq, TenantId, UserId};
+use switchboard_store::Priority;
 
 use self::client::{ClientError, Response};
-use crate::arbiter::Priority;
 
 /// Characters of a provider's answer that are kept for the trace and the dead letters.
 const REASON_CHARS: usize = 200;

@@ -14,9 +14,9 @@ use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use hyper::{Request, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use switchboard_store::Priority;
 
 use self::encrypt::{AuthSecret, PublicKey, encrypt};
-use crate::arbiter::Priority;
 use crate::provider::client::Client;
 use crate::provider::guard::Guard;
 use crate::provider::jwt::SigningKey;

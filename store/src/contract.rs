@@ -7,6 +7,7 @@ mod fixture;
 pub mod inbox;
 pub mod members;
 pub mod model;
+pub mod push;
 pub mod reading;
 pub mod restart;
 pub mod states;
@@ -30,7 +31,8 @@ pub trait Backend: Send + Sync {
     fn outlives_close(&self) -> bool;
 }
 
-/// Makes one test of each function of the suite. `$backend` is an expression that makes a new [`Backend`].
+/// Makes one test of each function of the suite. `$backend` is an expression that makes a new [`Backend`]; behind `push;`
+/// a new [`PushBackend`](push::PushBackend).
 #[macro_export]
 macro_rules! contract_tests {
     ($backend:expr) => {
@@ -50,6 +52,16 @@ macro_rules! contract_tests {
             tenants: ids_that_join_to_the_same_text_stay_apart;
             restart: everything_outlives_a_restart, a_closed_store_is_unavailable;
             model: the_projections_are_the_fold_of_the_log, the_inbox_is_what_was_put_into_it;
+        }
+    };
+    (push; $backend:expr) => {
+        $crate::contract_tests! { $backend;
+            push: devices_come_and_go, preferences_are_kept, jobs_are_taken_when_they_are_due_by_priority_and_time,
+                a_dead_workers_jobs_go_on, two_homes_make_one_notification, what_changes_under_a_worker_waits_for_it,
+                what_was_delivered_is_not_sent_and_what_was_read_is_taken_back,
+                failures_end_as_dead_letters_that_can_be_retried, of_too_many_dead_letters_the_oldest_are_forgotten,
+                what_is_outstanding_is_known_to_the_next_home, the_queue_outlives_a_restart,
+                nothing_is_lost_or_given_to_two;
         }
     };
     ($backend:expr; $($module:ident: $($test:ident),+;)+) => {

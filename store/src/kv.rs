@@ -14,6 +14,7 @@ mod log;
 mod log_read;
 mod process;
 mod projections;
+mod push;
 mod transaction;
 mod users;
 pub(crate) mod values;

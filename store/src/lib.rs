@@ -12,6 +12,7 @@ mod entry;
 mod error;
 mod kv;
 mod memory;
+mod push;
 pub mod quorum;
 mod retention;
 mod scylla;
@@ -24,6 +25,9 @@ pub use entry::{
 };
 pub use error::{SetupError, StoreError};
 pub use memory::{Faults, MemoryNode, MemoryStore};
+pub use push::{
+    Channel, DEAD_LETTERS_MAX, DeadLetter, LeasedJob, Priority, PushDevice, PushEnd, PushJob, PushKey, PushStore,
+};
 pub use quorum::{Previous, Release};
 pub use retention::Retention;
 pub use scylla::{ScyllaOptions, ScyllaStore};

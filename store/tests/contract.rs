@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use switchboard_clock::{Clock, Generator};
 use switchboard_store::contract::Backend;
-use switchboard_store::{EmbeddedOptions, EmbeddedStore, MemoryNode, MemoryStore, Store};
+use switchboard_store::contract::push::PushBackend;
+use switchboard_store::{EmbeddedOptions, EmbeddedStore, MemoryNode, MemoryStore, PushStore, Store};
 
 struct Embedded(tempfile::TempDir);
 
@@ -14,11 +15,29 @@ impl Embedded {
     }
 }
 
+impl Embedded {
+    fn open(&self) -> Arc<EmbeddedStore> {
+        let options = EmbeddedOptions { reserve_bytes: 0, ..EmbeddedOptions::new(self.0.path()) };
+        Arc::new(EmbeddedStore::open(&options, Clock::system(), &Generator::from_entropy()).expect("opens"))
+    }
+}
+
 #[async_trait]
 impl Backend for Embedded {
     async fn open(&self) -> Arc<dyn Store> {
-        let options = EmbeddedOptions { reserve_bytes: 0, ..EmbeddedOptions::new(self.0.path()) };
-        Arc::new(EmbeddedStore::open(&options, Clock::system(), &Generator::from_entropy()).expect("opens"))
+        self.open()
+    }
+
+    fn outlives_close(&self) -> bool {
+        true
+    }
+}
+
+#[async_trait]
+impl PushBackend for Embedded {
+    async fn open(&self) -> (Arc<dyn Store>, Arc<dyn PushStore>) {
+        let store = self.open();
+        (store.clone(), store)
     }
 
     fn outlives_close(&self) -> bool {
@@ -32,6 +51,18 @@ struct Memory;
 impl Backend for Memory {
     async fn open(&self) -> Arc<dyn Store> {
         Arc::new(MemoryStore::new("store"))
+    }
+
+    fn outlives_close(&self) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl PushBackend for Memory {
+    async fn open(&self) -> (Arc<dyn Store>, Arc<dyn PushStore>) {
+        let store = Arc::new(MemoryStore::new("store"));
+        (store.clone(), store)
     }
 
     fn outlives_close(&self) -> bool {
@@ -55,11 +86,13 @@ impl Backend for OneOfSeveral {
 mod embedded {
     use super::*;
     switchboard_store::contract_tests!(Embedded::new());
+    switchboard_store::contract_tests!(push; Embedded::new());
 }
 
 mod memory {
     use super::*;
     switchboard_store::contract_tests!(Memory);
+    switchboard_store::contract_tests!(push; Memory);
 }
 
 mod memory_of_several_processes {

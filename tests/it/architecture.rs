@@ -18,7 +18,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("switchboard-protocol", &[]),
     ("switchboard-presence", &["clock", "protocol"]),
     ("switchboard-topics", &["protocol"]),
-    ("switchboard-push", &["clock", "config", "protocol"]),
+    ("switchboard-push", &["clock", "protocol", "store"]),
     ("switchboard-store", &["clock", "config", "protocol"]),
     ("switchboard-router", &["clock", "config", "presence", "protocol", "store", "topics"]),
     ("switchboard", &["clock", "config", "protocol", "router", "store"]),

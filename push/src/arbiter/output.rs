@@ -1,9 +1,9 @@
 //! What an arbiter decides, as values: for the durable queue, and for the trace of each message.
 
 use switchboard_protocol::{ConversationId, Seq, Timestamp};
+use switchboard_store::{Channel, Priority, PushJob, PushKey, UserKey};
 
-use super::{Priority, Receipt};
-use crate::channel::Channel;
+use super::Receipt;
 
 /// One decision about one conversation of the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,15 @@ pub struct Notification {
     pub not_before: Timestamp,
     /// Why `not_before` is not now.
     pub delay: Option<Delay>,
+}
+
+impl Notification {
+    /// The job that the store keeps of it.
+    pub fn into_job(self, user: UserKey) -> PushJob {
+        let Self { channel, conversation, up_to_seq, count, priority, not_before, delay: _ } = self;
+        let key = PushKey { user, conversation, channel };
+        PushJob { key, up_to_seq, count: Some(count), priority, not_before }
+    }
 }
 
 /// What makes a notification wait in the queue.

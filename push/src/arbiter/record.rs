@@ -2,9 +2,10 @@
 //! timer and decides nothing about time of day or rate: that is the arbiter's.
 
 use switchboard_protocol::{ConversationId, Seq, Timestamp};
+use switchboard_store::Priority;
 
+use super::Now;
 use super::output::Delay;
-use super::{Now, Priority};
 use crate::channel::PerChannel;
 
 /// A conversation with messages that wait, or with a notification that is not taken back yet.

@@ -91,8 +91,8 @@ pub(crate) fn collapse_key(push: &Push) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arbiter::Priority;
     use proptest::prelude::*;
+    use switchboard_store::Priority;
 
     fn push(title: &str, text: Option<&str>) -> Push {
         Push {

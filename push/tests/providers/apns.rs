@@ -8,7 +8,8 @@ use hyper::Version;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
-use switchboard_push::{Apns, ApnsOptions, Outcome, Priority, Push};
+use switchboard_push::{Apns, ApnsOptions, Outcome, Push};
+use switchboard_store::Priority;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
@@ -108,6 +109,8 @@ async fn an_expired_token_is_renewed_once() {
     })
     .await;
     assert_eq!(apns(&server).0.send(DEVICE, &alert()).await, Outcome::Sent);
+    let [expired, renewed] = &server.seen()[..] else { panic!("{:?}", server.seen()) };
+    assert_ne!(expired.header("authorization"), renewed.header("authorization"));
     let always = Server::start(async |_| answer(403, r#"{"reason":"ExpiredProviderToken"}"#)).await;
     assert_eq!(summary(&apns(&always).0.send(DEVICE, &alert()).await), ("failed", None));
     assert_eq!(always.seen().len(), 2);

@@ -8,7 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::Version;
 use ring::signature::ECDSA_P256_SHA256_FIXED;
 use serde_json::{Value, json};
-use switchboard_push::{Body, Guard, Outcome, Priority, Push, Subscription, WebPush};
+use switchboard_push::{Body, Guard, Outcome, Push, Subscription, WebPush};
+use switchboard_store::Priority;
 
 use crate::browser::Browser;
 use crate::server::{Answer, Seen, Server, answer};

@@ -1,15 +1,16 @@
 //! The store's traits on top of any engine that reads rows and commits transactions.
 
-use super::{Process, Rows, Transaction, begun, cursors, inbox, log, log_read, users};
+use super::{Process, Rows, Transaction, begun, cursors, inbox, keys, log, log_read, push, users, values};
 use crate::{
-    Appended, Begun, Claim, ConversationKey, Cursor, Cursors, Entry, Head, HistoryPage, HistoryRange, Inbox,
-    InboxChange, InboxPage, InboxRange, InboxRow, Incarnation, Log, Member, Release, StoreError, StoredEntry,
-    StoredMessage, TermNumber, UserKey, UserRecord, Users,
+    Appended, Begun, Channel, Claim, ConversationKey, Cursor, Cursors, DeadLetter, Entry, Head, HistoryPage,
+    HistoryRange, Inbox, InboxChange, InboxPage, InboxRange, InboxRow, Incarnation, LeasedJob, Log, Member, PushDevice,
+    PushEnd, PushJob, PushStore, Release, StoreError, StoredEntry, StoredMessage, TermNumber, UserKey, UserRecord,
+    Users,
 };
 use async_trait::async_trait;
 use std::future::Future;
 use std::sync::Arc;
-use switchboard_protocol::{ConversationId, Seq, Timestamp, UserId};
+use switchboard_protocol::{ConversationId, DeviceId, Seq, TenantId, Timestamp, UserId};
 
 /// When an operation is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub(crate) trait Engine: Send + Sync + 'static {
 }
 
 /// The names of all operations, for metrics.
-pub(crate) const OPERATIONS: [&str; 26] = [
+pub(crate) const OPERATIONS: [&str; 40] = [
     "begin_term",
     "begin_term_read",
     "append",
@@ -94,6 +95,20 @@ pub(crate) const OPERATIONS: [&str; 26] = [
     "revoke",
     "put_last_seen",
     "expire",
+    "put_push_device",
+    "remove_push_device",
+    "push_devices",
+    "put_notification_preferences",
+    "notification_preferences",
+    "enqueue_pushes",
+    "withdraw_pushes",
+    "due_pushes",
+    "take_pushes",
+    "finish_push",
+    "outstanding_pushes",
+    "oldest_push",
+    "dead_letters",
+    "retry_dead_letter",
     "check",
 ];
 
@@ -294,5 +309,105 @@ impl<E: Engine> Users for E {
     async fn put_last_seen(&self, seen: Vec<(UserKey, Timestamp)>) -> Result<(), StoreError> {
         let write = buffered("put_last_seen", seen.len());
         self.write(write, move |tx| users::put_last_seen(tx, &seen)).await
+    }
+}
+
+#[async_trait]
+impl<E: Engine> PushStore for E {
+    async fn put_device(&self, user: &UserKey, device: &DeviceId, registered: PushDevice) -> Result<(), StoreError> {
+        let (key, bytes) = (keys::push_device(user, device), registered.target.len());
+        self.write(synced("put_push_device", bytes), move |tx| tx.put(key, &registered)).await
+    }
+
+    async fn remove_device(
+        &self,
+        user: &UserKey,
+        device: &DeviceId,
+        target: Option<String>,
+    ) -> Result<bool, StoreError> {
+        let (user, device) = (user.clone(), device.clone());
+        let remove =
+            move |tx: &mut Transaction<'_, E::Rows>| push::remove_device(tx, &user, &device, target.as_deref());
+        self.write(synced("remove_push_device", 0), remove).await
+    }
+
+    async fn devices(&self, user: &UserKey) -> Result<Vec<(DeviceId, PushDevice)>, StoreError> {
+        let user = user.clone();
+        Engine::read(self, "push_devices", ReadCost::Scan, move |rows| push::devices(rows, &user)).await
+    }
+
+    async fn put_notification_preferences(&self, user: &UserKey, preferences: String) -> Result<(), StoreError> {
+        let (key, bytes) = (keys::notification_preferences(user), preferences.len());
+        let put = move |tx: &mut Transaction<'_, E::Rows>| tx.put(key, &preferences);
+        self.write(synced("put_notification_preferences", bytes), put).await
+    }
+
+    async fn notification_preferences(&self, user: &UserKey) -> Result<Option<String>, StoreError> {
+        let key = keys::notification_preferences(user);
+        let read = move |rows: &E::Rows| {
+            rows.get(key.as_bytes())?.map(|value| values::decode(&key, value.as_ref())).transpose()
+        };
+        Engine::read(self, "notification_preferences", ReadCost::Point, read).await
+    }
+
+    async fn enqueue_pushes(&self, jobs: Vec<PushJob>) -> Result<(), StoreError> {
+        let bytes = jobs.len().saturating_mul(ITEM_BYTES);
+        self.write(synced("enqueue_pushes", bytes), move |tx| push::enqueue(tx, &jobs)).await
+    }
+
+    async fn withdraw_pushes(
+        &self,
+        user: &UserKey,
+        conversation: &ConversationId,
+        up_to_seq: Seq,
+        read: bool,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (user, conversation) = (user.clone(), conversation.clone());
+        let withdraw =
+            move |tx: &mut Transaction<'_, E::Rows>| push::withdraw(tx, &user, &conversation, up_to_seq, read, at);
+        self.write(synced("withdraw_pushes", 0), withdraw).await
+    }
+
+    async fn take_pushes(
+        &self,
+        channel: Channel,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<LeasedJob>, StoreError> {
+        let read = move |rows: &E::Rows| push::due(rows, channel, now, limit);
+        let due = Engine::read(self, "due_pushes", ReadCost::Scan, read).await?;
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A lease that a power failure takes back is one attempt more.
+        let write = buffered("take_pushes", due.len());
+        self.write(write, move |tx| push::take(tx, due, now, lease_until)).await
+    }
+
+    async fn finish_push(&self, leased: LeasedJob, end: PushEnd, at: Timestamp) -> Result<(), StoreError> {
+        self.write(synced("finish_push", 0), move |tx| push::finish(tx, leased, end, at)).await
+    }
+
+    async fn outstanding_pushes(&self, user: &UserKey) -> Result<Vec<PushJob>, StoreError> {
+        let user = user.clone();
+        Engine::read(self, "outstanding_pushes", ReadCost::Scan, move |rows| push::outstanding(rows, &user)).await
+    }
+
+    async fn oldest_push(&self, channel: Channel) -> Result<Option<Timestamp>, StoreError> {
+        Engine::read(self, "oldest_push", ReadCost::Scan, move |rows| push::oldest(rows, channel)).await
+    }
+
+    async fn dead_letters(&self, tenant: &TenantId, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        let tenant = tenant.clone();
+        let read = move |rows: &E::Rows| push::dead_letters(rows, &tenant, after, limit);
+        Engine::read(self, "dead_letters", ReadCost::Scan, read).await
+    }
+
+    async fn retry_dead_letter(&self, tenant: &TenantId, id: u64, at: Timestamp) -> Result<bool, StoreError> {
+        let tenant = tenant.clone();
+        let retry = move |tx: &mut Transaction<'_, E::Rows>| push::retry_dead_letter(tx, &tenant, id, at);
+        self.write(synced("retry_dead_letter", 0), retry).await
     }
 }

@@ -2,9 +2,9 @@
 //! different lists of parts make the same key or prefix, and numbers big-endian, so that they sort. A text that is a
 //! key's last part stands without its length, so that rows sort by it.
 
-use crate::{ConversationKey, Incarnation, StoreError, UserKey};
+use crate::{Channel, ConversationKey, Incarnation, Priority, PushKey, StoreError, UserKey};
 use std::ops::Range;
-use switchboard_protocol::{ConversationId, Emoji, Seq, TenantId, UserId};
+use switchboard_protocol::{ConversationId, DeviceId, Emoji, Seq, TenantId, Timestamp, UserId};
 
 /// The tables, by the first byte of their keys. A number is never given to another table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,20 @@ pub(crate) enum Table {
     BlockedBy = 12,
     /// By user and conversation: the inbox rows whose owners must be asked.
     InboxAsked = 13,
+    /// By user and device: how it is reached by push.
+    PushDevice = 14,
+    /// By user: his notification preferences.
+    NotificationPreferences = 15,
+    /// By user, channel and conversation: [`super::values::PushJobRow`].
+    PushJob = 16,
+    /// By channel, priority (the highest first), time, user and conversation: the jobs in the order in which they are due.
+    PushDue = 17,
+    /// By user, channel and conversation: [`super::values::PushShownRow`].
+    PushShown = 18,
+    /// By tenant: [`super::values::DeadLettersRow`].
+    DeadLetters = 19,
+    /// By tenant and id: [`super::values::DeadLetterRow`].
+    DeadLetter = 20,
 }
 
 /// A key or the prefix of one, part by part.
@@ -263,6 +277,118 @@ pub(crate) fn block(table: Table, user: &UserKey, other: &UserId) -> Key {
     blocks(table, user).last(other.as_str())
 }
 
+/// Everything of a user in a table whose keys begin with him.
+pub(crate) fn of_user(table: Table, user: &UserKey) -> Key {
+    Key::new(table).user(user)
+}
+
+pub(crate) fn push_devices(user: &UserKey) -> Key {
+    of_user(Table::PushDevice, user)
+}
+
+pub(crate) fn push_device(user: &UserKey, device: &DeviceId) -> Key {
+    push_devices(user).last(device.as_str())
+}
+
+/// The device at the end of a key of [`Table::PushDevice`].
+pub(crate) fn parse_last_device(key: &[u8]) -> Result<DeviceId, StoreError> {
+    let mut parts = Parts::new(key);
+    parts.text()?;
+    parts.text()?;
+    parts.last()
+}
+
+pub(crate) fn notification_preferences(user: &UserKey) -> Key {
+    of_user(Table::NotificationPreferences, user)
+}
+
+/// A channel's number in keys. One is never given to another channel.
+fn channel_byte(channel: Channel) -> u8 {
+    match channel {
+        Channel::WebPush => 1,
+        Channel::Fcm => 2,
+        Channel::Apns => 3,
+        Channel::Webhook => 4,
+    }
+}
+
+fn priority_byte(priority: Priority) -> u8 {
+    match priority {
+        Priority::High => 1,
+        Priority::Normal => 2,
+        Priority::Low => 3,
+    }
+}
+
+/// Times before 1970 are as good as 1970.
+fn time_number(at: Timestamp) -> u64 {
+    u64::try_from(at.unix_ms()).unwrap_or(0)
+}
+
+fn push_place(table: Table, of: &PushKey) -> Key {
+    of_user(table, &of.user).byte(channel_byte(of.channel)).last(of.conversation.as_str())
+}
+
+pub(crate) fn push_job(of: &PushKey) -> Key {
+    push_place(Table::PushJob, of)
+}
+
+pub(crate) fn push_shown(of: &PushKey) -> Key {
+    push_place(Table::PushShown, of)
+}
+
+/// The place of a key of [`Table::PushJob`] or [`Table::PushShown`].
+pub(crate) fn parse_push_key(key: &[u8]) -> Result<PushKey, StoreError> {
+    let mut parts = Parts::new(key);
+    let user = UserKey { tenant: parts.id()?, user: parts.id()? };
+    let channel = parts.channel()?;
+    Ok(PushKey { user, conversation: parts.last()?, channel })
+}
+
+fn push_due_at(channel: Channel, priority: Priority, due: u64) -> Key {
+    Key::new(Table::PushDue).byte(channel_byte(channel)).byte(priority_byte(priority)).number(due)
+}
+
+pub(crate) fn push_due(of: &PushKey, priority: Priority, due: Timestamp) -> Key {
+    push_due_at(of.channel, priority, time_number(due)).user(&of.user).last(of.conversation.as_str())
+}
+
+/// What is due at `now` or was before.
+pub(crate) fn push_due_until(channel: Channel, priority: Priority, now: Timestamp) -> Range<Vec<u8>> {
+    push_due_at(channel, priority, 0).into_bytes()..push_due_at(channel, priority, time_number(now) + 1).into_bytes()
+}
+
+/// When the job of a key of [`Table::PushDue`] is due, and its place.
+pub(crate) fn parse_push_due(key: &[u8]) -> Result<(Timestamp, PushKey), StoreError> {
+    let mut parts = Parts::new(key);
+    let channel = parts.channel()?;
+    parts.byte()?;
+    let due = Timestamp::from_unix_ms(i64::try_from(parts.number()?).unwrap_or(i64::MAX));
+    let user = UserKey { tenant: parts.id()?, user: parts.id()? };
+    Ok((due, PushKey { user, conversation: parts.last()?, channel }))
+}
+
+pub(crate) fn dead_letters(tenant: &TenantId) -> Key {
+    Key::new(Table::DeadLetters).text(tenant.as_str())
+}
+
+pub(crate) fn dead_letter(tenant: &TenantId, id: u64) -> Key {
+    Key::new(Table::DeadLetter).text(tenant.as_str()).number(id)
+}
+
+pub(crate) fn dead_letters_after(tenant: &TenantId, after: u64) -> Range<Vec<u8>> {
+    let start = dead_letter(tenant, after.saturating_add(1)).into_bytes();
+    let end = Key::new(Table::DeadLetter).text(tenant.as_str()).prefixed().end;
+    start..end
+}
+
+/// The id of a key of [`Table::DeadLetter`].
+pub(crate) fn parse_dead_letter(key: &[u8]) -> Result<u64, StoreError> {
+    let mut parts = Parts::new(key);
+    parts.text()?;
+    parts.number()
+}
+
 /// Takes a key apart, in the order in which it was put together.
 struct Parts<'a> {
     key: &'a [u8],
@@ -282,6 +408,12 @@ impl<'a> Parts<'a> {
 
     fn byte(&mut self) -> Result<u8, StoreError> {
         Ok(self.take(1)?[0])
+    }
+
+    fn channel(&mut self) -> Result<Channel, StoreError> {
+        let byte = self.byte()?;
+        let channel = Channel::ALL.into_iter().find(|channel| channel_byte(*channel) == byte);
+        channel.ok_or_else(|| self.unreadable())
     }
 
     fn number(&mut self) -> Result<u64, StoreError> {
@@ -352,6 +484,18 @@ mod tests {
             StateKey::Reaction(target, text, user) => assert_eq!((target.get(), text.as_str(), user), (3, "👍", bob)),
             StateKey::Change(_) => panic!("a reaction"),
         }
+        let user = UserKey { tenant: "t".parse().unwrap(), user: "carl".parse().unwrap() };
+        let place = PushKey { user, conversation: of.conversation.clone(), channel: Channel::Apns };
+        assert_eq!(parse_push_key(push_job(&place).as_bytes()).unwrap(), place);
+        let (due, tenant) = (Timestamp::from_unix_ms(1_767_323_045_678), &of.tenant);
+        let key = push_due(&place, Priority::Low, due).into_bytes();
+        assert_eq!(parse_push_due(&key).unwrap(), (due, place));
+        assert!(push_due_until(Channel::Apns, Priority::Low, due).contains(&key));
+        assert!(
+            !push_due_until(Channel::Apns, Priority::Low, Timestamp::from_unix_ms(due.unix_ms() - 1)).contains(&key)
+        );
+        assert_eq!(parse_dead_letter(dead_letter(tenant, 9).as_bytes()).unwrap(), 9);
+        assert!(!dead_letters_after(tenant, 9).contains(&dead_letter(tenant, 9).into_bytes()));
         assert!(matches!(parse_state(b"\x06\x01t"), Err(StoreError::Unreadable { .. })));
     }
 }

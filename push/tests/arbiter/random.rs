@@ -3,7 +3,8 @@
 
 use proptest::prelude::*;
 use switchboard_protocol::{ConversationId, Timestamp};
-use switchboard_push::{Arbiter, Channel, Message, Now, Occasion, Output, Preferences, QuietHours, Receipt, Rules};
+use switchboard_push::{Arbiter, Message, Now, Occasion, Output, Preferences, QuietHours, Receipt, Rules};
+use switchboard_store::Channel;
 
 use crate::naive::{HOUR_MS, World, seq};
 

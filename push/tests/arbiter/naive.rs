@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use switchboard_protocol::{ConversationId, Seq};
-use switchboard_push::{Channel, Notification, Now, Output, Receipt, Rules};
+use switchboard_push::{Notification, Now, Output, Receipt, Rules};
+use switchboard_store::Channel;
 
 pub(crate) const HOUR_MS: u64 = 3_600_000;
 

@@ -2,9 +2,10 @@
 
 use switchboard_protocol::{ConversationId, Seq, Timestamp};
 use switchboard_push::{
-    Arbiter, Channel, Delay, Groups, Message, Notification, Now, Occasion, Output, Outstanding, Preferences, Priority,
-    QuietHours, Receipt, Rules, Step, Why,
+    Arbiter, Delay, Groups, Message, Notification, Now, Occasion, Output, Preferences, QuietHours, Receipt, Rules,
+    Step, Why,
 };
+use switchboard_store::{Channel, Priority, PushJob, PushKey, UserKey};
 
 /// 12:00 in UTC.
 const NOON_MS: i64 = 1_767_355_200_000;
@@ -251,9 +252,10 @@ fn many_messages_at_once_are_all_counted_and_wait_for_two_holds_at_most() {
 fn a_new_home_goes_on_where_the_former_one_was() {
     let mut user = User::new(&[Channel::WebPush]);
     for (conversation, not_before) in [("sent", at(0)), ("queued", at(60_000))] {
-        let (up_to_seq, count, priority) = (Seq::new(5), 3, Priority::High);
-        let (channel, conversation) = (Channel::WebPush, id(conversation));
-        let outstanding = Outstanding { channel, conversation, up_to_seq, count, priority, not_before };
+        let (up_to_seq, count, priority) = (Seq::new(5), Some(3), Priority::High);
+        let alice = UserKey { tenant: "t".parse().unwrap(), user: "alice".parse().unwrap() };
+        let key = PushKey { user: alice, conversation: id(conversation), channel: Channel::WebPush };
+        let outstanding = PushJob { key, up_to_seq, count, priority, not_before };
         user.0.restore(outstanding, now(10_000));
         user.message("sent", 5, Occasion::Direct, 10_000);
     }
