@@ -330,6 +330,14 @@ test("the nodes' figures, for an operator's first look", () =>
     await world.board("#topic=orders");
     await tile.locator(".figure").getByText("2", { exact: true }).waitFor();
     await board.page.getByText("1 reporting").waitFor();
+    const alice = await world.person("alice");
+    await alice.chatWith("bob");
+    let isOver = false;
+    const figures = ["sends", "deliveries", "send_duration_ms", "send_p99_ms"].map((name) => board.page.locator(`[data-figure=${name}] .figure`, { hasText: /[1-9]/ }).waitFor());
+    const told = Promise.all(figures).finally(() => (isOver = true));
+    // A figure is that of the last seconds, so there must be something in them.
+    for (let more = 1; !isOver; more += 1) await alice.say(`hello ${more}`);
+    await told;
     await scan(board.page, "nodes");
     await shoot(board.page, "dashboard-nodes");
     await board.page.getByRole("link", { name: "Topic" }).click();

@@ -17,7 +17,7 @@ import { tableView } from "./table.js";
 
 const CHART_PX = 120;
 /** Of these, each node has a column in the table. */
-const IN_TABLE = ["connections", "sends", "deliveries", "send_duration_ms", "delivery_duration_ms", "session_queue_bytes", "overloaded"];
+const IN_TABLE = ["connections", "sends", "deliveries", "send_p99_ms", "delivery_p99_ms", "session_queue_bytes", "overloaded"];
 const COLUMNS = FIGURES.filter(({ series }) => IN_TABLE.includes(series));
 
 export class NodesView {
