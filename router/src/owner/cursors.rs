@@ -361,13 +361,12 @@ struct Reached {
 }
 
 impl Reached {
-    fn new(cursors: impl Iterator<Item = Cursor> + Clone) -> Self {
-        let sorted = |seq_of: fn(Cursor) -> Seq| {
-            let mut seqs: Vec<Seq> = cursors.clone().map(seq_of).collect();
-            seqs.sort_unstable();
-            seqs
-        };
-        Self { delivered: sorted(|cursor| cursor.delivered_seq), read: sorted(|cursor| cursor.read_seq) }
+    fn new(cursors: impl Iterator<Item = Cursor>) -> Self {
+        let seqs = cursors.map(|cursor| (cursor.delivered_seq, cursor.read_seq));
+        let (mut delivered, mut read): (Vec<Seq>, Vec<Seq>) = seqs.unzip();
+        delivered.sort_unstable();
+        read.sort_unstable();
+        Self { delivered, read }
     }
 
     /// How many have a message, other than its sender with his own cursors: delivered, read.
