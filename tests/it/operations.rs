@@ -33,6 +33,9 @@ fn each_metric_is_in_the_table_of_what_to_watch_and_no_other() {
         sources(&root().join(package), &mut code);
     }
     let metrics = names_after(&code, "\"switchboard_");
+    // A histogram's count is looked up by that name.
+    let is_count = |name: &str| name.strip_suffix("_count").is_some_and(|of| metrics.contains(of));
+    let metrics: BTreeSet<&str> = metrics.iter().copied().filter(|name| !is_count(name)).collect();
     assert!(metrics.len() > 20, "{metrics:?}");
     let guide = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let table = guide.split("\n## ").find(|section| section.starts_with("What to watch")).unwrap();
