@@ -418,6 +418,19 @@ async fn a_tenant_has_its_share_of_the_memory_and_others_have_theirs() {
     assert_eq!(nodes.total("greedy", "t0").await, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn tenants_together_take_no_more_memory_than_there_is() {
+    let options = Options { topics_memory_bytes: 40_000, topics_tenant_percent: 75, ..Options::default() };
+    let nodes = Nodes::start(1, options);
+    let mut taken = [0, 0];
+    for (tenant, taken) in ["first", "second"].into_iter().zip(&mut taken) {
+        while nodes.publish(0, tenant, &format!("t{taken}"), &[1.0]).await.is_ok() {
+            *taken += 1;
+        }
+    }
+    assert!((1..taken[0]).contains(&taken[1]), "the second one gets what the first one leaves: {taken:?}");
+}
+
 /// Topics of which each of three nodes owns some.
 fn topics() -> Vec<String> {
     (0..8).map(|n| format!("t{n}")).collect()
