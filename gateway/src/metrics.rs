@@ -45,7 +45,7 @@ const UPKEEP_MS: u64 = 5_000;
 
 /// Keeps the registry small until `stop`.
 pub(crate) async fn upkeep(figures: PrometheusHandle, clock: Clock, stop: CancellationToken) {
-    while stop.run_until_cancelled(clock.sleep_ms(UPKEEP_MS)).await.is_some() {
+    while stop.run_until_cancelled(clock.sleep_to_next_ms(UPKEEP_MS)).await.is_some() {
         figures.run_upkeep();
     }
 }

@@ -50,7 +50,7 @@ pub(crate) async fn publish_figures(gateway: Arc<Gateway>, figures: PrometheusHa
     let topic: TopicId = "$node".parse().expect("it is an id");
     let mut before = sums(&figures.render());
     let stop = gateway.closing.clone();
-    while stop.run_until_cancelled(gateway.clock.sleep_ms(INTERVAL_MS)).await.is_some() {
+    while stop.run_until_cancelled(gateway.clock.sleep_to_next_ms(INTERVAL_MS)).await.is_some() {
         let now = sums(&figures.render());
         let events = events(&before, &now, &tags);
         before = now;

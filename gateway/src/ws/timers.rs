@@ -36,9 +36,8 @@ impl Timers {
     pub(crate) async fn run(&self, stop: CancellationToken) {
         let mut due = Vec::new();
         while !stop.is_cancelled() {
-            let next_tick_ms = (self.clock.monotonic_ms() / TICK_MS + 1) * TICK_MS;
             tokio::select! {
-                () = self.clock.sleep_until_ms(next_tick_ms) => self.ring_due(&mut due, self.clock.monotonic_ms()),
+                () = self.clock.sleep_to_next_ms(TICK_MS) => self.ring_due(&mut due, self.clock.monotonic_ms()),
                 () = stop.cancelled() => {}
             }
         }
