@@ -318,6 +318,9 @@ section! {
         home_dirty_bytes: usize = 134_217_728, in 1_048_576..=1_099_511_627_776;
         /// Time between two writes of a home's inbox changes.
         inbox_flush_ms: u64 = 1_000, in 1..=60_000;
+        /// What is kept in memory of the last entries of active conversations, at most 8 KiB of each: who missed no more
+        /// gets it without a read of the store.
+        newest_entries_bytes: usize = 16_777_216, in 0..=1_099_511_627_776;
         /// What is kept in memory, per conversation, of messages that were edited or reacted to lately; beyond it
         /// they are read again.
         message_states_bytes: usize = 262_144, in 0..=1_073_741_824;

@@ -10,24 +10,25 @@ use crate::wire::{answer_of, encoded, telling};
 use futures_util::future::try_join_all;
 use std::sync::Arc;
 use switchboard_protocol::client::SendTarget;
-use switchboard_protocol::{ClientFrame, ConversationId, ProtocolError};
+use switchboard_protocol::{ClientFrame, ConversationId, ProtocolError, Seq};
 use switchboard_store::{ConversationKey, UserKey};
 use tokio::sync::oneshot;
 
 impl Node {
     pub(crate) async fn call(self: &Arc<Self>, actor: Actor, command: Command) -> Result<Answer, ProtocolError> {
+        // A session holds this future for each of its requests: the rare ones are not to make that of a send larger.
         match command {
-            ClientFrame::History(asked) => self.history(&actor.user, &asked).await,
-            ClientFrame::Changes(asked) => self.changes(&actor.user, &asked).await,
+            ClientFrame::History(asked) => Box::pin(self.history(&actor.user, &asked)).await,
+            ClientFrame::Changes(asked) => Box::pin(self.changes(&actor.user, &asked)).await,
             ClientFrame::Sync(_) | ClientFrame::ConversationSettings(_) | ClientFrame::PresenceSet(_) => {
-                self.call_home(&actor, command).await
+                Box::pin(self.call_home(&actor, command)).await
             }
-            ClientFrame::PresenceWatch(watch) => self.watch(&actor, watch.user_ids).await,
+            ClientFrame::PresenceWatch(watch) => Box::pin(self.watch(&actor, watch.user_ids)).await,
             ClientFrame::PresenceUnwatch(unwatch) => self.stop_watching(&actor, &unwatch.user_ids),
-            ClientFrame::Block(block) => self.block(&actor, &block.user_id, true).await,
-            ClientFrame::Unblock(block) => self.block(&actor, &block.user_id, false).await,
-            ClientFrame::TopicPublish(publish) => self.topic_publish(&actor, publish).await,
-            ClientFrame::TopicWatch(watch) => self.topic_watch(&actor, watch).await,
+            ClientFrame::Block(block) => Box::pin(self.block(&actor, &block.user_id, true)).await,
+            ClientFrame::Unblock(block) => Box::pin(self.block(&actor, &block.user_id, false)).await,
+            ClientFrame::TopicPublish(publish) => Box::pin(self.topic_publish(&actor, publish)).await,
+            ClientFrame::TopicWatch(watch) => Box::pin(self.topic_watch(&actor, watch)).await,
             ClientFrame::TopicUnwatch(unwatch) => self.topic_unwatch(&actor, unwatch),
             ClientFrame::Auth(_) | ClientFrame::Ping => Err(ProtocolError::internal()),
             command => self.call_owner(actor, command).await,
@@ -95,7 +96,7 @@ impl Node {
         } else {
             let (actor, conversation) = (actor.clone(), key.clone());
             let ask = Ask::Conversation { actor, conversation, command: encoded(&command) };
-            telling(self.ask(&owner, ask).await?)?
+            telling(Box::pin(self.ask(&owner, ask)).await?)?
         };
         match told {
             Telling::Answer(answer) => Ok(answer),
@@ -105,11 +106,21 @@ impl Node {
 
     /// May this user read, and up to where? Asks the conversation's owner.
     pub(crate) async fn peek(self: &Arc<Self>, user: &UserKey, key: &ConversationKey) -> Result<Peek, ProtocolError> {
+        self.peek_after(user, key, None).await
+    }
+
+    /// The same, with the entries after the one that he has, if the owner has them in memory.
+    pub(crate) async fn peek_after(
+        self: &Arc<Self>,
+        user: &UserKey,
+        key: &ConversationKey,
+        after: Option<Seq>,
+    ) -> Result<Peek, ProtocolError> {
         let owner = self.placement().owner(key).incarnation.clone();
         let told = if owner == self.me {
-            self.told_here(|reply| self.say(key, Input::Peek { user: user.user.clone(), reply })).await?
+            self.told_here(|reply| self.say(key, Input::Peek { user: user.user.clone(), after, reply })).await?
         } else {
-            telling(self.ask(&owner, Ask::Peek { user: user.clone(), conversation: key.clone() }).await?)?
+            telling(self.ask(&owner, Ask::Peek { user: user.clone(), conversation: key.clone(), after }).await?)?
         };
         match told {
             Telling::Peek(peek) => Ok(*peek),

@@ -8,8 +8,8 @@ use smallvec::{SmallVec, smallvec};
 use switchboard_protocol::{ConversationId, Seq, UserId};
 use switchboard_store::{InboxChange, UserKey};
 
-/// What a change is taken to weigh besides its ids: itself, its share of a preview, its place in the map.
-const CHANGE_BYTES: usize = size_of::<UserKey>() + size_of::<InboxChange>() + 256;
+/// What a change is taken to weigh besides its ids: itself, its share of a preview and an outline, its place in the map.
+const CHANGE_BYTES: usize = size_of::<UserKey>() + size_of::<InboxChange>() + 512;
 
 /// Of one user, in the order in which his conversations last changed. Most have one.
 type Changes = SmallVec<[InboxChange; 1]>;

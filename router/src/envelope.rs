@@ -135,6 +135,9 @@ impl Envelope {
             }
             Self::Request { ask: Ask::PresenceOf { users, .. }, .. } => users.len() * ITEM,
             Self::Reply { reply: Ok(Reply::Frame { json, .. }), .. } => json.0.len(),
+            Self::Reply { reply: Ok(Reply::Peek(peek)), .. } => {
+                peek.entries.iter().flatten().map(|entry| entry.0.len() + ITEM).sum()
+            }
             Self::Reply { reply: Ok(Reply::Sessions(rows)), .. } => rows.len() * 4 * ITEM,
             Self::Reply { reply: Ok(Reply::Presence(looks)), .. } => looks.len() * ITEM,
             Self::Deliver(Deliver { users, frames: sent, note, .. }) => {
@@ -160,7 +163,13 @@ pub(crate) enum Ask {
     /// Of an owner: carry out a client's frame.
     Conversation { actor: Actor, conversation: ConversationKey, command: Encoded },
     /// Of an owner: may this user read, and up to where.
-    Peek { user: UserKey, conversation: ConversationKey },
+    Peek {
+        user: UserKey,
+        conversation: ConversationKey,
+        /// What he has, if he wants the entries behind it.
+        #[serde(default)]
+        after: Option<Seq>,
+    },
     /// Of an owner-to-be: begin a term, and tell what may be untold. Who asks has let go of his own term.
     TakeOver { conversation: ConversationKey, released: Option<Release> },
     /// Of whom the store names as the owner: let go of this term, if the ring has given the conversation to another.
@@ -272,6 +281,9 @@ pub(crate) struct Peek {
     pub(crate) mentioned_seq: Seq,
     /// The asking member's read cursor with the messages up to there.
     pub(crate) read: (Seq, u64),
+    /// Every entry after the one that he has, up to the end, if they were asked for and the owner has them in memory.
+    #[serde(default)]
+    pub(crate) entries: Option<Vec<Encoded>>,
 }
 
 /// See [`Envelope::Deliver`].

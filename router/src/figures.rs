@@ -19,6 +19,7 @@ pub(crate) struct Figures {
     pub(crate) bus_dropped_bus: Counter,
     pub(crate) bus_dropped_home: Counter,
     pub(crate) home_dirty_bytes: Gauge,
+    pub(crate) newest_entries_bytes: Gauge,
     pub(crate) last_seen_dropped: Counter,
     pub(crate) overloaded_conversation: Counter,
     pub(crate) overloaded_home: Counter,
@@ -52,6 +53,10 @@ impl Figures {
             "Envelopes that did not leave (queue: too much waits for the node; bus: not taken), or that a full home did not take"
         );
         describe_gauge!("switchboard_home_dirty_bytes", "Inbox changes that wait to be written");
+        describe_gauge!(
+            "switchboard_newest_entries_bytes",
+            "Last entries of active conversations that are kept in memory"
+        );
         describe_counter!("switchboard_last_seen_dropped_total", "Last-seen times that were left out as too many wait");
         describe_counter!("switchboard_overloaded_total", "What was refused with overloaded, by what had no room");
         describe_counter!("switchboard_resyncs_total", "Sessions told to sync because events may have been lost");
@@ -77,6 +82,7 @@ impl Figures {
             bus_dropped_bus: dropped("bus"),
             bus_dropped_home: dropped("home"),
             home_dirty_bytes: gauge!("switchboard_home_dirty_bytes"),
+            newest_entries_bytes: gauge!("switchboard_newest_entries_bytes"),
             last_seen_dropped: counter!("switchboard_last_seen_dropped_total"),
             overloaded_conversation: overloaded("conversation"),
             overloaded_home: overloaded("home"),

@@ -10,7 +10,7 @@ use crate::envelope::{Ask, Deliver, Envelope, Refusal, Reply};
 use crate::figures::Figures;
 use crate::link::Links;
 use crate::options::Options;
-use crate::owner::{CommandInput, Input, Owners, ReplyTo};
+use crate::owner::{CommandInput, Input, NewestBytes, Owners, ReplyTo};
 use crate::session::{Held, Watcher};
 use crate::users::{SHARDS, Users, shard_of};
 use crate::view::{Placement, View};
@@ -52,6 +52,7 @@ pub(crate) struct Node {
     pub(crate) links: Links,
     pub(crate) users: Users,
     pub(crate) owners: Owners,
+    pub(crate) newest_bytes: Arc<NewestBytes>,
     pub(crate) watches: Mutex<WatchTable<Watcher, UserKey>>,
     pub(crate) last_seen: Mutex<BTreeMap<UserKey, Timestamp>>,
     /// Held for writing while inbox changes are under way to the store: who reads inboxes waits for that.
@@ -112,6 +113,7 @@ impl Node {
             links: Links::new(me.clone(), options.bus_queue_bytes, figures.bus_dropped_queue.clone()),
             users: Users::new(),
             owners: Owners::new(),
+            newest_bytes: Arc::default(),
             watches: Mutex::new(WatchTable::new(options.presence_batch_ms)),
             last_seen: Mutex::default(),
             inbox_flush: RwLock::new(()),

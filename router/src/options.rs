@@ -43,6 +43,8 @@ pub struct Options {
     pub home_dirty_bytes: usize,
     /// `limits.inbox_flush_ms`
     pub inbox_flush_ms: u64,
+    /// `limits.newest_entries_bytes`
+    pub newest_entries_bytes: usize,
     /// `limits.message_states_bytes`
     pub message_states_bytes: usize,
     /// `limits.reactions_per_message_max`
@@ -82,6 +84,7 @@ impl From<&Config> for Options {
             home_dirty_max: limits.home_dirty_max,
             home_dirty_bytes: limits.home_dirty_bytes,
             inbox_flush_ms: limits.inbox_flush_ms,
+            newest_entries_bytes: limits.newest_entries_bytes,
             message_states_bytes: limits.message_states_bytes,
             reactions_per_message_max: limits.reactions_per_message_max,
             topics_lateness_ms: config.topics.lateness_ms,

@@ -1,7 +1,7 @@
 //! `history` and `changes`: read from the store at the session's node, up to the end that the owner has told.
 
 use crate::api::Answer;
-use crate::envelope::Peek;
+use crate::envelope::{Encoded, Peek};
 use crate::node::{Node, unavailable};
 use serde_json::value::{RawValue, to_raw_value};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use switchboard_store::{ConversationKey, HistoryRange, MessageState, StoreError,
 impl Node {
     pub(crate) async fn changes(self: &Arc<Self>, user: &UserKey, asked: &ChangesGet) -> Result<Answer, ProtocolError> {
         let key = ConversationKey { tenant: user.tenant.clone(), conversation: asked.conversation_id.clone() };
-        let Peek { last, .. } = self.peek(user, &key).await?;
+        let Peek { last, entries: newest, .. } = self.peek_after(user, &key, Some(asked.after)).await?;
         let end = last.last_seq;
         let answer = |entries: Vec<Box<RawValue>>, more, reset| {
             let conversation_id = asked.conversation_id.clone();
@@ -27,6 +27,11 @@ impl Node {
             return Ok(answer(Vec::new(), false, false));
         }
         let limit = asked.limit as usize;
+        if let Some(newest) = newest {
+            let more = newest.len() > limit;
+            let entries = newest.into_iter().take(limit).map(|Encoded(json)| raw_text(json));
+            return Ok(answer(entries.collect::<Result<_, _>>()?, more, false));
+        }
         let stored = self.store.read(&key, asked.after, end, limit, ANSWER_ITEMS_BYTES_MAX).await;
         let stored = stored.map_err(|error: StoreError| unavailable(self, &error))?;
         match (stored.first(), stored.last()) {
@@ -109,7 +114,11 @@ pub(crate) fn raw_entries(stored: &[StoredEntry]) -> Result<Vec<Box<RawValue>>, 
 
 fn raw(json: &[u8]) -> Result<Box<RawValue>, ProtocolError> {
     let text = std::str::from_utf8(json).map_err(|_| ProtocolError::internal())?;
-    RawValue::from_string(text.to_owned()).map_err(|_| ProtocolError::internal())
+    raw_text(text.to_owned())
+}
+
+fn raw_text(json: String) -> Result<Box<RawValue>, ProtocolError> {
+    RawValue::from_string(json).map_err(|_| ProtocolError::internal())
 }
 
 #[cfg(test)]

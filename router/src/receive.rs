@@ -164,7 +164,9 @@ impl Node {
                     Err(error) => reply.tell(self, Err(error)),
                 };
             }
-            Ask::Peek { user, conversation } => self.say(&conversation, Input::Peek { user: user.user, reply }),
+            Ask::Peek { user, conversation, after } => {
+                self.say(&conversation, Input::Peek { user: user.user, after, reply });
+            }
             Ask::TakeOver { conversation, released } => {
                 self.say(&conversation, Input::TakeOver { released, reply: Some(reply), done: None });
             }

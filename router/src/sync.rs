@@ -13,9 +13,10 @@ use switchboard_protocol::limits::ANSWER_ITEMS_BYTES_MAX;
 use switchboard_protocol::server::{
     Budget, Conversation, ConversationKind, Delivery, LastMessage, Sync, SyncConversation, SyncState,
 };
-use switchboard_protocol::{ClientFrame, ConversationId, Custom, ErrorCode, ProtocolError, Role, Seq, ServerFrame};
+use switchboard_protocol::{ClientFrame, ConversationId, ErrorCode, ProtocolError, Role, Seq, ServerFrame};
 use switchboard_store::{
-    ConversationKey, InboxChange, InboxRange, InboxRow, Kind, Preview, StoreError, StoredEntry, UserKey,
+    ConversationKey, ConversationMeta, InboxChange, InboxRange, InboxRow, Kind, Preview, StoreError, StoredEntry,
+    UserKey,
 };
 
 /// Conversations of one `sync` that are asked for or read at the same time.
@@ -78,11 +79,11 @@ impl Node {
         }
         let failed = |error: StoreError| unavailable(self, &error);
         self.flush_inbox_of(user).await.map_err(failed)?;
-        if position.page.is_none() {
-            self.ask_owners(user).await?;
-        }
         let range = InboxRange { after: position.after, below: position.page.map(|(below, _)| below) };
-        let page = self.store.inbox(user, range, asked.limit as usize).await.map_err(failed)?;
+        let mut page = self.store.inbox(user, range, asked.limit as usize).await.map_err(failed)?;
+        if position.page.is_none() && self.ask_owners(user, std::mem::take(&mut page.asked)).await? {
+            page = self.store.inbox(user, range, asked.limit as usize).await.map_err(failed)?;
+        }
         let top = position.page.map_or(page.top, |(_, top)| top);
 
         let entries = asked.entries_per_conversation as usize;
@@ -116,14 +117,17 @@ impl Node {
         Ok(!page.map_err(|error| unavailable(self, &error))?.rows.is_empty())
     }
 
-    /// Large groups raise no inbox row with each message: brings their rows up to what their owners know.
-    async fn ask_owners(self: &Arc<Self>, user: &UserKey) -> Result<(), ProtocolError> {
-        let failed = |error: StoreError| unavailable(self, &error);
-        let asked = self.store.inbox_asked(user).await.map_err(failed)?;
+    /// Large groups raise no inbox row with each message: brings their rows up to what their owners know. Whether there was
+    /// anything to be brought.
+    async fn ask_owners(self: &Arc<Self>, user: &UserKey, asked: Vec<ConversationId>) -> Result<bool, ProtocolError> {
         let asked = asked.into_iter().map(|conversation| self.ask_owner(user, conversation));
         let changes: Vec<_> =
             stream::iter(asked).buffered(READS_AT_ONCE).try_filter_map(async |change| Ok(change)).try_collect().await?;
-        if changes.is_empty() { Ok(()) } else { self.store.put_inbox(changes).await.map_err(failed) }
+        if changes.is_empty() {
+            return Ok(false);
+        }
+        self.store.put_inbox(changes).await.map_err(|error| unavailable(self, &error))?;
+        Ok(true)
     }
 
     async fn ask_owner(
@@ -154,36 +158,23 @@ impl Node {
         row: &InboxRow,
         entries: usize,
     ) -> Result<Option<Box<RawValue>>, ProtocolError> {
-        let failed = |error: StoreError| unavailable(self, &error);
         let key = ConversationKey { tenant: user.tenant.clone(), conversation: row.conversation.clone() };
-        let Some(head) = self.store.head(&key).await.map_err(failed)? else { return Ok(None) };
-        let member = self.store.member(&key, &user.user).await.map_err(failed)?.filter(|_| row.member);
-        // An owner elsewhere is ahead of what the store shows here.
-        let is_behind = row.member && row.last.last_seq > head.end;
-        let told = if is_behind { self.told_by_owner(user, &key).await? } else { None };
-        let (title, custom, members_count, role) = match told {
-            Some(Conversation { title, custom, members_count, role, .. }) => (title, custom, members_count, role),
-            None => {
-                let role = member.map_or(Role::Member, |member| member.role);
-                (head.meta.title, head.meta.custom.unwrap_or_default(), head.meta.members_count, role)
-            }
-        };
-        let is_direct = matches!(head.meta.kind, Kind::Direct(..));
-        let peer = match &head.meta.kind {
-            Kind::Direct(a, b) => Some(if *a == user.user { b.clone() } else { a.clone() }),
-            Kind::Group => None,
+        let Some((meta, role)) = self.outline(user, &key, row).await? else { return Ok(None) };
+        let (kind, peer) = match meta.kind {
+            Kind::Direct(a, b) => (ConversationKind::Direct, Some(if a == user.user { b } else { a })),
+            Kind::Group => (ConversationKind::Group, None),
         };
         // Who was removed learns nothing of what came after.
         let removed = !row.member;
         let large = row.last.ask_owner;
         let conversation = Conversation {
             conversation_id: row.conversation.clone(),
-            kind: if is_direct { ConversationKind::Direct } else { ConversationKind::Group },
-            title: title.filter(|_| !removed),
-            custom: if removed { Custom::default() } else { custom },
+            kind,
+            title: meta.title.filter(|_| !removed),
+            custom: meta.custom.filter(|_| !removed).unwrap_or_default(),
             peer,
-            members_count: if removed { 0 } else { members_count },
-            created_at: head.meta.created_at,
+            members_count: if removed { 0 } else { meta.members_count },
+            created_at: meta.created_at,
             role,
             delivery: if large { Delivery::Activity } else { Delivery::Full },
             last_seq: row.last.last_seq,
@@ -201,6 +192,31 @@ impl Node {
             entries,
         };
         to_raw_value(&SyncConversation { conversation, state }).map(Some).map_err(|_| ProtocolError::internal())
+    }
+
+    /// What the conversation is, and the user's role: as the row says, or the head and the member where that is long.
+    async fn outline(
+        self: &Arc<Self>,
+        user: &UserKey,
+        key: &ConversationKey,
+        row: &InboxRow,
+    ) -> Result<Option<(ConversationMeta, Role)>, ProtocolError> {
+        if let Some(outline) = &row.last.outline {
+            let role = outline.roles.get(&user.user).filter(|_| row.member);
+            return Ok(Some((outline.meta.clone(), role.copied().unwrap_or(Role::Member))));
+        }
+        let failed = |error: StoreError| unavailable(self, &error);
+        let Some(head) = self.store.head(key).await.map_err(failed)? else { return Ok(None) };
+        let member = self.store.member(key, &user.user).await.map_err(failed)?.filter(|_| row.member);
+        // An owner elsewhere is ahead of what the store shows here.
+        let is_behind = row.member && row.last.last_seq > head.end;
+        let told = if is_behind { self.told_by_owner(user, key).await? } else { None };
+        Ok(Some(match told {
+            Some(Conversation { title, custom, members_count, role, .. }) => {
+                (ConversationMeta { title, custom: Some(custom), members_count, ..head.meta }, role)
+            }
+            None => (head.meta, member.map_or(Role::Member, |member| member.role)),
+        }))
     }
 
     /// A conversation as its owner has it; none for who was removed a moment ago.

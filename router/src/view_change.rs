@@ -191,7 +191,7 @@ impl Node {
     pub(crate) async fn keep_flushed(self: Arc<Self>) {
         let (mut flush_ms, mut failed) = (0, false);
         loop {
-            self.clock.sleep_ms(crate::node::TICK_MS).await;
+            self.clock.sleep_to_next_ms(crate::node::TICK_MS).await;
             let now_ms = self.clock.monotonic_ms();
             // Early when much waits, unless the store has just failed.
             let options = self.options();
@@ -208,7 +208,7 @@ impl Node {
     pub(crate) async fn keep_time(self: Arc<Self>) {
         let mut beat_ms = 0;
         loop {
-            self.clock.sleep_ms(crate::node::TICK_MS).await;
+            self.clock.sleep_to_next_ms(crate::node::TICK_MS).await;
             let now_ms = self.clock.monotonic_ms();
             for wake in self.turn_wheel(now_ms) {
                 match wake {
@@ -226,6 +226,7 @@ impl Node {
                 grown.iter().for_each(|peer| self.see_to_gap(peer));
                 self.figures.conversations_active.set(count(self.owners.active()));
                 self.figures.home_dirty_bytes.set(count(self.users.dirty_bytes()));
+                self.figures.newest_entries_bytes.set(count(self.newest_bytes.total()));
                 self.figures.owed_announcements.set(count(self.links.owed()));
             }
         }

@@ -16,7 +16,7 @@ mod queue;
 mod recent;
 mod watermark;
 
-use crate::kv::{Durability, Engine, Meta, ReadCost, Transaction, Write, expire};
+use crate::kv::{Durability, Engine, Meta, ReadCost, Running, Transaction, Write, expire};
 use crate::{Retention, Store, StoreError};
 use async_trait::async_trait;
 use commit::{Committer, Typed};
@@ -85,6 +85,7 @@ pub struct EmbeddedStore {
     reads_waiting: Semaphore,
     figures: Arc<Figures>,
     retention: Retention,
+    running: Arc<Running>,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -117,6 +118,7 @@ impl EmbeddedStore {
             reads_waiting: Semaphore::new(options.reads_waiting_max),
             figures,
             retention: options.retention.clone(),
+            running: Arc::default(),
             committer: Mutex::new(Some(thread)),
         })
     }
@@ -199,6 +201,10 @@ impl Engine for EmbeddedStore {
         };
         self.observe(op, began_us);
         answer
+    }
+
+    fn running(&self) -> Option<Arc<Running>> {
+        Some(self.running.clone())
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::quorum::Previous;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use switchboard_protocol::{
@@ -325,6 +326,18 @@ pub struct InboxLast {
     pub preview: Option<Preview>,
     /// True in a conversation with delivery `activity`: this row is not raised by each entry, ask the owner.
     pub ask_owner: bool,
+    /// What the conversation is as of `last_seq`, where that is short: else it is read from the head and the member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outline: Option<Arc<Outline>>,
+}
+
+/// What lists show of a conversation besides its log; every change of it is an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outline {
+    /// Kind, title, custom, number of members.
+    pub meta: ConversationMeta,
+    /// Members whose role is another than `member`.
+    pub roles: BTreeMap<UserId, Role>,
 }
 
 /// One row of an inbox.
@@ -371,6 +384,9 @@ pub struct InboxPage {
     pub top: u64,
     /// Whether the range holds more.
     pub more: bool,
+    /// The conversations of which the user is a member and that have [`InboxLast::ask_owner`], whatever the range, in the
+    /// order of their ids.
+    pub asked: Vec<ConversationId>,
 }
 
 /// What is kept of a user.

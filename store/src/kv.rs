@@ -15,6 +15,7 @@ mod log_read;
 mod process;
 mod projections;
 mod push;
+mod running;
 mod transaction;
 mod users;
 pub(crate) mod values;
@@ -23,6 +24,7 @@ pub(crate) use begun::EntryType;
 pub(crate) use engine::{Durability, Engine, OPERATIONS, ReadCost, Write};
 pub(crate) use expire::expire;
 pub(crate) use process::{Lives, Process};
+pub(crate) use running::Running;
 pub(crate) use transaction::{Meta, Staged, Transaction};
 
 use crate::StoreError;

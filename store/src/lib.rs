@@ -20,8 +20,9 @@ mod scylla;
 pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use entry::{
     Begun, Claim, ConversationKey, ConversationMeta, Cursor, Entry, Head, HistoryPage, HistoryRange, InboxChange,
-    InboxLast, InboxPage, InboxRange, InboxRow, Incarnation, Kind, Member, MessageState, NewConversation, Preview,
-    ReactionState, RecentSend, RecentWindow, Settings, StoredEntry, StoredMessage, TermNumber, UserKey, UserRecord,
+    InboxLast, InboxPage, InboxRange, InboxRow, Incarnation, Kind, Member, MessageState, NewConversation, Outline,
+    Preview, ReactionState, RecentSend, RecentWindow, Settings, StoredEntry, StoredMessage, TermNumber, UserKey,
+    UserRecord,
 };
 pub use error::{SetupError, StoreError};
 pub use memory::{Faults, MemoryNode, MemoryStore};
@@ -156,11 +157,8 @@ pub trait Inbox: Send + Sync {
     /// version that any earlier [`Inbox::inbox`] of that user has returned.
     async fn put_inbox(&self, changes: Vec<(UserKey, InboxChange)>) -> Result<(), StoreError>;
 
-    /// Rows of a user with a version in `range`, newest first.
+    /// Rows of a user with a version in `range`, newest first, and whose owners must be asked: in one read.
     async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError>;
-
-    /// The conversations of which the user is a member and that have [`InboxLast::ask_owner`], in the order of their ids.
-    async fn inbox_asked(&self, user: &UserKey) -> Result<Vec<ConversationId>, StoreError>;
 
     /// One row.
     async fn inbox_row(&self, user: &UserKey, conversation: &ConversationId) -> Result<Option<InboxRow>, StoreError>;

@@ -259,3 +259,64 @@ fn learn(known: &mut BTreeMap<String, u64>, sync: &Value) -> usize {
     }
     conversations.len()
 }
+
+/// How often each operation that reads was done.
+async fn reads(server: &Server) -> BTreeMap<&'static str, u64> {
+    const READS: [&str; 8] =
+        ["user", "inbox", "head", "member", "members", "read", "begin_term_read", "append_nothing"];
+    let mut reads = BTreeMap::new();
+    for op in READS {
+        let label = format!(r#"op="{op}""#);
+        reads.insert(op, server.metric("switchboard_store_statements_total", &label).await as u64);
+    }
+    reads
+}
+
+#[tokio::test]
+async fn who_was_away_for_a_moment_costs_a_read_of_his_record_and_one_of_his_inbox() {
+    let server = Config::new().start().await;
+    let (mut alice, mut bob) = (Client::sign_in(&server, "alice").await, Client::sign_in(&server, "bob").await);
+    let create = json!({"type": "conversation_create", "kind": "group", "client_id": "g", "members": ["bob"],
+        "title": "first", "custom": {"a": [1]}});
+    let group = alice.ask(create).await["conversation_id"].clone();
+    for mut change in [
+        json!({"type": "member_add", "user_ids": ["carol"]}),
+        json!({"type": "member_role", "user_id": "bob", "role": "moderator"}),
+        json!({"type": "conversation_update", "title": "second"}),
+    ] {
+        change["conversation_id"] = group.clone();
+        assert_eq!(alice.ask(change).await["type"], "ok");
+    }
+    let to_bob = |name: &str| json!({"type": "send", "to": "bob", "client_id": name, "content": {"text": "x"}});
+    alice.ask(to_bob("c1")).await;
+    let mut cursor = json!(null);
+    let known = changed(&mut bob, &mut cursor).await;
+    drop(bob);
+    alice.ask(to_bob("c2")).await;
+    let to_all = json!({"type": "send", "conversation_id": group, "client_id": "c3", "content": {"text": "x"}});
+    alice.ask(to_all).await;
+
+    let before = reads(&server).await;
+    let mut bob = Client::sign_in(&server, "bob").await;
+    let now = changed(&mut bob, &mut cursor).await;
+    assert_eq!((known.len(), now.len()), (2, 2));
+    for conversation in &now {
+        let id = &conversation["conversation_id"];
+        let known = known.iter().find(|known| known["conversation_id"] == *id).expect("it was there before");
+        let changes = json!({"type": "changes", "conversation_id": id, "after": known["last_seq"]});
+        assert_eq!(bob.ask(changes).await["entries"].as_array().map(Vec::len), Some(1));
+    }
+    let after = reads(&server).await;
+    let done: Vec<_> = after.iter().filter(|(op, count)| before[*op] < **count).map(|(op, _)| *op).collect();
+    assert_eq!(done, ["inbox", "user"]);
+
+    for conversation in &now {
+        let get = json!({"type": "conversation_get", "conversation_id": conversation["conversation_id"]});
+        let got = bob.ask(get).await;
+        for (field, value) in
+            got.as_object().expect("an object").iter().filter(|(field, _)| *field != "type" && *field != "id")
+        {
+            assert_eq!(&conversation[field], value, "{field}");
+        }
+    }
+}

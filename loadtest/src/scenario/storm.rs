@@ -126,11 +126,11 @@ impl Scenario for Storm {
 /// Operations of the store that read.
 const READS: &[&str] = &[
     "active",
+    "append_nothing",
     "begin_term_read",
     "head",
     "history",
     "inbox",
-    "inbox_asked",
     "inbox_row",
     "member",
     "members",

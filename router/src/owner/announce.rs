@@ -68,6 +68,7 @@ struct Run {
 impl Conversation {
     /// These steps are durable: tells everyone, then who waits, in the order of the log.
     pub(super) async fn release(&mut self, steps: VecDeque<Step>) {
+        let (now_ms, newest_bytes_max) = (self.node.clock.monotonic_ms(), self.node.options().newest_entries_bytes);
         let mut run = Run::default();
         let mut steps = steps.into_iter().peekable();
         while let Some(step) = steps.next() {
@@ -81,6 +82,8 @@ impl Conversation {
                         _ => None,
                     };
                     if let Some(log) = &mut self.log {
+                        let entry = &pending.draft.entry;
+                        log.newest.push(entry.seq, &entry.json, now_ms, newest_bytes_max);
                         advance(log, &pending, next);
                     }
                     self.note_mentions(&pending.draft.mentioned);
@@ -90,9 +93,9 @@ impl Conversation {
                     self.tell_run(std::mem::take(&mut run));
                     reply.tell(&self.node, *told);
                 }
-                Step::Peek(user, reply) => {
+                Step::Peek(user, after, reply) => {
                     self.tell_run(std::mem::take(&mut run));
-                    self.answer_peek(&user, reply);
+                    self.answer_peek(&user, after, reply);
                 }
             }
         }
@@ -378,6 +381,7 @@ fn go_together(a: &Pending, b: &Pending) -> bool {
 /// The entry is in the log. What `next`, with which it is told, changes as well is left to it.
 fn advance(log: &mut Log, pending: &Pending, next: Option<&Pending>) {
     let entry = &pending.draft.entry;
+    log.outline.advance(&entry.frame);
     log.durable = entry.seq;
     log.durable_messages = entry.messages;
     let message_id = match &entry.frame {
@@ -402,10 +406,6 @@ fn advance(log: &mut Log, pending: &Pending, next: Option<&Pending>) {
                 }
             }
             Some(message.message_id)
-        }
-        EntryFrame::Membership(membership) => {
-            log.durable_members = log.durable_members + membership.added.len() - membership.removed.len();
-            None
         }
         EntryFrame::MessageUpdated(update) => {
             if let Some(preview) = log.preview.as_mut().filter(|preview| preview.seq == update.target_seq) {

@@ -2,6 +2,7 @@
 
 use super::group::refuse_too_many_members;
 use super::log::Log;
+use super::newest::Newest;
 use super::recent::{RECENT_ENTRIES_MAX, RECENT_MS};
 use super::task::Conversation;
 use super::{CommandInput, user_in};
@@ -131,7 +132,7 @@ impl Conversation {
         let figures = &self.node.figures;
         let terms = if untold { &figures.terms_taken_over } else { &figures.terms_begun };
         terms.increment(1);
-        self.log = Some(Log::new(&self.key, begun));
+        self.log = Some(Log::new(&self.key, begun, Newest::new(&self.node.newest_bytes)));
         self.audience_at_rest = None;
         if untold || self.is_new_to_inboxes().await {
             self.announce_end();

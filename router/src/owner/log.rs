@@ -3,6 +3,8 @@
 //! It runs ahead of the store by the entries that wait to be durable. If one of them fails, all of it is thrown away and
 //! read again with the next term: it is never mended.
 
+use super::newest::Newest;
+use super::outline::Outlined;
 use super::recent::Recent;
 use super::states::States;
 use crate::users::shard_of;
@@ -28,8 +30,10 @@ pub(super) struct Log {
     pub(super) durable_messages: u64,
     /// The time of the last entry decided in this term.
     pub(super) last_at: Option<Timestamp>,
-    /// How many members there are at `durable`: what decides how entries are delivered.
-    pub(super) durable_members: usize,
+    /// What inbox rows carry of it.
+    pub(super) outline: Outlined,
+    /// The last entries up to `durable`.
+    pub(super) newest: Newest,
     /// The newest durable message.
     pub(super) preview: Option<Preview>,
     pub(super) meta: ConversationMeta,
@@ -55,7 +59,7 @@ pub(super) struct Mark {
 }
 
 impl Log {
-    pub(super) fn new(key: &ConversationKey, begun: Begun) -> Self {
+    pub(super) fn new(key: &ConversationKey, begun: Begun, newest: Newest) -> Self {
         let mut recent = Recent::new(begun.recent_after);
         let mut members: BTreeMap<UserId, Member> = begun.members.into_iter().collect();
         for send in begun.recent {
@@ -68,9 +72,9 @@ impl Log {
             }
         }
         let everyone = fan_out_order(&key.tenant, members.keys());
-        let durable_members = members.len();
         Self {
-            durable_members,
+            outline: Outlined::new(&begun.meta, &members),
+            newest,
             term: begun.term,
             end: begun.end,
             messages: begun.messages,
@@ -118,7 +122,7 @@ impl Log {
 
     /// How entries that become durable now are delivered.
     pub(super) fn delivery(&self, push_members_max: usize) -> Delivery {
-        delivery_to(self.durable_members, push_members_max)
+        delivery_to(self.outline.members(), push_members_max)
     }
 
     pub(super) fn is_direct(&self) -> bool {
@@ -137,6 +141,7 @@ impl Log {
             messages: self.durable_messages,
             preview: self.preview.clone(),
             ask_owner: self.delivery(push_members_max) == Delivery::Activity,
+            outline: self.outline.short(),
         }
     }
 

@@ -12,6 +12,8 @@ mod group;
 mod leaving;
 mod log;
 mod messages;
+mod newest;
+mod outline;
 mod pipeline;
 mod query;
 mod recent;
@@ -26,10 +28,11 @@ use crate::envelope::{Envelope, Peek};
 use crate::node::Node;
 use crate::wire::{refusal, reply_telling};
 use hashbrown::HashMap;
+pub(crate) use newest::NewestBytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_protocol::server::Member;
-use switchboard_protocol::{ProtocolError, SessionId, UserId};
+use switchboard_protocol::{ProtocolError, Seq, SessionId, UserId};
 use switchboard_store::{ConversationKey, Incarnation, Release, TermNumber, UserKey};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -42,8 +45,8 @@ const SHARDS: usize = 16;
 pub(crate) enum Input {
     /// A client's frame.
     Command(Box<CommandInput>),
-    /// Who asks may read up to where?
-    Peek { user: UserId, reply: ReplyTo },
+    /// Who asks may read up to where? And, if they are at hand, what are the entries after the one he has?
+    Peek { user: UserId, after: Option<Seq>, reply: ReplyTo },
     /// These sessions at that node have closed, or have closed the conversation.
     SessionsGone { at: Incarnation, sessions: Vec<(UserId, SessionId)> },
     /// The block between the two users of a direct conversation may have changed.

@@ -32,7 +32,7 @@ pub(super) enum Step {
     /// An answer that was decided behind entries, and is given behind them.
     Answer(ReplyTo, Box<Told>, Option<OwnedSemaphorePermit>),
     /// A question about what is durable, asked behind entries.
-    Peek(UserId, ReplyTo),
+    Peek(UserId, Option<Seq>, ReplyTo),
 }
 
 /// An entry that is not durable yet.
@@ -145,7 +145,7 @@ impl Step {
         match self {
             Self::Entry(pending) => pending.replies.into_iter().for_each(|reply| reply.tell(node, Err(error()))),
             Self::Answer(reply, ..) => reply.tell(node, Err(error())),
-            Self::Peek(_, reply) => reply.tell(node, Err(error())),
+            Self::Peek(_, _, reply) => reply.tell(node, Err(error())),
         }
     }
 }

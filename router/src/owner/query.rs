@@ -4,10 +4,11 @@ use super::pipeline::Step;
 use super::task::Conversation;
 use super::{CommandInput, ReplyTo, Telling, Told};
 use crate::api::{Answer, Command};
-use crate::envelope::Peek;
+use crate::envelope::{Encoded, Peek};
+use bytes::Bytes;
 use switchboard_protocol::client::ConversationMembers;
 use switchboard_protocol::server::{Member, Members, Opened};
-use switchboard_protocol::{ProtocolError, ServerFrame, UserId};
+use switchboard_protocol::{ProtocolError, Seq, ServerFrame, UserId};
 use switchboard_store::{ConversationKey, Member as StoredMember};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -38,10 +39,10 @@ impl Conversation {
     }
 
     /// Where the log is, once everything before is durable.
-    pub(super) async fn on_peek(&mut self, user: UserId, reply: ReplyTo) {
+    pub(super) async fn on_peek(&mut self, user: UserId, after: Option<Seq>, reply: ReplyTo) {
         match self.peek_at_rest(&user).await {
             Ok(Some(peek)) => reply.tell(&self.node, Ok(Telling::Peek(Box::new(peek)))),
-            Ok(None) => self.pipeline.push(Step::Peek(user, reply)),
+            Ok(None) => self.pipeline.push(Step::Peek(user, after, reply)),
             Err(error) => reply.tell(&self.node, Err(error)),
         }
     }
@@ -60,8 +61,8 @@ impl Conversation {
     }
 
     /// Everything before it is durable.
-    pub(super) fn answer_peek(&self, user: &UserId, reply: ReplyTo) {
-        reply.tell(&self.node, self.peek(user).map(|peek| Telling::Peek(Box::new(peek))));
+    pub(super) fn answer_peek(&self, user: &UserId, after: Option<Seq>, reply: ReplyTo) {
+        reply.tell(&self.node, self.peek(user, after).map(|peek| Telling::Peek(Box::new(peek))));
     }
 
     fn conversation(&self, user: &UserId) -> Result<switchboard_protocol::server::Conversation, ProtocolError> {
@@ -69,14 +70,17 @@ impl Conversation {
         log.conversation(&self.key, user, self.node.options().push_members_max)
     }
 
-    fn peek(&self, user: &UserId) -> Result<Peek, ProtocolError> {
+    fn peek(&self, user: &UserId, after: Option<Seq>) -> Result<Peek, ProtocolError> {
         let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
         let member = log.member(user)?;
         // Who is about to be added is told when that is durable.
         if member.joined_seq > log.durable {
             return Err(ProtocolError::not_found());
         }
+        let text = |json: &Bytes| String::from_utf8(json.to_vec()).map(Encoded).map_err(|_| ProtocolError::internal());
+        let newer = after.and_then(|after| log.newest.after(after, self.node.clock.monotonic_ms()));
         Ok(Peek {
+            entries: newer.map(|entries| entries.map(text).collect()).transpose()?,
             last: log.last(self.node.options().push_members_max),
             mentioned_seq: member.cursor.mentioned_seq,
             read: (member.cursor.read_seq, member.cursor.read_messages),

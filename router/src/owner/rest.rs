@@ -132,9 +132,12 @@ impl AtRest {
             messages: head.messages,
             preview: head.last_message,
             ask_owner: delivery_to(members, push_members_max) == Delivery::Activity,
+            // It would take all members.
+            outline: None,
         };
         Peek {
             last,
+            entries: None,
             mentioned_seq: member.cursor.mentioned_seq,
             read: (member.cursor.read_seq, member.cursor.read_messages),
         }

@@ -123,7 +123,7 @@ impl Conversation {
     async fn on_input(&mut self, input: Input) {
         match input {
             Input::Command(command) => self.on_command(*command).await,
-            Input::Peek { user, reply } => self.on_peek(user, reply).await,
+            Input::Peek { user, after, reply } => self.on_peek(user, after, reply).await,
             Input::SessionsGone { at, sessions } => self.on_sessions_gone(&at, &sessions),
             Input::NodeMissed { node } => self.sessions.forget_node(&node),
             Input::BlockChanged { reply } => {

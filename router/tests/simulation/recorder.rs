@@ -161,10 +161,6 @@ impl Inbox for Recorder {
         self.store.inbox(user, range, limit).await
     }
 
-    async fn inbox_asked(&self, user: &UserKey) -> Result<Vec<ConversationId>, StoreError> {
-        self.store.inbox_asked(user).await
-    }
-
     async fn inbox_row(&self, user: &UserKey, conversation: &ConversationId) -> Result<Option<InboxRow>, StoreError> {
         self.store.inbox_row(user, conversation).await
     }

@@ -1,6 +1,6 @@
 //! The store's traits on top of any engine that reads rows and commits transactions.
 
-use super::{Process, Rows, Transaction, begun, cursors, inbox, keys, log, log_read, push, users, values};
+use super::{Process, Rows, Running, Transaction, begun, cursors, inbox, keys, log, log_read, push, users, values};
 use crate::{
     Appended, Begun, Channel, Claim, ConversationKey, Cursor, Cursors, DeadLetter, Entry, Head, HistoryPage,
     HistoryRange, Inbox, InboxChange, InboxPage, InboxRange, InboxRow, Incarnation, LeasedJob, Log, Member, PushDevice,
@@ -62,6 +62,11 @@ pub(crate) trait Engine: Send + Sync + 'static {
         None
     }
 
+    /// Which terms run, where only one process changes the rows.
+    fn running(&self) -> Option<Arc<Running>> {
+        None
+    }
+
     /// See [`Log::release`].
     fn let_go(&self, _conversation: &ConversationKey, _term: TermNumber) -> Option<Release> {
         None
@@ -69,7 +74,7 @@ pub(crate) trait Engine: Send + Sync + 'static {
 }
 
 /// The names of all operations, for metrics.
-pub(crate) const OPERATIONS: [&str; 40] = [
+pub(crate) const OPERATIONS: [&str; 39] = [
     "begin_term",
     "begin_term_read",
     "append",
@@ -86,7 +91,6 @@ pub(crate) const OPERATIONS: [&str; 40] = [
     "put_cursors",
     "put_inbox",
     "inbox",
-    "inbox_asked",
     "inbox_row",
     "user",
     "user_blocks",
@@ -135,8 +139,14 @@ impl<E: Engine> Log for E {
         // could take back is a term in which nothing was appended, of a process that is gone.
         let (recent, process) = (claim.recent, self.process());
         let begin = {
-            let process = process.clone();
-            move |tx: &mut Transaction<'_, E::Rows>| log::begin_term(tx, &key, &claim, process.as_deref())
+            let (process, running) = (process.clone(), self.running());
+            move |tx: &mut Transaction<'_, E::Rows>| {
+                let begun = log::begin_term(tx, &key, &claim, process.as_deref())?;
+                if let (Some(begun), Some(running)) = (&begun, running) {
+                    running.begin(&key, begun.head.term);
+                }
+                Ok(begun)
+            }
         };
         let Some(term) = self.write(buffered("begin_term", 1), begin).await? else { return Ok(None) };
         if let Some(process) = process {
@@ -155,6 +165,9 @@ impl<E: Engine> Log for E {
     ) -> Result<Appended, StoreError> {
         let (key, process) = (conversation.clone(), self.process());
         if entries.is_empty() {
+            if let Some(runs) = self.running().and_then(|running| running.runs(conversation, term)) {
+                return Ok(if runs { Appended::Durable } else { Appended::Superseded });
+            }
             let runs = move |rows: &E::Rows| log::append_nothing(rows, &key, term, process.as_deref());
             return Engine::read(self, "append_nothing", ReadCost::Point, runs).await;
         }
@@ -165,8 +178,14 @@ impl<E: Engine> Log for E {
 
     async fn end_term(&self, conversation: &ConversationKey, term: TermNumber) -> Result<(), StoreError> {
         // Taken back by a power failure, the conversation is taken over once more, for nothing.
-        let (key, process) = (conversation.clone(), self.process());
-        self.write(buffered("end_term", 1), move |tx| log::end_term(tx, &key, term, process.as_deref())).await
+        let (key, process, running) = (conversation.clone(), self.process(), self.running());
+        let end = move |tx: &mut Transaction<'_, E::Rows>| {
+            if let Some(running) = running.filter(|running| running.runs(&key, term) == Some(true)) {
+                running.end(&key);
+            }
+            log::end_term(tx, &key, term, process.as_deref())
+        };
+        self.write(buffered("end_term", 1), end).await
     }
 
     fn release(&self, conversation: &ConversationKey, term: TermNumber) -> Option<Release> {
@@ -265,11 +284,6 @@ impl<E: Engine> Inbox for E {
     async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError> {
         let key = user.clone();
         Engine::read(self, "inbox", ReadCost::Scan, move |rows| inbox::page(rows, &key, range, limit)).await
-    }
-
-    async fn inbox_asked(&self, user: &UserKey) -> Result<Vec<ConversationId>, StoreError> {
-        let key = user.clone();
-        Engine::read(self, "inbox_asked", ReadCost::Scan, move |rows| inbox::asked(rows, &key)).await
     }
 
     async fn inbox_row(&self, user: &UserKey, conversation: &ConversationId) -> Result<Option<InboxRow>, StoreError> {

@@ -49,7 +49,7 @@ impl InboxRow {
         Self {
             conversation,
             version: 0,
-            last: InboxLast { last_seq: Seq::ZERO, messages: 0, preview: None, ask_owner: false },
+            last: InboxLast { last_seq: Seq::ZERO, messages: 0, preview: None, ask_owner: false, outline: None },
             mentioned_seq: Seq::ZERO,
             read_seq: Seq::ZERO,
             read_messages: 0,
@@ -104,10 +104,10 @@ pub(super) fn page(rows: &impl Rows, user: &UserKey, range: InboxRange, limit: u
         page.push(values::decode_at(key.as_ref(), value.as_ref())?);
     }
     let more = newest_first.next().transpose()?.is_some();
-    Ok(InboxPage { rows: page, top, more })
+    Ok(InboxPage { rows: page, top, more, asked: asked(rows, user)? })
 }
 
-pub(super) fn asked(rows: &impl Rows, user: &UserKey) -> Result<Vec<ConversationId>, StoreError> {
+fn asked(rows: &impl Rows, user: &UserKey) -> Result<Vec<ConversationId>, StoreError> {
     let all = rows.range(keys::all_inbox_asked(user).prefixed());
     all.map(|row| keys::parse_last_conversation(row?.0.as_ref())).collect()
 }

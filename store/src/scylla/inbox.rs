@@ -120,17 +120,14 @@ impl Inbox for ScyllaStore {
         let mut rows = self.core.read_inbox(user).await?;
         rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.version));
         let top = rows.first().map_or(0, |row| row.version);
+        let mut asked: Vec<_> = rows.iter().filter(|row| row.is_asked()).map(|row| row.conversation.clone()).collect();
+        asked.sort_unstable();
         let in_range =
             |row: &InboxRow| row.version > range.after && range.below.is_none_or(|below| row.version < below);
         rows.retain(in_range);
         let more = rows.len() > limit;
         rows.truncate(limit);
-        Ok(InboxPage { rows, top, more })
-    }
-
-    async fn inbox_asked(&self, user: &UserKey) -> Result<Vec<ConversationId>, StoreError> {
-        let rows = self.core.inbox_rows(user).await?;
-        Ok(rows.into_iter().filter(InboxRow::is_asked).map(|row| row.conversation).collect())
+        Ok(InboxPage { rows, top, more, asked })
     }
 
     async fn inbox_row(&self, user: &UserKey, conversation: &ConversationId) -> Result<Option<InboxRow>, StoreError> {

@@ -25,7 +25,13 @@ async fn make(folder: &Path) {
             let text = format!("{:x}", generator.u64()).repeat(150);
             c.send("alice", &text).await;
         }
-        let last = InboxLast { last_seq: Seq::new(c.end), messages: c.messages, preview: None, ask_owner: false };
+        let last = InboxLast {
+            last_seq: Seq::new(c.end),
+            messages: c.messages,
+            preview: None,
+            ask_owner: false,
+            outline: None,
+        };
         let change = InboxChange {
             conversation: c.key.conversation.clone(),
             last: Some(last.into()),

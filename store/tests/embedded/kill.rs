@@ -62,7 +62,7 @@ async fn append_for_ever(store: Arc<dyn Store>, number: u64) {
 }
 
 fn last(id: &str, seq: u64) -> InboxChange {
-    let last = InboxLast { last_seq: Seq::new(seq), messages: 0, preview: None, ask_owner: false };
+    let last = InboxLast { last_seq: Seq::new(seq), messages: 0, preview: None, ask_owner: false, outline: None };
     InboxChange {
         conversation: id.parse().unwrap(),
         last: Some(last.into()),

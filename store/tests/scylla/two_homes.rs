@@ -18,7 +18,7 @@ async fn stores<const N: usize>() -> [Arc<ScyllaStore>; N] {
 }
 
 fn ends_at(id: &str, seq: u64) -> InboxChange {
-    let last = InboxLast { last_seq: Seq::new(seq), messages: seq, preview: None, ask_owner: false };
+    let last = InboxLast { last_seq: Seq::new(seq), messages: seq, preview: None, ask_owner: false, outline: None };
     InboxChange {
         conversation: id.parse().expect("an id"),
         last: Some(Arc::new(last)),
