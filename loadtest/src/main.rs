@@ -20,6 +20,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use command_line::Command;
 
+/// The node's: the baselines are to differ from it in what they do, not in how memory is allocated.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match command_line::parse(env::args_os().skip(1)) {
         Ok(Command::Worker) => worker::run(),
