@@ -5,11 +5,14 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use anyhow::Result;
+
 use super::reader::OnFrame;
 use super::scan;
 use super::session::Client;
 use crate::meter::now_ns;
 use crate::meter::recorder::Counter;
+use crate::worker::PhaseWork;
 
 /// One client's loop. Nothing is said before [`ClosedLoop::begin`], or after the switch is off.
 pub(crate) struct ClosedLoop {
@@ -67,5 +70,34 @@ impl ClosedLoop {
             client.send(place, self.said.fetch_add(1, Ordering::Relaxed), now_ns(), &self.text);
             self.sends.add(1);
         }
+    }
+}
+
+/// The loops of all clients of a worker.
+pub(crate) struct Flood {
+    loops: Vec<Arc<ClosedLoop>>,
+    is_on: Arc<AtomicBool>,
+}
+
+impl Flood {
+    /// `is_on` is the loops' switch.
+    pub(crate) fn new(loops: Vec<Arc<ClosedLoop>>, is_on: Arc<AtomicBool>) -> Self {
+        Self { loops, is_on }
+    }
+
+    /// Keeps so many sends of each client under way for a while, and waits until all have their answers. Gives how many
+    /// there were so far, in all phases.
+    ///
+    /// # Errors
+    /// As [`PhaseWork::hold`].
+    pub(crate) async fn run(&mut self, phase: &mut PhaseWork<'_>, under_way: usize, duration_s: f64) -> Result<u64> {
+        self.is_on.store(true, Ordering::Relaxed);
+        self.loops.iter().for_each(|closed| closed.begin(under_way));
+        phase.hold(duration_s).await?;
+        self.is_on.store(false, Ordering::Relaxed);
+        let said: u64 = self.loops.iter().map(|closed| closed.said()).sum();
+        let meters = phase.meters().clone();
+        phase.drain(|| meters.sent.total() + meters.send_errors.total() >= said).await;
+        Ok(said)
     }
 }

@@ -1,12 +1,15 @@
 //! `direct`: many pairs that write to each other, at a rate that does not wait for the server.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use async_trait::async_trait;
 
 use super::{Baseline, Defaults, Param, Scenario};
 use crate::baseline;
+use crate::client::closed_loop::{ClosedLoop, Flood};
 use crate::client::crowd::Crowd;
 use crate::client::network::Meters;
 use crate::client::session::{Client, Who};
@@ -32,10 +35,21 @@ impl Scenario for Direct {
     }
 
     fn params(&self) -> &'static [Param] {
-        &[Param::TEXT_BYTES]
+        &[
+            Param::TEXT_BYTES,
+            Param {
+                name: "share",
+                default: 0.0,
+                about: "of the rate at which the servers saturate, which is found in the warm-up; 0: --rate counts",
+            },
+            Param { name: "under_way", default: 4.0, about: "sends under way at once, of each client, to find it" },
+        ]
     }
 
     fn settings(&self, load: &Load) -> Vec<String> {
+        if load.number("share") > 0.0 {
+            return vec!["limits.frames_per_s=1000000".to_owned()];
+        }
         // Twice what each session will send; the bucket holds two seconds' worth.
         let per_session = 2.0 * load.rate / load.connections.max(1) as f64;
         if per_session > 50.0 { vec![format!("limits.frames_per_s={per_session:.0}")] } else { Vec::new() }
@@ -47,24 +61,41 @@ impl Scenario for Direct {
         let pairs: Vec<usize> = worker.plan.share(load.connections / 2).collect();
         let run = worker.plan.run.clone();
         let user = |pair: usize, side: usize| format!("{run}-{pair}-{side}");
-        let people = pairs.iter().flat_map(|pair| [0, 1].map(|side| (*pair, side))).map(|(pair, side)| {
+        let text = "x".repeat(load.count("text_bytes"));
+        let (is_on, sends) = (Arc::new(AtomicBool::new(false)), worker.recorder.counter("sends"));
+        let share = load.number("share");
+        // Who follows the schedule alone does not look at answers.
+        let new_loop = || (share > 0.0).then(|| ClosedLoop::new(&text, &is_on, &sends));
+        let loops: Vec<Option<Arc<ClosedLoop>>> = (0..2 * pairs.len()).map(|_| new_loop()).collect();
+        let sides = pairs.iter().flat_map(|pair| [0, 1].map(|side| (*pair, side)));
+        let people = sides.zip(&loops).map(|((pair, side), closed)| {
             let number = (2 * (pair / workers) + side) as u64;
-            (Who { user: user(pair, side), number, node: pair }, None)
+            (Who { user: user(pair, side), number, node: pair }, closed.as_ref().map(ClosedLoop::on_frame))
         });
         let mut crowd = Crowd::new(worker.network.clone());
         let clients = crowd.connect(people, 32).await?;
         let places: Vec<String> =
             pairs.iter().flat_map(|pair| [1, 0].map(|other| format!(r#""to":"{}""#, user(*pair, other)))).collect();
-        let text = "x".repeat(load.count("text_bytes"));
-        let rate = worker.plan.rate_share();
+        let loops: Vec<Arc<ClosedLoop>> = loops.into_iter().flatten().collect();
+        for (closed, (client, place)) in loops.iter().zip(clients.iter().zip(&places)) {
+            closed.attach(client, place);
+        }
+        let mut rate = worker.plan.rate_share();
         let mut talk = Talk::new(clients, places, text, true, &worker.network.meters);
+        if share > 0.0 {
+            let mut flood = Flood::new(loops, is_on);
+            let (under_way, find_s) = (load.count("under_way"), load.warm_up_s.max(1.0));
+            worker.phase(SATURATE, async |phase| talk.saturate(phase, &mut flood, under_way, find_s).await).await?;
+            rate = share * talk.said as f64 / find_s;
+        }
         worker.phase("warm-up", async |phase| talk.run(phase, rate, load.warm_up_s).await).await?;
         worker.phase("load", async |phase| talk.run(phase, rate, load.duration_s).await).await?;
         worker.see_off(crowd).await
     }
 
-    fn baselines(&self, load: &Load, _round: &Round) -> Vec<Baseline> {
-        vec![Baseline { name: baseline::ECHO, load: load.clone() }]
+    fn baselines(&self, load: &Load, round: &Round) -> Vec<Baseline> {
+        let rate = saturating_rate(round).map_or(load.rate, |rate| rate * load.number("share"));
+        vec![Baseline { name: baseline::ECHO, load: Load { rate, ..load.clone() } }]
     }
 
     fn figures(&self, _load: &Load, round: &Round, baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
@@ -83,12 +114,20 @@ impl Scenario for Direct {
             latency("send to the other side, p99", "delivery", 99.0).map(|figure| figure.bar(Bar::AtMost(10.0))),
             Figure::new("CPU per message", "µs", phase.server_cpu_us_per(sent))
                 .map(|figure| figure.against("bare echo", echo_us)),
+            Figure::new("saturating rate", "1/s", saturating_rate(round)),
             Figure::new("sends answered", "1/s", Some(sent / phase.seconds)),
             Figure::new("sends without an answer", "", Some(phase.counted("sends") - sent)),
             Figure::new("sends without a delivery", "", Some(phase.counted("sends") - delivered)),
         ];
         figures.into_iter().flatten().collect()
     }
+}
+
+/// The phase in which as much is sent as is answered.
+const SATURATE: &str = "saturate";
+
+fn saturating_rate(round: &Round) -> Option<f64> {
+    round.phase(SATURATE).map(|phase| phase.counted("sent") / phase.seconds)
 }
 
 /// Sends that go round all clients, each to its other side.
@@ -113,6 +152,20 @@ impl Talk {
         meters: &Meters,
     ) -> Self {
         Self { clients, places, text, is_delivered, said: 0, meters: meters.clone() }
+    }
+
+    /// As fast as it goes, before any other phase.
+    async fn saturate(
+        &mut self,
+        phase: &mut PhaseWork<'_>,
+        flood: &mut Flood,
+        under_way: usize,
+        duration_s: f64,
+    ) -> Result<()> {
+        self.said = flood.run(phase, under_way, duration_s).await?;
+        let (said, meters) = (self.said, &self.meters);
+        phase.drain(|| meters.deliveries.total() + meters.send_errors.total() >= said).await;
+        Ok(())
     }
 
     /// A phase's sends, and the wait until all have come.

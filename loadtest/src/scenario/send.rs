@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use async_trait::async_trait;
 
 use super::{Baseline, Defaults, Param, Scenario};
 use crate::baseline;
-use crate::client::closed_loop::ClosedLoop;
+use crate::client::closed_loop::{ClosedLoop, Flood};
 use crate::client::crowd::Crowd;
 use crate::client::session::Who;
 use crate::control::Load;
 use crate::report::figure::{Bar, Figure};
 use crate::report::round::{Phase, Round};
-use crate::worker::{PhaseWork, Worker};
+use crate::worker::Worker;
 
 pub(super) struct Send;
 
@@ -60,9 +60,10 @@ impl Scenario for Send {
         for ((client, closed), number) in clients.iter().zip(&loops).zip(&numbers) {
             closed.attach(client, &format!(r#""to":"{run}-{number}-other""#));
         }
-        let flood = Flood { loops, is_on };
-        worker.phase("warm-up", async |phase| flood.run(phase, &load, load.warm_up_s).await).await?;
-        worker.phase("load", async |phase| flood.run(phase, &load, load.duration_s).await).await?;
+        let mut flood = Flood::new(loops, is_on);
+        let under_way = load.count("under_way");
+        worker.phase("warm-up", async |phase| flood.run(phase, under_way, load.warm_up_s).await).await?;
+        worker.phase("load", async |phase| flood.run(phase, under_way, load.duration_s).await).await?;
         worker.see_off(crowd).await
     }
 
@@ -88,24 +89,5 @@ impl Scenario for Send {
             ),
         ];
         figures.into_iter().flatten().collect()
-    }
-}
-
-struct Flood {
-    loops: Vec<Arc<ClosedLoop>>,
-    is_on: Arc<AtomicBool>,
-}
-
-impl Flood {
-    async fn run(&self, phase: &mut PhaseWork<'_>, load: &Load, duration_s: f64) -> Result<()> {
-        self.is_on.store(true, Ordering::Relaxed);
-        let under_way = load.count("under_way");
-        self.loops.iter().for_each(|closed| closed.begin(under_way));
-        phase.hold(duration_s).await?;
-        self.is_on.store(false, Ordering::Relaxed);
-        let said: u64 = self.loops.iter().map(|closed| closed.said()).sum();
-        let meters = phase.meters().clone();
-        phase.drain(|| meters.sent.total() + meters.send_errors.total() >= said).await;
-        Ok(())
     }
 }

@@ -25,6 +25,13 @@ async fn direct() {
 }
 
 #[tokio::test]
+async fn direct_at_half_of_the_saturating_rate() {
+    let report = verified("direct --connections 4 --param share=0.5 --param under_way=1 --duration 1").await;
+    assert!(report.figure("saturating rate") > 0.0);
+    assert_eq!((report.figure("sends without an answer"), report.figure("sends without a delivery")), (0.0, 0.0));
+}
+
+#[tokio::test]
 async fn fanout() {
     let report = verified("fanout --connections 20 --rate 50 --duration 1").await;
     assert_eq!((report.counted("sends"), report.counted("deliveries")), (50, 1_000));
