@@ -143,7 +143,7 @@ pub async fn a_dead_workers_jobs_go_on(backend: &dyn PushBackend) {
 pub async fn two_homes_make_one_notification(backend: &dyn PushBackend) {
     let (_, store) = backend.open().await;
     let store = &*store;
-    for (up_to, count) in [(5, 2), (4, 1), (5, 1)] {
+    for (up_to, count) in [(5, 2), (5, 1), (4, 1)] {
         enqueue(store, [job(key("alice", "c"), up_to, count, 0)]).await;
     }
     assert_eq!(told(&take(store, 0, 10).await), [(5, Some(1))], "the older one changed nothing");
