@@ -34,37 +34,7 @@ pub(crate) struct Figures {
 
 impl Figures {
     pub(crate) fn new() -> Self {
-        describe_histogram!(
-            "switchboard_delivery_duration_seconds",
-            "From an entry's decision at its owner, through its durability, to its hand-over to the homes"
-        );
-        describe_gauge!("switchboard_conversations_active", "Conversations whose owner is active on this node");
-        describe_gauge!("switchboard_view_members", "Nodes in this node's view");
-        describe_gauge!("switchboard_owed_announcements", "Announcements that homes have not confirmed as flushed");
-        describe_counter!("switchboard_bus_publishes_total", "Packets given to the bus");
-        describe_counter!("switchboard_bus_gaps_total", "Holes noticed in the numbers of another node's envelopes");
-        describe_counter!(
-            "switchboard_bus_gaps_seen_to_total",
-            "Times that what was in such holes was asked for again: at most once per node and heartbeat"
-        );
-        describe_counter!("switchboard_bus_refused_total", "Packets that were none, or of another version");
-        describe_counter!(
-            "switchboard_bus_dropped_total",
-            "Envelopes that did not leave (queue: too much waits for the node; bus: not taken), or that a full home did not take"
-        );
-        describe_gauge!("switchboard_home_dirty_bytes", "Inbox changes that wait to be written");
-        describe_gauge!(
-            "switchboard_newest_entries_bytes",
-            "Last entries of active conversations that are kept in memory"
-        );
-        describe_counter!("switchboard_last_seen_dropped_total", "Last-seen times that were left out as too many wait");
-        describe_counter!("switchboard_overloaded_total", "What was refused with overloaded, by what had no room");
-        describe_counter!("switchboard_resyncs_total", "Sessions told to sync because events may have been lost");
-        describe_counter!("switchboard_terms_total", "Terms begun, by whether the one before had been ended");
-        describe_counter!(
-            "switchboard_fenced_total",
-            "Times that this process was taken for dead by others, and had to go on as a new incarnation"
-        );
+        describe();
         let resyncs = |reason| counter!("switchboard_resyncs_total", "reason" => reason);
         let terms = |reason| counter!("switchboard_terms_total", "reason" => reason);
         let dropped = |reason| counter!("switchboard_bus_dropped_total", "reason" => reason);
@@ -117,6 +87,38 @@ impl Figures {
         }
         figures
     }
+}
+
+/// For who reads the page of metrics.
+fn describe() {
+    describe_histogram!(
+        "switchboard_delivery_duration_seconds",
+        "From an entry's decision at its owner, through its durability, to its hand-over to the homes"
+    );
+    describe_gauge!("switchboard_conversations_active", "Conversations whose owner is active on this node");
+    describe_gauge!("switchboard_view_members", "Nodes in this node's view");
+    describe_gauge!("switchboard_owed_announcements", "Announcements that homes have not confirmed as flushed");
+    describe_counter!("switchboard_bus_publishes_total", "Packets given to the bus");
+    describe_counter!("switchboard_bus_gaps_total", "Holes noticed in the numbers of another node's envelopes");
+    describe_counter!(
+        "switchboard_bus_gaps_seen_to_total",
+        "Times that what was in such holes was asked for again: at most once per node and heartbeat"
+    );
+    describe_counter!("switchboard_bus_refused_total", "Packets that were none, or of another version");
+    describe_counter!(
+        "switchboard_bus_dropped_total",
+        "Envelopes that did not leave (queue: too much waits for the node; bus: not taken), or that a full home did not take"
+    );
+    describe_gauge!("switchboard_home_dirty_bytes", "Inbox changes that wait to be written");
+    describe_gauge!("switchboard_newest_entries_bytes", "Last entries of active conversations that are kept in memory");
+    describe_counter!("switchboard_last_seen_dropped_total", "Last-seen times that were left out as too many wait");
+    describe_counter!("switchboard_overloaded_total", "What was refused with overloaded, by what had no room");
+    describe_counter!("switchboard_resyncs_total", "Sessions told to sync because events may have been lost");
+    describe_counter!("switchboard_terms_total", "Terms begun, by whether the one before had been ended");
+    describe_counter!(
+        "switchboard_fenced_total",
+        "Times that this process was taken for dead by others, and had to go on as a new incarnation"
+    );
 }
 
 /// For gauges.
