@@ -196,8 +196,9 @@ async fn what_is_no_envelope_is_counted_and_ignored() {
         }
     }
     for node in &scene.nodes {
-        node.logged("refused a packet", 3).await;
-        assert_eq!(node.metric("switchboard_bus_refused_total", "").await, 3.0);
+        // An empty one is what a node says to itself, to know that it hears.
+        node.logged("refused a packet", 2).await;
+        assert_eq!(node.metric("switchboard_bus_refused_total", "").await, 2.0);
     }
     scene.all_is_well().await;
 }
