@@ -1,5 +1,6 @@
 //! The metrics of dashboards. As in `crate::figures`: each is there from the start, and no label holds a tenant or topic.
 
+use crate::figures::shown;
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 /// One node's.
@@ -30,30 +31,18 @@ impl Default for TopicFigures {
             "Events for dashboards, by what came of them; those refused (ahead, no_series) with all of their batch"
         );
         describe_counter!("switchboard_topic_updates_total", "Updates of dashboards, one per watching node");
-        let events = |outcome| counter!("switchboard_topic_events_total", "outcome" => outcome);
-        let figures = Self {
+        let events = |outcome| shown(counter!("switchboard_topic_events_total", "outcome" => outcome));
+        Self {
             active: gauge!("switchboard_topics_active"),
             copies: gauge!("switchboard_topics_copies"),
-            copies_refused: counter!("switchboard_topic_copies_refused_total"),
+            copies_refused: shown(counter!("switchboard_topic_copies_refused_total")),
             bytes: gauge!("switchboard_topics_bytes"),
             accepted: events("accepted"),
             late: events("late"),
             ahead: events("ahead"),
             no_series: events("no_series"),
-            updates: counter!("switchboard_topic_updates_total"),
-            overloaded: counter!("switchboard_overloaded_total", "queue" => "topics"),
-        };
-        for counter in [
-            &figures.accepted,
-            &figures.late,
-            &figures.ahead,
-            &figures.no_series,
-            &figures.updates,
-            &figures.copies_refused,
-            &figures.overloaded,
-        ] {
-            counter.increment(0);
+            updates: shown(counter!("switchboard_topic_updates_total")),
+            overloaded: shown(counter!("switchboard_overloaded_total", "queue" => "topics")),
         }
-        figures
     }
 }
