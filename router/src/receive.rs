@@ -109,14 +109,19 @@ impl Node {
         self.on_node_gone(from);
         self.resync_sessions_of(from);
         self.note_told_of(from);
-        self.open_again(|_, owner| owner == from);
-        self.watch_again(Some(from));
-        self.watch_topics_again(|_, owner| owner == from);
+        self.ask_again(from);
         let (node, from) = (self.clone(), from.clone());
         self.spawn(async move {
             node.owners.say_to_all(|| Input::NodeMissed { node: from.clone() }).await;
             node.links.has_seen_to_gap(&from, upto);
         });
+    }
+
+    /// Asks a node again for all that sessions here want of it, as their conversations' and topics' owner or as a home.
+    fn ask_again(self: &Arc<Self>, of: &Incarnation) {
+        self.open_again(|_, owner| owner == of);
+        self.watch_again(Some(of));
+        self.watch_topics_again(|_, owner| owner == of);
     }
 
     /// A node has missed what this one told it, or (0) took it for dead: all that it is owed is told again.
@@ -142,9 +147,7 @@ impl Node {
     /// Tells a node again all that it is owed, then says so.
     async fn repeat(self: &Arc<Self>, to: &Incarnation, Repeat { upto, was_out }: Repeat) {
         self.register_all(Some(to));
-        self.open_again(|_, owner| owner == to);
-        self.watch_again(Some(to));
-        self.watch_topics_again(|_, owner| owner == to);
+        self.ask_again(to);
         self.copy_topics_again(to);
         let (done, mut all_done) = mpsc::channel(1);
         self.owners.say_to_all(|| Input::Repeat { to: to.clone(), was_out, done: done.clone() }).await;
