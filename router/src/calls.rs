@@ -90,8 +90,9 @@ impl Node {
         command: Command,
     ) -> Result<Answer, ProtocolError> {
         let owner = self.placement().owner(key).incarnation.clone();
-        let told = if owner == self.me {
-            let command = |reply| self.command(key, actor.clone(), owner, command, reply);
+        let told = if owner == self.me || self.owners.is_active(key) {
+            // Where this node was the owner a moment ago, what was said to it before is passed on first.
+            let command = |reply| self.command(key, actor.clone(), self.me.clone(), command, reply);
             self.told_here(command).await?
         } else {
             let (actor, conversation) = (actor.clone(), key.clone());

@@ -93,6 +93,12 @@ struct Waiter {
     reply: oneshot::Sender<Result<Reply, ProtocolError>>,
 }
 
+/// A request that has left.
+struct Asked {
+    request: u64,
+    reply: oneshot::Receiver<Result<Reply, ProtocolError>>,
+}
+
 /// What a node is made of.
 pub(crate) struct Parts {
     pub(crate) me: Incarnation,
@@ -324,22 +330,35 @@ impl Node {
         ask: Ask,
         timeout_ms: u64,
     ) -> Option<Result<Reply, ProtocolError>> {
-        let (reply, answer) = oneshot::channel();
+        match self.begin_asking(node, ask) {
+            Ok(asked) => self.reply_to(asked, timeout_ms).await,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Asks another node: what is said to it from now on comes behind this.
+    fn begin_asking(&self, node: &Incarnation, ask: Ask) -> Result<Asked, ProtocolError> {
+        let (waiter, reply) = oneshot::channel();
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
         {
             let mut requests = lock(&self.requests);
             if requests.len() >= self.options().requests_waiting_max {
                 self.figures.overloaded_requests.increment(1);
-                return Some(Err(self.overloaded()));
+                return Err(self.overloaded());
             }
-            requests.insert(request, Waiter { node: node.clone(), reply });
+            requests.insert(request, Waiter { node: node.clone(), reply: waiter });
         }
-        // Whoever waits may give up at any time: then the request is forgotten.
-        let _forget = Forget { node: self, request };
         self.links.send(node, Envelope::Request { request, ask });
+        Ok(Asked { request, reply })
+    }
+
+    /// Waits for the reply so long; `None` when it has not come by then.
+    async fn reply_to(&self, asked: Asked, timeout_ms: u64) -> Option<Result<Reply, ProtocolError>> {
+        // Whoever waits may give up at any time: then the request is forgotten.
+        let _forget = Forget { node: self, request: asked.request };
         tokio::select! {
             biased;
-            answer = answer => answer.ok(),
+            reply = asked.reply => reply.ok(),
             () = self.clock.sleep_ms(timeout_ms) => None,
         }
     }
@@ -367,7 +386,8 @@ impl Node {
 
     // Conversations
 
-    /// Passes a command on to the conversation's owner, as the view says now.
+    /// Passes a command on to the conversation's owner, as the view says now. It has left when this returns, so what is
+    /// passed on one after the other arrives so.
     pub(crate) fn pass_on(self: &Arc<Self>, key: &ConversationKey, input: CommandInput) {
         let CommandInput { actor, at, command, reply, .. } = input;
         let owner = self.placement().owner(key).incarnation.clone();
@@ -376,11 +396,16 @@ impl Node {
             reply.tell(self, Err(self.unavailable()));
             return;
         }
-        let (node, key) = (self.clone(), key.clone());
+        let ask = Ask::Conversation { actor, conversation: key.clone(), command: crate::wire::encoded(&command) };
+        let asked = match self.begin_asking(&owner, ask) {
+            Ok(asked) => asked,
+            Err(error) => return reply.tell(self, Err(error)),
+        };
+        let node = self.clone();
         self.spawn(async move {
-            let ask = Ask::Conversation { actor, conversation: key, command: crate::wire::encoded(&command) };
-            let told = node.ask(&owner, ask).await.and_then(crate::wire::telling);
-            reply.tell(&node, told);
+            let told = node.reply_to(asked, node.options().send_timeout_ms).await;
+            let told = told.unwrap_or_else(|| Err(node.unavailable()));
+            reply.tell(&node, told.and_then(crate::wire::telling));
         });
     }
 

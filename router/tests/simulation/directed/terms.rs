@@ -112,6 +112,31 @@ async fn who_lives_and_sees_the_ring_otherwise_keeps_the_conversation() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_at_who_is_the_owner_no_more_goes_before_what_is_said_later() {
+    let scene = Scene::new().await;
+    let (pair, next) = owner_to_be(&scene).await;
+    scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
+    scene.world.pass(1_000).await;
+    scene.say(next, &pair.alice, &pair.bob, "m2").await.unwrap();
+    // For a moment the former owner takes itself for the owner again, and asks in vain for the term.
+    scene.world.show(&scene.world.view_without(&[next]), &[pair.owner]);
+    scene.world.pass(100).await;
+    let (first, second, third) = tokio::join!(
+        scene.say(pair.owner, &pair.alice, &pair.bob, "m3"),
+        scene.say(pair.owner, &pair.alice, &pair.bob, "m4"),
+        async {
+            scene.world.pass(100).await;
+            scene.world.show(&scene.world.view_without(&[]), &[pair.owner]);
+            scene.world.pass(1).await;
+            scene.say(pair.owner, &pair.alice, &pair.bob, "m5").await
+        },
+    );
+    let seqs = [first, second, third].map(|sent| sent.unwrap().seq.get());
+    assert_eq!(seqs, [3, 4, 5]);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_lets_a_conversation_go_hands_over_what_it_owes() {
     let scene = Scene::new().await;
     let (pair, next) = owner_to_be(&scene).await;
