@@ -8,6 +8,7 @@ use crate::auth_key::{HS256_BYTES_MIN, short_secret};
 use crate::choice::{BusKind, StoreKind};
 use crate::config::Config;
 use crate::mistake::{Mistakes, Problem};
+use crate::secret::Secret;
 use crate::sections::{Auth, Tls};
 
 /// Adds what is wrong with a whole configuration.
@@ -15,6 +16,7 @@ pub(crate) fn check(config: &Config, mistakes: &mut Mistakes) {
     check_tls(&config.tls, mistakes);
     check_auth(&config.auth, mistakes);
     check_cluster(config, mistakes);
+    check_push(config, mistakes);
     let session = &config.session;
     check_order(
         ("session.reconnect_min_ms", session.reconnect_min_ms),
@@ -68,6 +70,40 @@ fn check_cluster(config: &Config, mistakes: &mut Mistakes) {
         (Some(_), None) if !mistakes.concern(password) => mistakes.push(password, missing_beside(user)),
         _ => {}
     }
+}
+
+/// A provider has all of its credentials, or none.
+fn check_push(config: &Config, mistakes: &mut Mistakes) {
+    let mut beside = |given: Option<String>, needed: &[(&str, bool)]| {
+        let Some(given) = given else { return };
+        for (key, _) in needed.iter().filter(|(_, is_set)| !is_set) {
+            if !mistakes.concern(key) {
+                mistakes.push(*key, missing_beside(&given));
+            }
+        }
+    };
+    let (web_push, apns, webhook) = (&config.web_push, &config.apns, &config.webhook);
+    let given = |secret: &Option<Secret>, key: &str| secret.as_ref().map(|secret| secret.given_by(key));
+    beside(
+        given(&web_push.vapid_key, "push.web_push.vapid_key"),
+        &[("push.web_push.subject", web_push.subject.is_some())],
+    );
+    beside(
+        given(&apns.key, "push.apns.key"),
+        &[
+            ("push.apns.key_id", apns.key_id.is_some()),
+            ("push.apns.team_id", apns.team_id.is_some()),
+            ("push.apns.topic", apns.topic.is_some()),
+        ],
+    );
+    let url = webhook.url.as_ref().map(|_| "push.webhook.url".to_owned());
+    beside(url, &[("push.webhook.secret", webhook.secret.is_some())]);
+    if let Some(secret) = &webhook.secret
+        && secret.expose().len() < HS256_BYTES_MIN
+    {
+        mistakes.push(secret.given_by("push.webhook.secret"), short_secret(secret));
+    }
+    check_order(("push.timeout_ms", config.push.timeout_ms), ("push.lease_ms", config.push.lease_ms), mistakes);
 }
 
 fn missing_beside(other: &str) -> Problem {

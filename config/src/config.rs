@@ -5,8 +5,8 @@ use toml::Value as Toml;
 use crate::given::Given;
 use crate::section::{Described, Section};
 use crate::sections::{
-    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Redis, Retention, Scylla,
-    Session, Store, Tls, Topics,
+    Apns, Auth, Bus, Changes, Cluster, Drain, Fanout, Fcm, Http, Limits, Log, Metrics, Node, Presence, Push, Redis,
+    Retention, Scylla, Session, Store, Tls, Topics, WebPush, Webhook,
 };
 
 macro_rules! config {
@@ -69,6 +69,16 @@ config! {
     presence: Presence,
     /// `topics`
     topics: Topics,
+    /// `push`
+    push: Push,
+    /// `push.web_push`
+    web_push: WebPush,
+    /// `push.fcm`
+    fcm: Fcm,
+    /// `push.apns`
+    apns: Apns,
+    /// `push.webhook`
+    webhook: Webhook,
     /// `drain`
     drain: Drain,
     /// `session`
@@ -80,7 +90,8 @@ config! {
 }
 
 /// The sections that a running server reads again on SIGHUP.
-pub(crate) const RELOADED: [&str; 3] = ["node.tls", "auth", "limits"];
+pub(crate) const RELOADED: [&str; 7] =
+    ["node.tls", "auth", "push.web_push", "push.fcm", "push.apns", "push.webhook", "limits"];
 
 impl Config {
     /// Whether no key is set that tokens could be checked with, so that the server makes its own and gives anyone a
@@ -101,6 +112,10 @@ impl Config {
             self.tls = new.tls.clone();
         }
         self.auth = new.auth.clone();
+        self.web_push = new.web_push.clone();
+        self.fcm = new.fcm.clone();
+        self.apns = new.apns.clone();
+        self.webhook = new.webhook.clone();
         self.limits = new.limits.clone();
     }
 

@@ -33,7 +33,7 @@ pub use redis_url::RedisUrl;
 pub use reference::reference;
 pub use secret::Secret;
 pub use sections::{
-    Auth, Bus, Changes, Cluster, Drain, Fanout, Http, Limits, Log, Metrics, Node, Presence, Redis, Retention, Scylla,
-    Session, Store, Tls, Topics,
+    Apns, Auth, Bus, Changes, Cluster, Drain, Fanout, Fcm, Http, Limits, Log, Metrics, Node, Presence, Push, Redis,
+    Retention, Scylla, Session, Store, Tls, Topics, WebPush, Webhook,
 };
 pub use text::{AdvertiseUrl, HostPort, Keyspace, NodeName, Origin, RedisPrefix, TenantDays};

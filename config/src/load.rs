@@ -68,7 +68,8 @@ pub struct Reload {
 
 impl Loaded {
     /// Reads the sources again (SIGHUP). Of what they hold now, only the sections that a running server can change are
-    /// taken over: `auth`, `limits` and `node.tls`, the last only if TLS is neither switched on nor off by it.
+    /// taken over: `auth`, `limits`, the providers of push, and `node.tls`, the last only if TLS is neither switched on
+    /// nor off by it.
     ///
     /// # Errors
     /// Everything that is wrong with the sources. To enter or leave development mode is a mistake here: a running

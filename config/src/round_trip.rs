@@ -25,6 +25,10 @@ fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
         "auth.hs256_secret_file"
         | "store.scylla.password_file"
         | "redis.password_file"
+        | "push.web_push.vapid_key_file"
+        | "push.fcm.service_account_file"
+        | "push.apns.key_file"
+        | "push.webhook.secret_file"
         | "node.tls.cert"
         | "node.tls.key" => &[&pem],
         "auth.keys" => &[&keys],
@@ -37,6 +41,10 @@ fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
         "redis.url" => &["redis://a", "rediss-cluster://u@a:1?node=b:2"],
         "retention.tenants" => &["[]", "['acme=30', 'a:b=0']"],
         "redis.prefix" => &["a", "chat:2"],
+        "push.allowed_networks" => &["[]", "['127.0.0.0/8']"],
+        "push.web_push.subject" => &["mailto:ops@a.example"],
+        "push.fcm.url" | "push.apns.url" | "push.webhook.url" => &["https://a.example"],
+        "push.apns.key_id" | "push.apns.team_id" | "push.apns.topic" => &["A1"],
         "log.format" => &["auto", "text", "json"],
         "log.level" => &["off", "error", "warn", "info", "debug", "trace"],
         other => panic!("no values to try for {other}"),
@@ -47,7 +55,15 @@ fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
 /// Some keys with values, as `--set` takes them.
 fn sets(folder: &Path) -> impl Strategy<Value = Vec<String>> {
     // Secrets given as themselves are hidden, so they can't load back.
-    let hidden = ["auth.hs256_secret", "store.scylla.password", "redis.password"];
+    let hidden = [
+        "auth.hs256_secret",
+        "store.scylla.password",
+        "redis.password",
+        "push.web_push.vapid_key",
+        "push.fcm.service_account",
+        "push.apns.key",
+        "push.webhook.secret",
+    ];
     let keys: Vec<Key> = Config::sections()
         .into_iter()
         .flat_map(|section| section.keys)
@@ -76,7 +92,8 @@ fn a_rendered_configuration_loads_back_equal() {
     std::fs::write(folder.path().join("key.pem"), pem).unwrap();
     let file = folder.path().join("rendered.toml");
 
-    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) };
+    let config =
+        ProptestConfig { failure_persistence: None, max_global_rejects: 16_384, ..ProptestConfig::with_cases(256) };
     proptest!(config, |(sets in sets(folder.path()))| {
         // Some cases contradict themselves; those are another test's subject.
         let Ok(loaded) = load(None, sets) else { return Err(TestCaseError::reject("contradiction")) };

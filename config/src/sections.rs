@@ -238,6 +238,86 @@ section! {
 }
 
 section! {
+    /// Notifications for who has no device that says it has got the message.
+    "push" Push {
+        /// How long a message waits for `delivered` or `read` from any of the user's devices before he is notified.
+        hold_ms: u64 = 5_000, in 0..=600_000;
+        /// Time between two notifications of one conversation; what comes meanwhile is told together.
+        collapse_ms: u64 = 30_000, in 0..=86_400_000;
+        /// Notifications of one user by one provider in an hour; further ones wait, and are told together.
+        per_hour: usize = 10, in 1..=1_000;
+        /// Conversations of one user of which it is kept in mind what he was told; of further ones he is not told until
+        /// there is room.
+        conversations_max: usize = 200, in 1..=10_000;
+        /// Messages of one conversation that are told apart while they wait; of more, some count together.
+        messages_max: usize = 20, in 3..=1_000;
+        /// Users of whom it is kept in memory whether they have a device, and what they were told.
+        users_max: usize = 100_000, in 1..=100_000_000;
+        /// Devices that one user may register; one more is refused with `conflict`.
+        devices_max: usize = 20, in 1..=1_000;
+        /// Requests under way at once, for each provider: one that is slow holds up no other.
+        in_flight_max: usize = 64, in 1..=10_000;
+        /// Time limit of a request to a provider, connecting included.
+        timeout_ms: u64 = 10_000, in 10..=60_000;
+        /// For how long a node that sends a notification has it for itself: longer than `push.timeout_ms`, and than the
+        /// nodes' clocks differ. If the node dies, another one sends it after that.
+        lease_ms: u64 = 60_000, in 1_000..=3_600_000;
+        /// How long a provider keeps a notification for a device that it can't reach.
+        ttl_s: u32 = 86_400, in 0..=2_419_200;
+        /// Networks, beside the public internet, to which notifications may be sent. Whoever registers a browser names a
+        /// server that the node then talks to.
+        allowed_networks: Vec<IpNet> = Vec::new();
+    }
+}
+
+section! {
+    /// Web Push, for browsers. Off without a key.
+    "push.web_push" WebPush {
+        /// The gateway's private key on P-256, PKCS #8 as PEM (VAPID). Browsers subscribe with its public part: with
+        /// another key they have to subscribe again.
+        vapid_key: Option<Secret> = None;
+        /// Whom push services may write to: a `mailto:` or `https:` URL. Needed with the key.
+        subject: Option<String> = None;
+    }
+}
+
+section! {
+    /// Firebase Cloud Messaging. Off without a service account.
+    "push.fcm" Fcm {
+        /// The service account's key, the JSON that Google gives out.
+        service_account: Option<Secret> = None;
+        /// Where messages are sent to.
+        url: String = "https://fcm.googleapis.com".to_owned();
+    }
+}
+
+section! {
+    /// Apple's push notification service. Off without a key; with it `key_id`, `team_id` and `topic` are needed.
+    "push.apns" Apns {
+        /// The signing key, the `.p8` file that Apple gives out.
+        key: Option<Secret> = None;
+        /// The key's id.
+        key_id: Option<String> = None;
+        /// The developer's team.
+        team_id: Option<String> = None;
+        /// The application's bundle id.
+        topic: Option<String> = None;
+        /// Where notifications are sent to; `https://api.sandbox.push.apple.com` for applications under development.
+        url: String = "https://api.push.apple.com".to_owned();
+    }
+}
+
+section! {
+    /// The application's own server, which gets each notification as a signed request. Off without a URL.
+    "push.webhook" Webhook {
+        /// Where requests are sent to, `https`.
+        url: Option<String> = None;
+        /// What requests are signed with, used as its bytes, at least 32. Needed with the URL.
+        secret: Option<Secret> = None;
+    }
+}
+
+section! {
     /// Going away on SIGTERM or SIGINT.
     "drain" Drain {
         /// The time over which clients are asked to reconnect elsewhere; cut to what is left of `drain.timeout_ms` for it.

@@ -136,6 +136,32 @@ fn what_several_nodes_need() {
 }
 
 #[test]
+fn a_provider_needs_all_of_its_credentials() {
+    assert_eq!(
+        lines(set(&["push.web_push.vapid_key=k", "push.apns.key=k", "push.apns.team_id=t"])),
+        [
+            "push.web_push.subject: missing; push.web_push.vapid_key is set",
+            "push.apns.key_id: missing; push.apns.key is set",
+            "push.apns.topic: missing; push.apns.key is set",
+        ]
+    );
+    assert_eq!(
+        lines(set(&["push.webhook.url=https://a.example"])),
+        ["push.webhook.secret: missing; push.webhook.url is set"]
+    );
+    assert_eq!(
+        lines(set(&["push.webhook.secret=short"])),
+        ["push.webhook.secret: has 5 bytes; HS256 needs at least 32"]
+    );
+    let secret = format!("push.webhook.secret={SECRET}");
+    assert_eq!(lines(set(&["push.webhook.url=https://a.example", &secret])), [""; 0]);
+    assert_eq!(
+        lines(set(&["push.timeout_ms=2000", "push.lease_ms=1000"])),
+        ["push.timeout_ms: 2000 is more than push.lease_ms (1000)"]
+    );
+}
+
+#[test]
 fn values_of_another_type() {
     assert_eq!(lines(toml("node.id = 5")), ["node.id: is integer, expected name"]);
     assert_eq!(lines(toml("changes.max = '5'")), ["changes.max: is string, expected integer"]);

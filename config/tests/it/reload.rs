@@ -66,3 +66,16 @@ fn a_running_server_does_not_become_a_development_server() {
     let told = loaded.reload().err().unwrap().to_string();
     assert_eq!(told, "auth: development mode begins and ends only with a restart");
 }
+
+#[test]
+fn a_provider_s_credentials_change_and_push_s_own_keys_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "switchboard.toml", "push.hold_ms = 1");
+    let loaded = load(Some(file), &[], &[]).unwrap();
+
+    let text = format!("push.hold_ms = 2\npush.webhook = {{url = 'https://a.example', secret = '{SECRET}'}}");
+    write(folder.path(), "switchboard.toml", text);
+    let Ok(Reload { loaded, waiting }) = loaded.reload() else { panic!("no mistake is there") };
+    assert_eq!(waiting, ["push.hold_ms"]);
+    assert_eq!(loaded.config.webhook.url.as_deref(), Some("https://a.example"));
+}
