@@ -60,6 +60,8 @@ pub struct Message {
     pub conversation: ConversationId,
     pub seq: Seq,
     pub occasion: Occasion,
+    /// How many messages he has not read with this one, where those before it may not have been told of.
+    pub unread: Option<u32>,
     /// Until when the user muted the conversation, as far as is known.
     pub muted_until: Option<Timestamp>,
 }
@@ -131,14 +133,14 @@ impl Arbiter {
         };
         let record = &mut self.records[at];
         record.note_sent(now.ms);
-        record.restore(up_to_seq, count, priority);
+        record.restore(up_to_seq, count, priority, at_ms.min(now.ms.saturating_add(self.rules.hold_ms)));
         *record.jobs.of_mut(channel) = Some(Job { at_ms, up_to: up_to_seq, count, delay: None });
         self.rates.of_mut(channel).take(at_ms);
     }
 
     /// A message has come. One that came before changes nothing.
     pub fn message(&mut self, message: Message, now: Now, out: &mut Vec<Output>) {
-        let Message { conversation, seq, occasion, muted_until } = message;
+        let Message { conversation, seq, occasion, unread, muted_until } = message;
         let muted = muted_until.is_some_and(|until| now.at < until).then_some(Why::Muted);
         let no_device = (!self.has_device()).then_some(Why::NoDevice);
         let refusal = self.preferences.refusal(occasion).or(muted).or(no_device);
@@ -152,7 +154,8 @@ impl Arbiter {
                     let record = &mut self.records[at];
                     record.changed_ms = now.ms;
                     record.muted_until = muted_until;
-                    record.hold(seq, occasion.into(), due_ms, now.ms, self.rules.messages_max);
+                    let untold = unread.map_or(1, |unread| unread.saturating_sub(record.count(seq)).max(1));
+                    record.hold(seq, untold, occasion.into(), due_ms, now.ms, self.rules.messages_max);
                     Step::Held { until: now.at_ms(due_ms) }
                 }
             },
@@ -212,6 +215,30 @@ impl Arbiter {
         if self.records.is_empty() {
             self.records = Vec::new();
         }
+    }
+
+    /// Somebody else decides from now on: what waits for a receipt goes into the queue, not to be sent before its hold is
+    /// over, so that a receipt there is in time still.
+    pub fn hand_over(&mut self, now: Now, out: &mut Vec<Output>) {
+        for at in 0..self.records.len() {
+            let record = &mut self.records[at];
+            record.note_sent(now.ms);
+            if let Some(up_to) = record.tell_all(self.rules.collapse_ms) {
+                self.enqueue(at, up_to, now, out);
+            }
+        }
+    }
+
+    /// What is held, by conversation up to its newest message, and due by `due_ms`.
+    pub fn held(&self, due_ms: u64) -> impl Iterator<Item = (&ConversationId, Seq)> {
+        let is_due = move |record: &&Record| record.due_ms().is_some_and(|at_ms| at_ms <= due_ms);
+        self.records.iter().filter(is_due).filter_map(|record| Some((&record.conversation, record.held_up_to()?)))
+    }
+
+    /// Whether it is not decided yet what becomes of a message.
+    pub fn holds(&self, conversation: &ConversationId, seq: Seq) -> bool {
+        let of = |record: &&Record| record.conversation == *conversation;
+        self.records.iter().find(of).is_some_and(|record| record.holds(seq))
     }
 
     /// When [`Arbiter::wake`] is to be called next; `None` if only something new can make it necessary.
@@ -337,11 +364,15 @@ impl Arbiter {
     /// Enqueues the notification on one channel: in place of one that waits there, or at the next time that suits.
     fn enqueue_on(&mut self, channel: Channel, at: usize, up_to: Seq, now: Now, out: &mut Vec<Output>) {
         self.records[at].note_sent(now.ms);
+        let from_ms = now.ms.max(self.records[at].hold_over_ms);
         let waiting = self.records[at].jobs.of(channel).filter(|job| job.at_ms > now.ms);
         let (at_ms, delay) = match waiting {
-            Some(job) => (job.at_ms, job.delay),
-            None => {
-                let (at_ms, delay) = self.next_time_ms(channel, now);
+            Some(job) if job.at_ms >= from_ms => (job.at_ms, job.delay),
+            waiting => {
+                if let Some(job) = waiting {
+                    self.rates.of_mut(channel).give_back(job.at_ms);
+                }
+                let (at_ms, delay) = self.next_time_ms(channel, from_ms, now);
                 self.rates.of_mut(channel).take(at_ms);
                 (at_ms, delay)
             }
@@ -352,9 +383,10 @@ impl Arbiter {
         out.push(notification(record, channel, job, now));
     }
 
-    /// The first time, from now on, that is outside of the quiet hours and within the rate, and what it waits for last.
-    fn next_time_ms(&self, channel: Channel, now: Now) -> (u64, Option<Delay>) {
-        let (mut at_ms, mut delay) = (now.ms, None);
+    /// The first time, from `from_ms` on, that is outside of the quiet hours and within the rate, and what it waits for
+    /// last.
+    fn next_time_ms(&self, channel: Channel, from_ms: u64, now: Now) -> (u64, Option<Delay>) {
+        let (mut at_ms, mut delay) = (from_ms, None);
         loop {
             // Each turn goes on in time, and behind the last notification's hour only the quiet hours are left.
             let free_ms = self.rates.of(channel).earliest_ms(at_ms, self.rules.per_hour);

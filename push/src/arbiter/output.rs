@@ -70,6 +70,8 @@ pub enum Why {
     NoDevice,
     /// The user muted the conversation.
     Muted,
+    /// The user blocks its sender.
+    Blocked,
     /// The user wants no notifications.
     Disabled,
     /// The user wants none of this kind.

@@ -22,6 +22,8 @@ pub(super) struct Record {
     pub(super) jobs: PerChannel<Option<Job>>,
     /// The next notification, or change of it, goes out no earlier.
     next_ms: u64,
+    /// When the hold is over of all that was told before that.
+    pub(super) hold_over_ms: u64,
     pub(super) muted_until: Option<Timestamp>,
     pub(super) changed_ms: u64,
 }
@@ -57,6 +59,7 @@ impl Record {
             sent_up_to: Seq::ZERO,
             jobs: PerChannel::default(),
             next_ms: 0,
+            hold_over_ms: 0,
             muted_until: None,
             changed_ms: now_ms,
         }
@@ -67,10 +70,18 @@ impl Record {
         seq <= self.known_up_to
     }
 
-    /// Holds a message until `due_ms`.
-    pub(super) fn hold(&mut self, seq: Seq, priority: Priority, due_ms: u64, now_ms: u64, messages_max: usize) {
+    /// Holds a message until `due_ms`, which stands for `count` of them.
+    pub(super) fn hold(
+        &mut self,
+        seq: Seq,
+        count: u32,
+        priority: Priority,
+        due_ms: u64,
+        now_ms: u64,
+        messages_max: usize,
+    ) {
         self.known_up_to = seq;
-        let run = Run { seq, count: 1, priority, due_ms };
+        let run = Run { seq, count, priority, due_ms };
         if self.runs.len() < messages_max {
             self.runs.push(run);
             return;
@@ -88,11 +99,11 @@ impl Record {
         }
     }
 
-    /// Whether the run and the one before it are over their hold, and alike in whether they were told and sent.
+    /// Whether the run and the one before it are over their hold or told, and alike in whether they were told and sent.
     fn may_join(&self, at: usize, now_ms: u64) -> bool {
         let (earlier, later) = (&self.runs[at - 1], &self.runs[at]);
         let alike = |up_to: Seq| (earlier.seq <= up_to) == (later.seq <= up_to);
-        later.due_ms <= now_ms && alike(self.told_up_to) && alike(self.sent_up_to)
+        (later.due_ms <= now_ms || later.seq <= self.told_up_to) && alike(self.told_up_to) && alike(self.sent_up_to)
     }
 
     /// When the record next has something to tell.
@@ -103,7 +114,17 @@ impl Record {
 
     /// Whether anything waits for a receipt, or to be told.
     pub(super) fn is_held(&self) -> bool {
-        self.runs.last().is_some_and(|run| run.seq > self.told_up_to)
+        self.held_up_to().is_some()
+    }
+
+    /// The newest message that waits for a receipt, or to be told.
+    pub(super) fn held_up_to(&self) -> Option<Seq> {
+        self.runs.last().map(|run| run.seq).filter(|seq| *seq > self.told_up_to)
+    }
+
+    /// Whether a message that came waits so, by itself or counted together with a later one.
+    pub(super) fn holds(&self, seq: Seq) -> bool {
+        seq > self.told_up_to && self.held_up_to().is_some_and(|newest| seq <= newest)
     }
 
     /// Whether no notification is with the user or on the way, and none will be.
@@ -125,6 +146,15 @@ impl Record {
         self.told_up_to = up_to;
         self.next_ms = next_ms;
         Some(up_to)
+    }
+
+    /// Counts all that is held as told, though its hold is not over. The newest `seq` of it; `None` if nothing is.
+    pub(super) fn tell_all(&mut self, collapse_ms: u64) -> Option<Seq> {
+        let newest = *self.runs.last().filter(|run| run.seq > self.told_up_to)?;
+        self.hold_over_ms = newest.due_ms.max(self.next_ms);
+        self.told_up_to = newest.seq;
+        self.next_ms = self.hold_over_ms.saturating_add(collapse_ms);
+        Some(newest.seq)
     }
 
     /// Notes which jobs have left the queue by now.
@@ -189,8 +219,9 @@ impl Record {
     }
 
     /// Takes over a notification that a former home made, of `count` messages.
-    pub(super) fn restore(&mut self, up_to: Seq, count: u32, priority: Priority) {
+    pub(super) fn restore(&mut self, up_to: Seq, count: u32, priority: Priority, hold_over_ms: u64) {
         self.known_up_to = self.known_up_to.max(up_to);
+        self.hold_over_ms = self.hold_over_ms.max(hold_over_ms);
         if up_to <= self.told_up_to {
             return;
         }

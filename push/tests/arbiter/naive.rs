@@ -103,8 +103,7 @@ impl World {
                 Output::Enqueue(notification) => {
                     self.check(&notification, now);
                     let key = (notification.channel, notification.conversation.clone());
-                    let wait_ms = notification.not_before.unix_ms() - now.at.unix_ms();
-                    let at_ms = now.ms + u64::try_from(wait_ms).unwrap();
+                    let at_ms = time_ms(&notification, now);
                     self.queue.insert(key, Job { notification, at_ms, was_tried: false });
                 }
                 Output::Withdraw { conversation, up_to_seq, receipt } => {
@@ -124,7 +123,7 @@ impl World {
         let newest = &messages[&job.up_to_seq.get()];
         let hold_over_ms = newest.arrived_ms + self.rules.hold_ms;
         assert!(newest.alive, "nothing to tell: {job:?}");
-        assert!(now.ms >= hold_over_ms, "before the hold was over: {job:?}");
+        assert!(time_ms(job, now) >= hold_over_ms, "before the hold was over: {job:?}");
         assert!(newest.receipt_ms.is_none_or(|at_ms| at_ms >= hold_over_ms), "in spite of a receipt: {job:?}");
         self.check_count(job);
     }
@@ -189,6 +188,11 @@ impl World {
         let within = |from: &u64| times.iter().filter(|at| **at >= *from && **at < from + HOUR_MS).count();
         times.iter().map(within).max().unwrap_or(0)
     }
+}
+
+/// When it may be sent.
+fn time_ms(job: &Notification, now: Now) -> u64 {
+    now.ms + u64::try_from(job.not_before.unix_ms() - now.at.unix_ms()).unwrap()
 }
 
 pub(crate) fn seq(number: u64) -> Seq {

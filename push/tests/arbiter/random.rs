@@ -40,6 +40,8 @@ enum Event {
     Quiet(bool),
     /// The user's phone is registered, or no longer.
     Phone(bool),
+    /// As if somebody else were to go on with it: who then does is this one.
+    HandOver,
     Provider {
         fails: bool,
     },
@@ -60,6 +62,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => prop::bool::weighted(0.7).prop_map(Event::Enable),
         1 => any::<bool>().prop_map(Event::Quiet),
         1 => any::<bool>().prop_map(Event::Phone),
+        2 => Just(Event::HandOver),
         1 => any::<bool>().prop_map(|fails| Event::Provider { fails }),
     ]
 }
@@ -134,7 +137,7 @@ impl Run {
 
     fn message(&mut self, of: usize, seq: u64, occasion: Occasion) {
         let muted_until = self.conversations[of].muted_until;
-        let message = Message { conversation: id(of), seq: self::seq(seq), occasion, muted_until };
+        let message = Message { conversation: id(of), seq: self::seq(seq), occasion, unread: None, muted_until };
         self.with(|arbiter, now, out| arbiter.message(message, now, out));
     }
 
@@ -192,6 +195,10 @@ impl Run {
                 }
                 self.with(|arbiter, now, out| arbiter.set_channels(channels, now, out));
             }
+            Event::HandOver => self.with(|arbiter, now, out| {
+                arbiter.hand_over(now, out);
+                assert_eq!(arbiter.held(u64::MAX).count(), 0);
+            }),
             Event::Provider { fails } => self.world.fails_for_ms = fails.then_some(300_000),
         }
     }

@@ -38,7 +38,8 @@ impl User {
     }
 
     fn message(&mut self, conversation: &str, seq: u64, occasion: Occasion, ms: u64) -> Option<Step> {
-        let message = Message { conversation: id(conversation), seq: Seq::new(seq), occasion, muted_until: None };
+        let message =
+            Message { conversation: id(conversation), seq: Seq::new(seq), occasion, unread: None, muted_until: None };
         let out = self.out(|arbiter, out| arbiter.message(message, now(ms), out));
         out.into_iter().find_map(|output| if let Output::Trace { step, .. } = output { Some(step) } else { None })
     }
@@ -181,6 +182,7 @@ fn a_muted_conversation_is_silent_and_what_was_held_is_given_up() {
         conversation: id("c"),
         seq: Seq::new(ms),
         occasion: Occasion::Direct,
+        unread: None,
         muted_until: Some(at(60_000)),
     };
     let held = |out: &[Output]| matches!(out, [Output::Trace { step: Step::Held { .. }, .. }]);
@@ -274,4 +276,45 @@ fn an_arbiter_empties_itself() {
     assert_eq!(user.0.next_deadline_ms(), Some(11_000));
     user.wake(11_000);
     assert!(user.0.is_idle());
+}
+
+#[test]
+fn what_is_handed_over_waits_for_a_receipt_in_the_queue() {
+    let mut user = User::new(&[Channel::WebPush]);
+    user.message("c", 1, Occasion::Direct, 0);
+    user.message("c", 2, Occasion::Direct, 1_000);
+    assert_eq!((user.0.holds(&id("c"), Seq::new(1)), user.0.holds(&id("c"), Seq::new(3))), (true, false));
+    let jobs = enqueued(user.out(|arbiter, out| arbiter.hand_over(now(2_000), out)));
+    assert_eq!((summary(&jobs), jobs[0].not_before), (vec![(2, 2, Priority::High)], at(6_000)));
+    assert!(!user.0.holds(&id("c"), Seq::new(1)) && !user.0.holds(&id("c"), Seq::new(2)));
+    assert_eq!(user.wake(5_000), []);
+    assert_eq!(withdrawn(&user.receipt("c", 2, Receipt::Delivered, 5_999)), [(2, Receipt::Delivered)]);
+}
+
+#[test]
+fn what_waits_in_the_queue_waits_longer_for_what_is_handed_over_with_it() {
+    let mut user = User::new(&[Channel::WebPush]);
+    user.message("c", 1, Occasion::Direct, 0);
+    user.out(|arbiter, out| arbiter.hand_over(now(0), out));
+    user.message("c", 2, Occasion::Direct, 2_000);
+    let jobs = enqueued(user.out(|arbiter, out| arbiter.hand_over(now(2_000), out)));
+    assert_eq!(summary(&jobs), [(2, 2, Priority::High)]);
+    assert!(jobs[0].not_before >= at(7_000), "{jobs:?}");
+}
+
+#[test]
+fn of_messages_that_were_missed_the_newest_tells() {
+    let mut user = User::new(&[Channel::WebPush]);
+    user.message("c", 3, Occasion::Direct, 0);
+    let message = Message {
+        conversation: id("c"),
+        seq: Seq::new(6),
+        occasion: Occasion::Direct,
+        unread: Some(4),
+        muted_until: None,
+    };
+    user.out(|arbiter, out| arbiter.message(message, now(1_000), out));
+    let held: Vec<_> = user.0.held(5_000).map(|(of, up_to)| (of.clone(), up_to)).collect();
+    assert_eq!(held, [(id("c"), Seq::new(6))]);
+    assert_eq!(summary(&user.wake(6_000)), [(6, 4, Priority::High)]);
 }
