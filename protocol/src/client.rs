@@ -321,12 +321,15 @@ pub struct TopicPublish {
     pub events: Vec<Event>,
 }
 
-/// Watches a topic's windows of one length, from `range_s` ago on. By HTTP: reads them once.
+/// Watches a topic's windows of one length, from `range_s` ago on. By HTTP, or with `before_ms`: reads them once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TopicWatch {
     pub topic: TopicId,
     pub window: Window,
     pub range_s: u32,
+    /// Only windows that begin before then, in milliseconds since 1970: the next part of what did not fit into an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -249,6 +249,14 @@ impl FieldValue for bool {
     const EXPECTED: &'static str = "true or false";
 }
 
+impl FieldValue for i64 {
+    const EXPECTED: &'static str = "a whole number";
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 impl FieldValue for String {
     const EXPECTED: &'static str = "a string";
 

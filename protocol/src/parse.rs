@@ -84,6 +84,7 @@ pub(crate) const FIELD_NAMES: &[&str] = &[
     "events",
     "window",
     "range_s",
+    "before_ms",
     "entries_per_conversation",
     "muted_until",
     "archived",
@@ -370,6 +371,7 @@ impl Payload for TopicWatch {
             topic: fields.required("topic")?,
             window: fields.required("window")?,
             range_s: fields.number("range_s", TOPIC_RANGE_S_MAX, 1, TOPIC_RANGE_S_MAX)?,
+            before_ms: fields.optional("before_ms")?,
         })
     }
 }

@@ -337,6 +337,11 @@ pub struct Point {
 
 type PointArray = (i64, u64, Number, Number, Number, Number, Number, Number);
 
+impl Point {
+    /// The longest that one is as JSON, with a comma behind it.
+    pub const JSON_BYTES_MAX: usize = 192;
+}
+
 impl Serialize for Point {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut array = serializer.serialize_tuple(8)?;
@@ -396,6 +401,17 @@ mod tests {
         assert_eq!(written(9_007_199_254_740_991.0), "9007199254740991");
         assert_eq!(written(f64::INFINITY), written(f64::MAX));
         assert_eq!(written(f64::NAN), "0");
+    }
+
+    #[test]
+    fn no_point_is_longer_than_the_longest() {
+        let longest = [f64::MIN, -f64::MIN_POSITIVE, -1.234_567_890_123_456_7e-300].map(Number::saturating);
+        for number in longest {
+            let [sum, min, max, p50, p95, p99] = [number; 6];
+            let point = Point { start_ms: -1_000_000_000_000_000, count: u64::MAX, sum, min, max, p50, p95, p99 };
+            let json = serde_json::to_string(&point).unwrap();
+            assert!(json.len() < Point::JSON_BYTES_MAX, "{}: {json}", json.len());
+        }
     }
 
     #[test]

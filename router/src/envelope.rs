@@ -179,7 +179,14 @@ pub(crate) enum Ask {
     /// Of a topic's owner: count these events.
     TopicPublish { topic: TopicKey, command: Encoded },
     /// Of a topic's owner: its windows and, if `watch`, from now on each change of them.
-    TopicState { topic: TopicKey, window: Window, range_s: u32, watch: bool },
+    TopicState {
+        topic: TopicKey,
+        window: Window,
+        range_s: u32,
+        #[serde(default)]
+        before_ms: Option<i64>,
+        watch: bool,
+    },
     /// Of a topic's owner or its heir: take these windows, which others have counted.
     TopicCopy { topic: TopicKey, versions: [u64; 2], parts: Vec<Part> },
     /// Of any node: answered behind all it has sent before, if it has announced everything that it owed when this view (by

@@ -12,6 +12,7 @@ use crate::owner::{Input, ReplyTo, Telling};
 use crate::session::Held;
 use crate::wire::{decoded, refusal, reply_of};
 use std::sync::Arc;
+use switchboard_protocol::client::TopicWatch;
 use switchboard_protocol::{ClientFrame, ProtocolError, ServerFrame};
 use switchboard_store::{Incarnation, UserKey};
 use tokio::sync::mpsc;
@@ -189,8 +190,9 @@ impl Node {
                 reply.tell(self, told.map(Telling::Answer));
             }
             // In its turn: behind it come the updates.
-            Ask::TopicState { topic, window, range_s, watch } => {
-                let state = self.topic_state_here(&topic, window, range_s, watch.then_some(from));
+            Ask::TopicState { topic, window, range_s, before_ms, watch } => {
+                let asked = TopicWatch { topic: topic.topic.clone(), window, range_s, before_ms };
+                let state = self.topic_state_here(&topic, &asked, watch.then_some(from));
                 reply.tell(self, state.map(|state| Telling::Answer(Answer::Frame(ServerFrame::TopicState(state)))));
             }
             Ask::TopicCopy { topic, versions, parts } => {

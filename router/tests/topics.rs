@@ -124,7 +124,8 @@ impl Nodes {
         let mut totals = Vec::new();
         for router in self.routers.iter() {
             let actor = Actor { user: key(tenant, "reader"), session: None, awaited: true };
-            let read = TopicWatch { topic: topic.parse().unwrap(), window: Window::Minute, range_s: 3_600 };
+            let read =
+                TopicWatch { topic: topic.parse().unwrap(), window: Window::Minute, range_s: 3_600, before_ms: None };
             let state = state_of(router.call(actor, ClientFrame::TopicWatch(read)).await);
             totals.extend(state.map(|state| count(&state.series)));
         }
@@ -167,7 +168,8 @@ fn event(series: &str, value: f64) -> Event {
 }
 
 fn watch_frame(topic: &str, range_s: u32) -> ClientFrame {
-    ClientFrame::TopicWatch(TopicWatch { topic: topic.parse().unwrap(), window: Window::Second, range_s })
+    let topic = topic.parse().unwrap();
+    ClientFrame::TopicWatch(TopicWatch { topic, window: Window::Second, range_s, before_ms: None })
 }
 
 fn state_of(answer: Result<Answer, ProtocolError>) -> Result<TopicState, ProtocolError> {
@@ -361,22 +363,53 @@ async fn topics_have_so_much_memory_and_give_it_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_state_leaves_the_oldest_windows_out() {
-    let nodes = Nodes::start(1, Options::default());
-    let watcher = nodes.watcher(0, "a").await;
-    let publish = |series: usize| {
-        let events = (0..series).map(|n| event(&format!("s{n}"), 1.0)).collect();
-        nodes.routers[0].publish_own("$node".parse().unwrap(), events)
-    };
-    for _ in 0..30 {
-        publish(500).await.unwrap();
+async fn what_a_state_has_no_room_for_is_read_behind_it() {
+    let nodes = Nodes::start(3, Options::default());
+    for node in 0..3 {
+        let watcher = nodes.watcher(node, &format!("u{node}")).await;
+        let topic = format!("t{node}");
+        for _ in 0..20 {
+            let events = (0..500).map(|n| event(&format!("s{n}"), 1.0)).collect();
+            let publish = ClientFrame::TopicPublish(TopicPublish { topic: topic.parse().unwrap(), events });
+            let actor = Actor { user: key("default", "publisher"), session: None, awaited: true };
+            nodes.routers[0].call(actor, publish).await.unwrap();
+            nodes.pass(1_000).await;
+        }
+        let first = watcher.watch(&topic).await.unwrap();
+        let (mut more, mut total) = (first.more, count(&first.series));
+        assert!(more);
+        let mut before_ms = first.series[0].points[0].start_ms;
+        while more {
+            let asked = TopicWatch {
+                topic: topic.parse().unwrap(),
+                window: Window::Second,
+                range_s: 3_600,
+                before_ms: Some(before_ms),
+            };
+            let answer = watcher.router.call(watcher.connected.actor(true), ClientFrame::TopicWatch(asked)).await;
+            let older = state_of(answer).unwrap();
+            assert!(older.series.iter().flat_map(|series| &series.points).all(|point| point.start_ms < before_ms));
+            (more, before_ms, total) = (older.more, older.series[0].points[0].start_ms, total + count(&older.series));
+        }
+        assert_eq!(total, 20 * 500);
+        // It watches as it did: from the first state on.
+        nodes.publish(0, "default", &topic, &[1.0]).await.unwrap();
         nodes.pass(1_000).await;
+        let told = watcher.reader.frames();
+        assert!(!told.is_empty() && told.iter().all(|frame| matches!(frame, ServerFrame::TopicUpdate(_))), "{told:?}");
     }
-    let state = watcher.watch("$node").await.unwrap();
-    let points: Vec<_> = state.series.iter().flat_map(|series| &series.points).map(|point| point.start_ms).collect();
-    assert!((4_096..=8_192).contains(&points.len()), "{}", points.len());
-    let newest = (nodes.clock.wall_ms() - 1_000) / 1_000 * 1_000;
-    assert!(points.iter().all(|start_ms| *start_ms > newest - 17_000) && points.contains(&newest));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_only_reads_back_watches_nothing() {
+    let nodes = Nodes::start(1, Options::default());
+    let reader = nodes.watcher(0, "a").await;
+    let before_ms = Some(nodes.clock.wall_ms());
+    let asked = TopicWatch { topic: "t".parse().unwrap(), window: Window::Second, range_s: 60, before_ms };
+    state_of(reader.router.call(reader.connected.actor(true), ClientFrame::TopicWatch(asked)).await).unwrap();
+    nodes.publish(0, "default", "t", &[1.0]).await.unwrap();
+    nodes.pass(1_000).await;
+    assert_eq!(reader.reader.frames(), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -629,4 +662,50 @@ async fn a_copy_takes_no_more_memory_than_there_is() {
         "{kept} of {}: full as they were, not all had a copy",
         taken.len()
     );
+}
+
+/// Whoever has lost sight of the others counts for itself, and tells the owner later; the owner's heir learns of it too.
+#[tokio::test(start_paused = true)]
+async fn what_an_owner_is_told_outlives_the_owner() {
+    for (alone, gone) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+        let nodes = Nodes::start(3, Options::default());
+        let rest = 3 - alone - gone;
+        for topic in &topics() {
+            nodes.publish(rest, "default", topic, &[1.0]).await.unwrap();
+        }
+        nodes.pass(1_000).await;
+        nodes.views[alone].send_replace(view(2, [alone]));
+        for node in [gone, rest] {
+            nodes.views[node].send_replace(view(2, [gone, rest]));
+        }
+        nodes.pass(2_000).await;
+        for topic in &topics() {
+            nodes.publish(alone, "default", topic, &[1.0]).await.unwrap();
+        }
+        nodes.see(&view(3, 0..3));
+        nodes.pass(3_000).await;
+        for topic in &topics() {
+            assert_eq!(nodes.total("default", topic).await, 2);
+        }
+        nodes.routers[gone].shutdown().await;
+        nodes.see(&view(4, (0..3).filter(|node| *node != gone)));
+        nodes.pass(3_000).await;
+        let left = Nodes { routers: vec![nodes.routers[alone].clone(), nodes.routers[rest].clone()], ..nodes.clone() };
+        for topic in &topics() {
+            assert_eq!(left.total("default", topic).await, 2, "{topic}: {alone} was alone, {gone} is gone");
+        }
+    }
+}
+
+/// Of what nobody else has there is only what the former life has counted.
+#[tokio::test(start_paused = true)]
+async fn a_next_life_has_what_the_former_one_counted() {
+    let nodes = Nodes::start(1, Options::default());
+    nodes.publish(0, "default", "t", &[1.0, 2.0]).await.unwrap();
+    let me = Incarnation { life: 2, ..incarnation(0) };
+    let seen = View::new(2, vec![NodeEntry { incarnation: me.clone(), weight: 1, url: "ws://n".into() }]);
+    let views = watch::Sender::new(seen);
+    nodes.routers[0].go_on(switchboard_router::Life { me, bus: nodes.bus.clone(), views: views.subscribe() }).await;
+    nodes.publish(0, "default", "t", &[3.0]).await.unwrap();
+    assert_eq!(nodes.total("default", "t").await, 3);
 }

@@ -9,6 +9,7 @@
 mod copy;
 mod merge;
 mod series;
+mod state;
 mod topic;
 mod window;
 

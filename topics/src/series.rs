@@ -2,6 +2,7 @@
 //! same hour. Empty windows are not kept.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use switchboard_protocol::Point;
 
@@ -75,13 +76,13 @@ impl Windows {
         has_closed
     }
 
-    /// The windows from this time on, whoever has counted them.
-    pub(crate) fn points(&self, from_ms: i64) -> Vec<Point> {
-        let mut points: Vec<Point> = self.counted_here(from_ms).collect();
+    /// The windows that begin in this time, whoever has counted them.
+    pub(crate) fn points(&self, starts_ms: &Range<i64>) -> Vec<Point> {
+        let mut points: Vec<Point> = self.counted_here(starts_ms).collect();
         if self.others.is_empty() {
             return points;
         }
-        points.extend(self.others.iter().flat_map(|other| from(&other.points, from_ms)));
+        points.extend(self.others.iter().flat_map(|other| within(&other.points, starts_ms)));
         points.sort_by_key(|point| point.start_ms);
         points.dedup_by(|later, earlier| {
             let is_same = later.start_ms == earlier.start_ms;
@@ -93,15 +94,31 @@ impl Windows {
         points
     }
 
-    fn counted_here(&self, from_ms: i64) -> impl Iterator<Item = Point> {
-        let open = self.open.iter().filter(move |window| window.start_ms >= from_ms);
-        from(&self.closed, from_ms).chain(open.map(OpenWindow::point))
+    /// How many there are of them, or more: one counts for each who has counted in it.
+    pub(crate) fn count(&self, starts_ms: &Range<i64>) -> usize {
+        let open = self.open.iter().filter(|window| starts_ms.contains(&window.start_ms)).count();
+        let others = self.others.iter().map(|other| places(&other.points, starts_ms).len()).sum::<usize>();
+        open + others + places(&self.closed, starts_ms).len()
+    }
+
+    /// The start of the newest window that begins before then.
+    pub(crate) fn newest_ms(&self, before_ms: i64) -> Option<i64> {
+        let last = |points: &VecDeque<Point>| {
+            points.range(places(points, &(i64::MIN..before_ms))).next_back().map(|point| point.start_ms)
+        };
+        let open = self.open.iter().rev().map(|window| window.start_ms).find(|start_ms| *start_ms < before_ms);
+        self.others.iter().map(|other| last(&other.points)).chain([last(&self.closed), open]).flatten().max()
+    }
+
+    fn counted_here(&self, starts_ms: &Range<i64>) -> impl Iterator<Item = Point> {
+        let open = self.open.iter().filter(|window| starts_ms.contains(&window.start_ms));
+        within(&self.closed, starts_ms).chain(open.map(OpenWindow::point))
     }
 
     /// All windows, by who has counted them; `None` is this one.
     pub(crate) fn by_counter(&self) -> impl Iterator<Item = (Option<Counter>, Vec<Point>)> {
         let others = self.others.iter().map(|other| (Some(other.counter), other.points.iter().copied().collect()));
-        let here: Vec<Point> = self.counted_here(i64::MIN).collect();
+        let here: Vec<Point> = self.counted_here(&(i64::MIN..i64::MAX)).collect();
         std::iter::once((None, here)).chain(others).filter(|(_, points)| !points.is_empty())
     }
 
@@ -160,9 +177,14 @@ impl Windows {
     }
 }
 
-fn from(points: &VecDeque<Point>, from_ms: i64) -> impl Iterator<Item = Point> {
-    let first = points.partition_point(|point| point.start_ms < from_ms);
-    points.range(first..).copied()
+fn within(points: &VecDeque<Point>, starts_ms: &Range<i64>) -> impl Iterator<Item = Point> {
+    points.range(places(points, starts_ms)).copied()
+}
+
+fn places(points: &VecDeque<Point>, starts_ms: &Range<i64>) -> Range<usize> {
+    let place = |from_ms: i64| points.partition_point(|point| point.start_ms < from_ms);
+    let first = place(starts_ms.start);
+    first..place(starts_ms.end).max(first)
 }
 
 fn at(points: &VecDeque<Point>, start_ms: i64) -> Option<&Point> {

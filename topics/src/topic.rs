@@ -4,7 +4,7 @@ use foldhash::fast::RandomState;
 use hashbrown::{Equivalent, HashMap};
 use slab::Slab;
 use switchboard_protocol::limits::{EVENT_AHEAD_MS_MAX, TOPIC_RANGE_S_MAX};
-use switchboard_protocol::server::{TopicState, TopicUpdate};
+use switchboard_protocol::server::TopicUpdate;
 use switchboard_protocol::topic::{Event, SeriesName, SeriesPoints, Tags, Window};
 use switchboard_protocol::{ErrorCode, ProtocolError, TopicId};
 
@@ -83,7 +83,7 @@ pub struct Topic {
     pub(crate) counter: Counter,
     limits: TopicLimits,
     /// The latest time that there was: closed windows stay closed.
-    now_ms: i64,
+    pub(crate) now_ms: i64,
     slots: HashMap<SeriesKey, u32, RandomState>,
     pub(crate) series: Slab<Series>,
     lengths: [Length; 2],
@@ -302,17 +302,6 @@ impl Topic {
     /// Windows that begin before are forgotten.
     pub(crate) fn kept_from_ms(&self, window: Window) -> i64 {
         window.start_ms(self.now_ms - KEPT_MS)
-    }
-
-    /// All windows of the last `range_s` seconds, the one that was then included.
-    pub fn state(&mut self, topic: TopicId, window: Window, range_s: u32, now_ms: i64) -> TopicState {
-        self.advance(now_ms);
-        let from_ms = window.start_ms(self.now_ms - i64::from(range_s) * 1_000);
-        let at = index_of(window);
-        let points_of = |series: &Series| (series.key.clone(), series.windows[at].points(from_ms));
-        let series = self.series.iter().map(|(_, series)| points_of(series)).filter(|(_, points)| !points.is_empty());
-        let series = series.map(|(key, points)| told(key, points)).collect();
-        TopicState { topic, window, version: self.lengths[at].version, series }
     }
 
     /// What has changed since this was last called: the next version. `None` if nothing has: no event came and no window

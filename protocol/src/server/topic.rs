@@ -4,15 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::TopicId;
 use crate::server::Frame;
+use crate::server::entries::is_false;
 use crate::topic::{SeriesPoints, Window};
 
-/// All windows of the asked range. Answers `topic_watch`; without an `id` it replaces what the watcher had.
+/// The windows of the asked range. Answers `topic_watch`; without an `id` it replaces what the watcher had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicState<S = SeriesPoints> {
     pub topic: TopicId,
     pub window: Window,
     pub version: u64,
     pub series: Vec<S>,
+    /// There are older windows in the range, for which an answer had no room.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub more: bool,
 }
 
 impl<S: Serialize> Frame for TopicState<S> {

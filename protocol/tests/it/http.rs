@@ -91,6 +91,8 @@ fn topics_are_written_by_path_and_body_and_read_by_path_and_query() {
     let read = |query: &[(&str, &str)]| parse_read("topic_watch", &path, query, &LIMITS);
     let ClientFrame::TopicWatch(watch) = read(&[("window", "1m"), ("range_s", "60")]).unwrap() else { panic!() };
     assert_eq!((watch.window, watch.range_s), (Window::Minute, 60));
+    let ClientFrame::TopicWatch(watch) = read(&[("window", "1s"), ("before_ms", "60")]).unwrap() else { panic!() };
+    assert_eq!(watch.before_ms, Some(60));
     for query in [("window", "1h"), ("window", "\"1m\"")] {
         assert_eq!(refused_field(&read(&[query]).unwrap_err()), "window");
     }

@@ -411,6 +411,12 @@ fn a_topic_is_watched_by_window_and_range() {
     for malformed in [json!(0), json!(TOPIC_RANGE_S_MAX + 1), json!("60"), json!(1.5)] {
         refuses(&with(&frame, "range_s", malformed), "range_s");
     }
+    for accepted in [json!(0), json!(-1), json!(1_767_323_045_000_i64), json!(null)] {
+        accepts(&with(&frame, "before_ms", accepted));
+    }
+    for malformed in [json!("1767323045000"), json!(1.5), json!(1e300), json!("2026-01-02T03:04:05Z")] {
+        refuses(&with(&frame, "before_ms", malformed), "before_ms");
+    }
 }
 
 #[test]

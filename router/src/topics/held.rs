@@ -1,7 +1,7 @@
 //! The topics that a node has: those that it owns, and copies for when their owner dies. A table, and what one entry is.
 
 use super::memory::Memory;
-use super::{TopicKey, points, watched_frame};
+use super::{TopicKey, watched_frame};
 use crate::envelope::Outgoing;
 use crate::node::lock;
 use crate::options::Options;
@@ -9,12 +9,8 @@ use crate::view::Placement;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use switchboard_protocol::Window;
-use switchboard_protocol::server::TopicState;
 use switchboard_store::Incarnation;
 use switchboard_topics::{Counter, Part, Topic, TopicLimits};
-
-/// Windows in one `topic_state`, at most: of more, the oldest are left out. So it has room in a session's queue.
-const STATE_POINTS_MAX: usize = 8_192;
 
 /// Bytes of a topic beside its windows.
 const BASE_BYTES: usize = size_of::<TopicKey>() + size_of::<Arc<Mutex<Held>>>() + size_of::<Mutex<Held>>();
@@ -101,17 +97,6 @@ impl Held {
 
     pub(super) fn is_idle(&self) -> bool {
         self.topic.is_empty() && self.watchers.iter().all(BTreeSet::is_empty)
-    }
-
-    /// The newest windows of the range.
-    pub(super) fn state(&mut self, key: &TopicKey, window: Window, mut range_s: u32, now_ms: i64) -> TopicState {
-        loop {
-            let state = self.topic.state(key.topic.clone(), window, range_s, now_ms);
-            if points(&state.series) <= STATE_POINTS_MAX || range_s == 1 {
-                return state;
-            }
-            range_s /= 2;
-        }
     }
 
     /// What there is to tell since the last tick, by its owner.

@@ -22,9 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use switchboard_protocol::client::TopicPublish;
 use switchboard_protocol::server::{Frame, TopicState, TopicUpdate};
-use switchboard_protocol::{
-    ClientFrame, Event, FrameId, ProtocolError, SeriesPoints, ServerFrame, TenantId, TopicId, Window,
-};
+use switchboard_protocol::{ClientFrame, Event, FrameId, ProtocolError, ServerFrame, TenantId, TopicId, Window};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub(crate) use held::Held;
@@ -134,12 +132,8 @@ pub(crate) fn conflated(older: &Delivery, newer: &Delivery) -> Option<Delivery> 
 }
 
 fn state_with(state: TopicState, newer: &TopicUpdate) -> TopicState {
-    let TopicState { topic, window, version, series } = state;
+    let TopicState { topic, window, version, series, more } = state;
     let as_update = TopicUpdate { topic, window, version, series, closed_until_ms: newer.closed_until_ms };
     let TopicUpdate { topic, window, version, series, .. } = switchboard_topics::merge(as_update, newer);
-    TopicState { topic, window, version, series }
-}
-
-fn points(series: &[SeriesPoints]) -> usize {
-    series.iter().map(|series| series.points.len()).sum()
+    TopicState { topic, window, version, series, more }
 }

@@ -8,6 +8,7 @@ use crate::figures::count;
 use crate::node::Node;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use switchboard_protocol::client::TopicWatch;
 use switchboard_protocol::server::{OkFrame, TopicState};
 use switchboard_protocol::{Event, ProtocolError, ServerFrame, Window};
 use switchboard_store::Incarnation;
@@ -51,30 +52,29 @@ impl Node {
         }
     }
 
-    /// All windows of a range. `watcher` is told of changes from now on.
+    /// The windows that are asked for. `watcher` is told of changes from now on.
     ///
     /// # Errors
     /// `unavailable` if another node owns the topic, `overloaded` if there is nothing of it yet and no memory to watch it.
     pub(crate) fn topic_state_here(
         &self,
         key: &TopicKey,
-        window: Window,
-        range_s: u32,
+        watch: &TopicWatch,
         watcher: Option<&Incarnation>,
     ) -> Result<TopicState, ProtocolError> {
         self.check_owns(key)?;
         let now_ms = self.clock.wall_ms();
         let Some(watcher) = watcher else {
             // To ask for what is not there leaves nothing behind.
-            let state = self.topics.held.if_there(key, |held| held.state(key, window, range_s, now_ms));
-            return Ok(state.unwrap_or_else(|| self.new_held(now_ms).state(key, window, range_s, now_ms)));
+            let state = self.topics.held.if_there(key, |held| held.topic.state(watch, now_ms));
+            return Ok(state.unwrap_or_else(|| self.new_held(now_ms).topic.state(watch, now_ms)));
         };
         if !self.topics.held.has(key) {
             self.check_topic_room(key)?;
         }
         let watched = |held: &mut Held| {
-            held.watchers(window).insert(watcher.clone());
-            held.state(key, window, range_s, now_ms)
+            held.watchers(watch.window).insert(watcher.clone());
+            held.topic.state(watch, now_ms)
         };
         Ok(self.topics.held.at(key, || self.new_held(now_ms), watched))
     }

@@ -85,19 +85,20 @@ impl Watched {
 }
 
 impl Node {
-    /// `topic_watch`. Without a session (HTTP) the windows are read once.
+    /// `topic_watch`. Without a session (HTTP), or with `before_ms`, the windows are read once.
     pub(crate) async fn topic_watch(
         self: &Arc<Self>,
         actor: &Actor,
         watch: TopicWatch,
     ) -> Result<Answer, ProtocolError> {
-        let TopicWatch { topic, window, range_s } = watch;
-        let key = (TopicKey::of(actor, topic.clone()), window);
-        let Some(session) = self.session_of(actor) else {
+        let key = (TopicKey::of(actor, watch.topic.clone()), watch.window);
+        let session = self.session_of(actor).filter(|_| watch.before_ms.is_none());
+        let Some(session) = session else {
             let owner = self.placement().topic_owner(&key.0).incarnation.clone();
-            let state = self.topic_state_at(&owner, &key, range_s, false).await?;
+            let state = self.topic_state_at(&owner, &key.0, watch, false).await?;
             return Ok(Answer::Frame(ServerFrame::TopicState(state)));
         };
+        let (topic, window) = (watch.topic.clone(), watch.window);
         {
             let mut doing = session.doing();
             if !doing.topics.contains(&(topic.clone(), window)) {
@@ -108,13 +109,13 @@ impl Node {
             }
         }
         let owner = self.placement().topic_owner(&key.0).incarnation.clone();
-        lock(&self.topics.watched).add(&key, &owner, &session, range_s);
+        lock(&self.topics.watched).add(&key, &owner, &session, watch.range_s);
         if self.session_of(actor).is_none() {
             // It ended before it was added: nobody else will remove it.
             self.topic_stop(&key, &session);
             return Err(self.unavailable());
         }
-        match self.topic_state_at(&owner, &key, range_s, true).await {
+        match self.topic_state_at(&owner, &key.0, watch, true).await {
             Ok(state) => {
                 self.topic_told(&key, &session, state.version);
                 Ok(Answer::Frame(ServerFrame::TopicState(state)))
@@ -177,14 +178,15 @@ impl Node {
     async fn topic_state_at(
         self: &Arc<Self>,
         owner: &Incarnation,
-        (topic, window): &(TopicKey, Window),
-        range_s: u32,
+        key: &TopicKey,
+        asked: TopicWatch,
         watch: bool,
     ) -> Result<TopicState, ProtocolError> {
         if *owner == self.me {
-            return self.topic_state_here(topic, *window, range_s, watch.then_some(owner));
+            return self.topic_state_here(key, &asked, watch.then_some(owner));
         }
-        let ask = Ask::TopicState { topic: topic.clone(), window: *window, range_s, watch };
+        let TopicWatch { window, range_s, before_ms, .. } = asked;
+        let ask = Ask::TopicState { topic: key.clone(), window, range_s, before_ms, watch };
         match answer_of(self.ask(owner, ask).await?)? {
             Answer::Frame(ServerFrame::TopicState(state)) => Ok(state),
             _ => Err(ProtocolError::internal()),
@@ -254,7 +256,8 @@ impl Node {
             topic.sessions.iter().map(|watching| watching.range_s).collect()
         };
         for range_s in ranges {
-            let Ok(state) = self.topic_state_at(owner, key, range_s, true).await else { return false };
+            let asked = TopicWatch { topic: key.0.topic.clone(), window: key.1, range_s, before_ms: None };
+            let Ok(state) = self.topic_state_at(owner, &key.0, asked, true).await else { return false };
             let frame = watched_frame(&key.0, key.1, &state);
             let mut watched = lock(&self.topics.watched);
             let Some(topic) = watched.topics.get_mut(key).filter(|topic| topic.owner == *owner) else { return true };

@@ -57,6 +57,18 @@ test("events are seen as they come, in windows of a second and of a minute", () 
     await board.row("DE", "2");
   }));
 
+/** PROTOCOL §3: an answer has at most 1 MiB. */
+test("a range for which one answer has no room is shown whole", () =>
+  withWorld(async (world) => {
+    const now_ms = Date.now();
+    const ofTown = (town) => ({ tags, ...sale }) => ({ ...sale, tags: { ...tags, town: `t${town}` } });
+    const events = Array.from({ length: 550 }, (_, at) => sales(now_ms - (at % 55) * 1_000).map(ofTown(Math.floor(at / 55)))).flat();
+    for (let at = 0; at < events.length; at += EVENTS_MAX) await world.server.publish("orders", events.slice(at, at + EVENTS_MAX));
+    const board = await world.board("#topic=orders&range=3600&window=1s");
+    await board.live();
+    for (const country of COUNTRIES) await board.row(country, "2,200");
+  }, PATIENT));
+
 test("another topic is chosen by name, and remembered", () =>
   withWorld(async (world) => {
     const board = await world.board("");

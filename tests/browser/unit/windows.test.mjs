@@ -48,6 +48,18 @@ test("what is older than an hour goes, and so does a series of which nothing is 
   assert.deepEqual(starts(windows), ["2000:1 3602000:1"]);
 });
 
+test("what a state had no room for stands before it, and an update is newer than an answer behind it", () => {
+  const windows = new Windows(6);
+  windows.onState({ version: 1, series: [of("a", [point(5_000)])] });
+  windows.onOlder({ series: [of("a", [point(3_000), point(4_000)]), of("gone", [point(3_000)])] });
+  assert.deepEqual(starts(windows), ["3000:1 4000:1 5000:1", "3000:1"]);
+  assert.equal(windows.isFull, false);
+  windows.onUpdate({ version: 2, series: [of("a", [point(2_000, 9)])], closed_until_ms: 0 });
+  windows.onOlder({ series: [of("a", [point(1_000), point(2_000)])] });
+  assert.deepEqual(starts(windows), ["1000:1 2000:9 3000:1 4000:1 5000:1", "3000:1"]);
+  assert.equal(windows.isFull, true);
+});
+
 test("there are never more windows than there may be: the oldest go", () => {
   const windows = new Windows(100);
   const random = generator(1);

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use switchboard_protocol::topic::{Event, Window};
-use switchboard_protocol::{Number, Tags, Timestamp, TopicId};
+use switchboard_protocol::{Number, Tags, Timestamp};
 use switchboard_topics::{Counter, Part, Place, Topic, TopicLimits};
 
 use crate::naive::{HOUR_MS, Key, Naive, key};
+use crate::watch;
 
 const BEGIN_MS: i64 = 1_767_323_045_678;
 const LIMITS: TopicLimits = TopicLimits { lateness_ms: 2_000, series_max: 100 };
@@ -74,9 +75,8 @@ fn event(series: usize, value: f64, at_ms: i64) -> Event {
 type Sums = BTreeMap<(Key, i64), (u64, f64, f64, f64)>;
 
 fn sums(topic: &mut Topic, window: Window, now_ms: i64) -> Sums {
-    let id: TopicId = "sales".parse().unwrap();
     let mut sums = Sums::new();
-    for series in topic.state(id, window, 3_600, now_ms).series {
+    for series in topic.state(&watch(window, 3_600), now_ms).series {
         assert!(series.points.is_sorted_by(|a, b| a.start_ms < b.start_ms), "each window once: {series:?}");
         for point in series.points {
             assert!(point.min <= point.p50 && point.p50 <= point.p99 && point.p99 <= point.max, "{point:?}");
@@ -153,7 +153,7 @@ proptest! {
 }
 
 fn points(topic: &mut Topic, now_ms: i64) -> Vec<(i64, u64)> {
-    let state = topic.state("sales".parse().unwrap(), Window::Second, 3_600, now_ms);
+    let state = topic.state(&watch(Window::Second, 3_600), now_ms);
     state.series.iter().flat_map(|series| &series.points).map(|point| (point.start_ms - now_ms, point.count)).collect()
 }
 
@@ -178,7 +178,7 @@ fn an_update_tells_a_window_with_what_others_have_counted_in_it() {
 }
 
 fn former_p50(former: &mut Topic, now_ms: i64) -> Number {
-    former.state("sales".parse().unwrap(), Window::Second, 1, now_ms).series[0].points[0].p50
+    former.state(&watch(Window::Second, 1), now_ms).series[0].points[0].p50
 }
 
 #[test]

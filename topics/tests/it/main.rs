@@ -7,3 +7,12 @@ mod copies;
 mod naive;
 mod random;
 mod rules;
+mod state;
+
+use switchboard_protocol::Window;
+use switchboard_protocol::client::TopicWatch;
+
+/// What asks for the windows of so many seconds.
+fn watch(window: Window, range_s: u32) -> TopicWatch {
+    TopicWatch { topic: "sales".parse().unwrap(), window, range_s, before_ms: None }
+}

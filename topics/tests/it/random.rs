@@ -9,6 +9,7 @@ use switchboard_protocol::{Number, Point, Tags, Timestamp};
 use switchboard_topics::{Counter, Topic, TopicLimits, merge};
 
 use crate::naive::{HOUR_MS, Key, Naive, assert_same, key};
+use crate::watch;
 
 const BEGIN_MS: i64 = 1_767_323_045_678;
 
@@ -129,7 +130,7 @@ fn run(steps: &[Step], lateness_ms: u32) {
                     if watchers.iter().all(|watcher| watcher.window != window) {
                         topic.skip_changes(window);
                         if *watched {
-                            watchers.push(Watcher::new(&topic.state(id(), window, 3_600, now_ms)));
+                            watchers.push(Watcher::new(&topic.state(&watch(window, 3_600), now_ms)));
                         }
                     } else if let Some(changes) = topic.take_changes(window, now_ms) {
                         let watcher = watchers.iter_mut().find(|watcher| watcher.window == window).unwrap();
@@ -142,7 +143,7 @@ fn run(steps: &[Step], lateness_ms: u32) {
     naive.advance(now_ms);
     for window in Window::ALL {
         for range_s in [1, 60, 3_600] {
-            let state = topic.state(id(), window, range_s, now_ms);
+            let state = topic.state(&watch(window, range_s), now_ms);
             assert_same(&state.series, &naive.windows(window, i64::from(range_s)));
         }
     }
@@ -154,7 +155,7 @@ fn run(steps: &[Step], lateness_ms: u32) {
             watcher.get(waiting, true);
         }
         let mut whole = Mirror::new();
-        apply(&mut whole, &topic.state(id(), watcher.window, 3_600, now_ms).series);
+        apply(&mut whole, &topic.state(&watch(watcher.window, 3_600), now_ms).series);
         let kept_from_ms = watcher.window.start_ms(latest_ms.max(now_ms) - HOUR_MS);
         watcher.mirror.retain(|(_, start_ms), _| *start_ms >= kept_from_ms);
         assert_eq!(watcher.mirror, whole);
@@ -186,7 +187,7 @@ proptest! {
             tags: Tags::default(),
         });
         topic.publish(events.collect(), 0).unwrap();
-        let state = topic.state(id(), Window::Second, 1, 0);
+        let state = topic.state(&watch(Window::Second, 1), 0);
         let point = state.series[0].points[0];
         prop_assert_eq!(point.count, values.len() as u64);
         prop_assert_eq!(point.min.get(), values.iter().copied().fold(f64::INFINITY, f64::min));

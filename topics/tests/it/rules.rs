@@ -4,6 +4,8 @@ use switchboard_protocol::topic::{Event, Window};
 use switchboard_protocol::{ErrorCode, Number, ProtocolError, Tags, Timestamp, TopicId};
 use switchboard_topics::{Counter, PublishError, Published, Topic, TopicLimits, merge};
 
+use crate::watch;
+
 /// A whole minute.
 const NOW_MS: i64 = 1_767_323_040_000;
 const LIMITS: TopicLimits = TopicLimits { lateness_ms: 2_000, series_max: 3 };
@@ -18,7 +20,7 @@ fn id() -> TopicId {
 }
 
 fn counts(topic: &mut Topic, window: Window, now_ms: i64) -> Vec<(i64, u64)> {
-    let state = topic.state(id(), window, 3_600, now_ms);
+    let state = topic.state(&watch(window, 3_600), now_ms);
     let points = state.series.iter().flat_map(|series| &series.points);
     points.map(|point| (point.start_ms - NOW_MS, point.count)).collect()
 }
@@ -84,8 +86,8 @@ fn versions_grow_by_one_with_each_update_and_by_none_without() {
     let closed = topic.take_changes(Window::Second, NOW_MS + 3_000).unwrap();
     assert_eq!((closed.version, closed.closed_until_ms, closed.series.len()), (2, NOW_MS + 1_000, 0));
     assert_eq!(topic.take_changes(Window::Second, NOW_MS + 30_000), None, "windows without events are not told");
-    assert_eq!(topic.state(id(), Window::Second, 60, NOW_MS + 30_000).version, 2);
-    assert_eq!(topic.state(id(), Window::Minute, 60, NOW_MS + 30_000).version, 0, "each length counts by itself");
+    assert_eq!(topic.state(&watch(Window::Second, 60), NOW_MS + 30_000).version, 2);
+    assert_eq!(topic.state(&watch(Window::Minute, 60), NOW_MS + 30_000).version, 0, "each length counts by itself");
 }
 
 #[test]

@@ -30,6 +30,8 @@ export class Feed {
   #wish = null;
   /** @type {number | undefined} */
   #retry;
+  /** The state on which all that is shown stands. @type {object | null} */
+  #state = null;
   /** The server's clock, less this machine's. */
   #ahead_ms = 0;
 
@@ -77,6 +79,7 @@ export class Feed {
     this.problem = "";
     this.isCurrent = false;
     if (!isSame) {
+      this.#state = null;
       this.windows = new Windows();
       if (before) this.connection.send({ type: "topic_unwatch", topic: before.topic, window: before.window });
     }
@@ -116,9 +119,30 @@ export class Feed {
 
   /** @param {any} state */
   #onState(state) {
+    this.#state = state;
     this.windows.onState(state);
     this.isCurrent = true;
     this.problem = "";
     this.#onChange();
+    void this.#readBack(state);
+  }
+
+  /**
+   * Reads what a state had no room for, answer by answer and the newest first, until there is another state.
+   * @param {any} state
+   */
+  async #readBack(state) {
+    const wish = this.#wish;
+    try {
+      for (let last = state; last.more && !this.windows.isFull; ) {
+        const before_ms = Math.min(...last.series.map((/** @type {{points: number[][]}} */ { points }) => points[0][0]));
+        last = await this.connection.request({ type: "topic_watch", ...wish, before_ms });
+        if (this.#state !== state) return;
+        this.windows.onOlder(last);
+        this.#onChange();
+      }
+    } catch (error) {
+      if (this.#state === state) this.#failed(/** @type {import("../link.js").RequestError} */ (error));
+    }
   }
 }

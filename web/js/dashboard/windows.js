@@ -52,6 +52,29 @@ export class Windows {
     return true;
   }
 
+  /**
+   * Adds what a state had no room for: windows that are older than those it has.
+   * @param {{series: SeriesPoints[]}} older
+   */
+  onOlder({ series: all }) {
+    for (const { series: name, tags = {}, points } of all) {
+      const series = this.#seriesOf(name, tags);
+      if (series.points.length > 0 && points[points.length - 1][0] >= series.points[0][0]) {
+        // An update has told something of them already, and newer.
+        const known = new Set(series.points.map(([start_ms]) => start_ms));
+        for (const point of points) if (!known.has(point[0])) this.#putPoint(series.points, point);
+      } else {
+        series.points = [...points, ...series.points];
+        this.#count += points.length;
+      }
+    }
+  }
+
+  /** @returns {boolean} whether there is no room for older ones */
+  get isFull() {
+    return this.#count >= this.#points_max;
+  }
+
   /** @returns {Windows} the windows as they are now, which later updates leave alone */
   copy() {
     const copy = new Windows(this.#points_max);
@@ -84,11 +107,17 @@ export class Windows {
   /** @param {SeriesPoints[]} all */
   #put(all) {
     for (const { series: name, tags = {}, points } of all) {
-      const key = JSON.stringify([name, Object.entries(tags).sort()]);
-      const series = this.series.get(key) ?? { key, name, tags, points: [] };
-      this.series.set(key, series);
+      const series = this.#seriesOf(name, tags);
       for (const point of points) this.#putPoint(series.points, point);
     }
+  }
+
+  /** @param {string} name @param {Record<string, string>} tags @returns {Series} made if need be */
+  #seriesOf(name, tags) {
+    const key = JSON.stringify([name, Object.entries(tags).sort()]);
+    const series = this.series.get(key) ?? { key, name, tags, points: [] };
+    this.series.set(key, series);
+    return series;
   }
 
   /** Mostly the last one, or a newer.
