@@ -33,6 +33,8 @@ Where:
                        keyspace of its own there, whose names begin with loadtest_; they are left behind.
   --url URL            Measure this node, such as ws://10.0.0.7:8080 or wss://chat.example.com. May be repeated.
   --metrics URL        Where the metrics of each --url are, in the same order, such as http://10.0.0.7:9464.
+                       Without --url and --spawn: ws://127.0.0.1:8080 and http://127.0.0.1:9464, where a node on this machine is.
+  --homes              Clients ask GET /v1/connect which node is theirs and go there, instead of round the nodes in turn.
   --ca FILE            Certificates (PEM) by which nodes with wss:// are believed. Default: the system's. Spawned nodes have
                        TLS when they are given node.tls.cert and node.tls.key with --set.
   --secret-file FILE   The deployment's HS256 secret, to sign tokens with. Default: ask its development door.
@@ -42,7 +44,7 @@ How much (list shows each scenario's defaults):
   --rate R             Sends a second, all together.
   --duration S         Seconds of load that are measured; at most 3600.
   --warm-up S          Seconds of load before that.
-  --processes P        Client processes, each with one thread. Default: 1.
+  --processes P        Client processes, each with one thread. Default: as many as the connections need, at 18,000 each.
   --repeat N           Measure N times, each on fresh nodes; gives medians and the spread. Default: 1.
   --param name=value   A parameter of the scenario's own. May be repeated.
   --params FILE        The same from a TOML file; --param wins.
@@ -70,7 +72,7 @@ Exit codes: 0, 1 when --verify found something wrong or nothing could be measure
 /// A run lasts at most an hour: nobody is meant to forget one.
 const DURATION_MAX_S: f64 = 3_600.0;
 /// Connections of one client process, and of one node: `nofile` is 20,000 on the smaller machines.
-const CONNECTIONS_PER_PROCESS_MAX: usize = 18_000;
+pub(crate) const CONNECTIONS_PER_PROCESS_MAX: usize = 18_000;
 const PROCESSES_MAX: usize = 64;
 const SPAWN_MAX: usize = 32;
 const REPEAT_MAX: usize = 100;
@@ -116,6 +118,8 @@ pub(crate) struct Run {
     pub(crate) repeat: usize,
     pub(crate) is_without_baseline: bool,
     pub(crate) is_verified: bool,
+    /// Clients go to the nodes where they are at home.
+    pub(crate) is_at_home: bool,
     pub(crate) history: Option<PathBuf>,
     pub(crate) chaos: Option<Blow>,
     pub(crate) json: Option<PathBuf>,
@@ -231,6 +235,23 @@ mod tests {
     }
 
     #[test]
+    fn a_node_on_this_machine_is_where_it_goes_without_being_told() {
+        let run = run("direct --homes");
+        assert_eq!((run.spawn, run.urls.len(), run.metrics.len()), (0, 1, 1));
+        assert_eq!((run.urls[0].authority(), run.metrics[0].port), ("127.0.0.1:8080".to_owned(), 9464));
+        assert!(run.is_at_home);
+    }
+
+    #[test]
+    fn there_are_as_many_processes_as_connections_need() {
+        let nodes = "--spawn 3 --redis redis://a --scylla b:1";
+        for (connections, processes) in [(1, 1), (18_000, 1), (18_001, 2), (54_000, 3)] {
+            assert_eq!(run(&format!("connect {nodes} --connections {connections}")).processes, processes);
+        }
+        assert_eq!(run(&format!("connect {nodes} --connections 9 --processes 2")).processes, 2);
+    }
+
+    #[test]
     fn everything_can_be_said() {
         let run = run("direct --url ws://a:1 --url http://b:2 --metrics http://a:3 --connections 10 --rate 0.5 \
              --duration 3600 --warm-up 0 --processes 2 --repeat 3 --param text_bytes=9 --json x.json --html x.html --no-baseline");
@@ -269,7 +290,6 @@ mod tests {
         for (line, named) in [
             ("", "which scenario"),
             ("dance --spawn 1", "dance"),
-            ("direct", "--spawn"),
             ("direct connect --spawn 1", "connect"),
             ("direct --spawn 0", "--spawn 0"),
             ("direct --spawn 33", "1 to 32"),
@@ -283,10 +303,11 @@ mod tests {
             ("direct --url ws://a:1 --secret-file /does/not/exist", "--secret-file"),
             ("direct --spawn 1 --secret-file x", "--secret-file"),
             ("direct --spawn 1 --metrics http://a:1", "--metrics"),
+            ("direct --metrics http://a:1", "--metrics"),
             ("direct --spawn 1 --set a", "key=value"),
             ("direct --spawn 1 --set =a", "key=value"),
             ("direct --spawn 1 --connections 0", "--connections 0"),
-            ("direct --spawn 1 --connections 18001", "18000"),
+            ("direct --spawn 1 --processes 1 --connections 18001", "18000"),
             ("direct --spawn 1 --processes 2 --connections 20000", "a node takes"),
             ("direct --spawn 3", "--redis and --scylla"),
             ("direct --spawn 3 --redis redis://a", "--scylla"),

@@ -77,6 +77,8 @@ pub(crate) struct Plan {
     pub(crate) load: Load,
     /// Clients follow the log, and come back when a session is lost.
     pub(crate) is_followed: bool,
+    /// Clients ask where their home is (`GET /v1/connect`), and go there.
+    pub(crate) is_at_home: bool,
     /// The folder into which workers write what their clients say and see.
     pub(crate) history: Option<PathBuf>,
 }
@@ -150,6 +152,7 @@ mod tests {
             entry: Entry::Upgraded,
             load: Load::default(),
             is_followed: false,
+            is_at_home: false,
             history: None,
         };
         let mut all: Vec<usize> = (0..3).flat_map(|worker| plan(worker).share(10)).collect();

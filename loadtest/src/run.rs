@@ -173,6 +173,7 @@ async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -
     let work = Work::Scenario(run.scenario.name().to_owned());
     let mut plan = plan(run, work, &run.load, number, addresses, Entry::SignedIn(tokens));
     plan.is_followed = run.is_verified || run.scenario.is_followed();
+    plan.is_at_home = run.is_at_home;
     plan.history = history.as_ref().map(|folder| folder.path().to_owned());
     let played = round::play(&plan, title, &mut servers, run.chaos.map(Chaos::new), stop).await;
     end(servers).await;
@@ -229,6 +230,7 @@ fn plan(run: &Run, work: Work, load: &Load, number: usize, addresses: Vec<Addres
         entry,
         load: load.clone(),
         is_followed: false,
+        is_at_home: false,
         history: None,
     }
 }

@@ -89,6 +89,7 @@ async fn work() -> Result<std::collections::BTreeMap<String, u64>> {
         meters: Meters::new(&mut recorder),
         complaints: Complaints::default(),
         is_followed: plan.is_followed,
+        is_at_home: plan.is_at_home,
         log: log.clone(),
         final_readers: FinalReaders::default(),
     });

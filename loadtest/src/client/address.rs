@@ -46,9 +46,9 @@ impl FromStr for Address {
     }
 }
 
-/// Connections from one source address: there are 28,232 ephemeral ports by default, and those of closed connections
-/// are not free for a minute.
-const PER_SOURCE_MAX: u64 = 8_192;
+/// Connections from one source address, of the 28,232 ephemeral ports that there are by default: so few that the first port
+/// that the kernel looks at is free, though those of closed connections are not for a minute.
+const PER_SOURCE_MAX: u64 = 256;
 
 /// Gives each connection a source address, so that ports last. Only loopback has so many addresses.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_has_a_source_for_each_eight_thousand() {
+    fn loopback_has_many_sources() {
         let sources = Sources::new(7);
         let of = |number| sources.of(number, "127.0.0.1".parse().unwrap()).unwrap();
         assert!(of(0).is_loopback());

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
@@ -91,6 +92,31 @@ pub(crate) async fn http(
         }
     };
     Ok(tokio::time::timeout(CONNECT_TIMEOUT, exchange).await.context("no answer")??)
+}
+
+/// Where the ring has the user's home (PROTOCOL §1, "Placement"), as any node says.
+///
+/// # Errors
+/// It was refused; the error has the status.
+pub(crate) async fn home(socket: Socket, address: &Address, token: &str) -> Result<Address> {
+    #[derive(Deserialize)]
+    struct Answer {
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        url: String,
+    }
+    let request = Request::get(format!("{}/v1/connect", address.prefix))
+        .header("host", address.authority())
+        .header("authorization", format!("Bearer {token}"))
+        .body(Full::new(Bytes::new()))?;
+    let (status, body) = http(socket, request).await?;
+    if !status.is_success() {
+        bail!("/v1/connect was refused: {status}");
+    }
+    let answer: Answer = serde_json::from_slice(&body).context("the answer to /v1/connect is not understood")?;
+    answer.data.url.parse().map_err(anyhow::Error::msg)
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub(crate) struct Network {
     pub(crate) complaints: Complaints,
     /// Clients keep to the rule of PROTOCOL §3 and come back when their session is lost.
     pub(crate) is_followed: bool,
+    /// Clients ask where their home is, and go there.
+    pub(crate) is_at_home: bool,
     /// Where they write down what they say and see.
     pub(crate) log: Option<Arc<Log>>,
     pub(crate) final_readers: FinalReaders,

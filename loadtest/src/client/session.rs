@@ -421,12 +421,20 @@ impl Session {
 
 /// The way to the node, as far as this network's clients go.
 async fn connected(network: &Network, who: &Who) -> Result<Wire<Socket>> {
-    let address = &network.addresses[who.node % network.addresses.len()];
+    let any = &network.addresses[who.node % network.addresses.len()];
+    let source = Some((network.sources, who.number));
     let token = match &network.entry {
-        Entry::SignedIn(tokens) => Some(tokens.token(&network.dialer, address, &who.user).await?),
+        Entry::SignedIn(tokens) => Some(tokens.token(&network.dialer, any, &who.user).await?),
         Entry::Upgraded | Entry::Connected => None,
     };
-    let socket = network.dialer.dial(address, Some((network.sources, who.number))).await?;
+    let home = match &token {
+        Some(token) if network.is_at_home => {
+            Some(connect::home(network.dialer.dial(any, source).await?, any, token).await?)
+        }
+        _ => None,
+    };
+    let address = home.as_ref().unwrap_or(any);
+    let socket = network.dialer.dial(address, source).await?;
     match &network.entry {
         Entry::Connected => Ok(Wire::new(socket, Vec::new())),
         _ => connect::upgrade(socket, address, token.as_deref(), "load").await,

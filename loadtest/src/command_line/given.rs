@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -26,6 +27,10 @@ pub(super) struct Given {
 
 /// Where Debian, Alpine and others keep the authorities that are generally believed.
 const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Where a node listens that was not told anything: `node.listen` and `metrics.listen`.
+const LISTEN_PORT: u16 = 8080;
+const METRICS_PORT: u16 = 9464;
 
 /// Options that take a value.
 const WITH_VALUE: &[&str] = &[
@@ -53,7 +58,7 @@ const WITH_VALUE: &[&str] = &[
 ];
 /// Of these, the ones that may be given more than once.
 const REPEATABLE: &[&str] = &["set", "url", "metrics", "scylla", "param"];
-const FLAGS: &[&str] = &["no-baseline", "verify"];
+const FLAGS: &[&str] = &["homes", "no-baseline", "verify"];
 
 impl Given {
     /// `None` at the end; a command when it is clear already.
@@ -108,14 +113,26 @@ impl Given {
         kept(parsed, mistakes)
     }
 
+    /// The nodes to measure that run already, and where their metrics are.
+    fn places(&self, mistakes: &mut Vec<String>) -> (Vec<Address>, Vec<Address>) {
+        let given = (self.addresses("url", mistakes), self.addresses("metrics", mistakes));
+        if self.values("url").chain(self.values("metrics")).chain(self.values("spawn")).next().is_some() {
+            return given;
+        }
+        let here = |port| Address::of_socket((Ipv4Addr::LOCALHOST, port).into());
+        (vec![here(LISTEN_PORT)], vec![here(METRICS_PORT)])
+    }
+
     pub(super) fn run(&self, scenario: &'static dyn Scenario, mistakes: &mut Vec<String>) -> Run {
         let defaults = scenario.defaults();
-        let processes = self.number("processes", 1, (1, PROCESSES_MAX), mistakes);
         let spawn = self.number("spawn", 0, (1, SPAWN_MAX), mistakes);
-        let (urls, metrics) = (self.addresses("url", mistakes), self.addresses("metrics", mistakes));
-        let connections_max = processes * CONNECTIONS_PER_PROCESS_MAX;
+        let (urls, metrics) = self.places(mistakes);
+        let connections_max = PROCESSES_MAX * CONNECTIONS_PER_PROCESS_MAX;
+        let connections = self.number("connections", defaults.connections, (1, connections_max), mistakes);
+        let needed = connections.div_ceil(CONNECTIONS_PER_PROCESS_MAX);
+        let processes = self.number("processes", needed, (1, PROCESSES_MAX), mistakes);
         let load = Load {
-            connections: self.number("connections", defaults.connections, (1, connections_max), mistakes),
+            connections,
             rate: self.number("rate", defaults.rate, (0.0, RATE_MAX), mistakes),
             warm_up_s: self.number("warm-up", defaults.warm_up_s, (0.0, DURATION_MAX_S), mistakes),
             duration_s: self.number("duration", defaults.duration_s, (0.1, DURATION_MAX_S), mistakes),
@@ -125,7 +142,7 @@ impl Given {
         if spawn > 0 && load.connections > spawn * CONNECTIONS_PER_PROCESS_MAX {
             mistakes.push(format!("--connections: a node takes {CONNECTIONS_PER_PROCESS_MAX} at most; see --spawn"));
         }
-        if load.connections > connections_max {
+        if processes < needed {
             mistakes
                 .push(format!("--connections: a process takes {CONNECTIONS_PER_PROCESS_MAX} at most; see --processes"));
         }
@@ -152,6 +169,7 @@ impl Given {
             repeat: self.number("repeat", 1, (1, REPEAT_MAX), mistakes),
             is_without_baseline: self.values("no-baseline").next().is_some(),
             is_verified: self.values("verify").next().is_some(),
+            is_at_home: self.values("homes").next().is_some(),
             history: self.path("history"),
             chaos: self.chaos(mistakes),
             json: self.path("json"),
@@ -177,9 +195,6 @@ impl Given {
     fn check_place(&self, spawn: usize, mistakes: &mut Vec<String>) {
         let has = |name| self.values(name).next().is_some();
         let (is_spawned, is_given) = (has("spawn"), has("url"));
-        if !is_spawned && !is_given {
-            mistakes.push("where? give --spawn N, or the --url of each node".to_owned());
-        }
         if spawn > 0 && is_given {
             mistakes.push("--spawn and --url: one or the other".to_owned());
         }
@@ -188,10 +203,8 @@ impl Given {
                 mistakes.push(format!("--{name} is for nodes that are started with --spawn"));
             }
         }
-        for name in ["metrics", "secret-file"] {
-            if has(name) && !is_given {
-                mistakes.push(format!("--{name} is for nodes that are given with --url"));
-            }
+        if has("secret-file") && is_spawned {
+            mistakes.push("--secret-file is for nodes that are given with --url".to_owned());
         }
         if self.values("metrics").count() > self.values("url").count() {
             mistakes.push("--metrics: more than there are of --url".to_owned());

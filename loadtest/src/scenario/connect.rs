@@ -9,6 +9,7 @@ use super::{Baseline, Defaults, Param, Scenario};
 use crate::baseline;
 use crate::client::crowd::Crowd;
 use crate::client::session::Who;
+use crate::command_line::CONNECTIONS_PER_PROCESS_MAX;
 use crate::control::Load;
 use crate::report::figure::{Bar, Figure};
 use crate::report::round::Round;
@@ -66,7 +67,9 @@ impl Scenario for Connect {
     }
 
     fn baselines(&self, load: &Load, _round: &Round) -> Vec<Baseline> {
-        let load = Load { warm_up_s: 1.0, duration_s: 1.0, ..load.clone() };
+        // One process, however many nodes there are.
+        let connections = load.connections.min(CONNECTIONS_PER_PROCESS_MAX);
+        let load = Load { connections, warm_up_s: 1.0, duration_s: 1.0, ..load.clone() };
         vec![Baseline { name: baseline::ACCEPT, load }]
     }
 

@@ -40,7 +40,7 @@ async fn nobody_there_is_said() {
 
 #[tokio::test]
 async fn what_goes_beyond_the_bounds_is_refused() {
-    for beyond in ["--duration 3601", "--connections 18001", "--rate 10000001", "--processes 65", "--spawn 33"] {
+    for beyond in ["--duration 3601", "--connections 1152001", "--rate 10000001", "--processes 65", "--spawn 33"] {
         let ran = Harness::new(&format!("direct {beyond}")).run().await;
         assert_eq!(ran.code, Some(2), "{beyond}");
         assert!(ran.stderr.contains(beyond.split(' ').next().unwrap()), "{}", ran.stderr);
