@@ -31,8 +31,7 @@ pub trait Backend: Send + Sync {
     fn outlives_close(&self) -> bool;
 }
 
-/// Makes one test of each function of the suite. `$backend` is an expression that makes a new [`Backend`]; behind `push;`
-/// a new [`PushBackend`](push::PushBackend).
+/// Makes one test of each function of the suite. `$backend` is an expression that makes a new [`Backend`].
 #[macro_export]
 macro_rules! contract_tests {
     ($backend:expr) => {
@@ -48,20 +47,17 @@ macro_rules! contract_tests {
                 mentions_stay_with_a_membership, members_are_listed;
             inbox: changes_merge_by_their_own_order, nothing_changed_nothing_raised, pages_by_version,
                 those_to_be_asked_are_listed, paging_under_change_misses_nothing;
-            users: blocks_are_seen_from_both_sides, revocation_and_last_seen_only_grow;
-            tenants: ids_that_join_to_the_same_text_stay_apart;
-            restart: everything_outlives_a_restart, a_closed_store_is_unavailable;
-            model: the_projections_are_the_fold_of_the_log, the_inbox_is_what_was_put_into_it;
-        }
-    };
-    (push; $backend:expr) => {
-        $crate::contract_tests! { $backend;
+            users: blocks_are_seen_from_both_sides, revocation_and_last_seen_only_grow, a_name_is_the_one_put_last;
             push: devices_come_and_go, preferences_are_kept, jobs_are_taken_when_they_are_due_by_priority_and_time,
-                a_dead_workers_jobs_go_on, two_homes_make_one_notification, what_changes_under_a_worker_waits_for_it,
+                a_dead_workers_jobs_go_on, two_homes_make_one_notification, two_workers_share_what_is_due,
+                what_changes_under_a_worker_waits_for_it,
                 what_was_delivered_is_not_sent_and_what_was_read_is_taken_back,
                 failures_end_as_dead_letters_that_can_be_retried, of_too_many_dead_letters_the_oldest_are_forgotten,
                 what_is_outstanding_is_known_to_the_next_home, the_queue_outlives_a_restart,
                 nothing_is_lost_or_given_to_two;
+            tenants: ids_that_join_to_the_same_text_stay_apart;
+            restart: everything_outlives_a_restart, a_closed_store_is_unavailable;
+            model: the_projections_are_the_fold_of_the_log, the_inbox_is_what_was_put_into_it;
         }
     };
     ($backend:expr; $($module:ident: $($test:ident),+;)+) => {

@@ -396,6 +396,8 @@ pub struct UserRecord {
     pub revoked_at: Option<Timestamp>,
     /// When his last session ended.
     pub last_seen_at: Option<Timestamp>,
+    /// What others are shown of him in a notification, if anyone said.
+    pub name: Option<String>,
     /// Whom he blocks, with the time.
     pub blocks: Vec<(UserId, Timestamp)>,
     /// Who blocks him, with the time.

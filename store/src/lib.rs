@@ -181,11 +181,14 @@ pub trait Users: Send + Sync {
 
     /// Notes when users were last seen; a smaller time changes nothing.
     async fn put_last_seen(&self, seen: Vec<(UserKey, Timestamp)>) -> Result<(), StoreError>;
+
+    /// Sets the user's name; of two at once either stays. A power failure may take it back: it comes with each sign-in.
+    async fn put_user_name(&self, user: &UserKey, name: &str) -> Result<(), StoreError>;
 }
 
 /// A whole backend.
 #[async_trait]
-pub trait Store: Log + Cursors + Inbox + Users {
+pub trait Store: Log + Cursors + Inbox + Users + PushStore {
     /// Names the store's life: made with the store, another one after a restore (PROTOCOL §2).
     fn store_id(&self) -> &str;
 

@@ -1,8 +1,13 @@
 //! What push needs kept (DESIGN §6, §7): who can be reached how, what he wants to know, and the queue of what is to be
 //! sent. It is decided elsewhere; here it is only not lost, and not given to two workers at once.
 //!
-//! The backends over `kv` keep it, which are the embedded one and the one in memory; the one in ScyllaDB does not yet, so
-//! [`PushStore`] is no part of [`Store`](crate::Store).
+//! `push/place.rs` has the rules of the queue, which every backend runs.
+
+mod letter;
+mod place;
+
+pub(crate) use letter::DeadLetterRow;
+pub(crate) use place::{JobRow, Place, ShownRow};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -175,8 +180,9 @@ pub trait PushStore: Send + Sync {
     /// A user's notification preferences, as they were put; `None` if he has put none.
     async fn notification_preferences(&self, user: &UserKey) -> Result<Option<String>, StoreError>;
 
-    /// Puts jobs into their places, with all attempts before them, unless the one there is about a newer message: so two
-    /// homes at once make one notification. If a worker has the one there, the new one waits until it has ended.
+    /// Puts jobs into their places, with all attempts before them, unless the one there is about a newer message, or the
+    /// devices show what it tells of: so two homes at once make one notification, and a repeat none. If a worker has the
+    /// one there, the new one waits until it has ended. Of an error, some of it may have been done.
     async fn enqueue_pushes(&self, jobs: Vec<PushJob>) -> Result<(), StoreError>;
 
     /// Takes the conversation's jobs up to `up_to_seq` out of the queue, on all channels; those that a worker has stay.

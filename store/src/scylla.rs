@@ -9,6 +9,7 @@
 //! | cursors | `members.rs` | each value is its own timestamp |
 //! | inboxes | `inbox.rs` | each part by its own timestamp; versions under an epoch that a home takes |
 //! | users | `users.rs` | a block by compare-and-set, times as their own timestamps |
+//! | push | `push.rs` | a place of the queue by compare-and-set, found by hints that are written first |
 //! | the schema | `schema.rs` | versioned |
 //!
 //! What this must not do: trust a clock, or say that something is done which a quorum has not confirmed.
@@ -20,6 +21,7 @@ mod inbox;
 mod log;
 mod members;
 mod projections;
+mod push;
 mod quorum;
 mod scan;
 mod schema;
@@ -106,6 +108,9 @@ struct Core {
     log: QuorumLog<CqlQuorum>,
     terms: Terms,
     inboxes: Inboxes,
+    closing_buckets: push::Buckets,
+    /// Held by who makes a dead letter.
+    burying: tokio::sync::Mutex<()>,
 }
 
 /// How long [`Store::check`] waits for an answer.
@@ -133,6 +138,8 @@ impl ScyllaStore {
             statements,
             terms: Terms::default(),
             inboxes: Inboxes::new(options.inbox_writers_max),
+            closing_buckets: push::Buckets::new(opener),
+            burying: tokio::sync::Mutex::default(),
         });
         let housekeeping = Mutex::new(housekeeping::start(&core, options, &clock));
         Ok(Self { store_id, core, housekeeping })

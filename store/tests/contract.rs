@@ -4,8 +4,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use switchboard_clock::{Clock, Generator};
 use switchboard_store::contract::Backend;
-use switchboard_store::contract::push::PushBackend;
-use switchboard_store::{EmbeddedOptions, EmbeddedStore, MemoryNode, MemoryStore, PushStore, Store};
+use switchboard_store::{EmbeddedOptions, EmbeddedStore, MemoryNode, MemoryStore, Store};
 
 struct Embedded(tempfile::TempDir);
 
@@ -15,29 +14,11 @@ impl Embedded {
     }
 }
 
-impl Embedded {
-    fn open(&self) -> Arc<EmbeddedStore> {
-        let options = EmbeddedOptions { reserve_bytes: 0, ..EmbeddedOptions::new(self.0.path()) };
-        Arc::new(EmbeddedStore::open(&options, Clock::system(), &Generator::from_entropy()).expect("opens"))
-    }
-}
-
 #[async_trait]
 impl Backend for Embedded {
     async fn open(&self) -> Arc<dyn Store> {
-        self.open()
-    }
-
-    fn outlives_close(&self) -> bool {
-        true
-    }
-}
-
-#[async_trait]
-impl PushBackend for Embedded {
-    async fn open(&self) -> (Arc<dyn Store>, Arc<dyn PushStore>) {
-        let store = self.open();
-        (store.clone(), store)
+        let options = EmbeddedOptions { reserve_bytes: 0, ..EmbeddedOptions::new(self.0.path()) };
+        Arc::new(EmbeddedStore::open(&options, Clock::system(), &Generator::from_entropy()).expect("opens"))
     }
 
     fn outlives_close(&self) -> bool {
@@ -51,18 +32,6 @@ struct Memory;
 impl Backend for Memory {
     async fn open(&self) -> Arc<dyn Store> {
         Arc::new(MemoryStore::new("store"))
-    }
-
-    fn outlives_close(&self) -> bool {
-        false
-    }
-}
-
-#[async_trait]
-impl PushBackend for Memory {
-    async fn open(&self) -> (Arc<dyn Store>, Arc<dyn PushStore>) {
-        let store = Arc::new(MemoryStore::new("store"));
-        (store.clone(), store)
     }
 
     fn outlives_close(&self) -> bool {
@@ -86,13 +55,11 @@ impl Backend for OneOfSeveral {
 mod embedded {
     use super::*;
     switchboard_store::contract_tests!(Embedded::new());
-    switchboard_store::contract_tests!(push; Embedded::new());
 }
 
 mod memory {
     use super::*;
     switchboard_store::contract_tests!(Memory);
-    switchboard_store::contract_tests!(push; Memory);
 }
 
 mod memory_of_several_processes {

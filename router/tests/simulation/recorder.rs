@@ -1,5 +1,7 @@
 //! The shared store as one node's process sees it: notes for the oracle what has been answered as durable.
 
+mod push;
+
 use crate::oracle::Oracle;
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -188,6 +190,10 @@ impl Users for Recorder {
 
     async fn put_last_seen(&self, seen: Vec<(UserKey, Timestamp)>) -> Result<(), StoreError> {
         self.store.put_last_seen(seen).await
+    }
+
+    async fn put_user_name(&self, user: &UserKey, name: &str) -> Result<(), StoreError> {
+        self.store.put_user_name(user, name).await
     }
 }
 

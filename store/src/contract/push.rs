@@ -1,24 +1,12 @@
 //! Push: devices, preferences, and a queue that loses nothing and gives nothing to two workers at once.
 
 use super::fixture::time_of;
-use super::user_key;
-use crate::{Channel, DEAD_LETTERS_MAX, LeasedJob, Priority, PushDevice, PushEnd, PushJob, PushKey, PushStore, Store};
-use async_trait::async_trait;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use super::{Backend, user_key};
+use crate::{Channel, DEAD_LETTERS_MAX, LeasedJob, Priority, PushDevice, PushEnd, PushJob, PushKey, Store};
+use std::collections::{BTreeMap, BTreeSet};
 use switchboard_clock::Generator;
 use switchboard_protocol::{ConversationId, DeviceId, Seq, TenantId};
 use tokio::task::JoinSet;
-
-/// A backend that keeps what push needs. Each test has its own.
-#[async_trait]
-pub trait PushBackend: Send + Sync {
-    /// Opens the store, as [`Backend::open`](super::Backend::open) does, seen in both ways.
-    async fn open(&self) -> (Arc<dyn Store>, Arc<dyn PushStore>);
-
-    /// Whether anything is left of a store that was closed.
-    fn outlives_close(&self) -> bool;
-}
 
 const LEASE_S: u64 = 60;
 
@@ -40,26 +28,26 @@ fn job(key: PushKey, up_to: u64, count: u32, due_s: u64) -> PushJob {
     PushJob { key, up_to_seq, count: Some(count), priority: Priority::Normal, not_before }
 }
 
-async fn enqueue(store: &dyn PushStore, jobs: impl IntoIterator<Item = PushJob>) {
+async fn enqueue(store: &dyn Store, jobs: impl IntoIterator<Item = PushJob>) {
     store.enqueue_pushes(jobs.into_iter().collect()).await.expect("enqueues");
 }
 
-async fn take(store: &dyn PushStore, now_s: u64, limit: usize) -> Vec<LeasedJob> {
+async fn take(store: &dyn Store, now_s: u64, limit: usize) -> Vec<LeasedJob> {
     store.take_pushes(Channel::Fcm, time_of(now_s), time_of(now_s + LEASE_S), limit).await.expect("takes")
 }
 
 /// The only job that is due.
-async fn take_one(store: &dyn PushStore, now_s: u64) -> LeasedJob {
+async fn take_one(store: &dyn Store, now_s: u64) -> LeasedJob {
     let mut taken = take(store, now_s, 10).await;
     assert_eq!(taken.len(), 1, "{taken:?}");
     taken.remove(0)
 }
 
-async fn finish(store: &dyn PushStore, leased: LeasedJob, end: PushEnd, now_s: u64) {
+async fn finish(store: &dyn Store, leased: LeasedJob, end: PushEnd, now_s: u64) {
     store.finish_push(leased, end, time_of(now_s)).await.expect("finishes");
 }
 
-async fn withdraw(store: &dyn PushStore, of: &PushKey, up_to: u64, read: bool, now_s: u64) {
+async fn withdraw(store: &dyn Store, of: &PushKey, up_to: u64, read: bool, now_s: u64) {
     let (up_to, at) = (Seq::new(up_to), time_of(now_s));
     store.withdraw_pushes(&of.user, &of.conversation, up_to, read, at).await.expect("withdraws");
 }
@@ -69,8 +57,8 @@ fn told(jobs: &[LeasedJob]) -> Vec<(u64, Option<u32>)> {
     jobs.iter().map(|leased| (leased.job.up_to_seq.get(), leased.job.count)).collect()
 }
 
-pub async fn devices_come_and_go(backend: &dyn PushBackend) {
-    let (_, store) = backend.open().await;
+pub async fn devices_come_and_go(backend: &dyn Backend) {
+    let store = backend.open().await;
     let alice = user_key("alice");
     let of = |target: &str| PushDevice { channel: Channel::Apns, target: target.to_owned(), registered_at: time_of(1) };
     for (id, target) in [("phone", "old"), ("tablet", "t"), ("phone", "new")] {
@@ -88,8 +76,8 @@ pub async fn devices_come_and_go(backend: &dyn PushBackend) {
     assert_eq!(devices().await, []);
 }
 
-pub async fn preferences_are_kept(backend: &dyn PushBackend) {
-    let (_, store) = backend.open().await;
+pub async fn preferences_are_kept(backend: &dyn Backend) {
+    let store = backend.open().await;
     let alice = user_key("alice");
     assert_eq!(store.notification_preferences(&alice).await.expect("reads"), None);
     for preferences in [r#"{"enabled":true}"#, r#"{"enabled":false}"#] {
@@ -99,8 +87,8 @@ pub async fn preferences_are_kept(backend: &dyn PushBackend) {
     assert_eq!(store.notification_preferences(&user_key("bob")).await.expect("reads"), None);
 }
 
-pub async fn jobs_are_taken_when_they_are_due_by_priority_and_time(backend: &dyn PushBackend) {
-    let (_, store) = backend.open().await;
+pub async fn jobs_are_taken_when_they_are_due_by_priority_and_time(backend: &dyn Backend) {
+    let store = backend.open().await;
     let store = &*store;
     let high = |job: PushJob| PushJob { priority: Priority::High, ..job };
     let low = |job: PushJob| PushJob { priority: Priority::Low, ..job };
@@ -126,8 +114,8 @@ pub async fn jobs_are_taken_when_they_are_due_by_priority_and_time(backend: &dyn
     assert_eq!(store.oldest_push(Channel::Webhook).await.expect("reads"), None);
 }
 
-pub async fn a_dead_workers_jobs_go_on(backend: &dyn PushBackend) {
-    let (_, store) = backend.open().await;
+pub async fn a_dead_workers_jobs_go_on(backend: &dyn Backend) {
+    let store = backend.open().await;
     let store = &*store;
     enqueue(store, [job(key("alice", "c"), 1, 1, 0)]).await;
     let first = take_one(store, 0).await;
@@ -140,17 +128,43 @@ pub async fn a_dead_workers_jobs_go_on(backend: &dyn PushBackend) {
     assert_eq!(take(store, 10 * LEASE_S, 10).await, []);
 }
 
-pub async fn two_homes_make_one_notification(backend: &dyn PushBackend) {
-    let (_, store) = backend.open().await;
+pub async fn two_homes_make_one_notification(backend: &dyn Backend) {
+    let store = backend.open().await;
     let store = &*store;
     for (up_to, count) in [(5, 2), (5, 1), (4, 1)] {
         enqueue(store, [job(key("alice", "c"), up_to, count, 0)]).await;
     }
-    assert_eq!(told(&take(store, 0, 10).await), [(5, Some(1))], "the older one changed nothing");
+    let one = take_one(store, 0).await;
+    assert_eq!(told(std::slice::from_ref(&one)), [(5, Some(1))], "the older one changed nothing");
+    finish(store, one, PushEnd::Sent, 1).await;
+    enqueue(store, [job(key("alice", "c"), 5, 2, 2)]).await;
+    assert_eq!(take(store, 2, 10).await, [], "the devices show it");
+    enqueue(store, [job(key("alice", "c"), 6, 3, 2)]).await;
+    assert_eq!(told(&take(store, 2, 10).await), [(6, Some(3))]);
 }
 
-pub async fn what_changes_under_a_worker_waits_for_it(backend: &dyn PushBackend) {
-    let (_, store) = backend.open().await;
+pub async fn two_workers_share_what_is_due(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let jobs = |of: &str| (0..20).map(|n| job(key(&format!("u{n}"), of), 1, 1, n)).collect::<Vec<_>>();
+    enqueue(&*store, jobs("c")).await;
+    let mut workers = JoinSet::new();
+    for _ in 0..2 {
+        let store = store.clone();
+        workers.spawn(async move {
+            let mut taken = Vec::new();
+            for now_s in 20..30 {
+                taken.extend(take(&*store, now_s, 3).await);
+            }
+            taken
+        });
+    }
+    let taken: Vec<LeasedJob> = workers.join_all().await.into_iter().flatten().collect();
+    let places: BTreeSet<_> = taken.iter().map(|leased| &leased.job.key).collect();
+    assert_eq!((taken.len(), places.len()), (20, 20), "each one by one of them");
+}
+
+pub async fn what_changes_under_a_worker_waits_for_it(backend: &dyn Backend) {
+    let store = backend.open().await;
     let store = &*store;
     let key = key("alice", "c");
     enqueue(store, [job(key.clone(), 1, 1, 0)]).await;
@@ -168,8 +182,8 @@ pub async fn what_changes_under_a_worker_waits_for_it(backend: &dyn PushBackend)
     assert_eq!(told(&take(store, 10 + LEASE_S, 10).await), [(4, Some(4))]);
 }
 
-pub async fn what_was_delivered_is_not_sent_and_what_was_read_is_taken_back(backend: &dyn PushBackend) {
-    let (_, store) = backend.open().await;
+pub async fn what_was_delivered_is_not_sent_and_what_was_read_is_taken_back(backend: &dyn Backend) {
+    let store = backend.open().await;
     let store = &*store;
     let key = key("alice", "c");
     // It waits: gone, unless it is about something newer.
@@ -202,8 +216,8 @@ pub async fn what_was_delivered_is_not_sent_and_what_was_read_is_taken_back(back
     assert_eq!(take(store, 103, 10).await, [], "once");
 }
 
-pub async fn failures_end_as_dead_letters_that_can_be_retried(backend: &dyn PushBackend) {
-    let (_, store) = backend.open().await;
+pub async fn failures_end_as_dead_letters_that_can_be_retried(backend: &dyn Backend) {
+    let store = backend.open().await;
     let store = &*store;
     enqueue(store, [job(key("alice", "c"), 1, 1, 0)]).await;
     let first = take_one(store, 0).await;
@@ -232,10 +246,10 @@ pub async fn failures_end_as_dead_letters_that_can_be_retried(backend: &dyn Push
     assert_eq!((again.attempt, &again.job.key, again.job.up_to_seq), (1, &dead.key, dead.up_to_seq));
 }
 
-pub async fn of_too_many_dead_letters_the_oldest_are_forgotten(backend: &dyn PushBackend) {
-    let (_, store) = backend.open().await;
+pub async fn of_too_many_dead_letters_the_oldest_are_forgotten(backend: &dyn Backend) {
+    let store = backend.open().await;
     let more = DEAD_LETTERS_MAX + 2;
-    enqueue(&*store, (0..more).map(|n| job(key("alice", &format!("c{n}")), 1, 1, n))).await;
+    enqueue(&*store, (0..more).map(|n| job(key(&format!("u{n}"), &format!("c{n}")), 1, 1, n))).await;
     let mut ends = JoinSet::new();
     for leased in take(&*store, more, usize::MAX).await {
         let (store, end) = (store.clone(), PushEnd::Dead { reason: "503".to_owned() });
@@ -250,8 +264,8 @@ pub async fn of_too_many_dead_letters_the_oldest_are_forgotten(backend: &dyn Pus
     assert!(letters.iter().any(|letter| letter.job.key.conversation == newest));
 }
 
-pub async fn what_is_outstanding_is_known_to_the_next_home(backend: &dyn PushBackend) {
-    let (_, store) = backend.open().await;
+pub async fn what_is_outstanding_is_known_to_the_next_home(backend: &dyn Backend) {
+    let store = backend.open().await;
     let store = &*store;
     let (shown, waiting) = (key("alice", "shown"), key("alice", "waiting"));
     enqueue(store, [job(shown.clone(), 1, 1, 0), job(key("bob", "c"), 1, 1, 0)]).await;
@@ -263,32 +277,32 @@ pub async fn what_is_outstanding_is_known_to_the_next_home(backend: &dyn PushBac
     assert_eq!(store.outstanding_pushes(&user_key("alice")).await.expect("reads"), expected);
 }
 
-pub async fn the_queue_outlives_a_restart(backend: &dyn PushBackend) {
+pub async fn the_queue_outlives_a_restart(backend: &dyn Backend) {
     if !backend.outlives_close() {
         return;
     }
-    let (store, queue) = backend.open().await;
-    enqueue(&*queue, [job(key("alice", "c1"), 1, 1, 0), job(key("alice", "c2"), 2, 1, 9)]).await;
-    take_one(&*queue, 0).await;
+    let store = backend.open().await;
+    enqueue(&*store, [job(key("alice", "c1"), 1, 1, 0), job(key("alice", "c2"), 2, 1, 9)]).await;
+    take_one(&*store, 0).await;
     store.close().await.expect("closes");
-    drop((store, queue));
-    let (_, queue) = backend.open().await;
-    assert_eq!(told(&take(&*queue, 9, 10).await), [(2, Some(1))]);
-    assert_eq!(told(&take(&*queue, LEASE_S, 10).await), [(1, Some(1))]);
+    drop(store);
+    let store = backend.open().await;
+    assert_eq!(told(&take(&*store, 9, 10).await), [(2, Some(1))]);
+    assert_eq!(told(&take(&*store, LEASE_S, 10).await), [(1, Some(1))]);
 }
 
 /// Homes, workers that fail and die, and receipts at random: nobody has a job that another has, and in the end each place
 /// shows the newest that was not withdrawn.
-pub async fn nothing_is_lost_or_given_to_two(backend: &dyn PushBackend) {
-    let (_, store) = backend.open().await;
-    for seed in 0..20 {
+pub async fn nothing_is_lost_or_given_to_two(backend: &dyn Backend) {
+    let store = backend.open().await;
+    for seed in 0..8 {
         let random = Generator::from_seed(seed);
         Queue::new(&*store, format!("u{seed}"), random).run().await;
     }
 }
 
 struct Queue<'a> {
-    store: &'a dyn PushStore,
+    store: &'a dyn Store,
     who: String,
     random: Generator,
     now_s: u64,
@@ -300,7 +314,7 @@ struct Queue<'a> {
 }
 
 impl<'a> Queue<'a> {
-    fn new(store: &'a dyn PushStore, who: String, random: Generator) -> Self {
+    fn new(store: &'a dyn Store, who: String, random: Generator) -> Self {
         let (owed, shown, leased) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         Self { store, who, random, now_s: 0, up_to: 0, owed, shown, leased }
     }

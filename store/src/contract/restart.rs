@@ -24,6 +24,7 @@ pub async fn everything_outlives_a_restart(backend: &dyn Backend) {
     store.block(&user_key("alice"), &user("bob"), time_of(1)).await.expect("blocks");
     store.revoke(&user_key("alice"), time_of(2)).await.expect("revokes");
     store.put_last_seen(vec![(user_key("alice"), time_of(3))]).await.expect("notes");
+    store.put_user_name(&user_key("alice"), "Alice").await.expect("puts");
     let log = whole_log(&store, &c).await;
     let head = store.head(&c.key).await.expect("reads").expect("exists");
     let message = store.message(&c.key, target).await.expect("reads").expect("exists");

@@ -47,3 +47,17 @@ pub async fn revocation_and_last_seen_only_grow(backend: &dyn Backend) {
     assert_eq!(store.user(&user_key("bob")).await.expect("reads").last_seen_at, Some(time_of(3)));
     assert_eq!(store.user(&user_key("bob")).await.expect("reads").revoked_at, None);
 }
+
+pub async fn a_name_is_the_one_put_last(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let alice = user_key("alice");
+    store.put_last_seen(vec![(alice.clone(), time_of(1))]).await.expect("notes");
+    store.block(&user_key("bob"), &user("carl"), time_of(1)).await.expect("blocks");
+    for (id, name) in [("alice", "Alice"), ("alice", "Ålice"), ("alice", "Ålice"), ("bob", "Bob")] {
+        store.put_user_name(&user_key(id), name).await.expect("puts");
+        assert_eq!(store.user(&user_key(id)).await.expect("reads").name.as_deref(), Some(name));
+    }
+    let record = store.user(&alice).await.expect("reads");
+    assert_eq!((record.name.as_deref(), record.last_seen_at), (Some("Ålice"), Some(time_of(1))), "and nothing else");
+    assert_eq!(store.user(&user_key("carl")).await.expect("reads").name, None);
+}

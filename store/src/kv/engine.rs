@@ -74,7 +74,7 @@ pub(crate) trait Engine: Send + Sync + 'static {
 }
 
 /// The names of all operations, for metrics.
-pub(crate) const OPERATIONS: [&str; 39] = [
+pub(crate) const OPERATIONS: [&str; 40] = [
     "begin_term",
     "begin_term_read",
     "append",
@@ -98,6 +98,7 @@ pub(crate) const OPERATIONS: [&str; 39] = [
     "unblock",
     "revoke",
     "put_last_seen",
+    "put_user_name",
     "expire",
     "put_push_device",
     "remove_push_device",
@@ -323,6 +324,11 @@ impl<E: Engine> Users for E {
     async fn put_last_seen(&self, seen: Vec<(UserKey, Timestamp)>) -> Result<(), StoreError> {
         let write = buffered("put_last_seen", seen.len());
         self.write(write, move |tx| users::put_last_seen(tx, &seen)).await
+    }
+
+    async fn put_user_name(&self, user: &UserKey, name: &str) -> Result<(), StoreError> {
+        let (user, name) = (user.clone(), name.to_owned());
+        self.write(buffered("put_user_name", 1), move |tx| users::put_name(tx, &user, name)).await
     }
 }
 

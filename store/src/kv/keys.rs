@@ -40,15 +40,15 @@ pub(crate) enum Table {
     PushDevice = 14,
     /// By user: his notification preferences.
     NotificationPreferences = 15,
-    /// By user, channel and conversation: [`super::values::PushJobRow`].
+    /// By user, channel and conversation: [`crate::push::JobRow`].
     PushJob = 16,
     /// By channel, priority (the highest first), time, user and conversation: the jobs in the order in which they are due.
     PushDue = 17,
-    /// By user, channel and conversation: [`super::values::PushShownRow`].
+    /// By user, channel and conversation: [`crate::push::ShownRow`].
     PushShown = 18,
     /// By tenant: [`super::values::DeadLettersRow`].
     DeadLetters = 19,
-    /// By tenant and id: [`super::values::DeadLetterRow`].
+    /// By tenant and id: [`crate::push::DeadLetterRow`].
     DeadLetter = 20,
 }
 

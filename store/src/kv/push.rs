@@ -1,13 +1,12 @@
-//! Push: devices and preferences, one row per job, and the index by which jobs are found when they are due.
-//!
-//! A job's row says where it stands in the index (`due`), so that both are changed together. A lease is a `due` in the
-//! future.
+//! Push: devices and preferences, a row each for a place's job and what is shown, and the index by which jobs are found
+//! when they are due. A job's row says where it stands in the index (`due`), so that both are changed together.
 
-use super::keys::{self, Table};
-use super::values::{self, DeadLetterRow, DeadLettersRow, PushJobRow, PushShownRow};
+use super::keys::{self, Key, Table};
+use super::values::{self, DeadLettersRow};
 use super::{Rows, Transaction};
-use crate::push::DEAD_LETTERS_MAX;
+use crate::push::{DEAD_LETTERS_MAX, DeadLetterRow, JobRow, Place, ShownRow};
 use crate::{Channel, DeadLetter, LeasedJob, Priority, PushDevice, PushEnd, PushJob, PushKey, StoreError, UserKey};
+use serde::Serialize;
 use switchboard_protocol::{ConversationId, DeviceId, Seq, TenantId, Timestamp};
 
 pub(super) fn remove_device<R: Rows>(
@@ -34,47 +33,43 @@ pub(super) fn devices(rows: &impl Rows, user: &UserKey) -> Result<Vec<(DeviceId,
     .collect()
 }
 
-pub(super) fn enqueue<R: Rows>(tx: &mut Transaction<'_, R>, jobs: &[PushJob]) -> Result<(), StoreError> {
-    jobs.iter().try_for_each(|job| put(tx, job, 0))
-}
-
-fn put<R: Rows>(tx: &mut Transaction<'_, R>, job: &PushJob, attempts: u32) -> Result<(), StoreError> {
-    let found = tx.get::<PushJobRow>(&keys::push_job(&job.key))?;
-    if found.as_ref().is_some_and(|found| found.up_to_seq > job.up_to_seq) {
-        return Ok(());
-    }
-    // Until the worker that has the one there is done, or its lease over: the older one must not come last.
-    let leased_until = found.as_ref().filter(|found| found.leased).map(|found| found.due);
-    // The inbox's versions serve as numbers, because none is given twice.
-    let row = PushJobRow {
-        up_to_seq: job.up_to_seq,
-        count: job.count,
-        priority: job.priority,
-        not_before: job.not_before,
-        due: leased_until.map_or(job.not_before, |until| until.max(job.not_before)),
-        leased: leased_until.is_some(),
-        attempts,
-        number: tx.next_inbox_version(),
-    };
-    replace(tx, &job.key, found.as_ref(), Some(row))
-}
-
-/// Puts a job's row in place of another, and its place in the index too.
-fn replace<R: Rows>(
+/// A place, and what it is changed to: with all that stands elsewhere of it.
+fn change<R: Rows, T>(
     tx: &mut Transaction<'_, R>,
     key: &PushKey,
-    old: Option<&PushJobRow>,
-    new: Option<PushJobRow>,
-) -> Result<(), StoreError> {
-    if let Some(old) = old {
-        tx.remove(keys::push_due(key, old.priority, old.due));
+    make: impl FnOnce(&mut Place, u64) -> T,
+) -> Result<T, StoreError> {
+    let before = Place { job: tx.get(&keys::push_job(key))?, shown: tx.get(&keys::push_shown(key))? };
+    let mut after = before.clone();
+    // The inbox's versions serve as numbers, because none is given twice.
+    let made = make(&mut after, tx.next_inbox_version());
+    if after.job != before.job {
+        if let Some((priority, due)) = before.due() {
+            tx.remove(keys::push_due(key, priority, due));
+        }
+        if let Some((priority, due)) = after.due() {
+            tx.put_bytes(keys::push_due(key, priority, due), Vec::new());
+        }
+        replace(tx, keys::push_job(key), after.job.as_ref())?;
     }
-    let Some(new) = new else {
-        tx.remove(keys::push_job(key));
-        return Ok(());
-    };
-    tx.put_bytes(keys::push_due(key, new.priority, new.due), Vec::new());
-    tx.put(keys::push_job(key), &new)
+    if after.shown != before.shown {
+        replace(tx, keys::push_shown(key), after.shown.as_ref())?;
+    }
+    Ok(made)
+}
+
+fn replace<R: Rows>(tx: &mut Transaction<'_, R>, key: Key, row: Option<&impl Serialize>) -> Result<(), StoreError> {
+    match row {
+        Some(row) => tx.put(key, row),
+        None => {
+            tx.remove(key);
+            Ok(())
+        }
+    }
+}
+
+pub(super) fn enqueue<R: Rows>(tx: &mut Transaction<'_, R>, jobs: &[PushJob]) -> Result<(), StoreError> {
+    jobs.iter().try_for_each(|job| change(tx, &job.key, |place, number| place.put(job, number)))
 }
 
 pub(super) fn withdraw<R: Rows>(
@@ -87,19 +82,7 @@ pub(super) fn withdraw<R: Rows>(
 ) -> Result<(), StoreError> {
     for channel in Channel::ALL {
         let key = PushKey { user: user.clone(), conversation: conversation.clone(), channel };
-        let job = tx.get::<PushJobRow>(&keys::push_job(&key))?;
-        let is_newer = job.as_ref().is_some_and(|job| job.up_to_seq > up_to_seq);
-        // What a worker is just sending is shown in a moment.
-        let is_leased = job.as_ref().is_some_and(|job| job.leased && job.count.is_some());
-        if !is_newer && !is_leased && job.as_ref().is_some_and(|job| job.count.is_some()) {
-            replace(tx, &key, job.as_ref(), None)?;
-        }
-        let shown = tx.get::<PushShownRow>(&keys::push_shown(&key))?;
-        let is_shown = shown.is_some_and(|shown| shown.up_to_seq <= up_to_seq);
-        if read && !is_newer && (is_shown || is_leased) {
-            let (count, priority) = (None, Priority::Low);
-            put(tx, &PushJob { key, up_to_seq, count, priority, not_before: at }, 0)?;
-        }
+        change(tx, &key, |place, number| place.withdraw(&key, up_to_seq, read, at, number))?;
     }
     Ok(())
 }
@@ -139,22 +122,8 @@ pub(super) fn take<R: Rows>(
     now: Timestamp,
     lease_until: Timestamp,
 ) -> Result<Vec<LeasedJob>, StoreError> {
-    let mut taken = Vec::with_capacity(due.len());
-    for key in due {
-        let Some(found) = tx.get::<PushJobRow>(&keys::push_job(&key))?.filter(|found| found.due <= now) else {
-            continue;
-        };
-        let (attempts, number) = (found.attempts + 1, tx.next_inbox_version());
-        let leased = PushJobRow { due: lease_until, leased: true, attempts, number, ..found.clone() };
-        replace(tx, &key, Some(&found), Some(leased.clone()))?;
-        taken.push(LeasedJob { job: job(key, &leased), attempt: attempts, number });
-    }
-    Ok(taken)
-}
-
-fn job(key: PushKey, row: &PushJobRow) -> PushJob {
-    let PushJobRow { up_to_seq, count, priority, not_before, .. } = *row;
-    PushJob { key, up_to_seq, count, priority, not_before }
+    let take = |key| change(tx, &key, |place, number| place.take(&key, now, lease_until, number)).transpose();
+    due.into_iter().filter_map(take).collect()
 }
 
 pub(super) fn finish<R: Rows>(
@@ -163,59 +132,18 @@ pub(super) fn finish<R: Rows>(
     end: PushEnd,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    let LeasedJob { job, attempt, number } = leased;
-    let has_nobody_left = end == PushEnd::Dropped && job.count.is_none();
-    if end == PushEnd::Sent || has_nobody_left {
-        note_shown(tx, &job, at)?;
-    }
-    let Some(found) = tx.get::<PushJobRow>(&keys::push_job(&job.key))? else { return Ok(()) };
-    if found.number != number {
-        // It is another one by now, which waited for this; or another worker has it.
-        let released = PushJobRow { due: found.not_before, leased: false, ..found.clone() };
-        let is_waiting = found.leased && found.attempts == 0;
-        return if is_waiting { replace(tx, &job.key, Some(&found), Some(released)) } else { Ok(()) };
-    }
-    match end {
-        PushEnd::Retry { at, .. } => {
-            let retried = PushJobRow { due: at, leased: false, ..found.clone() };
-            replace(tx, &job.key, Some(&found), Some(retried))
-        }
-        PushEnd::Dead { reason } => {
-            replace(tx, &job.key, Some(&found), None)?;
-            // That something was not taken back is no letter: the next notification replaces it.
-            if job.count.is_some() { bury(tx, job, attempt, reason, at) } else { Ok(()) }
-        }
-        PushEnd::Sent | PushEnd::Dropped => replace(tx, &job.key, Some(&found), None),
-    }
-}
-
-/// Notes what the devices show now.
-fn note_shown<R: Rows>(tx: &mut Transaction<'_, R>, job: &PushJob, at: Timestamp) -> Result<(), StoreError> {
-    let key = keys::push_shown(&job.key);
-    let shown = tx.get::<PushShownRow>(&key)?;
-    if shown.is_some_and(|shown| shown.up_to_seq > job.up_to_seq) {
-        return Ok(());
-    }
-    match job.count {
-        Some(count) => {
-            let (up_to_seq, priority) = (job.up_to_seq, job.priority);
-            tx.put(key, &PushShownRow { up_to_seq, count, priority, sent_at: at })
-        }
-        None => {
-            tx.remove(key);
-            Ok(())
-        }
-    }
+    let is_dead = change(tx, &leased.job.key, |place, _| place.finish(&leased, &end, at))?;
+    let PushEnd::Dead { reason } = end else { return Ok(()) };
+    if is_dead { bury(tx, leased, reason, at) } else { Ok(()) }
 }
 
 fn bury<R: Rows>(
     tx: &mut Transaction<'_, R>,
-    job: PushJob,
-    attempts: u32,
+    leased: LeasedJob,
     reason: String,
     died_at: Timestamp,
 ) -> Result<(), StoreError> {
-    let tenant = job.key.user.tenant.clone();
+    let tenant = leased.job.key.user.tenant.clone();
     let key = keys::dead_letters(&tenant);
     let mut letters = tx.get::<DeadLettersRow>(&key)?.unwrap_or_default();
     letters.last += 1;
@@ -224,10 +152,7 @@ fn bury<R: Rows>(
         tx.remove(keys::dead_letter(&tenant, letters.gone));
     }
     tx.put(key, &letters)?;
-    let PushJob { key: PushKey { user, conversation, channel }, up_to_seq, count, priority, .. } = job;
-    let count = count.unwrap_or(0);
-    let user = user.user;
-    let letter = DeadLetterRow { user, conversation, channel, up_to_seq, count, priority, attempts, reason, died_at };
+    let letter = DeadLetterRow::new(leased.job, leased.attempt, reason, died_at);
     tx.put(keys::dead_letter(&tenant, letters.last), &letter)
 }
 
@@ -242,16 +167,9 @@ pub(super) fn dead_letters(
         .map(|row| {
             let (key, value) = row?;
             let id = keys::parse_dead_letter(key.as_ref())?;
-            Ok(dead_letter(tenant, id, values::decode_at(key.as_ref(), value.as_ref())?))
+            Ok(values::decode_at::<DeadLetterRow>(key.as_ref(), value.as_ref())?.of(tenant, id))
         })
         .collect()
-}
-
-fn dead_letter(tenant: &TenantId, id: u64, row: DeadLetterRow) -> DeadLetter {
-    let DeadLetterRow { user, conversation, channel, up_to_seq, count, priority, attempts, reason, died_at } = row;
-    let key = PushKey { user: UserKey { tenant: tenant.clone(), user }, conversation, channel };
-    let job = PushJob { key, up_to_seq, count: Some(count), priority, not_before: died_at };
-    DeadLetter { id, job, attempts, reason, died_at }
 }
 
 pub(super) fn retry_dead_letter<R: Rows>(
@@ -263,8 +181,7 @@ pub(super) fn retry_dead_letter<R: Rows>(
     let key = keys::dead_letter(tenant, id);
     let Some(row) = tx.get::<DeadLetterRow>(&key)? else { return Ok(false) };
     tx.remove(key);
-    let job = PushJob { not_before: at, ..dead_letter(tenant, id, row).job };
-    put(tx, &job, 0)?;
+    enqueue(tx, &[PushJob { not_before: at, ..row.of(tenant, id).job }])?;
     Ok(true)
 }
 
@@ -272,16 +189,14 @@ pub(super) fn outstanding(rows: &impl Rows, user: &UserKey) -> Result<Vec<PushJo
     let mut all = Vec::new();
     for row in rows.range(keys::of_user(Table::PushShown, user).prefixed()) {
         let (key, value) = row?;
-        let shown: PushShownRow = values::decode_at(key.as_ref(), value.as_ref())?;
-        let PushShownRow { up_to_seq, count, priority, sent_at } = shown;
-        let key = keys::parse_push_key(key.as_ref())?;
-        all.push(PushJob { key, up_to_seq, count: Some(count), priority, not_before: sent_at });
+        let shown: ShownRow = values::decode_at(key.as_ref(), value.as_ref())?;
+        all.push(shown.of(&keys::parse_push_key(key.as_ref())?));
     }
     for row in rows.range(keys::of_user(Table::PushJob, user).prefixed()) {
         let (key, value) = row?;
-        let found: PushJobRow = values::decode_at(key.as_ref(), value.as_ref())?;
-        if found.count.is_some() {
-            all.push(job(keys::parse_push_key(key.as_ref())?, &found));
+        let job: JobRow = values::decode_at(key.as_ref(), value.as_ref())?;
+        if job.count.is_some() {
+            all.push(job.of(&keys::parse_push_key(key.as_ref())?));
         }
     }
     Ok(all)

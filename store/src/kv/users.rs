@@ -13,8 +13,9 @@ pub(super) fn row(rows: &impl Rows, user: &UserKey) -> Result<(UserRecord, bool)
         Some(value) => values::decode(&key, value.as_ref())?,
         None => UserRow::default(),
     };
-    let record = UserRecord { revoked_at: row.revoked_at, last_seen_at: row.last_seen_at, ..UserRecord::default() };
-    Ok((record, row.blocks == 0 && row.blocked_by == 0))
+    let UserRow { revoked_at, last_seen_at, name, blocks, blocked_by } = row;
+    let record = UserRecord { revoked_at, last_seen_at, name, ..UserRecord::default() };
+    Ok((record, blocks == 0 && blocked_by == 0))
 }
 
 /// The whole record.
@@ -72,6 +73,10 @@ pub(super) fn put_last_seen<R: Rows>(
     seen: &[(UserKey, Timestamp)],
 ) -> Result<(), StoreError> {
     seen.iter().try_for_each(|(user, at)| change(tx, user, |row| row.last_seen_at = row.last_seen_at.max(Some(*at))))
+}
+
+pub(super) fn put_name<R: Rows>(tx: &mut Transaction<'_, R>, user: &UserKey, name: String) -> Result<(), StoreError> {
+    change(tx, user, |row| row.name = Some(name))
 }
 
 /// Writes the user's row if `make` changes it.

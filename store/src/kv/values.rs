@@ -2,10 +2,10 @@
 //! later versions may add fields that have a default. So what is stored stays readable.
 
 use super::keys::Key;
-use crate::{Channel, ConversationMeta, Incarnation, Preview, Priority, StoreError, TermNumber};
+use crate::{ConversationMeta, Incarnation, Preview, StoreError, TermNumber};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use switchboard_protocol::{Content, ConversationId, Seq, Timestamp, UserId};
+use switchboard_protocol::{Content, Seq, Timestamp};
 
 /// A conversation's row in the head table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,39 +36,13 @@ pub(crate) struct UserRow {
     pub(crate) revoked_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_seen_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
     /// How many rows the two block tables have of him, so that most users are read without a look there.
     #[serde(default)]
     pub(crate) blocks: u32,
     #[serde(default)]
     pub(crate) blocked_by: u32,
-}
-
-/// A job in the push queue.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct PushJobRow {
-    pub(crate) up_to_seq: Seq,
-    /// None: what is shown is taken back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) count: Option<u32>,
-    pub(crate) priority: Priority,
-    pub(crate) not_before: Timestamp,
-    /// Where it stands in the index: when it may be taken (again).
-    pub(crate) due: Timestamp,
-    /// A worker has it, or what it replaced.
-    pub(crate) leased: bool,
-    /// How often it was taken.
-    pub(crate) attempts: u32,
-    /// Another one with every change.
-    pub(crate) number: u64,
-}
-
-/// What a user's devices of a channel show of a conversation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct PushShownRow {
-    pub(crate) up_to_seq: Seq,
-    pub(crate) count: u32,
-    pub(crate) priority: Priority,
-    pub(crate) sent_at: Timestamp,
 }
 
 /// Which dead letters a tenant has.
@@ -78,20 +52,6 @@ pub(crate) struct DeadLettersRow {
     pub(crate) last: u64,
     /// None is left up to this id.
     pub(crate) gone: u64,
-}
-
-/// One dead letter.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct DeadLetterRow {
-    pub(crate) user: UserId,
-    pub(crate) conversation: ConversationId,
-    pub(crate) channel: Channel,
-    pub(crate) up_to_seq: Seq,
-    pub(crate) count: u32,
-    pub(crate) priority: Priority,
-    pub(crate) attempts: u32,
-    pub(crate) reason: String,
-    pub(crate) died_at: Timestamp,
 }
 
 pub(crate) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
@@ -137,6 +97,7 @@ pub(crate) fn decode_entry<'a>(key: &[u8], row: &'a [u8]) -> Result<(u64, &'a [u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::push::{DeadLetterRow, JobRow, Place, ShownRow};
     use crate::{InboxRow, Member, PushDevice};
     use std::fmt::Debug;
 
@@ -167,11 +128,15 @@ mod tests {
         stays::<MessageChangeRow>(r#"{"edited":[{"text":"new"},"2026-01-02T03:04:06.000Z"],"deleted":false}"#);
         stays::<MessageChangeRow>(r#"{"deleted":true}"#);
         stays::<UserRow>(r#"{"revoked_at":"2026-01-02T03:04:06.000Z","blocks":2,"blocked_by":0}"#);
+        stays::<UserRow>(r#"{"name":"Alice","blocks":0,"blocked_by":0}"#);
         stays::<PushDevice>(r#"{"channel":"web_push","target":"{}","registered_at":"2026-01-02T03:04:06.000Z"}"#);
-        stays::<PushJobRow>(
+        stays::<JobRow>(
             r#"{"up_to_seq":9,"count":2,"priority":"high","not_before":"2026-01-02T03:04:06.000Z","due":"2026-01-02T03:05:06.000Z","leased":true,"attempts":1,"number":12}"#,
         );
-        stays::<PushShownRow>(r#"{"up_to_seq":9,"count":2,"priority":"normal","sent_at":"2026-01-02T03:04:06.000Z"}"#);
+        stays::<ShownRow>(r#"{"up_to_seq":9,"count":2,"priority":"normal","sent_at":"2026-01-02T03:04:06.000Z"}"#);
+        stays::<Place>(
+            r#"{"shown":{"up_to_seq":9,"count":2,"priority":"normal","sent_at":"2026-01-02T03:04:06.000Z"}}"#,
+        );
         stays::<DeadLettersRow>(r#"{"last":7,"gone":2}"#);
         stays::<DeadLetterRow>(
             r#"{"user":"bob","conversation":"g:1","channel":"apns","up_to_seq":9,"count":2,"priority":"low","attempts":4,"reason":"503","died_at":"2026-01-02T03:04:06.000Z"}"#,

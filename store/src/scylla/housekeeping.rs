@@ -7,7 +7,7 @@ use crate::StoreError;
 use crate::quorum::Raise;
 use std::sync::Arc;
 use switchboard_clock::Clock;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 /// Conversations whose projections are written at once.
 const APPLIED_AT_ONCE: usize = 16;
@@ -67,18 +67,32 @@ pub(super) async fn all_of<F>(work: impl Iterator<Item = F>, at_once: usize) -> 
 where
     F: Future<Output = Result<(), StoreError>> + Send + 'static,
 {
+    results_of(work, at_once).await.into_iter().collect()
+}
+
+/// Runs what is to be done, so many at once and all of it. What each came to, in their order.
+pub(super) async fn results_of<F, T>(work: impl Iterator<Item = F>, at_once: usize) -> Vec<Result<T, StoreError>>
+where
+    F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    T: Send + 'static,
+{
     let mut under_way = JoinSet::new();
-    let mut outcome = Ok(());
-    for work in work {
-        if under_way.len() >= at_once {
-            outcome = outcome.and(joined(under_way.join_next().await));
+    let mut results = Vec::new();
+    for (at, work) in work.enumerate() {
+        if under_way.len() >= at_once
+            && let Some(Ok((at, result))) = under_way.join_next().await
+        {
+            results[at] = result;
         }
-        under_way.spawn(work);
+        results.push(Err(StoreError::unavailable("a task of the store's broke off")));
+        under_way.spawn(async move { (at, work.await) });
     }
     while let Some(done) = under_way.join_next().await {
-        outcome = outcome.and(joined(Some(done)));
+        if let Ok((at, result)) = done {
+            results[at] = result;
+        }
     }
-    outcome
+    results
 }
 
 async fn raise_full(core: Arc<Core>) {
@@ -93,15 +107,6 @@ async fn raise_aged(core: Arc<Core>, clock: Clock, interval_ms: u64) {
         clock.sleep_ms(interval_ms).await;
         note(core.log.raise_ends(Raise::Aged).await);
     }
-}
-
-/// What a task of a set came to; nothing if there was none.
-fn joined(task: Option<Result<Result<(), StoreError>, JoinError>>) -> Result<(), StoreError> {
-    let broken_off = |error| StoreError::Unavailable {
-        reason: "a task of the store's broke off".to_owned(),
-        source: Some(Box::new(error)),
-    };
-    task.map_or(Ok(()), |task| task.map_err(broken_off)?)
 }
 
 fn note(outcome: Result<(), StoreError>) {

@@ -15,33 +15,74 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::{Consistency, Statement};
 use std::collections::BTreeSet;
 
+/// A part of a migration, which may be done again.
+enum Step {
+    Run(&'static str),
+    /// A column is added, for which one of the two servers has no `IF NOT EXISTS`.
+    AddColumn {
+        table: &'static str,
+        column: &'static str,
+        is: &'static str,
+    },
+}
+
+use Step::{AddColumn, Run};
+
 /// What turns version n into n + 1. Never changed once released: a later version adds a list.
-const MIGRATIONS: [&[&str]; 1] = [&[
-    "CREATE TABLE IF NOT EXISTS KS.messages (tenant text, conversation text, bucket bigint, seq bigint, term bigint,
-     payload blob, PRIMARY KEY ((tenant, conversation, bucket), seq))",
-    "CREATE TABLE IF NOT EXISTS KS.conversation_head (tenant text, conversation text, term bigint, owner text,
-     log_end bigint, created text, PRIMARY KEY ((tenant, conversation)))",
-    "CREATE TABLE IF NOT EXISTS KS.conversation_state (tenant text, conversation text, applied_seq bigint, state text,
-     PRIMARY KEY ((tenant, conversation)))",
-    "CREATE TABLE IF NOT EXISTS KS.members (tenant text, conversation text, user_id text, membership text,
+const MIGRATIONS: [&[Step]; 2] = [FIRST, PUSH];
+
+const FIRST: &[Step] = &[
+    Run("CREATE TABLE IF NOT EXISTS KS.messages (tenant text, conversation text, bucket bigint, seq bigint, term bigint,
+     payload blob, PRIMARY KEY ((tenant, conversation, bucket), seq))"),
+    Run("CREATE TABLE IF NOT EXISTS KS.conversation_head (tenant text, conversation text, term bigint, owner text,
+     log_end bigint, created text, PRIMARY KEY ((tenant, conversation)))"),
+    Run("CREATE TABLE IF NOT EXISTS KS.conversation_state (tenant text, conversation text, applied_seq bigint, state text,
+     PRIMARY KEY ((tenant, conversation)))"),
+    Run("CREATE TABLE IF NOT EXISTS KS.members (tenant text, conversation text, user_id text, membership text,
      delivered_seq bigint, read_seq bigint, read_messages bigint, mentioned_seq bigint,
-     PRIMARY KEY ((tenant, conversation), user_id))",
-    "CREATE TABLE IF NOT EXISTS KS.message_states (tenant text, conversation text, bucket bigint, seq bigint, part text,
+     PRIMARY KEY ((tenant, conversation), user_id))"),
+    Run("CREATE TABLE IF NOT EXISTS KS.message_states (tenant text, conversation text, bucket bigint, seq bigint, part text,
      emoji text, user_id text, entry_seq bigint, value text,
-     PRIMARY KEY ((tenant, conversation, bucket), seq, part, emoji, user_id))",
-    "CREATE TABLE IF NOT EXISTS KS.nodes (node text PRIMARY KEY, state text)",
+     PRIMARY KEY ((tenant, conversation, bucket), seq, part, emoji, user_id))"),
+    Run("CREATE TABLE IF NOT EXISTS KS.nodes (node text PRIMARY KEY, state text)"),
     // Notes come and go: what is left of those that went is thrown away soon. One that comes back costs a take-over.
-    "CREATE TABLE IF NOT EXISTS KS.active (node text, shard int, tenant text, conversation text, term bigint,
-     PRIMARY KEY ((node, shard), tenant, conversation)) WITH gc_grace_seconds = 600",
-    "CREATE TABLE IF NOT EXISTS KS.inbox (tenant text, user_id text, conversation text, version bigint, last text,
+    Run("CREATE TABLE IF NOT EXISTS KS.active (node text, shard int, tenant text, conversation text, term bigint,
+     PRIMARY KEY ((node, shard), tenant, conversation)) WITH gc_grace_seconds = 600"),
+    Run("CREATE TABLE IF NOT EXISTS KS.inbox (tenant text, user_id text, conversation text, version bigint, last text,
      mentioned_seq bigint, read_seq bigint, read_messages bigint, membership_seq bigint, member boolean,
-     settings_number bigint, settings text, PRIMARY KEY ((tenant, user_id), conversation))",
-    "CREATE TABLE IF NOT EXISTS KS.inbox_epochs (tenant text, user_id text, epoch bigint,
-     PRIMARY KEY ((tenant, user_id)))",
-    "CREATE TABLE IF NOT EXISTS KS.users (tenant text, user_id text, revoked_ms bigint static,
+     settings_number bigint, settings text, PRIMARY KEY ((tenant, user_id), conversation))"),
+    Run("CREATE TABLE IF NOT EXISTS KS.inbox_epochs (tenant text, user_id text, epoch bigint,
+     PRIMARY KEY ((tenant, user_id)))"),
+    Run("CREATE TABLE IF NOT EXISTS KS.users (tenant text, user_id text, revoked_ms bigint static,
      last_seen_ms bigint static, side text, other text, number bigint, since_ms bigint,
-     PRIMARY KEY ((tenant, user_id), side, other))",
-]];
+     PRIMARY KEY ((tenant, user_id), side, other))"),
+];
+
+/// Push, and what it shows of who has sent something. Tables in which rows go for good throw away what is left of them
+/// soon: one that comes back is found to be stale once more.
+const PUSH: &[Step] = &[
+    AddColumn { table: "users", column: "name", is: "text static" },
+    Run(
+        "CREATE TABLE IF NOT EXISTS KS.push_devices (tenant text, user_id text, device text, channel text, target text,
+     registered_ms bigint, PRIMARY KEY ((tenant, user_id), device))",
+    ),
+    Run("CREATE TABLE IF NOT EXISTS KS.notification_preferences (tenant text, user_id text, preferences text,
+     PRIMARY KEY ((tenant, user_id)))"),
+    Run("CREATE TABLE IF NOT EXISTS KS.push_deliveries (tenant text, user_id text, conversation text, channel text,
+     number bigint, place text, PRIMARY KEY ((tenant, user_id), conversation, channel))"),
+    Run(
+        "CREATE TABLE IF NOT EXISTS KS.push_queue (channel text, priority int, bucket bigint, shard int, due_ms bigint,
+     tenant text, user_id text, conversation text, number bigint,
+     PRIMARY KEY ((channel, priority, bucket, shard), due_ms, tenant, user_id, conversation))
+     WITH gc_grace_seconds = 600",
+    ),
+    Run("CREATE TABLE IF NOT EXISTS KS.push_buckets (channel text, priority int, bucket bigint, state text,
+     PRIMARY KEY ((channel), priority, bucket)) WITH gc_grace_seconds = 600"),
+    Run("CREATE TABLE IF NOT EXISTS KS.dead_letters (tenant text, id bigint, letter text,
+     PRIMARY KEY ((tenant), id))"),
+    // What knows no push works with this too (DESIGN §5.12).
+    Run("INSERT INTO KS.store (part, value) VALUES ('schema_oldest', '1') IF NOT EXISTS"),
+];
 
 /// The table that is there before any migration: the schema's version, who migrates, the store's id.
 const STORE: &str = "CREATE TABLE IF NOT EXISTS KS.store (part text PRIMARY KEY, value text)";
@@ -166,8 +207,8 @@ impl Schema<'_> {
                 return Err(SetupError::NewerSchema { keyspace, found, known: NEWEST }.into());
             };
             self.begin_migrating(me).await?;
-            for statement in *migration {
-                self.define(statement).await?;
+            for step in *migration {
+                self.take(step).await?;
             }
             let next = (found + 1).to_string();
             match version {
@@ -178,6 +219,21 @@ impl Schema<'_> {
                 }
             }
             self.run("DELETE FROM KS.store WHERE part = 'migrating' IF value = ?", (me,)).await?;
+        }
+    }
+
+    async fn take(&self, step: &Step) -> Result<(), StoreError> {
+        match step {
+            Run(statement) => self.define(statement).await,
+            AddColumn { table, column, is } => {
+                let select = "SELECT type FROM system_schema.columns
+                              WHERE keyspace_name = ? AND table_name = ? AND column_name = ?";
+                let found: Vec<(String,)> = self.rows(select, (self.keyspace, *table, *column)).await?;
+                if !found.is_empty() {
+                    return Ok(());
+                }
+                self.define(&format!("ALTER TABLE KS.{table} ADD {column} {is}")).await
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! `active` a counter of their only writer's.
 
 use super::client::{Client, Figures, Statement, serial, with_pages};
+use super::push::PushStatements;
 use crate::StoreError;
 
 pub(super) struct Statements {
@@ -63,10 +64,14 @@ pub(super) struct Statements {
     pub(super) user: Statement,
     pub(super) revoke: Statement,
     pub(super) put_last_seen: Statement,
+    pub(super) user_name: Statement,
+    pub(super) put_user_name: Statement,
     pub(super) block: Statement,
     pub(super) first_block: Statement,
     pub(super) next_block: Statement,
     pub(super) put_blocked_by: Statement,
+
+    pub(super) push: PushStatements,
 
     pub(super) check: Statement,
 }
@@ -312,7 +317,7 @@ impl Statements {
             user: with_pages(
                 prepare(
                     "user",
-                    "SELECT revoked_ms, last_seen_ms, side, other, since_ms FROM KS.users
+                    "SELECT revoked_ms, last_seen_ms, name, side, other, since_ms FROM KS.users
                      WHERE tenant = ? AND user_id = ?",
                 )
                 .await?,
@@ -325,6 +330,14 @@ impl Statements {
             put_last_seen: prepare(
                 "put_last_seen",
                 "UPDATE KS.users USING TIMESTAMP ? SET last_seen_ms = ? WHERE tenant = ? AND user_id = ?",
+            )
+            .await?,
+            user_name: serial(
+                prepare("user_name", "SELECT name FROM KS.users WHERE tenant = ? AND user_id = ? LIMIT 1").await?,
+            ),
+            put_user_name: prepare(
+                "put_user_name",
+                "UPDATE KS.users SET name = ? WHERE tenant = ? AND user_id = ? IF name = ?",
             )
             .await?,
             block: serial(
@@ -353,6 +366,8 @@ impl Statements {
                  WHERE tenant = ? AND user_id = ? AND side = 'blocked_by' AND other = ?",
             )
             .await?,
+
+            push: Box::pin(PushStatements::prepare(client)).await?,
 
             check: prepare("check", "SELECT value FROM KS.store WHERE part = 'store_id'").await?,
         })

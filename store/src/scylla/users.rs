@@ -1,7 +1,8 @@
 //! What is kept of users: one partition each, so that a record is one read.
 //!
 //! A block stands in the blocking user's partition, numbered and changed by compare-and-set, and as a copy in the blocked
-//! one's, written with that number as its timestamp. A block that was taken back stays as a row that says so.
+//! one's, written with that number as its timestamp. A block that was taken back stays as a row that says so. A name has no
+//! order of its own, and is changed by compare-and-set too.
 
 use super::client::unreadable;
 use super::housekeeping::all_of;
@@ -19,8 +20,11 @@ const USERS_AT_ONCE: usize = 64;
 /// Since when: of a block that was taken back.
 const NOT_BLOCKED: i64 = i64::MIN;
 
-/// `revoked_ms`, `last_seen_ms`, then a block's side, other user and `since_ms`.
-type UserRow = (Option<i64>, Option<i64>, Option<String>, Option<String>, Option<i64>);
+/// How often a name is tried again because another session of the user's set it meanwhile.
+const NAME_ATTEMPTS_MAX: u32 = 8;
+
+/// `revoked_ms`, `last_seen_ms`, `name`, then a block's side, other user and `since_ms`.
+type UserRow = (Option<i64>, Option<i64>, Option<String>, Option<String>, Option<String>, Option<i64>);
 
 #[async_trait]
 impl Users for ScyllaStore {
@@ -28,9 +32,10 @@ impl Users for ScyllaStore {
         let values = (user.tenant.as_str(), user.user.as_str());
         let rows: Vec<UserRow> = self.core.client.rows(&self.core.statements.user, values).await?;
         let mut record = UserRecord::default();
-        for (revoked_ms, last_seen_ms, side, other, since_ms) in rows {
+        for (revoked_ms, last_seen_ms, name, side, other, since_ms) in rows {
             record.revoked_at = revoked_ms.map(Timestamp::from_unix_ms);
             record.last_seen_at = last_seen_ms.map(Timestamp::from_unix_ms);
+            record.name = name;
             let (Some(side), Some(other), Some(since_ms)) = (side, other, since_ms) else { continue };
             let blocks = if side == "blocks" { &mut record.blocks } else { &mut record.blocked_by };
             if since_ms != NOT_BLOCKED {
@@ -62,6 +67,20 @@ impl Users for ScyllaStore {
             }
         });
         all_of(writes, USERS_AT_ONCE).await
+    }
+
+    async fn put_user_name(&self, user: &UserKey, name: &str) -> Result<(), StoreError> {
+        let Core { client, statements, .. } = &*self.core;
+        let (tenant, id) = (user.tenant.as_str(), user.user.as_str());
+        for _ in 0..NAME_ATTEMPTS_MAX {
+            let found: Option<(Option<String>,)> = client.row(&statements.user_name, (tenant, id)).await?;
+            let before = found.and_then(|(name,)| name);
+            let is_set = before.as_deref() == Some(name);
+            if is_set || client.compare_and_set(&statements.put_user_name, (name, tenant, id, before)).await? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::unavailable("a name is being changed by others"))
     }
 }
 

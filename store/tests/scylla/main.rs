@@ -2,6 +2,7 @@
 
 mod contract;
 mod faults;
+mod push;
 mod retention;
 mod setup;
 mod support;

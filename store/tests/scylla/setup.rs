@@ -5,7 +5,7 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use std::net::SocketAddr;
 use switchboard_clock::{Clock, Generator};
-use switchboard_store::{ScyllaOptions, ScyllaStore, SetupError, Store, StoreError};
+use switchboard_store::{PushStore as _, ScyllaOptions, ScyllaStore, SetupError, Store, StoreError};
 use switchboard_tests::{CassandraOptions, CassandraServer};
 
 async fn refused(options: &ScyllaOptions) -> SetupError {
@@ -18,6 +18,12 @@ async fn refused(options: &ScyllaOptions) -> SetupError {
 
 async fn operator(server: SocketAddr) -> Session {
     SessionBuilder::new().known_node_addr(server).build().await.expect("connects")
+}
+
+/// Changes what the store says of its schema.
+async fn note(session: &Session, options: &ScyllaOptions, part: &str, value: &str) {
+    let update = format!("UPDATE {}.store SET value = ? WHERE part = ? IF EXISTS", options.keyspace);
+    session.query_unpaged(update, (value, part)).await.expect("writes");
 }
 
 async fn make_keyspace(session: &Session, keyspace: &str, copies: u32) {
@@ -47,10 +53,26 @@ async fn a_schema_of_a_newer_version() {
     let server = shared_server().await;
     let options = own_keyspace(server);
     drop(open(&options).await.expect("opens"));
-    let newer = format!("UPDATE {}.store SET value = '1000' WHERE part = 'schema' IF EXISTS", options.keyspace);
-    operator(server).await.query_unpaged(newer, ()).await.expect("writes");
+    let session = operator(server).await;
+    note(&session, &options, "schema", "1000").await;
+    drop(open(&options).await.expect("a later version that works with this one has been here"));
+    note(&session, &options, "schema_oldest", "3").await;
     let error = refused(&options).await;
-    assert!(matches!(error, SetupError::NewerSchema { found: 1000, known: 1, .. }), "{error}");
+    assert!(matches!(error, SetupError::NewerSchema { found: 1000, known: 2, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_migration_that_was_broken_off_is_done_again() {
+    let server = shared_server().await;
+    let options = own_keyspace(server);
+    drop(open(&options).await.expect("opens"));
+    let session = operator(server).await;
+    note(&session, &options, "schema", "1").await;
+    let last = format!("DROP TABLE {}.dead_letters", options.keyspace);
+    session.query_unpaged(last, ()).await.expect("drops it");
+    let store = open(&options).await.expect("opens");
+    let tenant = "t".parse().expect("a tenant id");
+    assert_eq!(store.dead_letters(&tenant, 0, 1).await.expect("reads"), []);
 }
 
 #[tokio::test]

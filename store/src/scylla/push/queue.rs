@@ -1,0 +1,257 @@
+//! When jobs are due: the hints by which workers find places.
+//!
+//! They lie in partitions of a channel, a priority, a minute and a shard, so that none grows, and what was removed from it
+//! is left behind with it. The minutes in which there are any are listed in one small partition per channel
+//! (`push_buckets`), so that nothing is searched, and a poll of a queue that is empty is one read of a few rows.
+//!
+//! **A minute that is over and empty is taken off the list** without a look at a clock: it is marked as closing, by
+//! compare-and-set; then read; and taken off if nothing was there and the mark still stands. Who writes a hint looks at the
+//! list afterwards and puts the minute (back) on it, which takes the mark away. Either he came before the mark, and his
+//! hint was read, or he saw it.
+
+use super::{ATTEMPTS_MAX, KEPT_S, contended, priority, priority_number};
+use crate::scylla::Core;
+use crate::scylla::client::unreadable;
+use crate::scylla::housekeeping::all_of;
+use crate::scylla::quorum::bigint;
+use crate::{Channel, Priority, PushKey, StoreError, UserKey};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use switchboard_protocol::Timestamp;
+use xxhash_rust::xxh3::xxh3_64;
+
+const BUCKET_MS: i64 = 60_000;
+
+/// Partitions of one minute.
+const SHARDS: i32 = 8;
+
+/// Minutes read in one statement: ScyllaDB takes 100 partitions.
+const BUCKETS_AT_ONCE: usize = 12;
+
+/// Minutes that are taken off the list by one poll.
+const CLOSED_AT_ONCE: usize = 4;
+
+/// Hints written at once.
+const HINTS_AT_ONCE: usize = 64;
+
+/// The state of a minute that is on the list, unless it is closing.
+const OPEN: &str = "open";
+
+/// Longer than any hint is kept.
+const LISTED_S: i32 = 2 * KEPT_S;
+
+/// That a place has a job at a time, or will have, or had.
+#[derive(Clone, Debug)]
+pub(super) struct Hint {
+    pub(super) key: PushKey,
+    pub(super) priority: Priority,
+    pub(super) due: Timestamp,
+    /// The place's, of the change that this is part of; the write timestamp.
+    pub(super) number: u64,
+}
+
+impl Hint {
+    fn bucket(&self) -> i64 {
+        bucket(self.due)
+    }
+
+    fn shard(&self) -> i32 {
+        let PushKey { user, conversation, .. } = &self.key;
+        let texts = [user.tenant.as_str(), user.user.as_str(), conversation.as_str()];
+        let hash = texts.iter().fold(0_u64, |hash, text| hash.rotate_left(1) ^ xxh3_64(text.as_bytes()));
+        i32::try_from(hash % u64::from(SHARDS.unsigned_abs())).unwrap_or_default()
+    }
+}
+
+fn bucket(at: Timestamp) -> i64 {
+    at.unix_ms().div_euclid(BUCKET_MS)
+}
+
+/// A minute on the list.
+#[derive(Clone, Debug)]
+struct Bucket {
+    priority: Priority,
+    bucket: i64,
+    state: String,
+}
+
+/// Names each attempt of this process to close a minute.
+pub(in crate::scylla) struct Buckets {
+    process: u64,
+    attempts: AtomicU64,
+}
+
+impl Buckets {
+    /// `process` is a number that no other one has.
+    pub(in crate::scylla) fn new(process: u64) -> Self {
+        Self { process, attempts: AtomicU64::new(0) }
+    }
+
+    fn closing(&self) -> String {
+        format!("closing {:016x} {}", self.process, self.attempts.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Core {
+    /// What may be due at `now`, in the order in which it is to be taken.
+    pub(super) async fn due(&self, channel: Channel, now: Timestamp, limit: usize) -> Result<Vec<Hint>, StoreError> {
+        let mut buckets = self.buckets(channel).await?;
+        buckets.retain(|listed| listed.bucket <= bucket(now));
+        let (mut due, mut empty) = (Vec::new(), Vec::new());
+        for of_priority in buckets.chunk_by(|one, next| one.priority == next.priority) {
+            for some in of_priority.chunks(BUCKETS_AT_ONCE) {
+                if due.len() >= limit {
+                    break;
+                }
+                let mut found = self.hints(channel, some, now, limit).await?;
+                let is_empty = |listed: &&Bucket| found.iter().all(|hint| hint.bucket() != listed.bucket);
+                empty.extend(some.iter().filter(is_empty).filter(|listed| listed.bucket < bucket(now)).cloned());
+                found.sort_by_key(|hint| hint.due);
+                due.append(&mut found);
+            }
+        }
+        due.truncate(limit);
+        for over in empty.iter().take(CLOSED_AT_ONCE) {
+            self.close(channel, over).await?;
+        }
+        Ok(due)
+    }
+
+    /// When the first hint of a channel is due.
+    pub(super) async fn oldest_due(&self, channel: Channel) -> Result<Option<Timestamp>, StoreError> {
+        let mut oldest: Option<Timestamp> = None;
+        for of_priority in self.buckets(channel).await?.chunk_by(|one, next| one.priority == next.priority) {
+            for some in of_priority.chunks(BUCKETS_AT_ONCE) {
+                let found = self.hints(channel, some, Timestamp::MAX, 1).await?;
+                if let Some(first) = found.into_iter().map(|hint| hint.due).min() {
+                    oldest = Some(oldest.map_or(first, |oldest| oldest.min(first)));
+                    break;
+                }
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// The list: those of the highest priority first, and then the oldest.
+    async fn buckets(&self, channel: Channel) -> Result<Vec<Bucket>, StoreError> {
+        let found: Vec<(i32, i64, String)> =
+            self.client.rows(&self.statements.push.buckets, (channel.as_str(),)).await?;
+        let listed = |(number, bucket, state)| Ok(Bucket { priority: priority(number)?, bucket, state });
+        let mut buckets = found.into_iter().map(listed).collect::<Result<Vec<_>, StoreError>>()?;
+        buckets.sort_by_key(|listed| (std::cmp::Reverse(listed.priority), listed.bucket));
+        Ok(buckets)
+    }
+
+    /// The hints of minutes of one priority that are due `until` then: of each partition the first ones.
+    async fn hints(
+        &self,
+        channel: Channel,
+        buckets: &[Bucket],
+        until: Timestamp,
+        of_each_max: usize,
+    ) -> Result<Vec<Hint>, StoreError> {
+        let Some(Bucket { priority, .. }) = buckets.first() else { return Ok(Vec::new()) };
+        let numbers: Vec<i64> = buckets.iter().map(|listed| listed.bucket).collect();
+        let shards: Vec<i32> = (0..SHARDS).collect();
+        let of_each_max = i32::try_from(of_each_max).unwrap_or(i32::MAX);
+        let values = (channel.as_str(), priority_number(*priority), numbers, shards, until.unix_ms(), of_each_max);
+        let found: Vec<(i64, String, String, String, i64)> =
+            self.client.rows(&self.statements.push.hints, values).await?;
+        let hint = |(due_ms, tenant, user, conversation, number): (i64, String, String, String, i64)| {
+            let user = UserKey { tenant: tenant.parse().map_err(unreadable)?, user: user.parse().map_err(unreadable)? };
+            let key = PushKey { user, conversation: conversation.parse().map_err(unreadable)?, channel };
+            let due = Timestamp::from_unix_ms(due_ms);
+            Ok(Hint { key, priority: *priority, due, number: number.cast_unsigned() })
+        };
+        found.into_iter().map(hint).collect()
+    }
+
+    /// Writes hints, and lists their minutes.
+    pub(super) async fn put_hints(self: &Arc<Self>, hints: Vec<Hint>) -> Result<(), StoreError> {
+        let listed: BTreeSet<(Channel, Priority, i64)> =
+            hints.iter().map(|hint| (hint.key.channel, hint.priority, hint.bucket())).collect();
+        let writes = hints.into_iter().map(|hint| {
+            let core = self.clone();
+            async move { core.put_hint(&hint).await }
+        });
+        all_of(writes, HINTS_AT_ONCE).await?;
+        let lists = listed.into_iter().map(|(channel, priority, bucket)| {
+            let core = self.clone();
+            async move { core.list(channel, priority, bucket).await }
+        });
+        all_of(lists, HINTS_AT_ONCE).await
+    }
+
+    async fn put_hint(&self, hint: &Hint) -> Result<(), StoreError> {
+        let Hint { key: PushKey { user, conversation, channel }, priority, due, number } = hint;
+        let place = (channel.as_str(), priority_number(*priority), hint.bucket(), hint.shard(), due.unix_ms());
+        let (channel, priority, bucket, shard, due_ms) = place;
+        let (tenant, user, number) = (user.tenant.as_str(), user.user.as_str(), bigint(*number));
+        let values =
+            (channel, priority, bucket, shard, due_ms, tenant, user, conversation.as_str(), number, number, KEPT_S);
+        self.client.execute(&self.statements.push.put_hint, values).await.map(drop)
+    }
+
+    /// Removes a hint, unless it has been written anew in a change with a greater number.
+    pub(super) async fn remove_hint(&self, hint: &Hint) -> Result<(), StoreError> {
+        let Hint { key: PushKey { user, conversation, channel }, priority, due, number } = hint;
+        let values = (
+            bigint(*number),
+            channel.as_str(),
+            priority_number(*priority),
+            hint.bucket(),
+            hint.shard(),
+            due.unix_ms(),
+            user.tenant.as_str(),
+            user.user.as_str(),
+            conversation.as_str(),
+        );
+        self.client.execute(&self.statements.push.remove_hint, values).await.map(drop)
+    }
+
+    /// Sees to it that a minute is on the list, and stays there as long as there is anything in it now.
+    async fn list(&self, channel: Channel, priority: Priority, bucket: i64) -> Result<(), StoreError> {
+        let push = &self.statements.push;
+        let key = (channel.as_str(), priority_number(priority), bucket);
+        for _ in 0..ATTEMPTS_MAX {
+            let found: Option<(String,)> = self.client.row(&push.bucket, key).await?;
+            let is_listed = match found {
+                Some((state,)) if state == OPEN => true,
+                Some((state,)) => self.set_bucket(key, OPEN, &state).await?,
+                None => {
+                    let (channel, priority, bucket) = key;
+                    let values = (channel, priority, bucket, OPEN, LISTED_S);
+                    self.client.compare_and_set(&push.first_bucket, values).await?
+                }
+            };
+            if is_listed {
+                return Ok(());
+            }
+        }
+        Err(contended("the list of the queue's minutes"))
+    }
+
+    /// Takes a minute off the list, if there is nothing in it.
+    async fn close(&self, channel: Channel, listed: &Bucket) -> Result<(), StoreError> {
+        let key = (channel.as_str(), priority_number(listed.priority), listed.bucket);
+        let closing = self.closing_buckets.closing();
+        if !self.set_bucket(key, &closing, &listed.state).await? {
+            return Ok(());
+        }
+        let found = self.hints(channel, std::slice::from_ref(listed), Timestamp::MAX, 1).await?;
+        if !found.is_empty() {
+            // The next attempt, or who writes the next hint, replaces the mark.
+            return Ok(());
+        }
+        let (channel, priority, bucket) = key;
+        let values = (channel, priority, bucket, closing.as_str());
+        self.client.compare_and_set(&self.statements.push.remove_bucket, values).await.map(drop)
+    }
+
+    async fn set_bucket(&self, key: (&str, i32, i64), state: &str, before: &str) -> Result<bool, StoreError> {
+        let (channel, priority, bucket) = key;
+        let values = (LISTED_S, state, channel, priority, bucket, before);
+        self.client.compare_and_set(&self.statements.push.set_bucket, values).await
+    }
+}
