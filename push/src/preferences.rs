@@ -1,14 +1,17 @@
 //! What a user wants to be told of (`GET|PUT /v1/notification-preferences`, PROTOCOL §6).
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::arbiter::Occasion;
 use crate::arbiter::output::Why;
+use crate::invalid::InvalidField;
 use crate::quiet_hours::QuietHours;
 
 /// A user's preferences. Who has set none is told of everything, at any time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Preferences {
     /// Whether he is told of anything at all.
     pub enabled: bool,
@@ -17,7 +20,6 @@ pub struct Preferences {
     /// Whether a notification has the message's text in it.
     pub preview: bool,
     /// When he is told later.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub quiet_hours: Option<QuietHours>,
 }
 
@@ -39,6 +41,28 @@ impl Default for Preferences {
 }
 
 impl Preferences {
+    /// Reads what a client sets; what it leaves out is as if it had never been set.
+    ///
+    /// # Errors
+    /// The first field that can't be used.
+    pub fn parse(body: &Map<String, Value>) -> Result<Self, InvalidField> {
+        let default = Self::default();
+        let quiet_hours = match body.get("quiet_hours").filter(|hours| !hours.is_null()) {
+            None => None,
+            Some(Value::Object(hours)) => {
+                let text = |name: &str| hours.get(name).and_then(Value::as_str).unwrap_or_default();
+                Some(QuietHours::new(text("from"), text("to"), text("time_zone"))?)
+            }
+            Some(_) => return Err(InvalidField { field: "quiet_hours", expected: "an object, or null" }),
+        };
+        Ok(Self {
+            enabled: field(body, "enabled", "true or false")?.unwrap_or(default.enabled),
+            groups: field(body, "groups", "all, mentions or none")?.unwrap_or(default.groups),
+            preview: field(body, "preview", "true or false")?.unwrap_or(default.preview),
+            quiet_hours,
+        })
+    }
+
     /// Why he does not want to be told of something; `None` if he does.
     pub(crate) fn refusal(&self, occasion: Occasion) -> Option<Why> {
         let wanted = match (occasion, self.groups) {
@@ -52,6 +76,51 @@ impl Preferences {
             Some(Why::Unwanted)
         } else {
             None
+        }
+    }
+}
+
+fn field<T: DeserializeOwned>(
+    body: &Map<String, Value>,
+    field: &'static str,
+    expected: &'static str,
+) -> Result<Option<T>, InvalidField> {
+    let Some(value) = body.get(field) else { return Ok(None) };
+    serde_json::from_value(value.clone()).map(Some).map_err(|_| InvalidField { field, expected })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(body: &Value) -> Result<Preferences, &'static str> {
+        Preferences::parse(body.as_object().unwrap()).map_err(|invalid| invalid.field)
+    }
+
+    #[test]
+    fn are_kept_as_they_are_set() {
+        assert_eq!(parse(&json!({ "unknown": 1, "quiet_hours": null })).unwrap(), Preferences::default());
+        let body = json!({
+            "enabled": false, "groups": "mentions", "preview": false,
+            "quiet_hours": { "from": "22:00", "to": "07:00", "time_zone": "Europe/Berlin" },
+        });
+        let preferences = parse(&body).unwrap();
+        assert_eq!(serde_json::to_value(&preferences).unwrap(), body);
+        assert_eq!(serde_json::from_value::<Preferences>(body).unwrap(), preferences);
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        for (body, field) in [
+            (json!({ "enabled": "yes" }), "enabled"),
+            (json!({ "groups": "some" }), "groups"),
+            (json!({ "preview": null }), "preview"),
+            (json!({ "quiet_hours": true }), "quiet_hours"),
+            (json!({ "quiet_hours": {} }), "quiet_hours.from"),
+            (json!({ "quiet_hours": { "from": "22:00", "to": "07:00" } }), "quiet_hours.time_zone"),
+        ] {
+            assert_eq!(parse(&body), Err(field), "{body}");
         }
     }
 }

@@ -79,7 +79,8 @@ pub enum Outcome {
 pub struct Reason(String);
 
 impl Reason {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
+    /// At most 200 characters are kept.
+    pub fn new(text: impl Into<String>) -> Self {
         let mut text: String = text.into();
         if let Some((end, _)) = text.char_indices().nth(REASON_CHARS) {
             text.truncate(end);

@@ -6,6 +6,8 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use switchboard_protocol::Timestamp;
 
+use crate::invalid::InvalidField;
+
 /// Hours of each day, by the clocks of a time zone: from `from` on, until `to`, which is on the next day if it is earlier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Text", into = "Text")]
@@ -15,17 +17,8 @@ pub struct QuietHours {
     zone: TimeZone,
 }
 
-/// Quiet hours that are none, naming the field of the preferences (PROTOCOL §7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} must be {expected}")]
-pub struct InvalidQuietHours {
-    pub field: &'static str,
-    pub expected: &'static str,
-}
-
 /// As they stand in HTTP bodies and in the store.
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Text {
     from: String,
     to: String,
@@ -35,14 +28,14 @@ struct Text {
 impl QuietHours {
     /// # Errors
     /// If a time is not written `HH:MM`, both are the same, or the zone is none of the IANA database.
-    pub fn new(from: &str, to: &str, time_zone: &str) -> Result<Self, InvalidQuietHours> {
+    pub fn new(from: &str, to: &str, time_zone: &str) -> Result<Self, InvalidField> {
         let (from, to) = (time("quiet_hours.from", from)?, time("quiet_hours.to", to)?);
         if from == to {
-            return Err(InvalidQuietHours { field: "quiet_hours.to", expected: "another time than quiet_hours.from" });
+            return Err(InvalidField { field: "quiet_hours.to", expected: "another time than quiet_hours.from" });
         }
         let zone = TimeZone::get(time_zone).ok().filter(|zone| zone.iana_name().is_some());
         let expected = "a time zone of the IANA database, such as Europe/Berlin";
-        let zone = zone.ok_or(InvalidQuietHours { field: "quiet_hours.time_zone", expected })?;
+        let zone = zone.ok_or(InvalidField { field: "quiet_hours.time_zone", expected })?;
         Ok(Self { from, to, zone })
     }
 
@@ -70,7 +63,7 @@ impl QuietHours {
     }
 }
 
-fn time(field: &'static str, text: &str) -> Result<Time, InvalidQuietHours> {
+fn time(field: &'static str, text: &str) -> Result<Time, InvalidField> {
     let two =
         |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<i8>().ok()).flatten();
     let parsed = match text.split_once(':') {
@@ -78,13 +71,13 @@ fn time(field: &'static str, text: &str) -> Result<Time, InvalidQuietHours> {
         _ => None,
     };
     let time = parsed.and_then(|(hour, minute)| Time::new(hour, minute, 0, 0).ok());
-    time.ok_or(InvalidQuietHours { field, expected: "a time of the day, HH:MM" })
+    time.ok_or(InvalidField { field, expected: "a time of the day, HH:MM" })
 }
 
 impl TryFrom<Text> for QuietHours {
-    type Error = InvalidQuietHours;
+    type Error = InvalidField;
 
-    fn try_from(text: Text) -> Result<Self, InvalidQuietHours> {
+    fn try_from(text: Text) -> Result<Self, InvalidField> {
         Self::new(&text.from, &text.to, &text.time_zone)
     }
 }

@@ -17,6 +17,7 @@ use serde_json::json;
 use switchboard_store::Priority;
 
 use self::encrypt::{AuthSecret, PublicKey, encrypt};
+use crate::invalid::InvalidField;
 use crate::provider::client::Client;
 use crate::provider::guard::Guard;
 use crate::provider::jwt::SigningKey;
@@ -46,41 +47,33 @@ struct Keys {
     auth: String,
 }
 
-/// A subscription that can't be used, naming its field (PROTOCOL §7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} must be {expected}")]
-pub struct InvalidTarget {
-    pub field: &'static str,
-    pub expected: &'static str,
-}
-
 impl Subscription {
     /// Checks what a client registers.
     ///
     /// # Errors
     /// A field that is not as RFC 8291 has it, or an endpoint that the guard does not let through.
-    pub fn check(&self, guard: &Guard) -> Result<(), InvalidTarget> {
+    pub fn check(&self, guard: &Guard) -> Result<(), InvalidField> {
         self.url(guard)?;
         self.user_agent_key()?;
         self.auth_secret()?;
         Ok(())
     }
 
-    fn url(&self, guard: &Guard) -> Result<Uri, InvalidTarget> {
+    fn url(&self, guard: &Guard) -> Result<Uri, InvalidField> {
         let url = self.endpoint.parse().ok().filter(|url| guard.allows_url(url));
         let url = url.filter(|_| self.endpoint.len() <= ENDPOINT_BYTES_MAX);
-        url.ok_or(InvalidTarget { field: "web_push.endpoint", expected: "an https URL of a push service" })
+        url.ok_or(InvalidField { field: "subscription.endpoint", expected: "an https URL of a push service" })
     }
 
-    fn user_agent_key(&self) -> Result<PublicKey, InvalidTarget> {
+    fn user_agent_key(&self) -> Result<PublicKey, InvalidField> {
         let key = decode(&self.keys.p256dh).and_then(PublicKey::new);
         let expected = "a point on P-256, uncompressed, in base64url";
-        key.ok_or(InvalidTarget { field: "web_push.keys.p256dh", expected })
+        key.ok_or(InvalidField { field: "subscription.keys.p256dh", expected })
     }
 
-    fn auth_secret(&self) -> Result<AuthSecret, InvalidTarget> {
+    fn auth_secret(&self) -> Result<AuthSecret, InvalidField> {
         let secret = decode(&self.keys.auth).and_then(|bytes| bytes.try_into().ok()).map(AuthSecret::new);
-        secret.ok_or(InvalidTarget { field: "web_push.keys.auth", expected: "16 bytes in base64url" })
+        secret.ok_or(InvalidField { field: "subscription.keys.auth", expected: "16 bytes in base64url" })
     }
 }
 
@@ -152,7 +145,7 @@ impl WebPush {
     }
 
     fn request(&self, subscription: &Subscription, push: &Push) -> Result<Request<Full<Bytes>>, Outcome> {
-        let unusable = |error: InvalidTarget| Outcome::Refused(Reason::new(error.to_string()));
+        let unusable = |error: InvalidField| Outcome::Refused(Reason::new(error.to_string()));
         let url = subscription.url(self.client.guard()).map_err(unusable)?;
         let (key, secret) = (subscription.user_agent_key(), subscription.auth_secret());
         let (key, secret) = (key.map_err(unusable)?, secret.map_err(unusable)?);

@@ -64,6 +64,13 @@ impl Breaker {
         };
     }
 
+    /// A request that might have begun did not: if it was the one question, another may be asked.
+    pub fn not_asked(&mut self, now_ms: u64) {
+        if let State::Asking { for_ms, .. } = self.state {
+            self.state = State::Open { until_ms: now_ms, for_ms };
+        }
+    }
+
     /// Whether requests are held back.
     pub fn is_open(&self) -> bool {
         !matches!(self.state, State::Closed { .. })

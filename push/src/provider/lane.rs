@@ -17,10 +17,11 @@ pub struct Lane {
     clock: Clock,
 }
 
-/// The right to one request. Dropped without [`Pass::ended`] it says nothing about the provider.
+/// The right to requests one after the other. Without [`Pass::ended`] it says nothing about the provider.
 #[derive(Debug)]
 pub struct Pass {
     lane: Lane,
+    is_used: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -46,7 +47,7 @@ impl Lane {
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| Busy::Full)?;
         let begun = self.breaker().begin(self.clock.monotonic_ms());
         begun.map_err(|until_ms| Busy::Down { until_ms })?;
-        Ok(Pass { lane: self.clone(), _permit: permit })
+        Ok(Pass { lane: self.clone(), is_used: false, _permit: permit })
     }
 
     /// Whether the provider is left alone, for the metric.
@@ -60,10 +61,19 @@ impl Lane {
 }
 
 impl Pass {
-    /// The request has ended. An answer about one device shows that the provider is at work.
-    pub fn ended(self, outcome: &Outcome) {
+    /// A request has ended. An answer about one device shows that the provider is at work.
+    pub fn ended(&mut self, outcome: &Outcome) {
+        self.is_used = true;
         let answered = !matches!(outcome, Outcome::Failed { .. });
         self.lane.breaker().ended(answered, self.lane.clock.monotonic_ms());
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if !self.is_used {
+            self.lane.breaker().not_asked(self.lane.clock.monotonic_ms());
+        }
     }
 }
 
@@ -79,9 +89,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_at_once_than_may_be() {
         let lane = Lane::new(2, Clock::system());
-        let (first, _second) = (lane.begin().unwrap(), lane.begin().unwrap());
+        let (mut first, _second) = (lane.begin().unwrap(), lane.begin().unwrap());
         assert_eq!(lane.begin().unwrap_err(), Busy::Full);
         first.ended(&Outcome::Sent);
+        assert_eq!(lane.begin().unwrap_err(), Busy::Full, "there may be another request");
+        drop(first);
         assert!(lane.begin().is_ok());
     }
 
@@ -92,7 +104,7 @@ mod tests {
         // As many turns as there are questions and waits in a minute, and one more.
         for _ in 0..12 {
             match lane.begin() {
-                Ok(pass) => {
+                Ok(mut pass) => {
                     asked += 1;
                     pass.ended(&failed());
                 }
@@ -102,6 +114,8 @@ mod tests {
         }
         assert_eq!(asked, 5 + 3, "five in a row, then after 5, 15 and 35 s");
         assert!(lane.is_down());
+        // A question for which there was nothing to ask is asked by the next one.
+        drop(lane.begin().unwrap());
         lane.begin().unwrap().ended(&Outcome::Gone);
         assert!(!lane.is_down());
     }

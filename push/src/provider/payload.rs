@@ -30,10 +30,11 @@ pub(crate) struct Data<'a> {
 }
 
 impl Body {
-    /// A notification of `content`, the newest of `count` messages. It has no text if that is encrypted, or if the user
-    /// wants no preview.
-    pub fn alert(count: u32, title: &str, content: &Content, preview: bool) -> Self {
-        let text = if preview && !content.is_encrypted() { content.preview() } else { None };
+    /// A notification of `content`, the newest of `count` messages; of none if that was deleted. It has no text if that
+    /// is encrypted, or if the user wants no preview.
+    pub fn alert(count: u32, title: &str, content: Option<&Content>, preview: bool) -> Self {
+        let content = content.filter(|content| preview && !content.is_encrypted());
+        let text = content.and_then(Content::preview);
         Self::Alert { count, title: title.chars().take(TITLE_CHARS).collect(), text }
     }
 }
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn encrypted_content_and_a_user_who_wants_none_have_no_text() {
         let content = |json: &str| Content::parse(json, 1_000).unwrap();
-        let text = |content: &Content, preview| match Body::alert(1, "Bob", content, preview) {
+        let text = |content: &Content, preview| match Body::alert(1, "Bob", Some(content), preview) {
             Body::Alert { text, .. } => text,
             Body::Withdraw => None,
         };
@@ -156,7 +157,7 @@ mod tests {
                 prop_assert!(encoded.len() <= max);
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&encoded).is_ok());
             } else {
-                let rest = Push { body: Body::alert(3, &title, &Content::parse("{}", 9).unwrap(), true), ..push };
+                let rest = Push { body: Body::alert(3, &title, None, true), ..push };
                 prop_assert!(json(&Data::of(&rest)).len() > max, "without the text it would have fitted");
             }
         }

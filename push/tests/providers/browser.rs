@@ -6,7 +6,6 @@ use p256::{PublicKey, SecretKey};
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hmac::{HMAC_SHA256, Key, sign};
 use serde_json::{Value, json};
-use switchboard_push::Subscription;
 
 pub(crate) struct Browser {
     key: SecretKey,
@@ -23,10 +22,6 @@ impl Browser {
         let keys =
             json!({ "p256dh": URL_SAFE_NO_PAD.encode(self.public()), "auth": URL_SAFE_NO_PAD.encode(self.auth) });
         json!({ "endpoint": endpoint, "expirationTime": null, "keys": keys })
-    }
-
-    pub(crate) fn subscription(&self, endpoint: &str) -> Subscription {
-        serde_json::from_value(self.subscription_json(endpoint)).unwrap()
     }
 
     fn public(&self) -> Vec<u8> {

@@ -27,9 +27,8 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_util::task::TaskTracker;
 
-const CERT: &[u8] = include_bytes!("../../../tests/it/keys/tls-a.cert.pem");
-/// On P-256, as VAPID and APNs need one.
-const KEY: &[u8] = include_bytes!("../../../tests/it/keys/tls-a.key.pem");
+use crate::server::{CERT, KEY};
+
 const NOW_S: i64 = 1_767_323_045;
 
 /// A wall clock that can be set, in milliseconds beside its own time.

@@ -19,7 +19,9 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{CERT, KEY};
+pub(crate) const CERT: &[u8] = include_bytes!("../../../tests/it/keys/tls-a.cert.pem");
+/// On P-256, as VAPID and APNs need one.
+pub(crate) const KEY: &[u8] = include_bytes!("../../../tests/it/keys/tls-a.key.pem");
 
 /// A request as it came.
 #[derive(Clone, Debug)]

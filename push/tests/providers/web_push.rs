@@ -19,6 +19,10 @@ fn web_push(client: switchboard_push::Client) -> WebPush {
     WebPush::new(client, KEY, "mailto:ops@example.com".to_owned()).unwrap()
 }
 
+fn subscribed(browser: &Browser, endpoint: &str) -> Subscription {
+    serde_json::from_value(browser.subscription_json(endpoint)).unwrap()
+}
+
 async fn created(_: Seen) -> Answer {
     answer(201, "")
 }
@@ -39,7 +43,7 @@ async fn only_the_browser_can_read_what_the_push_service_gets() {
     let server = Server::start(created).await;
     let (clock, _) = clock();
     let (push, browser) = (web_push(client(&clock)), Browser::new(7));
-    let subscription = browser.subscription(&server.url("/send/abc"));
+    let subscription = subscribed(&browser, &server.url("/send/abc"));
     assert_eq!(push.send(&subscription, &alert()).await, Outcome::Sent);
 
     let seen = server.last();
@@ -76,7 +80,7 @@ async fn a_text_that_is_too_long_is_cut_to_what_a_push_service_takes() {
     let browser = Browser::new(7);
     let body = Body::Alert { count: 1, title: "Bob".to_owned(), text: Some("\u{1F600}\"".repeat(4_000)) };
     let long = Push { body, priority: Priority::Normal, ..alert() };
-    assert_eq!(web_push(client(&clock)).send(&browser.subscription(&server.url("/x")), &long).await, Outcome::Sent);
+    assert_eq!(web_push(client(&clock)).send(&subscribed(&browser, &server.url("/x")), &long).await, Outcome::Sent);
     let seen = server.last();
     assert_eq!(seen.header("urgency"), "normal");
     let told: Value = serde_json::from_slice(&browser.decrypt(&seen.body)).unwrap();
@@ -88,7 +92,7 @@ async fn a_token_is_kept_until_its_last_hour() {
     let server = Server::start(created).await;
     let (clock, skew_ms) = clock();
     let push = web_push(client(&clock));
-    let subscription = Browser::new(7).subscription(&server.url("/x"));
+    let subscription = subscribed(&Browser::new(7), &server.url("/x"));
     for hours in [0, 10, 12] {
         skew_ms.store(hours * 3_600_000, Ordering::Relaxed);
         assert_eq!(push.send(&subscription, &alert()).await, Outcome::Sent);
@@ -125,7 +129,7 @@ async fn each_answer_has_its_meaning() {
         (500, ("failed", None)),
         (503, ("failed", Some(120_000))),
     ] {
-        let subscription = Browser::new(7).subscription(&server.url(&format!("/{status}")));
+        let subscription = subscribed(&Browser::new(7), &server.url(&format!("/{status}")));
         assert_eq!(summary(&push.send(&subscription, &alert()).await), expected, "{status}");
     }
 }
@@ -135,7 +139,7 @@ async fn requests_share_a_connection() {
     let server = Server::start(created).await;
     let (clock, _) = clock();
     let push = web_push(client(&clock));
-    let subscription = Browser::new(7).subscription(&server.url("/x"));
+    let subscription = subscribed(&Browser::new(7), &server.url("/x"));
     for _ in 0..20 {
         assert_eq!(push.send(&subscription, &alert()).await, Outcome::Sent);
     }
@@ -150,7 +154,7 @@ async fn a_subscription_of_a_private_address_is_not_asked() {
     let push = web_push(guarded_client(&clock, Guard::default(), Duration::from_secs(30)));
     for url in [server.url("/x"), server.url("/x").replace("localhost", "127.0.0.1")] {
         assert_eq!(
-            summary(&push.send(&Browser::new(7).subscription(&url), &alert()).await),
+            summary(&push.send(&subscribed(&Browser::new(7), &url), &alert()).await),
             ("refused", None),
             "{url}"
         );
@@ -168,7 +172,7 @@ async fn a_push_service_that_does_not_answer_or_is_not_there_is_asked_again() {
         format!("https://127.0.0.1:{}/x", listener.local_addr().unwrap().port())
     };
     for url in [silent.url("/x"), away] {
-        let outcome = push.send(&Browser::new(7).subscription(&url), &alert()).await;
+        let outcome = push.send(&subscribed(&Browser::new(7), &url), &alert()).await;
         assert_eq!(summary(&outcome), ("failed", None), "{outcome:?}");
     }
 }
@@ -190,6 +194,6 @@ fn a_subscription_is_refused_by_the_name_of_its_field_and_does_not_show_itself()
         let mut json = good.clone();
         *json.pointer_mut(&format!("/{}", field.replace('.', "/"))).unwrap() = value.into();
         let error = subscription(&json).check(&Guard::default()).unwrap_err();
-        assert_eq!(error.field, format!("web_push.{field}"));
+        assert_eq!(error.field, format!("subscription.{field}"));
     }
 }
