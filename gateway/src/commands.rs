@@ -7,6 +7,7 @@ use switchboard_config::{Config, Mistake, Mistakes, Problem, Sources};
 
 use crate::auth::{Keys, NewToken, sign, signing_key};
 use crate::failure::Failure;
+use crate::push::Providers;
 use crate::tls;
 
 /// Prints the effective configuration with the secrets hidden.
@@ -15,6 +16,9 @@ pub(crate) fn check_config(sources: Sources) -> Result<(), Failure> {
     let mut mistakes = Keys::from_config(&config.auth).err().unwrap_or_default();
     if let Err(mistake) = tls::read(&config.tls) {
         mistakes.add(mistake);
+    }
+    if let Err(several) = Providers::from_config(&config, &Clock::system()) {
+        mistakes.extend(several);
     }
     if !mistakes.is_empty() {
         return Err(mistakes.into());

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use switchboard_clock::{Clock, Generator};
-use switchboard_config::{BusKind, Config, Http, Session};
+use switchboard_config::{BusKind, Config, Http, Push, Session};
 use switchboard_protocol::{NodeId, ProtocolError, StoreId};
 use switchboard_router::{RedisBus, Router};
-use switchboard_store::{Store, StoreError};
+use switchboard_store::{PushStore, Store, StoreError};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +30,9 @@ pub(crate) struct Gateway {
     pub(crate) node_id: NodeId,
     pub(crate) http: Http,
     pub(crate) session: Session,
+    pub(crate) push: Push,
+    /// Something has come into the push queue.
+    pub(crate) push_nudge: Arc<Notify>,
     /// Development mode's door: the key that signs a token for anyone. `None`: there is no such door.
     pub(crate) dev_key: Option<SigningKey>,
     pub(crate) clock: Clock,
@@ -47,6 +51,7 @@ pub(crate) struct Gateway {
     settings: ArcSwap<Settings>,
     bus_kind: BusKind,
     store: OnceLock<Arc<dyn Store>>,
+    pushes: OnceLock<Arc<dyn PushStore>>,
     redis: ArcSwapOption<RedisBus>,
     router: OnceLock<Router>,
 }
@@ -64,6 +69,8 @@ impl Gateway {
             node_id,
             http: config.http.clone(),
             session: config.session.clone(),
+            push: config.push.clone(),
+            push_nudge: Arc::default(),
             dev_key,
             timers: Timers::new(clock.clone()),
             clock,
@@ -77,6 +84,7 @@ impl Gateway {
             settings: ArcSwap::from_pointee(settings),
             bus_kind: config.bus.kind,
             store: OnceLock::new(),
+            pushes: OnceLock::new(),
             redis: ArcSwapOption::empty(),
             router: OnceLock::new(),
         }
@@ -99,10 +107,13 @@ impl Gateway {
         }
     }
 
-    /// The store is there.
-    pub(crate) fn has_store(&self, store: Arc<dyn Store>) {
+    /// The store is there; `pushes` is the same one, if it keeps what push needs.
+    pub(crate) fn has_store(&self, store: Arc<dyn Store>, pushes: Option<Arc<dyn PushStore>>) {
         // It is opened once.
         let _ = self.store.set(store);
+        if let Some(pushes) = pushes {
+            let _ = self.pushes.set(pushes);
+        }
     }
 
     /// What carries packets in this life of the node.
@@ -135,6 +146,14 @@ impl Gateway {
             dependencies.push(("redis", redis()));
         }
         dependencies
+    }
+
+    /// Where devices, preferences and the push queue are kept.
+    ///
+    /// # Errors
+    /// `unavailable` while the node starts, or if its store keeps none.
+    pub(crate) fn pushes(&self) -> Result<&Arc<dyn PushStore>, ProtocolError> {
+        self.pushes.get().ok_or_else(|| ProtocolError::unavailable(UNREADY_RETRY_MS))
     }
 
     /// The router, while the node takes sessions and requests.

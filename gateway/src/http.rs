@@ -14,6 +14,7 @@ mod node;
 mod page;
 mod patience;
 mod places;
+mod push;
 mod respond;
 mod route;
 mod topics;

@@ -13,6 +13,7 @@ mod http;
 mod logs;
 mod metrics;
 mod node_topic;
+mod push;
 mod rate;
 mod reload;
 mod server;

@@ -31,6 +31,10 @@ pub(crate) fn start() -> Result<PrometheusHandle, BuildError> {
     describe_counter!("switchboard_writes_total", "Writes to sockets, by how many frames shared them: so many or more");
     describe_counter!("switchboard_frames_dropped_total", "Ephemeral frames that slow readers did not get");
     describe_gauge!("switchboard_session_queue_bytes", "Frames waiting for sockets that take no more");
+    describe_gauge!("switchboard_push_queue_oldest_seconds", "For how long the oldest notification has been due");
+    describe_gauge!("switchboard_push_provider_down", "1 while a provider is left alone after failures");
+    describe_counter!("switchboard_pushes_total", "Requests to providers, by what came of them");
+    describe_counter!("switchboard_push_dead_letters_total", "Notifications that were given up");
     describe_gauge!("switchboard_build_info", "Always 1");
     gauge!("switchboard_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     // There from the start, with 0: an alert on what is missing would not see it come.

@@ -1,4 +1,4 @@
-//! SIGHUP: TLS certificates, keys and limits are read again. What is wrong leaves everything as it is.
+//! SIGHUP: TLS certificates, keys, limits and push's credentials are read again. What is wrong leaves everything as it is.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ fn reload(
     capacity: Capacity,
 ) -> Result<Vec<String>, Mistakes> {
     let Reload { loaded: new, waiting } = loaded.reload()?;
-    let (mut settings, server) = Settings::from_config(&new.config, capacity)?;
+    let (mut settings, server) = Settings::from_config(&new.config, capacity, &gateway.clock)?;
     if new.config.is_development() {
         // The key of development mode is no part of the configuration.
         settings.keys = gateway.settings().keys.clone();

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::admission::Kind;
 use crate::auth::{DevKey, Keys, SigningKey};
-use crate::backends::{Others, keep_expiring, open_store};
+use crate::backends::{Others, Stores, keep_expiring, open_store};
 use crate::capacity::Capacity;
 use crate::cli::{Demo, UsageError};
 use crate::commands::print;
@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::http::{Listening, bind, serve, serve_metrics};
 use crate::node_topic::publish_figures;
+use crate::push::Worker;
 use crate::reload::reload_at_hangups;
 use crate::settings::Settings;
 use crate::signals::{StopSignals, hangups};
@@ -44,9 +45,10 @@ pub(crate) fn run(sources: Sources, demo: Demo) -> Result<(), Failure> {
         return Err(UsageError::of("--demo is for development mode, without auth.* keys").into());
     }
     logs::start(&loaded.config.log);
-    let parts = Parts::new(&loaded.config)?;
+    let clock = Clock::system();
+    let parts = Parts::new(&loaded.config, &clock)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
-    let result = runtime.block_on(serve_until_stopped(loaded, parts, demo));
+    let result = runtime.block_on(serve_until_stopped(loaded, parts, clock, demo));
     // What still runs is nothing that a client or the store waits for.
     runtime.shutdown_background();
     result
@@ -61,9 +63,9 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(config: &Config) -> Result<Self, Failure> {
+    fn new(config: &Config, clock: &Clock) -> Result<Self, Failure> {
         let capacity = Capacity::of_process();
-        let (mut settings, tls) = Settings::from_config(config, capacity)?;
+        let (mut settings, tls) = Settings::from_config(config, capacity, clock)?;
         let mut dev_key = None;
         if config.is_development() {
             let key = DevKey::load_or_make(&config.store.path).map_err(|error| Failure::CantHave(error.to_string()))?;
@@ -81,7 +83,7 @@ impl Parts {
     }
 }
 
-async fn serve_until_stopped(loaded: Loaded, parts: Parts, demo: Demo) -> Result<(), Failure> {
+async fn serve_until_stopped(loaded: Loaded, parts: Parts, clock: Clock, demo: Demo) -> Result<(), Failure> {
     let mut stop_signals = StopSignals::new().map_err(anyhow::Error::from)?;
     let hangups = hangups().map_err(anyhow::Error::from)?;
     let config = loaded.config.clone();
@@ -91,7 +93,6 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts, demo: Demo) -> Result
 
     let node_id: NodeId = config.node.id.as_str().parse().map_err(anyhow::Error::from)?;
     let Parts { capacity, settings, dev_key, tls } = parts;
-    let clock = Clock::system();
     let generator = Generator::from_entropy();
     let gateway = Arc::new(Gateway::new(&config, node_id, settings, dev_key, clock.clone(), generator));
 
@@ -114,6 +115,10 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts, demo: Demo) -> Result
         open = open(&config, &gateway, clients.address) => open?,
         () = stop_signals.recv() => return Ok(()),
     };
+    if let Some(worker) = &open.worker {
+        tasks.spawn(worker.clone().run(gateway.closing.clone()));
+        tasks.spawn(worker.clone().keep_figures(gateway.closing.clone()));
+    }
     tasks.spawn(keep_expiring(open.store.clone(), gateway.clock.clone(), gateway.closing.clone()));
     say_ready(&gateway, clients.address, scrapers.address)?;
 
@@ -151,13 +156,15 @@ fn bind_or_say_why(address: SocketAddr, key: &str) -> Result<Listening, Failure>
 struct Open {
     router: Router,
     store: Arc<dyn Store>,
+    /// `None` where the store keeps no pushes.
+    worker: Option<Arc<Worker>>,
     others: Others,
 }
 
 /// Opens the store and joins the other nodes, both of which may take a while, and starts the router on them.
-async fn open(config: &Config, gateway: &Gateway, clients: SocketAddr) -> Result<Open, Failure> {
-    let store = open_store(config, &gateway.clock, &gateway.generator).await?;
-    gateway.has_store(store.clone());
+async fn open(config: &Config, gateway: &Arc<Gateway>, clients: SocketAddr) -> Result<Open, Failure> {
+    let Stores { store, pushes } = open_store(config, &gateway.clock, &gateway.generator).await?;
+    gateway.has_store(store.clone(), pushes.clone());
     let entry = new_life(config, gateway, clients);
     let others = Others::join(config, entry.clone(), &gateway.clock).await?;
     let router = Router::start(Start {
@@ -170,7 +177,8 @@ async fn open(config: &Config, gateway: &Gateway, clients: SocketAddr) -> Result
         views: others.views(),
     });
     gateway.open(router.clone(), others.redis());
-    Ok(Open { router, store, others })
+    let worker = pushes.map(|pushes| Arc::new(Worker::new(gateway.clone(), store.clone(), pushes)));
+    Ok(Open { router, store, worker, others })
 }
 
 /// This node, in a life that never was before.
@@ -264,6 +272,9 @@ async fn drain(config: &Config, gateway: &Gateway, mut open: Open) {
     let finished = async {
         open.router.finish().await;
         open.router.shutdown().await;
+        if let Some(worker) = &open.worker {
+            worker.finish().await;
+        }
         let closed = open.store.close().await;
         open.others.end().await;
         closed

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use switchboard_clock::Clock;
 use switchboard_config::{Config, Limits, Mistakes};
 use switchboard_protocol::ParseLimits;
 use switchboard_router::Options;
@@ -10,6 +11,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::auth::Keys;
 use crate::capacity::Capacity;
+use crate::push::Providers;
 use crate::tls;
 
 /// The settings in force. Who begins something looks at them then.
@@ -22,28 +24,34 @@ pub(crate) struct Settings {
     /// WebSocket and HTTP connections together: what the descriptors allow.
     pub(crate) sockets_max: usize,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) providers: Arc<Providers>,
 }
 
 impl Settings {
     /// The settings, and what TLS is to speak with if it is configured.
     ///
     /// # Errors
-    /// Everything that is wrong with the keys, the limits and the certificate.
+    /// Everything that is wrong with the keys, the limits, the certificate and the providers of push.
     pub(crate) fn from_config(
         config: &Config,
         capacity: Capacity,
+        clock: &Clock,
     ) -> Result<(Self, Option<Arc<ServerConfig>>), Mistakes> {
         let mut mistakes = Mistakes::default();
         let keys = Keys::from_config(&config.auth).map_err(|several| mistakes.extend(several));
         let connections_max = capacity.connections_max(&config.limits).map_err(|mistake| mistakes.add(mistake));
         let tls = tls::read(&config.tls).map_err(|mistake| mistakes.add(mistake));
-        let (Ok(keys), Ok(connections_max), Ok(tls)) = (keys, connections_max, tls) else { return Err(mistakes) };
+        let providers = Providers::from_config(config, clock).map_err(|several| mistakes.extend(several));
+        let (Ok(keys), Ok(connections_max), Ok(tls), Ok(providers)) = (keys, connections_max, tls, providers) else {
+            return Err(mistakes);
+        };
         let settings = Self {
             limits: config.limits.clone(),
             options: Options::from(config),
             connections_max,
             sockets_max: connections_max + capacity.http_connections_kept(),
             keys: Arc::new(keys),
+            providers: Arc::new(providers),
         };
         Ok((settings, tls))
     }

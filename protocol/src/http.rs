@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::ClientFrame;
 use crate::error::{ErrorCode, FieldError, ProtocolError};
 use crate::fields::Fields;
-use crate::ids::{DeviceId, InstanceId, NodeId, SessionId, UserId};
+use crate::ids::{ConversationId, DeviceId, InstanceId, NodeId, Seq, SessionId, UserId};
 use crate::parse::{FIELD_NAMES, ParseLimits};
 use crate::timestamp::Timestamp;
 
@@ -134,4 +134,31 @@ pub struct SessionInfo {
     pub instance_id: InstanceId,
     pub node_id: NodeId,
     pub connected_at: Timestamp,
+}
+
+/// `GET /v1/admin/push/dead-letters`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetters {
+    /// In the order in which they died.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Whether there are others after the last one.
+    pub more: bool,
+}
+
+/// A notification that was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// A number in decimal, as `after` and `retry` take it.
+    pub id: String,
+    pub user_id: UserId,
+    pub conversation_id: ConversationId,
+    pub provider: String,
+    /// The newest message that it is about.
+    pub up_to_seq: Seq,
+    /// The messages that it tells of.
+    pub count: u32,
+    pub attempts: u32,
+    /// Why it failed last.
+    pub reason: String,
+    pub died_at: Timestamp,
 }

@@ -21,7 +21,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("switchboard-push", &["clock", "protocol", "store"]),
     ("switchboard-store", &["clock", "config", "protocol"]),
     ("switchboard-router", &["clock", "config", "presence", "protocol", "store", "topics"]),
-    ("switchboard", &["clock", "config", "protocol", "router", "store"]),
+    ("switchboard", &["clock", "config", "protocol", "push", "router", "store"]),
     ("switchboard-loadtest", &["clock", "protocol", "store"]),
     ("switchboard-tests", &[]),
 ];

@@ -36,6 +36,7 @@ mod messages;
 mod operations;
 mod page;
 mod presence;
+mod push;
 mod rates;
 mod reading;
 mod receipts;

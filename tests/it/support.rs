@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod http;
+pub(crate) mod push;
 pub(crate) mod server;
 pub(crate) mod tokens;
 

@@ -7,7 +7,7 @@ use switchboard_protocol::ProtocolError;
 
 use super::answer::Answer;
 use super::call::Call;
-use super::{admin, conversations, dev, messages, node, page, topics, users};
+use super::{admin, conversations, dev, messages, node, page, push, topics, users};
 use crate::auth::Scope;
 
 /// The function behind a route.
@@ -73,6 +73,7 @@ pub(super) fn find(path: &str) -> Option<(&'static Route, Params)> {
         conversations::ROUTES,
         users::ROUTES,
         topics::ROUTES,
+        push::ROUTES,
         admin::ROUTES,
         dev::ROUTES,
         page::ROUTES,

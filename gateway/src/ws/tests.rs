@@ -25,9 +25,9 @@ const SECRET: &[u8] = b"a secret of more than thirty-two bytes";
 /// An open node, and what may go wrong with its store.
 fn node() -> (Arc<Gateway>, Faults) {
     let config = Config::default();
-    let (mut settings, _) = Settings::from_config(&config, Capacity::of_process()).unwrap();
-    settings.keys = Arc::new(Keys::development(SECRET));
     let (clock, generator) = (Clock::system(), Generator::from_entropy());
+    let (mut settings, _) = Settings::from_config(&config, Capacity::of_process(), &clock).unwrap();
+    settings.keys = Arc::new(Keys::development(SECRET));
     let gateway = Gateway::new(&config, "n1".parse().unwrap(), settings, None, clock.clone(), generator.clone());
     let store = Arc::new(MemoryStore::new("s1"));
     let faults = store.faults().clone();
@@ -36,7 +36,7 @@ fn node() -> (Arc<Gateway>, Faults) {
     let options = gateway.settings().options;
     let bus = Arc::new(InProcessBus::default());
     let router = Router::start(Start { me, options, clock, generator, store: store.clone(), bus, views });
-    gateway.has_store(store);
+    gateway.has_store(store, None);
     gateway.open(router, None);
     (Arc::new(gateway), faults)
 }

@@ -78,6 +78,7 @@ pub(crate) async fn run(folder: &Path, args: &[&str]) -> Output {
 pub(crate) struct Config {
     file: Option<PathBuf>,
     sets: Vec<String>,
+    env: Vec<(&'static str, PathBuf)>,
     development: bool,
     disk_mebibytes: Option<u32>,
 }
@@ -102,6 +103,12 @@ impl Config {
     /// `--config path`
     pub(crate) fn file(mut self, path: &Path) -> Self {
         self.file = Some(path.to_owned());
+        self
+    }
+
+    /// A variable of the environment.
+    pub(crate) fn env(mut self, name: &'static str, value: &Path) -> Self {
+        self.env.push((name, value.to_owned()));
         self
     }
 
@@ -143,6 +150,7 @@ impl Config {
             Some(mebibytes) => command_with_disk(folder.path(), mebibytes),
             None => command(folder.path()),
         };
+        command.envs(self.env.iter().cloned());
         let mut child = command.args(self.args()).spawn().expect("the binary starts");
         let log = read_log(child.stderr.take().expect("stderr is piped"));
         Starting { folder, config: self, child, log }
@@ -206,6 +214,12 @@ impl Server {
         let mut log = self.log.clone();
         let there = log.wait_for(|log| log.matches(text).count() >= times);
         soon(text, there).await.unwrap_or_else(|_| panic!("the server ended without {text}"));
+    }
+
+    /// SIGTERM, and the end; gives what to start it with again.
+    pub(crate) async fn stop_for_a_while(self) -> (TempDir, Config) {
+        let config = self.config.clone();
+        (self.stop().await.folder, config)
     }
 
     /// SIGTERM, and the end.

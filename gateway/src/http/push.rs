@@ -1,0 +1,187 @@
+//! Push: a user's devices and preferences, and the notifications that could not be sent (scope `admin`).
+
+use hyper::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+use switchboard_protocol::http::{DeadLetter as DeadLetterInfo, DeadLetters};
+use switchboard_protocol::{DeviceId, ErrorCode, ProtocolError, Timestamp, UserId};
+use switchboard_push::{InvalidField, Preferences, Target};
+use switchboard_store::{Channel, DeadLetter, PushDevice, StoreError, UserKey};
+
+use super::answer::Answer;
+use super::call::{Call, done};
+use super::route::{Access, Endpoint, Handling, Route};
+use crate::auth::Scope;
+
+const ADMIN: Access = Access::Scoped(Scope::Admin);
+
+/// Dead letters in one answer.
+const LETTERS_MAX: usize = 100;
+
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        path: "/v1/devices/{device_id}/push",
+        endpoints: &[
+            Endpoint::handle(Method::PUT, Access::User, register),
+            Endpoint::handle(Method::DELETE, Access::User, unregister),
+        ],
+    },
+    Route {
+        path: "/v1/notification-preferences",
+        endpoints: &[
+            Endpoint::handle(Method::GET, Access::User, preferences),
+            Endpoint::handle(Method::PUT, Access::User, set_preferences),
+        ],
+    },
+    Route { path: "/v1/push/web-push-key", endpoints: &[Endpoint::handle(Method::GET, Access::User, web_push_key)] },
+    Route { path: "/v1/admin/push/dead-letters", endpoints: &[Endpoint::handle(Method::GET, ADMIN, dead_letters)] },
+    Route {
+        path: "/v1/admin/push/dead-letters/{id}/retry",
+        endpoints: &[Endpoint::handle(Method::POST, ADMIN, retry)],
+    },
+];
+
+fn register(call: Call) -> Handling {
+    Box::pin(async move {
+        let (user, body) = writer(&call)?;
+        let device: DeviceId = call.id_of_path("device_id")?;
+        let providers = call.gateway.settings().providers.clone();
+        let channel = channel(&body)?;
+        if !providers.has(channel) {
+            return Err(ProtocolError::bad_request("provider", format!("{channel} is not set up at this server")));
+        }
+        let target = Target::parse(channel, &body, providers.guard()).map_err(refusal)?;
+        let pushes = call.gateway.pushes()?;
+        let devices = pushes.devices(&user).await.map_err(|error| unavailable(&error))?;
+        let others = devices.iter().filter(|(id, _)| *id != device).count();
+        if others >= call.gateway.push.devices_max {
+            return Err(ProtocolError::conflict("the user has as many devices as may be"));
+        }
+        let registered_at = now(&call);
+        let registered = PushDevice { channel, target: target.to_stored(), registered_at };
+        pushes.put_device(&user, &device, registered).await.map_err(|error| unavailable(&error))?;
+        Ok(done())
+    })
+}
+
+/// 200 also if it was not registered: a repeat changes nothing.
+fn unregister(call: Call) -> Handling {
+    Box::pin(async move {
+        let (user, _) = writer(&call)?;
+        let device: DeviceId = call.id_of_path("device_id")?;
+        call.gateway.pushes()?.remove_device(&user, &device, None).await.map_err(|error| unavailable(&error))?;
+        Ok(done())
+    })
+}
+
+fn preferences(call: Call) -> Handling {
+    Box::pin(async move {
+        let stored = call.gateway.pushes()?.notification_preferences(&call.identity()?.user).await;
+        let stored = stored.map_err(|error| unavailable(&error))?;
+        let preferences = stored.and_then(|json| serde_json::from_str::<Preferences>(&json).ok());
+        Ok(Answer::data(&preferences.unwrap_or_default()))
+    })
+}
+
+fn set_preferences(call: Call) -> Handling {
+    Box::pin(async move {
+        let (user, body) = writer(&call)?;
+        let preferences = Preferences::parse(&body).map_err(refusal)?;
+        let json = serde_json::to_string(&preferences).map_err(|_| ProtocolError::internal())?;
+        let pushes = call.gateway.pushes()?;
+        pushes.put_notification_preferences(&user, json).await.map_err(|error| unavailable(&error))?;
+        Ok(Answer::data(&preferences))
+    })
+}
+
+fn web_push_key(call: Call) -> Handling {
+    Box::pin(async move {
+        let key = call.gateway.settings().providers.application_server_key();
+        Ok(Answer::data(&json!({ "key": key.ok_or_else(ProtocolError::not_found)? })))
+    })
+}
+
+fn dead_letters(call: Call) -> Handling {
+    Box::pin(async move {
+        let number = |name: &'static str, default: u64| {
+            let given = call.query.iter().rfind(|(known, _)| known == name);
+            given.map_or(Ok(default), |(_, text)| text.parse().map_err(|_| no_number(name)))
+        };
+        let (after, limit) = (number("after", 0)?, number("limit", LETTERS_MAX as u64)?);
+        let limit = usize::try_from(limit).ok().filter(|limit| (1..=LETTERS_MAX).contains(limit));
+        let limit = limit.ok_or_else(|| ProtocolError::bad_request("limit", format!("must be 1 to {LETTERS_MAX}")))?;
+        let tenant = &call.identity()?.user.tenant;
+        let found = call.gateway.pushes()?.dead_letters(tenant, after, limit + 1).await;
+        let mut found = found.map_err(|error| unavailable(&error))?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        Ok(Answer::data(&DeadLetters { dead_letters: found.into_iter().map(shown).collect(), more }))
+    })
+}
+
+fn retry(call: Call) -> Handling {
+    Box::pin(async move {
+        let id = call.param("id")?.parse().map_err(|_| no_number("id"))?;
+        let tenant = &call.identity()?.user.tenant;
+        let was_there = call.gateway.pushes()?.retry_dead_letter(tenant, id, now(&call)).await;
+        if !was_there.map_err(|error| unavailable(&error))? {
+            return Err(ProtocolError::not_found());
+        }
+        call.gateway.push_nudge.notify_one();
+        Ok(done().with_status(StatusCode::ACCEPTED))
+    })
+}
+
+fn shown(letter: DeadLetter) -> DeadLetterInfo {
+    let DeadLetter { id, job, attempts, reason, died_at } = letter;
+    DeadLetterInfo {
+        id: id.to_string(),
+        user_id: job.key.user.user,
+        conversation_id: job.key.conversation,
+        provider: job.key.channel.as_str().to_owned(),
+        up_to_seq: job.up_to_seq,
+        count: job.count.unwrap_or(0),
+        attempts,
+        reason,
+        died_at,
+    }
+}
+
+/// Whose device or preferences are written, and the body.
+fn writer(call: &Call) -> Result<(UserKey, Map<String, Value>), ProtocolError> {
+    let body = match call.body.is_empty() {
+        true => Map::new(),
+        false => serde_json::from_slice(&call.body)
+            .map_err(|_| ProtocolError::new(ErrorCode::BadRequest, "the body must be one JSON object"))?,
+    };
+    let on_behalf_of = body.get("as").map(|user| {
+        let user: Option<UserId> = user.as_str().and_then(|user| user.parse().ok());
+        user.ok_or_else(|| ProtocolError::bad_request("as", "must be a user id"))
+    });
+    Ok((call.writer(on_behalf_of.transpose()?)?, body))
+}
+
+fn channel(body: &Map<String, Value>) -> Result<Channel, ProtocolError> {
+    let named = body.get("provider").and_then(Value::as_str);
+    let known = Channel::ALL.into_iter().find(|channel| named == Some(channel.as_str()));
+    known.ok_or_else(|| {
+        let names = Channel::ALL.map(Channel::as_str).join(", ");
+        ProtocolError::bad_request("provider", format!("must be one of {names}"))
+    })
+}
+
+fn refusal(invalid: InvalidField) -> ProtocolError {
+    ProtocolError::bad_request(invalid.field, format!("must be {}", invalid.expected))
+}
+
+fn no_number(name: &'static str) -> ProtocolError {
+    ProtocolError::bad_request(name, "must be a number")
+}
+
+fn unavailable(error: &StoreError) -> ProtocolError {
+    tracing::debug!(%error, "the store did not do what push asked of it");
+    ProtocolError::unavailable(switchboard_router::RETRY_AFTER_MS)
+}
+
+fn now(call: &Call) -> Timestamp {
+    Timestamp::from_unix_ms(call.gateway.clock.wall_ms())
+}

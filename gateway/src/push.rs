@@ -1,0 +1,10 @@
+//! Notifications on their way out: from the durable queue in the store to the providers (DESIGN §7). What gets into the
+//! queue is decided at the users' homes.
+
+mod compose;
+mod providers;
+mod told;
+mod worker;
+
+pub(crate) use providers::Providers;
+pub(crate) use worker::Worker;

@@ -1,0 +1,53 @@
+//! What a notification says, read when it is sent: a message may have been edited, deleted or read meanwhile, and only
+//! what is sent has to be kept from who may not see it.
+
+use switchboard_protocol::{Content, EntryFrame, Title, UserId};
+use switchboard_push::{Body, Preferences};
+use switchboard_store::{
+    ConversationKey, Head, HistoryRange, Kind, PushJob, PushStore, Store, StoreError, StoredMessage, UserKey,
+};
+
+/// Bytes of messages that are read: one is given whatever it has.
+const MESSAGE_BYTES: usize = 1;
+
+/// What a job's devices are told; `None` if there is nothing to tell any more.
+pub(super) async fn compose(
+    store: &dyn Store,
+    pushes: &dyn PushStore,
+    job: &PushJob,
+) -> Result<Option<Body>, StoreError> {
+    let Some(count) = job.count else { return Ok(Some(Body::Withdraw)) };
+    let user = &job.key.user;
+    let key = ConversationKey { tenant: user.tenant.clone(), conversation: job.key.conversation.clone() };
+    let Some(member) = store.member(&key, &user.user).await? else { return Ok(None) };
+    if member.cursor.delivered_seq.max(member.cursor.read_seq) >= job.up_to_seq {
+        return Ok(None);
+    }
+    let Some(head) = store.head(&key).await? else { return Ok(None) };
+    let range = HistoryRange::Before(job.up_to_seq.next());
+    let newest = store.history(&key, range, head.end, 1, MESSAGE_BYTES).await?.messages.pop();
+    // It has expired.
+    let Some((from, content)) = newest.and_then(read) else { return Ok(None) };
+    let preferences = pushes.notification_preferences(user).await?;
+    let preferences = preferences.and_then(|json| serde_json::from_str::<Preferences>(&json).ok());
+    let title = title(store, user, head, from).await?;
+    Ok(Some(Body::alert(count, &title, content.as_ref(), preferences.unwrap_or_default().preview)))
+}
+
+/// A message's sender, and its content as it is now; without one if it was deleted.
+fn read(message: StoredMessage) -> Option<(UserId, Option<Content>)> {
+    let text = std::str::from_utf8(&message.json).ok()?;
+    let (_, EntryFrame::Message(entry)) = EntryFrame::decode(text).ok()? else { return None };
+    let state = message.state.unwrap_or_default();
+    let content = state.edited.map_or(entry.content, |(content, _)| content);
+    Some((entry.from, Some(content).filter(|_| !state.deleted)))
+}
+
+/// A group's title, or the sender's name.
+async fn title(store: &dyn Store, user: &UserKey, head: Head, from: UserId) -> Result<String, StoreError> {
+    if let (Kind::Group, Some(title)) = (&head.meta.kind, head.meta.title.as_ref().map(Title::as_str)) {
+        return Ok(title.to_owned());
+    }
+    let _ = (store, user);
+    Ok(from.to_string())
+}

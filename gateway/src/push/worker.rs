@@ -1,0 +1,318 @@
+//! Takes what is due from the queue, has the providers send it, and tells the queue how it ended. Every node has one;
+//! leases share the work among them. Each provider has a lane of its own, so that one that is slow or away delays no
+//! other. Owns the lanes and what is under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use metrics::{counter, gauge};
+use switchboard_protocol::{DeviceId, Timestamp};
+use switchboard_push::{Body, Busy, Lane, Outcome, Pass, Push, Reason, Target, retry};
+use switchboard_store::{Channel, LeasedJob, PushDevice, PushEnd, PushJob, PushStore, Store, StoreError};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::compose::compose;
+use super::providers::Providers;
+use super::told::Told;
+use crate::gateway::Gateway;
+
+/// Time between two looks for what has become due, when nobody says that something is.
+const POLL_MS: u64 = 1_000;
+/// Jobs that are taken at once.
+const TAKE_MAX: usize = 64;
+/// Time between two attempts to tell the queue how a job ended.
+const FINISH_AGAIN_MS: u64 = 1_000;
+/// Time between two looks at how old the queue is.
+const FIGURES_MS: u64 = 5_000;
+
+/// See the module.
+pub(crate) struct Worker {
+    gateway: Arc<Gateway>,
+    store: Arc<dyn Store>,
+    pushes: Arc<dyn PushStore>,
+    /// One for each of [`Channel::ALL`].
+    lanes: [Lane; Channel::ALL.len()],
+    told: Told,
+    under_way: TaskTracker,
+    /// A lane was full: who leaves one says so.
+    wants_room: AtomicBool,
+    room: Notify,
+}
+
+impl Worker {
+    pub(crate) fn new(gateway: Arc<Gateway>, store: Arc<dyn Store>, pushes: Arc<dyn PushStore>) -> Self {
+        let lane = |_| Lane::new(gateway.push.in_flight_max, gateway.clock.clone());
+        Self {
+            lanes: Channel::ALL.map(lane),
+            gateway,
+            store,
+            pushes,
+            told: Told::default(),
+            under_way: TaskTracker::new(),
+            wants_room: AtomicBool::new(false),
+            room: Notify::new(),
+        }
+    }
+
+    /// Works until `stop`.
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let mut is_more = false;
+            for channel in Channel::ALL {
+                is_more |= self.take(channel).await;
+            }
+            if is_more {
+                continue;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.gateway.push_nudge.notified() => {}
+                () = self.room.notified() => {}
+                () = self.gateway.clock.sleep_ms(POLL_MS) => {}
+            }
+        }
+    }
+
+    /// Waits for what is under way. To be called when [`Worker::run`] has ended.
+    pub(crate) async fn finish(&self) {
+        self.under_way.close();
+        self.under_way.wait().await;
+    }
+
+    /// Keeps the figures that have to be looked up, until `stop`.
+    pub(crate) async fn keep_figures(self: Arc<Self>, stop: CancellationToken) {
+        let oldest = gauge!("switchboard_push_queue_oldest_seconds");
+        loop {
+            for channel in Channel::ALL {
+                let is_down = self.lane(channel).is_down();
+                gauge!("switchboard_push_provider_down", "provider" => channel.as_str()).set(f64::from(is_down));
+            }
+            if let Ok(age_ms) = self.oldest_ms().await {
+                #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
+                oldest.set(age_ms as f64 / 1e3);
+            }
+            if stop.run_until_cancelled(self.gateway.clock.sleep_to_next_ms(FIGURES_MS)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// For how long the job has been due that has waited longest.
+    async fn oldest_ms(&self) -> Result<u64, StoreError> {
+        let (mut oldest_ms, now_ms) = (0, self.gateway.clock.wall_ms());
+        for channel in Channel::ALL {
+            if let Some(due) = self.pushes.oldest_push(channel).await? {
+                let age_ms = u64::try_from(now_ms.saturating_sub(due.unix_ms())).unwrap_or(0);
+                oldest_ms = age_ms.max(oldest_ms);
+            }
+        }
+        Ok(oldest_ms)
+    }
+
+    fn lane(&self, channel: Channel) -> &Lane {
+        &self.lanes[channel as usize]
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_ms(self.gateway.clock.wall_ms())
+    }
+
+    /// The time in so many milliseconds.
+    fn in_ms(&self, ms: u64) -> Timestamp {
+        Timestamp::from_unix_ms(self.gateway.clock.wall_ms().saturating_add_unsigned(ms))
+    }
+
+    /// Begins with what is due of a channel, as far as there is room. Whether there may be more.
+    async fn take(self: &Arc<Self>, channel: Channel) -> bool {
+        let providers = self.gateway.settings().providers.clone();
+        if !providers.has(channel) {
+            return false;
+        }
+        let passes = self.passes(channel);
+        if passes.is_empty() {
+            return false;
+        }
+        let until = self.in_ms(self.gateway.push.lease_ms);
+        let taken = match self.pushes.take_pushes(channel, self.now(), until, passes.len()).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::debug!(%error, %channel, "the push queue can't be read for now");
+                return false;
+            }
+        };
+        let is_more = taken.len() == passes.len();
+        for (leased, pass) in taken.into_iter().zip(passes) {
+            let (worker, providers) = (self.clone(), providers.clone());
+            self.under_way.spawn(async move { worker.carry_out(&providers, leased, pass, until).await });
+        }
+        is_more
+    }
+
+    fn passes(&self, channel: Channel) -> Vec<Pass> {
+        let mut passes = Vec::new();
+        while passes.len() < TAKE_MAX {
+            match self.lane(channel).begin() {
+                Ok(pass) => passes.push(pass),
+                Err(Busy::Full) => {
+                    self.wants_room.store(true, Ordering::Relaxed);
+                    break;
+                }
+                // The next look at the queue is soon enough.
+                Err(Busy::Down { .. }) => break,
+            }
+        }
+        passes
+    }
+
+    async fn carry_out(&self, providers: &Providers, leased: LeasedJob, pass: Pass, until: Timestamp) {
+        match self.attempt(providers, &leased, pass, until).await {
+            Ok(end) => self.finish_push(leased, end, until).await,
+            // The lease runs out, and it is tried again.
+            Err(error) => tracing::debug!(%error, "a notification waits for the store"),
+        }
+        if self.wants_room.swap(false, Ordering::Relaxed) {
+            self.room.notify_one();
+        }
+    }
+
+    /// Sends a job to the user's devices that don't have it yet.
+    async fn attempt(
+        &self,
+        providers: &Providers,
+        leased: &LeasedJob,
+        mut pass: Pass,
+        until: Timestamp,
+    ) -> Result<PushEnd, StoreError> {
+        let job = &leased.job;
+        let Some(body) = compose(&*self.store, &*self.pushes, job).await? else { return Ok(PushEnd::Dropped) };
+        let devices = self.pushes.devices(&job.key.user).await?;
+        let mut tally = Tally { told: self.told.take(job), failed: None, refused: None };
+        for (id, device) in devices.into_iter().filter(|(_, device)| device.channel == job.key.channel) {
+            if tally.told.contains(&id) {
+                continue;
+            }
+            let outcome = self.send(providers, job, (&id, &device), body.clone(), &mut pass, until).await;
+            count(job.key.channel, &outcome);
+            if outcome == Outcome::Gone {
+                self.pushes.remove_device(&job.key.user, &id, Some(device.target)).await?;
+            }
+            tally.add(id, outcome);
+        }
+        Ok(self.end_of(leased, tally))
+    }
+
+    async fn send(
+        &self,
+        providers: &Providers,
+        job: &PushJob,
+        (id, device): (&DeviceId, &PushDevice),
+        body: Body,
+        pass: &mut Pass,
+        until: Timestamp,
+    ) -> Outcome {
+        if self.in_ms(self.gateway.push.timeout_ms) > until {
+            return failed("no time left for this device");
+        }
+        // What can't be read back was never a way to reach it.
+        let Some(target) = Target::from_stored(device.channel, &device.target) else { return Outcome::Gone };
+        let push = Push {
+            tenant: job.key.user.tenant.clone(),
+            user: job.key.user.user.clone(),
+            device: id.clone(),
+            conversation: job.key.conversation.clone(),
+            up_to_seq: job.up_to_seq,
+            priority: job.priority,
+            ttl_s: self.gateway.push.ttl_s,
+            body,
+        };
+        let Some(outcome) = providers.send(&target, &push).await else { return failed("the provider is off") };
+        pass.ended(&outcome);
+        outcome
+    }
+
+    /// How an attempt ended. Who was told by one device has been told: the others' failure makes no dead letter.
+    fn end_of(&self, leased: &LeasedJob, tally: Tally) -> PushEnd {
+        let Tally { told, failed, refused } = tally;
+        let is_told = !told.is_empty();
+        let reason = match failed {
+            Some((reason, after_ms)) => {
+                if let retry::Next::RetryAfter(ms) = retry::next(leased.attempt, after_ms, &self.gateway.generator) {
+                    self.told.put(&leased.job, told);
+                    return PushEnd::Retry { at: self.in_ms(ms), reason: reason.to_string() };
+                }
+                Some(reason)
+            }
+            None => refused,
+        };
+        match reason {
+            _ if is_told => PushEnd::Sent,
+            Some(reason) => PushEnd::Dead { reason: reason.to_string() },
+            None => PushEnd::Dropped,
+        }
+    }
+
+    /// Tells the queue how a job ended, as long as it is this node's.
+    async fn finish_push(&self, leased: LeasedJob, end: PushEnd, until: Timestamp) {
+        while let Err(error) = self.pushes.finish_push(leased.clone(), end.clone(), self.now()).await {
+            tracing::debug!(%error, "how a notification ended can't be written for now");
+            if self.in_ms(FINISH_AGAIN_MS) > until {
+                return;
+            }
+            self.gateway.clock.sleep_ms(FINISH_AGAIN_MS).await;
+        }
+        let (channel, attempt) = (leased.job.key.channel, leased.attempt);
+        match end {
+            PushEnd::Dead { reason } => {
+                counter!("switchboard_push_dead_letters_total", "provider" => channel.as_str()).increment(1);
+                tracing::warn!(%channel, attempt, reason, "a notification was given up");
+            }
+            PushEnd::Retry { at, reason } => {
+                tracing::debug!(%channel, attempt, %at, reason, "a notification is to be tried again");
+                if at <= self.now() {
+                    self.gateway.push_nudge.notify_one();
+                }
+            }
+            PushEnd::Sent | PushEnd::Dropped => {}
+        }
+    }
+}
+
+/// What came of one attempt, over all devices.
+struct Tally {
+    /// Those that have it, of earlier attempts too.
+    told: Vec<DeviceId>,
+    /// Why it failed at the last of those that it failed at, and the longest time that a provider asked for.
+    failed: Option<(Reason, Option<u64>)>,
+    refused: Option<Reason>,
+}
+
+impl Tally {
+    fn add(&mut self, id: DeviceId, outcome: Outcome) {
+        match outcome {
+            Outcome::Sent => self.told.push(id),
+            Outcome::Gone => {}
+            Outcome::Failed { reason, after_ms } => {
+                let longest_ms = self.failed.take().and_then(|(_, after_ms)| after_ms);
+                self.failed = Some((reason, after_ms.max(longest_ms)));
+            }
+            Outcome::Refused(reason) => self.refused = Some(reason),
+        }
+    }
+}
+
+fn failed(why: &str) -> Outcome {
+    Outcome::Failed { reason: Reason::new(why), after_ms: None }
+}
+
+/// Counts what came of a request to a provider.
+fn count(channel: Channel, outcome: &Outcome) {
+    let outcome = match outcome {
+        Outcome::Sent => "sent",
+        Outcome::Gone => "gone",
+        Outcome::Failed { .. } => "failed",
+        Outcome::Refused(_) => "refused",
+    };
+    counter!("switchboard_pushes_total", "provider" => channel.as_str(), "outcome" => outcome).increment(1);
+}
