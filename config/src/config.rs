@@ -6,7 +6,7 @@ use crate::given::Given;
 use crate::section::{Described, Section};
 use crate::sections::{
     Apns, Auth, Bus, Changes, Cluster, Drain, Fanout, Fcm, Http, Limits, Log, Metrics, Node, Presence, Push, Redis,
-    Retention, Scylla, Session, Store, Tls, Topics, WebPush, Webhook,
+    Retention, Scylla, Session, Store, Tls, Topics, Trace, WebPush, Webhook,
 };
 
 macro_rules! config {
@@ -79,6 +79,8 @@ config! {
     apns: Apns,
     /// `push.webhook`
     webhook: Webhook,
+    /// `trace`
+    trace: Trace,
     /// `drain`
     drain: Drain,
     /// `session`

@@ -318,6 +318,20 @@ section! {
 }
 
 section! {
+    /// What became of messages, for whoever is asked why somebody did not get one: each node keeps in memory what it did
+    /// itself.
+    "trace" Trace {
+        /// Memory for it; 0: nothing is noted. What is oldest is forgotten first.
+        bytes: usize = 16_777_216, in 0..=1_099_511_627_776;
+        /// For how long it is kept at most.
+        kept_s: u32 = 3_600, in 1..=604_800;
+        /// Sessions that are told apart of those that one delivery at one node is given to; of the others, the number is
+        /// kept.
+        sessions_max: usize = 100, in 0..=10_000;
+    }
+}
+
+section! {
     /// Going away on SIGTERM or SIGINT.
     "drain" Drain {
         /// The time over which clients are asked to reconnect elsewhere; cut to what is left of `drain.timeout_ms` for it.

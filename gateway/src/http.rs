@@ -18,6 +18,7 @@ mod push;
 mod respond;
 mod route;
 mod topics;
+mod trace;
 mod user_rates;
 mod users;
 

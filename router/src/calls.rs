@@ -2,7 +2,7 @@
 //! called, what is on another is asked for.
 
 use crate::api::{Actor, Answer, Command};
-use crate::envelope::{Ask, Peek, Reply};
+use crate::envelope::{Ask, Peek, Reply, Roll, RollAsked};
 use crate::node::Node;
 use crate::owner::{Input, ReplyTo, Telling, Told};
 use crate::view::{direct_conversation, group_conversation};
@@ -125,6 +125,20 @@ impl Node {
         };
         match told {
             Telling::Peek(peek) => Ok(*peek),
+            _ => Err(ProtocolError::internal()),
+        }
+    }
+
+    /// Members of a conversation, whoever asks. Asks its owner.
+    pub(crate) async fn roll(self: &Arc<Self>, key: &ConversationKey, asked: RollAsked) -> Result<Roll, ProtocolError> {
+        let owner = self.placement().owner(key).incarnation.clone();
+        let told = if owner == self.me {
+            self.told_here(|reply| self.say(key, Input::Roll { asked, reply })).await?
+        } else {
+            telling(self.ask(&owner, Ask::Roll { conversation: key.clone(), asked }).await?)?
+        };
+        match told {
+            Telling::Roll(roll) => Ok(roll),
             _ => Err(ProtocolError::internal()),
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use std::sync::Arc;
-use switchboard_protocol::CloseCode;
+use switchboard_protocol::{CloseCode, Seq};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// A server frame, encoded once for all its recipients.
@@ -38,6 +38,23 @@ impl Delivery {
     /// What takes the place of `self`, which still waits, and of `newer`: it says what both say.
     pub fn conflated(self: &Arc<Self>, newer: &Arc<Self>) -> Arc<Self> {
         crate::topics::conflated(self, newer).map_or_else(|| newer.clone(), Arc::new)
+    }
+}
+
+/// Entries that follow each other in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryRun {
+    pub(crate) first: Seq,
+    pub(crate) last: Seq,
+}
+
+impl EntryRun {
+    pub(crate) fn one(seq: Seq) -> Self {
+        Self { first: seq, last: seq }
+    }
+
+    pub(crate) fn has(self, seq: Seq) -> bool {
+        (self.first..=self.last).contains(&seq)
     }
 }
 

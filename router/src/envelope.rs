@@ -14,7 +14,7 @@ use switchboard_protocol::server::ErrorFrame;
 use switchboard_protocol::{
     ConversationId, DeviceId, FieldError, InstanceId, NodeId, ProtocolError, Seq, SessionId, Timestamp, UserId, Window,
 };
-use switchboard_store::{ConversationKey, InboxLast, Incarnation, Release, TermNumber, UserKey};
+use switchboard_store::{ConversationKey, InboxLast, Incarnation, Member, Release, TermNumber, UserKey};
 use switchboard_topics::Part;
 use thiserror::Error;
 
@@ -81,7 +81,7 @@ pub(crate) enum Envelope {
     /// Owner → home: frames for these users wherever they are, and what changes in their inboxes.
     Deliver(Deliver),
     /// Home → a node that has sessions of these users.
-    Relay { tenant: switchboard_protocol::TenantId, users: Vec<UserId>, frames: Vec<Outgoing> },
+    Relay { conversation: ConversationKey, users: Vec<UserId>, frames: Vec<Outgoing> },
     /// Owner → a node whose sessions have the conversation open.
     ToSessions { conversation: ConversationKey, sessions: Vec<(UserId, SessionId)>, frames: Vec<Outgoing> },
     /// Node → owner: these sessions have the conversation open no more.
@@ -134,10 +134,12 @@ impl Envelope {
                 series.map(|series| 4 * ITEM + series.tags.bytes() + series.points.len() * POINT).sum()
             }
             Self::Request { ask: Ask::PresenceOf { users, .. }, .. } => users.len() * ITEM,
-            Self::Reply { reply: Ok(Reply::Frame { json, .. }), .. } => json.0.len(),
+            Self::Request { ask: Ask::Trace { users, .. }, .. } => users.len() * ITEM,
+            Self::Reply { reply: Ok(Reply::Frame { json, .. } | Reply::Trace(json)), .. } => json.0.len(),
             Self::Reply { reply: Ok(Reply::Peek(peek)), .. } => {
                 peek.entries.iter().flatten().map(|entry| entry.0.len() + ITEM).sum()
             }
+            Self::Reply { reply: Ok(Reply::Roll(roll)), .. } => roll.members.len() * 3 * ITEM,
             Self::Reply { reply: Ok(Reply::Sessions(rows)), .. } => rows.len() * 4 * ITEM,
             Self::Reply { reply: Ok(Reply::Presence(looks)), .. } => looks.len() * ITEM,
             Self::Deliver(Deliver { users, frames: sent, note, .. }) => {
@@ -198,6 +200,10 @@ pub(crate) enum Ask {
     Disconnect { user: UserKey },
     /// Of any node: list these sessions.
     Sessions { user: UserKey },
+    /// Of an owner: these members, and where the log ends.
+    Roll { conversation: ConversationKey, asked: RollAsked },
+    /// Of any node: what it has noted of this message and these recipients.
+    Trace { conversation: ConversationKey, seq: Seq, users: Vec<UserId> },
     /// Of a home: how these users look and, if `watch`, from now on each change of it.
     PresenceOf { users: Vec<UserKey>, watch: bool },
 }
@@ -213,6 +219,8 @@ pub(crate) enum Reply {
     Frame { json: Encoded, created: bool },
     /// May read.
     Peek(Box<Peek>),
+    /// Members.
+    Roll(Roll),
     /// Has let go.
     LetGo(Release),
     /// Done, nothing to tell.
@@ -221,6 +229,8 @@ pub(crate) enum Reply {
     Sessions(Vec<SessionRow>),
     /// Presence, in the order asked for.
     Presence(Vec<Look>),
+    /// A list of [`crate::trace::TraceEvent`].
+    Trace(Encoded),
 }
 
 /// [`Shown`] on the bus.
@@ -293,6 +303,23 @@ pub(crate) struct Peek {
     pub(crate) entries: Option<Vec<Encoded>>,
 }
 
+/// Which members an administrator asks about: one, or some behind another in the order of ids.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RollAsked {
+    pub(crate) user: Option<UserId>,
+    pub(crate) after: Option<UserId>,
+    pub(crate) limit: usize,
+}
+
+/// What an owner says to an administrator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Roll {
+    /// The durable end.
+    pub(crate) end: Seq,
+    pub(crate) members: Vec<(UserId, Member)>,
+    pub(crate) more: bool,
+}
+
 /// See [`Envelope::Deliver`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Deliver {
@@ -324,6 +351,8 @@ pub(crate) struct UserNote {
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) delivery: Arc<Delivery>,
+    /// The entry that it is, if it is one.
+    pub(crate) seq: Option<Seq>,
     pub(crate) skip: Skip,
 }
 
@@ -340,7 +369,7 @@ pub(crate) struct Skip {
 
 impl Outgoing {
     pub(crate) fn new(delivery: Delivery) -> Self {
-        Self { delivery: Arc::new(delivery), skip: Skip::default() }
+        Self { delivery: Arc::new(delivery), seq: None, skip: Skip::default() }
     }
 }
 
@@ -352,6 +381,8 @@ struct OutgoingWire {
     ephemeral: Option<u64>,
     #[serde(default)]
     conflated: Option<u64>,
+    #[serde(default)]
+    seq: Option<Seq>,
     skip: Skip,
 }
 
@@ -381,6 +412,7 @@ impl Serialize for Outgoing {
             kind: self.delivery.kind.to_owned(),
             ephemeral,
             conflated,
+            seq: self.seq,
             skip: self.skip.clone(),
         }
         .serialize(serializer)
@@ -397,7 +429,7 @@ impl<'de> Deserialize<'de> for Outgoing {
             (None, Some(key)) => Class::Conflated { key },
             (None, None) => Class::Undroppable,
         };
-        Ok(Self { delivery: Arc::new(Delivery { json: wire.json, kind, class }), skip: wire.skip })
+        Ok(Self { delivery: Arc::new(Delivery { json: wire.json, kind, class }), seq: wire.seq, skip: wire.skip })
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) struct Figures {
     pub(crate) bus_dropped_home: Counter,
     pub(crate) home_dirty_bytes: Gauge,
     pub(crate) newest_entries_bytes: Gauge,
+    pub(crate) trace_bytes: Gauge,
     pub(crate) last_seen_dropped: Counter,
     pub(crate) overloaded_conversation: Counter,
     pub(crate) overloaded_home: Counter,
@@ -53,6 +54,7 @@ impl Figures {
             bus_dropped_home: dropped("home"),
             home_dirty_bytes: gauge!("switchboard_home_dirty_bytes"),
             newest_entries_bytes: gauge!("switchboard_newest_entries_bytes"),
+            trace_bytes: gauge!("switchboard_trace_bytes"),
             last_seen_dropped: shown(counter!("switchboard_last_seen_dropped_total")),
             overloaded_conversation: overloaded("conversation"),
             overloaded_home: overloaded("home"),
@@ -89,6 +91,7 @@ fn describe() {
     );
     describe_gauge!("switchboard_home_dirty_bytes", "Inbox changes that wait to be written");
     describe_gauge!("switchboard_newest_entries_bytes", "Last entries of active conversations that are kept in memory");
+    describe_gauge!("switchboard_trace_bytes", "What is kept in memory of what became of messages");
     describe_counter!("switchboard_last_seen_dropped_total", "Last-seen times that were left out as too many wait");
     describe_counter!("switchboard_overloaded_total", "What was refused with overloaded, by what had no room");
     describe_counter!("switchboard_resyncs_total", "Sessions told to sync because events may have been lost");

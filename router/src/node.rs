@@ -6,12 +6,13 @@
 
 use crate::api::Command;
 use crate::bus::Bus;
-use crate::envelope::{Ask, Deliver, Envelope, Refusal, Reply};
+use crate::envelope::{Ask, Deliver, Envelope, Outgoing, Refusal, Reply};
 use crate::figures::Figures;
 use crate::link::Links;
 use crate::options::Options;
 use crate::owner::{CommandInput, Input, NewestBytes, Owners, ReplyTo};
 use crate::session::{Held, Watcher};
+use crate::trace::GivenTo;
 use crate::users::{SHARDS, Users, shard_of};
 use crate::view::{Placement, View};
 use arc_swap::ArcSwap;
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_clock::{Clock, Generator, Wheel};
 use switchboard_presence::WatchTable;
-use switchboard_protocol::{ProtocolError, Timestamp};
+use switchboard_protocol::{ProtocolError, SessionId, Timestamp, UserId};
 use switchboard_store::{ConversationKey, Incarnation, Release, Store, StoreError, UserKey};
 use tokio::sync::{Notify, RwLock, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -64,6 +65,7 @@ pub(crate) struct Node {
     pub(crate) cursors: crate::cursor::Cursors,
     pub(crate) topics: crate::topics::Topics,
     pub(crate) reopening: crate::opening::Reopening,
+    pub(crate) traces: crate::trace::Traces,
     pub(crate) figures: Figures,
     pub(crate) tasks: TaskTracker,
     options: ArcSwap<Options>,
@@ -129,6 +131,7 @@ impl Node {
             cursors: crate::cursor::Cursors::default(),
             topics: crate::topics::Topics::default(),
             reopening: crate::opening::Reopening::default(),
+            traces: crate::trace::Traces::default(),
             figures,
             tasks: TaskTracker::new(),
             placement: ArcSwap::from_pointee(Placement::new(view)),
@@ -308,10 +311,25 @@ impl Node {
 
     /// Gives a delivery to its users, but for the sessions held back: what a home does (DESIGN §2, step 6).
     pub(crate) fn deliver(&self, deliver: &Deliver, held: &Held) {
-        for (node, users) in self.users.deliver(deliver, held, &self.me) {
-            let tenant = deliver.conversation.tenant.clone();
-            self.links.send(&node, Envelope::Relay { tenant, users, frames: deliver.frames.clone() });
+        let mut given = GivenTo::nobody(self.trace_bounds());
+        for (node, users) in self.users.deliver(deliver, held, &self.me, &mut given) {
+            let (conversation, frames) = (deliver.conversation.clone(), deliver.frames.clone());
+            self.links.send(&node, Envelope::Relay { conversation, users, frames });
         }
+        self.trace_given(&deliver.conversation, &deliver.frames, given);
+    }
+
+    /// Gives frames to single sessions; returns those that are not here any more.
+    pub(crate) fn to_sessions(
+        &self,
+        conversation: &ConversationKey,
+        sessions: &[(UserId, SessionId)],
+        frames: &[Outgoing],
+    ) -> Vec<(UserId, SessionId)> {
+        let mut given = GivenTo::nobody(self.trace_bounds());
+        let gone = self.users.to_sessions(&conversation.tenant, sessions, frames, &mut given);
+        self.trace_given(conversation, frames, given);
+        gone
     }
 
     /// Asks another node, and waits for its reply.

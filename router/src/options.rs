@@ -59,6 +59,12 @@ pub struct Options {
     pub topics_memory_bytes: usize,
     /// `topics.tenant_percent`
     pub topics_tenant_percent: usize,
+    /// `trace.bytes`
+    pub trace_bytes: usize,
+    /// `trace.kept_s`, in milliseconds
+    pub trace_kept_ms: u64,
+    /// `trace.sessions_max`
+    pub trace_sessions_max: usize,
     /// What `unavailable` and `overloaded` tell the client to wait.
     pub retry_after_ms: u64,
 }
@@ -92,6 +98,9 @@ impl From<&Config> for Options {
             topics_update_ms: config.topics.update_ms,
             topics_memory_bytes: config.topics.memory_bytes,
             topics_tenant_percent: config.topics.tenant_percent,
+            trace_bytes: config.trace.bytes,
+            trace_kept_ms: u64::from(config.trace.kept_s) * 1_000,
+            trace_sessions_max: config.trace.sessions_max,
             retry_after_ms: RETRY_AFTER_MS,
         }
     }

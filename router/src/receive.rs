@@ -5,11 +5,12 @@
 
 use crate::api::Answer;
 use crate::bus::Packets;
-use crate::envelope::{Ask, Envelope, Packet, Reply};
+use crate::envelope::{Ask, Encoded, Envelope, Packet, Reply};
 use crate::link::Repeat;
 use crate::node::Node;
 use crate::owner::{Input, ReplyTo, Telling};
 use crate::session::Held;
+use crate::trace::GivenTo;
 use crate::wire::{decoded, refusal, reply_of};
 use std::sync::Arc;
 use switchboard_protocol::client::TopicWatch;
@@ -70,9 +71,13 @@ impl Node {
             Envelope::Request { request, ask } => self.on_request(from, request, ask),
             Envelope::Reply { request, reply } => self.replied(request, reply),
             Envelope::Deliver(deliver) => self.deliver(&deliver, &Held::new()),
-            Envelope::Relay { tenant, users, frames } => self.users.relay(&tenant, &users, &frames),
+            Envelope::Relay { conversation, users, frames } => {
+                let mut given = GivenTo::nobody(self.trace_bounds());
+                self.users.relay(&conversation.tenant, &users, &frames, &mut given);
+                self.trace_given(&conversation, &frames, given);
+            }
             Envelope::ToSessions { conversation, sessions, frames } => {
-                let gone = self.users.to_sessions(&conversation.tenant, &sessions, &frames);
+                let gone = self.to_sessions(&conversation, &sessions, &frames);
                 if !gone.is_empty() {
                     self.links.send(from, Envelope::SessionsGone { conversation, sessions: gone });
                 }
@@ -171,6 +176,7 @@ impl Node {
             Ask::Peek { user, conversation, after } => {
                 self.say(&conversation, Input::Peek { user: user.user, after, reply });
             }
+            Ask::Roll { conversation, asked } => self.say(&conversation, Input::Roll { asked, reply }),
             Ask::TakeOver { conversation, released } => {
                 self.say(&conversation, Input::TakeOver { released, reply: Some(reply), done: None });
             }
@@ -230,9 +236,15 @@ impl Node {
                 Ok(Reply::Done)
             }
             Ask::Sessions { user } => Ok(Reply::Sessions(self.session_rows(&user))),
+            Ask::Trace { conversation, seq, users } => {
+                let events = self.trace_events(&conversation, seq, &users);
+                let events = serde_json::to_string(&events).map_err(|_| ProtocolError::internal())?;
+                Ok(Reply::Trace(Encoded(events)))
+            }
             // Answered above, in their order.
             Ask::Conversation { .. }
             | Ask::Peek { .. }
+            | Ask::Roll { .. }
             | Ask::TakeOver { .. }
             | Ask::LetGo { .. }
             | Ask::TopicPublish { .. }

@@ -10,14 +10,15 @@ use crate::node::{Node, Parts, unavailable};
 use crate::options::Options;
 use crate::owner::Input;
 use crate::session::{Doing, Session};
+use crate::trace::{Trace, TraceQuery, TraceStep};
 use crate::view::View;
 use crate::watching::user_presence;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use switchboard_clock::{Clock, Generator};
 use switchboard_protocol::client::SendTarget;
 use switchboard_protocol::server::UserPresence;
-use switchboard_protocol::{CloseCode, Event, ProtocolError, SessionId, Timestamp, TopicId, UserId};
-use switchboard_store::{Incarnation, Store, UserKey};
+use switchboard_protocol::{CloseCode, Event, ProtocolError, Seq, SessionId, Timestamp, TopicId, UserId};
+use switchboard_store::{ConversationKey, Incarnation, Store, UserKey};
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 
@@ -301,6 +302,24 @@ impl Router {
             connected_at: row.connected_at,
         };
         Ok(rows.into_iter().map(info).collect())
+    }
+
+    /// What became of a message.
+    ///
+    /// # Errors
+    /// `not_found` for what is no message; `unavailable` if the store or a node does not answer.
+    pub async fn trace(
+        &self,
+        conversation: &ConversationKey,
+        seq: Seq,
+        query: &TraceQuery,
+    ) -> Result<Trace, ProtocolError> {
+        self.node().trace(conversation, seq, query).await
+    }
+
+    /// Notes what has happened to a message outside of the router.
+    pub fn note_trace(&self, message: (&ConversationKey, Seq), user: Option<&UserId>, step: TraceStep) {
+        self.node().trace_step(message, user, step);
     }
 
     // The end

@@ -8,6 +8,7 @@ use crate::blocks::Blocked;
 use crate::dirty::{Dirty, change_for_all, changes_for_some, weight};
 use crate::envelope::{Deliver, Here, Outgoing};
 use crate::session::{Held, Session};
+use crate::trace::GivenTo;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -200,10 +201,10 @@ impl Users {
     // Delivering
 
     /// Gives frames to the users' sessions on this node.
-    pub(crate) fn relay(&self, tenant: &TenantId, users: &[UserId], frames: &[Outgoing]) {
+    pub(crate) fn relay(&self, tenant: &TenantId, users: &[UserId], frames: &[Outgoing], given: &mut GivenTo) {
         self.each(tenant, users, |_, shard, key| {
             if let Some(user) = shard.users.get(key) {
-                deliver_to(user, frames, &Held::new());
+                deliver_to(user, frames, &Held::new(), given);
             }
         });
     }
@@ -215,12 +216,13 @@ impl Users {
         deliver: &Deliver,
         held: &Held,
         me: &Incarnation,
+        given: &mut GivenTo,
     ) -> BTreeMap<Incarnation, Vec<UserId>> {
         let mut elsewhere: BTreeMap<Incarnation, Vec<UserId>> = BTreeMap::new();
         let for_all = deliver.note.as_ref().map(|note| change_for_all(deliver, note));
         self.each(&deliver.conversation.tenant, &deliver.users, |id, shard, key| {
             if let Some(user) = shard.users.get(key) {
-                deliver_to(user, &deliver.frames, held);
+                deliver_to(user, &deliver.frames, held, given);
                 let nodes = user.home.iter().flat_map(|home| home.presence.nodes());
                 for (node, _) in nodes.filter(|(node, _)| *node != me) {
                     elsewhere.entry(node.clone()).or_default().push(id.clone());
@@ -242,6 +244,7 @@ impl Users {
         tenant: &TenantId,
         sessions: &[(UserId, SessionId)],
         frames: &[Outgoing],
+        given: &mut GivenTo,
     ) -> Vec<(UserId, SessionId)> {
         let mut gone = Vec::new();
         for (id, session_id) in sessions {
@@ -250,7 +253,7 @@ impl Users {
             let user = shard.users.get(&key);
             let session = user.and_then(|user| user.sessions.iter().find(|session| session.id == *session_id));
             match (user, session) {
-                (Some(user), Some(session)) => deliver_to_session(user, session, frames),
+                (Some(user), Some(session)) => deliver_to_session(user, session, frames, given),
                 _ => gone.push((id.clone(), session_id.clone())),
             }
         }
@@ -403,13 +406,14 @@ fn count(sessions: &[Arc<Session>]) -> u32 {
     u32::try_from(sessions.len()).unwrap_or(u32::MAX)
 }
 
-fn deliver_to(user: &User, frames: &[Outgoing], held: &Held) {
+fn deliver_to(user: &User, frames: &[Outgoing], held: &Held, given: &mut GivenTo) {
     for session in user.sessions.iter().filter(|session| !held.iter().any(|held| held.id == session.id)) {
-        deliver_to_session(user, session, frames);
+        deliver_to_session(user, session, frames, given);
     }
 }
 
-fn deliver_to_session(user: &User, session: &Session, frames: &[Outgoing]) {
+fn deliver_to_session(user: &User, session: &Session, frames: &[Outgoing], given: &mut GivenTo) {
+    let mut has_entry = false;
     for frame in frames {
         let hidden = frame
             .skip
@@ -418,7 +422,11 @@ fn deliver_to_session(user: &User, session: &Session, frames: &[Outgoing]) {
             .is_some_and(|other| user.blocked.as_ref().is_some_and(|blocked| blocked.contains_key(other)));
         if !hidden && session.wants(&frame.skip) {
             session.socket.deliver(&frame.delivery);
+            has_entry |= frame.seq.is_some();
         }
+    }
+    if has_entry {
+        given.add(session);
     }
 }
 

@@ -227,6 +227,7 @@ impl Node {
                 self.figures.conversations_active.set(count(self.owners.active()));
                 self.figures.home_dirty_bytes.set(count(self.users.dirty_bytes()));
                 self.figures.newest_entries_bytes.set(count(self.newest_bytes.total()));
+                self.figures.trace_bytes.set(count(self.traces.bytes()));
                 self.figures.owed_announcements.set(count(self.links.owed()));
             }
         }

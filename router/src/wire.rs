@@ -34,6 +34,7 @@ pub(crate) fn reply_telling(telling: Telling) -> Reply {
     match telling {
         Telling::Answer(answer) => reply_of(&answer),
         Telling::Peek(peek) => Reply::Peek(peek),
+        Telling::Roll(roll) => Reply::Roll(roll),
         Telling::LetGo(release) => Reply::LetGo(release),
         Telling::Done => Reply::Done,
     }
@@ -56,6 +57,7 @@ pub(crate) fn answer_of(reply: Reply) -> Result<Answer, ProtocolError> {
 pub(crate) fn telling(reply: Reply) -> Told {
     match reply {
         Reply::Peek(peek) => Ok(Telling::Peek(peek)),
+        Reply::Roll(roll) => Ok(Telling::Roll(roll)),
         Reply::LetGo(release) => Ok(Telling::LetGo(release)),
         Reply::Done => Ok(Telling::Done),
         reply => answer_of(reply).map(Telling::Answer),

@@ -47,5 +47,6 @@ mod slow_readers;
 mod store_away;
 mod tls;
 mod topics;
+mod trace;
 mod typing;
 mod unread;

@@ -7,7 +7,7 @@ use switchboard_protocol::ProtocolError;
 
 use super::answer::Answer;
 use super::call::Call;
-use super::{admin, conversations, dev, messages, node, page, push, topics, users};
+use super::{admin, conversations, dev, messages, node, page, push, topics, trace, users};
 use crate::auth::Scope;
 
 /// The function behind a route.
@@ -75,6 +75,7 @@ pub(super) fn find(path: &str) -> Option<(&'static Route, Params)> {
         topics::ROUTES,
         push::ROUTES,
         admin::ROUTES,
+        trace::ROUTES,
         dev::ROUTES,
         page::ROUTES,
     ];

@@ -120,6 +120,7 @@ impl Conversation {
             self.tell_open_but(&held, &frames);
         }
         for (pending, frame) in run.pending.into_iter().zip(frames) {
+            self.node.trace_held(&self.key, &frame, &held);
             held.iter().for_each(|session| session.deliver(&frame));
             if !full {
                 self.tell_concerned(&pending, frame, last_note.clone());
@@ -189,7 +190,7 @@ impl Conversation {
     /// Gives frames to single sessions of one node. Those that are found gone have nothing open any more.
     pub(super) fn tell_sessions(&mut self, at: &Incarnation, sessions: OpenSessions, frames: Vec<Outgoing>) {
         if *at == self.node.me {
-            for (user, session) in self.node.users.to_sessions(&self.key.tenant, &sessions, &frames) {
+            for (user, session) in self.node.to_sessions(&self.key, &sessions, &frames) {
                 self.sessions.remove(at, &user, &session);
             }
         } else {
@@ -205,6 +206,7 @@ impl Conversation {
     /// The same, but these sessions are given no frames.
     fn tell_homes_but(&mut self, held: &Held, users: &Arc<[UserId]>, frames: &[Outgoing], note: Option<&Note>) {
         let by_home = self.by_home(users);
+        self.node.trace_announced(&self.key, frames, &by_home);
         let alone = by_home.len() == 1;
         for (home, users) in by_home {
             let note = note.map(|note| if alone { note.clone() } else { part_of(note, &users) });
@@ -423,6 +425,7 @@ fn advance(log: &mut Log, pending: &Pending, next: Option<&Pending>) {
 fn outgoing(pending: &Pending, is_late: bool) -> Outgoing {
     let entry = &pending.draft.entry;
     let mut frame = Outgoing::new(undroppable(entry.frame.type_name(), entry.json.clone()));
+    frame.seq = Some(entry.seq);
     if !is_late && !pending.replies.iter().all(ReplyTo::is_given_up) {
         frame.skip.session = pending.session.clone();
     }

@@ -84,6 +84,7 @@ impl Conversation {
         };
         match self.move_cursor(&actor.user.user, seq, read).await {
             Ok(Some((cursor, at))) => {
+                self.node.trace_receipt(&self.key, &actor.user.user, seq.min(cursor.delivered_seq), read);
                 let moved = Moved { user: actor.user.user, session: actor.session, cursor, read, at };
                 self.note_cursor(&moved.user, moved.cursor);
                 self.tell_moved(&moved).await;

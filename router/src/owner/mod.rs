@@ -24,7 +24,7 @@ mod states;
 mod task;
 
 use crate::api::{Actor, Answer, Command};
-use crate::envelope::{Envelope, Peek};
+use crate::envelope::{Envelope, Peek, Roll, RollAsked};
 use crate::node::Node;
 use crate::wire::{refusal, reply_telling};
 use hashbrown::HashMap;
@@ -47,6 +47,8 @@ pub(crate) enum Input {
     Command(Box<CommandInput>),
     /// Who asks may read up to where? And, if they are at hand, what are the entries after the one he has?
     Peek { user: UserId, after: Option<Seq>, reply: ReplyTo },
+    /// These members, for an administrator.
+    Roll { asked: RollAsked, reply: ReplyTo },
     /// These sessions at that node have closed, or have closed the conversation.
     SessionsGone { at: Incarnation, sessions: Vec<(UserId, SessionId)> },
     /// The block between the two users of a direct conversation may have changed.
@@ -91,6 +93,7 @@ pub(crate) type Told = Result<Telling, ProtocolError>;
 pub(crate) enum Telling {
     Answer(Answer),
     Peek(Box<Peek>),
+    Roll(Roll),
     LetGo(Release),
     Done,
 }
@@ -260,9 +263,10 @@ impl Refused {
         };
         match self.0 {
             Input::Command(command) => command.reply.tell(node, told),
-            Input::Peek { reply, .. } | Input::BlockChanged { reply } | Input::LetGo { reply, .. } => {
-                reply.tell(node, told);
-            }
+            Input::Peek { reply, .. }
+            | Input::Roll { reply, .. }
+            | Input::BlockChanged { reply }
+            | Input::LetGo { reply, .. } => reply.tell(node, told),
             Input::TakeOver { reply: Some(reply), .. } => reply.tell(node, told),
             _ => {}
         }

@@ -4,7 +4,8 @@ use super::pipeline::Step;
 use super::task::Conversation;
 use super::{CommandInput, ReplyTo, Telling, Told};
 use crate::api::{Answer, Command};
-use crate::envelope::{Encoded, Peek};
+use crate::envelope::{Encoded, Peek, Roll, RollAsked};
+use crate::node::unavailable;
 use bytes::Bytes;
 use switchboard_protocol::client::ConversationMembers;
 use switchboard_protocol::server::{Member, Members, Opened};
@@ -65,6 +66,24 @@ impl Conversation {
         reply.tell(&self.node, self.peek(user, after).map(|peek| Telling::Peek(Box::new(peek))));
     }
 
+    /// Members, and where the log ends: for who administers.
+    pub(super) async fn roll(&mut self, asked: &RollAsked) -> Result<Roll, ProtocolError> {
+        if !self.node.owns(&self.key) {
+            return Err(self.node.unavailable());
+        }
+        if self.log.is_none() {
+            let head = self.node.store.head(&self.key).await.map_err(|error| unavailable(&self.node, &error))?;
+            let head = head.ok_or_else(ProtocolError::not_found)?;
+            if head.ended {
+                let members = self.members_at_rest().await?;
+                return Ok(roll_of(asked, head.end, members.iter().map(|(user, member)| (user, member))));
+            }
+            self.begin(None).await?;
+        }
+        let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
+        Ok(roll_of(asked, log.durable, log.members.iter()))
+    }
+
     fn conversation(&self, user: &UserId) -> Result<switchboard_protocol::server::Conversation, ProtocolError> {
         let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
         log.conversation(&self.key, user, self.node.options().push_members_max)
@@ -102,6 +121,16 @@ impl Conversation {
         log.member(user)?;
         Ok(page_of(&self.key, asked, log.members.iter()))
     }
+}
+
+fn roll_of<'a>(asked: &RollAsked, end: Seq, all: impl Iterator<Item = (&'a UserId, &'a StoredMember)>) -> Roll {
+    let is_asked = |user: &UserId| match &asked.user {
+        Some(one) => user == one,
+        None => asked.after.as_ref().is_none_or(|after| user > after),
+    };
+    let mut rest = all.filter(|(user, member)| is_asked(user) && member.joined_seq <= end);
+    let members = rest.by_ref().take(asked.limit).map(|(user, member)| (user.clone(), *member)).collect();
+    Roll { end, members, more: rest.next().is_some() }
 }
 
 /// A page of members, of all in the order of their ids.

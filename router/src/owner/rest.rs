@@ -94,7 +94,7 @@ impl Conversation {
         }
     }
 
-    async fn members_at_rest(&mut self) -> Result<Vec<(UserId, Member)>, ProtocolError> {
+    pub(super) async fn members_at_rest(&mut self) -> Result<Vec<(UserId, Member)>, ProtocolError> {
         self.node.store.members(&self.key).await.map_err(|error| unavailable(&self.node, &error))
     }
 

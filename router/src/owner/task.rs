@@ -124,6 +124,10 @@ impl Conversation {
         match input {
             Input::Command(command) => self.on_command(*command).await,
             Input::Peek { user, after, reply } => self.on_peek(user, after, reply).await,
+            Input::Roll { asked, reply } => {
+                let told = self.roll(&asked).await.map(Telling::Roll);
+                reply.tell(&self.node, told);
+            }
             Input::SessionsGone { at, sessions } => self.on_sessions_gone(&at, &sessions),
             Input::NodeMissed { node } => self.sessions.forget_node(&node),
             Input::BlockChanged { reply } => {

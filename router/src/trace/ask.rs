@@ -1,0 +1,236 @@
+//! Putting a message's trace together: what the store knows, and what all nodes have noted.
+
+use super::kept::{Bounds, GivenTo};
+use super::{Outcome, Trace, TraceEvent, TraceQuery, TraceStep, TracedRecipient};
+use crate::delivery::EntryRun;
+use crate::envelope::{Ask, Encoded, Outgoing, Reply, Roll, RollAsked};
+use crate::node::{Node, unavailable};
+use crate::session::Held;
+use std::borrow::Cow;
+use std::sync::Arc;
+use switchboard_protocol::server::Message;
+use switchboard_protocol::{ProtocolError, Seq, Timestamp, UserId};
+use switchboard_store::{ConversationKey, HistoryRange, Incarnation, Member};
+
+/// Events that one node tells of one page of recipients.
+const EVENTS_MAX: usize = 2_000;
+
+impl Node {
+    // Noting
+
+    pub(crate) fn trace_bounds(&self) -> Bounds {
+        let options = self.options();
+        Bounds {
+            bytes: options.trace_bytes,
+            kept_ms: i64::try_from(options.trace_kept_ms).unwrap_or(i64::MAX),
+            sessions_max: options.trace_sessions_max,
+        }
+    }
+
+    /// These frames, as far as they are entries, have been given to these sessions.
+    pub(crate) fn trace_given(&self, conversation: &ConversationKey, frames: &[Outgoing], to: GivenTo) {
+        if let Some(entries) = entries_of(frames) {
+            self.traces.given(self.now(), (conversation, entries), to, self.trace_bounds());
+        }
+    }
+
+    /// These frames, as far as they are entries, have been announced to these homes.
+    pub(crate) fn trace_announced(
+        &self,
+        conversation: &ConversationKey,
+        frames: &[Outgoing],
+        homes: &[(Incarnation, Arc<[UserId]>)],
+    ) {
+        let Some(entries) = entries_of(frames) else { return };
+        let count = |users: &[UserId]| u32::try_from(users.len()).unwrap_or(u32::MAX);
+        let homes = homes.iter().map(|(home, users)| (home.node.clone(), count(users)));
+        self.traces.announced(self.now(), (conversation, entries), homes, self.trace_bounds());
+    }
+
+    /// A frame has been given to sessions that a delivery left out.
+    pub(crate) fn trace_held(&self, conversation: &ConversationKey, frame: &Outgoing, held: &Held) {
+        let mut given = GivenTo::nobody(self.trace_bounds());
+        held.iter().for_each(|session| given.add(session));
+        self.trace_given(conversation, std::slice::from_ref(frame), given);
+    }
+
+    /// A user has everything up to an entry, or has read it.
+    pub(crate) fn trace_receipt(&self, conversation: &ConversationKey, user: &UserId, up_to: Seq, is_read: bool) {
+        self.traces.receipt(self.now(), (conversation, up_to), (user, is_read), self.trace_bounds());
+    }
+
+    /// Something else has happened to a message.
+    pub(crate) fn trace_step(&self, message: (&ConversationKey, Seq), user: Option<&UserId>, step: TraceStep) {
+        self.traces.step(self.now(), message, user, step, self.trace_bounds());
+    }
+
+    // Asking
+
+    /// What became of a message.
+    ///
+    /// # Errors
+    /// `not_found` for what is no message; `unavailable` if the store or a node does not answer.
+    pub(crate) async fn trace(
+        self: &Arc<Self>,
+        key: &ConversationKey,
+        seq: Seq,
+        query: &TraceQuery,
+    ) -> Result<Trace, ProtocolError> {
+        let Roll { end, members, more } = self.roll(key, asked_roll(query)).await?;
+        let newest = self.store.history(key, HistoryRange::Before(seq.next()), end, 1, usize::MAX).await;
+        let newest = newest.map_err(|error| unavailable(self, &error))?.messages.pop();
+        let newest = newest.ok_or_else(ProtocolError::not_found)?;
+        let Message { seq: found, message_id, from, timestamp: stored_at, .. } =
+            serde_json::from_slice(&newest.json).map_err(|_| ProtocolError::internal())?;
+        if found != seq {
+            return Err(ProtocolError::not_found());
+        }
+        let (page, more) = page(members, more, &from, query);
+        let users: Vec<UserId> = page.iter().map(|(user, _)| user.clone()).collect();
+        let mut events = self.trace_events(key, seq, &users);
+        let ask = || Ask::Trace { conversation: key.clone(), seq, users: users.clone() };
+        for reply in self.ask_all(ask).await? {
+            let Reply::Trace(Encoded(told)) = reply else { return Err(ProtocolError::internal()) };
+            let told: Vec<TraceEvent> = serde_json::from_str(&told).map_err(|_| ProtocolError::internal())?;
+            events.extend(told);
+        }
+        events.sort_by_key(|event| event.at);
+        let (mut of_users, of_all): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event.user_id.is_some());
+        let is_kept = self.is_still_kept(stored_at);
+        let recipients = page.into_iter().map(|(user, member)| {
+            let own = of_users.extract_if(.., |event| event.user_id.as_ref() == Some(&user)).collect();
+            recipient(user, member, seq, own, is_kept)
+        });
+        Ok(Trace { message_id, from, stored_at, recipients: recipients.collect(), events: of_all, more })
+    }
+
+    /// What this node has noted.
+    pub(crate) fn trace_events(&self, key: &ConversationKey, seq: Seq, users: &[UserId]) -> Vec<TraceEvent> {
+        let mut events = self.traces.of((key, seq), |user| users.contains(user), &self.me.node);
+        events.truncate(EVENTS_MAX);
+        events
+    }
+
+    /// Whether what happened to a message of that time has not been forgotten for its age.
+    fn is_still_kept(&self, stored_at: Timestamp) -> bool {
+        let Bounds { bytes, kept_ms, .. } = self.trace_bounds();
+        bytes > 0 && self.now().unix_ms().saturating_sub(stored_at.unix_ms()) < kept_ms
+    }
+}
+
+/// The entries among frames.
+fn entries_of(frames: &[Outgoing]) -> Option<EntryRun> {
+    let mut seqs = frames.iter().filter_map(|frame| frame.seq);
+    let first = seqs.next()?;
+    Some(EntryRun { first, last: seqs.next_back().unwrap_or(first) })
+}
+
+/// The sender may be among the first, and is left out.
+fn asked_roll(query: &TraceQuery) -> RollAsked {
+    RollAsked { user: query.user.clone(), after: query.after.clone(), limit: query.limit.saturating_add(1) }
+}
+
+/// The recipients that are asked about, with what is known of them as members; whether there are more.
+fn page(
+    members: Vec<(UserId, Member)>,
+    more: bool,
+    from: &UserId,
+    query: &TraceQuery,
+) -> (Vec<(UserId, Option<Member>)>, bool) {
+    if let Some(user) = &query.user {
+        return (vec![(user.clone(), members.first().map(|(_, member)| *member))], false);
+    }
+    let mut rest = members.into_iter().filter(|(user, _)| user != from);
+    let page = rest.by_ref().take(query.limit).map(|(user, member)| (user, Some(member))).collect();
+    (page, more || rest.next().is_some())
+}
+
+fn recipient(
+    user_id: UserId,
+    member: Option<Member>,
+    seq: Seq,
+    events: Vec<TraceEvent>,
+    is_kept: bool,
+) -> TracedRecipient {
+    let of_store = match &member {
+        Some(member) if member.joined_seq < seq => match member.cursor {
+            cursor if cursor.read_seq >= seq => Outcome::Read,
+            cursor if cursor.delivered_seq >= seq => Outcome::Delivered,
+            _ => Outcome::Stored,
+        },
+        _ => Outcome::NotAMember,
+    };
+    let is_on_the_way = |step: &&TraceStep| step.outcome() >= Outcome::Given;
+    let arrived = events.iter().map(|event| &event.step).filter(is_on_the_way).map(TraceStep::outcome).max();
+    // Of what push did, the last word counts.
+    let push = events.iter().map(|event| &event.step).rfind(|step| !is_on_the_way(step));
+    let outcome = of_store.max(arrived.unwrap_or(of_store)).max(push.map_or(of_store, TraceStep::outcome));
+    let why = match outcome {
+        Outcome::NotAMember => Some(Cow::Borrowed("not_a_member_then")),
+        Outcome::Stored if events.is_empty() && is_kept => Some(Cow::Borrowed("not_connected")),
+        Outcome::Stored if events.is_empty() => Some(Cow::Borrowed("no_longer_kept")),
+        Outcome::NotNotified | Outcome::NotificationWaits => push.and_then(TraceStep::why),
+        _ => None,
+    };
+    TracedRecipient { user_id, outcome, why, events }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use switchboard_protocol::client::Role;
+    use switchboard_store::{Channel, Cursor};
+
+    fn member(joined: u64, delivered: u64, read: u64) -> Member {
+        let cursor = Cursor { delivered_seq: Seq::new(delivered), read_seq: Seq::new(read), ..Cursor::default() };
+        Member { role: Role::Member, joined_at: Timestamp::from_unix_ms(0), joined_seq: Seq::new(joined), cursor }
+    }
+
+    fn told(member: Option<Member>, steps: Vec<TraceStep>, is_kept: bool) -> (Outcome, Option<String>) {
+        let event = |step| TraceEvent {
+            at: Timestamp::from_unix_ms(1),
+            node_id: "n1".parse().unwrap(),
+            user_id: Some("bob".parse().unwrap()),
+            step,
+        };
+        let events = steps.into_iter().map(event).collect();
+        let told = recipient("bob".parse().unwrap(), member, Seq::new(5), events, is_kept);
+        (told.outcome, told.why.map(Cow::into_owned))
+    }
+
+    fn given() -> TraceStep {
+        TraceStep::Given { session_id: "s".parse().unwrap(), device_id: "phone".parse().unwrap() }
+    }
+
+    fn failed(again_at: Option<Timestamp>) -> TraceStep {
+        TraceStep::Failed { provider: Channel::Fcm, reason: "503".to_owned(), again_at }
+    }
+
+    #[test]
+    fn the_store_knows_who_was_a_member_and_what_arrived() {
+        assert_eq!(told(None, vec![], true).0, Outcome::NotAMember);
+        assert_eq!(told(Some(member(5, 0, 0)), vec![], true).0, Outcome::NotAMember);
+        assert_eq!(told(Some(member(4, 5, 4)), vec![], false), (Outcome::Delivered, None));
+        assert_eq!(told(Some(member(4, 5, 5)), vec![given()], true), (Outcome::Read, None));
+    }
+
+    #[test]
+    fn who_was_not_there_is_told_apart_from_what_nobody_remembers() {
+        let why = |is_kept| told(Some(member(0, 0, 0)), vec![], is_kept).1.unwrap();
+        assert_eq!((why(true).as_str(), why(false).as_str()), ("not_connected", "no_longer_kept"));
+    }
+
+    #[test]
+    fn of_push_the_last_word_counts() {
+        let waits = TraceStep::Held { until: Timestamp::from_unix_ms(9) };
+        let bob = || Some(member(0, 0, 0));
+        let later = Some(Timestamp::from_unix_ms(9));
+        assert_eq!(told(bob(), vec![waits.clone(), failed(later)], true).0, Outcome::NotificationWaits);
+        let dead = told(bob(), vec![waits.clone(), failed(later), failed(None)], true);
+        assert_eq!(dead, (Outcome::NotNotified, Some("503".to_owned())));
+        let muted = TraceStep::NotNotified { why: Cow::Borrowed("muted") };
+        assert_eq!(told(bob(), vec![muted.clone()], true), (Outcome::NotNotified, Some("muted".to_owned())));
+        // A session has it: that he is not notified besides is no reason.
+        assert_eq!(told(bob(), vec![given(), muted], true), (Outcome::Given, None));
+    }
+}

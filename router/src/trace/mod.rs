@@ -1,0 +1,209 @@
+//! What became of a message, for whoever is asked "why did Bob not get it?" (DESIGN §7).
+//!
+//! Each node notes what it does itself, in memory and for a while (`trace.*`); nothing is stored or sent for it. What the
+//! store knows anyway (who is a member, what he has confirmed) is read when somebody asks: then all nodes say what they
+//! noted, and it is put together per recipient.
+
+mod ask;
+mod kept;
+
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use switchboard_protocol::{DeviceId, MessageId, NodeId, Seq, SessionId, Timestamp, UserId};
+use switchboard_store::Channel;
+
+pub(crate) use kept::{GivenTo, Traces};
+
+/// What is asked of a message's trace.
+#[derive(Clone, Debug)]
+pub struct TraceQuery {
+    /// Only this recipient, or whoever else is asked about.
+    pub user: Option<UserId>,
+    /// Only recipients behind this one, in the order of ids.
+    pub after: Option<UserId>,
+    /// At most so many recipients.
+    pub limit: usize,
+}
+
+/// A message, and what became of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trace {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its sender.
+    pub from: UserId,
+    /// When it was stored.
+    pub stored_at: Timestamp,
+    /// What concerns no single recipient.
+    pub events: Vec<TraceEvent>,
+    /// The recipients in the order of their ids, the sender left out.
+    pub recipients: Vec<TracedRecipient>,
+    /// Whether there are more behind the last one.
+    pub more: bool,
+}
+
+/// A recipient, and what became of the message on its way to him.
+#[derive(Clone, Debug, Serialize)]
+pub struct TracedRecipient {
+    /// Who.
+    pub user_id: UserId,
+    /// In a word.
+    pub outcome: Outcome,
+    /// Why it went no further, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Cow<'static, str>>,
+    /// What nodes noted of it, in the order of time.
+    pub events: Vec<TraceEvent>,
+}
+
+/// How far a message has got with one recipient; each is more than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// He was no member when it was sent.
+    NotAMember,
+    /// It waits for him in the store: he gets it with his next `sync`.
+    Stored,
+    /// He was to be notified, and could not be.
+    NotNotified,
+    /// A notification waits for its time, or for its next attempt.
+    NotificationWaits,
+    /// A provider has the notification.
+    Notified,
+    /// A session's queue got it, and no device has said that it arrived.
+    Given,
+    /// A device has it.
+    Delivered,
+    /// He has read it.
+    Read,
+}
+
+/// One thing that happened to a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceEvent {
+    /// When, by the clock of the node.
+    pub at: Timestamp,
+    /// At which node.
+    pub node_id: NodeId,
+    /// To whom it matters, unless to all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    /// What.
+    #[serde(flatten)]
+    pub step: TraceStep,
+}
+
+/// What can happen to a message on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum TraceStep {
+    /// It was durable, and its owner announced it to the home of so many users.
+    Announced {
+        /// The node that is their home.
+        home_id: NodeId,
+        /// How many of them have it there.
+        users: u32,
+    },
+    /// It was put into a session's queue.
+    Given {
+        /// The session.
+        session_id: SessionId,
+        /// Its device.
+        device_id: DeviceId,
+    },
+    /// It was put into the queues of so many more sessions, which are not told apart (`trace.sessions_max`).
+    GivenToMore {
+        /// How many.
+        sessions: u32,
+    },
+    /// A device said that it has everything up to there.
+    Delivered {
+        /// Up to where.
+        up_to_seq: Seq,
+    },
+    /// He has read up to there.
+    Read {
+        /// Up to where.
+        up_to_seq: Seq,
+    },
+    /// Push waits for a receipt.
+    Held {
+        /// Until when.
+        until: Timestamp,
+    },
+    /// A receipt came before the hold was over: nobody is notified.
+    ArrivedInTime,
+    /// Nobody is notified.
+    NotNotified {
+        /// For this reason.
+        why: Cow<'static, str>,
+    },
+    /// A notification is in the durable queue.
+    Queued {
+        /// For which provider.
+        provider: Channel,
+        /// Of how many messages it tells.
+        count: u32,
+        /// It is not sent before.
+        not_before: Timestamp,
+        /// Why not at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<Cow<'static, str>>,
+    },
+    /// A provider has the notification for a device.
+    Notified {
+        /// Which provider.
+        provider: Channel,
+        /// Which device.
+        device_id: DeviceId,
+    },
+    /// A provider says that the device is no longer there: its registration was removed.
+    DeviceGone {
+        /// Which provider.
+        provider: Channel,
+        /// Which device.
+        device_id: DeviceId,
+    },
+    /// An attempt to notify failed.
+    Failed {
+        /// Which provider.
+        provider: Channel,
+        /// What it answered.
+        reason: String,
+        /// The next attempt; none: it is a dead letter.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        again_at: Option<Timestamp>,
+    },
+    /// A notification was taken out of the queue, or back from the devices.
+    Withdrawn,
+}
+
+impl TraceStep {
+    /// How far this says that the message has got with its recipient.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Announced { .. } | Self::GivenToMore { .. } | Self::ArrivedInTime | Self::Withdrawn => {
+                Outcome::Stored
+            }
+            Self::NotNotified { .. } | Self::DeviceGone { .. } | Self::Failed { again_at: None, .. } => {
+                Outcome::NotNotified
+            }
+            Self::Held { .. } | Self::Queued { .. } | Self::Failed { .. } => Outcome::NotificationWaits,
+            Self::Notified { .. } => Outcome::Notified,
+            Self::Given { .. } => Outcome::Given,
+            Self::Delivered { .. } => Outcome::Delivered,
+            Self::Read { .. } => Outcome::Read,
+        }
+    }
+
+    /// What it says of why the message got no further.
+    fn why(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::NotNotified { why } => Some(why.clone()),
+            Self::Queued { why, .. } => why.clone(),
+            Self::Failed { reason, .. } => Some(Cow::Owned(reason.clone())),
+            Self::DeviceGone { .. } => Some(Cow::Borrowed("the device is gone")),
+            _ => None,
+        }
+    }
+}
