@@ -3,7 +3,8 @@
 //!
 //! A message is held for `push.hold_ms`. If until then no device of his sent `delivered` or `read` for it, it goes into
 //! the user's one notification of the conversation, which tells how many there are. That goes into the durable queue at
-//! once, with the time before which it may not be sent: the quiet hours' end, or when the rate allows it. What comes
+//! once, with the time before which it may not be sent: the quiet hours' end, or when the rate and the last notification
+//! of the conversation allow it. What comes
 //! until then is added to it. A `delivered` takes it out of the queue; a `read` takes it back from the devices too.
 //!
 //! Which devices are connected is not asked: only a receipt says that a message has arrived.
@@ -206,7 +207,7 @@ impl Arbiter {
         for at in 0..self.records.len() {
             let record = &mut self.records[at];
             record.note_sent(now.ms);
-            if let Some(up_to) = record.tell(now.ms, now.ms.saturating_add(self.rules.collapse_ms)) {
+            if let Some(up_to) = record.tell(now.ms, now.ms, self.rules.collapse_ms) {
                 self.enqueue(at, up_to, now, out);
             }
         }
@@ -223,7 +224,7 @@ impl Arbiter {
         for at in 0..self.records.len() {
             let record = &mut self.records[at];
             record.note_sent(now.ms);
-            if let Some(up_to) = record.tell_all(self.rules.collapse_ms) {
+            if let Some(up_to) = record.tell(u64::MAX, now.ms, self.rules.collapse_ms) {
                 self.enqueue(at, up_to, now, out);
             }
         }
@@ -364,7 +365,7 @@ impl Arbiter {
     /// Enqueues the notification on one channel: in place of one that waits there, or at the next time that suits.
     fn enqueue_on(&mut self, channel: Channel, at: usize, up_to: Seq, now: Now, out: &mut Vec<Output>) {
         self.records[at].note_sent(now.ms);
-        let from_ms = now.ms.max(self.records[at].hold_over_ms);
+        let from_ms = now.ms.max(self.records[at].goes_ms);
         let waiting = self.records[at].jobs.of(channel).filter(|job| job.at_ms > now.ms);
         let (at_ms, delay) = match waiting {
             Some(job) if job.at_ms >= from_ms => (job.at_ms, job.delay),

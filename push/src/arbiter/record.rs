@@ -20,10 +20,10 @@ pub(super) struct Record {
     /// The newest of what a device shows: only reading it takes that back.
     sent_up_to: Seq,
     pub(super) jobs: PerChannel<Option<Job>>,
-    /// The next notification, or change of it, goes out no earlier.
-    next_ms: u64,
-    /// When the hold is over of all that was told before that.
-    pub(super) hold_over_ms: u64,
+    /// The last notification went, or goes, no earlier: each but the first of them some time after the one before.
+    pub(super) goes_ms: u64,
+    /// Whether there was one.
+    went: bool,
     pub(super) muted_until: Option<Timestamp>,
     pub(super) changed_ms: u64,
 }
@@ -58,8 +58,8 @@ impl Record {
             told_up_to: Seq::ZERO,
             sent_up_to: Seq::ZERO,
             jobs: PerChannel::default(),
-            next_ms: 0,
-            hold_over_ms: 0,
+            goes_ms: 0,
+            went: false,
             muted_until: None,
             changed_ms: now_ms,
         }
@@ -109,7 +109,7 @@ impl Record {
     /// When the record next has something to tell.
     pub(super) fn due_ms(&self) -> Option<u64> {
         let first = self.runs.iter().find(|run| run.seq > self.told_up_to)?;
-        Some(first.due_ms.max(self.next_ms))
+        Some(first.due_ms)
     }
 
     /// Whether anything waits for a receipt, or to be told.
@@ -137,23 +137,18 @@ impl Record {
         self.jobs.iter().any(|(_, job)| job.is_some_and(|job| job.at_ms > now_ms))
     }
 
-    /// Counts what is due as told. The newest `seq` of it; `None` if nothing is due.
-    pub(super) fn tell(&mut self, now_ms: u64, next_ms: u64) -> Option<Seq> {
-        if self.due_ms()? > now_ms {
+    /// Counts as told what is due by `due_ms`: in the notification that is still to go, or in one that goes `collapse_ms`
+    /// after the last one. The newest `seq` of it; `None` if nothing is due.
+    pub(super) fn tell(&mut self, due_ms: u64, now_ms: u64, collapse_ms: u64) -> Option<Seq> {
+        if self.due_ms()? > due_ms {
             return None;
         }
-        let up_to = self.runs.iter().take_while(|run| run.seq <= self.told_up_to || run.due_ms <= now_ms).last()?.seq;
-        self.told_up_to = up_to;
-        self.next_ms = next_ms;
-        Some(up_to)
-    }
-
-    /// Counts all that is held as told, though its hold is not over. The newest `seq` of it; `None` if nothing is.
-    pub(super) fn tell_all(&mut self, collapse_ms: u64) -> Option<Seq> {
-        let newest = *self.runs.last().filter(|run| run.seq > self.told_up_to)?;
-        self.hold_over_ms = newest.due_ms.max(self.next_ms);
+        let due = self.runs.iter().take_while(|run| run.seq <= self.told_up_to || run.due_ms <= due_ms);
+        let newest = *due.last()?;
         self.told_up_to = newest.seq;
-        self.next_ms = self.hold_over_ms.saturating_add(collapse_ms);
+        let still_goes = self.goes_ms > now_ms;
+        let from_ms = if !self.went || still_goes { self.goes_ms } else { self.goes_ms.saturating_add(collapse_ms) };
+        (self.went, self.goes_ms) = (true, from_ms.max(newest.due_ms).max(now_ms));
         Some(newest.seq)
     }
 
@@ -221,7 +216,7 @@ impl Record {
     /// Takes over a notification that a former home made, of `count` messages.
     pub(super) fn restore(&mut self, up_to: Seq, count: u32, priority: Priority, hold_over_ms: u64) {
         self.known_up_to = self.known_up_to.max(up_to);
-        self.hold_over_ms = self.hold_over_ms.max(hold_over_ms);
+        self.goes_ms = self.goes_ms.max(hold_over_ms);
         if up_to <= self.told_up_to {
             return;
         }

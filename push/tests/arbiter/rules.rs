@@ -101,9 +101,14 @@ fn what_came_later_waits_for_its_own_hold_and_is_told_together() {
     user.message("c", 2, Occasion::Group, 4_000);
     assert_eq!(summary(&user.wake(5_000)), [(1, 1, Priority::High)]);
     user.message("c", 3, Occasion::Group, 10_000);
-    assert_eq!((user.wake(34_999), user.0.next_deadline_ms()), (vec![], Some(35_000)));
-    // The mention was told before.
-    assert_eq!(summary(&user.wake(35_000)), [(3, 3, Priority::Normal)]);
+    assert_eq!(user.0.next_deadline_ms(), Some(9_000));
+    // The mention was told before. What is told after it is in the queue when its hold is over, but goes together.
+    let jobs = user.wake(9_000);
+    assert_eq!((summary(&jobs), jobs[0].not_before), (vec![(2, 2, Priority::Normal)], at(35_000)));
+    let jobs = user.wake(15_000);
+    assert_eq!((summary(&jobs), jobs[0].not_before), (vec![(3, 3, Priority::Normal)], at(35_000)));
+    user.message("c", 4, Occasion::Group, 36_000);
+    assert_eq!(user.wake(41_000)[0].not_before, at(65_000));
 }
 
 #[test]
