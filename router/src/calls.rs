@@ -73,6 +73,10 @@ impl Node {
         let conversation = conversation_of(&actor.user, &command).ok_or_else(ProtocolError::internal)?;
         let key = ConversationKey { tenant: actor.user.tenant.clone(), conversation };
         self.note_doing(&actor, &command)?;
+        if let ClientFrame::Delivered(entry) | ClientFrame::Read(entry) = &command {
+            let read = matches!(command, ClientFrame::Read(_));
+            self.tell_home_of_receipt(&actor.user, &entry.conversation_id, entry.seq, read);
+        }
         let is_close = matches!(command, ClientFrame::ConversationClose(_));
         let is_open = matches!(command, ClientFrame::ConversationOpen(_));
         let result = self.at_owner(&actor, &key, command).await;

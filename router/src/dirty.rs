@@ -70,7 +70,7 @@ pub(crate) fn change_for_all(deliver: &Deliver, note: &Note) -> InboxChange {
 /// What a delivery changes for single users besides.
 pub(crate) fn changes_for_some(deliver: &Deliver, note: &Note) -> impl Iterator<Item = (UserId, InboxChange)> {
     note.users.iter().map(|about| {
-        let UserNote { user, mentioned_seq, read, membership } = about.clone();
+        let UserNote { user, mentioned_seq, read, membership, delivered: _ } = about.clone();
         let change = empty_change(&deliver.conversation.conversation);
         (user, InboxChange { mentioned_seq, read, membership, ..change })
     })

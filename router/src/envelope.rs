@@ -5,6 +5,7 @@
 
 use crate::api::Actor;
 use crate::delivery::{Class, Delivery};
+use crate::push::News;
 use crate::topics::TopicKey;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use switchboard_protocol::server::ErrorFrame;
 use switchboard_protocol::{
     ConversationId, DeviceId, FieldError, InstanceId, NodeId, ProtocolError, Seq, SessionId, Timestamp, UserId, Window,
 };
-use switchboard_store::{ConversationKey, InboxLast, Incarnation, Member, Release, TermNumber, UserKey};
+use switchboard_store::{ConversationKey, InboxLast, Incarnation, Member, PushDevice, Release, TermNumber, UserKey};
 use switchboard_topics::Part;
 use thiserror::Error;
 
@@ -110,17 +111,20 @@ pub(crate) enum Envelope {
     TopicChanges { topic: TopicKey, versions: [u64; 2], parts: Vec<Part> },
     /// Heir → owner: of this topic everything has to be told.
     TopicUnknown { topic: TopicKey },
+    /// Node → home: a device of the user's has everything in the conversation up to there, or he has read it.
+    Receipt { user: UserKey, conversation: ConversationId, upto: Seq, read: bool },
     /// Envelopes up to this number did not come, or not all.
     Missed { upto: u64 },
     /// What was owed from envelopes up to this number has been told again.
     Repeated { upto: u64 },
 }
 
+/// An id, or a small thing with one, in memory.
+const ITEM: usize = 64;
+
 impl Envelope {
     /// About what it takes in memory, and a little more than it does on the bus.
     pub(crate) fn bytes(&self) -> usize {
-        /// An id, or a small thing with one.
-        const ITEM: usize = 64;
         /// A window: eight numbers of nine bytes.
         const POINT: usize = 73;
         let frames =
@@ -133,6 +137,8 @@ impl Envelope {
                 let series = parts.iter().flat_map(|part| &part.series);
                 series.map(|series| 4 * ITEM + series.tags.bytes() + series.points.len() * POINT).sum()
             }
+            Self::Request { ask: Ask::PutPushDevice { registered, .. }, .. } => registered.target.len(),
+            Self::Request { ask: Ask::SetNotificationPreferences { preferences, .. }, .. } => preferences.len(),
             Self::Request { ask: Ask::PresenceOf { users, .. }, .. } => users.len() * ITEM,
             Self::Request { ask: Ask::Trace { users, .. }, .. } => users.len() * ITEM,
             Self::Reply { reply: Ok(Reply::Frame { json, .. } | Reply::Trace(json)), .. } => json.0.len(),
@@ -143,14 +149,14 @@ impl Envelope {
             Self::Reply { reply: Ok(Reply::Sessions(rows)), .. } => rows.len() * 4 * ITEM,
             Self::Reply { reply: Ok(Reply::Presence(looks)), .. } => looks.len() * ITEM,
             Self::Deliver(Deliver { users, frames: sent, note, .. }) => {
-                let noted = note.as_ref().map_or(0, |note| (note.users.len() + 16) * 2 * ITEM);
+                let noted = note.as_ref().map_or(0, Note::bytes);
                 users.len() * ITEM + frames(sent) + noted
             }
             Self::Relay { users, frames: sent, .. } => users.len() * ITEM + frames(sent),
             Self::ToSessions { sessions, frames: sent, .. } => sessions.len() * 2 * ITEM + frames(sent),
             Self::SessionsGone { sessions, .. } | Self::Closed { sessions, .. } => sessions.len() * 2 * ITEM,
             Self::Here { users } => users.iter().map(|here| (2 + 3 * here.arrived.len()) * ITEM).sum(),
-            Self::Newest { .. } | Self::NoRoom { .. } => 2 * ITEM,
+            Self::Newest { .. } | Self::NoRoom { .. } | Self::Receipt { .. } => 2 * ITEM,
             Self::Presence { users } => users.len() * 2 * ITEM,
             Self::Unwatch { users } => users.len() * ITEM,
             _ => 0,
@@ -204,6 +210,12 @@ pub(crate) enum Ask {
     Roll { conversation: ConversationKey, asked: RollAsked },
     /// Of any node: what it has noted of this message and these recipients.
     Trace { conversation: ConversationKey, seq: Seq, users: Vec<UserId> },
+    /// Of a home: register a device.
+    PutPushDevice { user: UserKey, device: DeviceId, registered: PushDevice },
+    /// Of a home: unregister a device, if it is registered as `target` or that is left out.
+    RemovePushDevice { user: UserKey, device: DeviceId, target: Option<String> },
+    /// Of a home: keep what the user wants to be told of, JSON.
+    SetNotificationPreferences { user: UserKey, preferences: String },
     /// Of a home: how these users look and, if `watch`, from now on each change of it.
     PresenceOf { users: Vec<UserKey>, watch: bool },
 }
@@ -225,6 +237,8 @@ pub(crate) enum Reply {
     LetGo(Release),
     /// Done, nothing to tell.
     Done,
+    /// Done, and whether there was something to do.
+    Was(bool),
     /// Sessions.
     Sessions(Vec<SessionRow>),
     /// Presence, in the order asked for.
@@ -336,6 +350,21 @@ pub(crate) struct Note {
     pub(crate) last: Option<Arc<InboxLast>>,
     /// For some.
     pub(crate) users: Vec<UserNote>,
+    /// Messages for each of them but who sent it.
+    #[serde(default)]
+    pub(crate) news: Option<Arc<News>>,
+}
+
+impl Note {
+    fn bytes(&self) -> usize {
+        let messages = self.news.as_ref().map_or(0, |news| news.messages.len());
+        (self.users.len() + 16) * 2 * ITEM + messages * ITEM
+    }
+
+    /// Whether it tells of messages, or of what was read.
+    pub(crate) fn concerns_push(&self) -> bool {
+        self.news.is_some() || self.users.iter().any(|about| about.read.is_some())
+    }
 }
 
 /// What changes in one user's inbox row.
@@ -345,6 +374,9 @@ pub(crate) struct UserNote {
     pub(crate) mentioned_seq: Seq,
     pub(crate) read: Option<(Seq, u64)>,
     pub(crate) membership: Option<(Seq, bool)>,
+    /// Up to where his devices have got, where the log's end is announced.
+    #[serde(default)]
+    pub(crate) delivered: Seq,
 }
 
 /// A frame with who does not get it.

@@ -1,6 +1,7 @@
 //! The router's metrics. Each is there from the start, with 0, and is
 //! registered once, so that counting one costs an addition. No label holds a user, a tenant or a conversation.
 
+use crate::push::PushFigures;
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -31,6 +32,7 @@ pub(crate) struct Figures {
     pub(crate) terms_begun: Counter,
     pub(crate) terms_taken_over: Counter,
     pub(crate) fenced: Counter,
+    pub(crate) push: PushFigures,
 }
 
 impl Figures {
@@ -65,6 +67,7 @@ impl Figures {
             terms_begun: terms("idle"),
             terms_taken_over: terms("takeover"),
             fenced: shown(counter!("switchboard_fenced_total")),
+            push: PushFigures::new(),
         }
     }
 }

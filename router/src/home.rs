@@ -96,6 +96,9 @@ impl Node {
         apply(&mut settings, &set);
         let change = InboxChange { settings: Some((number + 1, settings.clone())), ..empty_change(&key.conversation) };
         self.store.put_inbox(vec![(actor.user.clone(), change)]).await.map_err(failed)?;
+        if set.muted_until.is_some() {
+            self.on_push_muted(&actor.user, &key.conversation, settings.muted_until);
+        }
         self.tell_settings(actor, key, &settings);
         Ok(Answer::done())
     }

@@ -20,6 +20,7 @@ mod node;
 mod opening;
 mod options;
 mod owner;
+mod push;
 mod read;
 mod receive;
 mod redis;

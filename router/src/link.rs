@@ -5,9 +5,10 @@
 //! Knows nothing of what envelopes mean, except that [`Envelope::Missed`] asks for a repeat of what is owed.
 
 use crate::envelope::{ENVELOPE_VERSION, Envelope, Packet};
+use crate::push::{Ticket, Undecided};
 use metrics::Counter;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_store::Incarnation;
 use tokio::sync::Notify;
 
@@ -28,6 +29,8 @@ pub(crate) struct Links {
     queue_bytes: usize,
     dropped: Counter,
     links: Mutex<BTreeMap<Incarnation, Link>>,
+    /// What is not to be confirmed though it is handled and flushed.
+    undecided: Undecided,
     /// Told when there is something to send.
     waiting: Notify,
 }
@@ -170,7 +173,14 @@ pub(crate) struct Received {
 
 impl Links {
     pub(crate) fn new(me: Incarnation, queue_bytes: usize, dropped: Counter) -> Self {
-        Self { me, queue_bytes, dropped, links: Mutex::default(), waiting: Notify::new() }
+        Self {
+            me,
+            queue_bytes,
+            dropped,
+            links: Mutex::default(),
+            undecided: Undecided::default(),
+            waiting: Notify::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Link>> {
@@ -199,6 +209,24 @@ impl Links {
         link.next += 1;
         link.handled = number;
         number
+    }
+
+    /// The same, not to be confirmed for as long as the ticket is there.
+    pub(crate) fn told_myself_undecided(&self) -> (u64, Arc<Ticket>) {
+        let mut links = self.lock();
+        let link = links.entry(self.me.clone()).or_default();
+        let number = link.next;
+        // Before it counts as handled: a flush may begin at any time.
+        let ticket = self.undecided.hold(&self.me, number);
+        link.next += 1;
+        link.handled = number;
+        (number, ticket)
+    }
+
+    /// An envelope of the peer is not to be confirmed for as long as the ticket is there. To be called before it is
+    /// [handled](Links::handled).
+    pub(crate) fn hold(&self, peer: &Incarnation, number: u64) -> Arc<Ticket> {
+        self.undecided.hold(peer, number)
     }
 
     /// The peer is to confirm the envelope with this number.
@@ -357,7 +385,8 @@ impl Links {
     /// What a flush that begins now will cover: per peer, the number that [`Links::flushed`] may then confirm.
     pub(crate) fn before_flush(&self) -> Vec<(Incarnation, u64)> {
         let covered = |link: &Link| link.gap.map_or(link.handled, |(from, _)| link.handled.min(from - 1));
-        self.lock().iter().map(|(peer, link)| (peer.clone(), covered(link))).collect()
+        let decided = |peer: &Incarnation, number| (peer.clone(), self.undecided.decided(peer, number));
+        self.lock().iter().map(|(peer, link)| decided(peer, covered(link))).collect()
     }
 
     /// The flush is durable.

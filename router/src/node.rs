@@ -41,6 +41,8 @@ pub(crate) enum Wake {
     Grace(UserKey),
     /// A user may have moved to another home for good.
     LeaveHome(UserKey),
+    /// What is held of a user's pushes may be due.
+    Push(UserKey),
 }
 
 /// See the file's comment.
@@ -66,6 +68,8 @@ pub(crate) struct Node {
     pub(crate) topics: crate::topics::Topics,
     pub(crate) reopening: crate::opening::Reopening,
     pub(crate) traces: crate::trace::Traces,
+    pub(crate) pushes: crate::push::Pushes,
+    pub(crate) push_nudges: Arc<Notify>,
     pub(crate) figures: Figures,
     pub(crate) tasks: TaskTracker,
     options: ArcSwap<Options>,
@@ -132,6 +136,8 @@ impl Node {
             topics: crate::topics::Topics::default(),
             reopening: crate::opening::Reopening::default(),
             traces: crate::trace::Traces::default(),
+            pushes: crate::push::Pushes::default(),
+            push_nudges: Arc::default(),
             figures,
             tasks: TaskTracker::new(),
             placement: ArcSwap::from_pointee(Placement::new(view)),
@@ -310,13 +316,26 @@ impl Node {
     // Talking to other nodes
 
     /// Gives a delivery to its users, but for the sessions held back: what a home does (DESIGN §2, step 6).
-    pub(crate) fn deliver(&self, deliver: &Deliver, held: &Held) {
-        let mut given = GivenTo::nobody(self.trace_bounds());
-        for (node, users) in self.users.deliver(deliver, held, &self.me, &mut given) {
+    /// Returns whom it has to be told to push for.
+    pub(crate) fn deliver(&self, deliver: &Deliver, held: &Held) -> Vec<UserId> {
+        let (mut given, view) = (GivenTo::nobody(self.trace_bounds()), self.placement.load().view.number);
+        let further = self.users.deliver(deliver, held, (&self.me, view), &mut given);
+        for (node, users) in further.elsewhere {
             let (conversation, frames) = (deliver.conversation.clone(), deliver.frames.clone());
             self.links.send(&node, Envelope::Relay { conversation, users, frames });
         }
         self.trace_given(&deliver.conversation, &deliver.frames, given);
+        further.pushed
+    }
+
+    /// The number of a delivery that this node has made to itself, after it has taken effect but for push.
+    pub(crate) fn told_myself(&self, deliver: &Deliver, pushed: &[UserId]) -> u64 {
+        if pushed.is_empty() {
+            return self.links.told_myself();
+        }
+        let (number, ticket) = self.links.told_myself_undecided();
+        self.push_delivered(deliver, pushed, &ticket);
+        number
     }
 
     /// Gives frames to single sessions; returns those that are not here any more.

@@ -65,6 +65,20 @@ pub struct Options {
     pub trace_kept_ms: u64,
     /// `trace.sessions_max`
     pub trace_sessions_max: usize,
+    /// `push.hold_ms`
+    pub push_hold_ms: u64,
+    /// `push.collapse_ms`
+    pub push_collapse_ms: u64,
+    /// `push.per_hour`
+    pub push_per_hour: usize,
+    /// `push.conversations_max`
+    pub push_conversations_max: usize,
+    /// `push.messages_max`
+    pub push_messages_max: usize,
+    /// `push.users_max`
+    pub push_users_max: usize,
+    /// `push.devices_max`
+    pub push_devices_max: usize,
     /// What `unavailable` and `overloaded` tell the client to wait.
     pub retry_after_ms: u64,
 }
@@ -101,6 +115,13 @@ impl From<&Config> for Options {
             trace_bytes: config.trace.bytes,
             trace_kept_ms: u64::from(config.trace.kept_s) * 1_000,
             trace_sessions_max: config.trace.sessions_max,
+            push_hold_ms: config.push.hold_ms,
+            push_collapse_ms: config.push.collapse_ms,
+            push_per_hour: config.push.per_hour,
+            push_conversations_max: config.push.conversations_max,
+            push_messages_max: config.push.messages_max,
+            push_users_max: config.push.users_max,
+            push_devices_max: config.push.devices_max,
             retry_after_ms: RETRY_AFTER_MS,
         }
     }

@@ -60,17 +60,26 @@ impl Node {
             self.figures.bus_gaps.increment(1);
             self.see_to_gap(&from);
         }
-        for envelope in received.envelopes {
-            self.on_envelope(&from, envelope);
+        let first = received.last + 1 - received.envelopes.len() as u64;
+        for (number, envelope) in (first..).zip(received.envelopes) {
+            self.on_envelope(&from, number, envelope);
         }
         self.links.handled(&from, received.last);
     }
 
-    fn on_envelope(self: &Arc<Self>, from: &Incarnation, envelope: Envelope) {
+    fn on_envelope(self: &Arc<Self>, from: &Incarnation, number: u64, envelope: Envelope) {
         match envelope {
             Envelope::Request { request, ask } => self.on_request(from, request, ask),
             Envelope::Reply { request, reply } => self.replied(request, reply),
-            Envelope::Deliver(deliver) => self.deliver(&deliver, &Held::new()),
+            Envelope::Deliver(deliver) => {
+                let pushed = self.deliver(&deliver, &Held::new());
+                if !pushed.is_empty() {
+                    self.push_delivered(&deliver, &pushed, &self.links.hold(from, number));
+                }
+            }
+            Envelope::Receipt { user, conversation, upto, read } => {
+                self.on_push_receipt(&user, &conversation, upto, read);
+            }
             Envelope::Relay { conversation, users, frames } => {
                 let mut given = GivenTo::nobody(self.trace_bounds());
                 self.users.relay(&conversation.tenant, &users, &frames, &mut given);
@@ -241,6 +250,9 @@ impl Node {
                 let events = serde_json::to_string(&events).map_err(|_| ProtocolError::internal())?;
                 Ok(Reply::Trace(Encoded(events)))
             }
+            ask @ (Ask::PutPushDevice { .. }
+            | Ask::RemovePushDevice { .. }
+            | Ask::SetNotificationPreferences { .. }) => self.push_call(ask).await,
             // Answered above, in their order.
             Ask::Conversation { .. }
             | Ask::Peek { .. }

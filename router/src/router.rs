@@ -17,9 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use switchboard_clock::{Clock, Generator};
 use switchboard_protocol::client::SendTarget;
 use switchboard_protocol::server::UserPresence;
-use switchboard_protocol::{CloseCode, Event, ProtocolError, Seq, SessionId, Timestamp, TopicId, UserId};
-use switchboard_store::{ConversationKey, Incarnation, Store, UserKey};
-use tokio::sync::watch;
+use switchboard_protocol::{CloseCode, DeviceId, Event, ProtocolError, Seq, SessionId, Timestamp, TopicId, UserId};
+use switchboard_store::{ConversationKey, Incarnation, PushDevice, Store, UserKey};
+use tokio::sync::{Notify, watch};
 use tokio::task::coop::consume_budget;
 
 /// Conversations that one session may have open at once.
@@ -261,6 +261,56 @@ impl Router {
         Ok(user_presence(user.clone(), shown))
     }
 
+    // Push
+
+    /// Registers a device that is pushed to, in place of what it was registered as; durable when it answers.
+    ///
+    /// # Errors
+    /// `conflict` if the user has `push.devices_max` others, `unavailable` if his home or the store does not answer.
+    pub async fn put_push_device(
+        &self,
+        user: &UserKey,
+        device: DeviceId,
+        registered: PushDevice,
+    ) -> Result<(), ProtocolError> {
+        self.node().put_push_device(user, device, registered).await
+    }
+
+    /// Unregisters a device; with `target` only if that is still what it is registered as. Whether it was.
+    ///
+    /// # Errors
+    /// `unavailable` if his home or the store does not answer.
+    pub async fn remove_push_device(
+        &self,
+        user: &UserKey,
+        device: &DeviceId,
+        target: Option<String>,
+    ) -> Result<bool, ProtocolError> {
+        self.node().remove_push_device(user, device, target).await
+    }
+
+    /// Keeps what the user wants to be told of, JSON; durable when it answers. What waits to be sent follows it.
+    ///
+    /// # Errors
+    /// `bad_request` if they are no preferences, `unavailable` if his home or the store does not answer.
+    pub async fn set_notification_preferences(&self, user: &UserKey, preferences: String) -> Result<(), ProtocolError> {
+        self.node().set_notification_preferences(user, preferences).await
+    }
+
+    /// What the user wants to be told of, as he has set it.
+    ///
+    /// # Errors
+    /// `unavailable` if the store does not answer.
+    pub async fn notification_preferences(&self, user: &UserKey) -> Result<Option<String>, ProtocolError> {
+        let node = self.node();
+        node.store.notification_preferences(user).await.map_err(|error| unavailable(&node, &error))
+    }
+
+    /// Told when there may be something new in the queue of pushes. The same for all lives of the node.
+    pub fn push_nudges(&self) -> Arc<Notify> {
+        self.newest().push_nudges()
+    }
+
     // Administration
 
     /// Closes a user's sessions everywhere; they may come back.
@@ -350,12 +400,17 @@ impl Router {
         node.hand_over_topics().await;
         loop {
             // What conversations owe to this node is confirmed by its flushes.
+            node.leave_all_pushes();
             node.flush().await;
             tokio::select! {
                 biased;
                 none = all_done.recv() => if none.is_none() { break },
                 () = node.clock.sleep_ms(crate::node::TICK_MS) => {}
             }
+        }
+        while !node.has_left_pushes() {
+            node.leave_all_pushes();
+            node.clock.sleep_ms(crate::node::TICK_MS).await;
         }
         node.flush().await;
     }
@@ -378,6 +433,8 @@ fn run(node: &Arc<Node>, packets: Packets, views: watch::Receiver<View>) {
     node.spawn(node.clone().keep_flushed());
     node.spawn(node.clone().keep_topics_copied());
     node.spawn(node.clone().keep_user_changes());
+    node.spawn(node.clone().keep_pushes());
+    node.spawn(node.clone().write_pushes());
 }
 
 impl Connected {

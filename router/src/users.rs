@@ -6,7 +6,8 @@
 
 use crate::blocks::Blocked;
 use crate::dirty::{Dirty, change_for_all, changes_for_some, weight};
-use crate::envelope::{Deliver, Here, Outgoing};
+use crate::envelope::{Deliver, Here, Note, Outgoing};
+use crate::push::Unreachable;
 use crate::session::{Held, Session};
 use crate::trace::GivenTo;
 use hashbrown::HashMap;
@@ -44,6 +45,8 @@ pub(crate) struct HomeUser {
     pub(crate) presence: UserPresence<Incarnation>,
     /// Nodes whose sessions watch him.
     pub(crate) watchers: Vec<Incarnation>,
+    /// The view in which he is known to have no device that is pushed to.
+    unreachable_in: Option<u64>,
 }
 
 #[derive(Default)]
@@ -51,12 +54,33 @@ struct Shard {
     users: HashMap<UserKey, User>,
     /// Inbox changes that wait to be written, of users connected or not.
     dirty: Dirty,
+    /// Users who are known here by nothing else and have no device that is pushed to.
+    unreachable: Unreachable,
+}
+
+impl Shard {
+    /// Whether a user may have a device that is pushed to.
+    fn may_be_reached(&mut self, key: &UserKey, view: u64) -> bool {
+        match self.users.get(key).and_then(|user| user.home.as_ref()) {
+            Some(home) => home.unreachable_in != Some(view),
+            None => !self.unreachable.has(key, view),
+        }
+    }
 }
 
 /// See the file's comment.
 pub(crate) struct Users {
     shards: Box<[Mutex<Shard>]>,
     dirty_bytes: AtomicUsize,
+}
+
+/// Whom a delivery concerns besides the sessions here.
+#[derive(Default)]
+pub(crate) struct Further {
+    /// Who has sessions on which other node.
+    pub(crate) elsewhere: BTreeMap<Incarnation, Vec<UserId>>,
+    /// Who may have a device that is pushed to, if that is concerned.
+    pub(crate) pushed: Vec<UserId>,
 }
 
 /// What adding a session came to.
@@ -209,24 +233,28 @@ impl Users {
         });
     }
 
-    /// A home's part: gives frames to the users' sessions here, but for those held back, notes what changes in their
-    /// inboxes, and returns who has sessions on which other node.
+    /// A home's part, of the node and the view with this number: gives frames to the users' sessions here, but for those
+    /// held back, and notes what changes in their inboxes.
     pub(crate) fn deliver(
         &self,
         deliver: &Deliver,
         held: &Held,
-        me: &Incarnation,
+        (me, view): (&Incarnation, u64),
         given: &mut GivenTo,
-    ) -> BTreeMap<Incarnation, Vec<UserId>> {
-        let mut elsewhere: BTreeMap<Incarnation, Vec<UserId>> = BTreeMap::new();
+    ) -> Further {
+        let mut further = Further::default();
         let for_all = deliver.note.as_ref().map(|note| change_for_all(deliver, note));
+        let concerns_push = deliver.note.as_ref().is_some_and(Note::concerns_push);
         self.each(&deliver.conversation.tenant, &deliver.users, |id, shard, key| {
             if let Some(user) = shard.users.get(key) {
                 deliver_to(user, &deliver.frames, held, given);
                 let nodes = user.home.iter().flat_map(|home| home.presence.nodes());
                 for (node, _) in nodes.filter(|(node, _)| *node != me) {
-                    elsewhere.entry(node.clone()).or_default().push(id.clone());
+                    further.elsewhere.entry(node.clone()).or_default().push(id.clone());
                 }
+            }
+            if concerns_push && shard.may_be_reached(key, view) {
+                further.pushed.push(id.clone());
             }
             if let Some(change) = &for_all {
                 self.note_in(&mut shard.dirty, key, change.clone());
@@ -235,7 +263,7 @@ impl Users {
         for (user, change) in deliver.note.iter().flat_map(|note| changes_for_some(deliver, note)) {
             self.note(&UserKey { tenant: deliver.conversation.tenant.clone(), user }, change);
         }
-        elsewhere
+        further
     }
 
     /// Gives frames to single sessions; returns those that are not here any more.
@@ -304,6 +332,31 @@ impl Users {
         wanted
     }
 
+    // Who can be pushed to
+
+    /// Whether a user may have a device that is pushed to.
+    pub(crate) fn may_be_reached(&self, key: &UserKey, view: u64) -> bool {
+        self.of(key).may_be_reached(key, view)
+    }
+
+    /// He had none when the view with this number was. Of `most` users without sessions that is remembered.
+    pub(crate) fn note_unreachable(&self, key: &UserKey, view: u64, most: usize) {
+        let mut shard = self.of(key);
+        match shard.users.get_mut(key).and_then(|user| user.home.as_mut()) {
+            Some(home) => home.unreachable_in = Some(view),
+            None => shard.unreachable.note(key, view, most / SHARDS),
+        }
+    }
+
+    /// He has one now.
+    pub(crate) fn forget_unreachable(&self, key: &UserKey) {
+        let mut shard = self.of(key);
+        shard.unreachable.forget(key);
+        if let Some(home) = shard.users.get_mut(key).and_then(|user| user.home.as_mut()) {
+            home.unreachable_in = None;
+        }
+    }
+
     // Inbox changes
 
     /// Notes a change to one user's inbox.
@@ -352,9 +405,9 @@ impl Users {
     pub(crate) fn at_home<T>(&self, key: &UserKey, work: impl FnOnce(&mut HomeUser) -> T) -> T {
         let mut shard = self.of(key);
         let user = shard.users.entry(key.clone()).or_default();
-        let home = user
-            .home
-            .get_or_insert_with(|| Box::new(HomeUser { presence: UserPresence::offline(None), watchers: Vec::new() }));
+        let home = user.home.get_or_insert_with(|| {
+            Box::new(HomeUser { presence: UserPresence::offline(None), watchers: Vec::new(), unreachable_in: None })
+        });
         let result = work(home);
         if home.presence.is_offline() && home.watchers.is_empty() {
             user.home = None;
@@ -482,6 +535,6 @@ mod tests {
     #[test]
     fn what_a_user_costs() {
         let sizes = (size_of::<Session>(), size_of::<(UserKey, User)>(), size_of::<HomeUser>());
-        assert_eq!(sizes, (296, 96, 88));
+        assert_eq!(sizes, (296, 96, 104));
     }
 }

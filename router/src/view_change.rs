@@ -62,6 +62,7 @@ impl Node {
         self.gone.forget(|node| view.has(node));
         self.register_all(None);
         self.leave_homes_later();
+        self.leave_pushes();
         self.watch_again(None);
         self.place_topics();
         self.watch_topics_again(|_, _| goes_on);
@@ -215,6 +216,7 @@ impl Node {
                     Wake::Conversation(key) => self.tick(key, now_ms),
                     Wake::Grace(user) => self.on_grace_over(&user),
                     Wake::LeaveHome(user) => self.on_leave_home(&user),
+                    Wake::Push(user) => self.on_push_wake(&user),
                 }
             }
             self.tell_presence(now_ms);
@@ -229,6 +231,7 @@ impl Node {
                 self.figures.newest_entries_bytes.set(count(self.newest_bytes.total()));
                 self.figures.trace_bytes.set(count(self.traces.bytes()));
                 self.figures.owed_announcements.set(count(self.links.owed()));
+                self.gauge_pushes();
             }
         }
     }

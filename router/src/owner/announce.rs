@@ -10,6 +10,7 @@ use crate::api::Answer;
 use crate::delivery::undroppable;
 use crate::envelope::{Deliver, Envelope, Note, Outgoing, UserNote};
 use crate::link::Links;
+use crate::push::{Again, News};
 use crate::session::Held;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -107,7 +108,8 @@ impl Conversation {
         let (Some(log), Some(last)) = (&self.log, run.pending.last()) else { return };
         let push_members_max = self.node.options().push_members_max;
         let full = log.delivery(push_members_max) == Delivery::Full || last.draft.to_all;
-        let last_note = Note { last: Some(Arc::new(log.last(push_members_max))), users: Vec::new() };
+        let newest = Some(Arc::new(log.last(push_members_max)));
+        let last_note = Note { last: newest, users: Vec::new(), news: news(log, &run.pending) };
         let now_us = self.node.clock.monotonic_us();
         let late_us = self.node.options().send_timeout_ms * 1_000 / 2;
         let is_late = |pending: &Pending| now_us.saturating_sub(pending.decided_us) >= late_us;
@@ -123,7 +125,8 @@ impl Conversation {
             self.node.trace_held(&self.key, &frame, &held);
             held.iter().for_each(|session| session.deliver(&frame));
             if !full {
-                self.tell_concerned(&pending, frame, last_note.clone());
+                let news = self.log.as_ref().and_then(|log| news(log, std::slice::from_ref(&pending)));
+                self.tell_concerned(&pending, frame, Note { news, ..last_note.clone() });
             }
             self.told(pending, full);
         }
@@ -223,8 +226,8 @@ impl Conversation {
 
     fn tell_home(&self, home: &Incarnation, deliver: Deliver, held: &Held) -> u64 {
         if *home == self.node.me {
-            self.node.deliver(&deliver, held);
-            self.node.links.told_myself()
+            let pushed = self.node.deliver(&deliver, held);
+            self.node.told_myself(&deliver, &pushed)
         } else {
             self.node.links.send(home, Envelope::Deliver(deliver))
         }
@@ -289,9 +292,12 @@ impl Conversation {
         let members = fan_out_order(&self.key.tenant, log.durable_members().filter(concerns));
         let gone = fan_out_order(&self.key.tenant, log.durably_removed().filter(concerns));
         let last = Some(Arc::new(log.last(self.node.options().push_members_max)));
-        let of_members = Note { last, users: members.iter().filter_map(|user| member_note(log, user)).collect() };
+        let activity = log.delivery(self.node.options().push_members_max) == Delivery::Activity;
+        let users = members.iter().filter_map(|user| member_note(log, user)).collect();
+        let of_members = Note { last, users, news: newest(log, activity) };
         // Who was removed learns nothing of what came after.
-        let of_gone = Note { last: None, users: gone.iter().filter_map(|user| removed_note(log, user)).collect() };
+        let users = gone.iter().filter_map(|user| removed_note(log, user)).collect();
+        let of_gone = Note { last: None, users, news: None };
         self.tell_homes(&members, &[], Some(&of_members));
         self.tell_homes(&gone, &[], Some(&of_gone));
         self.tell_activity(&members, false);
@@ -435,7 +441,7 @@ fn outgoing(pending: &Pending, is_late: bool) -> Outgoing {
 /// What an entry changes in single users' inboxes.
 fn user_notes(pending: &Pending) -> Vec<UserNote> {
     let entry = &pending.draft.entry;
-    let note = |user: &UserId| UserNote { user: user.clone(), mentioned_seq: Seq::ZERO, read: None, membership: None };
+    let note = empty_note;
     match &entry.frame {
         EntryFrame::Message(message) => {
             let sender = UserNote { read: Some((entry.seq, entry.messages)), ..note(&message.from) };
@@ -455,6 +461,28 @@ fn user_notes(pending: &Pending) -> Vec<UserNote> {
         }
         _ => Vec::new(),
     }
+}
+
+/// A note that changes nothing.
+pub(super) fn empty_note(user: &UserId) -> UserNote {
+    UserNote { user: user.clone(), mentioned_seq: Seq::ZERO, read: None, membership: None, delivered: Seq::ZERO }
+}
+
+/// The messages among entries.
+fn news(log: &Log, pending: &[Pending]) -> Option<Arc<News>> {
+    let message = |pending: &Pending| match &pending.draft.entry.frame {
+        EntryFrame::Message(message) => Some((message.seq, message.from.clone())),
+        _ => None,
+    };
+    let messages: Vec<_> = pending.iter().filter_map(message).collect();
+    (!messages.is_empty()).then(|| Arc::new(News { is_direct: log.is_direct(), messages, again: None }))
+}
+
+/// The newest message, for whoever it has not reached.
+fn newest(log: &Log, only_mentioned: bool) -> Option<Arc<News>> {
+    let newest = log.preview.as_ref()?;
+    let again = Some(Again { messages: log.durable_messages, at: newest.timestamp, only_mentioned });
+    Some(Arc::new(News { is_direct: log.is_direct(), messages: vec![(newest.seq, newest.from.clone())], again }))
 }
 
 /// Whom an entry is about, so that he gets it whole in a large group too.
@@ -477,12 +505,13 @@ fn member_note(log: &Log, user: &UserId) -> Option<UserNote> {
         mentioned_seq: member.cursor.mentioned_seq,
         read: Some((read_seq, read_messages)),
         membership: (member.joined_seq > Seq::ZERO).then_some((member.joined_seq, true)),
+        delivered: member.cursor.delivered_seq,
     })
 }
 
 fn removed_note(log: &Log, user: &UserId) -> Option<UserNote> {
     let membership = Some((*log.removed.get(user)?, false));
-    Some(UserNote { user: user.clone(), mentioned_seq: Seq::ZERO, read: None, membership })
+    Some(UserNote { membership, ..empty_note(user) })
 }
 
 /// The part of a note that concerns these users.
@@ -491,7 +520,8 @@ fn part_of(note: &Note, users: &[UserId]) -> Note {
     let noted: BTreeSet<&UserId> = note.users.iter().map(|about| &about.user).collect();
     let here: BTreeSet<&UserId> = users.iter().filter(|user| noted.contains(user)).collect();
     let concerns = |about: &&UserNote| here.contains(&about.user);
-    Note { last: note.last.clone(), users: note.users.iter().filter(concerns).cloned().collect() }
+    let users = note.users.iter().filter(concerns).cloned().collect();
+    Note { last: note.last.clone(), users, news: note.news.clone() }
 }
 
 #[cfg(test)]
@@ -501,10 +531,9 @@ mod tests {
     #[test]
     fn a_part_of_a_note_is_all_that_is_noted_of_its_users() {
         let user = |name: &str| -> UserId { name.parse().unwrap() };
-        let about =
-            |name, seq| UserNote { user: user(name), mentioned_seq: Seq::new(seq), read: None, membership: None };
+        let about = |name, seq| UserNote { mentioned_seq: Seq::new(seq), ..empty_note(&user(name)) };
         let users = vec![about("b", 1), about("x", 2), about("a", 3), about("b", 4)];
-        let part = part_of(&Note { last: None, users }, &["a", "b", "c"].map(user));
+        let part = part_of(&Note { last: None, users, news: None }, &["a", "b", "c"].map(user));
         let noted = part.users.iter().map(|about| (about.user.as_str(), about.mentioned_seq.get()));
         assert_eq!(noted.collect::<Vec<_>>(), [("b", 1), ("a", 3), ("b", 4)]);
     }

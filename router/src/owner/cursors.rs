@@ -1,5 +1,6 @@
 //! Receipts: cursors in, cursors to the store, receipts out (PROTOCOL §3, "Receipts and unread").
 
+use super::announce::empty_note;
 use super::log::Log;
 use super::task::Conversation;
 use super::{CommandInput, ReplyTo, Telling};
@@ -237,13 +238,8 @@ impl Conversation {
         };
         let mut frame = Outgoing::new(undroppable("read_marker", marker.encode(None)));
         frame.skip.session = moved.session.clone();
-        let about = UserNote {
-            user: moved.user.clone(),
-            mentioned_seq: Seq::ZERO,
-            read: Some((read_seq, read_messages)),
-            membership: None,
-        };
-        let note = Note { last: None, users: vec![about] };
+        let about = UserNote { read: Some((read_seq, read_messages)), ..empty_note(&moved.user) };
+        let note = Note { last: None, users: vec![about], news: None };
         self.tell_homes(&Arc::from([moved.user.clone()]), &[frame], Some(&note));
     }
 

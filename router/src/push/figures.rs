@@ -1,0 +1,88 @@
+//! Push's metrics at a home. What became of notifications afterwards is counted by who sends them.
+
+use crate::figures::{count, shown};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use switchboard_push::{Output, Step, Why};
+
+pub(crate) struct PushFigures {
+    held: Counter,
+    arrived: Counter,
+    enqueued: Counter,
+    withdrawn: Counter,
+    no_device: Counter,
+    muted: Counter,
+    blocked: Counter,
+    disabled: Counter,
+    unwanted: Counter,
+    full: Counter,
+    pub(super) dropped_users: Counter,
+    pub(super) dropped_waiting: Counter,
+    pub(super) dropped_writes: Counter,
+    users: Gauge,
+    undecided: Gauge,
+    writes: Gauge,
+}
+
+impl PushFigures {
+    pub(crate) fn new() -> Self {
+        describe();
+        let decided = |what| shown(counter!("switchboard_push_decisions_total", "decision" => what));
+        let dropped = |what| shown(counter!("switchboard_push_dropped_total", "reason" => what));
+        Self {
+            held: decided("held"),
+            arrived: decided("arrived"),
+            enqueued: decided("enqueued"),
+            withdrawn: decided("withdrawn"),
+            no_device: decided("no_device"),
+            muted: decided("muted"),
+            blocked: decided("blocked"),
+            disabled: decided("disabled"),
+            unwanted: decided("unwanted"),
+            full: decided("full"),
+            dropped_users: dropped("users"),
+            dropped_waiting: dropped("waiting"),
+            dropped_writes: dropped("writes"),
+            users: gauge!("switchboard_push_users"),
+            undecided: gauge!("switchboard_push_undecided"),
+            writes: gauge!("switchboard_push_writes_waiting"),
+        }
+    }
+
+    pub(super) fn note(&self, output: &Output) {
+        let counter = match output {
+            Output::Enqueue(_) => &self.enqueued,
+            Output::Withdraw { .. } => &self.withdrawn,
+            Output::Trace { step, .. } => match step {
+                Step::Held { .. } => &self.held,
+                Step::Arrived(_) => &self.arrived,
+                Step::NotTold(Why::NoDevice) => &self.no_device,
+                Step::NotTold(Why::Muted) => &self.muted,
+                Step::NotTold(Why::Blocked) => &self.blocked,
+                Step::NotTold(Why::Disabled) => &self.disabled,
+                Step::NotTold(Why::Unwanted) => &self.unwanted,
+                Step::NotTold(Why::Full) => &self.full,
+            },
+        };
+        counter.increment(1);
+    }
+
+    pub(super) fn gauge(&self, users: usize, undecided: usize, writes: usize) {
+        self.users.set(count(users));
+        self.undecided.set(count(undecided));
+        self.writes.set(count(writes));
+    }
+}
+
+fn describe() {
+    describe_counter!(
+        "switchboard_push_decisions_total",
+        "What users' homes decided about messages to them (held, arrived, or why nobody is told) and notifications"
+    );
+    describe_counter!(
+        "switchboard_push_dropped_total",
+        "What push did not take: of too many users, of one who waits to be read, a withdrawal as too much is to be written"
+    );
+    describe_gauge!("switchboard_push_users", "Users with a device whose pushes this node decides about");
+    describe_gauge!("switchboard_push_undecided", "Messages to them that wait for a receipt, or to be decided");
+    describe_gauge!("switchboard_push_writes_waiting", "Decisions about pushes that wait to be written");
+}

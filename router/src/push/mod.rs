@@ -1,0 +1,223 @@
+//! Who is to be pushed what: arbiters at the users' home, fed with messages and receipts, and what they decide on its way
+//! into the store (DESIGN §7).
+//!
+//! Owns one small state per user with a device, and nothing of any other. A message is confirmed to its owner only when it
+//! has been decided and the store has the decision ([`Ticket`]): a home that is killed loses none. Sends nothing.
+
+mod calls;
+mod figures;
+mod note;
+mod reach;
+mod ticket;
+mod turn;
+mod user;
+mod write;
+
+pub(crate) use figures::PushFigures;
+pub(crate) use note::{Again, News};
+pub(crate) use reach::Unreachable;
+pub(crate) use ticket::{Ticket, Undecided};
+
+use crate::node::{Node, Wake, lock};
+use crate::users::{SHARDS, shard_of};
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use switchboard_push::{Now, Output, Rules};
+use switchboard_store::UserKey;
+use tokio::sync::Notify;
+
+use self::user::{Event, PushUser, Round};
+use self::write::{Write, Writes};
+
+/// The users whose pushes this node decides about. Sharded by user; a lock is never held across an await.
+pub(crate) struct Pushes {
+    shards: Box<[Mutex<HashMap<UserKey, PushUser>>]>,
+    /// Whose turn it is to have the store asked for something, each once.
+    turns: Mutex<VecDeque<UserKey>>,
+    turn_came: Notify,
+    writes: Writes,
+    /// The node ends: nothing is held any more.
+    is_leaving: AtomicBool,
+}
+
+impl Default for Pushes {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            turns: Mutex::default(),
+            turn_came: Notify::new(),
+            writes: Writes::default(),
+            is_leaving: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Pushes {
+    fn shard(&self, user: &UserKey) -> &Mutex<HashMap<UserKey, PushUser>> {
+        &self.shards[shard_of(&user.tenant, &user.user)]
+    }
+
+    fn queue(&self, user: &UserKey) {
+        lock(&self.turns).push_back(user.clone());
+        self.turn_came.notify_one();
+    }
+
+    /// Whose turn is next.
+    async fn next_turn(&self) -> UserKey {
+        loop {
+            if let Some(user) = lock(&self.turns).pop_front() {
+                return user;
+            }
+            self.turn_came.notified().await;
+        }
+    }
+
+    /// Gives those a turn that `concerns` says.
+    fn queue_all(&self, concerns: impl Fn(&UserKey, &PushUser) -> bool) {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let mut users = lock(shard);
+            let concerned = users.iter_mut().filter(|(key, user)| !user.is_queued && concerns(key, user));
+            all.extend(concerned.map(|(key, user)| {
+                user.is_queued = true;
+                key.clone()
+            }));
+        }
+        all.sort();
+        all.iter().for_each(|user| self.queue(user));
+    }
+
+    /// How many users are known, and how many messages are not decided.
+    fn count(&self) -> (usize, usize) {
+        let of_shard = |shard: &Mutex<HashMap<UserKey, PushUser>>| {
+            let users = lock(shard);
+            (users.len(), users.values().map(PushUser::undecided).sum::<usize>())
+        };
+        self.shards.iter().map(of_shard).fold((0, 0), |(users, held), (more, also)| (users + more, held + also))
+    }
+
+    /// Whether nothing is only in memory.
+    fn is_settled(&self) -> bool {
+        self.count().1 == 0 && self.writes.is_empty()
+    }
+}
+
+impl Node {
+    fn push_rules(&self) -> Rules {
+        let options = self.options();
+        Rules {
+            hold_ms: options.push_hold_ms,
+            collapse_ms: options.push_collapse_ms,
+            per_hour: options.push_per_hour,
+            conversations_max: options.push_conversations_max,
+            messages_max: options.push_messages_max,
+        }
+    }
+
+    /// What an arbiter of this node goes by now.
+    fn push_round(&self, user: &UserKey) -> Round {
+        Round {
+            now: Now { ms: self.clock.monotonic_ms(), at: self.now() },
+            rules: self.push_rules(),
+            changes: self.user_changes(user),
+            hands_over: self.hands_pushes_over(user),
+            is_new_here: self.clock.monotonic_ms() < self.view_changed_ms() + crate::home::HOME_MOVES_MS,
+        }
+    }
+
+    /// Whether somebody else decides about this user's pushes from now on.
+    fn hands_pushes_over(&self, user: &UserKey) -> bool {
+        self.pushes.is_leaving.load(Ordering::Relaxed) || self.placement().home(user).incarnation != self.me
+    }
+
+    /// Something happened to a user who may have a device.
+    fn push_events(&self, user: &UserKey, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        let round = self.push_round(user);
+        let mut users = lock(self.pushes.shard(user));
+        if !users.contains_key(user) && !self.has_room_for_push_user(&mut users) {
+            self.figures.push.dropped_users.increment(events.len() as u64);
+            return;
+        }
+        let known = users.entry(user.clone()).or_default();
+        let mut out = Vec::new();
+        let dropped = events.into_iter().filter_map(|event| known.take(event, &round, &mut out).err()).count();
+        self.figures.push.dropped_waiting.increment(dropped as u64);
+        self.push_decided(user, known, out, &round);
+    }
+
+    /// Whether there is room for one more in a shard, after those who can be known again have been forgotten if need be.
+    fn has_room_for_push_user(&self, users: &mut HashMap<UserKey, PushUser>) -> bool {
+        let most = (self.options().push_users_max / SHARDS).max(1);
+        if users.len() >= most {
+            user::forget_half(users);
+        }
+        users.len() < most
+    }
+
+    /// What an arbiter has decided goes to the store, and it is woken when it wants to be. The user's shard is locked, so
+    /// that decisions are written in their order.
+    fn push_decided(&self, user: &UserKey, known: &mut PushUser, out: Vec<Output>, round: &Round) {
+        out.iter().for_each(|output| self.note_push_step(user, output));
+        let outputs: Vec<Output> = out.into_iter().filter(|output| !matches!(output, Output::Trace { .. })).collect();
+        let tickets = known.decided();
+        // What is confirmed may rest on an earlier decision that is not written yet.
+        let writes = !outputs.is_empty() || (!tickets.is_empty() && !self.pushes.writes.is_empty());
+        if writes && !self.pushes.writes.push(Write { user: user.clone(), outputs, tickets }) {
+            self.figures.push.dropped_writes.increment(1);
+        }
+        if known.wants_turn(round) && !std::mem::replace(&mut known.is_queued, true) {
+            self.pushes.queue(user);
+        }
+        if let Some(deadline_ms) = known.new_deadline_ms() {
+            self.wake_at(deadline_ms, Wake::Push(user.clone()));
+        }
+    }
+
+    /// Notes what an arbiter decided.
+    fn note_push_step(&self, user: &UserKey, output: &Output) {
+        let _ = user;
+        self.figures.push.note(output);
+    }
+
+    /// A deadline of a user's may have come.
+    pub(crate) fn on_push_wake(&self, user: &UserKey) {
+        let round = self.push_round(user);
+        if let Some(known) = lock(self.pushes.shard(user)).get_mut(user) {
+            known.woken();
+            self.push_decided(user, known, Vec::new(), &round);
+        }
+    }
+
+    /// After a change of the view: whose home is another node now is decided about there.
+    pub(crate) fn leave_pushes(&self) {
+        let placement = self.placement();
+        self.pushes.queue_all(|user, _| placement.home(user).incarnation != self.me);
+    }
+
+    /// The node ends: has what is held put into the queue. It is there when [`Node::has_left_pushes`].
+    pub(crate) fn leave_all_pushes(&self) {
+        self.pushes.is_leaving.store(true, Ordering::Relaxed);
+        self.pushes.queue_all(|_, user| user.undecided() > 0);
+    }
+
+    /// Whether nothing of what push has decided, or is to decide, is only in memory.
+    pub(crate) fn has_left_pushes(&self) -> bool {
+        self.pushes.is_settled()
+    }
+
+    /// For the metrics' page.
+    pub(crate) fn gauge_pushes(&self) {
+        let (users, undecided) = self.pushes.count();
+        self.figures.push.gauge(users, undecided, self.pushes.writes.waiting());
+    }
+
+    /// Told when there may be something new in the queue of pushes.
+    pub(crate) fn push_nudges(&self) -> Arc<Notify> {
+        self.push_nudges.clone()
+    }
+}

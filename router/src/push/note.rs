@@ -1,0 +1,131 @@
+//! What a delivery tells push: messages for some of its users, and what they have read.
+
+use crate::envelope::{Deliver, Envelope, UserNote};
+use crate::node::Node;
+use crate::push::Ticket;
+use crate::push::user::{Event, Told};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use switchboard_protocol::{ConversationId, Seq, Timestamp, UserId};
+use switchboard_push::{Message, Occasion, Receipt};
+use switchboard_store::UserKey;
+
+/// Where the log ends is announced again and again: of a message that is older nobody is told who has not been by then.
+const TOLD_LATE_MS: i64 = 86_400_000;
+
+/// Messages in a delivery's note, as push needs them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct News {
+    pub(crate) is_direct: bool,
+    /// Each with its sender, ascending.
+    pub(crate) messages: Vec<(Seq, UserId)>,
+    /// Where the log's end is announced: the one message is its newest, and may have been told before.
+    #[serde(default)]
+    pub(crate) again: Option<Again>,
+}
+
+/// See [`News`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Again {
+    /// Messages in the log.
+    pub(crate) messages: u64,
+    /// When the newest one was sent.
+    pub(crate) at: Timestamp,
+    /// In a large group only who is mentioned is told.
+    pub(crate) only_mentioned: bool,
+}
+
+impl Node {
+    /// What a delivery means for those of its users who may have a device.
+    pub(crate) fn push_delivered(&self, deliver: &Deliver, users: &[UserId], ticket: &Arc<Ticket>) {
+        let Some(note) = &deliver.note else { return };
+        let mut about: BTreeMap<&UserId, Vec<&UserNote>> = BTreeMap::new();
+        for noted in &note.users {
+            about.entry(&noted.user).or_default().push(noted);
+        }
+        let conversation = &deliver.conversation.conversation;
+        for id in users {
+            let about = about.get(id).map_or(&[][..], |about| about);
+            let mut events: Vec<Event> = about.iter().filter_map(|noted| read_event(conversation, noted)).collect();
+            if let Some(news) = &note.news {
+                let told = match news.again {
+                    None => news_for(conversation, news, id, about),
+                    Some(again) => {
+                        about.iter().filter_map(|noted| self.missed(conversation, news, again, noted)).collect()
+                    }
+                };
+                events.extend(told.into_iter().map(|told| Event::Message(told, ticket.clone())));
+            }
+            self.push_events(&UserKey { tenant: deliver.conversation.tenant.clone(), user: id.clone() }, events);
+        }
+    }
+
+    /// The message that the log's end is for a user who has not got it.
+    fn missed(&self, conversation: &ConversationId, news: &News, again: Again, noted: &UserNote) -> Option<Told> {
+        let (seq, from) = news.messages.first()?;
+        let (read_seq, read_messages) = noted.read?;
+        let has = noted.delivered.max(read_seq);
+        let is_mentioned = noted.mentioned_seq > has;
+        let is_late = self.now().unix_ms() - again.at.unix_ms() > TOLD_LATE_MS;
+        if *seq <= has || is_late || (again.only_mentioned && !is_mentioned) {
+            return None;
+        }
+        let unread = u32::try_from(again.messages.saturating_sub(read_messages)).unwrap_or(u32::MAX);
+        let occasion = occasion(news.is_direct, is_mentioned);
+        Some(told(conversation, *seq, occasion, Some(unread), from))
+    }
+
+    /// A device of the user's has something, or he has read it: told to his home, before the owner is told.
+    pub(crate) fn tell_home_of_receipt(&self, user: &UserKey, conversation: &ConversationId, upto: Seq, read: bool) {
+        let home = self.placement().home(user).incarnation.clone();
+        if home == self.me {
+            return self.on_push_receipt(user, conversation, upto, read);
+        }
+        let (user, conversation) = (user.clone(), conversation.clone());
+        self.links.send(&home, Envelope::Receipt { user, conversation, upto, read });
+    }
+
+    /// The same at the home.
+    pub(crate) fn on_push_receipt(&self, user: &UserKey, conversation: &ConversationId, upto: Seq, read: bool) {
+        if self.users.may_be_reached(user, self.placement().view.number) {
+            let receipt = if read { Receipt::Read } else { Receipt::Delivered };
+            self.push_events(user, vec![Event::Receipt { conversation: conversation.clone(), upto, receipt }]);
+        }
+    }
+
+    /// The user has set for how long a conversation is muted.
+    pub(crate) fn on_push_muted(&self, user: &UserKey, conversation: &ConversationId, until: Option<Timestamp>) {
+        if self.users.may_be_reached(user, self.placement().view.number) {
+            self.push_events(user, vec![Event::Muted { conversation: conversation.clone(), until }]);
+        }
+    }
+}
+
+fn read_event(conversation: &ConversationId, noted: &UserNote) -> Option<Event> {
+    let (upto, _) = noted.read.filter(|(seq, _)| *seq > Seq::ZERO)?;
+    Some(Event::Receipt { conversation: conversation.clone(), upto, receipt: Receipt::Read })
+}
+
+/// New messages, but for one's own.
+fn news_for(conversation: &ConversationId, news: &News, user: &UserId, about: &[&UserNote]) -> Vec<Told> {
+    let others = news.messages.iter().filter(|(_, from)| from != user);
+    let told = others.map(|(seq, from)| {
+        let is_mentioned = about.iter().any(|noted| noted.mentioned_seq == *seq);
+        told(conversation, *seq, occasion(news.is_direct, is_mentioned), None, from)
+    });
+    told.collect()
+}
+
+fn occasion(is_direct: bool, is_mentioned: bool) -> Occasion {
+    match (is_direct, is_mentioned) {
+        (true, _) => Occasion::Direct,
+        (false, true) => Occasion::Mention,
+        (false, false) => Occasion::Group,
+    }
+}
+
+fn told(conversation: &ConversationId, seq: Seq, occasion: Occasion, unread: Option<u32>, from: &UserId) -> Told {
+    let conversation = conversation.clone();
+    Told { message: Message { conversation, seq, occasion, unread, muted_until: None }, from: from.clone() }
+}

@@ -1,0 +1,45 @@
+//! Which announcements are not to be confirmed yet, as push has not decided about what they tell.
+
+use crate::node::lock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use switchboard_store::Incarnation;
+
+/// By owner's node, the numbers of its envelopes of which something is not decided, or its decision in no store. Cheap to
+/// clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Undecided(Arc<Mutex<BTreeMap<Incarnation, BTreeSet<u64>>>>);
+
+/// Keeps one envelope from being confirmed until the last copy is dropped.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    undecided: Undecided,
+    from: Incarnation,
+    number: u64,
+}
+
+impl Undecided {
+    /// The envelope is not confirmed for as long as the ticket is there.
+    pub(crate) fn hold(&self, from: &Incarnation, number: u64) -> Arc<Ticket> {
+        lock(&self.0).entry(from.clone()).or_default().insert(number);
+        Arc::new(Ticket { undecided: self.clone(), from: from.clone(), number })
+    }
+
+    /// Up to which number, at most `number`, envelopes of `from` may be confirmed.
+    pub(crate) fn decided(&self, from: &Incarnation, number: u64) -> u64 {
+        let first = lock(&self.0).get(from).and_then(|numbers| numbers.first().copied());
+        first.map_or(number, |first| number.min(first - 1))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut undecided = lock(&self.undecided.0);
+        if let Some(numbers) = undecided.get_mut(&self.from) {
+            numbers.remove(&self.number);
+            if numbers.is_empty() {
+                undecided.remove(&self.from);
+            }
+        }
+    }
+}

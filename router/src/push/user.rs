@@ -1,0 +1,293 @@
+//! One user's pushes at his home: his arbiter, once what it goes by has been read, and what came before that.
+
+use crate::push::Ticket;
+use hashbrown::HashMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use switchboard_protocol::{ConversationId, Seq, Timestamp, UserId};
+use switchboard_push::{Arbiter, Message, Now, Output, Preferences, Receipt, Rules, Step, Why};
+use switchboard_store::{Channel, PushJob, UserKey};
+
+/// What one user's arbiter is to be told when it is there. Reading what it goes by takes milliseconds, and while the store
+/// does not answer there are no messages.
+const WAITING_MAX: usize = 1_024;
+
+/// What happened.
+pub(super) enum Event {
+    /// The announcement is not confirmed while the ticket is there.
+    Message(Told, Arc<Ticket>),
+    Receipt {
+        conversation: ConversationId,
+        upto: Seq,
+        receipt: Receipt,
+    },
+    Muted {
+        conversation: ConversationId,
+        until: Option<Timestamp>,
+    },
+}
+
+/// A message, and who sent it.
+pub(super) struct Told {
+    pub(super) message: Message,
+    pub(super) from: UserId,
+}
+
+/// What holds while something is decided.
+pub(super) struct Round {
+    pub(super) now: Now,
+    pub(super) rules: Rules,
+    /// Revocations and blocks of the user that the node has been told of.
+    pub(super) changes: u64,
+    /// Somebody else decides about him from now on.
+    pub(super) hands_over: bool,
+    /// Another node may have put something into the queue of which this one knows nothing.
+    pub(super) is_new_here: bool,
+}
+
+/// What an arbiter goes by.
+pub(super) struct Loaded {
+    pub(super) channels: Vec<Channel>,
+    pub(super) preferences: Preferences,
+    /// Whom he blocks.
+    pub(super) blocks: BTreeSet<UserId>,
+    /// As of when.
+    pub(super) changes: u64,
+    pub(super) outstanding: Vec<PushJob>,
+}
+
+/// What the store says of a conversation of which something is to be told.
+pub(super) struct Reached {
+    pub(super) conversation: ConversationId,
+    /// The newest message of it that is held.
+    pub(super) held_up_to: Seq,
+    /// Up to where he has got and read it; `None` if he is no member.
+    pub(super) cursor: Option<(Seq, Seq)>,
+    pub(super) muted_until: Option<Timestamp>,
+}
+
+/// What the store is to be asked.
+pub(super) struct Asked {
+    pub(super) load: Option<Load>,
+    pub(super) held: Vec<(ConversationId, Seq)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Load {
+    First,
+    Again,
+}
+
+struct Known {
+    arbiter: Arbiter,
+    blocks: BTreeSet<UserId>,
+    changes: u64,
+}
+
+/// See the file's comment. One without anything held can be forgotten, and made anew from the store.
+#[derive(Default)]
+pub(super) struct PushUser {
+    known: Option<Known>,
+    /// His devices or preferences are other ones.
+    is_stale: bool,
+    waiting: Vec<Event>,
+    /// What has come and is not decided.
+    undecided: Vec<(ConversationId, Seq, Arc<Ticket>)>,
+    /// Tickets of what is decided.
+    decided: Vec<Arc<Ticket>>,
+    /// Whether he waits for his turn to have the store asked.
+    pub(super) is_queued: bool,
+    wakes_ms: Option<u64>,
+    touched_ms: u64,
+}
+
+impl PushUser {
+    /// Something happened: now, or once it is known what it means. Not if too much waits for that.
+    pub(super) fn take(&mut self, event: Event, round: &Round, out: &mut Vec<Output>) -> Result<(), Event> {
+        self.touched_ms = round.now.ms;
+        if self.waiting.is_empty() && !self.is_to_load(round) {
+            self.decide(event, round, out);
+        } else if self.waiting.len() < WAITING_MAX {
+            self.waiting.push(event);
+        } else {
+            return Err(event);
+        }
+        Ok(())
+    }
+
+    /// Devices or preferences have been changed in the store.
+    pub(super) fn changed(&mut self) {
+        self.is_stale = true;
+    }
+
+    fn is_to_load(&self, round: &Round) -> bool {
+        self.is_stale || self.known.as_ref().is_none_or(|known| known.changes != round.changes)
+    }
+
+    fn decide(&mut self, event: Event, round: &Round, out: &mut Vec<Output>) {
+        let Some(Known { arbiter, blocks, .. }) = &mut self.known else { return };
+        match event {
+            Event::Message(Told { message, from }, ticket) => {
+                let (conversation, seq) = (message.conversation.clone(), message.seq);
+                if blocks.contains(&from) {
+                    out.push(Output::Trace { conversation, seq, step: Step::NotTold(Why::Blocked) });
+                } else {
+                    arbiter.message(message, round.now, out);
+                    self.undecided.push((conversation, seq, ticket));
+                }
+            }
+            Event::Receipt { conversation, upto, receipt } => {
+                let before = out.len();
+                arbiter.receipt(&conversation, upto, receipt, round.now, out);
+                let withdraws = |output: &Output| matches!(output, Output::Withdraw { .. });
+                if round.is_new_here && !out[before..].iter().any(withdraws) {
+                    out.push(Output::Withdraw { conversation: conversation.clone(), up_to_seq: upto, receipt });
+                }
+                let got = self.undecided.extract_if(.., |(of, seq, _)| *of == conversation && *seq <= upto);
+                self.decided.extend(got.map(|(.., ticket)| ticket));
+            }
+            Event::Muted { conversation, until } => arbiter.mute(&conversation, until, round.now, out),
+        }
+        self.settle();
+    }
+
+    /// Sorts out what is decided by now.
+    fn settle(&mut self) {
+        let arbiter = self.known.as_ref().map(|known| &known.arbiter);
+        let over =
+            |conversation: &ConversationId, seq| !arbiter.is_some_and(|arbiter| arbiter.holds(conversation, seq));
+        let over = self.undecided.extract_if(.., |(conversation, seq, _)| over(conversation, *seq));
+        self.decided.extend(over.map(|(.., ticket)| ticket));
+    }
+
+    /// The tickets of what has been decided since the last call.
+    pub(super) fn decided(&mut self) -> Vec<Arc<Ticket>> {
+        std::mem::take(&mut self.decided)
+    }
+
+    /// Messages that are not decided.
+    pub(super) fn undecided(&self) -> usize {
+        let waits = |event: &&Event| matches!(event, Event::Message(..));
+        self.undecided.len() + self.waiting.iter().filter(waits).count()
+    }
+
+    // Turns
+
+    /// Whether the store is to be asked for him.
+    pub(super) fn wants_turn(&self, round: &Round) -> bool {
+        let Some(Known { arbiter, .. }) = &self.known else { return true };
+        let is_due = arbiter.next_deadline_ms().is_some_and(|at_ms| at_ms <= round.now.ms);
+        !self.waiting.is_empty() || self.is_stale || is_due || (round.hands_over && !self.undecided.is_empty())
+    }
+
+    /// What the store is to be asked for him.
+    pub(super) fn begin_turn(&mut self, round: &Round) -> Asked {
+        self.is_queued = false;
+        let due_ms = if round.hands_over { u64::MAX } else { round.now.ms };
+        let held = self.known.iter().flat_map(|known| known.arbiter.held(due_ms));
+        let load = match &self.known {
+            None => Some(Load::First),
+            Some(_) => self.is_to_load(round).then_some(Load::Again),
+        };
+        Asked { load, held: held.map(|(conversation, seq)| (conversation.clone(), seq)).collect() }
+    }
+
+    /// The store has said that he has no device: nothing waits for anything any more.
+    pub(super) fn end_without_device(mut self, round: &Round, out: &mut Vec<Output>) {
+        if let Some(known) = &mut self.known {
+            known.arbiter.set_channels(&[], round.now, out);
+            known.arbiter.hand_over(round.now, out);
+        }
+        for event in self.waiting {
+            if let Event::Message(Told { message, .. }, _) = event {
+                let Message { conversation, seq, .. } = message;
+                out.push(Output::Trace { conversation, seq, step: Step::NotTold(Why::NoDevice) });
+            }
+        }
+    }
+
+    /// What the store has said of him, and what follows from it.
+    pub(super) fn end_turn(
+        &mut self,
+        loaded: Option<Loaded>,
+        reached: Vec<Reached>,
+        round: &Round,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(loaded) = loaded {
+            self.load(loaded, round, out);
+        }
+        for event in std::mem::take(&mut self.waiting) {
+            self.decide(event, round, out);
+        }
+        for of in reached {
+            self.reach(of, round, out);
+        }
+        if let Some(Known { arbiter, .. }) = &mut self.known {
+            arbiter.wake(round.now, out);
+            if round.hands_over {
+                arbiter.hand_over(round.now, out);
+            }
+        }
+        self.settle();
+    }
+
+    fn load(&mut self, loaded: Loaded, round: &Round, out: &mut Vec<Output>) {
+        let Loaded { channels, preferences, blocks, changes, outstanding } = loaded;
+        self.is_stale = false;
+        match &mut self.known {
+            Some(known) => {
+                known.arbiter.set_channels(&channels, round.now, out);
+                known.arbiter.set_preferences(preferences, round.now, out);
+                (known.blocks, known.changes) = (blocks, changes);
+            }
+            None => {
+                let mut arbiter = Arbiter::new(round.rules, preferences, &channels);
+                outstanding.into_iter().for_each(|job| arbiter.restore(job, round.now));
+                self.known = Some(Known { arbiter, blocks, changes });
+            }
+        }
+    }
+
+    /// A receipt that did not come here has come to the owner; who has gone is not told.
+    fn reach(&mut self, of: Reached, round: &Round, out: &mut Vec<Output>) {
+        let Reached { conversation, held_up_to, cursor, muted_until } = of;
+        let receipt = |upto, receipt| Event::Receipt { conversation: conversation.clone(), upto, receipt };
+        match cursor {
+            Some((delivered, read)) => {
+                self.decide(receipt(delivered, Receipt::Delivered), round, out);
+                self.decide(receipt(read, Receipt::Read), round, out);
+            }
+            None => self.decide(receipt(held_up_to, Receipt::Read), round, out),
+        }
+        self.decide(Event::Muted { conversation, until: muted_until }, round, out);
+    }
+
+    // Time
+
+    /// When he is to be woken, if that is earlier than he is to be already.
+    pub(super) fn new_deadline_ms(&mut self) -> Option<u64> {
+        let deadline_ms = self.known.as_ref()?.arbiter.next_deadline_ms()?;
+        let is_new = !self.is_queued && self.wakes_ms.is_none_or(|wakes_ms| deadline_ms < wakes_ms);
+        is_new.then(|| *self.wakes_ms.insert(deadline_ms))
+    }
+
+    /// He has been.
+    pub(super) fn woken(&mut self) {
+        self.wakes_ms = None;
+    }
+
+    fn can_be_forgotten(&self) -> bool {
+        !self.is_queued && self.undecided() == 0 && self.waiting.is_empty()
+    }
+}
+
+/// Forgets half of those who can be known again, beginning with those of whom nothing was heard for longest.
+pub(super) fn forget_half(users: &mut HashMap<UserKey, PushUser>) {
+    let of = |(key, user): (&UserKey, &PushUser)| (user.touched_ms, key.clone());
+    let mut idle: Vec<_> = users.iter().filter(|(_, user)| user.can_be_forgotten()).map(of).collect();
+    idle.sort();
+    for (_, key) in idle.iter().take(idle.len().div_ceil(2)) {
+        users.remove(key);
+    }
+}

@@ -1,0 +1,161 @@
+//! What has been decided, on its way into the store: one task of the node writes it, in the order of the decisions.
+
+use crate::node::{Node, lock};
+use crate::push::Ticket;
+use crate::push::turn::ASK_STORE_AGAIN_MS;
+use futures_util::stream::{self, StreamExt as _};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use switchboard_protocol::{ConversationId, Seq};
+use switchboard_push::{Output, Receipt};
+use switchboard_store::{PushJob, StoreError, UserKey};
+use tokio::sync::Notify;
+
+/// Decisions that wait to be written. While there are as many no arbiter tells anything, and a withdrawal is left out.
+const WRITES_MAX: usize = 16_384;
+
+/// Decisions that are written together.
+const WRITES_AT_ONCE: usize = 256;
+
+/// Withdrawals under way at once.
+const WITHDRAWALS_AT_ONCE: usize = 16;
+
+/// What was decided of one user at once.
+pub(super) struct Write {
+    pub(super) user: UserKey,
+    pub(super) outputs: Vec<Output>,
+    /// Of what it decides: dropped when it is in the store.
+    pub(super) tickets: Vec<Arc<Ticket>>,
+}
+
+/// See the file's comment.
+#[derive(Default)]
+pub(super) struct Writes {
+    waiting: Mutex<VecDeque<Write>>,
+    under_way: AtomicUsize,
+    came: Notify,
+}
+
+/// What is to be taken out of the queue.
+struct Withdrawal {
+    user: UserKey,
+    conversation: ConversationId,
+    up_to_seq: Seq,
+    receipt: Receipt,
+}
+
+/// What can be written at once: first these jobs together, then the withdrawals, beside each other.
+#[derive(Default)]
+struct Part {
+    jobs: Vec<PushJob>,
+    withdrawals: Vec<Withdrawal>,
+}
+
+impl Writes {
+    /// Whether there was room for it; there always is for what is enqueued.
+    pub(super) fn push(&self, write: Write) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let enqueues = write.outputs.iter().any(|output| matches!(output, Output::Enqueue(_)));
+        if waiting.len() >= WRITES_MAX && !enqueues {
+            return false;
+        }
+        waiting.push_back(write);
+        drop(waiting);
+        self.came.notify_one();
+        true
+    }
+
+    /// Whether nothing more is to be enqueued for now.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting() >= WRITES_MAX
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.waiting).len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let waiting = lock(&self.waiting);
+        waiting.is_empty() && self.under_way.load(Ordering::SeqCst) == 0
+    }
+
+    async fn next(&self) -> Vec<Write> {
+        loop {
+            {
+                let mut waiting = lock(&self.waiting);
+                let many = waiting.len().min(WRITES_AT_ONCE);
+                if many > 0 {
+                    // Under the lock, so that it is never neither waiting nor under way.
+                    self.under_way.store(many, Ordering::SeqCst);
+                    return waiting.drain(..many).collect();
+                }
+            }
+            self.came.notified().await;
+        }
+    }
+}
+
+impl Node {
+    /// Writes what is decided, until the store has it.
+    pub(crate) async fn write_pushes(self: Arc<Self>) {
+        loop {
+            let writes = self.pushes.writes.next().await;
+            let (parts, tickets) = in_parts(writes);
+            for part in parts {
+                self.write_push_part(part).await;
+            }
+            drop(tickets);
+            self.pushes.writes.under_way.store(0, Ordering::SeqCst);
+            self.push_nudges.notify_one();
+        }
+    }
+
+    /// Each operation is repeated by itself, so that what has been done is not done anew behind what came after it.
+    async fn write_push_part(&self, Part { jobs, withdrawals }: Part) {
+        while !jobs.is_empty()
+            && let Err(error) = self.store.enqueue_pushes(jobs.clone()).await
+        {
+            self.pause_push_writes(&error).await;
+        }
+        stream::iter(withdrawals).for_each_concurrent(WITHDRAWALS_AT_ONCE, |of| self.withdraw_push(of)).await;
+    }
+
+    async fn withdraw_push(&self, of: Withdrawal) {
+        let Withdrawal { user, conversation, up_to_seq, receipt } = of;
+        let (read, at) = (receipt == Receipt::Read, self.now());
+        while let Err(error) = self.store.withdraw_pushes(&user, &conversation, up_to_seq, read, at).await {
+            self.pause_push_writes(&error).await;
+        }
+    }
+
+    async fn pause_push_writes(&self, error: &StoreError) {
+        tracing::debug!(%error, "can't write what push has decided; writing it again");
+        self.clock.sleep_ms(ASK_STORE_AGAIN_MS).await;
+    }
+}
+
+/// Of one user everything stays in its order.
+fn in_parts(writes: Vec<Write>) -> (Vec<Part>, Vec<Arc<Ticket>>) {
+    let (mut parts, mut tickets) = (vec![Part::default()], Vec::new());
+    let mut withdrawn_of = BTreeSet::new();
+    for Write { user, outputs, tickets: decided } in writes {
+        tickets.extend(decided);
+        for output in outputs {
+            if matches!(output, Output::Enqueue(_)) && withdrawn_of.contains(&user) {
+                parts.push(Part::default());
+                withdrawn_of.clear();
+            }
+            let Some(part) = parts.last_mut() else { continue };
+            match output {
+                Output::Enqueue(notification) => part.jobs.push(notification.into_job(user.clone())),
+                Output::Withdraw { conversation, up_to_seq, receipt } => {
+                    part.withdrawals.push(Withdrawal { user: user.clone(), conversation, up_to_seq, receipt });
+                    withdrawn_of.insert(user.clone());
+                }
+                Output::Trace { .. } => {}
+            }
+        }
+    }
+    (parts, tickets)
+}
