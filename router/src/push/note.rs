@@ -45,9 +45,11 @@ impl Node {
             about.entry(&noted.user).or_default().push(noted);
         }
         let conversation = &deliver.conversation.conversation;
+        let is_new = note.news.as_ref().is_none_or(|news| news.again.is_none());
         for id in users {
             let about = about.get(id).map_or(&[][..], |about| about);
-            let mut events: Vec<Event> = about.iter().filter_map(|noted| read_event(conversation, noted)).collect();
+            let mut events: Vec<Event> =
+                about.iter().filter_map(|noted| read_event(conversation, noted, is_new)).collect();
             if let Some(news) = &note.news {
                 let told = match news.again {
                     None => news_for(conversation, news, id, about),
@@ -90,7 +92,10 @@ impl Node {
     pub(crate) fn on_push_receipt(&self, user: &UserKey, conversation: &ConversationId, upto: Seq, read: bool) {
         if self.users.may_be_reached(user, self.placement().view.number) {
             let receipt = if read { Receipt::Read } else { Receipt::Delivered };
-            self.push_events(user, vec![Event::Receipt { conversation: conversation.clone(), upto, receipt }]);
+            self.push_events(
+                user,
+                vec![Event::Receipt { conversation: conversation.clone(), upto, receipt, is_new: true }],
+            );
         }
     }
 
@@ -102,9 +107,9 @@ impl Node {
     }
 }
 
-fn read_event(conversation: &ConversationId, noted: &UserNote) -> Option<Event> {
+fn read_event(conversation: &ConversationId, noted: &UserNote, is_new: bool) -> Option<Event> {
     let (upto, _) = noted.read.filter(|(seq, _)| *seq > Seq::ZERO)?;
-    Some(Event::Receipt { conversation: conversation.clone(), upto, receipt: Receipt::Read })
+    Some(Event::Receipt { conversation: conversation.clone(), upto, receipt: Receipt::Read, is_new })
 }
 
 /// New messages, but for one's own.

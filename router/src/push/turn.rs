@@ -144,7 +144,9 @@ impl Node {
         Ok(Reached {
             conversation,
             held_up_to,
-            cursor: member.map(|member| (member.cursor.delivered_seq, member.cursor.read_seq)),
+            // While another process has the conversation the store may not show a new member.
+            cursor: member.map(|member| member.cursor).unwrap_or_default(),
+            has_gone: row.as_ref().is_some_and(|row| !row.member),
             muted_until: row.and_then(|row| shown_settings(&row.settings).muted_until),
         })
     }

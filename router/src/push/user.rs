@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use switchboard_protocol::{ConversationId, Seq, Timestamp, UserId};
 use switchboard_push::{Arbiter, Message, Now, Output, Preferences, Receipt, Rules, Step, Why};
-use switchboard_store::{Channel, PushJob, UserKey};
+use switchboard_store::{Channel, Cursor, PushJob, UserKey};
 
 /// What one user's arbiter is to be told when it is there. Reading what it goes by takes milliseconds, and while the store
 /// does not answer there are no messages.
@@ -20,6 +20,8 @@ pub(super) enum Event {
         conversation: ConversationId,
         upto: Seq,
         receipt: Receipt,
+        /// It has just come: what it withdraws may be known to nobody but the store.
+        is_new: bool,
     },
     Muted {
         conversation: ConversationId,
@@ -61,8 +63,10 @@ pub(super) struct Reached {
     pub(super) conversation: ConversationId,
     /// The newest message of it that is held.
     pub(super) held_up_to: Seq,
-    /// Up to where he has got and read it; `None` if he is no member.
-    pub(super) cursor: Option<(Seq, Seq)>,
+    /// Up to where he has got and read it, at least.
+    pub(super) cursor: Cursor,
+    /// He is no member any more.
+    pub(super) has_gone: bool,
     pub(super) muted_until: Option<Timestamp>,
 }
 
@@ -136,19 +140,31 @@ impl PushUser {
                     self.undecided.push((conversation, seq, ticket));
                 }
             }
-            Event::Receipt { conversation, upto, receipt } => {
+            Event::Receipt { conversation, upto, receipt, is_new } => {
                 let before = out.len();
-                arbiter.receipt(&conversation, upto, receipt, round.now, out);
+                self.receipt(&conversation, upto, receipt, round, out);
                 let withdraws = |output: &Output| matches!(output, Output::Withdraw { .. });
-                if round.is_new_here && !out[before..].iter().any(withdraws) {
-                    out.push(Output::Withdraw { conversation: conversation.clone(), up_to_seq: upto, receipt });
+                if is_new && round.is_new_here && !out[before..].iter().any(withdraws) {
+                    out.push(Output::Withdraw { conversation, up_to_seq: upto, receipt });
                 }
-                let got = self.undecided.extract_if(.., |(of, seq, _)| *of == conversation && *seq <= upto);
-                self.decided.extend(got.map(|(.., ticket)| ticket));
             }
             Event::Muted { conversation, until } => arbiter.mute(&conversation, until, round.now, out),
         }
         self.settle();
+    }
+
+    fn receipt(
+        &mut self,
+        conversation: &ConversationId,
+        upto: Seq,
+        receipt: Receipt,
+        round: &Round,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(Known { arbiter, .. }) = &mut self.known else { return };
+        arbiter.receipt(conversation, upto, receipt, round.now, out);
+        let got = self.undecided.extract_if(.., |(of, seq, _)| of == conversation && *seq <= upto);
+        self.decided.extend(got.map(|(.., ticket)| ticket));
     }
 
     /// Sorts out what is decided by now.
@@ -251,14 +267,10 @@ impl PushUser {
 
     /// A receipt that did not come here has come to the owner; who has gone is not told.
     fn reach(&mut self, of: Reached, round: &Round, out: &mut Vec<Output>) {
-        let Reached { conversation, held_up_to, cursor, muted_until } = of;
-        let receipt = |upto, receipt| Event::Receipt { conversation: conversation.clone(), upto, receipt };
-        match cursor {
-            Some((delivered, read)) => {
-                self.decide(receipt(delivered, Receipt::Delivered), round, out);
-                self.decide(receipt(read, Receipt::Read), round, out);
-            }
-            None => self.decide(receipt(held_up_to, Receipt::Read), round, out),
+        let Reached { conversation, held_up_to, cursor, has_gone, muted_until } = of;
+        let read_seq = if has_gone { held_up_to } else { cursor.read_seq };
+        for (upto, receipt) in [(cursor.delivered_seq, Receipt::Delivered), (read_seq, Receipt::Read)] {
+            self.receipt(&conversation, upto, receipt, round, out);
         }
         self.decide(Event::Muted { conversation, until: muted_until }, round, out);
     }

@@ -6,6 +6,7 @@ mod arrivals;
 mod dependencies;
 mod gaps;
 mod inbox;
+mod pushes;
 mod sessions;
 mod terms;
 mod views;

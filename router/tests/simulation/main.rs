@@ -13,6 +13,7 @@ mod copy;
 mod directed;
 mod faults;
 mod oracle;
+mod pushes;
 mod recorder;
 mod scene;
 mod truth;
@@ -58,7 +59,8 @@ fn clients(world: &Arc<World>) -> Vec<Client> {
         for device in 0..devices {
             let name = &names[device % users];
             let user = UserKey { tenant: tenant.parse().unwrap(), user: name.parse().unwrap() };
-            let others = names.iter().filter(|other| *other != name).map(|other| other.parse().unwrap()).collect();
+            let others = names.iter().filter(|other| *other != name).map(|other| other.parse().unwrap());
+            let others = others.chain([pushes::name()]).collect();
             clients.push(Client::new(world, user, &format!("d{device}"), others));
         }
     }
@@ -75,6 +77,7 @@ async fn simulate(seed: u64, weather: Weather) -> Outcome {
     }
     world.pass(1_000).await;
 
+    pushes::register_all(&world, &["red", "blue"]).await;
     let mut running = JoinSet::new();
     for client in clients(&world) {
         running.spawn(client.run());

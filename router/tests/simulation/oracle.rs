@@ -27,6 +27,7 @@ pub(crate) struct Counts {
     pub(crate) connects: u64,
     pub(crate) faults: u64,
     pub(crate) fenced: u64,
+    pub(crate) pushed: u64,
 }
 
 /// Someone asked for a conversation's end at a time when this much had been answered already.

@@ -141,6 +141,12 @@ impl Truth {
         self.comings.get(user).into_iter().flatten().any(|(at, member)| *member && *at <= seq)
     }
 
+    /// How many members it had at the most from `seq` on.
+    pub(crate) fn members_most_after(&self, seq: Seq) -> usize {
+        let at = |at: Seq| self.comings.keys().filter(|user| self.is_member(user, at)).count();
+        (seq.get()..=self.end().get()).map(|seq| at(Seq::new(seq))).max().unwrap_or(0)
+    }
+
     pub(crate) fn leaves_after(&self, user: &UserId, seq: Seq) -> bool {
         self.comings.get(user).into_iter().flatten().any(|(at, member)| !*member && *at > seq)
     }

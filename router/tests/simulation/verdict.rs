@@ -31,6 +31,7 @@ pub(crate) async fn judge(world: &World, clients: &mut [Client]) {
     judge_live(world, &truths, clients);
     judge_presence(world, clients);
     judge_rest(world, &truths, clients).await;
+    crate::pushes::judge(world, &truths).await;
     for client in clients.iter_mut() {
         judge_anew(world, &truths, client).await;
     }
