@@ -65,6 +65,11 @@ impl Text for NodeName {
 pub struct AdvertiseUrl(String);
 
 impl AdvertiseUrl {
+    /// As it was given; the scheme is `http` or `https`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The URL of `/v1/ws` (PROTOCOL §8: `/v1/ws` is added); the scheme is `ws` or `wss`.
     pub fn websocket_url(&self) -> String {
         // `https` becomes `wss`.

@@ -28,13 +28,17 @@ pub(crate) fn check_config(sources: Sources) -> Result<(), Failure> {
 
 /// Prints a token.
 pub(crate) fn token(sources: Sources, token: &NewToken) -> Result<(), Failure> {
-    let config = Config::load(sources)?.config;
-    let key = signing_key(&config).map_err(|error| Failure::CantHave(error.to_string()))?.ok_or_else(|| {
+    let token = signed(&Config::load(sources)?.config, token)?;
+    print(&format!("{token}\n"))
+}
+
+/// A token, signed with the configured key.
+pub(crate) fn signed(config: &Config, token: &NewToken) -> Result<String, Failure> {
+    let key = signing_key(config).map_err(|error| Failure::CantHave(error.to_string()))?.ok_or_else(|| {
         let problem = "not set, and no key of auth.keys is for HS256: there is nothing to sign a token with";
         Mistakes::from(Mistake::new("auth.hs256_secret", Problem::Wrong(problem.to_owned())))
     })?;
-    let token = sign(token, &key, Clock::system().wall_ms()).map_err(anyhow::Error::from)?;
-    print(&format!("{token}\n"))
+    Ok(sign(token, &key, Clock::system().wall_ms()).map_err(anyhow::Error::from)?)
 }
 
 /// Prints to stdout; who stops reading has read enough.

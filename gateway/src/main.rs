@@ -20,6 +20,7 @@ mod server;
 mod settings;
 mod signals;
 mod tls;
+mod trace_command;
 mod ws;
 
 use std::env;
@@ -49,6 +50,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(sources, demo) => server::run(sources, demo),
         Command::CheckConfig(sources) => commands::check_config(sources),
         Command::Token(sources, token) => commands::token(sources, &token),
+        Command::Trace(sources, asked) => trace_command::run(sources, &asked),
         Command::Help => commands::print(cli::HELP),
         Command::Version => commands::print(concat!("switchboard ", env!("CARGO_PKG_VERSION"), "\n")),
     }

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::support::server::{binary, command, run};
-use crate::support::{Config, Connect, SECRET, soon};
+use serde_json::json;
+
+use crate::support::{Client, Config, Connect, SECRET, soon};
 
 /// Exit code, stdout, stderr.
 async fn outcome(folder: &Path, args: &[&str]) -> (Option<i32>, String, String) {
@@ -19,7 +21,19 @@ async fn help_and_version() {
     let folder = tempfile::tempdir().unwrap();
     let (code, help, _) = outcome(folder.path(), &["--help"]).await;
     assert_eq!(code, Some(0));
-    for word in ["serve", "check-config", "token", "--config", "--set", "--user", "--tenant", "--scope", "--ttl"] {
+    for word in [
+        "serve",
+        "check-config",
+        "token",
+        "trace",
+        "--url",
+        "--config",
+        "--set",
+        "--user",
+        "--tenant",
+        "--scope",
+        "--ttl",
+    ] {
         assert!(help.contains(word), "{word}");
     }
     let (code, version, _) = outcome(folder.path(), &["--version"]).await;
@@ -185,6 +199,42 @@ async fn the_token_command_makes_tokens_that_the_server_takes() {
     assert_eq!((ready["user_id"].as_str(), ready["tenant"].as_str()), (Some("alice"), Some("t1")));
     let sessions = server.http().get("/v1/admin/users/alice/sessions").token(token.trim_end()).send().await;
     assert_eq!(sessions.data(200)["sessions"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn the_trace_command_tells_what_became_of_a_message() {
+    let server = Config::new().start().await;
+    let mut alice = Client::sign_in(&server, "alice").await;
+    let (mut bob, ready) = Client::sign_in_as(&server, "bob", "phone").await;
+    let send = json!({"type": "send", "to": "bob", "client_id": "c1", "content": {"text": "Hello"}});
+    let conversation = alice.ask(send).await["conversation_id"].as_str().unwrap().to_owned();
+    bob.until("message").await;
+    bob.ask(json!({"type": "read", "conversation_id": conversation, "seq": 1})).await;
+
+    let secret = format!("auth.hs256_secret={SECRET}");
+    let listen = format!("node.listen={}", server.listen);
+    let args = ["trace", &conversation, "1", "--set", &secret, "--set", &listen];
+    let (code, story, stderr) = outcome(server.folder.path(), &args).await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let expected = [
+        "from alice, stored at",
+        "announced to n1, the home of 2",
+        "bob: has read it",
+        &format!("given to session {} of phone", ready["session_id"].as_str().unwrap()),
+        "read, up to 1",
+    ];
+    let mut rest = story.as_str();
+    for said in expected {
+        let at = rest.find(said).unwrap_or_else(|| panic!("{said} in {story}"));
+        rest = &rest[at..];
+    }
+    let url = format!("http://{}", server.listen);
+    let (code, _, stderr) =
+        outcome(server.folder.path(), &["trace", &conversation, "2", "--set", &secret, "--url", &url]).await;
+    assert_eq!((code, stderr.starts_with("404: ")), (Some(1), true), "{stderr}");
+    let nobody = ["trace", &conversation, "1", "--set", &secret, "--url", "http://127.0.0.1:1"];
+    let (code, _, stderr) = outcome(server.folder.path(), &nobody).await;
+    assert_eq!((code, stderr.as_str()), (Some(3), "no node answers at http://127.0.0.1:1\n"));
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ pub struct TraceQuery {
 }
 
 /// A message, and what became of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Trace {
     /// The message.
     pub message_id: MessageId,
@@ -43,21 +43,21 @@ pub struct Trace {
 }
 
 /// A recipient, and what became of the message on its way to him.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TracedRecipient {
     /// Who.
     pub user_id: UserId,
     /// In a word.
     pub outcome: Outcome,
     /// Why it went no further, where that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<Cow<'static, str>>,
     /// What nodes noted of it, in the order of time.
     pub events: Vec<TraceEvent>,
 }
 
 /// How far a message has got with one recipient; each is more than the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// He was no member when it was sent.
