@@ -20,7 +20,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("switchboard-topics", &["protocol"]),
     ("switchboard-push", &["clock", "protocol", "store"]),
     ("switchboard-store", &["clock", "config", "protocol"]),
-    ("switchboard-router", &["clock", "config", "presence", "protocol", "store", "topics"]),
+    ("switchboard-router", &["clock", "config", "presence", "push", "protocol", "store", "topics"]),
     ("switchboard", &["clock", "config", "protocol", "push", "router", "store"]),
     ("switchboard-loadtest", &["clock", "protocol", "store"]),
     ("switchboard-tests", &[]),

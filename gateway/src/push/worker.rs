@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use metrics::{counter, gauge};
 use switchboard_protocol::{DeviceId, Timestamp};
 use switchboard_push::{Body, Busy, Lane, Outcome, Pass, Push, Reason, Target, retry};
-use switchboard_store::{Channel, LeasedJob, PushDevice, PushEnd, PushJob, PushStore, Store, StoreError};
+use switchboard_router::TraceStep;
+use switchboard_store::{
+    Channel, ConversationKey, LeasedJob, PushDevice, PushEnd, PushJob, PushStore, Store, StoreError, UserKey,
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -195,6 +198,7 @@ impl Worker {
             }
             let outcome = self.send(providers, job, (&id, &device), body.clone(), &mut pass, until).await;
             count(job.key.channel, &outcome);
+            self.trace_sent(job, &id, &outcome);
             if outcome == Outcome::Gone {
                 self.pushes.remove_device(&job.key.user, &id, Some(device.target)).await?;
             }
@@ -262,6 +266,7 @@ impl Worker {
             }
             self.gateway.clock.sleep_ms(FINISH_AGAIN_MS).await;
         }
+        self.trace_end(&leased.job, &end);
         let (channel, attempt) = (leased.job.key.channel, leased.attempt);
         match end {
             PushEnd::Dead { reason } => {
@@ -276,6 +281,36 @@ impl Worker {
             }
             PushEnd::Sent | PushEnd::Dropped => {}
         }
+    }
+}
+
+/// What the trace is told.
+impl Worker {
+    fn trace_sent(&self, job: &PushJob, device: &DeviceId, outcome: &Outcome) {
+        let (provider, device_id) = (job.key.channel, device.clone());
+        match outcome {
+            // That a notification is taken back was told when it was decided.
+            Outcome::Sent if job.count.is_some() => self.trace(job, TraceStep::Notified { provider, device_id }),
+            Outcome::Gone => self.trace(job, TraceStep::DeviceGone { provider, device_id }),
+            _ => {}
+        }
+    }
+
+    fn trace_end(&self, job: &PushJob, end: &PushEnd) {
+        let (reason, again_at) = match end {
+            PushEnd::Retry { at, reason } => (reason.clone(), Some(*at)),
+            PushEnd::Dead { reason } => (reason.clone(), None),
+            PushEnd::Sent | PushEnd::Dropped => return,
+        };
+        self.trace(job, TraceStep::Failed { provider: job.key.channel, reason, again_at });
+    }
+
+    fn trace(&self, job: &PushJob, step: TraceStep) {
+        // A node that has no router (yet, or any more) keeps no trace.
+        let Ok(router) = self.gateway.router() else { return };
+        let UserKey { tenant, user } = &job.key.user;
+        let conversation = ConversationKey { tenant: tenant.clone(), conversation: job.key.conversation.clone() };
+        router.note_trace((&conversation, job.up_to_seq), Some(user), step);
     }
 }
 

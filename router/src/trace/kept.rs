@@ -123,8 +123,9 @@ impl Traces {
         bounds: Bounds,
     ) {
         if bounds.bytes > 0 {
+            let entries = if step.is_up_to() { EntryRun { first: Seq::ZERO, last: seq } } else { EntryRun::one(seq) };
             let what = What::Step(user.cloned(), Box::new(step));
-            self.note(Record { at, conversation: conversation.clone(), entries: EntryRun::one(seq), what }, bounds);
+            self.note(Record { at, conversation: conversation.clone(), entries, what }, bounds);
         }
     }
 
@@ -155,7 +156,7 @@ impl Traces {
         let kept = lock(&self.0);
         for record in kept.records.iter().filter(|record| record.conversation == *conversation) {
             record.tell(seq, &mut |user, step| {
-                if user.as_ref().is_none_or(&concerns) && !is_said_before(&events, user.as_ref(), &step) {
+                if user.as_ref().is_none_or(&concerns) && !is_over(&events, user.as_ref(), &step) {
                     events.push(TraceEvent { at: record.at, node_id: node_id.clone(), user_id: user, step });
                 }
             });
@@ -164,13 +165,15 @@ impl Traces {
     }
 }
 
-/// A later cursor says nothing new of an entry.
-fn is_said_before(events: &[TraceEvent], user: Option<&UserId>, step: &TraceStep) -> bool {
-    let is_cursor = |step: &TraceStep| matches!(step, TraceStep::Delivered { .. } | TraceStep::Read { .. });
-    let is_same = |event: &TraceEvent| {
-        event.user_id.as_ref() == user && std::mem::discriminant(&event.step) == std::mem::discriminant(step)
-    };
-    is_cursor(step) && events.iter().any(is_same)
+/// A later cursor says nothing new of an entry, and notifications after it has been read, or taken back, are about others.
+fn is_over(events: &[TraceEvent], user: Option<&UserId>, step: &TraceStep) -> bool {
+    let mut own = events.iter().filter(|event| event.user_id.as_ref() == user).map(|event| &event.step);
+    match step {
+        TraceStep::Delivered { .. } => own.any(|said| matches!(said, TraceStep::Delivered { .. })),
+        TraceStep::Read { .. } => own.any(|said| matches!(said, TraceStep::Read { .. })),
+        step if step.is_up_to() => own.any(|said| matches!(said, TraceStep::Withdrawn)),
+        _ => false,
+    }
 }
 
 impl Record {

@@ -196,6 +196,18 @@ impl TraceStep {
         }
     }
 
+    /// Whether it is about everything up to a `seq`, as notifications are.
+    fn is_up_to(&self) -> bool {
+        matches!(
+            self,
+            Self::Queued { .. }
+                | Self::Notified { .. }
+                | Self::DeviceGone { .. }
+                | Self::Failed { .. }
+                | Self::Withdrawn
+        )
+    }
+
     /// What it says of why the message got no further.
     fn why(&self) -> Option<Cow<'static, str>> {
         match self {
