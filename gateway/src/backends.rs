@@ -9,9 +9,7 @@ use switchboard_config::{
 };
 use switchboard_protocol::Timestamp;
 use switchboard_router::{Bus, InProcessBus, NodeEntry, Redis, RedisBus, RedisError, RedisOptions, View};
-use switchboard_store::{
-    EmbeddedOptions, EmbeddedStore, PushStore, Retention, ScyllaOptions, ScyllaStore, Store, StoreError,
-};
+use switchboard_store::{EmbeddedOptions, EmbeddedStore, Retention, ScyllaOptions, ScyllaStore, Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,24 +28,18 @@ const DAY_S: u32 = 86_400;
 ///
 /// # Errors
 /// If it can't be had, or not as the configuration says. That it is not there yet is none.
-pub(crate) async fn open_store(config: &Config, clock: &Clock, generator: &Generator) -> Result<Stores, Failure> {
+pub(crate) async fn open_store(
+    config: &Config,
+    clock: &Clock,
+    generator: &Generator,
+) -> Result<Arc<dyn Store>, Failure> {
     match config.store.kind {
-        StoreKind::Embedded => {
-            let store = open_embedded(config, clock, generator).await?;
-            Ok(Stores { pushes: Some(store.clone()), store })
-        }
-        StoreKind::Scylla => Ok(Stores { store: open_scylla(config, clock, generator).await?, pushes: None }),
+        StoreKind::Embedded => open_embedded(config, clock, generator).await,
+        StoreKind::Scylla => open_scylla(config, clock, generator).await,
     }
 }
 
-/// One store, as all that it is.
-pub(crate) struct Stores {
-    pub(crate) store: Arc<dyn Store>,
-    /// `None` where it keeps none.
-    pub(crate) pushes: Option<Arc<dyn PushStore>>,
-}
-
-async fn open_embedded(config: &Config, clock: &Clock, generator: &Generator) -> Result<Arc<EmbeddedStore>, Failure> {
+async fn open_embedded(config: &Config, clock: &Clock, generator: &Generator) -> Result<Arc<dyn Store>, Failure> {
     let options = EmbeddedOptions {
         cache_bytes: config.store.cache_bytes,
         reserve_bytes: config.store.reserve_bytes,

@@ -8,7 +8,7 @@ use switchboard_clock::{Clock, Generator};
 use switchboard_config::{BusKind, Config, Http, Push, Session};
 use switchboard_protocol::{NodeId, ProtocolError, StoreId};
 use switchboard_router::{RedisBus, Router};
-use switchboard_store::{PushStore, Store, StoreError};
+use switchboard_store::{Store, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -51,7 +51,6 @@ pub(crate) struct Gateway {
     settings: ArcSwap<Settings>,
     bus_kind: BusKind,
     store: OnceLock<Arc<dyn Store>>,
-    pushes: OnceLock<Arc<dyn PushStore>>,
     redis: ArcSwapOption<RedisBus>,
     router: OnceLock<Router>,
 }
@@ -84,7 +83,6 @@ impl Gateway {
             settings: ArcSwap::from_pointee(settings),
             bus_kind: config.bus.kind,
             store: OnceLock::new(),
-            pushes: OnceLock::new(),
             redis: ArcSwapOption::empty(),
             router: OnceLock::new(),
         }
@@ -107,13 +105,10 @@ impl Gateway {
         }
     }
 
-    /// The store is there; `pushes` is the same one, if it keeps what push needs.
-    pub(crate) fn has_store(&self, store: Arc<dyn Store>, pushes: Option<Arc<dyn PushStore>>) {
+    /// The store is there.
+    pub(crate) fn has_store(&self, store: Arc<dyn Store>) {
         // It is opened once.
         let _ = self.store.set(store);
-        if let Some(pushes) = pushes {
-            let _ = self.pushes.set(pushes);
-        }
     }
 
     /// What carries packets in this life of the node.
@@ -148,12 +143,12 @@ impl Gateway {
         dependencies
     }
 
-    /// Where devices, preferences and the push queue are kept.
+    /// The store, for what needs nobody's decision.
     ///
     /// # Errors
-    /// `unavailable` while the node starts, or if its store keeps none.
-    pub(crate) fn pushes(&self) -> Result<&Arc<dyn PushStore>, ProtocolError> {
-        self.pushes.get().ok_or_else(|| ProtocolError::unavailable(UNREADY_RETRY_MS))
+    /// `unavailable` while the node starts.
+    pub(crate) fn store(&self) -> Result<&Arc<dyn Store>, ProtocolError> {
+        self.store.get().ok_or_else(|| ProtocolError::unavailable(UNREADY_RETRY_MS))
     }
 
     /// The router, while the node takes sessions and requests.

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::admission::Kind;
 use crate::auth::{DevKey, Keys, SigningKey};
-use crate::backends::{Others, Stores, keep_expiring, open_store};
+use crate::backends::{Others, keep_expiring, open_store};
 use crate::capacity::Capacity;
 use crate::cli::{Demo, UsageError};
 use crate::commands::print;
@@ -115,10 +115,8 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts, clock: Clock, demo: D
         open = open(&config, &gateway, clients.address) => open?,
         () = stop_signals.recv() => return Ok(()),
     };
-    if let Some(worker) = &open.worker {
-        tasks.spawn(worker.clone().run(gateway.closing.clone()));
-        tasks.spawn(worker.clone().keep_figures(gateway.closing.clone()));
-    }
+    tasks.spawn(open.worker.clone().run(gateway.closing.clone()));
+    tasks.spawn(open.worker.clone().keep_figures(gateway.closing.clone()));
     tasks.spawn(keep_expiring(open.store.clone(), gateway.clock.clone(), gateway.closing.clone()));
     say_ready(&gateway, clients.address, scrapers.address)?;
 
@@ -156,15 +154,14 @@ fn bind_or_say_why(address: SocketAddr, key: &str) -> Result<Listening, Failure>
 struct Open {
     router: Router,
     store: Arc<dyn Store>,
-    /// `None` where the store keeps no pushes.
-    worker: Option<Arc<Worker>>,
+    worker: Arc<Worker>,
     others: Others,
 }
 
 /// Opens the store and joins the other nodes, both of which may take a while, and starts the router on them.
 async fn open(config: &Config, gateway: &Arc<Gateway>, clients: SocketAddr) -> Result<Open, Failure> {
-    let Stores { store, pushes } = open_store(config, &gateway.clock, &gateway.generator).await?;
-    gateway.has_store(store.clone(), pushes.clone());
+    let store = open_store(config, &gateway.clock, &gateway.generator).await?;
+    gateway.has_store(store.clone());
     let entry = new_life(config, gateway, clients);
     let others = Others::join(config, entry.clone(), &gateway.clock).await?;
     let router = Router::start(Start {
@@ -177,7 +174,7 @@ async fn open(config: &Config, gateway: &Arc<Gateway>, clients: SocketAddr) -> R
         views: others.views(),
     });
     gateway.open(router.clone(), others.redis());
-    let worker = pushes.map(|pushes| Arc::new(Worker::new(gateway.clone(), store.clone(), pushes)));
+    let worker = Arc::new(Worker::new(gateway.clone(), store.clone()));
     Ok(Open { router, store, worker, others })
 }
 
@@ -272,9 +269,7 @@ async fn drain(config: &Config, gateway: &Gateway, mut open: Open) {
     let finished = async {
         open.router.finish().await;
         open.router.shutdown().await;
-        if let Some(worker) = &open.worker {
-            worker.finish().await;
-        }
+        open.worker.finish().await;
         let closed = open.store.close().await;
         open.others.end().await;
         closed

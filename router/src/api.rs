@@ -82,6 +82,8 @@ pub struct NewSession {
     pub instance: InstanceId,
     /// The token's `iat`, for revocation.
     pub issued_at: Option<Timestamp>,
+    /// What others are shown of him in a notification. `None`: what was said last stays.
+    pub name: Option<String>,
 }
 
 /// A session as administrators see it.

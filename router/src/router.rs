@@ -151,6 +151,11 @@ impl Router {
         let mut changes = node.user_changes(&new.user);
         let record = node.store.user(&new.user).await.map_err(|error| unavailable(&node, &error))?;
         refuse_revoked(record.revoked_at, new.issued_at)?;
+        if let Some(name) = new.name.filter(|name| record.name.as_ref() != Some(name))
+            && let Err(error) = node.store.put_user_name(&new.user, &name).await
+        {
+            tracing::debug!(%error, "a user's name is not kept; it comes with each sign-in");
+        }
         let session = Arc::new(Session {
             id: session_id(&node),
             user: new.user,

@@ -63,7 +63,7 @@ impl Group {
         let mut _connected = Vec::new();
         for name in &names {
             let (device, instance) = ("phone".parse().unwrap(), Default::default());
-            let new = NewSession { user: user(name), device, instance, issued_at: None };
+            let new = NewSession { user: user(name), device, instance, issued_at: None, name: None };
             _connected.push(router.connect(new, delivered.clone()).await.unwrap());
         }
         let client_id = "g".parse().unwrap();

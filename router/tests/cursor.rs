@@ -40,8 +40,13 @@ fn user(name: &str) -> UserKey {
 
 async fn connect(router: &Router, name: &str) -> (Connected, Arc<Inbox>) {
     let inbox = Arc::new(Inbox::default());
-    let new =
-        NewSession { user: user(name), device: "d".parse().unwrap(), instance: "".parse().unwrap(), issued_at: None };
+    let new = NewSession {
+        user: user(name),
+        device: "d".parse().unwrap(),
+        instance: "".parse().unwrap(),
+        issued_at: None,
+        name: None,
+    };
     (router.connect(new, inbox.clone()).await.unwrap(), inbox)
 }
 

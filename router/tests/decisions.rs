@@ -249,6 +249,7 @@ async fn a_session_opens_so_many_conversations_and_not_one_more() {
         device: "phone".parse().unwrap(),
         instance: Default::default(),
         issued_at: None,
+        name: None,
     };
     let session: Connected = router.connect(new, Arc::new(Nobody)).await.unwrap();
     let mut ids = Vec::new();

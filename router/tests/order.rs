@@ -82,6 +82,7 @@ async fn connect(router: &Router, name: &str) -> Member {
         device: "phone".parse().unwrap(),
         instance: Default::default(),
         issued_at: None,
+        name: None,
     };
     let socket = Arc::new(Wakeful::default());
     Member { connected: router.connect(new, socket.clone()).await.unwrap(), socket }

@@ -72,7 +72,7 @@ impl Node {
 
     async fn connect(&self, name: &str) -> (Connected, Arc<Ear>) {
         let (device, instance) = ("phone".parse().unwrap(), Default::default());
-        let new = NewSession { user: user(name), device, instance, issued_at: None };
+        let new = NewSession { user: user(name), device, instance, issued_at: None, name: None };
         let ear = Arc::new(Ear::default());
         (self.router.connect(new, ear.clone()).await.unwrap(), ear)
     }

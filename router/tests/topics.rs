@@ -98,6 +98,7 @@ impl Nodes {
             device: "phone".parse().unwrap(),
             instance: Default::default(),
             issued_at: None,
+            name: None,
         };
         let reader = Arc::new(Reader::default());
         let connected = self.routers[node].connect(new, reader.clone()).await.unwrap();

@@ -10,7 +10,7 @@ use switchboard_store::{
 
 use crate::support::push::{Browser, PushService, put, subscribe, with_web_push};
 use crate::support::tokens::token;
-use crate::support::{Client, Config, Server, Token};
+use crate::support::{Config, Connect, Server, Token};
 
 /// A device of Bob's.
 async fn bob_s_browser(server: &Server, service: &PushService) -> Browser {
@@ -21,7 +21,9 @@ async fn bob_s_browser(server: &Server, service: &PushService) -> Browser {
 
 /// Alice's messages to Bob, who is away; gives the conversation's id.
 async fn messages(server: &Server, count: u64) -> Value {
-    let mut alice = Client::sign_in(server, "alice").await;
+    let named = Token::of("alice").claim("name", "Alice Doe").sign();
+    let mut alice = Connect::to(server).token(&named).open().await;
+    alice.expect("ready").await;
     let mut id = Value::Null;
     for n in 1..=count {
         let text = format!("hi {n}");
@@ -59,7 +61,7 @@ async fn what_is_in_the_queue_is_sent() {
     let server = queue(server, &id, 1).await;
     service.asked(1).await;
     let expected = json!({
-        "type": "notification", "conversation_id": id, "up_to_seq": 1, "count": 1, "title": "alice", "text": "hi 1",
+        "type": "notification", "conversation_id": id, "up_to_seq": 1, "count": 1, "title": "Alice Doe", "text": "hi 1",
     });
     assert_eq!(service.told("/phone", &browser), [expected]);
     assert_eq!(server.metric("switchboard_push_queue_oldest_seconds", "").await, 0.0);

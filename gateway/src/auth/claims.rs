@@ -61,6 +61,8 @@ impl Scopes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) user: UserKey,
+    /// What others are shown of him in a notification.
+    pub(crate) name: Option<String>,
     /// `iat`, for revocation.
     pub(crate) issued_at: Option<Timestamp>,
     pub(crate) expires_at: Timestamp,
@@ -75,9 +77,13 @@ pub(super) struct Claims {
     nbf: Option<NumericDate>,
     iat: Option<NumericDate>,
     tenant: Option<TenantId>,
+    name: Option<String>,
     #[serde(default)]
     scope: Scopes,
 }
+
+/// Characters of a name that are taken: as many as a notification shows.
+const NAME_CHARS: usize = 100;
 
 impl Claims {
     pub(super) fn expires_at(&self) -> Timestamp {
@@ -90,8 +96,10 @@ impl Claims {
 
     pub(super) fn into_identity(self) -> Identity {
         let tenant = self.tenant.unwrap_or_default();
+        let shown = |name: String| name.chars().filter(|c| !c.is_control()).take(NAME_CHARS).collect::<String>();
         Identity {
             user: UserKey { tenant, user: self.sub },
+            name: self.name.map(shown).filter(|name| !name.is_empty()),
             issued_at: self.iat.map(|date| date.0),
             expires_at: self.exp.0,
             scopes: self.scope,
@@ -171,9 +179,10 @@ mod tests {
     #[test]
     fn claims_make_an_identity() {
         let identity = read(
-            r#"{"sub":"alice","exp":1700000000.5,"iat":1600000000,"tenant":"t1","scope":["admin","x"],"aud":"y"}"#,
+            r#"{"sub":"alice","exp":1700000000.5,"iat":1600000000,"tenant":"t1","name":"Al\nice","scope":["admin","x"],"aud":"y"}"#,
         )
         .unwrap();
+        assert_eq!(identity.name.as_deref(), Some("Alice"));
         assert_eq!((identity.user.user.as_str(), identity.user.tenant.as_str()), ("alice", "t1"));
         assert_eq!(identity.expires_at.unix_ms(), 1_700_000_000_500);
         assert_eq!(identity.issued_at.map(Timestamp::unix_ms), Some(1_600_000_000_000));

@@ -50,15 +50,15 @@ fn register(call: Call) -> Handling {
             return Err(ProtocolError::bad_request("provider", format!("{channel} is not set up at this server")));
         }
         let target = Target::parse(channel, &body, providers.guard()).map_err(refusal)?;
-        let pushes = call.gateway.pushes()?;
-        let devices = pushes.devices(&user).await.map_err(|error| unavailable(&error))?;
+        let store = call.gateway.store()?;
+        let devices = store.devices(&user).await.map_err(|error| unavailable(&error))?;
         let others = devices.iter().filter(|(id, _)| *id != device).count();
         if others >= call.gateway.push.devices_max {
             return Err(ProtocolError::conflict("the user has as many devices as may be"));
         }
         let registered_at = now(&call);
         let registered = PushDevice { channel, target: target.to_stored(), registered_at };
-        pushes.put_device(&user, &device, registered).await.map_err(|error| unavailable(&error))?;
+        store.put_device(&user, &device, registered).await.map_err(|error| unavailable(&error))?;
         Ok(done())
     })
 }
@@ -68,14 +68,14 @@ fn unregister(call: Call) -> Handling {
     Box::pin(async move {
         let (user, _) = writer(&call)?;
         let device: DeviceId = call.id_of_path("device_id")?;
-        call.gateway.pushes()?.remove_device(&user, &device, None).await.map_err(|error| unavailable(&error))?;
+        call.gateway.store()?.remove_device(&user, &device, None).await.map_err(|error| unavailable(&error))?;
         Ok(done())
     })
 }
 
 fn preferences(call: Call) -> Handling {
     Box::pin(async move {
-        let stored = call.gateway.pushes()?.notification_preferences(&call.identity()?.user).await;
+        let stored = call.gateway.store()?.notification_preferences(&call.identity()?.user).await;
         let stored = stored.map_err(|error| unavailable(&error))?;
         let preferences = stored.and_then(|json| serde_json::from_str::<Preferences>(&json).ok());
         Ok(Answer::data(&preferences.unwrap_or_default()))
@@ -87,8 +87,8 @@ fn set_preferences(call: Call) -> Handling {
         let (user, body) = writer(&call)?;
         let preferences = Preferences::parse(&body).map_err(refusal)?;
         let json = serde_json::to_string(&preferences).map_err(|_| ProtocolError::internal())?;
-        let pushes = call.gateway.pushes()?;
-        pushes.put_notification_preferences(&user, json).await.map_err(|error| unavailable(&error))?;
+        let store = call.gateway.store()?;
+        store.put_notification_preferences(&user, json).await.map_err(|error| unavailable(&error))?;
         Ok(Answer::data(&preferences))
     })
 }
@@ -110,7 +110,7 @@ fn dead_letters(call: Call) -> Handling {
         let limit = usize::try_from(limit).ok().filter(|limit| (1..=LETTERS_MAX).contains(limit));
         let limit = limit.ok_or_else(|| ProtocolError::bad_request("limit", format!("must be 1 to {LETTERS_MAX}")))?;
         let tenant = &call.identity()?.user.tenant;
-        let found = call.gateway.pushes()?.dead_letters(tenant, after, limit + 1).await;
+        let found = call.gateway.store()?.dead_letters(tenant, after, limit + 1).await;
         let mut found = found.map_err(|error| unavailable(&error))?;
         let more = found.len() > limit;
         found.truncate(limit);
@@ -122,7 +122,7 @@ fn retry(call: Call) -> Handling {
     Box::pin(async move {
         let id = call.param("id")?.parse().map_err(|_| no_number("id"))?;
         let tenant = &call.identity()?.user.tenant;
-        let was_there = call.gateway.pushes()?.retry_dead_letter(tenant, id, now(&call)).await;
+        let was_there = call.gateway.store()?.retry_dead_letter(tenant, id, now(&call)).await;
         if !was_there.map_err(|error| unavailable(&error))? {
             return Err(ProtocolError::not_found());
         }

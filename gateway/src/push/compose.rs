@@ -4,18 +4,14 @@
 use switchboard_protocol::{Content, EntryFrame, Title, UserId};
 use switchboard_push::{Body, Preferences};
 use switchboard_store::{
-    ConversationKey, Head, HistoryRange, Kind, PushJob, PushStore, Store, StoreError, StoredMessage, UserKey,
+    ConversationKey, Head, HistoryRange, Kind, PushJob, Store, StoreError, StoredMessage, UserKey,
 };
 
 /// Bytes of messages that are read: one is given whatever it has.
 const MESSAGE_BYTES: usize = 1;
 
 /// What a job's devices are told; `None` if there is nothing to tell any more.
-pub(super) async fn compose(
-    store: &dyn Store,
-    pushes: &dyn PushStore,
-    job: &PushJob,
-) -> Result<Option<Body>, StoreError> {
+pub(super) async fn compose(store: &dyn Store, job: &PushJob) -> Result<Option<Body>, StoreError> {
     let Some(count) = job.count else { return Ok(Some(Body::Withdraw)) };
     let user = &job.key.user;
     let key = ConversationKey { tenant: user.tenant.clone(), conversation: job.key.conversation.clone() };
@@ -28,7 +24,7 @@ pub(super) async fn compose(
     let newest = store.history(&key, range, head.end, 1, MESSAGE_BYTES).await?.messages.pop();
     // It has expired.
     let Some((from, content)) = newest.and_then(read) else { return Ok(None) };
-    let preferences = pushes.notification_preferences(user).await?;
+    let preferences = store.notification_preferences(user).await?;
     let preferences = preferences.and_then(|json| serde_json::from_str::<Preferences>(&json).ok());
     let title = title(store, user, head, from).await?;
     Ok(Some(Body::alert(count, &title, content.as_ref(), preferences.unwrap_or_default().preview)))
@@ -48,6 +44,7 @@ async fn title(store: &dyn Store, user: &UserKey, head: Head, from: UserId) -> R
     if let (Kind::Group, Some(title)) = (&head.meta.kind, head.meta.title.as_ref().map(Title::as_str)) {
         return Ok(title.to_owned());
     }
-    let _ = (store, user);
-    Ok(from.to_string())
+    let sender = UserKey { tenant: user.tenant.clone(), user: from };
+    let name = store.user(&sender).await?.name;
+    Ok(name.unwrap_or_else(|| sender.user.to_string()))
 }

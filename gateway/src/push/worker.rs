@@ -8,10 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use metrics::{counter, gauge};
 use switchboard_protocol::{DeviceId, Timestamp};
 use switchboard_push::{Body, Busy, Lane, Outcome, Pass, Push, Reason, Target, retry};
-use switchboard_router::TraceStep;
-use switchboard_store::{
-    Channel, ConversationKey, LeasedJob, PushDevice, PushEnd, PushJob, PushStore, Store, StoreError, UserKey,
-};
+use switchboard_store::{Channel, LeasedJob, PushDevice, PushEnd, PushJob, Store, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,7 +31,6 @@ const FIGURES_MS: u64 = 5_000;
 pub(crate) struct Worker {
     gateway: Arc<Gateway>,
     store: Arc<dyn Store>,
-    pushes: Arc<dyn PushStore>,
     /// One for each of [`Channel::ALL`].
     lanes: [Lane; Channel::ALL.len()],
     told: Told,
@@ -45,13 +41,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(gateway: Arc<Gateway>, store: Arc<dyn Store>, pushes: Arc<dyn PushStore>) -> Self {
+    pub(crate) fn new(gateway: Arc<Gateway>, store: Arc<dyn Store>) -> Self {
         let lane = |_| Lane::new(gateway.push.in_flight_max, gateway.clock.clone());
         Self {
             lanes: Channel::ALL.map(lane),
             gateway,
             store,
-            pushes,
             told: Told::default(),
             under_way: TaskTracker::new(),
             wants_room: AtomicBool::new(false),
@@ -106,7 +101,7 @@ impl Worker {
     async fn oldest_ms(&self) -> Result<u64, StoreError> {
         let (mut oldest_ms, now_ms) = (0, self.gateway.clock.wall_ms());
         for channel in Channel::ALL {
-            if let Some(due) = self.pushes.oldest_push(channel).await? {
+            if let Some(due) = self.store.oldest_push(channel).await? {
                 let age_ms = u64::try_from(now_ms.saturating_sub(due.unix_ms())).unwrap_or(0);
                 oldest_ms = age_ms.max(oldest_ms);
             }
@@ -138,7 +133,7 @@ impl Worker {
             return false;
         }
         let until = self.in_ms(self.gateway.push.lease_ms);
-        let taken = match self.pushes.take_pushes(channel, self.now(), until, passes.len()).await {
+        let taken = match self.store.take_pushes(channel, self.now(), until, passes.len()).await {
             Ok(taken) => taken,
             Err(error) => {
                 tracing::debug!(%error, %channel, "the push queue can't be read for now");
@@ -189,8 +184,8 @@ impl Worker {
         until: Timestamp,
     ) -> Result<PushEnd, StoreError> {
         let job = &leased.job;
-        let Some(body) = compose(&*self.store, &*self.pushes, job).await? else { return Ok(PushEnd::Dropped) };
-        let devices = self.pushes.devices(&job.key.user).await?;
+        let Some(body) = compose(&*self.store, job).await? else { return Ok(PushEnd::Dropped) };
+        let devices = self.store.devices(&job.key.user).await?;
         let mut tally = Tally { told: self.told.take(job), failed: None, refused: None };
         for (id, device) in devices.into_iter().filter(|(_, device)| device.channel == job.key.channel) {
             if tally.told.contains(&id) {
@@ -198,9 +193,8 @@ impl Worker {
             }
             let outcome = self.send(providers, job, (&id, &device), body.clone(), &mut pass, until).await;
             count(job.key.channel, &outcome);
-            self.trace_sent(job, &id, &outcome);
             if outcome == Outcome::Gone {
-                self.pushes.remove_device(&job.key.user, &id, Some(device.target)).await?;
+                self.store.remove_device(&job.key.user, &id, Some(device.target)).await?;
             }
             tally.add(id, outcome);
         }
@@ -259,14 +253,13 @@ impl Worker {
 
     /// Tells the queue how a job ended, as long as it is this node's.
     async fn finish_push(&self, leased: LeasedJob, end: PushEnd, until: Timestamp) {
-        while let Err(error) = self.pushes.finish_push(leased.clone(), end.clone(), self.now()).await {
+        while let Err(error) = self.store.finish_push(leased.clone(), end.clone(), self.now()).await {
             tracing::debug!(%error, "how a notification ended can't be written for now");
             if self.in_ms(FINISH_AGAIN_MS) > until {
                 return;
             }
             self.gateway.clock.sleep_ms(FINISH_AGAIN_MS).await;
         }
-        self.trace_end(&leased.job, &end);
         let (channel, attempt) = (leased.job.key.channel, leased.attempt);
         match end {
             PushEnd::Dead { reason } => {
@@ -281,36 +274,6 @@ impl Worker {
             }
             PushEnd::Sent | PushEnd::Dropped => {}
         }
-    }
-}
-
-/// What the trace is told.
-impl Worker {
-    fn trace_sent(&self, job: &PushJob, device: &DeviceId, outcome: &Outcome) {
-        let (provider, device_id) = (job.key.channel, device.clone());
-        match outcome {
-            // That a notification is taken back was told when it was decided.
-            Outcome::Sent if job.count.is_some() => self.trace(job, TraceStep::Notified { provider, device_id }),
-            Outcome::Gone => self.trace(job, TraceStep::DeviceGone { provider, device_id }),
-            _ => {}
-        }
-    }
-
-    fn trace_end(&self, job: &PushJob, end: &PushEnd) {
-        let (reason, again_at) = match end {
-            PushEnd::Retry { at, reason } => (reason.clone(), Some(*at)),
-            PushEnd::Dead { reason } => (reason.clone(), None),
-            PushEnd::Sent | PushEnd::Dropped => return,
-        };
-        self.trace(job, TraceStep::Failed { provider: job.key.channel, reason, again_at });
-    }
-
-    fn trace(&self, job: &PushJob, step: TraceStep) {
-        // A node that has no router (yet, or any more) keeps no trace.
-        let Ok(router) = self.gateway.router() else { return };
-        let UserKey { tenant, user } = &job.key.user;
-        let conversation = ConversationKey { tenant: tenant.clone(), conversation: job.key.conversation.clone() };
-        router.note_trace((&conversation, job.up_to_seq), Some(user), step);
     }
 }
 

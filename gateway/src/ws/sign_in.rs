@@ -202,8 +202,8 @@ async fn register(
     device: DeviceId,
     instance: InstanceId,
 ) -> Verdict {
-    let Identity { user, issued_at, expires_at, scopes } = identity;
-    let new = NewSession { user, device: device.clone(), instance, issued_at };
+    let Identity { user, name, issued_at, expires_at, scopes } = identity;
+    let new = NewSession { user, device: device.clone(), instance, issued_at, name };
     match router.connect(new, outbox).await {
         Ok(connected) => {
             Verdict::SignedIn { id, device, signed_in: Box::new(SignedIn::new(expires_at, scopes, connected)) }

@@ -36,7 +36,7 @@ fn node() -> (Arc<Gateway>, Faults) {
     let options = gateway.settings().options;
     let bus = Arc::new(InProcessBus::default());
     let router = Router::start(Start { me, options, clock, generator, store: store.clone(), bus, views });
-    gateway.has_store(store, None);
+    gateway.has_store(store);
     gateway.open(router, None);
     (Arc::new(gateway), faults)
 }

@@ -238,6 +238,7 @@ impl Client {
             device: self.device.clone(),
             instance: InstanceId::default(),
             issued_at: None,
+            name: None,
         };
         let inbox = Inbox::new(self.user.clone(), self.oracle.clone());
         let connecting = up.router.connect(new, inbox.clone());
