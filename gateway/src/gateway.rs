@@ -9,7 +9,6 @@ use switchboard_config::{BusKind, Config, Http, Push, Session};
 use switchboard_protocol::{NodeId, ProtocolError, StoreId};
 use switchboard_router::{RedisBus, Router};
 use switchboard_store::{Store, StoreError};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,8 +30,6 @@ pub(crate) struct Gateway {
     pub(crate) http: Http,
     pub(crate) session: Session,
     pub(crate) push: Push,
-    /// Something has come into the push queue.
-    pub(crate) push_nudge: Arc<Notify>,
     /// Development mode's door: the key that signs a token for anyone. `None`: there is no such door.
     pub(crate) dev_key: Option<SigningKey>,
     pub(crate) clock: Clock,
@@ -69,7 +66,6 @@ impl Gateway {
             http: config.http.clone(),
             session: config.session.clone(),
             push: config.push.clone(),
-            push_nudge: Arc::default(),
             dev_key,
             timers: Timers::new(clock.clone()),
             clock,

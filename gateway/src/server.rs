@@ -174,7 +174,7 @@ async fn open(config: &Config, gateway: &Arc<Gateway>, clients: SocketAddr) -> R
         views: others.views(),
     });
     gateway.open(router.clone(), others.redis());
-    let worker = Arc::new(Worker::new(gateway.clone(), store.clone()));
+    let worker = Arc::new(Worker::new(gateway.clone(), store.clone(), router.clone()));
     Ok(Open { router, store, worker, others })
 }
 

@@ -1,110 +1,216 @@
 //! Push (PROTOCOL §6): who gets a notification, and who does not, at a push service that speaks the real protocol.
 
 use hyper::Method;
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use switchboard_clock::{Clock, Generator};
-use switchboard_protocol::{Seq, Timestamp};
-use switchboard_store::{
-    Channel, EmbeddedOptions, EmbeddedStore, Priority, PushJob, PushKey, PushStore, Store, UserKey,
-};
+use tempfile::TempDir;
 
-use crate::support::push::{Browser, PushService, put, subscribe, with_web_push};
+use crate::support::push::{Browser, PushService, SILENT, put, subscribe, with_web_push};
 use crate::support::tokens::token;
-use crate::support::{Config, Connect, Server, Token};
+use crate::support::{Client, Config, Connect, SECRET, Server, Token, soon};
 
-/// A device of Bob's.
-async fn bob_s_browser(server: &Server, service: &PushService) -> Browser {
+/// A device of a user's, of his name.
+async fn browser_of(user: &str, server: &Server, service: &PushService) -> Browser {
     let browser = Browser::new(7);
-    subscribe(server, "bob", &browser, &service.url("/phone")).await;
+    subscribe(server, user, &browser, &service.url(&format!("/{user}"))).await;
     browser
 }
 
-/// Alice's messages to Bob, who is away; gives the conversation's id.
-async fn messages(server: &Server, count: u64) -> Value {
+/// Alice, under a name of her own.
+async fn alice(server: &Server) -> Client {
     let named = Token::of("alice").claim("name", "Alice Doe").sign();
     let mut alice = Connect::to(server).token(&named).open().await;
     alice.expect("ready").await;
-    let mut id = Value::Null;
-    for n in 1..=count {
-        let text = format!("hi {n}");
-        let send = json!({"type": "send", "to": "bob", "client_id": text, "content": {"text": text}});
-        id = alice.ask(send).await["conversation_id"].clone();
-    }
-    id
+    alice
 }
 
-/// Puts a notification of Bob's into the queue of a server that stands still meanwhile.
-async fn queue(server: Server, conversation: &Value, up_to: u64) -> Server {
-    let (folder, config) = server.stop_for_a_while().await;
-    let options = EmbeddedOptions::new(folder.path().join("store"));
-    let store = EmbeddedStore::open(&options, Clock::system(), &Generator::from_seed(1)).unwrap();
-    let user = UserKey { tenant: "default".parse().unwrap(), user: "bob".parse().unwrap() };
-    let conversation = conversation.as_str().unwrap().parse().unwrap();
-    let job = PushJob {
-        key: PushKey { user, conversation, channel: Channel::WebPush },
-        up_to_seq: Seq::new(up_to),
-        count: Some(1),
-        priority: Priority::High,
-        not_before: Timestamp::from_unix_ms(0),
-    };
-    store.enqueue_pushes(vec![job]).await.unwrap();
-    store.close().await.unwrap();
-    drop(store);
-    Server::start_in(folder, config).await
+async fn send(from: &mut Client, to: &str, text: &str) -> Value {
+    from.ask(json!({"type": "send", "to": to, "client_id": text, "content": {"text": text}})).await
+}
+
+/// What is told of one message of Alice's.
+fn told_of(sent: &Value, text: &str) -> Value {
+    json!({
+        "type": "notification", "conversation_id": sent["conversation_id"], "up_to_seq": sent["seq"], "count": 1,
+        "title": "Alice Doe", "text": text,
+    })
+}
+
+/// Waits until a message to Carol, who is away, has been told: whatever was to be told before it has been, too.
+async fn after_carol(server: &Server, service: &PushService, from: &mut Client) {
+    browser_of("carol", server, service).await;
+    send(from, "carol", "to carol").await;
+    while !service.paths().contains(&"/carol".to_owned()) {
+        service.asked(service.paths().len() + 1).await;
+    }
 }
 
 #[tokio::test]
-async fn what_is_in_the_queue_is_sent() {
-    let (service, server) = (PushService::start().await, with_web_push().start().await);
-    let browser = bob_s_browser(&server, &service).await;
-    let id = messages(&server, 2).await;
-    let server = queue(server, &id, 1).await;
+async fn who_is_away_gets_one_notification_and_none_of_what_arrived() {
+    let (service, server) = (PushService::start().await, with_web_push().set("push.hold_ms", 200).start().await);
+    let browser = browser_of("bob", &server, &service).await;
+    let mut alice = alice(&server).await;
+    let sent = send(&mut alice, "bob", "hi").await;
     service.asked(1).await;
-    let expected = json!({
-        "type": "notification", "conversation_id": id, "up_to_seq": 1, "count": 1, "title": "Alice Doe", "text": "hi 1",
-    });
-    assert_eq!(service.told("/phone", &browser), [expected]);
-    assert_eq!(server.metric("switchboard_push_queue_oldest_seconds", "").await, 0.0);
+    assert_eq!(service.told("/bob", &browser), [told_of(&sent, "hi")]);
+
+    // Dave has a device that is notified, and another one that says that it has the message.
+    browser_of("dave", &server, &service).await;
+    let mut dave = Client::sign_in(&server, "dave").await;
+    send(&mut alice, "dave", "hi dave").await;
+    let message = dave.expect("message").await;
+    dave.ask(json!({"type": "delivered", "conversation_id": message["conversation_id"], "seq": message["seq"]})).await;
+    after_carol(&server, &service, &mut alice).await;
+    assert_eq!(service.paths(), ["/bob", "/carol"]);
+}
+
+#[tokio::test]
+async fn what_comes_together_is_told_together() {
+    let config = with_web_push().set("push.hold_ms", 200).set("push.collapse_ms", 100);
+    let (service, server) = (PushService::start().await, config.start().await);
+    let browser = browser_of("bob", &server, &service).await;
+    let mut alice = alice(&server).await;
+    for text in ["one", "two", "three"] {
+        send(&mut alice, "bob", text).await;
+    }
+    let last = |told: &[Value]| told.last().map(|told| (told["up_to_seq"].clone(), told["count"].clone()));
+    while last(&service.told("/bob", &browser)) != Some((json!(3), json!(3))) {
+        service.asked(service.paths().len() + 1).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_elsewhere_is_taken_back() {
+    let (service, server) = (PushService::start().await, with_web_push().set("push.hold_ms", 100).start().await);
+    let browser = browser_of("bob", &server, &service).await;
+    let sent = send(&mut alice(&server).await, "bob", "hi").await;
+    service.asked(1).await;
+    let mut bob = Client::sign_in(&server, "bob").await;
+    bob.ask(json!({"type": "read", "conversation_id": sent["conversation_id"], "seq": 1})).await;
+    service.asked(2).await;
+    let withdrawal = json!({ "type": "withdrawal", "conversation_id": sent["conversation_id"], "up_to_seq": 1 });
+    assert_eq!(service.told("/bob", &browser), [told_of(&sent, "hi"), withdrawal]);
+}
+
+#[tokio::test]
+async fn who_wants_no_preview_is_told_no_text() {
+    let (service, server) = (PushService::start().await, with_web_push().set("push.hold_ms", 100).start().await);
+    let browser = browser_of("bob", &server, &service).await;
+    let path = "/v1/notification-preferences";
+    let preferences = server.http().ask(Method::PUT, path).json(&json!({ "preview": false }));
+    preferences.token(&token("bob")).send().await.data(200);
+    send(&mut alice(&server).await, "bob", "secret").await;
+    service.asked(1).await;
+    let told = &service.told("/bob", &browser)[0];
+    assert_eq!((&told["title"], told.get("text")), (&json!("Alice Doe"), None));
 }
 
 #[tokio::test]
 async fn a_subscription_that_is_gone_is_removed() {
-    let (service, server) = (PushService::start().await, with_web_push().start().await);
-    bob_s_browser(&server, &service).await;
-    let id = messages(&server, 2).await;
+    let config = with_web_push().set("push.hold_ms", 100).set("push.collapse_ms", 0);
+    let (service, server) = (PushService::start().await, config.start().await);
+    browser_of("bob", &server, &service).await;
+    let mut alice = alice(&server).await;
     service.answers(410);
-    let server = queue(server, &id, 1).await;
+    let sent = send(&mut alice, "bob", "one").await;
     service.asked(1).await;
-    let server = queue(server, &id, 2).await;
-    // The worker has looked at the second one when another user's is sent.
-    subscribe(&server, "bob", &Browser::new(8), &service.url("/tablet")).await;
-    let _server = queue(server, &id, 2).await;
-    service.asked(2).await;
-    assert_eq!(service.paths(), ["/phone", "/tablet"]);
+    server.counted(r#"outcome="gone""#).await;
+    assert_eq!(traced(&server, &sent).await["outcome"], "not_notified");
+    service.answers(201);
+    send(&mut alice, "bob", "two").await;
+    after_carol(&server, &service, &mut alice).await;
+    assert_eq!(service.paths(), ["/bob", "/carol"]);
+}
+
+impl Server {
+    /// Waits until an answer of a provider has been dealt with.
+    async fn counted(&self, outcome: &str) {
+        soon(outcome, async { while self.metric("switchboard_pushes_total", outcome).await < 1.0 {} }).await;
+    }
+}
+
+/// What became of a message for Bob.
+async fn traced(server: &Server, sent: &Value) -> Value {
+    let (id, admin) = (sent["conversation_id"].as_str().unwrap(), Token::of("root").scope("admin").sign());
+    let path = format!("/v1/admin/conversations/{id}/messages/{}/trace", sent["seq"]);
+    let trace = server.http().get(&path).token(&admin).send().await.data(200);
+    trace["recipients"][0].clone()
 }
 
 #[tokio::test]
 async fn what_is_refused_is_a_dead_letter_that_can_be_sent_again() {
-    let (service, server) = (PushService::start().await, with_web_push().start().await);
-    bob_s_browser(&server, &service).await;
-    let id = messages(&server, 1).await;
+    let (service, server) = (PushService::start().await, with_web_push().set("push.hold_ms", 100).start().await);
+    let browser = browser_of("bob", &server, &service).await;
     service.answers(403);
-    let server = queue(server, &id, 1).await;
+    let sent = send(&mut alice(&server).await, "bob", "hi").await;
     server.logged("a notification was given up", 1).await;
+    let steps = |traced: &Value| -> Vec<String> {
+        let steps = traced["events"].as_array().unwrap().iter();
+        steps.map(|event| event["step"].as_str().unwrap().to_owned()).collect()
+    };
+    let of_bob = traced(&server, &sent).await;
+    assert_eq!((&of_bob["outcome"], &of_bob["why"]), (&json!("not_notified"), &json!("403")), "{of_bob}");
+    assert_eq!(steps(&of_bob).last().map(String::as_str), Some("failed"));
+
     let admin = Token::of("root").scope("admin").sign();
-    let listed = server.http().get("/v1/admin/push/dead-letters").token(&admin).send().await.data(200);
+    let list = async || server.http().get("/v1/admin/push/dead-letters").token(&admin).send().await.data(200);
+    let listed = list().await;
     let letter = &listed["dead_letters"][0];
     let expected = json!({
-        "id": letter["id"], "user_id": "bob", "conversation_id": id, "provider": "web_push", "up_to_seq": 1, "count": 1,
-        "attempts": 1, "reason": "403", "died_at": letter["died_at"],
+        "id": letter["id"], "user_id": "bob", "conversation_id": sent["conversation_id"], "provider": "web_push",
+        "up_to_seq": 1, "count": 1, "attempts": 1, "reason": "403", "died_at": letter["died_at"],
     });
     assert_eq!(listed, json!({ "dead_letters": [expected], "more": false }));
     service.answers(201);
     let path = format!("/v1/admin/push/dead-letters/{}/retry", letter["id"].as_str().unwrap());
     server.http().ask(Method::POST, &path).token(&admin).send().await.data(202);
     service.asked(2).await;
-    let listed = server.http().get("/v1/admin/push/dead-letters").token(&admin).send().await.data(200);
-    assert_eq!(listed["dead_letters"], json!([]));
+    assert_eq!(service.told("/bob", &browser)[1], told_of(&sent, "hi"));
+    assert_eq!(list().await["dead_letters"], json!([]));
+    server.counted(r#"outcome="sent""#).await;
+    assert_eq!(traced(&server, &sent).await["outcome"], "notified");
+}
+
+#[tokio::test]
+async fn who_dies_with_a_message_in_hold_tells_of_it_afterwards_once() {
+    let (service, server) = (PushService::start().await, with_web_push().set("push.hold_ms", 1_000).start().await);
+    let browser = browser_of("bob", &server, &service).await;
+    let sent = send(&mut alice(&server).await, "bob", "hi").await;
+    let server = server.kill_and_restart().await;
+    service.asked(1).await;
+    assert_eq!(service.told("/bob", &browser), [told_of(&sent, "hi")]);
+    after_carol(&server, &service, &mut alice(&server).await).await;
+    assert_eq!(service.paths(), ["/bob", "/carol"]);
+}
+
+#[tokio::test]
+async fn a_provider_that_does_not_answer_delays_no_other() {
+    let (silent, service) = (PushService::start().await, PushService::start().await);
+    silent.answers(SILENT);
+    let config = with_web_push().set("push.hold_ms", 100).set("push.in_flight_max", 1);
+    let config = config.set("push.webhook.url", silent.url("/hook")).set("push.webhook.secret", SECRET);
+    let server = config.start().await;
+    put(&server, "bob", "phone", &json!({ "provider": "webhook" })).await.data(200);
+    let mut alice = alice(&server).await;
+    send(&mut alice, "bob", "hi").await;
+    silent.asked(1).await;
+    after_carol(&server, &service, &mut alice).await;
+    assert_eq!((silent.paths().len(), service.paths().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_provider_is_switched_on_by_a_reload() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("switchboard.toml");
+    std::fs::write(&file, "").unwrap();
+    let server = Config::new().file(&file).start().await;
+    let hook = json!({ "provider": "webhook" });
+    assert_eq!(put(&server, "bob", "phone", &hook).await.error(400, "bad_request").as_deref(), Some("provider"));
+    let text = format!("push.webhook = {{ url = 'https://hook.example', secret = '{SECRET}' }}");
+    std::fs::write(&file, text).unwrap();
+    server.signal(Signal::HUP);
+    server.logged("configuration reloaded", 1).await;
+    put(&server, "bob", "phone", &hook).await.data(200);
 }
 
 #[tokio::test]

@@ -50,15 +50,8 @@ fn register(call: Call) -> Handling {
             return Err(ProtocolError::bad_request("provider", format!("{channel} is not set up at this server")));
         }
         let target = Target::parse(channel, &body, providers.guard()).map_err(refusal)?;
-        let store = call.gateway.store()?;
-        let devices = store.devices(&user).await.map_err(|error| unavailable(&error))?;
-        let others = devices.iter().filter(|(id, _)| *id != device).count();
-        if others >= call.gateway.push.devices_max {
-            return Err(ProtocolError::conflict("the user has as many devices as may be"));
-        }
-        let registered_at = now(&call);
-        let registered = PushDevice { channel, target: target.to_stored(), registered_at };
-        store.put_device(&user, &device, registered).await.map_err(|error| unavailable(&error))?;
+        let registered = PushDevice { channel, target: target.to_stored(), registered_at: now(&call) };
+        call.gateway.router()?.put_push_device(&user, device, registered).await?;
         Ok(done())
     })
 }
@@ -68,15 +61,14 @@ fn unregister(call: Call) -> Handling {
     Box::pin(async move {
         let (user, _) = writer(&call)?;
         let device: DeviceId = call.id_of_path("device_id")?;
-        call.gateway.store()?.remove_device(&user, &device, None).await.map_err(|error| unavailable(&error))?;
+        call.gateway.router()?.remove_push_device(&user, &device, None).await?;
         Ok(done())
     })
 }
 
 fn preferences(call: Call) -> Handling {
     Box::pin(async move {
-        let stored = call.gateway.store()?.notification_preferences(&call.identity()?.user).await;
-        let stored = stored.map_err(|error| unavailable(&error))?;
+        let stored = call.gateway.router()?.notification_preferences(&call.identity()?.user).await?;
         let preferences = stored.and_then(|json| serde_json::from_str::<Preferences>(&json).ok());
         Ok(Answer::data(&preferences.unwrap_or_default()))
     })
@@ -87,8 +79,7 @@ fn set_preferences(call: Call) -> Handling {
         let (user, body) = writer(&call)?;
         let preferences = Preferences::parse(&body).map_err(refusal)?;
         let json = serde_json::to_string(&preferences).map_err(|_| ProtocolError::internal())?;
-        let store = call.gateway.store()?;
-        store.put_notification_preferences(&user, json).await.map_err(|error| unavailable(&error))?;
+        call.gateway.router()?.set_notification_preferences(&user, json).await?;
         Ok(Answer::data(&preferences))
     })
 }
@@ -126,7 +117,7 @@ fn retry(call: Call) -> Handling {
         if !was_there.map_err(|error| unavailable(&error))? {
             return Err(ProtocolError::not_found());
         }
-        call.gateway.push_nudge.notify_one();
+        call.gateway.router()?.push_nudges().notify_one();
         Ok(done().with_status(StatusCode::ACCEPTED))
     })
 }

@@ -10,24 +10,31 @@ use switchboard_store::{
 /// Bytes of messages that are read: one is given whatever it has.
 const MESSAGE_BYTES: usize = 1;
 
-/// What a job's devices are told; `None` if there is nothing to tell any more.
-pub(super) async fn compose(store: &dyn Store, job: &PushJob) -> Result<Option<Body>, StoreError> {
-    let Some(count) = job.count else { return Ok(Some(Body::Withdraw)) };
+/// What a job comes to.
+pub(super) enum Composed {
+    /// Its devices are told this.
+    Body(Body),
+    /// There is nothing to tell any more, for this reason (in the trace's words).
+    Nothing(&'static str),
+}
+
+/// What a job's devices are told.
+pub(super) async fn compose(store: &dyn Store, job: &PushJob) -> Result<Composed, StoreError> {
+    let Some(count) = job.count else { return Ok(Composed::Body(Body::Withdraw)) };
     let user = &job.key.user;
     let key = ConversationKey { tenant: user.tenant.clone(), conversation: job.key.conversation.clone() };
-    let Some(member) = store.member(&key, &user.user).await? else { return Ok(None) };
+    let Some(member) = store.member(&key, &user.user).await? else { return Ok(Composed::Nothing("not_a_member")) };
     if member.cursor.delivered_seq.max(member.cursor.read_seq) >= job.up_to_seq {
-        return Ok(None);
+        return Ok(Composed::Nothing("arrived"));
     }
-    let Some(head) = store.head(&key).await? else { return Ok(None) };
+    let Some(head) = store.head(&key).await? else { return Ok(Composed::Nothing("expired")) };
     let range = HistoryRange::Before(job.up_to_seq.next());
     let newest = store.history(&key, range, head.end, 1, MESSAGE_BYTES).await?.messages.pop();
-    // It has expired.
-    let Some((from, content)) = newest.and_then(read) else { return Ok(None) };
+    let Some((from, content)) = newest.and_then(read) else { return Ok(Composed::Nothing("expired")) };
     let preferences = store.notification_preferences(user).await?;
     let preferences = preferences.and_then(|json| serde_json::from_str::<Preferences>(&json).ok());
     let title = title(store, user, head, from).await?;
-    Ok(Some(Body::alert(count, &title, content.as_ref(), preferences.unwrap_or_default().preview)))
+    Ok(Composed::Body(Body::alert(count, &title, content.as_ref(), preferences.unwrap_or_default().preview)))
 }
 
 /// A message's sender, and its content as it is now; without one if it was deleted.

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use metrics::{counter, gauge};
 use switchboard_protocol::{DeviceId, Timestamp};
 use switchboard_push::{Body, Busy, Lane, Outcome, Pass, Push, Reason, Target, retry};
-use switchboard_store::{Channel, LeasedJob, PushDevice, PushEnd, PushJob, Store, StoreError};
+use switchboard_router::{Router, TraceStep};
+use switchboard_store::{
+    Channel, ConversationKey, LeasedJob, PushDevice, PushEnd, PushJob, PushKey, Store, StoreError,
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::compose::compose;
+use super::compose::{Composed, compose};
 use super::providers::Providers;
 use super::told::Told;
 use crate::gateway::Gateway;
@@ -31,6 +34,7 @@ const FIGURES_MS: u64 = 5_000;
 pub(crate) struct Worker {
     gateway: Arc<Gateway>,
     store: Arc<dyn Store>,
+    router: Router,
     /// One for each of [`Channel::ALL`].
     lanes: [Lane; Channel::ALL.len()],
     told: Told,
@@ -41,12 +45,13 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(gateway: Arc<Gateway>, store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(gateway: Arc<Gateway>, store: Arc<dyn Store>, router: Router) -> Self {
         let lane = |_| Lane::new(gateway.push.in_flight_max, gateway.clock.clone());
         Self {
             lanes: Channel::ALL.map(lane),
             gateway,
             store,
+            router,
             told: Told::default(),
             under_way: TaskTracker::new(),
             wants_room: AtomicBool::new(false),
@@ -56,6 +61,7 @@ impl Worker {
 
     /// Works until `stop`.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let nudges = self.router.push_nudges();
         while !stop.is_cancelled() {
             let mut is_more = false;
             for channel in Channel::ALL {
@@ -66,7 +72,7 @@ impl Worker {
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.gateway.push_nudge.notified() => {}
+                () = nudges.notified() => {}
                 () = self.room.notified() => {}
                 () = self.gateway.clock.sleep_ms(POLL_MS) => {}
             }
@@ -184,7 +190,13 @@ impl Worker {
         until: Timestamp,
     ) -> Result<PushEnd, StoreError> {
         let job = &leased.job;
-        let Some(body) = compose(&*self.store, job).await? else { return Ok(PushEnd::Dropped) };
+        let body = match compose(&*self.store, job).await? {
+            Composed::Body(body) => body,
+            Composed::Nothing(why) => {
+                self.note(job, TraceStep::NotNotified { why: why.into() });
+                return Ok(PushEnd::Dropped);
+            }
+        };
         let devices = self.store.devices(&job.key.user).await?;
         let mut tally = Tally { told: self.told.take(job), failed: None, refused: None };
         for (id, device) in devices.into_iter().filter(|(_, device)| device.channel == job.key.channel) {
@@ -192,10 +204,11 @@ impl Worker {
                 continue;
             }
             let outcome = self.send(providers, job, (&id, &device), body.clone(), &mut pass, until).await;
-            count(job.key.channel, &outcome);
             if outcome == Outcome::Gone {
-                self.store.remove_device(&job.key.user, &id, Some(device.target)).await?;
+                self.remove(job, &id, device).await;
             }
+            self.note_outcome(job, &id, &outcome);
+            count(job.key.channel, &outcome);
             tally.add(id, outcome);
         }
         Ok(self.end_of(leased, tally))
@@ -230,6 +243,31 @@ impl Worker {
         outcome
     }
 
+    /// Forgets a device that the provider does not know any more, unless it has been registered anew. If that can't be
+    /// now, the next notification finds it gone again.
+    async fn remove(&self, job: &PushJob, id: &DeviceId, device: PushDevice) {
+        if let Err(error) = self.router.remove_push_device(&job.key.user, id, Some(device.target)).await {
+            tracing::debug!(%error, "a device that is gone stays registered for now");
+        }
+    }
+
+    /// Notes in the message's trace what a provider said.
+    fn note_outcome(&self, job: &PushJob, id: &DeviceId, outcome: &Outcome) {
+        let (provider, device_id) = (job.key.channel, id.clone());
+        match outcome {
+            Outcome::Sent if job.count.is_some() => self.note(job, TraceStep::Notified { provider, device_id }),
+            Outcome::Gone => self.note(job, TraceStep::DeviceGone { provider, device_id }),
+            // A withdrawal was noted when it was decided; a failure is, with what follows on it, when the queue knows it.
+            Outcome::Sent | Outcome::Failed { .. } | Outcome::Refused(_) => {}
+        }
+    }
+
+    fn note(&self, job: &PushJob, step: TraceStep) {
+        let PushKey { user, conversation, .. } = &job.key;
+        let conversation = ConversationKey { tenant: user.tenant.clone(), conversation: conversation.clone() };
+        self.router.note_trace((&conversation, job.up_to_seq), Some(&user.user), step);
+    }
+
     /// How an attempt ended. Who was told by one device has been told: the others' failure makes no dead letter.
     fn end_of(&self, leased: &LeasedJob, tally: Tally) -> PushEnd {
         let Tally { told, failed, refused } = tally;
@@ -261,15 +299,19 @@ impl Worker {
             self.gateway.clock.sleep_ms(FINISH_AGAIN_MS).await;
         }
         let (channel, attempt) = (leased.job.key.channel, leased.attempt);
+        let failed =
+            |reason: &str, again_at| TraceStep::Failed { provider: channel, reason: reason.to_owned(), again_at };
         match end {
             PushEnd::Dead { reason } => {
+                self.note(&leased.job, failed(&reason, None));
                 counter!("switchboard_push_dead_letters_total", "provider" => channel.as_str()).increment(1);
                 tracing::warn!(%channel, attempt, reason, "a notification was given up");
             }
             PushEnd::Retry { at, reason } => {
+                self.note(&leased.job, failed(&reason, Some(at)));
                 tracing::debug!(%channel, attempt, %at, reason, "a notification is to be tried again");
                 if at <= self.now() {
-                    self.gateway.push_nudge.notify_one();
+                    self.router.push_nudges().notify_one();
                 }
             }
             PushEnd::Sent | PushEnd::Dropped => {}

@@ -18,6 +18,9 @@ use super::{Config, Server, soon, tokens::token};
 
 pub(crate) use browser::Browser;
 
+/// In place of a status: there is no answer.
+pub(crate) const SILENT: u16 = 0;
+
 /// A push service, which answers each path with the status that is set for all.
 pub(crate) struct PushService {
     server: server::Server,
@@ -34,7 +37,12 @@ impl PushService {
             move |_| {
                 counted.send_modify(|count| *count += 1);
                 let status = status.load(Ordering::SeqCst);
-                async move { server::answer(status, "") }
+                async move {
+                    if status == SILENT {
+                        std::future::pending::<()>().await;
+                    }
+                    server::answer(status, "")
+                }
             }
         };
         Self { server: server::Server::start(answer).await, status, count }

@@ -216,12 +216,6 @@ impl Server {
         soon(text, there).await.unwrap_or_else(|_| panic!("the server ended without {text}"));
     }
 
-    /// SIGTERM, and the end; gives what to start it with again.
-    pub(crate) async fn stop_for_a_while(self) -> (TempDir, Config) {
-        let config = self.config.clone();
-        (self.stop().await.folder, config)
-    }
-
     /// SIGTERM, and the end.
     pub(crate) async fn stop(self) -> Ended {
         self.signal(Signal::TERM);
