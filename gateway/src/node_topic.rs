@@ -48,10 +48,11 @@ const FIGURES: &[(&str, &str, Value)] = &[
 pub(crate) async fn publish_figures(gateway: Arc<Gateway>, figures: PrometheusHandle) {
     let tags = tags_of(&gateway.node_id);
     let topic: TopicId = "$node".parse().expect("it is an id");
-    let mut before = sums(&figures.render());
+    let mut page = Vec::new();
+    let mut before = sums(rendered(&figures, &mut page));
     let stop = gateway.closing.clone();
     while stop.run_until_cancelled(gateway.clock.sleep_to_next_ms(INTERVAL_MS)).await.is_some() {
-        let now = sums(&figures.render());
+        let now = sums(rendered(&figures, &mut page));
         let events = events(&before, &now, &tags);
         before = now;
         if let Some(router) = gateway.session_router()
@@ -66,18 +67,35 @@ fn tags_of(node_id: &NodeId) -> Tags {
     serde_json::from_value(serde_json::json!({ "node": node_id })).expect("a node's name is a tag's value")
 }
 
-/// The values of each metric, with its labels and summed over them.
+/// The metrics page, in memory that is kept from second to second: all else of an idle node is cheaper than new pages.
+fn rendered<'a>(figures: &PrometheusHandle, page: &'a mut Vec<u8>) -> &'a str {
+    page.clear();
+    // Writing to a vector does not fail.
+    let _ = figures.render_to_write(page);
+    std::str::from_utf8(page).unwrap_or_default()
+}
+
+/// The values of each metric that is shown, with its labels and summed over them.
 fn sums(page: &str) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
     for line in page.lines().filter(|line| !line.starts_with('#')) {
         let Some((head, value)) = line.rsplit_once(' ') else { continue };
+        let name = head.split_once('{').map_or(head, |(name, _)| name);
+        if !is_shown(name) {
+            continue;
+        }
         let value = value.parse::<f64>().unwrap_or_default();
-        if let Some((name, _)) = head.split_once('{') {
+        if name != head {
             *sums.entry(name.to_owned()).or_insert(0.0) += value;
         }
         *sums.entry(head.to_owned()).or_insert(0.0) += value;
     }
     sums
+}
+
+fn is_shown(name: &str) -> bool {
+    let is_part = |part: &str| ["", "_sum", "_count", "_bucket"].contains(&part);
+    FIGURES.iter().any(|(_, metric, _)| name.strip_prefix(metric).is_some_and(is_part))
 }
 
 fn events(before: &BTreeMap<String, f64>, now: &BTreeMap<String, f64>, tags: &Tags) -> Vec<Event> {
