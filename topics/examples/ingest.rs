@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use switchboard_protocol::{ClientFrame, ParseLimits, Timestamp, Window, parse_client_frame};
+use switchboard_protocol::{ClientFrame, Event, Number, ParseLimits, Timestamp, Window, parse_client_frame};
 use switchboard_topics::{Counter, Topic, TopicLimits};
 
 const BATCHES: i64 = 500;
 const EVENTS: i64 = 1_000;
 const SERIES: i64 = 20;
+const SERIES_KEPT: i64 = 1_000;
 /// Each batch holds the events of this time.
 const BATCH_MS: i64 = 250;
 const BEGIN_MS: i64 = 1_767_323_040_000;
@@ -31,7 +32,38 @@ fn batch(number: i64) -> String {
     format!(r#"{{"type":"topic_publish","topic":"sales","events":[{}]}}"#, events.join(","))
 }
 
+/// Bytes that the process has resident.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1_024
+}
+
+/// An hour with an event for each series in each second.
+fn measure_memory() {
+    const SECONDS: i64 = 3_600;
+    let before = resident();
+    let mut topic = Topic::new(Counter(1), TopicLimits { lateness_ms: 2_000, series_max: 1_000 }, BEGIN_MS);
+    for second in 0..SECONDS {
+        let events = (0..SERIES_KEPT).map(|n| Event {
+            series: "clicks".parse().expect("a name"),
+            value: Number::saturating((n * second % 10_007) as f64),
+            timestamp: None,
+            tags: serde_json::from_str(&format!(r#"{{"board":"b{n}","country":"nl"}}"#)).expect("tags"),
+        });
+        let published = topic.publish(events.collect(), BEGIN_MS + second * 1_000);
+        assert_eq!(published.map(|published| published.late), Ok(0));
+        Window::ALL.into_iter().for_each(|window| topic.skip_changes(window));
+    }
+    let of_one = |bytes: u64| bytes as f64 / SERIES_KEPT as f64 / 1e3;
+    let (resident, counted) = (of_one(resident() - before), of_one(topic.bytes() as u64));
+    println!(
+        "an hour of a series: {resident:.0} KB resident, of which {counted:.0} KB count against topics.memory_bytes"
+    );
+}
+
 fn main() {
+    measure_memory();
     let limits = ParseLimits { content_bytes: 0 };
     let batches: Vec<_> = (0..BATCHES).map(batch).collect();
     let mut topic = Topic::new(Counter(1), TopicLimits { lateness_ms: 2_000, series_max: 1_000 }, BEGIN_MS);
