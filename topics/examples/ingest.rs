@@ -57,9 +57,7 @@ fn measure_memory() {
     }
     let of_one = |bytes: u64| bytes as f64 / SERIES_KEPT as f64 / 1e3;
     let (resident, counted) = (of_one(resident() - before), of_one(topic.bytes() as u64));
-    println!(
-        "an hour of a series: {resident:.0} KB resident, {counted:.0} KB counted against topics.memory_bytes"
-    );
+    println!("an hour of a series: {resident:.0} KB resident, {counted:.0} KB counted against topics.memory_bytes");
 }
 
 fn main() {
