@@ -9,7 +9,7 @@ use crate::view::{direct_conversation, group_conversation};
 use crate::wire::{answer_of, encoded, telling};
 use futures_util::future::try_join_all;
 use std::sync::Arc;
-use switchboard_protocol::client::SendTarget;
+use switchboard_protocol::client::{EntryRef, SendTarget};
 use switchboard_protocol::{ClientFrame, ConversationId, ProtocolError, Seq};
 use switchboard_store::{ConversationKey, UserKey};
 use tokio::sync::oneshot;
@@ -73,10 +73,11 @@ impl Node {
         let conversation = conversation_of(&actor.user, &command).ok_or_else(ProtocolError::internal)?;
         let key = ConversationKey { tenant: actor.user.tenant.clone(), conversation };
         self.note_doing(&actor, &command)?;
-        if let ClientFrame::Delivered(entry) | ClientFrame::Read(entry) = &command {
-            let read = matches!(command, ClientFrame::Read(_));
-            self.tell_home_of_receipt(&actor.user, &entry.conversation_id, entry.seq, read);
-        }
+        let command = match command {
+            ClientFrame::Delivered(entry) => return self.call_receipt(actor, &key, entry, false).await,
+            ClientFrame::Read(entry) => return self.call_receipt(actor, &key, entry, true).await,
+            command => command,
+        };
         let is_close = matches!(command, ClientFrame::ConversationClose(_));
         let is_open = matches!(command, ClientFrame::ConversationOpen(_));
         let result = self.at_owner(&actor, &key, command).await;
@@ -84,6 +85,18 @@ impl Node {
             self.note_done(&actor, &key.conversation, is_close, &result);
         }
         result
+    }
+
+    /// The home hears of it first: it may make a notification needless (DESIGN §2, step 8).
+    async fn call_receipt(
+        self: &Arc<Self>,
+        actor: Actor,
+        key: &ConversationKey,
+        entry: EntryRef,
+        is_read: bool,
+    ) -> Result<Answer, ProtocolError> {
+        self.tell_home_of_receipt(&actor.user, &entry.conversation_id, entry.seq, is_read);
+        self.receipt_at_owner(actor, key, (entry, is_read)).await
     }
 
     /// Carries a command out at the conversation's owner.

@@ -23,6 +23,7 @@ pub(crate) struct Figures {
     pub(crate) newest_entries_bytes: Gauge,
     pub(crate) trace_bytes: Gauge,
     pub(crate) last_seen_dropped: Counter,
+    pub(crate) receipts_dropped: Counter,
     pub(crate) overloaded_conversation: Counter,
     pub(crate) overloaded_home: Counter,
     pub(crate) overloaded_requests: Counter,
@@ -58,6 +59,7 @@ impl Figures {
             newest_entries_bytes: gauge!("switchboard_newest_entries_bytes"),
             trace_bytes: gauge!("switchboard_trace_bytes"),
             last_seen_dropped: shown(counter!("switchboard_last_seen_dropped_total")),
+            receipts_dropped: shown(counter!("switchboard_receipts_dropped_total")),
             overloaded_conversation: overloaded("conversation"),
             overloaded_home: overloaded("home"),
             overloaded_requests: overloaded("requests"),
@@ -96,6 +98,10 @@ fn describe() {
     describe_gauge!("switchboard_newest_entries_bytes", "Last entries of active conversations that are kept in memory");
     describe_gauge!("switchboard_trace_bytes", "What is kept in memory of what became of messages");
     describe_counter!("switchboard_last_seen_dropped_total", "Last-seen times that were left out as too many wait");
+    describe_counter!(
+        "switchboard_receipts_dropped_total",
+        "Receipts that nobody waits for and their owner did not hear, beyond limits.home_dirty_max"
+    );
     describe_counter!("switchboard_overloaded_total", "What was refused with overloaded, by what had no room");
     describe_counter!("switchboard_resyncs_total", "Sessions told to sync because events may have been lost");
     describe_counter!("switchboard_terms_total", "Terms begun, by whether the one before had been ended");

@@ -22,6 +22,7 @@ mod options;
 mod owner;
 mod push;
 mod read;
+mod receipts;
 mod receive;
 mod redis;
 mod router;

@@ -5,9 +5,9 @@ use crate::scene::{Pair, Scene, has, user};
 use crate::world::NODES;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use switchboard_protocol::client::{ChangesGet, UserRef};
-use switchboard_protocol::{ClientFrame, CloseCode, ErrorCode, ProtocolError, Seq};
-use switchboard_router::View;
+use switchboard_protocol::client::{ChangesGet, ConversationRef, EntryRef, UserRef};
+use switchboard_protocol::{ClientFrame, CloseCode, ErrorCode, ProtocolError, Seq, ServerFrame};
+use switchboard_router::{Actor, View};
 use switchboard_store::Log as _;
 
 const EVERYONE: [usize; NODES] = [0, 1, 2, 3, 4];
@@ -133,6 +133,26 @@ async fn what_waits_at_who_is_the_owner_no_more_goes_before_what_is_said_later()
     );
     let seqs = [first, second, third].map(|sent| sent.unwrap().seq.get());
     assert_eq!(seqs, [3, 4, 5]);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_while_the_owner_was_gone_the_next_one_hears() {
+    let scene = Scene::new().await;
+    let (pair, next) = owner_to_be(&scene).await;
+    begun(&scene, &pair).await;
+    let reader = EVERYONE.into_iter().find(|index| ![pair.owner, next].contains(index)).unwrap();
+    scene.cut_off(pair.owner, true);
+    let read = ClientFrame::Read(EntryRef { conversation_id: pair.conversation.clone(), seq: Seq::new(2) });
+    let actor = Actor { user: pair.bob.clone(), session: None, awaited: false };
+    let node = scene.world.node(reader).unwrap();
+    let (said, _) = tokio::join!(node.router.call(actor, read), taken_for_dead(&scene, pair.owner));
+    assert!(said.is_ok(), "nobody waits for it");
+    scene.world.pass(6_000).await;
+    let about = ClientFrame::ConversationGet(ConversationRef { conversation_id: pair.conversation.clone() });
+    let told = scene.call(reader, &pair.bob, about).await.unwrap();
+    let ServerFrame::Conversation(conversation) = told else { panic!("{told:?}") };
+    assert_eq!((conversation.read_seq.get(), conversation.unread), (2, 0));
     scene.check();
 }
 
