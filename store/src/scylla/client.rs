@@ -1,13 +1,14 @@
 //! The driver's session, with what every statement has: a place among those under way, a time limit, a metric, and an
 //! error that says whether it may be repeated.
 //!
-//! No retry of the driver's own: it can't know that a compare-and-set has been done. What may be repeated is repeated by
-//! the caller, who has the word `Unavailable` for it.
+//! The driver repeats on another server what breaks off at one and does no harm twice: reads, and writes that name their
+//! timestamp; at most once per server, and within the statement's time limit. Not a compare-and-set, of which it can't know
+//! whether it has been done: what becomes of that is for the caller, who has the word `Unavailable` for it.
 
 use super::ScyllaOptions;
 use crate::{SetupError, StoreError};
 use metrics::{Counter, Histogram, counter, histogram};
-use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
@@ -15,7 +16,7 @@ use scylla::errors::{
     BadQuery, ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError,
     MetadataError, NewSessionError, PrepareError, RequestAttemptError,
 };
-use scylla::policies::retry::FallthroughRetryPolicy;
+use scylla::policies::retry::{DefaultRetryPolicy, FallthroughRetryPolicy, RetryPolicy};
 use scylla::policies::speculative_execution::{SimpleSpeculativeExecutionPolicy, SpeculativeExecutionPolicy};
 use scylla::response::query_result::QueryResult;
 use scylla::response::{PagingState, PagingStateResponse};
@@ -64,6 +65,8 @@ impl Figures {
 pub(super) struct Client {
     pub(super) session: Session,
     pub(super) keyspace: String,
+    reads: ExecutionProfileHandle,
+    writes: ExecutionProfileHandle,
     under_way: Semaphore,
     waiting: Semaphore,
     time_limit: Duration,
@@ -80,16 +83,12 @@ impl Client {
             let policy = SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval };
             Arc::new(policy) as Arc<dyn SpeculativeExecutionPolicy>
         });
-        let profile = ExecutionProfile::builder()
-            .consistency(Consistency::LocalQuorum)
-            .serial_consistency(Some(SerialConsistency::LocalSerial))
-            .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
-            .speculative_execution_policy(speculation)
-            .request_timeout(None)
-            .build();
+        let once = profile(Arc::new(FallthroughRetryPolicy::new()), None);
+        let reads = profile(Arc::new(DefaultRetryPolicy::new()), speculation);
+        let writes = profile(Arc::new(DefaultRetryPolicy::new()), None);
         let mut builder = SessionBuilder::new()
             .known_nodes(&options.nodes)
-            .default_execution_profile_handle(profile.into_handle())
+            .default_execution_profile_handle(once)
             .connection_timeout(time_limit)
             .keepalive_interval(KEEPALIVE)
             .keepalive_timeout(KEEPALIVE)
@@ -104,6 +103,8 @@ impl Client {
         Ok(Self {
             session,
             keyspace: options.keyspace.clone(),
+            reads,
+            writes,
             under_way: Semaphore::new(options.statements_max),
             waiting: Semaphore::new(options.statements_waiting_max),
             time_limit,
@@ -113,10 +114,13 @@ impl Client {
     }
 
     pub(super) async fn prepare(&self, op: &'static str, cql: String) -> Result<Statement, StoreError> {
-        let is_read = cql.starts_with("SELECT");
+        let is_compared = cql.contains(" IF ");
+        let profile = if cql.starts_with("SELECT") { &self.reads } else { &self.writes };
         let mut prepared = self.session.prepare(cql).await.map_err(|error| store_error(error.into()))?;
-        // Only these are asked of two servers.
-        prepared.set_is_idempotent(is_read);
+        if !is_compared {
+            prepared.set_is_idempotent(true);
+            prepared.set_execution_profile_handle(Some(profile.clone()));
+        }
         Ok(Statement { prepared, figures: Figures::of(op) })
     }
 
@@ -178,7 +182,7 @@ impl Client {
         }
     }
 
-    /// Writes to one partition in one statement: on each replica, all of it is there or nothing.
+    /// Writes to one partition in one statement: on each replica, all of it is there or nothing. No compare-and-set.
     pub(super) async fn batch(
         &self,
         figures: &Figures,
@@ -186,7 +190,9 @@ impl Client {
         values: impl BatchValues,
     ) -> Result<(), StoreError> {
         let prepared = statements.into_iter().map(|statement| statement.prepared.clone());
-        let batch = Batch::new_with_statements(BatchType::Unlogged, prepared.map(BatchStatement::from).collect());
+        let mut batch = Batch::new_with_statements(BatchType::Unlogged, prepared.map(BatchStatement::from).collect());
+        batch.set_is_idempotent(true);
+        batch.set_execution_profile_handle(Some(self.writes.clone()));
         self.bounded(figures, Box::pin(self.session.batch(&batch, values))).await.map(drop)
     }
 
@@ -220,6 +226,20 @@ impl Client {
         figures.statements.increment(1);
         answer
     }
+}
+
+fn profile(
+    retry: Arc<dyn RetryPolicy>,
+    speculation: Option<Arc<dyn SpeculativeExecutionPolicy>>,
+) -> ExecutionProfileHandle {
+    ExecutionProfile::builder()
+        .consistency(Consistency::LocalQuorum)
+        .serial_consistency(Some(SerialConsistency::LocalSerial))
+        .retry_policy(retry)
+        .speculative_execution_policy(speculation)
+        .request_timeout(None)
+        .build()
+        .into_handle()
 }
 
 /// Sets what all statements have in common that read whole partitions.
