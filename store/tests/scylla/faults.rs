@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use switchboard_protocol::Seq;
 use switchboard_store::contract::Conversation;
-use switchboard_store::{Appended, Entry, ScyllaOptions, Store, StoreError};
+use switchboard_store::{Appended, Entry, Store, StoreError};
 use switchboard_tests::CassandraServer;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -20,9 +20,10 @@ async fn own_server() -> CassandraServer {
     spawn_blocking(CassandraServer::start).await.expect("no panic").expect("Cassandra starts")
 }
 
+/// What its server does not answer breaks off when the connection counts as dead, long before the statements' time limit,
+/// which a server that has just started may need.
 async fn store_of(server: &CassandraServer) -> Arc<dyn Store> {
-    let options = ScyllaOptions { request_timeout_ms: 2_000, ..own_keyspace(server.address()) };
-    Arc::new(open(&options).await.expect("opens"))
+    Arc::new(open(&own_keyspace(server.address())).await.expect("opens"))
 }
 
 async fn append(c: &Conversation, entry: &Entry) -> Result<Appended, StoreError> {
@@ -97,8 +98,11 @@ async fn paused() {
     assert!(matches!(store.head(&c.key).await, Err(StoreError::Unavailable { .. })));
     server.resume().expect("goes on");
     append_until_known(&c, &entry).await;
-    c.send("alice", "after").await;
-    store.check().await.expect("is well");
+    let entry = c.message("alice", "after");
+    append_until_known(&c, &entry).await;
+    while store.check().await.is_err() {
+        tokio::time::sleep(REPEAT_AFTER).await;
+    }
     let log = store.read(&c.key, Seq::ZERO, Seq::new(c.end), usize::MAX, usize::MAX).await.expect("reads");
     assert_eq!(log.len(), 3, "the one whose outcome was open is there once");
 }
