@@ -108,13 +108,16 @@ section! {
         nodes: Vec<HostPort> = Vec::new();
         /// Made if it is missing; the tables in it too.
         keyspace: Keyspace = Keyspace::default();
-        /// Copies of everything. The start is refused if there are fewer servers, or if the keyspace was made with
-        /// another number.
+        /// Copies of everything. The start is refused if there are fewer servers (see `forming_timeout_ms`), or if the
+        /// keyspace was made with another number.
         replication_factor: u32 = 3, in 1..=100;
         /// The user, where the cluster asks for one.
         username: Option<String> = None;
         /// The user's password.
         password: Option<Secret> = None;
+        /// How long the start waits for a cluster that has fewer servers than copies, or does not let the user in: it may
+        /// still be forming. After that it is refused.
+        forming_timeout_ms: u64 = 60_000, in 0..=86_400_000;
         /// Time limit of each statement, the wait for its turn included; what it cuts off is answered with
         /// `unavailable` or tried again.
         request_timeout_ms: u64 = 3_000, in 10..=600_000;

@@ -64,10 +64,19 @@ async fn open_embedded(config: &Config, clock: &Clock, generator: &Generator) ->
 async fn open_scylla(config: &Config, clock: &Clock, generator: &Generator) -> Result<Arc<dyn Store>, Failure> {
     let options = ScyllaOptions { retention: retention(&config.retention)?, ..scylla_options(&config.scylla) };
     let opener = generator.u64();
+    let mut formed_by_ms = None;
     loop {
         match ScyllaStore::open(&options, clock.clone(), opener).await {
             Ok(store) => return Ok(Arc::new(store)),
-            Err(StoreError::Setup(error)) => return Err(error.into()),
+            Err(StoreError::Setup(error)) => {
+                let now_ms = clock.monotonic_ms();
+                let formed_by_ms = *formed_by_ms.get_or_insert(now_ms + config.scylla.forming_timeout_ms);
+                if !error.may_pass() || now_ms >= formed_by_ms {
+                    return Err(error.into());
+                }
+                tracing::warn!(%error, "waiting for the store, which may still be forming");
+                clock.sleep_ms(STORE_AGAIN_MS).await;
+            }
             Err(StoreError::Unavailable { reason, .. }) => {
                 tracing::warn!(nodes = ?options.nodes, reason, "waiting for the store");
                 clock.sleep_ms(STORE_AGAIN_MS).await;

@@ -124,6 +124,17 @@ pub enum SetupError {
     },
 }
 
+impl SetupError {
+    /// Whether a cluster that is still forming says so too: servers that have not joined yet, users that are not made yet.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Credentials { .. } | Self::Replication { .. } => true,
+            Self::DataCenters { found } => found.is_empty(),
+            Self::Keyspace { .. } | Self::NewerSchema { .. } => false,
+        }
+    }
+}
+
 impl StoreError {
     /// An [`StoreError::Unavailable`] without a source.
     pub fn unavailable(reason: impl Into<String>) -> Self {

@@ -122,7 +122,8 @@ impl ScyllaStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if no server answers yet, or another node is preparing the schema: to be repeated.
-    /// [`StoreError::Setup`] if the cluster or the configuration has to be changed first.
+    /// [`StoreError::Setup`] if the cluster or the configuration has to be changed first, unless it is still forming
+    /// ([`SetupError::may_pass`](crate::SetupError::may_pass)).
     pub async fn open(options: &ScyllaOptions, clock: Clock, opener: u64) -> Result<Self, StoreError> {
         let client = Arc::new(Box::pin(Client::connect(options, clock.clone())).await?);
         let store_id = Box::pin(schema::prepare(&client, options, &format!("{opener:016x}"))).await;

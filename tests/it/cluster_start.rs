@@ -2,8 +2,9 @@
 //! "Start", "Exit codes").
 
 use rustix::process::Signal;
+use scylla::client::session_builder::SessionBuilder;
 use serde_json::json;
-use switchboard_tests::{RedisServer, free_port};
+use switchboard_tests::{CassandraOptions, CassandraServer, RedisServer, free_port};
 use tempfile::TempDir;
 
 use crate::support::cluster::{Cluster, until_view};
@@ -52,13 +53,39 @@ async fn the_store_is_waited_for_and_a_node_that_waits_can_be_stopped() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_still_forming_is_waited_for() {
+    let locked = || CassandraServer::start_with(CassandraOptions { passwords: true, ..CassandraOptions::default() });
+    let store = tokio::task::spawn_blocking(locked).await.unwrap().unwrap();
+    let config = Config::new()
+        .set("store.kind", "scylla")
+        .set("store.scylla.nodes", format!("['{}']", store.address()))
+        .set("store.scylla.replication_factor", 1)
+        .set("store.scylla.username", "switchboard")
+        .set("store.scylla.password", "sesame")
+        .set("store.scylla.forming_timeout_ms", 600_000);
+    let mut starting = config.start_in(TempDir::new().unwrap());
+    starting.logged("waiting for the store, which may still be forming").await;
+
+    let operator = SessionBuilder::new().known_node_addr(store.address()).user("cassandra", "cassandra");
+    let operator = operator.build().await.unwrap();
+    let user = "CREATE ROLE switchboard WITH PASSWORD = 'sesame' AND LOGIN = true AND SUPERUSER = true";
+    operator.query_unpaged(user, ()).await.unwrap();
+    let server = starting.ready().await;
+    Client::sign_in(&server, "alice").await;
+}
+
+#[tokio::test]
 async fn what_cant_work_is_refused_with_the_keys_name() {
     let cluster = Cluster::new().await;
     let locked = RedisServer::start_with(&["--requirepass", "sesame"]).unwrap();
     let config = || cluster.config("n1");
     for (config, code, key) in [
         (config().set("store.kind", "embedded"), 2, "store.kind: embedded"),
-        (config().set("store.scylla.replication_factor", 3), 2, "store.scylla.replication_factor 3: the cluster has 1"),
+        (
+            config().set("store.scylla.replication_factor", 3).set("store.scylla.forming_timeout_ms", 1),
+            2,
+            "store.scylla.replication_factor 3: the cluster has 1",
+        ),
         (
             config().set("redis.url", locked.url()).set("redis.password", "wrong"),
             2,
