@@ -19,6 +19,7 @@ mod cluster_start;
 mod cluster_topics;
 mod command_line;
 mod crashes;
+mod deploy;
 mod ephemeral;
 mod frames;
 mod groups;
