@@ -53,6 +53,12 @@ async fn group_that_is_delivered_to_those_who_have_it_open() {
 }
 
 #[tokio::test]
+async fn group_with_everyone_at_his_home() {
+    let report = verified("group --homes --connections 20 --param members=10 --rate 20 --duration 1").await;
+    assert_eq!((report.counted("sends"), report.counted("deliveries")), (20, 180));
+}
+
+#[tokio::test]
 async fn group_over_two_processes() {
     let report = verified("group --processes 2 --connections 30 --param members=10 --rate 50 --duration 1").await;
     assert_eq!(report.figure("deliveries missing"), 0.0);

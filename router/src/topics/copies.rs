@@ -9,7 +9,7 @@
 use super::TopicKey;
 use super::held::{Absorbed, Content, Copy, copy_at};
 use crate::envelope::{Ask, Envelope, Reply};
-use crate::node::Node;
+use crate::node::{Node, TICK_MS};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,10 +24,12 @@ const PIECE_POINTS_MAX: usize = 4_096;
 const LAST_ATTEMPTS: usize = 2;
 
 impl Node {
-    /// Keeps every topic that this node leads whole at another node.
+    /// Keeps every topic that this node leads whole at another node. It looks at the node's ticks, so that an idle one does
+    /// not wake for it.
     pub(crate) async fn keep_topics_copied(self: Arc<Self>) {
         loop {
-            self.clock.sleep_ms(self.options().topics_update_ms).await;
+            let interval_ms = self.options().topics_update_ms.next_multiple_of(TICK_MS);
+            self.clock.sleep_to_next_ms(interval_ms).await;
             self.copy_topics().await;
         }
     }
