@@ -119,22 +119,44 @@ async fn a_queue_that_was_worked_off_is_empty() {
 #[tokio::test]
 async fn what_comes_into_a_minute_that_is_being_closed_is_found() {
     let nodes = Nodes::new().await;
-    let mut working = JoinSet::new();
-    let (worker, home) = (nodes.one.clone(), nodes.other.clone());
-    // Each poll finds the minute empty and over, and closes it.
-    working.spawn(async move {
-        let mut found = 0;
-        while found < 30 {
-            for leased in take(&worker, 10 * MINUTE_MS, 10).await {
-                send(&worker, leased, 10 * MINUTE_MS).await;
-                found += 1;
-            }
+    let mut enqueuing = JoinSet::new();
+    let home = nodes.other.clone();
+    enqueuing.spawn(async move {
+        for up_to in 1..=30 {
+            enqueue(&home, job(key(&format!("u{up_to}"), "c"), up_to, 0)).await;
         }
     });
-    for up_to in 1..=30 {
-        enqueue(&home, job(key(&format!("u{up_to}"), "c"), up_to, 0)).await;
+    // Each poll that finds the minute empty, and over, closes it.
+    let (now_ms, mut found, mut was_last) = (10 * MINUTE_MS, 0, false);
+    loop {
+        let taken = take(&nodes.one, now_ms, 10).await;
+        if was_last && taken.is_empty() {
+            break;
+        }
+        was_last |= enqueuing.try_join_next().is_some();
+        found += taken.len();
+        for leased in taken {
+            send(&nodes.one, leased, now_ms).await;
+        }
     }
-    working.join_all().await;
+    assert_eq!(found, 30);
+}
+
+#[tokio::test]
+async fn what_comes_between_the_steps_in_which_a_minute_is_closed_is_found() {
+    let nodes = Nodes::new().await;
+    enqueue(&nodes.one, job(key("alice", "c"), 1, 0)).await;
+    for leased in take(&nodes.one, MINUTE_MS, 1).await {
+        send(&nodes.one, leased, MINUTE_MS).await;
+    }
+    // A worker has marked it, and read that it is empty.
+    let minute = format!("WHERE channel = 'apns' AND priority = 2 AND bucket = {}", at(0).unix_ms() / MINUTE_MS);
+    let mark = format!("UPDATE {}.push_buckets SET state = 'closing' {minute} IF state = 'open'", nodes.keyspace);
+    nodes.session.query_unpaged(mark, ()).await.expect("writes");
+    enqueue(&nodes.other, job(key("alice", "c"), 2, 0)).await;
+    let end = format!("DELETE FROM {}.push_buckets {minute} IF state = 'closing'", nodes.keyspace);
+    nodes.session.query_unpaged(end, ()).await.expect("writes");
+    assert_eq!(take(&nodes.one, 2 * MINUTE_MS, 10).await.len(), 1);
 }
 
 #[tokio::test]
