@@ -11,7 +11,9 @@ fn main() -> io::Result<()> {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web").canonicalize()?;
     println!("cargo::rerun-if-changed={}", web.display());
     let mut paths = Vec::new();
-    for name in ["index.html", "dashboard.html", "style.css", "dashboard.css", "favicon.svg", "js", "vendor"] {
+    for name in
+        ["index.html", "dashboard.html", "style.css", "dashboard.css", "favicon.svg", "push-worker.js", "js", "vendor"]
+    {
         collect(&web.join(name), &mut paths)?;
     }
     paths.sort();

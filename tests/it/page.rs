@@ -19,7 +19,8 @@ const DASHBOARD: &[(&str, &str)] = &[
 async fn the_pages_are_in_the_binary() {
     let server = Config::development().start().await;
     let http = server.http();
-    for (path, content_type) in [&[("/", "text/html")], DASHBOARD].concat() {
+    let chat = [("/", "text/html"), ("/push-worker.js", "text/javascript")];
+    for (path, content_type) in [&chat[..], DASHBOARD].concat() {
         let page = http.get(path).send().await;
         assert_eq!(page.status, 200, "{path}");
         assert!(page.header("content-type").unwrap().starts_with(content_type), "{path}");

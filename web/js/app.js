@@ -1,6 +1,7 @@
 /** The page's beginning: sign-in or chat, and the address in the location bar as the conversation in view. */
 import { Client } from "./client.js";
 import { byId } from "./dom.js";
+import { Push } from "./push.js";
 import { currentSession } from "./session.js";
 import { nameOf } from "./store.js";
 import { showConversation } from "./views/conversation.js";
@@ -31,7 +32,11 @@ function openChat({ user_id }) {
   byId("chat").hidden = false;
   showConnection(client);
   showTitle(client);
-  showSidebar(client, routes);
+  const push = new Push(user_id, {
+    token: () => currentSession()?.token ?? "",
+    open: (id) => routes.go(routes.conversation(id)),
+  });
+  showSidebar(client, routes, push);
   const view = showConversation(client);
 
   const follow = () => {
@@ -44,6 +49,8 @@ function openChat({ user_id }) {
   addEventListener("online", () => client.connection.retryNow());
   follow();
   client.start();
+  // Without it the chat is what it was: notifications are an extra.
+  push.start().catch(() => {});
 }
 
 /**

@@ -32,6 +32,8 @@ pub(super) const ROUTES: &[Route] = &[
     Route { path: "/style.css", endpoints: GET_FILE },
     Route { path: "/dashboard.css", endpoints: GET_FILE },
     Route { path: "/favicon.svg", endpoints: GET_FILE },
+    // At the root: a service worker is for what is below it.
+    Route { path: "/push-worker.js", endpoints: GET_FILE },
     Route { path: "/js/{*}", endpoints: GET_FILE },
     Route { path: "/vendor/{*}", endpoints: GET_FILE },
 ];

@@ -87,7 +87,7 @@ fn set_preferences(call: Call) -> Handling {
 fn web_push_key(call: Call) -> Handling {
     Box::pin(async move {
         let key = call.gateway.settings().providers.application_server_key();
-        Ok(Answer::data(&json!({ "key": key.ok_or_else(ProtocolError::not_found)? })))
+        Ok(Answer::data(&json!({ "key": key })))
     })
 }
 

@@ -18,7 +18,7 @@ const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-ru
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 /** What a person would wait before calling it broken. */
-const PATIENCE_MS = 15_000;
+export const PATIENCE_MS = 15_000;
 const DESKTOP = { width: 1180, height: 760 };
 export const PHONE = { width: 390, height: 780 };
 

@@ -7,6 +7,7 @@ import { avatar, STATUS_NAMES } from "./avatar.js";
 import { openNewGroup } from "./dialogs.js";
 import { icon, mark } from "./icons.js";
 import { openMenu } from "./menu.js";
+import { orToast, toast } from "./status.js";
 
 /** @typedef {import("../store.js").Conversation} Conversation */
 
@@ -16,10 +17,11 @@ const CHOOSABLE = ["online", "away", "busy", "invisible"];
 /**
  * @param {import("../client.js").Client} client
  * @param {{conversation: (id: string) => string, draft: (peer: string) => string, go: (hash: string) => void}} routes
+ * @param {import("../push.js").Push} push
  */
-export function showSidebar(client, routes) {
+export function showSidebar(client, routes, push) {
   const { store } = client;
-  const profile = profileButton(client);
+  const profile = profileButton(client, push);
   const search = h("input", {
     ...{ id: "finder", type: "search", autocomplete: "off", autocapitalize: "none", spellcheck: "false", maxlength: 128 },
     ...{ placeholder: "Find or start a chat", on: { input: () => show() } },
@@ -92,8 +94,11 @@ export function showSidebar(client, routes) {
   }
 }
 
-/** @param {import("../client.js").Client} client */
-function profileButton(client) {
+/**
+ * @param {import("../client.js").Client} client
+ * @param {import("../push.js").Push} push
+ */
+function profileButton(client, push) {
   const { store } = client;
   const face = avatar(store.me, { status: store.status });
   const status = h("span", { class: "meta" });
@@ -104,10 +109,13 @@ function profileButton(client) {
       checked: store.status === choice,
       choose: () => client.presence.set(choice),
     })),
+    ...pushChoices(push),
     { label: "Live dashboards", choose: () => location.assign("/dashboard") },
     {
       label: "Sign out",
-      choose: () => {
+      choose: async () => {
+        // Whoever signs in next is somebody else.
+        if (push.state === "on") await orToast(push.disable());
         signOut();
         location.assign("/");
       },
@@ -128,6 +136,23 @@ function profileButton(client) {
     face.lastElementChild?.setAttribute("class", `lamp ${there}`);
   };
   return { node, show };
+}
+
+/**
+ * @param {import("../push.js").Push} push
+ * @returns {import("./menu.js").Choice[]}
+ */
+function pushChoices(push) {
+  switch (push.state) {
+    case "on":
+      return [{ label: "Stop notifications", choose: () => orToast(push.disable()) }];
+    case "off":
+      return [{ label: "Notify me when this is closed", choose: () => orToast(push.enable()) }];
+    case "blocked":
+      return [{ label: "Notifications are blocked", choose: () => toast("Allow notifications for this page in the browser's settings.") }];
+    default:
+      return [];
+  }
 }
 
 /**

@@ -1,0 +1,134 @@
+/**
+ * Notifications while the chat is closed. Headless Chromium has no push service: the subscription is made up, and what a push
+ * service would bring is given to the service worker by DevTools. From the button to the server's answer, and from there to
+ * what is shown, all is real.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { PATIENCE_MS, withWorld } from "./support.mjs";
+
+const KEY = fileURLToPath(new URL("../../it/keys/tls-a.key.pem", import.meta.url));
+const SETTINGS = [`push.web_push.vapid_key_file=${KEY}`, "push.web_push.subject=mailto:ops@example.com"];
+
+/** What the browser would give: the receiver of RFC 8291, appendix A. */
+const SUBSCRIPTION = {
+  endpoint: "https://push.example.com/send/1",
+  keys: {
+    p256dh: "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
+    auth: "BTBZMqHH6r4Tts7J_aSIgg",
+  },
+};
+
+/** Bob, who has allowed notifications, with what his page asks of the server about them. */
+async function bob(world) {
+  const asked = [];
+  let told;
+  const person = await world.person("bob", {
+    prepare: async (context) => {
+      await context.grantPermissions(["notifications"], { origin: world.server.url });
+      await context.addInitScript((subscription) => {
+        PushManager.prototype.subscribe = async ({ applicationServerKey }) => {
+          if (applicationServerKey.length !== 87) throw new Error(`not a key: ${applicationServerKey}`);
+          return { toJSON: () => subscription };
+        };
+      }, SUBSCRIPTION);
+      told = context.waitForEvent("response", (response) => response.url().endsWith("/web-push-key"));
+      context.on("response", async (response) => {
+        const request = response.request();
+        if (/\/v1\/.*push/.test(request.url())) asked.push(`${request.method()} ${new URL(request.url()).pathname.replace(/devices\/[^/]+/, "devices/*")} ${response.status()}`);
+      });
+    },
+  });
+  await told;
+  return { person, asked };
+}
+
+async function choose(person, label) {
+  await person.page.locator(".profile").click();
+  await person.page.getByRole("menuitem", { name: label }).click();
+}
+
+/** Until the menu offers this. */
+async function offered(person, label) {
+  for (;;) {
+    await person.page.locator(".profile").click();
+    const isThere = await person.page.getByRole("menuitem", { name: label }).isVisible();
+    await person.page.keyboard.press("Escape");
+    if (isThere) return;
+  }
+}
+
+/** Gives a push to the page's service worker, as the browser would. */
+async function deliver(person, registrationId, push) {
+  const devtools = await person.page.context().newCDPSession(person.page);
+  await devtools.send("ServiceWorker.enable");
+  const origin = new URL(person.page.url()).origin;
+  await devtools.send("ServiceWorker.deliverPushMessage", { origin, registrationId, data: JSON.stringify(push) });
+  await devtools.detach();
+}
+
+async function registrationOf(person) {
+  const devtools = await person.page.context().newCDPSession(person.page);
+  const registered = new Promise((resolve) => {
+    devtools.on("ServiceWorker.workerRegistrationUpdated", ({ registrations }) => registrations[0] && resolve(registrations[0].registrationId));
+  });
+  await devtools.send("ServiceWorker.enable");
+  return registered;
+}
+
+/** What is shown, once there are so many. */
+async function shown(person, count) {
+  const until_ms = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const found = await person.page.evaluate(async () => {
+      const all = await (await navigator.serviceWorker.ready).getNotifications();
+      return all.map(({ title, body, tag }) => ({ title, body, tag }));
+    });
+    if (found.length === count) return found;
+    assert.ok(Date.now() < until_ms, `not ${count}: ${JSON.stringify(found)}`);
+  }
+}
+
+test("a browser is registered and shows, replaces, opens and takes back notifications", () =>
+  withWorld(async (world) => {
+    const alice = await world.person("alice");
+    await alice.chatWith("bob");
+    await alice.say("hi");
+    const { person, asked } = await bob(world);
+    await offered(person, "Notify me when this is closed");
+    await choose(person, "Notify me when this is closed");
+    await offered(person, "Stop notifications");
+    assert.deepEqual(asked, ["GET /v1/push/web-push-key 200", "PUT /v1/devices/*/push 200"]);
+
+    const registrationId = await registrationOf(person);
+    const conversation_id = decodeURIComponent((await person.row("alice").getAttribute("href")).split("/").at(-1));
+    const told = { type: "notification", conversation_id, title: "alice" };
+    await deliver(person, registrationId, { ...told, up_to_seq: 1, count: 1, text: "hi" });
+    assert.deepEqual(await shown(person, 1), [{ title: "alice", body: "hi", tag: conversation_id }]);
+    await deliver(person, registrationId, { ...told, conversation_id: "g:2", title: "Team", up_to_seq: 9, count: 1 });
+    assert.equal((await shown(person, 2)).find(({ tag }) => tag === "g:2")?.body, "New message");
+
+    const [worker] = person.page.context().serviceWorkers();
+    await worker.evaluate(async (tag) => {
+      const [notification] = await self.registration.getNotifications({ tag });
+      self.dispatchEvent(new NotificationEvent("notificationclick", { notification }));
+    }, conversation_id);
+    await person.title.getByText("alice", { exact: true }).waitFor();
+    assert.equal((await shown(person, 1))[0].tag, "g:2", "what was clicked is gone");
+
+    await deliver(person, registrationId, { type: "withdrawal", conversation_id: "g:2", up_to_seq: 9 });
+    await shown(person, 0);
+
+    await choose(person, "Stop notifications");
+    await offered(person, "Notify me when this is closed");
+    assert.equal(asked.at(-1), "DELETE /v1/devices/*/push 200");
+  }, SETTINGS));
+
+test("where the server sends none, none are offered", () =>
+  withWorld(async (world) => {
+    const { person } = await bob(world);
+    await person.page.locator(".profile").click();
+    await person.page.getByRole("menuitem", { name: "Sign out" }).waitFor();
+    assert.equal(await person.page.getByRole("menuitem", { name: /[Nn]otif/ }).count(), 0);
+  }));
