@@ -1,8 +1,12 @@
-//! Push's metrics at a home. What became of notifications afterwards is counted by who sends them.
+//! Push's metrics at a home, and its words in a message's trace. What became of notifications afterwards is counted and
+//! noted by who sends them.
 
 use crate::figures::{count, shown};
+use crate::trace::TraceStep;
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
-use switchboard_push::{Output, Step, Why};
+use std::borrow::Cow;
+use switchboard_protocol::{ConversationId, Seq};
+use switchboard_push::{Delay, Notification, Output, Step, Why};
 
 pub(crate) struct PushFigures {
     held: Counter,
@@ -70,6 +74,42 @@ impl PushFigures {
         self.users.set(count(users));
         self.undecided.set(count(undecided));
         self.writes.set(count(writes));
+    }
+}
+
+/// What is decided, and of which message.
+pub(super) fn traced(output: &Output) -> (&ConversationId, Seq, TraceStep) {
+    match output {
+        Output::Enqueue(Notification { channel, conversation, up_to_seq, count, not_before, delay, .. }) => {
+            let why = delay.map(|delay| match delay {
+                Delay::QuietHours => "quiet_hours",
+                Delay::Rate => "rate",
+            });
+            let (provider, count, not_before) = (*channel, *count, *not_before);
+            (conversation, *up_to_seq, TraceStep::Queued { provider, count, not_before, why: why.map(Cow::Borrowed) })
+        }
+        Output::Withdraw { conversation, up_to_seq, .. } => (conversation, *up_to_seq, TraceStep::Withdrawn),
+        Output::Trace { conversation, seq, step } => (conversation, *seq, traced_step(*step)),
+    }
+}
+
+fn traced_step(step: Step) -> TraceStep {
+    match step {
+        Step::Held { until } => TraceStep::Held { until },
+        Step::Arrived(_) => TraceStep::ArrivedInTime,
+        Step::NotTold(why) => TraceStep::NotNotified { why: Cow::Borrowed(word(why)) },
+    }
+}
+
+/// The word in metrics and traces.
+fn word(why: Why) -> &'static str {
+    match why {
+        Why::NoDevice => "no_device",
+        Why::Muted => "muted",
+        Why::Blocked => "blocked",
+        Why::Disabled => "disabled",
+        Why::Unwanted => "unwanted",
+        Why::Full => "full",
     }
 }
 

@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use switchboard_push::{Now, Output, Rules};
-use switchboard_store::UserKey;
+use switchboard_store::{ConversationKey, UserKey};
 use tokio::sync::Notify;
 
 use self::user::{Event, PushUser, Round};
@@ -178,10 +178,12 @@ impl Node {
         }
     }
 
-    /// Notes what an arbiter decided.
+    /// Counts what an arbiter decided, and notes it for who asks what became of the message.
     fn note_push_step(&self, user: &UserKey, output: &Output) {
-        let _ = user;
         self.figures.push.note(output);
+        let (conversation, seq, step) = figures::traced(output);
+        let key = ConversationKey { tenant: user.tenant.clone(), conversation: conversation.clone() };
+        self.trace_step((&key, seq), Some(&user.user), step);
     }
 
     /// A deadline of a user's may have come.
