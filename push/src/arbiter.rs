@@ -4,8 +4,8 @@
 //! A message is held for `push.hold_ms`. If until then no device of his sent `delivered` or `read` for it, it goes into
 //! the user's one notification of the conversation, which tells how many there are. That goes into the durable queue at
 //! once, with the time before which it may not be sent: the quiet hours' end, or when the rate and the last notification
-//! of the conversation allow it. What comes
-//! until then is added to it. A `delivered` takes it out of the queue; a `read` takes it back from the devices too.
+//! of the conversation allow it. What comes until then is added to it. A `delivered` takes it out of the queue; a `read`
+//! takes it back from the devices too.
 //!
 //! Which devices are connected is not asked: only a receipt says that a message has arrived.
 
@@ -63,7 +63,7 @@ pub struct Message {
     pub occasion: Occasion,
     /// How many messages he has not read with this one, where those before it may not have been told of.
     pub unread: Option<u32>,
-    /// Until when the user muted the conversation, as far as is known.
+    /// Until when the user muted the conversation; `None`: as [`Arbiter::mute`] has said lately.
     pub muted_until: Option<Timestamp>,
 }
 
@@ -142,6 +142,8 @@ impl Arbiter {
     /// A message has come. One that came before changes nothing.
     pub fn message(&mut self, message: Message, now: Now, out: &mut Vec<Output>) {
         let Message { conversation, seq, occasion, unread, muted_until } = message;
+        let known = self.records.iter().find(|record| record.conversation == conversation);
+        let muted_until = muted_until.or(known.and_then(|record| record.muted_until));
         let muted = muted_until.is_some_and(|until| now.at < until).then_some(Why::Muted);
         let no_device = (!self.has_device()).then_some(Why::NoDevice);
         let refusal = self.preferences.refusal(occasion).or(muted).or(no_device);

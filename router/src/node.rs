@@ -116,11 +116,12 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) view: View,
+    pub(crate) push_nudges: Arc<Notify>,
 }
 
 impl Node {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { me, options, clock, generator, store, bus, view } = parts;
+        let Parts { me, options, clock, generator, store, bus, view, push_nudges } = parts;
         let now_ms = clock.monotonic_ms();
         let figures = Figures::new();
         Arc::new(Self {
@@ -140,7 +141,7 @@ impl Node {
             traces: crate::trace::Traces::default(),
             unheard: crate::receipts::Unheard::default(),
             pushes: crate::push::Pushes::default(),
-            push_nudges: Arc::default(),
+            push_nudges,
             figures,
             tasks: TaskTracker::new(),
             placement: ArcSwap::from_pointee(Placement::new(view)),
@@ -167,7 +168,8 @@ impl Node {
     /// The node's next life. It has the sessions of this one, and nothing else of it.
     pub(crate) fn next_life(&self, me: Incarnation, bus: Arc<dyn Bus>, view: View) -> Arc<Self> {
         let (options, clock, generator) = (self.options(), self.clock.clone(), self.generator.clone());
-        let next = Self::new(Parts { me, options, clock, generator, store: self.store.clone(), bus, view });
+        let (store, push_nudges) = (self.store.clone(), self.push_nudges.clone());
+        let next = Self::new(Parts { me, options, clock, generator, store, bus, view, push_nudges });
         // Counted on, so that who compares sees that something may have been missed.
         for (next, changes) in next.user_changes.iter().zip(&self.user_changes) {
             next.store(changes.load(Ordering::SeqCst) + 1, Ordering::SeqCst);

@@ -72,7 +72,7 @@ impl Router {
         let Start { me, options, clock, generator, store, bus, views } = start;
         let view = views.borrow().clone();
         let packets = bus.subscribe(&me);
-        let node = Node::new(Parts { me, options, clock, generator, store, bus, view });
+        let node = Node::new(Parts { me, options, clock, generator, store, bus, view, push_nudges: Arc::default() });
         run(&node, packets, views);
         Self { newest: Arc::new(RwLock::new(node)) }
     }

@@ -58,16 +58,6 @@ struct Shard {
     unreachable: Unreachable,
 }
 
-impl Shard {
-    /// Whether a user may have a device that is pushed to.
-    fn may_be_reached(&mut self, key: &UserKey, view: u64) -> bool {
-        match self.users.get(key).and_then(|user| user.home.as_ref()) {
-            Some(home) => home.unreachable_in != Some(view),
-            None => !self.unreachable.has(key, view),
-        }
-    }
-}
-
 /// See the file's comment.
 pub(crate) struct Users {
     shards: Box<[Mutex<Shard>]>,
@@ -246,14 +236,15 @@ impl Users {
         let for_all = deliver.note.as_ref().map(|note| change_for_all(deliver, note));
         let concerns_push = deliver.note.as_ref().is_some_and(Note::concerns_push);
         self.each(&deliver.conversation.tenant, &deliver.users, |id, shard, key| {
-            if let Some(user) = shard.users.get(key) {
+            let user = shard.users.get(key);
+            if let Some(user) = user {
                 deliver_to(user, &deliver.frames, held, given);
                 let nodes = user.home.iter().flat_map(|home| home.presence.nodes());
                 for (node, _) in nodes.filter(|(node, _)| *node != me) {
                     further.elsewhere.entry(node.clone()).or_default().push(id.clone());
                 }
             }
-            if concerns_push && shard.may_be_reached(key, view) {
+            if concerns_push && may_be_reached(user, &mut shard.unreachable, key, view) {
                 further.pushed.push(id.clone());
             }
             if let Some(change) = &for_all {
@@ -336,7 +327,9 @@ impl Users {
 
     /// Whether a user may have a device that is pushed to.
     pub(crate) fn may_be_reached(&self, key: &UserKey, view: u64) -> bool {
-        self.of(key).may_be_reached(key, view)
+        let mut shard = self.of(key);
+        let Shard { users, unreachable, .. } = &mut *shard;
+        may_be_reached(users.get(key), unreachable, key, view)
     }
 
     /// He had none when the view with this number was. Of `most` users without sessions that is remembered.
@@ -442,6 +435,13 @@ impl Users {
         if user.is_idle() {
             shard.users.remove(key);
         }
+    }
+}
+
+fn may_be_reached(user: Option<&User>, unreachable: &mut Unreachable, key: &UserKey, view: u64) -> bool {
+    match user.and_then(|user| user.home.as_ref()) {
+        Some(home) => home.unreachable_in != Some(view),
+        None => !unreachable.has(key, view),
     }
 }
 

@@ -134,14 +134,16 @@ impl Node {
 
     /// Something happened to a user who may have a device.
     fn push_events(&self, user: &UserKey, events: Vec<Event>) {
-        if events.is_empty() {
-            return;
-        }
         let round = self.push_round(user);
         let mut users = lock(self.pushes.shard(user));
-        if !users.contains_key(user) && !self.has_room_for_push_user(&mut users) {
-            self.figures.push.dropped_users.increment(events.len() as u64);
-            return;
+        if !users.contains_key(user) {
+            if events.iter().all(Event::is_of_the_past) {
+                return;
+            }
+            if !self.has_room_for_push_user(&mut users) {
+                self.figures.push.dropped_users.increment(events.len() as u64);
+                return;
+            }
         }
         let known = users.entry(user.clone()).or_default();
         let mut out = Vec::new();

@@ -12,6 +12,9 @@ use switchboard_store::{Channel, Cursor, PushJob, UserKey};
 /// does not answer there are no messages.
 const WAITING_MAX: usize = 1_024;
 
+/// Messages to one user that are held at once: with one more, all go into the queue, to wait there.
+const HELD_MAX: usize = 1_024;
+
 /// What happened.
 pub(super) enum Event {
     /// The announcement is not confirmed while the ticket is there.
@@ -105,6 +108,13 @@ pub(super) struct PushUser {
     touched_ms: u64,
 }
 
+impl Event {
+    /// Whether it can only matter to an arbiter that is there.
+    pub(super) fn is_of_the_past(&self) -> bool {
+        matches!(self, Self::Receipt { is_new: false, .. })
+    }
+}
+
 impl PushUser {
     /// Something happened: now, or once it is known what it means. Not if too much waits for that.
     pub(super) fn take(&mut self, event: Event, round: &Round, out: &mut Vec<Output>) -> Result<(), Event> {
@@ -138,6 +148,9 @@ impl PushUser {
                 } else {
                     arbiter.message(message, round.now, out);
                     self.undecided.push((conversation, seq, ticket));
+                    if self.undecided.len() > HELD_MAX {
+                        arbiter.hand_over(round.now, out);
+                    }
                 }
             }
             Event::Receipt { conversation, upto, receipt, is_new } => {

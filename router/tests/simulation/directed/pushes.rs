@@ -3,6 +3,7 @@
 
 use crate::pushes::register;
 use crate::scene::{Pair, Scene};
+use crate::world::NODES;
 use switchboard_protocol::ClientFrame;
 use switchboard_protocol::Seq;
 use switchboard_protocol::client::EntryRef;
@@ -64,6 +65,24 @@ async fn a_home_that_drains_puts_what_it_holds_into_the_queue_where_a_receipt_is
     scene.world.pass(500).await;
     assert_eq!(scene.queued(&pair).await, []);
     scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_home_withdraws_what_the_former_one_put_into_the_queue_after_it_had_looked() {
+    let scene = Scene::new().await;
+    let pair = scene.held().await;
+    let view = scene.world.view_without(&[pair.home]);
+    let others: Vec<_> = (0..NODES).filter(|index| *index != pair.home).collect();
+    scene.world.show(&view, &others);
+    scene.delivered(pair.at, &pair, 1).await;
+    scene.world.pass(300).await;
+    assert_eq!(scene.queued(&pair).await, []);
+    scene.world.show(&view, &[pair.home]);
+    scene.world.pass(300).await;
+    assert_eq!(scene.queued(&pair).await, [(2, Some(1))]);
+    scene.delivered(pair.at, &pair, 2).await;
+    scene.world.pass(8_000).await;
+    assert_eq!(scene.queued(&pair).await, []);
 }
 
 #[tokio::test(start_paused = true)]
