@@ -65,9 +65,12 @@ impl Text for NodeName {
 pub struct AdvertiseUrl(String);
 
 impl AdvertiseUrl {
-    /// As it was given; the scheme is `http` or `https`.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// The base of HTTP requests; the scheme is `http` or `https`.
+    pub fn http_url(&self) -> String {
+        match self.0.strip_prefix("ws") {
+            Some(rest) => format!("http{rest}"),
+            None => self.0.clone(),
+        }
     }
 
     /// The URL of `/v1/ws` (PROTOCOL §8: `/v1/ws` is added); the scheme is `ws` or `wss`.

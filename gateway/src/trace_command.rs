@@ -11,7 +11,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use switchboard_config::{Config, Sources};
+use switchboard_config::{AdvertiseUrl, Config, Sources};
 use switchboard_protocol::http::{Failure as Refusal, Success};
 use switchboard_protocol::{ConversationId, Seq, TenantId, UserId};
 use switchboard_router::{Outcome, Trace, TraceEvent, TraceStep, TracedRecipient};
@@ -75,7 +75,7 @@ pub(crate) fn run(sources: Sources, asked: &TraceAsked) -> Result<(), Failure> {
 fn base_of(config: &Config) -> String {
     let scheme = if config.tls.cert.is_some() { "https" } else { "http" };
     let listen = || format!("{scheme}://{}", config.node.listen);
-    config.node.advertise_url.as_ref().map_or_else(listen, |url| url.as_str().to_owned())
+    config.node.advertise_url.as_ref().map_or_else(listen, AdvertiseUrl::http_url)
 }
 
 struct RunningNode {
