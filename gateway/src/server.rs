@@ -266,10 +266,11 @@ async fn drain(config: &Config, gateway: &Gateway, mut open: Open) {
     gateway.closing.cancel();
     within(left_ms(CLOSE_PERCENT), gateway.sessions.wait()).await;
     within(left_ms(CLOSE_PERCENT).min(CLOSE_MS_MAX), gateway.http_connections.wait()).await;
+    // What a provider has not answered by then is sent again when its lease is over.
+    within(left_ms(CLOSE_PERCENT), open.worker.finish()).await;
     let finished = async {
         open.router.finish().await;
         open.router.shutdown().await;
-        open.worker.finish().await;
         let closed = open.store.close().await;
         open.others.end().await;
         closed

@@ -79,7 +79,7 @@ impl Worker {
         }
     }
 
-    /// Waits for what is under way. To be called when [`Worker::run`] has ended.
+    /// Waits for what is under way. To be called when [`Worker::run`] was stopped.
     pub(crate) async fn finish(&self) {
         self.under_way.close();
         self.under_way.wait().await;
