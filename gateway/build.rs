@@ -7,13 +7,26 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+/// What is put in: the rest of the folder is not served.
+const WEB: &[&str] = &[
+    "index.html",
+    "dashboard.html",
+    "trace.html",
+    "style.css",
+    "operator.css",
+    "dashboard.css",
+    "trace.css",
+    "favicon.svg",
+    "push-worker.js",
+    "js",
+    "vendor",
+];
+
 fn main() -> io::Result<()> {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web").canonicalize()?;
     println!("cargo::rerun-if-changed={}", web.display());
     let mut paths = Vec::new();
-    for name in
-        ["index.html", "dashboard.html", "style.css", "dashboard.css", "favicon.svg", "push-worker.js", "js", "vendor"]
-    {
+    for name in WEB {
         collect(&web.join(name), &mut paths)?;
     }
     paths.sort();

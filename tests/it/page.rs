@@ -4,13 +4,18 @@ use serde_json::json;
 
 use crate::support::{Config, Connect};
 
-const DASHBOARD: &[(&str, &str)] = &[
+const OPERATORS: &[(&str, &str)] = &[
     ("/dashboard", "text/html"),
+    ("/trace", "text/html"),
+    ("/trace?conversation=g:1&seq=1", "text/html"),
     ("/style.css", "text/css"),
+    ("/operator.css", "text/css"),
     ("/dashboard.css", "text/css"),
+    ("/trace.css", "text/css"),
     ("/favicon.svg", "image/svg+xml"),
     ("/js/dashboard/app.js", "text/javascript"),
     ("/js/dashboard/views/chart.js", "text/javascript"),
+    ("/js/trace/app.js", "text/javascript"),
     ("/vendor/uplot/uPlot.iife.min.js", "text/javascript"),
     ("/vendor/uplot/uPlot.min.css", "text/css"),
 ];
@@ -20,7 +25,7 @@ async fn the_pages_are_in_the_binary() {
     let server = Config::development().start().await;
     let http = server.http();
     let chat = [("/", "text/html"), ("/push-worker.js", "text/javascript")];
-    for (path, content_type) in [&chat[..], DASHBOARD].concat() {
+    for (path, content_type) in [&chat[..], OPERATORS].concat() {
         let page = http.get(path).send().await;
         assert_eq!(page.status, 200, "{path}");
         assert!(page.header("content-type").unwrap().starts_with(content_type), "{path}");
@@ -32,16 +37,24 @@ async fn the_pages_are_in_the_binary() {
         let other = http.get(path).header("if-none-match", "\"other\"").send().await;
         assert_eq!(other.body, page.body);
     }
-    for path in ["/js/nothing.js", "/js/../Cargo.toml", "/index.html", "/dashboard.html", "/js/", "/vendor/README.md"] {
+    for path in [
+        "/js/nothing.js",
+        "/js/../Cargo.toml",
+        "/index.html",
+        "/dashboard.html",
+        "/trace.html",
+        "/js/",
+        "/vendor/README.md",
+    ] {
         http.get(path).send().await.error(404, "not_found");
     }
 }
 
 #[tokio::test]
-async fn with_a_configured_key_there_is_the_dashboard_but_no_chat() {
+async fn with_a_configured_key_there_are_the_operators_pages_but_no_chat() {
     let server = Config::new().start().await;
     let http = server.http();
-    for (path, content_type) in DASHBOARD {
+    for (path, content_type) in OPERATORS {
         let page = http.get(path).send().await;
         assert_eq!(page.status, 200, "{path}");
         assert!(page.header("content-type").unwrap().starts_with(content_type), "{path}");

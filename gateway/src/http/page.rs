@@ -1,5 +1,5 @@
-//! The pages, from the binary: the dashboard, and in development mode the demo chat. Without `/v1/dev/token` nobody could
-//! sign in to the chat; the dashboard then asks for a token. The files themselves are no secret.
+//! The pages, from the binary: the dashboard, the trace, and in development mode the demo chat. Without `/v1/dev/token`
+//! nobody could sign in to the chat; the others then ask for a token. The files themselves are no secret.
 
 use bytes::Bytes;
 use hyper::header::{
@@ -29,8 +29,11 @@ const GET_FILE: &[Endpoint] = &[Endpoint::handle(Method::GET, Access::Anyone, fi
 pub(super) const ROUTES: &[Route] = &[
     Route { path: "/", endpoints: GET_FILE },
     Route { path: "/dashboard", endpoints: GET_FILE },
+    Route { path: "/trace", endpoints: GET_FILE },
     Route { path: "/style.css", endpoints: GET_FILE },
+    Route { path: "/operator.css", endpoints: GET_FILE },
     Route { path: "/dashboard.css", endpoints: GET_FILE },
+    Route { path: "/trace.css", endpoints: GET_FILE },
     Route { path: "/favicon.svg", endpoints: GET_FILE },
     // At the root: a service worker is for what is below it.
     Route { path: "/push-worker.js", endpoints: GET_FILE },

@@ -122,6 +122,8 @@ export class World {
   people = [];
   /** @type {Board[]} */
   boards = [];
+  /** @type {import("playwright-core").Page[]} other windows */
+  windows = [];
 
   constructor(server, browser) {
     this.server = server;
@@ -155,6 +157,14 @@ export class World {
     return board;
   }
 
+  /** Somebody looks at a page that is not the chat, in a window of his own. */
+  async window(path, options) {
+    const page = this.watch(await (await this.context(options)).newPage(), path);
+    this.windows.push(page);
+    await page.goto(`${this.server.url}${path}`);
+    return page;
+  }
+
   context(options) {
     return this.browser.newContext({ viewport: DESKTOP, locale: "en-GB", colorScheme: "light", reducedMotion: "reduce", ...options });
   }
@@ -167,6 +177,8 @@ export class World {
       const { url } = message.location();
       // Where a key is configured, this door is not there.
       if (url.endsWith("/v1/dev/token") && message.text().includes("404")) return;
+      // Nor does one who may not see a trace, or asks for one that is not there; the page says so.
+      if (/\/v1\/admin\/.*\/trace\?/.test(url) && /\b(400|401|403|404)\b/.test(message.text())) return;
       const expected = /WebSocket connection to|ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/.test(message.text());
       if (message.type() === "error" && !expected) this.complaints.push(`${name}: ${message.text()}`);
     });
@@ -175,6 +187,7 @@ export class World {
 
   async shootAll(name) {
     for (const person of this.people) if (!person.page.isClosed()) await shoot(person.page, `${name}-${person.name}`);
+    for (const [at, page] of this.windows.entries()) if (!page.isClosed()) await shoot(page, `${name}-window-${at + 1}`);
     for (const [at, { page }] of this.boards.entries()) if (!page.isClosed()) await shoot(page, `${name}-board-${at + 1}`);
   }
 }

@@ -1,9 +1,9 @@
 /** The dashboard's beginning: the token, the address as what is shown, and one drawing for all that came since the last one. */
+import { Access, askForToken } from "../access.js";
 import { byId, fill, h, setAttribute, setText } from "../dom.js";
 import { deviceId, instanceId } from "../session.js";
 import { plural } from "../text.js";
 import { mark } from "../views/icons.js";
-import { keepToken, token } from "./access.js";
 import { FIRST_TOPIC, formatChoice, NODE_TOPIC, parseChoice, WINDOW_MS } from "./choice.js";
 import { spanOf } from "./columns.js";
 import { Feed } from "./feed.js";
@@ -21,6 +21,8 @@ const TOPICS = "switchboard.dashboard.topics";
 const TOPICS_MAX = 10;
 const TICK_MS = 1_000;
 
+const access = new Access("dashboard", "operator");
+
 class Page {
   /** What was there when it was paused, and when that was. @type {{windows: import("./windows.js").Windows, now_ms: number, version: number} | null} */
   #held = null;
@@ -32,7 +34,7 @@ class Page {
       url: new URL("/v1/ws", location.href.replace(/^http/, "ws")).href,
       device_id: deviceId(),
       instance_id: instanceId(),
-      token,
+      token: (fresh) => access.token(fresh),
       onChange: () => this.#schedule(),
     });
     this.#connection = connectionView(this.#feed);
@@ -62,7 +64,7 @@ class Page {
       this.#controls.submit();
     });
     fill(byId("stage"), this.#notice, this.#views.topic.node, this.#views.nodes.node);
-    askForToken(() => this.#feed.start());
+    askForToken(access, () => this.#feed.start());
     addEventListener("hashchange", () => this.#follow());
     addEventListener("online", () => this.#feed.connection.retryNow());
     setInterval(() => this.#schedule(), TICK_MS);
@@ -152,18 +154,6 @@ class Page {
     setText(this.#noticeCount, since > 0 ? `${plural(since, "update")} waiting` : "");
     this.#notice.hidden = this.#noticeText.textContent === "";
   }
-}
-
-/** Where there is no development door. @param {() => void} onToken */
-function askForToken(onToken) {
-  byId("access-form").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
-    event.preventDefault();
-    const given = byId("token").value.trim();
-    if (given === "") return setText(byId("token-problem"), "Paste a token.");
-    byId("token").value = "";
-    keepToken(given);
-    onToken();
-  });
 }
 
 /** @returns {string[]} the last one first */

@@ -1,6 +1,7 @@
 /** One row of a conversation: a message with its reactions, progress and what can be done with it; or a day, a notice, the unread line. */
 import { fill, h } from "../dom.js";
 import { clockTime, fullTime, partsOf } from "../text.js";
+import { addressOf } from "../trace/ask.js";
 import { avatar } from "./avatar.js";
 import { confirmThat } from "./dialogs.js";
 import { icon } from "./icons.js";
@@ -227,6 +228,7 @@ function openActions(context, row, opener, node) {
     [
       { label: "React", choose: () => openEmoji(context, row, opener.isConnected ? opener : node, node) },
       ...(text === undefined ? [] : [{ label: "Copy text", choose: () => void orToast(copy(text)) }]),
+      { label: "What became of it", choose: () => void open(addressOf(current.id, seq), "_blank", "noopener") },
       ...(mine && text !== undefined ? [{ label: "Edit", choose: () => onEdit(row) }] : []),
       ...(mayDelete ? [{ label: "Delete", danger: true, choose: remove }] : []),
     ],

@@ -1,6 +1,6 @@
 /** What stands where there is nothing to draw: what to do about it. */
+import { devToken } from "../../access.js";
 import { h, setText } from "../../dom.js";
-import { devToken } from "../access.js";
 import { past } from "../format.js";
 
 const COPIED_MS = 2_000;
@@ -47,7 +47,7 @@ export function emptyView() {
   /** In development mode with a token that may do this and nothing else. @param {string} topic */
   async function example(topic) {
     const without = "$(switchboard token --user shop --scope topics:publish)";
-    const token = await devToken(["topics:publish"]).catch(() => null);
+    const token = await devToken("shop", ["topics:publish"]).catch(() => null);
     if (shown === topic) setText(command, curlOf(topic, token ?? without));
   }
 
