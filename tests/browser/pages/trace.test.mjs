@@ -49,8 +49,7 @@ test("what became of a message, from its menu: for each recipient, in words and 
     const page = await traceOf(world, alice, "Evening");
     await until(page, "bob", "has read it");
     await until(page, "carol", "has it");
-    await rowOf(page, "dave").getByText("waits for the next sync").waitFor();
-    await rowOf(page, "dave").getByText("no device was connected").waitFor();
+    await rowOf(page, "dave").locator("header .hint", { hasText: "no device" }).waitFor();
     assert.match(await page.title(), /^Message 2 /);
     assert.match((await page.locator(".stage section .said").allTextContents()).join(), /^announced to .*, the home of 4 members$/);
     const said = await saidOf(rowOf(page, "bob"));
@@ -101,7 +100,10 @@ test("what push did is told, with the answer of who was asked", async () => {
       const page = await traceOf(world, alice, "Evening");
       await until(page, "bob", "was notified");
       await until(page, "carol", "was not notified");
-      assert.equal((await saidOf(rowOf(page, "bob"))).at(-1), "webhook has the notification");
+      const [held, queued, ...rest] = await saidOf(rowOf(page, "bob"));
+      assert.match(held, /^push waits for a receipt until /);
+      assert.match(queued, /^queued for webhook, for 1 message, not before /);
+      assert.deepEqual(rest, ["webhook has the notification"]);
       await rowOf(page, "carol").locator(".hint", { hasText: "403" }).waitFor();
       assert.equal((await saidOf(rowOf(page, "carol"))).at(-1), "webhook failed: 403; given up");
       await scan(page, "push");
