@@ -86,6 +86,20 @@ async fn what_the_store_knows_outlives_the_node() {
 }
 
 #[tokio::test]
+async fn who_has_no_device_is_not_connected_when_that_is_news_and_later() {
+    let server = Config::new().start().await;
+    let mut alice = Client::sign_in(&server, "alice").await;
+    for seq in 1..=2 {
+        let send = json!({"type": "send", "to": "bob", "client_id": format!("c{seq}"), "content": {"text": "Hello"}});
+        let conversation = alice.ask(send).await["conversation_id"].clone();
+        let decided = async { while server.metric("switchboard_push_decisions_total", "no_device").await < 1.0 {} };
+        soon("it is known that he has no device", decided).await;
+        let told = trace(&server, &path(&conversation, seq)).await;
+        assert_eq!(outcomes(&told), [["bob", "stored", "not_connected"]], "{told}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_kept_where_nothing_may_be() {
     let server = Config::new().set("trace.bytes", 0).start().await;
     let mut alice = Client::sign_in(&server, "alice").await;

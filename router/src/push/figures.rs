@@ -77,9 +77,10 @@ impl PushFigures {
     }
 }
 
-/// What is decided, and of which message.
-pub(super) fn traced(output: &Output) -> (&ConversationId, Seq, TraceStep) {
-    match output {
+/// What is decided, and of which message. Nothing for who has no device: that is known of him without asking an arbiter from
+/// then on, so that it would be in the trace of his first message only.
+pub(super) fn traced(output: &Output) -> Option<(&ConversationId, Seq, TraceStep)> {
+    Some(match output {
         Output::Enqueue(Notification { channel, conversation, up_to_seq, count, not_before, delay, .. }) => {
             let why = delay.map(|delay| match delay {
                 Delay::QuietHours => "quiet_hours",
@@ -89,8 +90,9 @@ pub(super) fn traced(output: &Output) -> (&ConversationId, Seq, TraceStep) {
             (conversation, *up_to_seq, TraceStep::Queued { provider, count, not_before, why: why.map(Cow::Borrowed) })
         }
         Output::Withdraw { conversation, up_to_seq, .. } => (conversation, *up_to_seq, TraceStep::Withdrawn),
+        Output::Trace { step: Step::NotTold(Why::NoDevice), .. } => return None,
         Output::Trace { conversation, seq, step } => (conversation, *seq, traced_step(*step)),
-    }
+    })
 }
 
 fn traced_step(step: Step) -> TraceStep {

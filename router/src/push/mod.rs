@@ -183,7 +183,7 @@ impl Node {
     /// Counts what an arbiter decided, and notes it for who asks what became of the message.
     fn note_push_step(&self, user: &UserKey, output: &Output) {
         self.figures.push.note(output);
-        let (conversation, seq, step) = figures::traced(output);
+        let Some((conversation, seq, step)) = figures::traced(output) else { return };
         let key = ConversationKey { tenant: user.tenant.clone(), conversation: conversation.clone() };
         self.trace_step((&key, seq), Some(&user.user), step);
     }

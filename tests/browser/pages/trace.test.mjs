@@ -49,7 +49,8 @@ test("what became of a message, from its menu: for each recipient, in words and 
     const page = await traceOf(world, alice, "Evening");
     await until(page, "bob", "has read it");
     await until(page, "carol", "has it");
-    await rowOf(page, "dave").locator("header .hint", { hasText: "no device" }).waitFor();
+    await until(page, "dave", "waits for the next sync");
+    await rowOf(page, "dave").getByText("no device was connected").waitFor();
     assert.match(await page.title(), /^Message 2 /);
     assert.match((await page.locator(".stage section .said").allTextContents()).join(), /^announced to .*, the home of 4 members$/);
     const said = await saidOf(rowOf(page, "bob"));
