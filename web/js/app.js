@@ -49,8 +49,21 @@ function openChat({ user_id }) {
   addEventListener("online", () => client.connection.retryNow());
   follow();
   client.start();
-  // Without it the chat is what it was: notifications are an extra.
-  push.start().catch(() => {});
+  // By then the token is one that counts. Without it the chat is what it was: notifications are an extra.
+  onceOnline(client, () => push.start().catch(() => {}));
+}
+
+/**
+ * @param {Client} client
+ * @param {() => void} then
+ */
+function onceOnline({ store }, then) {
+  let isDue = true;
+  store.onChange(() => {
+    if (!isDue || store.connection.phase !== "online") return;
+    isDue = false;
+    then();
+  });
 }
 
 /**

@@ -18,6 +18,7 @@ export class Push {
   constructor(me, needs) {
     this.#wanted = WANTED + me;
     this.#needs = needs;
+    if (isSupported()) navigator.serviceWorker.addEventListener("message", ({ data }) => needs.open(data.conversation_id));
   }
   #wanted;
   #needs;
@@ -34,7 +35,6 @@ export class Push {
   /** Finds out whether the server sends notifications, and registers anew: a subscription may have changed meanwhile. */
   async start() {
     if (!isSupported()) return;
-    navigator.serviceWorker.addEventListener("message", ({ data }) => this.#needs.open(data.conversation_id));
     const answer = await this.#ask("GET", "/v1/push/web-push-key");
     if (!answer.ok) return;
     this.#key = (await answer.json()).data.key;
