@@ -150,6 +150,11 @@ test("what can't be shown is told", () =>
       assert.equal(await page.getByLabel("Message", { exact: true }).inputValue(), seq);
     }
 
+    // A token that counts no longer, as after a change of the development key, is replaced.
+    await empty.evaluate(() => sessionStorage.setItem("switchboard.trace.token", "of.another.key"));
+    await empty.goto(`${world.server.url}${at("1")}`);
+    await rowOf(empty, "bob").waitFor();
+
     // Where the server is away, the same is asked again when somebody wants it.
     const page = await world.window(at("1"));
     await rowOf(page, "bob").waitFor();
