@@ -9,6 +9,7 @@ mod catch_up;
 pub(crate) mod closed_loop;
 pub(crate) mod connect;
 pub(crate) mod crowd;
+pub(crate) mod device;
 pub(crate) mod dial;
 mod follow;
 pub(crate) mod group;

@@ -14,6 +14,7 @@ use crate::client::address::Address;
 use crate::client::network::Entry;
 use crate::client::session::Who;
 use crate::meter::recorder::Sample;
+use crate::provider::Site;
 
 /// Coordinator to worker.
 #[derive(Serialize, Deserialize)]
@@ -81,6 +82,8 @@ pub(crate) struct Plan {
     pub(crate) is_at_home: bool,
     /// The folder into which workers write what their clients say and see.
     pub(crate) history: Option<PathBuf>,
+    /// The push service that the nodes were told of.
+    pub(crate) provider: Option<Site>,
 }
 
 /// How much of it. Rates and connections are those of all workers together.
@@ -154,6 +157,7 @@ mod tests {
             is_followed: false,
             is_at_home: false,
             history: None,
+            provider: None,
         };
         let mut all: Vec<usize> = (0..3).flat_map(|worker| plan(worker).share(10)).collect();
         all.sort_unstable();

@@ -7,6 +7,7 @@ mod command_line;
 mod control;
 mod meter;
 mod nodes;
+mod provider;
 mod report;
 mod round;
 mod run;

@@ -2,6 +2,7 @@
 //!
 //! Each has a folder of its own that goes away with it. Whatever way the harness ends, short of kill -9, they end too.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -50,6 +51,7 @@ pub(crate) struct NodeOptions {
     pub(crate) settings: Vec<String>,
     pub(crate) secret: String,
     pub(crate) redis_url: Option<String>,
+    pub(crate) environment: Vec<(&'static str, OsString)>,
 }
 
 /// A server that can be measured.
@@ -260,6 +262,7 @@ fn node_command(name: &str, options: &NodeOptions, folder: &Path, last: Option<&
     let mut command = Command::new(&options.binary);
     // In the environment rather than the arguments, which everyone on the machine can read.
     command.env("SWITCHBOARD__AUTH__HS256_SECRET", &options.secret);
+    command.envs(options.environment.iter().map(|(name, value)| (name, value)));
     if let Some(url) = &options.redis_url {
         command.env("SWITCHBOARD__REDIS__URL", url);
     }

@@ -19,6 +19,7 @@ use crate::command_line::Run;
 use crate::control::{Load, Plan, Work};
 use crate::meter::metrics_page;
 use crate::nodes::{self, NodeOptions, Server};
+use crate::provider::Reserved;
 use crate::report::figure::{self, Figure};
 use crate::report::machine::Machine;
 use crate::report::round::Round;
@@ -148,12 +149,18 @@ async fn measure(run: &Run, report: &mut Report, stop: &CancellationToken) -> Re
 /// The scenario, once, against nodes of its own or those that were given.
 async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -> Result<(Round, Option<Verdict>)> {
     let mut servers = Vec::new();
+    let provider = if run.spawn > 0 && run.scenario.has_provider() { Some(Reserved::new()?) } else { None };
     let tokens = if run.spawn > 0 {
         let secret = nodes::new_secret()?;
         let own = run.scenario.settings(&run.load).into_iter().chain(shared(run, number));
-        let settings = own.chain(run.settings.iter().cloned()).collect();
-        let options =
-            NodeOptions { binary: run.binary()?, settings, secret: secret.clone(), redis_url: run.redis.clone() };
+        let own = own.chain(provider.as_ref().map(Reserved::settings).unwrap_or_default());
+        let options = NodeOptions {
+            binary: run.binary()?,
+            settings: own.chain(run.settings.iter().cloned()).collect(),
+            secret: secret.clone(),
+            redis_url: run.redis.clone(),
+            environment: provider.as_ref().map(Reserved::environment).unwrap_or_default(),
+        };
         for node in 1..=run.spawn {
             servers.push(Server::node(&format!("n{node}"), &options).await?);
         }
@@ -175,6 +182,7 @@ async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -
     plan.is_followed = run.is_verified || run.scenario.is_followed();
     plan.is_at_home = run.is_at_home;
     plan.history = history.as_ref().map(|folder| folder.path().to_owned());
+    plan.provider = provider.as_ref().map(|reserved| reserved.site.clone());
     let played = round::play(&plan, title, &mut servers, run.chaos.map(Chaos::new), stop).await;
     end(servers).await;
     let verdict = match &history {
@@ -232,6 +240,7 @@ fn plan(run: &Run, work: Work, load: &Load, number: usize, addresses: Vec<Addres
         is_followed: false,
         is_at_home: false,
         history: None,
+        provider: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod fanout;
 mod group;
 mod mixed;
 mod presence;
+mod push;
 mod receipts;
 mod send;
 mod storm;
@@ -52,6 +53,11 @@ pub(crate) trait Scenario: Sync {
 
     /// Whether its clients follow the log even where nothing is verified: those who come back have to.
     fn is_followed(&self) -> bool {
+        false
+    }
+
+    /// Whether nodes that are started for it have a push service, at which the workers listen.
+    fn has_provider(&self) -> bool {
         false
     }
 
@@ -133,6 +139,7 @@ static ALL: &[&dyn Scenario] = &[
     &presence::Presence,
     &typing::Typing,
     &dashboard::Dashboard,
+    &push::Push,
     &storm::Storm,
     &mixed::Mixed,
 ];

@@ -4,7 +4,7 @@
 //! that did not get it.
 
 use super::evidence::Evidence;
-use super::rules::{answers, log, sends, sessions, unread, windows};
+use super::rules::{answers, log, pushes, sends, sessions, unread, windows};
 use super::{Operation, Verdict, What};
 
 /// Checks operations that are in the order of time.
@@ -24,5 +24,6 @@ pub(crate) fn check(operations: &[Operation]) -> Verdict {
     answers::check(operations, &evidence, &mut verdict);
     unread::check(&evidence, &mut verdict);
     windows::check(operations, &evidence, &mut verdict);
+    pushes::check(operations, &evidence, &mut verdict);
     verdict
 }

@@ -191,8 +191,8 @@ impl<'a> Evidence<'a> {
                 self.conversation(conversation_id).members.extend(users.iter().map(String::as_str));
             }
             What::Ready { .. } | What::Lost { .. } | What::Left | What::Info { .. } => {}
-            // Dashboards have a rule of their own, which needs nothing of this.
-            What::Published { .. } | What::Windows { .. } => {}
+            // Dashboards and notifications have rules of their own, which need nothing of this.
+            What::Published { .. } | What::Windows { .. } | What::Device | What::Notified { .. } => {}
         }
     }
 

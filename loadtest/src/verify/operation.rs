@@ -118,6 +118,14 @@ pub(crate) enum What {
         window: String,
         series: BTreeMap<String, Tally>,
     },
+    /// The user has a device, which is told of what he misses.
+    Device,
+    /// The push service was told of messages for the user, under this `Switchboard-Id`.
+    Notified {
+        conversation_id: String,
+        up_to_seq: u64,
+        id: String,
+    },
     /// Nobody sends any more: from here on the client asks for everything that the server has for it.
     LookBack,
     /// It has got that.

@@ -2,6 +2,7 @@
 
 pub(super) mod answers;
 pub(super) mod log;
+pub(super) mod pushes;
 pub(super) mod sends;
 pub(super) mod sessions;
 pub(super) mod unread;

@@ -21,6 +21,16 @@ async fn kill() {
     assert!(ran.stdout.contains(LOST), "{}", ran.stdout);
 }
 
+/// What was held, queued or with a worker is told when the node is back.
+#[tokio::test]
+async fn kill_with_notifications_under_way() {
+    let line =
+        "push --connections 10 --rate 50 --param users=40 --param hold_ms=200 --warm-up 0 --duration 4.5 --verify";
+    let ran = Harness::new(line).spawning().arg("--chaos").arg("kill").run().await.expect_right();
+    assert!(ran.stderr.contains("chaos: kill n1") && ran.stdout.contains(LOST), "{}\n{}", ran.stderr, ran.stdout);
+    assert_eq!((ran.figure("messages that nobody was told of"), ran.figure("doubled notifications")), (0.0, 0.0));
+}
+
 #[tokio::test]
 async fn stop() {
     ran("stop").await;

@@ -1,7 +1,7 @@
 //! Every scenario against a real node, for a moment, with `--verify`. What is looked at is whether everything that was to
 //! happen did, and nothing was found wrong; never how long it took.
 
-use crate::support::{Harness, Ran};
+use crate::support::{Harness, Node, Ran};
 
 /// Runs a scenario against a node of its own.
 async fn verified(line: &str) -> Ran {
@@ -118,6 +118,31 @@ async fn dashboard_over_two_processes() {
     let line = "dashboard --processes 2 --connections 10 --rate 20 --param topics=3 --param bulk=50 --duration 1";
     let report = verified(line).await;
     assert_eq!((report.figure("batches not seen"), report.figure("events refused")), (0.0, 0.0));
+}
+
+/// With the warm-up everyone is written to once in each of his conversations; then comes the burst.
+#[tokio::test]
+async fn push() {
+    let line = "push --connections 10 --rate 100 --param users=40 --param hold_ms=200 --duration 1";
+    let report = verified(line).await;
+    assert_eq!((report.counted("sends"), report.counted("notifications")), (100, 100));
+    assert_eq!(report.counted_in("burst", "notifications"), 120);
+    assert_eq!((report.figure("messages that nobody was told of"), report.figure("doubled notifications")), (0.0, 0.0));
+}
+
+#[tokio::test]
+async fn push_over_two_processes() {
+    let line = "push --processes 2 --connections 10 --rate 100 --param users=40 --param hold_ms=200 --duration 1";
+    let report = verified(line).await;
+    assert_eq!((report.counted("notifications"), report.counted_in("burst", "notifications")), (100, 120));
+}
+
+#[tokio::test]
+async fn push_needs_nodes_of_its_own() {
+    let node = Node::with_secret().await;
+    let line = format!("push --url ws://{} --connections 2 --duration 1", node.listen);
+    let ran = Harness::new(&line).signing().run().await;
+    assert!(ran.code == Some(1) && ran.stderr.contains("--spawn"), "{}", ran.stderr);
 }
 
 #[tokio::test]

@@ -1,0 +1,222 @@
+//! `push`: people who are away are written to, and the push service is told: first at a rate, so that it shows how long
+//! that takes, then once of each conversation as fast as it goes.
+
+mod ledger;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use async_trait::async_trait;
+
+use self::ledger::{Counts, Ledger};
+use super::{Defaults, Param, Scenario};
+use crate::client::crowd::{Crowd, some_at_once};
+use crate::client::device;
+use crate::client::network::client_id;
+use crate::client::session::Client;
+use crate::control::Load;
+use crate::meter::recorder::Counter;
+use crate::meter::{NS_PER_S, now_ns};
+use crate::provider::Provider;
+use crate::report::figure::{Bar, Figure};
+use crate::report::round::{Phase, Round};
+use crate::worker::{PhaseWork, Worker};
+
+pub(super) struct Push;
+
+/// `push.per_hour` of spawned nodes, the most that there is.
+const PER_HOUR: usize = 1_000;
+/// `push.lease_ms` and `push.timeout_ms` of spawned nodes: what a node has taken when it is killed is soon another's.
+const LEASE_MS: usize = 2_000;
+const TIMEOUT_MS: usize = 1_000;
+/// How long notifications are waited for after the last send, beside the hold.
+const TOLD_WITHIN_S: f64 = 30.0;
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// Sends without an answer when it is to go as fast as it can.
+const UNDER_WAY_MAX: u64 = 512;
+/// Handshakes under way at once.
+const AT_ONCE: usize = 32;
+
+/// The phase in which everything is said at once.
+const BURST: &str = "burst";
+
+#[async_trait(?Send)]
+impl Scenario for Push {
+    fn name(&self) -> &'static str {
+        "push"
+    }
+
+    fn about(&self) -> &'static str {
+        "people who are away are written to: notifications a second, time until the push service is told, lost and doubled"
+    }
+
+    fn defaults(&self) -> Defaults {
+        Defaults { connections: 100, rate: 500.0, warm_up_s: 3.0, duration_s: 10.0 }
+    }
+
+    fn params(&self) -> &'static [Param] {
+        &[
+            Param {
+                name: "users",
+                default: 1_000.0,
+                about: "who are away, with a device each; the connections are those who write to them",
+            },
+            Param { name: "conversations", default: 3.0, about: "of each of them, at most as many as writers" },
+            Param { name: "hold_ms", default: 1_000.0, about: "push.hold_ms of spawned nodes" },
+        ]
+    }
+
+    fn settings(&self, load: &Load) -> Vec<String> {
+        vec![
+            format!("push.hold_ms={}", load.count("hold_ms")),
+            // Each message is told apart.
+            "push.collapse_ms=0".to_owned(),
+            format!("push.per_hour={PER_HOUR}"),
+            format!("push.lease_ms={LEASE_MS}"),
+            format!("push.timeout_ms={TIMEOUT_MS}"),
+            "limits.frames_per_s=1000000".to_owned(),
+        ]
+    }
+
+    fn has_provider(&self) -> bool {
+        true
+    }
+
+    async fn work(&self, worker: &mut Worker) -> Result<()> {
+        let load = worker.plan.load.clone();
+        let mut post = Post::connect(worker, &load).await?;
+        let rate = worker.plan.rate_share();
+        worker.phase("warm-up", async |phase| post.write(phase, rate, load.warm_up_s).await).await?;
+        worker.phase("load", async |phase| post.write(phase, rate, load.duration_s).await).await?;
+        worker.phase(BURST, async |phase| post.burst(phase).await).await?;
+        worker.see_off(post.crowd).await
+    }
+
+    fn figures(&self, load: &Load, round: &Round, _baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
+        let (Some(phase), Some(burst)) = (round.phase("load"), round.phase(BURST)) else { return Vec::new() };
+        let both = |name: &str| Some(phase.counted(name) + burst.counted(name));
+        let cpu_us = |phase: &Phase| phase.server_cpu_us_per(phase.counted("notifications"));
+        // Nothing is told within the first hold.
+        let per_s = |phase: &Phase| {
+            phase.counted("notifications") / (phase.seconds - load.number("hold_ms") / 1e3).max(f64::EPSILON)
+        };
+        let latency = |name: &str, percentile: f64| Figure::new(name, "ms", phase.percentile_ms("push", percentile));
+        let none =
+            |name: &str, counter: &str| Figure::new(name, "", both(counter)).map(|figure| figure.bar(Bar::AtMost(0.0)));
+        let figures = [
+            latency("message to push, less the hold, p50", 50.0),
+            latency("message to push, less the hold, p99", 99.0),
+            Figure::new("notifications", "1/s", Some(per_s(phase))),
+            Figure::new("CPU per message and notification", "µs", cpu_us(phase)),
+            Figure::new("notifications, as fast as it goes", "1/s", Some(per_s(burst))),
+            Figure::new("CPU per message and notification, as fast as it goes", "µs", cpu_us(burst)),
+            none("messages that nobody was told of", "untold"),
+            none("doubled notifications", "doubled"),
+            Figure::new("repeated notifications, which a receiver tells by their id", "", both("repeated")),
+            Figure::new("notifications behind a later one", "", both("overtaken")),
+        ];
+        figures.into_iter().flatten().collect()
+    }
+}
+
+/// This worker's writers, and those who are away. Each conversation is wholly in one worker.
+struct Post {
+    crowd: Crowd,
+    writers: Vec<Client>,
+    /// Of each conversation the place of who writes, and to whom.
+    conversations: Vec<(usize, String)>,
+    ledger: Arc<Ledger>,
+    run: String,
+    hold_s: f64,
+    workers: usize,
+    /// Sends of all phases.
+    said: u64,
+    untold: Counter,
+    _provider: Provider,
+}
+
+impl Post {
+    async fn connect(worker: &mut Worker, load: &Load) -> Result<Self> {
+        let (plan, network) = (worker.plan.clone(), worker.network.clone());
+        let site = plan.provider.as_ref().context("push measures nodes that it starts itself: --spawn")?;
+        let (users, conversations) = (load.count("users").max(plan.workers), load.count("conversations").max(1));
+        let each = load.rate * (load.warm_up_s + load.duration_s) / users as f64 + conversations as f64;
+        ensure!(each <= PER_HOUR as f64, "more than push.per_hour={PER_HOUR} for each user: more --param users");
+
+        let hold_s = load.number("hold_ms") / 1e3;
+        let ledger = Arc::new(Ledger::new(&plan.run, hold_s, Counts::new(&mut worker.recorder), network.log.clone()));
+        let provider = Provider::start(site, ledger.clone().on_notification())?;
+        let mut crowd = Crowd::new(network.clone());
+        let writers = plan.share(load.connections.max(plan.workers));
+        let writers = crowd.connect(writers.map(|number| (plan.who(number), Some(ledger.clone().on_frame()))), AT_ONCE);
+        let writers = writers.await?;
+        let away: Vec<_> = plan.share(users).map(|number| plan.who(load.connections + number)).collect();
+        some_at_once(away.iter().map(|who| device::register(&network, who))).await?;
+
+        // All first conversations come first, so that a user's next message is far from his last.
+        let (count, away) = (conversations.min(writers.len()), &away);
+        let conversation =
+            |user: usize, nth: usize| ((user + nth) % writers.len(), format!(r#""to":"{}""#, away[user].user));
+        let conversations = (0..count)
+            .flat_map(|nth| (0..away.len()).map(move |user| (user, nth)))
+            .map(|(user, nth)| conversation(user, nth))
+            .collect();
+        let untold = worker.recorder.counter("untold");
+        let (run, workers) = (plan.run.clone(), plan.workers);
+        Ok(Self { crowd, writers, conversations, ledger, run, hold_s, workers, said: 0, untold, _provider: provider })
+    }
+
+    /// One message after the other, round all conversations; and the wait until all are told.
+    async fn write(&mut self, phase: &mut PhaseWork<'_>, rate: f64, duration_s: f64) -> Result<()> {
+        let first = self.said;
+        self.said += phase.pace(rate, duration_s, |number, intended_ns| self.send(first + number, intended_ns)).await?;
+        self.told(phase).await
+    }
+
+    /// A message in each conversation, as fast as it goes.
+    async fn burst(&mut self, phase: &mut PhaseWork<'_>) -> Result<()> {
+        let meters = phase.meters().clone();
+        let answered = || meters.sent.total() + meters.send_errors.total();
+        for _ in 0..self.conversations.len() {
+            if phase.is_stopped() {
+                break;
+            }
+            if self.said >= answered() + UNDER_WAY_MAX {
+                phase.drain(|| answered() + UNDER_WAY_MAX / 2 >= self.said).await;
+            }
+            self.send(self.said, now_ns());
+            self.said += 1;
+        }
+        self.told(phase).await
+    }
+
+    /// The text is a `client_id` too: it carries the moment to the push service.
+    fn send(&self, number: u64, intended_ns: u64) {
+        let place = usize::try_from(number).unwrap_or(0) % self.conversations.len();
+        let (writer, to) = &self.conversations[place];
+        self.writers[*writer].send(to, number, intended_ns, &client_id(&self.run, 0, number, intended_ns));
+    }
+
+    /// Waits until the push service knows of everything that was acknowledged, but not for ever.
+    async fn told(&mut self, phase: &mut PhaseWork<'_>) -> Result<()> {
+        let (meters, said) = (phase.meters().clone(), self.said);
+        phase.drain(|| meters.sent.total() + meters.send_errors.total() >= said).await;
+        let until_ns = now_ns() + ((self.hold_s + TOLD_WITHIN_S) * NS_PER_S as f64) as u64;
+        loop {
+            if self.workers > 1 {
+                self.ledger.learn(&phase.meet("told", self.ledger.told()).await?);
+            }
+            // All leave together.
+            let untold = phase.sum("untold", self.ledger.untold()).await?;
+            let over = phase.sum("over", u64::from(now_ns() > until_ns)).await?;
+            if untold == 0 || over > 0 {
+                break;
+            }
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+        self.untold.add(self.ledger.untold());
+        Ok(())
+    }
+}
