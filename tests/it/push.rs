@@ -5,7 +5,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::push::{Browser, PushService, SILENT, put, subscribe, with_web_push};
+use crate::support::cluster::{message, until_sent};
+use crate::support::push::{Browser, PushService, SILENT, cluster_with_web_push, put, subscribe, with_web_push};
 use crate::support::tokens::token;
 use crate::support::{Client, Config, Connect, SECRET, Server, Token, soon};
 
@@ -62,6 +63,49 @@ async fn who_is_away_gets_one_notification_and_none_of_what_arrived() {
     dave.ask(json!({"type": "delivered", "conversation_id": message["conversation_id"], "seq": message["seq"]})).await;
     after_carol(&server, &service, &mut alice).await;
     assert_eq!(service.paths(), ["/bob", "/carol"]);
+}
+
+#[tokio::test]
+async fn several_nodes_make_one_notification() {
+    let service = PushService::start().await;
+    let cluster = cluster_with_web_push().await.set("push.hold_ms", 200).set("push.collapse_ms", 100);
+    let nodes = cluster.start_three().await;
+    // Each at another node: who registers, who sends, and the user's home.
+    let users = ["bob", "carol", "dave", "erin"];
+    let mut browsers = Vec::new();
+    for (user, node) in users.iter().zip(nodes.iter().cycle()) {
+        browsers.push(browser_of(user, node, &service).await);
+    }
+    let mut alice = alice(&nodes[0]).await;
+    // The group's first message: nothing of it has come to rest.
+    let group = alice.make_group(&users).await;
+    let seq = until_sent(&mut alice, &message(&group, "hi")).await;
+    service.asked(users.len()).await;
+    for (user, browser) in users.iter().zip(&browsers) {
+        let told = service.told(&format!("/{user}"), browser);
+        let told: Vec<_> = told.iter().map(|told| (&told["up_to_seq"], &told["count"], &told["text"])).collect();
+        assert_eq!(told, [(&json!(seq), &json!(1), &json!("hi"))], "{user}");
+    }
+    let trace = format!("/v1/admin/conversations/{}/messages/{seq}/trace", group.as_str().unwrap());
+    let admin = Token::of("root").scope("admin").sign();
+    let all_notified = async {
+        loop {
+            let told = nodes[1].http().get(&trace).token(&admin).send().await.data(200);
+            let mut recipients = told["recipients"].as_array().unwrap().iter();
+            if recipients.all(|one| one["outcome"] == "notified") {
+                return;
+            }
+        }
+    };
+    soon("what all nodes have noted", all_notified).await;
+
+    // Who has read it at any node has it taken back.
+    let mut bob = Client::sign_in(&nodes[2], "bob").await;
+    let read = json!({"type": "read", "conversation_id": group, "seq": seq});
+    let said = async { while bob.ask(read.clone()).await["type"] != "ok" {} };
+    soon("the read", said).await;
+    service.asked(users.len() + 1).await;
+    assert_eq!(service.told("/bob", &browsers[0]).last().unwrap()["type"], "withdrawal");
 }
 
 #[tokio::test]

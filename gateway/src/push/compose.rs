@@ -23,13 +23,18 @@ pub(super) async fn compose(store: &dyn Store, job: &PushJob) -> Result<Composed
     let Some(count) = job.count else { return Ok(Composed::Body(Body::Withdraw)) };
     let user = &job.key.user;
     let key = ConversationKey { tenant: user.tenant.clone(), conversation: job.key.conversation.clone() };
-    let Some(member) = store.member(&key, &user.user).await? else { return Ok(Composed::Nothing("not_a_member")) };
-    if member.cursor.delivered_seq.max(member.cursor.read_seq) >= job.up_to_seq {
+    // Of a conversation that is active at another node the store may not show yet who has been added, nor all of the log:
+    // his inbox says who is gone, and what he is to be told of is durable.
+    if store.inbox_row(user, &key.conversation).await?.is_some_and(|row| !row.member) {
+        return Ok(Composed::Nothing("not_a_member"));
+    }
+    let cursor = store.member(&key, &user.user).await?.map(|member| member.cursor).unwrap_or_default();
+    if cursor.delivered_seq.max(cursor.read_seq) >= job.up_to_seq {
         return Ok(Composed::Nothing("arrived"));
     }
     let Some(head) = store.head(&key).await? else { return Ok(Composed::Nothing("expired")) };
     let range = HistoryRange::Before(job.up_to_seq.next());
-    let newest = store.history(&key, range, head.end, 1, MESSAGE_BYTES).await?.messages.pop();
+    let newest = store.history(&key, range, head.end.max(job.up_to_seq), 1, MESSAGE_BYTES).await?.messages.pop();
     let Some((from, content)) = newest.and_then(read) else { return Ok(Composed::Nothing("expired")) };
     let preferences = store.notification_preferences(user).await?;
     let preferences = preferences.and_then(|json| serde_json::from_str::<Preferences>(&json).ok());

@@ -1,5 +1,6 @@
 //! Several server processes that are one gateway, on a redis-server of their own and a Cassandra.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
@@ -56,6 +57,12 @@ impl Cluster {
 
     pub(crate) fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         self.config = self.config.set(key, value);
+        self
+    }
+
+    /// Each node with this in its environment.
+    pub(crate) fn env(mut self, name: &'static str, value: &Path) -> Self {
+        self.config = self.config.env(name, value);
         self
     }
 

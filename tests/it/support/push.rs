@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::cluster::Cluster;
 use super::{Config, Server, soon, tokens::token};
 
 pub(crate) use browser::Browser;
@@ -74,6 +75,16 @@ impl PushService {
         let seen = self.server.seen().into_iter().filter(|seen| seen.path == path);
         seen.map(|seen| serde_json::from_slice(&browser.decrypt(&seen.body)).expect("JSON")).collect()
     }
+}
+
+/// Nodes of one gateway, the same.
+pub(crate) async fn cluster_with_web_push() -> Cluster {
+    Cluster::new()
+        .await
+        .set("push.web_push.vapid_key_file", key("tls-a.key.pem").display())
+        .set("push.web_push.subject", "mailto:ops@example.com")
+        .set("push.allowed_networks", r#"["127.0.0.0/8", "::1/128"]"#)
+        .env("SSL_CERT_FILE", &key("tls-a.cert.pem"))
 }
 
 /// With a VAPID key, and where push services of this machine may be asked.
