@@ -50,7 +50,7 @@ async fn each_recipient_has_a_story() {
     let expected = [
         ["bob", "read", ""],
         ["carol", "given", ""],
-        ["dave", "stored", "not_connected"],
+        ["dave", "stored", "no_device"],
         ["erin", "not_a_member", "not_a_member_then"],
     ];
     assert_eq!(outcomes(&told), expected, "{told}");
@@ -86,7 +86,7 @@ async fn what_the_store_knows_outlives_the_node() {
 }
 
 #[tokio::test]
-async fn who_has_no_device_is_not_connected_when_that_is_news_and_later() {
+async fn that_someone_has_no_device_is_told_when_it_is_news_and_later() {
     let server = Config::new().start().await;
     let mut alice = Client::sign_in(&server, "alice").await;
     for seq in 1..=2 {
@@ -95,7 +95,7 @@ async fn who_has_no_device_is_not_connected_when_that_is_news_and_later() {
         let decided = async { while server.metric("switchboard_push_decisions_total", "no_device").await < 1.0 {} };
         soon("it is known that he has no device", decided).await;
         let told = trace(&server, &path(&conversation, seq)).await;
-        assert_eq!(outcomes(&told), [["bob", "stored", "not_connected"]], "{told}");
+        assert_eq!(outcomes(&told), [["bob", "stored", "no_device"]], "{told}");
     }
 }
 

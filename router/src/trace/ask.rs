@@ -6,14 +6,21 @@ use crate::delivery::EntryRun;
 use crate::envelope::{Ask, Encoded, Outgoing, Reply, Roll, RollAsked};
 use crate::node::{Node, unavailable};
 use crate::session::Held;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::borrow::Cow;
 use std::sync::Arc;
 use switchboard_protocol::server::Message;
 use switchboard_protocol::{ProtocolError, Seq, Timestamp, UserId};
-use switchboard_store::{ConversationKey, HistoryRange, Incarnation, Member};
+use switchboard_store::{ConversationKey, HistoryRange, Incarnation, Member, UserKey};
 
 /// Events that one node tells of one page of recipients.
 const EVENTS_MAX: usize = 2_000;
+
+/// Recipients whose devices are read at once.
+const DEVICES_AT_ONCE: usize = 16;
+
+/// Nobody had a session to give it to.
+const NOT_CONNECTED: &str = "not_connected";
 
 impl Node {
     // Noting
@@ -101,7 +108,25 @@ impl Node {
             let own = of_users.extract_if(.., |event| event.user_id.as_ref() == Some(&user)).collect();
             recipient(user, member, seq, own, is_kept)
         });
-        Ok(Trace { message_id, from, stored_at, recipients: recipients.collect(), events: of_all, more })
+        let recipients: Vec<_> = recipients.collect();
+        let recipients = stream::iter(recipients).map(|one| self.trace_devices(key, one)).buffered(DEVICES_AT_ONCE);
+        let recipients = recipients.try_collect().await?;
+        Ok(Trace { message_id, from, stored_at, recipients, events: of_all, more })
+    }
+
+    /// Who was not connected may have no device to be notified on either.
+    async fn trace_devices(
+        &self,
+        key: &ConversationKey,
+        recipient: TracedRecipient,
+    ) -> Result<TracedRecipient, ProtocolError> {
+        if recipient.why.as_deref() != Some(NOT_CONNECTED) {
+            return Ok(recipient);
+        }
+        let user = UserKey { tenant: key.tenant.clone(), user: recipient.user_id.clone() };
+        let devices = self.store.devices(&user).await.map_err(|error| unavailable(self, &error))?;
+        let why = if devices.is_empty() { "no_device" } else { NOT_CONNECTED };
+        Ok(TracedRecipient { why: Some(Cow::Borrowed(why)), ..recipient })
     }
 
     /// What this node has noted.
@@ -167,7 +192,7 @@ fn recipient(
     let outcome = of_store.max(arrived.unwrap_or(of_store)).max(push.map_or(of_store, TraceStep::outcome));
     let why = match outcome {
         Outcome::NotAMember => Some(Cow::Borrowed("not_a_member_then")),
-        Outcome::Stored if events.is_empty() && is_kept => Some(Cow::Borrowed("not_connected")),
+        Outcome::Stored if events.is_empty() && is_kept => Some(Cow::Borrowed(NOT_CONNECTED)),
         Outcome::Stored if events.is_empty() => Some(Cow::Borrowed("no_longer_kept")),
         Outcome::NotNotified | Outcome::NotificationWaits => push.and_then(TraceStep::why),
         _ => None,

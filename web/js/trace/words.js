@@ -40,6 +40,7 @@ const STEPS = {
 const REASONS = {
   not_a_member_then: "not a member then",
   not_connected: "no device was connected",
+  no_device: "no device was connected, and none can be notified",
   no_longer_kept: "what happened is no longer kept",
 };
 
