@@ -104,7 +104,7 @@ impl Scenario for Push {
         };
         let latency = |name: &str, percentile: f64| Figure::new(name, "ms", phase.percentile_ms("push", percentile));
         let none =
-            |name: &str, counter: &str| Figure::new(name, "", both(counter)).map(|figure| figure.bar(Bar::AtMost(0.0)));
+            |name: &str, count: Option<f64>| Figure::new(name, "", count).map(|figure| figure.bar(Bar::AtMost(0.0)));
         let figures = [
             latency("message to push, less the hold, p50", 50.0),
             latency("message to push, less the hold, p99", 99.0),
@@ -112,8 +112,8 @@ impl Scenario for Push {
             Figure::new("CPU per message and notification", "µs", cpu_us(phase)),
             Figure::new("notifications, as fast as it goes", "1/s", Some(per_s(burst))),
             Figure::new("CPU per message and notification, as fast as it goes", "µs", cpu_us(burst)),
-            none("messages that nobody was told of", "untold"),
-            none("doubled notifications", "doubled"),
+            none("messages that nobody was told of", Some(burst.counted("untold"))),
+            none("doubled notifications", both("doubled")),
             Figure::new("repeated notifications, which a receiver tells by their id", "", both("repeated")),
             Figure::new("notifications behind a later one", "", both("overtaken")),
         ];
@@ -133,6 +133,7 @@ struct Post {
     workers: usize,
     /// Sends of all phases.
     said: u64,
+    /// Messages of all phases of which nobody had been told when the last one ended.
     untold: Counter,
     _provider: Provider,
 }
@@ -142,6 +143,7 @@ impl Post {
         let (plan, network) = (worker.plan.clone(), worker.network.clone());
         let site = plan.provider.as_ref().context("push measures nodes that it starts itself: --spawn")?;
         let (users, conversations) = (load.count("users").max(plan.workers), load.count("conversations").max(1));
+        ensure!(load.rate > 0.0, "--rate: as fast as it goes comes by itself, after the load");
         let each = load.rate * (load.warm_up_s + load.duration_s) / users as f64 + conversations as f64;
         ensure!(each <= PER_HOUR as f64, "more than push.per_hour={PER_HOUR} for each user: more --param users");
 
@@ -189,7 +191,9 @@ impl Post {
             self.send(self.said, now_ns());
             self.said += 1;
         }
-        self.told(phase).await
+        self.told(phase).await?;
+        self.untold.add(self.ledger.untold());
+        Ok(())
     }
 
     /// The text is a `client_id` too: it carries the moment to the push service.
@@ -216,7 +220,6 @@ impl Post {
             }
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         }
-        self.untold.add(self.ledger.untold());
         Ok(())
     }
 }
