@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn all_mistakes_are_named_at_once() {
         let mistakes = parsed("direct --rate x --fast --duration y --set z").err().unwrap();
-        assert_eq!(mistakes.len(), 6, "{mistakes:?}");
+        assert_eq!(mistakes.len(), 5, "{mistakes:?}");
     }
 
     #[test]
