@@ -55,12 +55,14 @@ fn round_trips(texts: &[String], written_again: impl Fn(&str) -> Option<String>)
     types
 }
 
-/// `deleted`, `removed` and `reset` are written only when they are true.
+/// `deleted`, `removed` and `reset` are written only when they are true, and so is a `topic_state`'s `more`.
 fn without_false_flags(mut value: Value) -> Value {
     match &mut value {
         Value::Array(items) => items.iter_mut().for_each(|item| *item = without_false_flags(item.take())),
         Value::Object(fields) => {
-            fields.retain(|name, value| !(matches!(name.as_str(), "deleted" | "removed" | "reset") && *value == false));
+            let is_state = fields.get("type").is_some_and(|kind| kind == "topic_state");
+            let is_flag = |name: &str| matches!(name, "deleted" | "removed" | "reset") || (is_state && name == "more");
+            fields.retain(|name, value| !(is_flag(name) && *value == false));
             fields.values_mut().for_each(|value| *value = without_false_flags(value.take()));
         }
         _ => {}
