@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 async fn call(router: &Router, name: &str, command: ClientFrame) -> Result<Answer, ProtocolError> {
     let user = UserKey { tenant: "default".parse().unwrap(), user: name.parse().unwrap() };
-    router.call(Actor { user, session: None, awaited: false }, command).await
+    router.call(Actor { user, session: None, awaited: true }, command).await
 }
 
 fn send(client_id: &str) -> ClientFrame {
