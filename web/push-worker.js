@@ -4,11 +4,23 @@
  */
 addEventListener("install", () => skipWaiting());
 addEventListener("activate", (event) => event.waitUntil(clients.claim()));
-addEventListener("push", (event) => event.waitUntil(take(event.data.json())));
+addEventListener("push", (event) => event.waitUntil(inTurn(() => take(event.data.json()))));
 addEventListener("notificationclick", (event) => {
   event.notification.close();
   event.waitUntil(Promise.all([open(event.notification.data.conversation_id), showBadge()]));
 });
+
+let before = Promise.resolve();
+
+/**
+ * One after the other: Chromium forgets a notification that is being shown while someone asks what is shown.
+ * @param {() => Promise<void>} work
+ */
+function inTurn(work) {
+  const done = before.then(work);
+  before = done.catch(() => undefined);
+  return done;
+}
 
 /** @param {{type: string}} push what the server sent (docs/protocol.md, "Push") */
 async function take(push) {
