@@ -90,6 +90,17 @@ async function handled(person, make, about) {
   await worker.evaluate(inWorker, [make.toString(), about]);
 }
 
+/** From now on the number on the application's icon, which headless Chromium has not, is noted. */
+async function noteBadge(person) {
+  await person.page.evaluate(() => navigator.serviceWorker.ready.then(() => undefined));
+  const [worker] = person.page.context().serviceWorkers();
+  await worker.evaluate(() => {
+    navigator.setAppBadge = async (count) => void (self.badge = count);
+    navigator.clearAppBadge = async () => void (self.badge = 0);
+  });
+  return () => worker.evaluate(() => self.badge);
+}
+
 async function shown(person) {
   return person.page.evaluate(async () => {
     const all = await (await navigator.serviceWorker.ready).getNotifications();
@@ -110,19 +121,22 @@ test("a browser is registered and shows, replaces, opens and takes back notifica
 
     const conversation_id = decodeURIComponent((await person.row("alice").getAttribute("href")).split("/").at(-1));
     const told = { type: "notification", conversation_id, title: "alice" };
-    await deliver(person, { ...told, up_to_seq: 1, count: 1, text: "hi" });
-    assert.deepEqual(await shown(person), [{ title: "alice", body: "hi", tag: conversation_id }]);
+    const badge = await noteBadge(person);
+    await deliver(person, { ...told, up_to_seq: 1, count: 2, text: "hi" });
+    assert.deepEqual(await shown(person), [{ title: "alice", body: "2 new messages\nhi", tag: conversation_id }]);
     const team = { ...told, title: "Team", count: 1 };
     await Promise.all([deliver(person, { ...team, conversation_id: "g:2", up_to_seq: 9 }), deliver(person, { ...team, conversation_id: "g:3", up_to_seq: 1 })]);
     await deliver(person, { type: "withdrawal", conversation_id: "g:3", up_to_seq: 1 });
     assert.equal((await shown(person)).find(({ tag }) => tag === "g:2")?.body, "New message");
 
+    assert.equal(await badge(), 3, "messages, of both");
     await click(person, conversation_id);
     await person.title.getByText("alice", { exact: true }).waitFor();
     assert.deepEqual((await shown(person)).map(({ tag }) => tag), ["g:2"], "what was clicked is gone");
 
     await deliver(person, { type: "withdrawal", conversation_id: "g:2", up_to_seq: 9 });
     assert.deepEqual(await shown(person), []);
+    assert.equal(await badge(), 0);
 
     await choose(person, "Stop notifications");
     await offered(person, "Notify me when this is closed");
