@@ -179,6 +179,7 @@ impl Node {
         next.goes_on.store(true, Ordering::Relaxed);
         std::mem::swap(&mut *lock(&next.watches), &mut *lock(&self.watches));
         next.topics.adopt(&self.topics);
+        next.say_receipts_of(self);
         std::mem::swap(&mut *lock(&next.last_seen), &mut *lock(&self.last_seen));
         next
     }

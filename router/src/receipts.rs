@@ -52,6 +52,12 @@ impl Node {
         }
     }
 
+    /// What the former life of this node had not got through.
+    pub(crate) fn say_receipts_of(self: &Arc<Self>, former: &Self) {
+        let receipts = std::mem::take(&mut lock(&former.unheard.0).receipts);
+        receipts.into_iter().for_each(|(kind, (seq, actor))| self.say_receipt_again(kind, seq, actor));
+    }
+
     fn say_receipt_again(self: &Arc<Self>, kind: Kind, seq: Seq, actor: Actor) {
         let mut waiting = lock(&self.unheard.0);
         let most = self.options().home_dirty_max;
