@@ -58,6 +58,21 @@ impl Call {
         param.map(|(_, value)| value.as_str()).ok_or_else(ProtocolError::not_found)
     }
 
+    /// A parameter of the query; of several the last.
+    pub(super) fn of_query(&self, name: &str) -> Option<&str> {
+        self.query.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// How many items are asked for.
+    ///
+    /// # Errors
+    /// `bad_request` that names it.
+    pub(super) fn limit_of_query(&self, default: usize, most: usize) -> Result<usize, ProtocolError> {
+        let Some(text) = self.of_query("limit") else { return Ok(default) };
+        let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
+        limit.ok_or_else(|| ProtocolError::bad_request("limit", format!("must be a whole number from 1 to {most}")))
+    }
+
     /// Answers the question of this type.
     pub(super) async fn read(self, frame_type: &str) -> Result<Answer, ProtocolError> {
         let query: Vec<_> = self.query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

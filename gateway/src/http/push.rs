@@ -93,13 +93,8 @@ fn web_push_key(call: Call) -> Handling {
 
 fn dead_letters(call: Call) -> Handling {
     Box::pin(async move {
-        let number = |name: &'static str, default: u64| {
-            let given = call.query.iter().rfind(|(known, _)| known == name);
-            given.map_or(Ok(default), |(_, text)| text.parse().map_err(|_| no_number(name)))
-        };
-        let (after, limit) = (number("after", 0)?, number("limit", LETTERS_MAX as u64)?);
-        let limit = usize::try_from(limit).ok().filter(|limit| (1..=LETTERS_MAX).contains(limit));
-        let limit = limit.ok_or_else(|| ProtocolError::bad_request("limit", format!("must be 1 to {LETTERS_MAX}")))?;
+        let after = call.of_query("after").map_or(Ok(0), |text| text.parse().map_err(|_| no_number("after")))?;
+        let limit = call.limit_of_query(LETTERS_MAX, LETTERS_MAX)?;
         let tenant = &call.identity()?.user.tenant;
         let found = call.gateway.store()?.dead_letters(tenant, after, limit + 1).await;
         let mut found = found.map_err(|error| unavailable(&error))?;

@@ -38,7 +38,7 @@ fn trace(call: Call) -> Handling {
         let query = TraceQuery {
             user: text_of_query(&call, "user_id")?,
             after: text_of_query(&call, "after")?,
-            limit: limit(&call)?,
+            limit: call.limit_of_query(RECIPIENTS, RECIPIENTS_MAX)?,
         };
         let conversation =
             ConversationKey { tenant: call.identity()?.user.tenant.clone(), conversation: conversation_id.clone() };
@@ -47,19 +47,7 @@ fn trace(call: Call) -> Handling {
     })
 }
 
-fn of_query<'a>(call: &'a Call, name: &str) -> Option<&'a str> {
-    call.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-}
-
 fn text_of_query<T: FromStr<Err = InvalidText>>(call: &Call, name: &'static str) -> Result<Option<T>, ProtocolError> {
-    let parsed = of_query(call, name).map(str::parse).transpose();
+    let parsed = call.of_query(name).map(str::parse).transpose();
     parsed.map_err(|error: InvalidText| ProtocolError::bad_request(name, error.to_string()))
-}
-
-fn limit(call: &Call) -> Result<usize, ProtocolError> {
-    let Some(text) = of_query(call, "limit") else { return Ok(RECIPIENTS) };
-    let limit = text.parse().ok().filter(|limit| (1..=RECIPIENTS_MAX).contains(limit));
-    limit.ok_or_else(|| {
-        ProtocolError::bad_request("limit", format!("must be a whole number from 1 to {RECIPIENTS_MAX}"))
-    })
 }
