@@ -6,7 +6,9 @@
 
 mod accept;
 mod append;
+mod driver;
 mod echo;
+mod own_load;
 mod send;
 
 use std::process::ExitCode;
@@ -24,8 +26,10 @@ pub(crate) const ECHO: &str = "echo";
 
 /// Writes each frame to many sockets.
 pub(crate) const SEND: &str = "send";
-/// Appends to the store.
+/// Appends to the embedded store.
 pub(crate) const APPEND: &str = "append";
+/// Writes to a ScyllaDB or Cassandra.
+pub(crate) const DRIVER: &str = "driver";
 
 /// How far clients go in.
 pub(crate) fn entry(name: &str) -> Entry {
@@ -36,7 +40,7 @@ pub(crate) fn entry(name: &str) -> Entry {
 pub(crate) async fn load(name: &str, worker: &mut Worker) -> Result<()> {
     match name {
         ACCEPT => accept::load(worker).await,
-        APPEND => append::load(worker).await,
+        APPEND | DRIVER => own_load::load(worker).await,
         ECHO => echo::load(worker).await,
         SEND => send::load(worker).await,
         other => bail!("there is no load {other}"),
@@ -46,11 +50,13 @@ pub(crate) async fn load(name: &str, worker: &mut Worker) -> Result<()> {
 /// What the program of a baseline is called with.
 pub(crate) fn arguments(name: &str, load: &Load) -> Vec<String> {
     let numbers = match name {
-        APPEND => vec![load.connections, load.count("under_way"), load.count("text_bytes")],
+        APPEND | DRIVER => vec![load.connections, load.count("under_way"), load.count("text_bytes")],
         SEND => vec![load.connections, load.count("frame_bytes"), load.count("frames_per_write")],
         _ => Vec::new(),
     };
-    std::iter::once(name.to_owned()).chain(numbers.iter().map(usize::to_string)).collect()
+    let servers = if name == DRIVER { load.scylla.as_slice() } else { &[] };
+    let numbers = numbers.iter().map(usize::to_string);
+    std::iter::once(name.to_owned()).chain(numbers).chain(servers.iter().cloned()).collect()
 }
 
 /// The process `switchboard-loadtest baseline …`.
@@ -66,7 +72,9 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
 }
 
 fn serve(arguments: &[String]) -> Result<()> {
-    let (name, numbers) = arguments.split_first().context("which baseline?")?;
+    let (name, rest) = arguments.split_first().context("which baseline?")?;
+    // Numbers, and behind them addresses.
+    let (numbers, servers) = rest.split_at(rest.iter().take_while(|word| word.parse::<usize>().is_ok()).count());
     let numbers = numbers.iter().map(|number| number.parse()).collect::<Result<Vec<usize>, _>>()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
@@ -74,6 +82,9 @@ fn serve(arguments: &[String]) -> Result<()> {
             match (name.as_str(), numbers.as_slice()) {
                 (ACCEPT, []) => accept::serve().await,
                 (APPEND, &[conversations, batch, text_bytes]) => append::serve(conversations, batch, text_bytes).await,
+                (DRIVER, &[conversations, under_way, text_bytes]) => {
+                    driver::serve(servers, conversations, under_way, text_bytes).await
+                }
                 (ECHO, []) => echo::serve().await,
                 (SEND, &[readers, frame_bytes, frames]) => send::serve(readers, frame_bytes * frames).await,
                 _ => bail!("there is no baseline {name} {numbers:?}"),

@@ -108,7 +108,6 @@ pub(crate) struct Run {
     binary: Option<PathBuf>,
     pub(crate) settings: Vec<String>,
     pub(crate) redis: Option<String>,
-    pub(crate) scylla: Vec<String>,
     pub(crate) ca: Option<String>,
     pub(crate) urls: Vec<Address>,
     pub(crate) metrics: Vec<Address>,
@@ -263,7 +262,7 @@ mod tests {
     #[test]
     fn nodes_may_be_many_and_have_tls() {
         let many = run("direct --spawn 3 --redis redis://a --scylla b:9042 --scylla c:9042");
-        assert_eq!((many.spawn, many.redis.as_deref(), many.scylla.len()), (3, Some("redis://a"), 2));
+        assert_eq!((many.load.nodes, many.redis.as_deref(), many.load.scylla.len()), (3, Some("redis://a"), 2));
         assert_eq!(run("direct --spawn 1 --scylla b:9042").redis, None);
         let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/it/keys/tls-a.cert.pem");
         let given = run(&format!("direct --url wss://a:1 --ca {ca}"));

@@ -53,6 +53,8 @@ pub(crate) enum Gate {
     End(String),
     /// Nodes that were started here are killed, and started again on their stores.
     Restart,
+    /// The first node that was started here is killed for good.
+    Kill,
 }
 
 /// Whose load is played, by name.
@@ -96,6 +98,12 @@ pub(crate) struct Load {
     /// Connections have TLS.
     #[serde(default)]
     pub(crate) is_tls: bool,
+    /// How many nodes are one gateway.
+    #[serde(default)]
+    pub(crate) nodes: usize,
+    /// `host:port` of the ScyllaDB or Cassandra of nodes that are started for this; none where their store is embedded.
+    #[serde(default)]
+    pub(crate) scylla: Vec<String>,
     /// The scenario's own parameters, by name.
     pub(crate) params: BTreeMap<String, String>,
 }

@@ -171,6 +171,16 @@ impl Server {
         self.start_again().await
     }
 
+    /// kill -9, and no other life: from now on it is as one that runs elsewhere and tells nothing.
+    ///
+    /// # Errors
+    /// It was not started here.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        let Some(mut process) = self.process.take() else { bail!("{} was not started here", self.name) };
+        process.child.kill().await?;
+        Ok(())
+    }
+
     /// SIGTERM, and a new life when it has drained.
     ///
     /// # Errors

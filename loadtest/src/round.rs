@@ -196,6 +196,7 @@ impl Referee<'_> {
                     server.kill_and_start().await?;
                 }
             }
+            Gate::Kill => self.servers.first_mut().context("no node to kill")?.kill().await?,
             Gate::Begin(name) => {
                 self.begin(name.clone()).await;
                 if let Some(chaos) = self.chaos.as_mut().filter(|_| name == "load") {

@@ -101,7 +101,7 @@ fn blank(run: &Run, machine: Machine) -> Report {
         command: std::env::args().skip(1).collect(),
         load: run.load.clone(),
         processes: run.processes,
-        nodes: if run.spawn > 0 { run.spawn } else { run.urls.len() },
+        nodes: run.load.nodes,
         settings: run.settings.clone(),
         is_interrupted: false,
         warnings: Vec::new(),
@@ -196,19 +196,24 @@ async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -
 fn shared(run: &Run, number: usize) -> Vec<String> {
     let name = format!("loadtest_{:x}_{number}", Clock::system().wall_ms());
     let mut settings = Vec::new();
-    if !run.scylla.is_empty() {
-        let servers: Vec<String> = run.scylla.iter().map(|server| format!("{server:?}")).collect();
+    if !run.load.scylla.is_empty() {
+        let servers: Vec<String> = run.load.scylla.iter().map(|server| format!("{server:?}")).collect();
         settings.extend([
             "store.kind=scylla".to_owned(),
             format!("store.scylla.nodes=[{}]", servers.join(",")),
             format!("store.scylla.keyspace={name}"),
-            format!("store.scylla.replication_factor={}", run.scylla.len().min(3)),
+            format!("store.scylla.replication_factor={}", replicas(&run.load.scylla)),
         ]);
     }
     if run.redis.is_some() {
         settings.extend(["bus.kind=redis".to_owned(), format!("redis.prefix={name}")]);
     }
     settings
+}
+
+/// How many copies are kept of what is written to these servers.
+pub(crate) fn replicas(scylla: &[String]) -> usize {
+    scylla.len().min(3)
 }
 
 /// Checks what the clients wrote down, and keeps it if it is wanted.

@@ -15,7 +15,9 @@ mod presence;
 mod push;
 mod receipts;
 mod send;
+mod statements;
 mod storm;
+mod takeover;
 mod typing;
 
 use std::collections::BTreeMap;
@@ -141,6 +143,7 @@ static ALL: &[&dyn Scenario] = &[
     &dashboard::Dashboard,
     &push::Push,
     &storm::Storm,
+    &takeover::Takeover,
     &mixed::Mixed,
 ];
 

@@ -282,6 +282,14 @@ impl PhaseWork<'_> {
         pass(self.passes, Gate::Meet(name.to_owned()), brought).await
     }
 
+    /// Has the first node killed.
+    ///
+    /// # Errors
+    /// The coordinator has gone, or did not start the nodes.
+    pub(crate) async fn kill_first_node(&mut self) -> Result<()> {
+        pass(self.passes, Gate::Kill, Value::Null).await.map(drop)
+    }
+
     /// What all workers have brought, added up.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 const KNOWN_ONLY_TO: &[(&str, &[&str])] = &[
     ("fjall", &["switchboard-store"]),
     ("fred", &["switchboard-router"]),
-    ("scylla", &["switchboard-store"]),
+    ("scylla", &["switchboard-store", "switchboard-loadtest"]),
     ("hyper", &["switchboard", "switchboard-push", "switchboard-loadtest", "switchboard-tests"]),
     ("tungstenite", &["switchboard", "switchboard-loadtest", "switchboard-tests"]),
     ("tokio-tungstenite", &["switchboard-loadtest", "switchboard-tests"]),
@@ -78,7 +78,7 @@ fn only_one_package_knows_the_web_and_only_one_the_database() {
     }
 }
 
-/// `file.rs::function` in ARCHITECTURE.md.
+/// `file.rs::function` in a document.
 fn references(text: &str) -> Vec<(String, String)> {
     let mut references = Vec::new();
     for quoted in text.split('`').skip(1).step_by(2) {
@@ -101,16 +101,16 @@ fn defines(source: &str, item: &str) -> bool {
 }
 
 #[test]
-fn what_architecture_md_refers_to_exists() {
-    let Ok(text) = fs::read_to_string(root().join("ARCHITECTURE.md")) else {
-        panic!("there is no ARCHITECTURE.md");
-    };
-    let references = references(&text);
-    assert!(references.len() >= 10, "only {} references found", references.len());
-    for (file, item) in references {
-        let source = fs::read_to_string(root().join(&file));
-        let source = source.unwrap_or_else(|error| panic!("{file} (for {item}): {error}"));
-        assert!(defines(&source, &item), "{file} has no {item}");
+fn what_documents_refer_to_exists() {
+    for document in ["ARCHITECTURE.md", "docs/verify.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"));
+        let references = references(&text);
+        assert!(references.len() >= 10, "{document}: only {} references found", references.len());
+        for (file, item) in references {
+            let source = fs::read_to_string(root().join(&file));
+            let source = source.unwrap_or_else(|error| panic!("{document}: {file} (for {item}): {error}"));
+            assert!(defines(&source, &item), "{document}: {file} has no {item}");
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Bare batched appends: the embedded store by itself, synced to disk, with as many conversations and as many messages
-//! in an append as the real load has clients and sends under way. Nobody connects: the program is its own load.
+//! in an append as the real load has clients and sends under way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,40 +14,23 @@ use switchboard_store::{
     Appended, Claim, ConversationKey, EmbeddedOptions, EmbeddedStore, Entry, Incarnation, Kind, NewConversation,
     Previous, RecentWindow, Store, TermNumber,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
-use super::listen;
-use crate::client::dial;
-use crate::worker::{PhaseWork, Worker};
+use super::own_load::{self, Writers};
 
-/// The program: appends from the moment a connection comes until it is closed, and tells the number on it at each byte.
+/// The program.
 pub(super) async fn serve(conversations: usize, batch: usize, text_bytes: usize) -> Result<()> {
     let (clock, text) = (Clock::system(), "x".repeat(text_bytes));
     // The folder that the harness has made for this process.
     let options = EmbeddedOptions::new(std::env::current_dir()?.join("store"));
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&options, clock, &Generator::from_entropy())?);
-    let durable = Arc::new(AtomicU64::new(0));
-    let mut owners = JoinSet::new();
-    let listener = listen().await?;
-    let (mut socket, _) = listener.accept().await?;
-    for number in 0..conversations {
-        let owner = Owner::begin(store.clone(), number).await?;
-        owners.spawn(owner.append(batch.max(1), text.clone(), durable.clone()));
-    }
-    tokio::select! {
-        told = tell(&mut socket, &durable) => told,
-        failed = owners.join_next() => failed.context("no conversations")??,
-    }
-}
-
-async fn tell(socket: &mut TcpStream, durable: &AtomicU64) -> Result<()> {
-    // The harness closes when it has seen enough.
-    while socket.read_u8().await.is_ok() {
-        socket.write_u64(durable.load(Ordering::Relaxed)).await?;
-    }
-    Ok(())
+    own_load::serve(async |writers: &mut Writers| {
+        for number in 0..conversations {
+            let owner = Owner::begin(store.clone(), number).await?;
+            writers.tasks.spawn(owner.append(batch.max(1), text.clone(), writers.durable.clone()));
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// A conversation as its owner keeps it, reduced to what makes messages.
@@ -100,35 +83,4 @@ impl Owner {
         let json = Bytes::from(frame.encode(None));
         Ok(Entry { seq, messages: self.end, frame, json })
     }
-}
-
-pub(super) async fn load(worker: &mut Worker) -> Result<()> {
-    let load = worker.plan.load.clone();
-    let address = worker.network.addresses.first().context("no address")?;
-    // The first worker watches; there is nothing for the others to do.
-    let mut socket = if worker.plan.worker == 0 { Some(dial::tcp(address, None).await?) } else { None };
-    worker.phase("warm-up", async |phase| watch(&mut socket, phase, load.warm_up_s).await).await?;
-    worker.phase("load", async |phase| watch(&mut socket, phase, load.duration_s).await).await?;
-    Ok(())
-}
-
-/// Counts what becomes durable as the real load counts what is answered.
-async fn watch(socket: &mut Option<TcpStream>, phase: &mut PhaseWork<'_>, duration_s: f64) -> Result<()> {
-    let Some(socket) = socket else { return Ok(()) };
-    let mut before = ask(socket).await?;
-    let mut turns = phase.turns(10.0, duration_s);
-    loop {
-        let more = turns.next().await?.is_some();
-        let now = ask(socket).await?;
-        turns.meters().sent.add(now - before);
-        before = now;
-        if !more {
-            return Ok(());
-        }
-    }
-}
-
-async fn ask(socket: &mut TcpStream) -> Result<u64> {
-    socket.write_u8(0).await?;
-    Ok(socket.read_u64().await?)
 }

@@ -137,6 +137,8 @@ impl Given {
             warm_up_s: self.number("warm-up", defaults.warm_up_s, (0.0, DURATION_MAX_S), mistakes),
             duration_s: self.number("duration", defaults.duration_s, (0.1, DURATION_MAX_S), mistakes),
             is_tls: false,
+            nodes: if spawn > 0 { spawn } else { urls.len() },
+            scylla: self.values("scylla").map(str::to_owned).collect(),
             params: self.params(scenario, mistakes),
         };
         if spawn > 0 && load.connections > spawn * CONNECTIONS_PER_PROCESS_MAX {
@@ -159,7 +161,6 @@ impl Given {
             binary: self.path("binary"),
             settings,
             redis: self.values("redis").next().map(str::to_owned),
-            scylla: self.values("scylla").map(str::to_owned).collect(),
             ca: self.ca(is_tls, mistakes),
             load: Load { is_tls, ..load },
             urls,

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Result;
 use async_trait::async_trait;
 
-use super::{Baseline, Defaults, Param, Scenario};
+use super::{Baseline, Defaults, Param, Scenario, statements};
 use crate::baseline;
 use crate::client::closed_loop::{ClosedLoop, Flood};
 use crate::client::crowd::Crowd;
@@ -26,7 +26,7 @@ impl Scenario for Send {
     }
 
     fn about(&self) -> &'static str {
-        "as many durable messages as there can be, against the store's own batched appends"
+        "as many durable messages as there can be, against the embedded store's own batched appends, or the bare driver's writes"
     }
 
     fn defaults(&self) -> Defaults {
@@ -68,26 +68,30 @@ impl Scenario for Send {
     }
 
     fn baselines(&self, load: &Load, _round: &Round) -> Vec<Baseline> {
-        vec![Baseline { name: baseline::APPEND, load: load.clone() }]
+        let name = if load.scylla.is_empty() { baseline::APPEND } else { baseline::DRIVER };
+        vec![Baseline { name, load: load.clone() }]
     }
 
-    fn figures(&self, _load: &Load, round: &Round, baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
+    fn figures(&self, load: &Load, round: &Round, baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
         let Some(phase) = round.phase("load") else { return Vec::new() };
-        let bare = baselines.get(baseline::APPEND).and_then(|round| round.phase("load"));
+        let is_embedded = load.scylla.is_empty();
+        let (name, title, share) =
+            if is_embedded { (baseline::APPEND, "bare append", 0.7) } else { (baseline::DRIVER, "bare driver", 0.6) };
+        let bare = baselines.get(name).and_then(|round| round.phase("load"));
+        let sent = phase.counted("sent");
         let per_s = |phase: &Phase| phase.counted("sent") / phase.seconds;
         let cpu_us = |phase: &Phase| phase.server_cpu_us_per(phase.counted("sent"));
+        let waited_for = statements::waited_for(phase).filter(|_| !is_embedded && sent > 0.0);
         let figures = [
             Figure::new("durable messages", "1/s", Some(per_s(phase)))
-                .map(|figure| figure.against("bare append", bare.map(per_s)).bar(Bar::RatioAtLeast(0.7))),
+                .map(|figure| figure.against(title, bare.map(per_s)).bar(Bar::RatioAtLeast(share))),
             Figure::new("CPU per message", "µs", cpu_us(phase))
-                .map(|figure| figure.against("bare append", bare.and_then(cpu_us))),
+                .map(|figure| figure.against(title, bare.and_then(cpu_us))),
             Figure::new("refused", "", Some(phase.counted("send_errors"))),
-            Figure::new(
-                "without an answer",
-                "",
-                Some(phase.counted("sends") - phase.counted("sent") - phase.counted("send_errors")),
-            ),
+            Figure::new("without an answer", "", Some(phase.counted("sends") - sent - phase.counted("send_errors"))),
+            Figure::new("store statements per message before `sent`", "", waited_for.map(|count| count / sent))
+                .map(|figure| figure.bar(Bar::AtMost(1.1))),
         ];
-        figures.into_iter().flatten().collect()
+        figures.into_iter().chain(statements::per(phase, sent, "message")).flatten().collect()
     }
 }

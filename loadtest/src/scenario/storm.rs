@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use async_trait::async_trait;
 
-use super::{Baseline, Defaults, Param, Scenario};
+use super::{Baseline, Defaults, Param, Scenario, statements};
 use crate::baseline;
 use crate::client::crowd::Crowd;
 use crate::client::session::Client;
 use crate::control::Load;
-use crate::meter::metrics_page;
 use crate::meter::now_ns;
 use crate::meter::recorder::Counter;
 use crate::report::figure::{Bar, Figure};
@@ -92,7 +91,7 @@ impl Scenario for Storm {
         let bare_us = bare.and_then(|phase| phase.server_cpu_us_per(phase.counted("connects")));
         let clients = phase.counted("due").max(1.0);
         let latency = |name: &str, percentile: f64| Figure::new(name, "ms", phase.percentile_ms("resume", percentile));
-        let statements = store_statements(&phase.server_counters);
+        let statements = statements::by_operation(&phase.server_counters);
         let reads: f64 = statements.iter().filter(|(op, _)| READS.contains(op)).map(|(_, count)| count).sum();
         let is_told = !phase.server_counters.is_empty();
         let mut figures: Vec<Option<Figure>> = vec![
@@ -104,11 +103,7 @@ impl Scenario for Storm {
             Figure::new("store reads per client", "", is_told.then(|| reads / clients))
                 .map(|figure| figure.bar(Bar::AtMost(1.0))),
         ];
-        figures.extend(
-            statements.iter().filter(|(_, count)| *count / clients >= 0.01).map(|(op, count)| {
-                Figure::new(&format!("store statements per client: {op}"), "", Some(count / clients))
-            }),
-        );
+        figures.extend(statements::per(phase, clients, "client"));
         figures.extend([
             Figure::new("not back", "", Some(phase.counted("due") - phase.counted("resumed")))
                 .map(|figure| figure.bar(Bar::AtMost(0.0))),
@@ -139,15 +134,6 @@ const READS: &[&str] = &[
     "user",
     "user_blocks",
 ];
-
-/// How often each operation of the store was done.
-fn store_statements(counters: &metrics_page::Series) -> BTreeMap<&str, f64> {
-    let named = counters.iter().filter_map(|(name, count)| {
-        let op = name.strip_prefix(r#"switchboard_store_statements_total{op=""#)?.strip_suffix(r#""}"#)?;
-        Some((op, *count))
-    });
-    named.collect()
-}
 
 /// This worker's clients, and those who write to them.
 struct Town {
@@ -233,19 +219,5 @@ impl Town {
             }
         }
         phase.drain(|| answered() >= self.said).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statements_are_counted_by_operation() {
-        let counters = [
-            (r#"switchboard_store_statements_total{op="inbox"}"#.to_owned(), 3.0),
-            ("switchboard_bus_publishes_total".to_owned(), 9.0),
-        ];
-        assert_eq!(store_statements(&counters.into()), [("inbox", 3.0)].into());
     }
 }

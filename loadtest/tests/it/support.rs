@@ -1,5 +1,6 @@
 //! Nodes, and the harness as it is called.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -75,6 +76,12 @@ impl Harness {
     /// Against a node that it starts.
     pub(crate) fn spawning(self) -> Self {
         self.arg("--spawn").arg("1").arg("--binary").arg(node_binary())
+    }
+
+    /// Against so many nodes that it starts, which are one gateway.
+    pub(crate) fn across(self, nodes: usize, redis_url: &str, scylla: SocketAddr) -> Self {
+        let line = format!("--spawn {nodes} --redis {redis_url} --scylla {scylla}");
+        line.split(' ').fold(self, Self::arg).arg("--binary").arg(node_binary())
     }
 
     /// Against nodes that take tokens signed with [`SECRET`].

@@ -1,0 +1,157 @@
+//! `takeover`: one of several nodes is killed, and how long its conversations take no message.
+//!
+//! All clients are at the other nodes, each with a conversation of its own, which any of the nodes owns. At the moment of
+//! the kill each sends a message, and repeats it as PROTOCOL §3 wants until it is accepted. Conversations that another
+//! node owned accept it at once; those of the killed one once its heartbeats have run out and another has taken over.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use async_trait::async_trait;
+
+use super::{Defaults, Param, Scenario};
+use crate::client::crowd::Crowd;
+use crate::client::session::{Client, Who};
+use crate::control::Load;
+use crate::meter::now_ns;
+use crate::report::figure::{Bar, Figure};
+use crate::report::round::{Phase, Round};
+use crate::worker::{PhaseWork, Worker};
+
+pub(super) struct Takeover;
+
+/// Of the terms that began: those whose predecessor did not end by itself.
+const TAKEN_OVER: &str = r#"switchboard_terms_total{reason="takeover"}"#;
+
+/// How long conversations of a killed node may take no message, beyond the time for which a node counts as alive
+/// (DESIGN §8).
+const BEYOND_TTL_MS: f64 = 1_000.0;
+
+#[async_trait(?Send)]
+impl Scenario for Takeover {
+    fn name(&self) -> &'static str {
+        "takeover"
+    }
+
+    fn about(&self) -> &'static str {
+        "the first of several nodes is killed: time until its conversations accept messages again"
+    }
+
+    /// The duration is how long that may take at most.
+    fn defaults(&self) -> Defaults {
+        Defaults { connections: 300, rate: 0.0, warm_up_s: 0.0, duration_s: 30.0 }
+    }
+
+    fn params(&self) -> &'static [Param] {
+        &[
+            Param { name: "heartbeat_ttl_ms", default: 3_000.0, about: "cluster.heartbeat_ttl_ms of the nodes" },
+            Param::TEXT_BYTES,
+        ]
+    }
+
+    fn settings(&self, load: &Load) -> Vec<String> {
+        vec![format!("cluster.heartbeat_ttl_ms={}", load.count("heartbeat_ttl_ms"))]
+    }
+
+    /// Who is told `unavailable` repeats his send.
+    fn is_followed(&self) -> bool {
+        true
+    }
+
+    async fn work(&self, worker: &mut Worker) -> Result<()> {
+        let (plan, text) = (worker.plan.clone(), "x".repeat(worker.plan.load.count("text_bytes")));
+        let others = plan.addresses.len().saturating_sub(1);
+        ensure!(others > 0, "takeover needs several nodes: --spawn 3");
+        let numbers: Vec<usize> = plan.share(plan.load.connections).collect();
+        let people = numbers.iter().map(|number| (Who { node: 1 + number % others, ..plan.who(*number) }, None));
+        let mut crowd = Crowd::new(worker.network.clone());
+        let clients = crowd.connect(people, 32).await?;
+        let places = numbers.iter().map(|number| format!(r#""to":"{}-other""#, plan.user(*number)));
+        let clients = clients.into_iter().zip(places).collect();
+        let mut town = Town { clients, text, said: 0 };
+        let most_s = plan.load.duration_s;
+        worker.phase("prepare", async |phase| town.say(phase, now_ns(), most_s).await).await?;
+        worker
+            .phase("load", async |phase| {
+                let killed_ns = now_ns();
+                phase.kill_first_node().await?;
+                town.say(phase, killed_ns, most_s).await
+            })
+            .await?;
+        worker.see_off(crowd).await
+    }
+
+    fn figures(&self, load: &Load, round: &Round, _baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
+        let Some(phase) = round.phase("load") else { return Vec::new() };
+        let taken_over = phase.server_counters.get(TAKEN_OVER).copied();
+        let bar = Bar::AtMost(load.number("heartbeat_ttl_ms") + BEYOND_TTL_MS);
+        let figures = [
+            Figure::new("conversations taken over", "", taken_over),
+            Figure::new(
+                "kill to the first message accepted by one taken over, p50",
+                "ms",
+                median_ms(phase, taken_over),
+            ),
+            Figure::new("the same, the last one", "ms", phase.percentile_ms("sent", 100.0))
+                .map(|figure| figure.bar(bar)),
+            Figure::new("messages that were not accepted", "", Some(load.connections as f64 - phase.counted("sent")))
+                .map(|figure| figure.bar(Bar::AtMost(0.0))),
+        ];
+        figures.into_iter().flatten().collect()
+    }
+}
+
+/// Of those that were taken over, which are the ones that took longest.
+fn median_ms(phase: &Phase, taken_over: Option<f64>) -> Option<f64> {
+    let taken_over = taken_over.filter(|taken_over| *taken_over > 0.0)?;
+    let half = (taken_over / 2.0 / phase.counted("sent").max(1.0)).min(1.0);
+    phase.percentile_ms("sent", 100.0 * (1.0 - half))
+}
+
+/// This worker's clients, each with where it writes.
+struct Town {
+    clients: Vec<(Client, String)>,
+    text: String,
+    said: u64,
+}
+
+impl Town {
+    /// A message from everyone, and the wait until each is accepted.
+    async fn say(&mut self, phase: &mut PhaseWork<'_>, intended_ns: u64, most_s: f64) -> Result<()> {
+        for (client, place) in &self.clients {
+            client.send(place, self.said, intended_ns, &self.text);
+            self.said += 1;
+        }
+        let (meters, said) = (phase.meters().clone(), self.said);
+        phase.until(most_s, || meters.sent.total() + meters.send_errors.total() >= said).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::latency::Latencies;
+
+    #[test]
+    fn the_slowest_are_those_that_were_taken_over() {
+        let mut latencies = Latencies::default();
+        (1..=6).for_each(|ms| latencies.record_ns(ms * 1_000_000));
+        [3_100, 3_200, 3_300, 4_500].into_iter().for_each(|ms: u64| latencies.record_ns(ms * 1_000_000));
+        let phase = Phase {
+            name: "load".to_owned(),
+            counters: [("sent".to_owned(), 10)].into(),
+            latencies: [("sent".to_owned(), latencies.counts())].into(),
+            server_counters: [(TAKEN_OVER.to_owned(), 4.0)].into(),
+            ..Phase::default()
+        };
+        let params = [("heartbeat_ttl_ms".to_owned(), "3000".to_owned())].into();
+        let load = Load { connections: 11, params, ..Load::default() };
+        let round = Round { phases: vec![phase], ..Round::default() };
+        let figures = Takeover.figures(&load, &round, &BTreeMap::new());
+        let values: Vec<f64> = figures.iter().map(|figure| figure.value.round()).collect();
+        assert_eq!((values[0], values[3]), (4.0, 1.0));
+        assert!((3_190.0..3_310.0).contains(&values[1]) && (4_490.0..4_510.0).contains(&values[2]), "{values:?}");
+        assert_eq!(figures[2].bar.and_then(|bar| bar.is_met(figures[2].value, None)), Some(false));
+    }
+}

@@ -1,0 +1,45 @@
+//! Several nodes, on a real redis-server and a real Cassandra.
+
+use std::net::SocketAddr;
+
+use switchboard_tests::{CassandraServer, RedisServer};
+use tokio::task::spawn_blocking;
+
+use crate::support::{Harness, Ran};
+
+async fn cassandra() -> SocketAddr {
+    spawn_blocking(CassandraServer::shared).await.unwrap().unwrap()
+}
+
+async fn ran(line: &str, nodes: usize) -> Ran {
+    let (redis, cassandra) = (RedisServer::start().unwrap(), cassandra().await);
+    Harness::new(line).across(nodes, &redis.url(), cassandra).run().await.expect_right()
+}
+
+#[tokio::test]
+async fn conversations_of_a_killed_node_are_taken_over() {
+    let ran = ran("takeover --connections 30 --verify", 3).await;
+    assert!(ran.figure("conversations taken over") > 0.0);
+    assert_eq!(ran.figure("messages that were not accepted"), 0.0);
+}
+
+#[tokio::test]
+async fn where_no_other_node_is_nothing_is_taken_over() {
+    let ran = Harness::new("takeover --connections 2").spawning().run().await;
+    assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+    assert!(ran.stderr.contains("takeover needs several nodes"), "{}", ran.stderr);
+}
+
+/// Alone in its conversation, and with others in a batch.
+#[tokio::test]
+async fn durable_sends_are_held_against_the_bare_driver() {
+    for under_way in [1, 20] {
+        let line = format!("send --connections 4 --param under_way={under_way} --warm-up 0 --duration 1");
+        let ran = ran(&line, 2).await;
+        let baseline = &ran.report["figures"][0]["baseline"];
+        assert_eq!(baseline[0], "bare driver", "{baseline}");
+        assert!(baseline[1]["median"].as_f64() > Some(0.0), "{baseline}");
+        assert_eq!((ran.figure("refused"), ran.figure("without an answer")), (0.0, 0.0));
+        assert!(ran.figure("store statements per message before `sent`") > 0.0);
+    }
+}
