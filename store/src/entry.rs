@@ -379,8 +379,8 @@ pub struct InboxRange {
 pub struct InboxPage {
     /// The rows.
     pub rows: Vec<InboxRow>,
-    /// At least every version this user's rows had when this was read, below every one they will get: where the next
-    /// `after` begins.
+    /// Below every version that this user's rows will get from now on, and at least every one they had when this was read,
+    /// but for those that a power failure may take back: where the next `after` begins.
     pub top: u64,
     /// Whether the range holds more.
     pub more: bool,

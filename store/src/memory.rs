@@ -72,7 +72,7 @@ impl MemoryStore {
         let mut rows = self.rows();
         let mut tx = Transaction::new(&*rows)?;
         let outcome = tx.run(operation)?;
-        for (key, value) in tx.finish()?.map(|(_, staged)| staged).unwrap_or_default() {
+        for (key, value) in tx.finish(true)?.map(|(_, staged)| staged).unwrap_or_default() {
             match value {
                 Some(value) => rows.0.insert(key, value),
                 None => rows.0.remove(&key),

@@ -176,10 +176,10 @@ impl Committer {
             for waiting in batch.iter_mut() {
                 waiting.request.apply(&mut tx);
             }
-            let finished = tx.finish().map_err(failed)?;
+            let synced = batch.iter().any(|waiting| waiting.synced);
+            let finished = tx.finish(synced).map_err(failed)?;
             let mut recent = rows.into_recent();
             if let Some((meta, writes)) = finished {
-                let synced = batch.iter().any(|waiting| waiting.synced);
                 let commit = Commit { number: meta.commit, writes, synced };
                 database.commit(commit, &mut recent).map_err(failed)?;
             }

@@ -284,7 +284,7 @@ mod tests {
         let mut bytes = Vec::new();
         let mut ends = Vec::new();
         for commit in first..=last {
-            let meta = values::encode(&Meta { commit, inbox_version: 0 }).unwrap();
+            let meta = values::encode(&Meta { commit, ..Meta::default() }).unwrap();
             let rows = [(vec![9; 20], vec![commit.to_le_bytes()[0]; 300]), (keys::meta().into_bytes(), meta)];
             bytes.extend([START]);
             bytes.extend(u32::try_from(rows.len()).unwrap().to_le_bytes());
@@ -330,7 +330,7 @@ mod tests {
             // Over 4 KiB values are compressed.
             batch.insert(&keyspace, format!("row {commit}"), vec![7; 1_000 * usize::try_from(commit).unwrap()]);
             batch.remove(&keyspace, "row 1");
-            let meta = values::encode(&Meta { commit, inbox_version: 0 }).unwrap();
+            let meta = values::encode(&Meta { commit, ..Meta::default() }).unwrap();
             batch.insert(&keyspace, keys::meta().into_bytes(), meta);
             batch.commit().unwrap();
         }

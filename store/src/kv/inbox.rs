@@ -94,9 +94,9 @@ impl InboxRow {
 }
 
 pub(super) fn page(rows: &impl Rows, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError> {
-    let top = Meta::of(rows)?.inbox_version;
+    let meta = Meta::of(rows)?;
     let first = range.after.saturating_add(1);
-    let end = range.below.unwrap_or_else(|| top.saturating_add(1));
+    let end = range.below.unwrap_or_else(|| meta.inbox_version.saturating_add(1));
     let mut newest_first = rows.range(keys::inbox_versions(user, first, end)).rev();
     let mut page = Vec::new();
     for row in newest_first.by_ref().take(limit) {
@@ -104,7 +104,8 @@ pub(super) fn page(rows: &impl Rows, user: &UserKey, range: InboxRange, limit: u
         page.push(values::decode_at(key.as_ref(), value.as_ref())?);
     }
     let more = newest_first.next().transpose()?.is_some();
-    Ok(InboxPage { rows: page, top, more, asked: asked(rows, user)? })
+    // Who has seen rows above it is given them again: a version that a power failure takes back will be another row's.
+    Ok(InboxPage { rows: page, top: meta.inbox_synced(), more, asked: asked(rows, user)? })
 }
 
 fn asked(rows: &impl Rows, user: &UserKey) -> Result<Vec<ConversationId>, StoreError> {
@@ -122,4 +123,37 @@ pub(super) fn row(
     let key = keys::inbox(user, values::decode_number(version_key.as_bytes(), version.as_ref())?);
     let value = rows.get(key.as_bytes())?.ok_or_else(|| lost(&key))?;
     values::decode(&key, value.as_ref()).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Durability, Engine, Write};
+    use crate::{EmbeddedOptions, EmbeddedStore, Inbox as _};
+    use switchboard_clock::{Clock, Generator};
+
+    async fn write(store: &EmbeddedStore, durability: Durability, id: &str) -> InboxPage {
+        let user = UserKey { tenant: "t".parse().unwrap(), user: "alice".parse().unwrap() };
+        let conversation = id.parse().unwrap();
+        let mentioned_seq = Seq::new(1);
+        let change =
+            InboxChange { conversation, last: None, mentioned_seq, read: None, membership: None, settings: None };
+        let changes = [(user.clone(), change)];
+        let write = Write { op: "put_inbox", durability, bytes: 0 };
+        Engine::write(store, write, move |tx| put(tx, &changes)).await.unwrap();
+        store.inbox(&user, InboxRange { after: 0, below: None }, 10).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn nobody_has_seen_a_version_that_is_not_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = EmbeddedOptions { reserve_bytes: 0, ..EmbeddedOptions::new(folder.path()) };
+        let store = EmbeddedStore::open(&options, Clock::system(), &Generator::from_seed(1)).unwrap();
+        assert_eq!(write(&store, Durability::Synced, "g:1").await.top, 1);
+        write(&store, Durability::Buffered, "g:2").await;
+        let page = write(&store, Durability::Buffered, "g:3").await;
+        assert_eq!((page.top, page.rows.len(), page.rows[0].version), (1, 3, 3));
+        assert_eq!(write(&store, Durability::Synced, "g:3").await.top, 3, "a repeat of it makes it durable");
+        assert_eq!(write(&store, Durability::Synced, "g:4").await.top, 4);
+    }
 }

@@ -14,12 +14,25 @@ pub(crate) struct Meta {
     pub(crate) commit: u64,
     /// The version given to an inbox row last.
     pub(crate) inbox_version: u64,
+    /// How many of the newest versions a power failure may take back, to be given again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) inbox_unsynced: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Meta {
     pub(crate) fn of(rows: &impl Rows) -> Result<Self, StoreError> {
         let key = keys::meta();
         rows.get(key.as_bytes())?.map_or(Ok(Self::default()), |value| values::decode(&key, value.as_ref()))
+    }
+
+    /// The newest version of an inbox row that is given once, whatever happens.
+    pub(crate) fn inbox_synced(&self) -> u64 {
+        self.inbox_version - self.inbox_unsynced
     }
 }
 
@@ -33,6 +46,7 @@ pub(crate) struct Transaction<'a, R> {
     accepted: Staged,
     current: Staged,
     current_inbox_version: u64,
+    synced_before: u64,
 }
 
 impl<'a, R: Rows> Transaction<'a, R> {
@@ -44,6 +58,7 @@ impl<'a, R: Rows> Transaction<'a, R> {
             accepted: Staged::new(),
             current: Staged::new(),
             current_inbox_version: meta.inbox_version,
+            synced_before: meta.inbox_synced(),
         })
     }
 
@@ -66,12 +81,16 @@ impl<'a, R: Rows> Transaction<'a, R> {
         outcome
     }
 
-    /// The writes of all operations with the batch's own number, in no order; nothing if there are none.
-    pub(crate) fn finish(mut self) -> Result<Option<(Meta, Staged)>, StoreError> {
-        if self.accepted.is_empty() {
+    /// The writes of all operations with the batch's own number, in no order; nothing if there are none. `synced`: they
+    /// become visible when they are durable, and with them all before.
+    pub(crate) fn finish(mut self, synced: bool) -> Result<Option<(Meta, Staged)>, StoreError> {
+        // A repeat of what is visible and not durable changes nothing, and has to make it durable.
+        let makes_durable = synced && self.meta.inbox_unsynced > 0;
+        if self.accepted.is_empty() && !makes_durable {
             return Ok(None);
         }
         self.meta.commit += 1;
+        self.meta.inbox_unsynced = if synced { 0 } else { self.meta.inbox_version - self.synced_before };
         self.accepted.insert(keys::meta().into_bytes(), Some(values::encode(&self.meta)?));
         Ok(Some((self.meta, self.accepted)))
     }
@@ -149,8 +168,8 @@ mod tests {
             Ok(tx.next_inbox_version())
         });
         assert_eq!(version.unwrap(), 1, "a version that went to nobody is given again");
-        let (meta, writes) = tx.finish().unwrap().unwrap();
-        assert_eq!(meta, Meta { commit: 1, inbox_version: 1 });
+        let (meta, writes) = tx.finish(true).unwrap().unwrap();
+        assert_eq!(meta, Meta { commit: 1, inbox_version: 1, inbox_unsynced: 0 });
         assert_eq!(writes.len(), 2, "the one row and the batch's own");
         assert_eq!(writes[key("one").as_bytes()], Some(b"1".to_vec()));
     }
@@ -161,6 +180,6 @@ mod tests {
         let mut tx = Transaction::new(&rows).unwrap();
         tx.run(|tx| tx.get::<u32>(&key("one"))).unwrap();
         tx.run(|_| fails()).unwrap_err();
-        assert!(tx.finish().unwrap().is_none());
+        assert!(tx.finish(true).unwrap().is_none());
     }
 }

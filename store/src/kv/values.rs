@@ -142,6 +142,7 @@ mod tests {
             r#"{"user":"bob","conversation":"g:1","channel":"apns","up_to_seq":9,"count":2,"priority":"low","attempts":4,"reason":"503","died_at":"2026-01-02T03:04:06.000Z"}"#,
         );
         stays::<super::super::Meta>(r#"{"commit":5,"inbox_version":12}"#);
+        stays::<super::super::Meta>(r#"{"commit":5,"inbox_version":12,"inbox_unsynced":2}"#);
         let entry = b"\x01\0\0\0\0\0\0\x01\x02{\"type\":\"message\"}";
         assert_eq!(encode_entry(258, b"{\"type\":\"message\"}"), entry);
         assert_eq!(decode_entry(b"key", entry).unwrap(), (258, &b"{\"type\":\"message\"}"[..]));
