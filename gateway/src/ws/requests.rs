@@ -9,9 +9,11 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use switchboard_protocol::ClientFrame;
 use switchboard_router::OrderKey;
+use tokio::task::coop;
 
 /// A request on its way to its answer; `None` if it is not answered.
 pub(super) type Request = Pin<Box<dyn Future<Output = Option<Encoded>> + Send>>;
@@ -88,7 +90,8 @@ impl Requests {
                     return Poll::Ready(answer);
                 }
             }
-            match self.running.poll_next_unpin(cx) {
+            // Whatever else has used up the task's budget: an answer that is there leaves before frames that came after it.
+            match coop::unconstrained(self.running.next()).poll_unpin(cx) {
                 Poll::Ready(Some((number, answer))) => self.finish(number, answer),
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
@@ -234,6 +237,20 @@ mod tests {
         other.answer.send(Some("other".to_owned())).unwrap();
         assert_eq!(answers(&mut requests), ["other"]);
         assert_eq!(requests.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_there_is_found_though_the_tasks_budget_is_used_up() {
+        let mut requests = Requests::default();
+        let asked = ask(&mut requests, None, false);
+        asked.answer.send(Some("1".to_owned())).unwrap();
+        let found = std::future::poll_fn(|cx| {
+            while let Poll::Ready(budget) = coop::poll_proceed(cx) {
+                budget.made_progress();
+            }
+            Poll::Ready(requests.poll_answer(cx).map(|answer| answer.json))
+        });
+        assert_eq!(found.await, Poll::Ready("1".to_owned()));
     }
 
     #[test]
