@@ -22,7 +22,7 @@ mod trace;
 mod user_rates;
 mod users;
 
-pub(crate) use answer::{Answer, Response};
+pub(crate) use answer::{Answer, Response, no_such_method};
 pub(crate) use listener::{Listening, bind, serve};
 pub(crate) use metrics_page::serve_metrics;
 pub(crate) use respond::bearer;

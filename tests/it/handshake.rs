@@ -22,7 +22,8 @@ async fn what_is_no_upgrade_is_a_bad_request() {
     let version_8 = upgrade(hyper::Method::GET).header("sec-websocket-version", "8").send().await;
     version_8.error(400, "bad_request");
     let post = upgrade(hyper::Method::POST).header("sec-websocket-version", "13").send().await;
-    post.error(400, "bad_request");
+    post.error(405, "bad_request");
+    assert_eq!(post.header("allow"), Some("GET, HEAD"));
     let good = upgrade(hyper::Method::GET).header("sec-websocket-version", "13").send().await;
     assert_eq!(good.status, 101);
     assert_eq!(good.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "RFC 6455 §1.3");

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
 use switchboard_protocol::{ErrorCode, ProtocolError, http};
 
@@ -91,6 +91,12 @@ fn data_of(type_name: &str, encoded: &str) -> String {
     let head = format!("{{\"type\":\"{type_name}\"");
     let fields = encoded.strip_prefix(&head).unwrap_or(encoded);
     format!("{{\"data\":{{{}}}", fields.strip_prefix(',').unwrap_or(fields))
+}
+
+/// The path takes other methods.
+pub(crate) fn no_such_method(allowed: HeaderValue) -> Answer {
+    let error = ProtocolError::new(ErrorCode::BadRequest, "the path has no such method");
+    Answer::error(StatusCode::METHOD_NOT_ALLOWED, &error).with(ALLOW, allowed)
 }
 
 /// There is nothing at this path.

@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
-use switchboard_protocol::{ErrorCode, ProtocolError};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::answer::{Answer, Response, no_such_path};
+use super::answer::{Answer, Response, no_such_method, no_such_path};
 use super::listener::accept;
 
 /// Scrapers at once.
@@ -52,9 +51,7 @@ fn answer(figures: &PrometheusHandle, request: &Request<Incoming>) -> Answer {
         return no_such_path();
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let error = ProtocolError::new(ErrorCode::BadRequest, "the path has no such method");
-        let answer = Answer::error(StatusCode::METHOD_NOT_ALLOWED, &error);
-        return answer.with(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return no_such_method(HeaderValue::from_static("GET, HEAD"));
     }
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Answer::new(StatusCode::OK, content_type, Bytes::from(figures.render()))

@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use switchboard_protocol::limits::BODY_BYTES_MAX;
 use switchboard_protocol::{ErrorCode, ProtocolError};
 
 use super::address::client_address;
-use super::answer::{Answer, Response, no_such_path};
+use super::answer::{Answer, Response, no_such_method, no_such_path};
 use super::call::Call;
 use super::places;
 use super::route::{self, Access, Action, Endpoint};
@@ -54,9 +54,7 @@ pub(super) async fn respond(gateway: Arc<Gateway>, peer: IpAddr, request: Reques
 async fn answer(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Answer {
     let Some((route, params)) = route::find(request.uri().path()) else { return no_such_path() };
     let Some(endpoint) = route.endpoint(request.method()) else {
-        let error = ProtocolError::new(ErrorCode::BadRequest, "the path has no such method");
-        let allowed = HeaderValue::from_str(&route.allowed()).unwrap_or(HeaderValue::from_static(""));
-        return Answer::error(StatusCode::METHOD_NOT_ALLOWED, &error).with(ALLOW, allowed);
+        return no_such_method(HeaderValue::from_str(&route.allowed()).unwrap_or(HeaderValue::from_static("")));
     };
     let (head, body) = request.into_parts();
     let query = head.uri.query().unwrap_or_default();

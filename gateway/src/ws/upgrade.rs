@@ -17,7 +17,7 @@ use tungstenite::handshake::derive_accept_key;
 use super::sign_in::Hello;
 use crate::admission::{Kind, Most, Place};
 use crate::gateway::Gateway;
-use crate::http::{Answer, Response, bearer};
+use crate::http::{Answer, Response, bearer, no_such_method};
 use crate::metrics::{ConnectResult, count_connect};
 
 /// The subprotocol that there is, and that is spoken when none is asked for.
@@ -36,12 +36,15 @@ pub(crate) struct Upgrade {
 /// Answers a request for a WebSocket from `address`.
 ///
 /// # Errors
-/// The answer with which it is refused: 400, 403 or 503.
+/// The answer with which it is refused: 400, 403, 405 or 503.
 pub(crate) fn upgrade(
     gateway: &Arc<Gateway>,
     address: IpAddr,
     request: &Request<Incoming>,
 ) -> Result<(Response, Upgrade), Box<Answer>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(refused(ConnectResult::BadRequest, no_such_method(HeaderValue::from_static("GET, HEAD"))));
+    }
     let headers = request.headers();
     let accept = accept_key(request).ok_or_else(|| {
         let error =
