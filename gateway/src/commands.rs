@@ -5,24 +5,16 @@ use std::io::{self, Write};
 use switchboard_clock::Clock;
 use switchboard_config::{Config, Mistake, Mistakes, Problem, Sources};
 
-use crate::auth::{Keys, NewToken, sign, signing_key};
+use crate::auth::{NewToken, sign, signing_key};
+use crate::capacity::Capacity;
 use crate::failure::Failure;
-use crate::push::Providers;
-use crate::tls;
+use crate::settings::Settings;
 
 /// Prints the effective configuration with the secrets hidden.
 pub(crate) fn check_config(sources: Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?.config;
-    let mut mistakes = Keys::from_config(&config.auth).err().unwrap_or_default();
-    if let Err(mistake) = tls::read(&config.tls) {
-        mistakes.add(mistake);
-    }
-    if let Err(several) = Providers::from_config(&config, &Clock::system()) {
-        mistakes.extend(several);
-    }
-    if !mistakes.is_empty() {
-        return Err(mistakes.into());
-    }
+    // What the start would refuse, on this machine.
+    Settings::from_config(&config, Capacity::of_process(), &Clock::system())?;
     print(&config.render())
 }
 
