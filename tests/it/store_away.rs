@@ -196,7 +196,7 @@ async fn who_comes_while_the_store_is_closed_is_asked_to_come_back() {
         }
     };
     let (error, code) = soon("a refusal", turned_away).await;
-    assert_eq!((&error["code"], code), (&json!("unavailable"), Some(4503)), "{error}");
+    assert_eq!((&error["code"], code), (&json!("overloaded"), Some(4503)), "{error}");
     assert!(error["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0), "{error}");
     make_room(&server);
     until_sent(&mut alice, &send_to("bob", "last")).await;

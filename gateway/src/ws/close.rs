@@ -58,7 +58,7 @@ impl Ending {
             Self::AuthTimeout => saying(CloseCode::Unauthorized, ProtocolError::unauthorized("no token came in time")),
             Self::Expired => saying(CloseCode::Unauthorized, ProtocolError::unauthorized("the token has run out")),
             Self::BadToken(id, error) => Farewell { code: CloseCode::Unauthorized, id, error: Some(error) },
-            Self::Refused(id, error) => Farewell { code: code_of_refusal(error.code()), id, error: Some(error) },
+            Self::Refused(id, error) => refused(id, error),
             Self::Silent => ordered(CloseCode::Silent),
             Self::RateLimited(retry_after_ms) => {
                 saying(CloseCode::RateLimited, ProtocolError::rate_limited(retry_after_ms))
@@ -92,6 +92,17 @@ fn ordered(code: CloseCode) -> Farewell {
         }
     });
     Farewell { code, id: None, error }
+}
+
+/// What is said before a close code is its own error, whatever the reason (PROTOCOL §8).
+fn refused(id: Option<FrameId>, error: ProtocolError) -> Farewell {
+    let code = code_of_refusal(error.code());
+    let error = match code.error_code().filter(|said| *said != error.code()) {
+        Some(said) => ProtocolError::new(said, "can't sign in now: try again later")
+            .with_retry_after_ms(error.retry_after_ms().unwrap_or(RETRY_AFTER_MS)),
+        None => error,
+    };
+    Farewell { code, id, error: Some(error) }
 }
 
 /// What the framing's errors are called in RFC 6455 §7.4.1.

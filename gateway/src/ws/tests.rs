@@ -72,7 +72,7 @@ async fn while_the_store_is_away_clients_are_told_to_come_back() {
     faults.unavailable(true);
     let (session, client) = session(&gateway);
     let (said, code) = said(session, client).await;
-    assert!(said.contains(r#""code":"unavailable""#) && said.contains("retry_after_ms"), "{said}");
+    assert!(said.contains(r#""code":"overloaded""#) && said.contains("retry_after_ms"), "{said}");
     assert_eq!(code, CloseCode::Overloaded.as_u16());
 }
 
