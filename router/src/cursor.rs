@@ -6,6 +6,7 @@
 use crate::delivery::undroppable;
 use crate::node::{Node, lock};
 use crate::sync::cursor_after;
+use futures_util::stream::{self, StreamExt as _};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use switchboard_protocol::server::{Cursor, Frame as _};
@@ -17,6 +18,9 @@ const INTERVAL_MS: u64 = 60_000;
 /// Between reading a cursor and telling it: longer than any frame about what it covers is held back
 /// (`conversation_activity`: 1 s).
 const TELL_AFTER_MS: u64 = 5_000;
+
+/// Cursors that are read at once.
+const READS_AT_ONCE: usize = 16;
 
 /// Cursors that have been read and are to be told: at most one per user and [`TELL_AFTER_MS`].
 #[derive(Debug, Default)]
@@ -35,16 +39,21 @@ impl Node {
         let now_ms = self.clock.monotonic_ms();
         let wanted: Vec<UserKey> =
             users.filter(|user| self.users.wants_cursor(user, now_ms, INTERVAL_MS)).cloned().collect();
-        for user in wanted {
-            let range = InboxRange { after: 0, below: None };
-            // Not now: with the next change.
-            let Ok(page) = self.store.inbox(&user, range, 1).await else { continue };
-            let cursor = cursor_after(page.top, self.store.store_id());
+        let read = stream::iter(wanted).map(|user| self.read_cursor(user, now_ms)).buffered(READS_AT_ONCE);
+        let most = self.options().home_dirty_max;
+        read.for_each(|read| async {
             let mut waiting = lock(&self.cursors.0);
-            if waiting.len() < self.options().home_dirty_max {
-                waiting.push_back(Read { user, at_ms: now_ms, cursor });
+            if waiting.len() < most {
+                waiting.extend(read);
             }
-        }
+        })
+        .await;
+    }
+
+    /// `None`: not now, but with the next change.
+    async fn read_cursor(&self, user: UserKey, at_ms: u64) -> Option<Read> {
+        let page = self.store.inbox(&user, InboxRange { after: 0, below: None }, 1).await.ok()?;
+        Some(Read { user, at_ms, cursor: cursor_after(page.top, self.store.store_id()) })
     }
 
     /// Tells the cursors that were read long enough ago.
