@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use super::{Baseline, Defaults, Param, Scenario, statements};
 use crate::baseline;
 use crate::client::crowd::Crowd;
+use crate::client::network::Meters;
 use crate::client::session::Client;
 use crate::control::Load;
 use crate::meter::now_ns;
@@ -177,6 +178,9 @@ impl Town {
 
     /// Everyone goes, and misses something.
     async fn miss(&mut self, phase: &mut PhaseWork<'_>, load: &Load) -> Result<()> {
+        // Who has had no time to come back from the storm before would take what he missed there along into this one.
+        let meters = phase.meters().clone();
+        phase.drain(|| self.is_all_back(&meters)).await;
         self.clients.iter().for_each(|(client, ..)| client.leave());
         self.write(phase, load.count("missed")).await;
         self.writers.iter().for_each(Client::leave);
@@ -195,14 +199,15 @@ impl Town {
             client.come_back(intended_ns);
             self.due.add(1);
         }
-        let (meters, said) = (phase.meters().clone(), self.said);
-        phase
-            .until(most_s, || {
-                meters.resumed.total() >= self.due.total()
-                    && meters.deliveries.total() + meters.send_errors.total() >= said
-            })
-            .await;
+        let meters = phase.meters().clone();
+        phase.until(most_s, || self.is_all_back(&meters)).await;
         Ok(())
+    }
+
+    /// Whether everyone who was told to come is up to date, and has been given all that was said.
+    fn is_all_back(&self, meters: &Meters) -> bool {
+        let has_all = meters.deliveries.total() + meters.send_errors.total() >= self.said;
+        has_all && meters.resumed.total() >= self.due.total()
     }
 
     /// So many messages to each client, until they are durable.
