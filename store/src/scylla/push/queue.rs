@@ -258,3 +258,18 @@ impl Core {
         self.client.compare_and_set(&self.statements.push.set_bucket, values).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who has read under a mark of his own may not take a minute off the list under a later one: between the two somebody
+    /// may have put it back.
+    #[test]
+    fn no_two_attempts_to_close_a_minute_have_the_same_mark() {
+        let (one, other) = (Buckets::new(1), Buckets::new(2));
+        let marks: BTreeSet<String> = (0..3).flat_map(|_| [one.closing(), other.closing()]).collect();
+        assert_eq!(marks.len(), 6);
+        assert!(!marks.contains(OPEN));
+    }
+}
