@@ -54,7 +54,7 @@ fn check_cluster(config: &Config, mistakes: &mut Mistakes) {
             let why = "embedded, which one process has for itself; bus.kind redis needs scylla";
             mistakes.push("store.kind", Problem::Wrong(why.to_owned()));
         }
-        if config.redis.url.is_none() && !mistakes.concern("redis.url") {
+        if config.redis.url.is_none() && !mistakes.concern("redis.url") && !mistakes.concern("redis.url_file") {
             mistakes.push("redis.url", Problem::Wrong("missing; bus.kind is redis".to_owned()));
         }
     }

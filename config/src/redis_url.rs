@@ -1,13 +1,15 @@
 //! The address of a Redis, a Redis Cluster or its sentinels, which may hold passwords.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use http::Uri;
 use toml::Value as Toml;
 
 use crate::mistake::{Mistakes, Problem};
-use crate::secret::HIDDEN;
-use crate::value::{Value, string};
+use crate::secret::{HIDDEN, Secret};
+use crate::section::file_key;
+use crate::value::{FromFile, Value, string};
 
 const SCHEMES: [&str; 6] = ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
 
@@ -19,25 +21,39 @@ const WRONG: &str = "not an address of Redis (redis, redis-cluster or redis-sent
 
 /// A URL of Redis. What shows it hides the passwords.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl(String);
+pub struct RedisUrl {
+    text: String,
+    /// The file it was read from, which may be shown.
+    file: Option<PathBuf>,
+}
 
 impl RedisUrl {
     fn parse(text: &str) -> Option<Self> {
         let uri: Uri = text.parse().ok()?;
         let has_host = uri.host().is_some_and(|host| !host.is_empty());
-        (has_host && SCHEMES.contains(&uri.scheme_str()?)).then(|| Self(text.to_owned()))
+        (has_host && SCHEMES.contains(&uri.scheme_str()?)).then(|| Self { text: text.to_owned(), file: None })
+    }
+
+    fn from_file(path: &Path) -> Result<Self, Problem> {
+        let text = Secret::from_file(path)?;
+        let url = std::str::from_utf8(text.expose()).ok().and_then(Self::parse).ok_or_else(wrong)?;
+        Ok(Self { file: Some(path.to_owned()), ..url })
     }
 
     /// The URL with its passwords. Not to be logged.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
+}
+
+fn wrong() -> Problem {
+    Problem::Wrong(WRONG.to_owned())
 }
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (address, query) =
-            self.0.split_once('?').map_or((&*self.0, None), |(address, query)| (address, Some(query)));
+            self.text.split_once('?').map_or((&*self.text, None), |(address, query)| (address, Some(query)));
         let (user, host) = address.rsplit_once('@').unwrap_or(("", address));
         // The first colon ends the scheme.
         match user.match_indices(':').nth(1) {
@@ -59,24 +75,33 @@ impl fmt::Debug for RedisUrl {
     }
 }
 
-impl Value for RedisUrl {
+impl Value for Option<RedisUrl> {
     const IS_TEXT: bool = true;
     const IS_SECRET: bool = true;
+    const FROM_FILE: Option<FromFile<Self>> = Some(|path| RedisUrl::from_file(path).map(Some));
 
     fn type_name() -> String {
         "URL".to_owned()
     }
 
     fn read(value: &Toml, at: &str, mistakes: &mut Mistakes) -> Option<Self> {
-        let url = Self::parse(string(value, at, "URL", mistakes)?);
+        let url = RedisUrl::parse(string(value, at, "URL", mistakes)?);
         if url.is_none() {
-            mistakes.push(at, Problem::Wrong(WRONG.to_owned()));
+            mistakes.push(at, wrong());
         }
-        url
+        url.map(Some)
     }
 
     fn to_toml(&self) -> Option<Toml> {
-        Some(self.to_string().into())
+        self.as_ref().map(|url| url.to_string().into())
+    }
+
+    fn write(&self, key: &str, section: &mut toml::Table) {
+        let Some(url) = self else { return };
+        match &url.file {
+            Some(file) => section.insert(file_key(key), file.to_string_lossy().into_owned().into()),
+            None => section.insert(key.to_owned(), url.to_string().into()),
+        };
     }
 }
 

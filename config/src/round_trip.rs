@@ -15,6 +15,7 @@ fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
         return range.clone().prop_map(|number| number.to_string()).boxed();
     }
     let pem = folder.join("key.pem").display().to_string();
+    let redis = folder.join("redis.url").display().to_string();
     let keys = format!("[{{kid = 'a b', alg = 'ES256', public_key_file = '{pem}'}}]");
     let choices: &[&str] = match key.name.as_str() {
         "node.id" => &["n1", "a-b.c:d@e_F"],
@@ -38,6 +39,7 @@ fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
         "store.scylla.keyspace" => &["a", "chat_2"],
         "store.scylla.username" | "redis.username" => &["one of us"],
         "bus.kind" => &["memory", "redis"],
+        "redis.url_file" => &[&redis],
         "redis.url" => &["redis://a", "rediss-cluster://u@a:1?node=b:2"],
         "retention.tenants" => &["[]", "['acme=30', 'a:b=0']"],
         "redis.prefix" => &["a", "chat:2"],
@@ -90,6 +92,7 @@ fn a_rendered_configuration_loads_back_equal() {
     let folder = tempfile::tempdir().unwrap();
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", "A".repeat(64));
     std::fs::write(folder.path().join("key.pem"), pem).unwrap();
+    std::fs::write(folder.path().join("redis.url"), "redis://:sesame@a").unwrap();
     let file = folder.path().join("rendered.toml");
 
     let config =

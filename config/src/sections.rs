@@ -157,7 +157,8 @@ section! {
         /// `redis://host:6379/0`; `rediss` for TLS, checked against the system's certificates or those of the file that
         /// the environment's `SSL_CERT_FILE` names; `redis-cluster://host:port?node=host:port`;
         /// `redis-sentinel://host:port?node=host:port&sentinelServiceName=name`, with `sentinelUsername` and
-        /// `sentinelPassword` where the sentinels ask for them. May hold `user:password@`.
+        /// `sentinelPassword` where the sentinels ask for them. May hold `user:password@`; in the environment and in
+        /// arguments others can see it, so a URL with a password is better given by its file.
         url: Option<RedisUrl> = None;
         /// The user, in place of the URL's.
         username: Option<String> = None;

@@ -36,6 +36,23 @@ fn a_secret_in_a_file_is_taken_without_its_last_line_break() {
 }
 
 #[test]
+fn an_address_of_redis_may_be_in_a_file_as_it_may_hold_passwords() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = "redis-sentinel://:sesame@a:1?node=b:2&sentinelPassword=open&sentinelServiceName=z";
+    let file = write(folder.path(), "url", format!("{url}\n"));
+    let config = set(&[&format!("redis.url_file={}", file.display())]).unwrap().config;
+    assert_eq!(config.redis.url.as_ref().unwrap().expose(), url);
+    let shown = config.render();
+    assert!(shown.contains(&format!("url_file = \"{}\"", file.display())), "{shown}");
+    assert!(!shown.contains("sesame") && !shown.contains("open"), "{shown}");
+
+    let file = write(folder.path(), "url", "sesame");
+    let told = lines(set(&[&format!("redis.url_file={}", file.display()), "bus.kind=redis", "store.kind=scylla"]));
+    assert!(told[0].starts_with("redis.url_file: not an address of Redis") && !told[0].contains("sesame"), "{told:?}");
+    assert_eq!(told.len(), 2, "that there is none is not said too: {told:?}");
+}
+
+#[test]
 fn a_secret_and_its_file_exclude_each_other() {
     let told = lines(set(&[&format!("auth.hs256_secret={SECRET}"), "auth.hs256_secret_file=/dev/null"]));
     assert_eq!(told, ["auth.hs256_secret: set together with auth.hs256_secret_file; only one may be"]);
