@@ -57,6 +57,12 @@ fn check_cluster(config: &Config, mistakes: &mut Mistakes) {
         if config.redis.url.is_none() && !mistakes.concern("redis.url") && !mistakes.concern("redis.url_file") {
             mistakes.push("redis.url", Problem::Wrong("missing; bus.kind is redis".to_owned()));
         }
+        let (listen, advertise_url) = (config.node.listen, "node.advertise_url");
+        let is_nowhere = listen.ip().is_unspecified() && config.node.advertise_url.is_none();
+        if is_nowhere && !mistakes.concern(advertise_url) {
+            let why = format!("missing; node.listen is {listen}, which is no address that clients can be sent to");
+            mistakes.push(advertise_url, Problem::Wrong(why));
+        }
     }
     let scylla = &config.scylla;
     if store == StoreKind::Scylla && scylla.nodes.is_empty() && !mistakes.concern("store.scylla.nodes") {

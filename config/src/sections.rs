@@ -24,7 +24,8 @@ section! {
         /// Where clients connect, by WebSocket and HTTP. Port 0 takes a free one.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
         /// The address under which clients reach this very node (`ws`, `wss`, `http` or `https`), given out by
-        /// `/v1/connect` and `reconnect`; `/v1/ws` is added. Not set: the address it listens on.
+        /// `/v1/connect` and `reconnect`; `/v1/ws` is added. Not set: the address it listens on. Needed with `bus.kind`
+        /// `redis` where that is every address of the machine (`0.0.0.0`).
         advertise_url: Option<AdvertiseUrl> = None;
         /// The node's share of users and conversations, beside the other nodes' weights.
         weight: u32 = 1, in 1..=100;

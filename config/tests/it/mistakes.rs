@@ -124,6 +124,12 @@ fn what_several_nodes_need() {
     let scylla = ["store.kind=scylla", "store.scylla.nodes=['127.0.0.1:9042']"];
     assert_eq!(lines(set(&scylla)), [""; 0], "one node may be alone with it");
     assert_eq!(lines(set(&[&scylla[..], &["bus.kind=redis", url]].concat())), [""; 0]);
+    let everywhere = [&scylla[..], &["bus.kind=redis", url, "node.listen=0.0.0.0:8080"]].concat();
+    let nowhere =
+        "node.advertise_url: missing; node.listen is 0.0.0.0:8080, which is no address that clients can be sent to";
+    assert_eq!(lines(set(&everywhere)), [nowhere]);
+    assert_eq!(lines(set(&[&everywhere[..], &["node.advertise_url=ws://n1.example"]].concat())), [""; 0]);
+    assert_eq!(lines(set(&["node.listen=0.0.0.0:8080"])), [""; 0], "alone it sends nobody elsewhere");
     assert_eq!(
         lines(set(&["store.scylla.username=us"])),
         ["store.scylla.password: missing; store.scylla.username is set"]
