@@ -423,6 +423,8 @@ section! {
         /// What is kept in memory, per conversation, of messages that were edited or reacted to lately; beyond it
         /// they are read again.
         message_states_bytes: usize = 262_144, in 0..=1_073_741_824;
+        /// Users whom one user blocks; one more is refused with `conflict`.
+        blocks_per_user: usize = 1_000, in 1..=5_000;
         /// Different emojis on one message.
         reactions_per_message_max: usize = 100, in 1..=10_000;
     }

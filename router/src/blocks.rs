@@ -47,13 +47,26 @@ impl Node {
     }
 
     async fn put_block(self: &Arc<Self>, user: &UserKey, other: &UserId, block: bool) -> Result<Answer, ProtocolError> {
-        let written =
-            if block { self.store.block(user, other, self.now()).await } else { self.store.unblock(user, other).await };
-        written.map_err(|error: StoreError| unavailable(self, &error))?;
+        if block {
+            self.write_block(user, other).await?;
+        } else {
+            self.store.unblock(user, other).await.map_err(|error| unavailable(self, &error))?;
+        }
         self.on_block_changed(user, other).await?;
         let ask = || Ask::BlockChanged { tenant: user.tenant.clone(), by: user.user.clone(), other: other.clone() };
         self.ask_all(ask).await?;
         Ok(Answer::done())
+    }
+
+    async fn write_block(&self, user: &UserKey, other: &UserId) -> Result<(), ProtocolError> {
+        let failed = |error: StoreError| unavailable(self, &error);
+        let _one_at_a_time = self.turns_of(user).lock().await;
+        let blocks = self.store.user(user).await.map_err(failed)?.blocks;
+        let most = self.options().blocks_per_user;
+        if blocks.len() >= most && blocks.iter().all(|(blocked, _)| blocked != other) {
+            return Err(ProtocolError::conflict(format!("a user blocks at most {most} others")));
+        }
+        self.store.block(user, other, self.now()).await.map_err(failed)
     }
 
     /// Refuses a user's tokens issued up to now, and closes his sessions everywhere.

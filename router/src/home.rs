@@ -6,7 +6,6 @@ use crate::dirty::empty_change;
 use crate::envelope::{Deliver, Envelope, Here, Look, Outgoing, Saved};
 use crate::node::{Node, Wake, lock, unavailable};
 use crate::session::Held;
-use crate::users::shard_of;
 use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
 use switchboard_presence::{SavedPresence, Shown};
@@ -89,7 +88,7 @@ impl Node {
     ) -> Result<Answer, ProtocolError> {
         let key = ConversationKey { tenant: actor.user.tenant.clone(), conversation: set.conversation_id.clone() };
         self.peek(&actor.user, &key).await?;
-        let _one_at_a_time = self.settings[shard_of(&actor.user.tenant, &actor.user.user)].lock().await;
+        let _one_at_a_time = self.turns_of(&actor.user).lock().await;
         let failed = |error: StoreError| unavailable(self, &error);
         let row = self.store.inbox_row(&actor.user, &key.conversation).await.map_err(failed)?;
         let (number, mut settings) = row.map(|row| (row.settings_number, row.settings)).unwrap_or_default();

@@ -61,8 +61,8 @@ pub(crate) struct Node {
     pub(crate) last_seen: Mutex<BTreeMap<UserKey, Timestamp>>,
     /// Held for writing while inbox changes are under way to the store: who reads inboxes waits for that.
     pub(crate) inbox_flush: RwLock<()>,
-    /// By shard of users, one after the other: a user's settings are read, changed and written.
-    pub(crate) settings: Box<[tokio::sync::Mutex<()>]>,
+    /// See [`Node::turns_of`].
+    turns: Box<[tokio::sync::Mutex<()>]>,
     pub(crate) settling: crate::settle::Settling,
     pub(crate) gone: crate::take_over::Gone,
     pub(crate) cursors: crate::cursor::Cursors,
@@ -132,7 +132,7 @@ impl Node {
             watches: Mutex::new(WatchTable::new(options.presence_batch_ms)),
             last_seen: Mutex::default(),
             inbox_flush: RwLock::new(()),
-            settings: (0..SHARDS).map(|_| tokio::sync::Mutex::new(())).collect(),
+            turns: (0..SHARDS).map(|_| tokio::sync::Mutex::new(())).collect(),
             settling: crate::settle::Settling::default(),
             gone: crate::take_over::Gone::default(),
             cursors: crate::cursor::Cursors::default(),
@@ -191,6 +191,12 @@ impl Node {
 
     pub(crate) fn set_options(&self, options: Options) {
         self.options.store(Arc::new(options));
+    }
+
+    /// Held by who reads something of a user, decides on it and writes it (settings, blocks): one after the other, by
+    /// shard of users.
+    pub(crate) fn turns_of(&self, user: &UserKey) -> &tokio::sync::Mutex<()> {
+        &self.turns[shard_of(&user.tenant, &user.user)]
     }
 
     // Where things are

@@ -47,6 +47,8 @@ pub struct Options {
     pub newest_entries_bytes: usize,
     /// `limits.message_states_bytes`
     pub message_states_bytes: usize,
+    /// `limits.blocks_per_user`
+    pub blocks_per_user: usize,
     /// `limits.reactions_per_message_max`
     pub reactions_per_message_max: usize,
     /// `topics.lateness_ms`
@@ -106,6 +108,7 @@ impl From<&Config> for Options {
             inbox_flush_ms: limits.inbox_flush_ms,
             newest_entries_bytes: limits.newest_entries_bytes,
             message_states_bytes: limits.message_states_bytes,
+            blocks_per_user: limits.blocks_per_user,
             reactions_per_message_max: limits.reactions_per_message_max,
             topics_lateness_ms: config.topics.lateness_ms,
             topics_series_max: config.topics.series_max,

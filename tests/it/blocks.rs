@@ -173,3 +173,30 @@ async fn in_a_direct_conversation_only_what_says_something_is_blocked() {
     assert_eq!(alice.ask(about("delete", 1)).await["seq"], 4);
     assert_eq!(bob.expect("message_updated").await["deleted"], true);
 }
+
+#[tokio::test]
+async fn a_user_blocks_as_many_as_is_configured_and_not_one_more() {
+    let server = Config::new().set("limits.blocks_per_user", 2).start().await;
+    let mut alice = Client::sign_in(&server, "alice").await;
+    // They come in one piece, so that none has been answered when the last is read.
+    for user in ["bob", "carol", "dave"] {
+        alice.feed(&json!({"type": "block", "id": user, "user_id": user})).await;
+    }
+    alice.flush().await;
+    let (mut blocked, mut refused) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let answer = alice.recv().await;
+        let user = answer["id"].as_str().unwrap().to_owned();
+        if answer["type"] == "ok" {
+            blocked.push(user);
+        } else {
+            assert_eq!(answer["code"], "conflict", "{answer}");
+            refused.push(user);
+        }
+    }
+    assert_eq!((blocked.len(), refused.len()), (2, 1));
+    assert_eq!(alice.ask(block("block", &blocked[0])).await["type"], "ok", "he is blocked already");
+    assert_eq!(alice.ask(block("unblock", &blocked[0])).await["type"], "ok");
+    assert_eq!(alice.ask(block("block", &refused[0])).await["type"], "ok");
+    assert_eq!(alice.ask_in_vain(block("block", &blocked[0])).await.0, "conflict");
+}

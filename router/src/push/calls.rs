@@ -2,7 +2,6 @@
 
 use crate::envelope::{Ask, Reply};
 use crate::node::{Node, lock, unavailable};
-use crate::users::shard_of;
 use std::sync::Arc;
 use switchboard_protocol::{DeviceId, ErrorCode, ProtocolError};
 use switchboard_push::Preferences;
@@ -58,7 +57,7 @@ impl Node {
         let failed = |error: StoreError| unavailable(self, &error);
         match ask {
             Ask::PutPushDevice { user, device, registered } => {
-                let _one_at_a_time = self.settings[shard_of(&user.tenant, &user.user)].lock().await;
+                let _one_at_a_time = self.turns_of(&user).lock().await;
                 let devices = self.store.devices(&user).await.map_err(failed)?;
                 let others = devices.iter().filter(|(other, _)| *other != device).count();
                 if others >= self.options().push_devices_max {
@@ -69,13 +68,13 @@ impl Node {
                 Ok(Reply::Done)
             }
             Ask::RemovePushDevice { user, device, target } => {
-                let _one_at_a_time = self.settings[shard_of(&user.tenant, &user.user)].lock().await;
+                let _one_at_a_time = self.turns_of(&user).lock().await;
                 let was = self.store.remove_device(&user, &device, target).await.map_err(failed)?;
                 self.push_changed(&user);
                 Ok(Reply::Was(was))
             }
             Ask::SetNotificationPreferences { user, preferences } => {
-                let _one_at_a_time = self.settings[shard_of(&user.tenant, &user.user)].lock().await;
+                let _one_at_a_time = self.turns_of(&user).lock().await;
                 self.store.put_notification_preferences(&user, preferences).await.map_err(failed)?;
                 self.push_changed(&user);
                 Ok(Reply::Done)

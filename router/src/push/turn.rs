@@ -4,7 +4,6 @@ use crate::home::shown_settings;
 use crate::node::{Node, lock};
 use crate::push::user::{Asked, Load, Loaded, PushUser, Reached, Round};
 use crate::push::write::Write;
-use crate::users::shard_of;
 use futures_util::stream::{self, StreamExt as _};
 use std::sync::Arc;
 use switchboard_protocol::{ConversationId, Seq};
@@ -48,7 +47,7 @@ impl Node {
 
     async fn try_push_turn(&self, user: &UserKey) -> Result<(), StoreError> {
         // Whoever changes his devices or settings comes before it or after it.
-        let _one_at_a_time = self.settings[shard_of(&user.tenant, &user.user)].lock().await;
+        let _one_at_a_time = self.turns_of(user).lock().await;
         let (view, round) = (self.placement().view.number, self.push_round(user));
         let begun = lock(self.pushes.shard(user)).get_mut(user).map(|known| known.begin_turn(&round));
         let Some(asked) = begun else { return Ok(()) };
