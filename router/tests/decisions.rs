@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use switchboard_clock::{Clock, Generator};
 use switchboard_protocol::client::{
-    ConversationCreate, ConversationRef, Edit, EntryRef, GroupKind, MemberAdd, MemberRemove, MemberRole, React, Send,
-    SendTarget,
+    ChangesGet, ConversationCreate, ConversationRef, Edit, EntryRef, GroupKind, MemberAdd, MemberRemove, MemberRole,
+    React, Send, SendTarget,
 };
-use switchboard_protocol::limits::GROUP_MEMBERS_MAX;
+use switchboard_protocol::limits::{ANSWER_BYTES_MAX, GROUP_MEMBERS_MAX};
 use switchboard_protocol::server::{Conversation, Sent};
 use switchboard_protocol::{
     ClientFrame, CloseCode, Content, ConversationId, ErrorCode, ProtocolError, Role, Seq, ServerFrame, UserId,
@@ -266,4 +266,24 @@ async fn a_session_opens_so_many_conversations_and_not_one_more() {
     router.call(session.actor(true), ClientFrame::ConversationOpen(about(&ids[0]))).await.expect("open already");
     router.call(session.actor(true), ClientFrame::ConversationClose(about(&ids[0]))).await.unwrap();
     router.call(session.actor(true), open_last()).await.expect("there is room again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_of_many_long_ids_is_refused_unless_an_answer_can_hold_it() {
+    let (router, _views) = start();
+    let long = |count: usize| (0..count).map(|n| user(&format!("{n:0>128}"))).collect::<Vec<_>>();
+    let too_large = create(&router, "alice", "g", long(GROUP_MEMBERS_MAX - 1)).await.unwrap_err();
+    assert_eq!((too_large.code(), &*too_large.details()[0].field), (ErrorCode::TooLarge, "members"));
+
+    let id = create(&router, "alice", "g", Vec::new()).await.unwrap().conversation_id;
+    let add = |role| MemberAdd { conversation_id: id.clone(), user_ids: long(7_900), role };
+    let with_roles = call(&router, "alice", ClientFrame::MemberAdd(add(Role::Moderator))).await.unwrap_err();
+    assert_eq!((with_roles.code(), &*with_roles.details()[0].field), (ErrorCode::TooLarge, "user_ids"));
+    assert!(call(&router, "alice", ClientFrame::MemberAdd(add(Role::Member))).await.is_ok());
+    let changes = ChangesGet { conversation_id: id.clone(), after: Seq::new(1), limit: 10 };
+    let actor = Actor { user: key("alice"), session: None, awaited: true };
+    let answer = router.call(actor, ClientFrame::Changes(changes)).await.unwrap();
+    let Answer::Changes(changes) = &answer else { panic!("{answer:?}") };
+    assert_eq!((changes.entries.len(), changes.more), (1, false));
+    assert!(answer.encode(None).len() <= ANSWER_BYTES_MAX);
 }

@@ -5,10 +5,13 @@ use super::log::{Log, delivery_to};
 use crate::api::Answer;
 use std::collections::BTreeMap;
 use switchboard_protocol::client::{ConversationCreate, ConversationUpdate, MemberAdd, MemberRemove, MemberRole};
-use switchboard_protocol::limits::GROUP_MEMBERS_MAX;
+use switchboard_protocol::limits::{ANSWER_ITEMS_BYTES_MAX, GROUP_MEMBERS_MAX};
 use switchboard_protocol::server::{ConversationUpdated, Membership};
-use switchboard_protocol::{Custom, EntryFrame, ProtocolError, Role, Seq, ServerFrame, Timestamp, UserId};
+use switchboard_protocol::{Custom, EntryFrame, ErrorCode, ProtocolError, Role, Seq, ServerFrame, Timestamp, UserId};
 use switchboard_store::{Cursor, Member};
+
+/// What the ids of one membership entry may take as JSON: the rest of it is below 1 KiB, and an answer has to hold it.
+const IDS_BYTES_MAX: usize = ANSWER_ITEMS_BYTES_MAX - 1_024;
 
 /// The first entry of a group adds its members; a group that has one is there already.
 pub(super) fn create(
@@ -26,7 +29,7 @@ pub(super) fn create(
     added.push(user.clone());
     added.sort();
     let change = Change { added, roles: BTreeMap::from([(user.clone(), Role::Owner)]), ..Change::default() };
-    let mut decided = change.decide(here, log, user);
+    let mut decided = change.decide(here, log, user, "members")?;
     if let Decided::Entry(draft) = &mut decided {
         draft.answer = Answering::Conversation;
     }
@@ -77,7 +80,7 @@ pub(super) fn add(here: &Here<'_>, log: &mut Log, user: &UserId, add: &MemberAdd
         Role::Member => BTreeMap::new(),
         role => added.iter().map(|id| (id.clone(), role)).collect(),
     };
-    Ok(Change { added, roles, ..Change::default() }.decide(here, log, user))
+    Change { added, roles, ..Change::default() }.decide(here, log, user, "user_ids")
 }
 
 pub(super) fn remove(
@@ -101,7 +104,7 @@ pub(super) fn remove(
         }
     }
     let roles = successor(log, &removed);
-    Ok(Change { removed, roles, ..Change::default() }.decide(here, log, user))
+    Change { removed, roles, ..Change::default() }.decide(here, log, user, "user_ids")
 }
 
 pub(super) fn role(here: &Here<'_>, log: &mut Log, user: &UserId, role: &MemberRole) -> Result<Decided, ProtocolError> {
@@ -118,7 +121,7 @@ pub(super) fn role(here: &Here<'_>, log: &mut Log, user: &UserId, role: &MemberR
         return Err(ProtocolError::conflict("the last owner stays owner: make another one first"));
     }
     let roles = BTreeMap::from([(role.user_id.clone(), role.role)]);
-    Ok(Change { roles, ..Change::default() }.decide(here, log, user))
+    Change { roles, ..Change::default() }.decide(here, log, user, "user_id")
 }
 
 /// When the last owner goes, the longest-standing member becomes owner.
@@ -162,9 +165,21 @@ struct Change {
 }
 
 impl Change {
-    fn decide(self, here: &Here<'_>, log: &mut Log, by: &UserId) -> Decided {
+    /// # Errors
+    /// `too_large`, naming the `field` with the ids: no answer could ever hold the entry.
+    fn decide(
+        self,
+        here: &Here<'_>,
+        log: &mut Log,
+        by: &UserId,
+        field: &'static str,
+    ) -> Result<Decided, ProtocolError> {
         if self.added.is_empty() && self.removed.is_empty() && self.roles.is_empty() {
-            return unchanged(log);
+            return Ok(unchanged(log));
+        }
+        if self.ids_bytes() > IDS_BYTES_MAX {
+            let error = ProtocolError::new(ErrorCode::TooLarge, "too many ids for one entry: add fewer at once");
+            return Err(error.with_detail(field, format!("must take at most {IDS_BYTES_MAX} bytes as JSON")));
         }
         let at = here.now(log);
         let seq = log.end.next();
@@ -183,7 +198,16 @@ impl Change {
             timestamp: at,
         };
         let entry = here.entry(log, EntryFrame::Membership(frame), at);
-        Decided::Entry(Box::new(Draft { removed, to_all, ..Draft::new(entry, Answering::Ok) }))
+        Ok(Decided::Entry(Box::new(Draft { removed, to_all, ..Draft::new(entry, Answering::Ok) })))
+    }
+
+    /// What the ids take in the entry, as JSON.
+    fn ids_bytes(&self) -> usize {
+        /// Quotes, colons and commas, and the longest role.
+        const ROLE_BYTES: usize = r#""":"moderator","#.len();
+        let ids = self.added.iter().chain(&self.removed).map(|id| id.as_str().len() + r#""","#.len());
+        let roles = self.roles.keys().map(|id| id.as_str().len() + ROLE_BYTES);
+        ids.chain(roles).sum()
     }
 
     /// As the store's projection does it.
