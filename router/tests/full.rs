@@ -1,4 +1,5 @@
-//! What a home that has no more room for inbox changes comes to: nothing is added, nothing is lost, and it ends by itself.
+//! What a conversation that has no more room for commands, or a home that has none for inbox changes, comes to: nothing is
+//! added, nothing is lost, and it ends by itself.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -22,21 +23,35 @@ fn send(client_id: &str) -> ClientFrame {
     ClientFrame::Send(Send { target, client_id: client_id.parse().unwrap(), content, base_seq: None })
 }
 
+fn start(store: Arc<MemoryStore>, options: Options) -> (Router, watch::Sender<View>) {
+    let me = Incarnation { node: "n1".parse().unwrap(), life: 1 };
+    let (view, views) = watch::channel(View::alone(me.clone(), "ws://n1".into()));
+    let clock = Clock::simulated(1_767_225_600_000, Arc::default());
+    let (generator, bus) = (Generator::from_seed(1), Arc::new(InProcessBus::default()));
+    (Router::start(Start { me, options, clock, generator, store, bus, views }), view)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_takes_as_many_bytes_of_commands_as_the_configuration_says() {
+    let store = Arc::new(MemoryStore::new("bytes"));
+    // Room for two small commands, of which each weighs some hundred bytes.
+    let (router, _view) = start(store.clone(), Options { conversation_queue_bytes: 600, ..Options::default() });
+    store.faults().delay_ms_max(1_000);
+    let (one, two, three) = tokio::join!(
+        call(&router, "alice", send("m1")),
+        call(&router, "alice", send("m2")),
+        call(&router, "alice", send("m3"))
+    );
+    assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
+    assert_eq!(three.unwrap_err().code(), ErrorCode::Overloaded);
+    assert!(call(&router, "alice", send("m3")).await.is_ok(), "there is room again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_home_refuses_what_would_add_to_it_until_it_has_written() {
-    let me = Incarnation { node: "n1".parse().unwrap(), life: 1 };
-    let (_views, views) = watch::channel(View::alone(me.clone(), "ws://n1".into()));
     let store = Arc::new(MemoryStore::new("full"));
-    let router = Router::start(Start {
-        me,
-        // Room for one change: one more begins while there is any room.
-        options: Options { home_dirty_bytes: 1, ..Options::default() },
-        clock: Clock::simulated(1_767_225_600_000, Arc::default()),
-        generator: Generator::from_seed(1),
-        store: store.clone(),
-        bus: Arc::new(InProcessBus::default()),
-        views,
-    });
+    // Room for one change: one more begins while there is any room.
+    let (router, _view) = start(store.clone(), Options { home_dirty_bytes: 1, ..Options::default() });
     tokio::time::sleep(Duration::from_secs(1)).await;
     let first = call(&router, "alice", send("m1")).await.unwrap();
     let Answer::Created(switchboard_protocol::ServerFrame::Sent(first)) = first else { panic!("{first:?}") };

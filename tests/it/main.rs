@@ -11,6 +11,7 @@ mod support;
 mod architecture;
 mod authentication;
 mod blocks;
+mod bounds;
 mod catching_up;
 mod cluster;
 mod cluster_faults;
