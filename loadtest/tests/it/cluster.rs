@@ -20,7 +20,7 @@ async fn ran(line: &str, nodes: usize) -> Ran {
 async fn conversations_of_a_killed_node_are_taken_over() {
     let ran = ran("takeover --connections 30 --verify", 3).await;
     assert!(ran.figure("conversations taken over") > 0.0);
-    assert_eq!(ran.figure("messages that were not accepted"), 0.0);
+    assert_eq!(ran.figure("conversations that accepted none"), 0.0);
 }
 
 #[tokio::test]
