@@ -1,21 +1,20 @@
 //! What travels between nodes. A node talks to itself by the same values, without encoding them.
 //!
 //! Encoded as MessagePack maps, so that a field that one version adds is skipped or defaulted by the one before
-//! (DESIGN §5.12). What is JSON for clients stays JSON inside.
+//! (DESIGN §5.12). What is JSON for clients stays JSON inside. Here: packets and what one node tells another. Deliveries are in
+//! `deliver.rs`, what is asked and answered in `ask.rs`.
 
-use crate::api::Actor;
-use crate::delivery::{Class, Delivery};
-use crate::push::News;
+mod ask;
+mod deliver;
+
 use crate::topics::TopicKey;
+pub(crate) use ask::{Ask, Encoded, Peek, Refusal, Reply, Roll, RollAsked, SessionRow};
 use bytes::Bytes;
+pub(crate) use deliver::{Deliver, Note, Outgoing, Skip, UserNote};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use switchboard_presence::{SavedPresence, Shown};
-use switchboard_protocol::server::ErrorFrame;
-use switchboard_protocol::{
-    ConversationId, DeviceId, FieldError, InstanceId, NodeId, ProtocolError, Seq, SessionId, Timestamp, UserId, Window,
-};
-use switchboard_store::{ConversationKey, InboxLast, Incarnation, Member, PushDevice, Release, TermNumber, UserKey};
+use switchboard_protocol::{ConversationId, DeviceId, InstanceId, Seq, SessionId, Timestamp, UserId, Window};
+use switchboard_store::{ConversationKey, Incarnation, UserKey};
 use switchboard_topics::Part;
 use thiserror::Error;
 
@@ -165,88 +164,6 @@ impl Envelope {
     }
 }
 
-/// What is asked of another node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Ask {
-    /// Of an owner: carry out a client's frame.
-    Conversation { actor: Actor, conversation: ConversationKey, command: Encoded },
-    /// Of an owner: may this user read, and up to where.
-    Peek {
-        user: UserKey,
-        conversation: ConversationKey,
-        /// What he has, if he wants the entries behind it.
-        #[serde(default)]
-        after: Option<Seq>,
-    },
-    /// Of an owner-to-be: begin a term, and tell what may be untold. Who asks has let go of his own term.
-    TakeOver { conversation: ConversationKey, released: Option<Release> },
-    /// Of whom the store names as the owner: let go of this term, if the ring has given the conversation to another.
-    LetGo { conversation: ConversationKey, term: TermNumber },
-    /// Of a home: carry out a client's frame.
-    User { actor: Actor, command: Encoded },
-    /// Of a topic's owner: count these events.
-    TopicPublish { topic: TopicKey, command: Encoded },
-    /// Of a topic's owner: its windows and, if `watch`, from now on each change of them.
-    TopicState {
-        topic: TopicKey,
-        window: Window,
-        range_s: u32,
-        #[serde(default)]
-        before_ms: Option<i64>,
-        watch: bool,
-    },
-    /// Of a topic's owner or its heir: take these windows, which others have counted.
-    TopicCopy { topic: TopicKey, versions: [u64; 2], parts: Vec<Part> },
-    /// Of any node: answered behind all it has sent before, if it has announced everything that it owed when this view (by
-    /// fingerprint) came.
-    Barrier { view: u64 },
-    /// Of any node: the block between two users was set or taken back.
-    BlockChanged { tenant: switchboard_protocol::TenantId, by: UserId, other: UserId },
-    /// Of any node: close these sessions.
-    Disconnect { user: UserKey },
-    /// Of any node: list these sessions.
-    Sessions { user: UserKey },
-    /// Of an owner: these members, and where the log ends.
-    Roll { conversation: ConversationKey, asked: RollAsked },
-    /// Of any node: what it has noted of this message and these recipients.
-    Trace { conversation: ConversationKey, seq: Seq, users: Vec<UserId> },
-    /// Of a home: register a device.
-    PutPushDevice { user: UserKey, device: DeviceId, registered: PushDevice },
-    /// Of a home: unregister a device, if it is registered as `target` or that is left out.
-    RemovePushDevice { user: UserKey, device: DeviceId, target: Option<String> },
-    /// Of a home: keep what the user wants to be told of, JSON.
-    SetNotificationPreferences { user: UserKey, preferences: String },
-    /// Of a home: how these users look and, if `watch`, from now on each change of it.
-    PresenceOf { users: Vec<UserKey>, watch: bool },
-}
-
-/// A client's frame or a server's, as its JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Encoded(pub(crate) String);
-
-/// What comes back.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Reply {
-    /// A frame for the client.
-    Frame { json: Encoded, created: bool },
-    /// May read.
-    Peek(Box<Peek>),
-    /// Members.
-    Roll(Roll),
-    /// Has let go.
-    LetGo(Release),
-    /// Done, nothing to tell.
-    Done,
-    /// Done, and whether there was something to do.
-    Was(bool),
-    /// Sessions.
-    Sessions(Vec<SessionRow>),
-    /// Presence, in the order asked for.
-    Presence(Vec<Look>),
-    /// A list of [`crate::trace::TraceEvent`].
-    Trace(Encoded),
-}
-
 /// [`Shown`] on the bus.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Look {
@@ -286,185 +203,6 @@ impl From<Saved> for SavedPresence {
     }
 }
 
-/// A refusal on its way to the client.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Refusal(pub(crate) ErrorFrame);
-
-impl Refusal {
-    pub(crate) fn into_error(self) -> ProtocolError {
-        let ErrorFrame { code, message, retry_after_ms, details, .. } = self.0;
-        let error = ProtocolError::new(code, message);
-        let error =
-            details.into_iter().fold(error, |error, FieldError { field, message }| error.with_detail(field, message));
-        match retry_after_ms {
-            Some(retry_after_ms) => error.with_retry_after_ms(retry_after_ms),
-            None => error,
-        }
-    }
-}
-
-/// What an owner says to someone who may read.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Peek {
-    /// The durable end.
-    pub(crate) last: InboxLast,
-    /// The newest message known to mention him; 0: none lately.
-    pub(crate) mentioned_seq: Seq,
-    /// The asking member's read cursor with the messages up to there.
-    pub(crate) read: (Seq, u64),
-    /// Every entry after the one that he has, up to the end, if they were asked for and the owner has them in memory.
-    #[serde(default)]
-    pub(crate) entries: Option<Vec<Encoded>>,
-}
-
-/// Which members an administrator asks about: one, or some behind another in the order of ids.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct RollAsked {
-    pub(crate) user: Option<UserId>,
-    pub(crate) after: Option<UserId>,
-    pub(crate) limit: usize,
-}
-
-/// What an owner says to an administrator.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Roll {
-    /// The durable end.
-    pub(crate) end: Seq,
-    pub(crate) members: Vec<(UserId, Member)>,
-    pub(crate) more: bool,
-}
-
-/// See [`Envelope::Deliver`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Deliver {
-    pub(crate) conversation: ConversationKey,
-    pub(crate) users: Arc<[UserId]>,
-    pub(crate) frames: Vec<Outgoing>,
-    pub(crate) note: Option<Note>,
-}
-
-/// What changes in inboxes.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Note {
-    /// For each user of the delivery.
-    pub(crate) last: Option<Arc<InboxLast>>,
-    /// For some.
-    pub(crate) users: Vec<UserNote>,
-    /// Messages for each of them but who sent it.
-    #[serde(default)]
-    pub(crate) news: Option<Arc<News>>,
-}
-
-impl Note {
-    fn bytes(&self) -> usize {
-        let messages = self.news.as_ref().map_or(0, |news| news.messages.len());
-        (self.users.len() + 16) * 2 * ITEM + messages * ITEM
-    }
-
-    /// Whether it tells of messages, or of what was read.
-    pub(crate) fn concerns_push(&self) -> bool {
-        self.news.is_some() || self.users.iter().any(|about| about.read.is_some())
-    }
-}
-
-/// What changes in one user's inbox row.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct UserNote {
-    pub(crate) user: UserId,
-    pub(crate) mentioned_seq: Seq,
-    pub(crate) read: Option<(Seq, u64)>,
-    pub(crate) membership: Option<(Seq, bool)>,
-    /// Up to where his devices have got, where the log's end is announced.
-    #[serde(default)]
-    pub(crate) delivered: Seq,
-}
-
-/// A frame with who does not get it.
-#[derive(Clone, Debug)]
-pub(crate) struct Outgoing {
-    pub(crate) delivery: Arc<Delivery>,
-    /// The entry that it is, if it is one.
-    pub(crate) seq: Option<Seq>,
-    pub(crate) skip: Skip,
-}
-
-/// Who among a delivery's sessions does not get a frame.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Skip {
-    /// The acting session.
-    pub(crate) session: Option<SessionId>,
-    /// Sessions that have this conversation open: they get the entries themselves.
-    pub(crate) open: Option<ConversationId>,
-    /// Users between whom and this one there is a block.
-    pub(crate) hidden_from: Option<UserId>,
-}
-
-impl Outgoing {
-    pub(crate) fn new(delivery: Delivery) -> Self {
-        Self { delivery: Arc::new(delivery), seq: None, skip: Skip::default() }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct OutgoingWire {
-    #[serde(with = "serde_bytes_as_text")]
-    json: Bytes,
-    kind: String,
-    ephemeral: Option<u64>,
-    #[serde(default)]
-    conflated: Option<u64>,
-    #[serde(default)]
-    seq: Option<Seq>,
-    skip: Skip,
-}
-
-/// JSON is text, and MessagePack has texts.
-mod serde_bytes_as_text {
-    use bytes::Bytes;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(json: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(std::str::from_utf8(json).map_err(serde::ser::Error::custom)?)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-        String::deserialize(deserializer).map(Bytes::from)
-    }
-}
-
-impl Serialize for Outgoing {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (ephemeral, conflated) = match self.delivery.class {
-            Class::Undroppable => (None, None),
-            Class::Ephemeral { key } => (Some(key), None),
-            Class::Conflated { key } => (None, Some(key)),
-        };
-        OutgoingWire {
-            json: self.delivery.json.clone(),
-            kind: self.delivery.kind.to_owned(),
-            ephemeral,
-            conflated,
-            seq: self.seq,
-            skip: self.skip.clone(),
-        }
-        .serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Outgoing {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = OutgoingWire::deserialize(deserializer)?;
-        let known = switchboard_protocol::ServerFrame::TYPES.iter().chain(switchboard_protocol::EntryFrame::TYPES);
-        let kind = known.copied().find(|known| *known == wire.kind).unwrap_or("unknown");
-        let class = match (wire.ephemeral, wire.conflated) {
-            (Some(key), _) => Class::Ephemeral { key },
-            (None, Some(key)) => Class::Conflated { key },
-            (None, None) => Class::Undroppable,
-        };
-        Ok(Self { delivery: Arc::new(Delivery { json: wire.json, kind, class }), seq: wire.seq, skip: wire.skip })
-    }
-}
-
 /// See [`Envelope::Here`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Here {
@@ -486,19 +224,10 @@ pub(crate) struct Arrival {
     pub(crate) instance: InstanceId,
 }
 
-/// A session, for administrators.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct SessionRow {
-    pub(crate) session_id: SessionId,
-    pub(crate) device_id: DeviceId,
-    pub(crate) instance_id: InstanceId,
-    pub(crate) node_id: NodeId,
-    pub(crate) connected_at: Timestamp,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::{Class, Delivery};
 
     fn packet(version: u8) -> Packet {
         let conversation = ConversationKey { tenant: "t".parse().unwrap(), conversation: "g:1".parse().unwrap() };

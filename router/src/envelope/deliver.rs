@@ -1,0 +1,141 @@
+//! What an owner gives a home: frames for its users, who of them is left out, and what changes in their inboxes.
+
+use super::ITEM;
+use crate::delivery::{Class, Delivery};
+use crate::push::News;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use switchboard_protocol::{ConversationId, Seq, SessionId, UserId};
+use switchboard_store::{ConversationKey, InboxLast};
+
+/// See [`super::Envelope::Deliver`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Deliver {
+    pub(crate) conversation: ConversationKey,
+    pub(crate) users: Arc<[UserId]>,
+    pub(crate) frames: Vec<Outgoing>,
+    pub(crate) note: Option<Note>,
+}
+
+/// What changes in inboxes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Note {
+    /// For each user of the delivery.
+    pub(crate) last: Option<Arc<InboxLast>>,
+    /// For some.
+    pub(crate) users: Vec<UserNote>,
+    /// Messages for each of them but who sent it.
+    #[serde(default)]
+    pub(crate) news: Option<Arc<News>>,
+}
+
+impl Note {
+    pub(super) fn bytes(&self) -> usize {
+        let messages = self.news.as_ref().map_or(0, |news| news.messages.len());
+        (self.users.len() + 16) * 2 * ITEM + messages * ITEM
+    }
+
+    /// Whether it tells of messages, or of what was read.
+    pub(crate) fn concerns_push(&self) -> bool {
+        self.news.is_some() || self.users.iter().any(|about| about.read.is_some())
+    }
+}
+
+/// What changes in one user's inbox row.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UserNote {
+    pub(crate) user: UserId,
+    pub(crate) mentioned_seq: Seq,
+    pub(crate) read: Option<(Seq, u64)>,
+    pub(crate) membership: Option<(Seq, bool)>,
+    /// Up to where his devices have got, where the log's end is announced.
+    #[serde(default)]
+    pub(crate) delivered: Seq,
+}
+
+/// A frame with who does not get it.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) delivery: Arc<Delivery>,
+    /// The entry that it is, if it is one.
+    pub(crate) seq: Option<Seq>,
+    pub(crate) skip: Skip,
+}
+
+/// Who among a delivery's sessions does not get a frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Skip {
+    /// The acting session.
+    pub(crate) session: Option<SessionId>,
+    /// Sessions that have this conversation open: they get the entries themselves.
+    pub(crate) open: Option<ConversationId>,
+    /// Users between whom and this one there is a block.
+    pub(crate) hidden_from: Option<UserId>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(delivery: Delivery) -> Self {
+        Self { delivery: Arc::new(delivery), seq: None, skip: Skip::default() }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct OutgoingWire {
+    #[serde(with = "serde_bytes_as_text")]
+    json: Bytes,
+    kind: String,
+    ephemeral: Option<u64>,
+    #[serde(default)]
+    conflated: Option<u64>,
+    #[serde(default)]
+    seq: Option<Seq>,
+    skip: Skip,
+}
+
+/// JSON is text, and MessagePack has texts.
+mod serde_bytes_as_text {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(json: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(json).map_err(serde::ser::Error::custom)?)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        String::deserialize(deserializer).map(Bytes::from)
+    }
+}
+
+impl Serialize for Outgoing {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (ephemeral, conflated) = match self.delivery.class {
+            Class::Undroppable => (None, None),
+            Class::Ephemeral { key } => (Some(key), None),
+            Class::Conflated { key } => (None, Some(key)),
+        };
+        OutgoingWire {
+            json: self.delivery.json.clone(),
+            kind: self.delivery.kind.to_owned(),
+            ephemeral,
+            conflated,
+            seq: self.seq,
+            skip: self.skip.clone(),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Outgoing {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = OutgoingWire::deserialize(deserializer)?;
+        let known = switchboard_protocol::ServerFrame::TYPES.iter().chain(switchboard_protocol::EntryFrame::TYPES);
+        let kind = known.copied().find(|known| *known == wire.kind).unwrap_or("unknown");
+        let class = match (wire.ephemeral, wire.conflated) {
+            (Some(key), _) => Class::Ephemeral { key },
+            (None, Some(key)) => Class::Conflated { key },
+            (None, None) => Class::Undroppable,
+        };
+        Ok(Self { delivery: Arc::new(Delivery { json: wire.json, kind, class }), seq: wire.seq, skip: wire.skip })
+    }
+}
