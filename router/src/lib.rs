@@ -25,6 +25,7 @@ mod read;
 mod receipts;
 mod receive;
 mod redis;
+mod requests;
 mod router;
 mod session;
 mod settle;

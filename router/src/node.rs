@@ -1,12 +1,12 @@
 //! One node: what its owners, homes and sessions share, and its own tasks.
 //!
-//! Owns the placement, the links, the tables of users and conversations, the requests that wait for other nodes, and the
-//! one timer wheel. What a node does as an owner is in `owner/`, as a home in `home.rs`, when the view changes in
-//! `view_change.rs`, and for its sessions in `router.rs`.
+//! Owns the placement, the links, the tables of users and conversations, and the one timer wheel. What a node does as an
+//! owner is in `owner/`, as a home in `home.rs`, when the view changes in `view_change.rs`, for its sessions in `router.rs`,
+//! and what it asks of other nodes in `requests.rs`.
 
 use crate::api::Command;
 use crate::bus::Bus;
-use crate::envelope::{Ask, Deliver, Envelope, Outgoing, Refusal, Reply};
+use crate::envelope::{Deliver, Envelope, Outgoing};
 use crate::figures::Figures;
 use crate::link::Links;
 use crate::options::Options;
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_clock::{Clock, Generator, Wheel};
 use switchboard_presence::WatchTable;
 use switchboard_protocol::{ProtocolError, SessionId, Timestamp, UserId};
-use switchboard_store::{ConversationKey, Incarnation, Release, Store, StoreError, UserKey};
+use switchboard_store::{ConversationKey, Incarnation, Store, StoreError, UserKey};
 use tokio::sync::{Notify, RwLock, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -76,9 +76,7 @@ pub(crate) struct Node {
     pub(crate) tasks: TaskTracker,
     options: ArcSwap<Options>,
     placement: ArcSwap<Placement>,
-    /// In the order in which they were asked: it is that in which they are given up.
-    requests: Mutex<BTreeMap<u64, Waiter>>,
-    next_request: AtomicU64,
+    pub(crate) requests: crate::requests::Requests,
     next_message: AtomicU64,
     /// Revocations and blocks that this node has been told of, by shard of users.
     user_changes: Box<[AtomicU64]>,
@@ -93,18 +91,6 @@ pub(crate) struct Node {
     /// Others own what this life of the node owned: it will never own anything again.
     fenced: CancellationToken,
     stop: CancellationToken,
-}
-
-/// Who waits for another node's reply.
-struct Waiter {
-    node: Incarnation,
-    reply: oneshot::Sender<Result<Reply, ProtocolError>>,
-}
-
-/// A request that has left.
-struct Asked {
-    request: u64,
-    reply: oneshot::Receiver<Result<Reply, ProtocolError>>,
 }
 
 /// What a node is made of.
@@ -145,8 +131,7 @@ impl Node {
             figures,
             tasks: TaskTracker::new(),
             placement: ArcSwap::from_pointee(Placement::new(view)),
-            requests: Mutex::default(),
-            next_request: AtomicU64::new(1),
+            requests: crate::requests::Requests::default(),
             next_message: AtomicU64::new(generator.u64()),
             user_changes: (0..SHARDS).map(|_| AtomicU64::new(0)).collect(),
             user_changes_missed: Notify::new(),
@@ -363,68 +348,6 @@ impl Node {
         gone
     }
 
-    /// Asks another node, and waits for its reply.
-    ///
-    /// # Errors
-    /// The other node's refusal, or `unavailable` when it does not answer in time.
-    pub(crate) async fn ask(&self, node: &Incarnation, ask: Ask) -> Result<Reply, ProtocolError> {
-        let answer = self.ask_within(node, ask, self.options().send_timeout_ms).await;
-        answer.unwrap_or_else(|| Err(self.unavailable()))
-    }
-
-    /// The same for so long; `None` when it has not answered by then.
-    pub(crate) async fn ask_within(
-        &self,
-        node: &Incarnation,
-        ask: Ask,
-        timeout_ms: u64,
-    ) -> Option<Result<Reply, ProtocolError>> {
-        match self.begin_asking(node, ask) {
-            Ok(asked) => self.reply_to(asked, timeout_ms).await,
-            Err(error) => Some(Err(error)),
-        }
-    }
-
-    /// Asks another node: what is said to it from now on comes behind this.
-    fn begin_asking(&self, node: &Incarnation, ask: Ask) -> Result<Asked, ProtocolError> {
-        let (waiter, reply) = oneshot::channel();
-        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut requests = lock(&self.requests);
-            if requests.len() >= self.options().requests_waiting_max {
-                self.figures.overloaded_requests.increment(1);
-                return Err(self.overloaded());
-            }
-            requests.insert(request, Waiter { node: node.clone(), reply: waiter });
-        }
-        self.links.send(node, Envelope::Request { request, ask });
-        Ok(Asked { request, reply })
-    }
-
-    /// Waits for the reply so long; `None` when it has not come by then.
-    async fn reply_to(&self, asked: Asked, timeout_ms: u64) -> Option<Result<Reply, ProtocolError>> {
-        // Whoever waits may give up at any time: then the request is forgotten.
-        let _forget = Forget { node: self, request: asked.request };
-        tokio::select! {
-            biased;
-            reply = asked.reply => reply.ok(),
-            () = self.clock.sleep_ms(timeout_ms) => None,
-        }
-    }
-
-    /// A reply has come.
-    pub(crate) fn replied(&self, request: u64, reply: Result<Reply, Refusal>) {
-        // Who has given up has nothing to be told.
-        if let Some(waiter) = lock(&self.requests).remove(&request) {
-            drop(waiter.reply.send(reply.map_err(Refusal::into_error)));
-        }
-    }
-
-    /// Nodes that live no more will not reply.
-    pub(crate) fn forget_requests(&self, lives: impl Fn(&Incarnation) -> bool) {
-        lock(&self.requests).retain(|_, waiter| lives(&waiter.node));
-    }
-
     pub(crate) fn overloaded(&self) -> ProtocolError {
         ProtocolError::overloaded(self.options().retry_after_ms)
     }
@@ -434,39 +357,6 @@ impl Node {
     }
 
     // Conversations
-
-    /// Passes a command on to the conversation's owner, as the view says now. It has left when this returns, so what is
-    /// passed on one after the other arrives so.
-    pub(crate) fn pass_on(self: &Arc<Self>, key: &ConversationKey, input: CommandInput) {
-        let CommandInput { actor, at, command, reply, .. } = input;
-        let owner = self.placement().owner(key).incarnation.clone();
-        if at != self.me {
-            // Only the session's own node passes on: it gets the reply, and the owner must know where the session is.
-            reply.tell(self, Err(self.unavailable()));
-            return;
-        }
-        let ask = Ask::Conversation { actor, conversation: key.clone(), command: crate::wire::encoded(&command) };
-        let asked = match self.begin_asking(&owner, ask) {
-            Ok(asked) => asked,
-            Err(error) => return reply.tell(self, Err(error)),
-        };
-        let node = self.clone();
-        self.spawn(async move {
-            let told = node.reply_to(asked, node.options().send_timeout_ms).await;
-            let told = told.unwrap_or_else(|| Err(node.unavailable()));
-            reply.tell(&node, told.and_then(crate::wire::telling));
-        });
-    }
-
-    /// Has the conversation's new owner take it over; whether it has.
-    pub(crate) async fn hand_over(&self, key: &ConversationKey, released: Option<Release>) -> bool {
-        let owner = self.placement().owner(key).incarnation.clone();
-        if owner == self.me {
-            return false;
-        }
-        let ask = Ask::TakeOver { conversation: key.clone(), released };
-        matches!(self.ask(&owner, ask).await, Ok(Reply::Done))
-    }
 
     /// Says something to a conversation that this node owns, or tells who waits that it can't be said.
     pub(crate) fn say(self: &Arc<Self>, key: &ConversationKey, input: Input) {
@@ -488,18 +378,6 @@ impl Node {
             key,
             Input::Command(Box::new(CommandInput { actor, at, command, reply, searched: false, _room: None })),
         );
-    }
-}
-
-/// Forgets a request when its waiter goes.
-struct Forget<'a> {
-    node: &'a Node,
-    request: u64,
-}
-
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        lock(&self.node.requests).remove(&self.request);
     }
 }
 
