@@ -92,17 +92,9 @@ impl Node {
         self.user_changed(by);
         self.user_changed(&other_key);
         for (user, about) in [(by, &other_key), (&other_key, by)] {
-            if self.users.sessions(user).is_empty() {
-                continue;
-            }
-            loop {
-                let changes = self.user_changes(user);
-                let record = self.store.user(user).await.map_err(|error| unavailable(self, &error))?;
-                self.put_blocks_in_force(user, blocked_of(&record), [&about.user]);
-                // Of several that read at once, the last one to keep what it has read knows of all.
-                if changes == self.user_changes(user) {
-                    break;
-                }
+            if !self.users.sessions(user).is_empty() {
+                let keep = |record: &UserRecord| self.put_blocks_in_force(user, blocked_of(record), [&about.user]);
+                self.read_user(user, keep).await.map_err(|error| unavailable(self, &error))?;
             }
         }
         let conversation = direct_conversation(&by.tenant, &by.user, other);
@@ -117,6 +109,17 @@ impl Node {
             told.await?;
         }
         Ok(())
+    }
+
+    /// Reads a user's record and keeps of it what `keep` does; reads it again if a block or a revocation has come meanwhile.
+    async fn read_user<T>(&self, user: &UserKey, keep: impl Fn(&UserRecord) -> T) -> Result<T, StoreError> {
+        loop {
+            let changes = self.user_changes(user);
+            let record = self.store.user(user).await?;
+            if let Some(kept) = self.if_unchanged(user, changes, || keep(&record)) {
+                return Ok(kept);
+            }
+        }
     }
 
     /// What is known of a user's blocks, some of which are `about` users for whom that may be new.
@@ -148,13 +151,14 @@ impl Node {
     /// Until the store answers, or he has gone.
     async fn read_again(&self, user: UserKey) {
         while !self.users.sessions(&user).is_empty() {
-            match self.store.user(&user).await {
-                Ok(record) => {
-                    let (before, now) = (self.users.blocked(&user), blocked_of(&record));
-                    let about: BTreeSet<UserId> = before.into_keys().chain(now.keys().cloned()).collect();
-                    self.put_blocks_in_force(&user, now, &about);
-                    return self.close_revoked(&user, record.revoked_at);
-                }
+            let keep = |record: &UserRecord| {
+                let (before, now) = (self.users.blocked(&user), blocked_of(record));
+                let about: BTreeSet<UserId> = before.into_keys().chain(now.keys().cloned()).collect();
+                self.put_blocks_in_force(&user, now, &about);
+                record.revoked_at
+            };
+            match self.read_user(&user, keep).await {
+                Ok(revoked_at) => return self.close_revoked(&user, revoked_at),
                 Err(_) => self.clock.sleep_ms(self.options().retry_after_ms).await,
             }
         }

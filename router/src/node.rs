@@ -78,8 +78,8 @@ pub(crate) struct Node {
     placement: ArcSwap<Placement>,
     pub(crate) requests: crate::requests::Requests,
     next_message: AtomicU64,
-    /// Revocations and blocks that this node has been told of, by shard of users.
-    user_changes: Box<[AtomicU64]>,
+    /// Revocations and blocks that this node has been told of, by shard of users. Held while a record is put in force.
+    user_changes: Box<[Mutex<u64>]>,
     /// Told when some may not have reached it.
     pub(crate) user_changes_missed: Notify,
     /// When the view changed last.
@@ -133,7 +133,7 @@ impl Node {
             placement: ArcSwap::from_pointee(Placement::new(view)),
             requests: crate::requests::Requests::default(),
             next_message: AtomicU64::new(generator.u64()),
-            user_changes: (0..SHARDS).map(|_| AtomicU64::new(0)).collect(),
+            user_changes: (0..SHARDS).map(|_| Mutex::default()).collect(),
             user_changes_missed: Notify::new(),
             view_changed_ms: AtomicU64::new(now_ms),
             goes_on: AtomicBool::new(false),
@@ -157,7 +157,7 @@ impl Node {
         let next = Self::new(Parts { me, options, clock, generator, store, bus, view, push_nudges });
         // Counted on, so that who compares sees that something may have been missed.
         for (next, changes) in next.user_changes.iter().zip(&self.user_changes) {
-            next.store(changes.load(Ordering::SeqCst) + 1, Ordering::SeqCst);
+            *lock(next) = *lock(changes) + 1;
         }
         next.draining.store(self.is_draining(), Ordering::Relaxed);
         next.users.adopt(&self.users);
@@ -292,18 +292,29 @@ impl Node {
     /// Grows with each revocation and block of the user that this node is told of, and with those of a few others: who
     /// reads them must not have to begin again for what anyone does.
     pub(crate) fn user_changes(&self, user: &UserKey) -> u64 {
-        self.user_changes[shard_of(&user.tenant, &user.user)].load(Ordering::SeqCst)
+        *lock(self.user_changes_of(user))
     }
 
     pub(crate) fn user_changed(&self, user: &UserKey) {
-        self.user_changes[shard_of(&user.tenant, &user.user)].fetch_add(1, Ordering::SeqCst);
+        *lock(self.user_changes_of(user)) += 1;
     }
 
     /// Any user's may have changed.
     pub(crate) fn users_changed(&self) {
         for changes in &self.user_changes {
-            changes.fetch_add(1, Ordering::SeqCst);
+            *lock(changes) += 1;
         }
+    }
+
+    /// What `keep` returns of a user's record that was read after these changes, if none has come since: what was read
+    /// before a change is never kept after it. `keep` may take the locks of watches and users.
+    pub(crate) fn if_unchanged<T>(&self, user: &UserKey, changes: u64, keep: impl FnOnce() -> T) -> Option<T> {
+        let now = lock(self.user_changes_of(user));
+        (*now == changes).then(keep)
+    }
+
+    fn user_changes_of(&self, user: &UserKey) -> &Mutex<u64> {
+        &self.user_changes[shard_of(&user.tenant, &user.user)]
     }
 
     pub(crate) fn now(&self) -> Timestamp {

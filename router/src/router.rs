@@ -9,7 +9,7 @@ use crate::envelope::{Ask, Reply, SessionRow};
 use crate::node::{Node, Parts, unavailable};
 use crate::options::Options;
 use crate::owner::Input;
-use crate::session::{Doing, Session};
+use crate::session::Session;
 use crate::trace::{Trace, TraceQuery, TraceStep};
 use crate::view::View;
 use crate::watching::user_presence;
@@ -147,50 +147,42 @@ impl Router {
     /// `revoked` if the token was issued before the user's revocation, `overloaded` if he has too many sessions,
     /// `unavailable` if the store does not answer.
     pub async fn connect(&self, new: NewSession, socket: Arc<dyn Socket>) -> Result<Connected, ProtocolError> {
-        let node = self.node();
-        let mut changes = node.user_changes(&new.user);
-        let record = node.store.user(&new.user).await.map_err(|error| unavailable(&node, &error))?;
-        refuse_revoked(record.revoked_at, new.issued_at)?;
-        if let Some(name) = new.name.filter(|name| record.name.as_ref() != Some(name))
-            && let Err(error) = node.store.put_user_name(&new.user, &name).await
-        {
-            tracing::debug!(%error, "a user's name is not kept; it comes with each sign-in");
-        }
+        let most = self.newest().options().connections_per_user;
+        let NewSession { user, device, instance, issued_at, mut name } = new;
         let session = Arc::new(Session {
-            id: session_id(&node),
-            user: new.user,
-            device: new.device,
-            instance: new.instance,
-            issued_at: new.issued_at,
-            connected_at: node.now(),
+            id: session_id(&self.newest()),
+            user,
+            device,
+            instance,
+            issued_at,
+            connected_at: self.newest().now(),
             socket,
-            doing: Mutex::new(Doing::default()),
+            doing: Mutex::default(),
         });
-        let most = node.options().connections_per_user;
-        {
-            let node = self.newest();
-            let Some(added) = node.users.add(session.clone(), blocked_of(&record), most) else {
-                return Err(node.overloaded());
-            };
-            if let Some(replaced) = added.replaced {
-                replaced.socket.close(CloseCode::Replaced);
-            }
-            node.tell_home(&session.user);
-        }
-        let connected = Connected { router: self.clone(), session };
-        // A revocation or a block that came between the reading and the adding did not find the session.
+        let user = &session.user;
         loop {
             let node = self.node();
-            let user = &connected.session.user;
-            let now = node.user_changes(user);
-            if changes == now {
-                return Ok(connected);
-            }
-            changes = now;
+            let changes = node.user_changes(user);
             let record = node.store.user(user).await.map_err(|error| unavailable(&node, &error))?;
-            refuse_revoked(record.revoked_at, new.issued_at)?;
-            self.newest().users.set_blocked(user, blocked_of(&record));
+            refuse_revoked(record.revoked_at, issued_at)?;
+            if let Some(name) = name.take().filter(|name| record.name.as_ref() != Some(name))
+                && let Err(error) = node.store.put_user_name(user, &name).await
+            {
+                tracing::debug!(%error, "a user's name is not kept; it comes with each sign-in");
+            }
+            let node = self.newest();
+            let add = || node.users.add(session.clone(), blocked_of(&record), most);
+            // A revocation or a block that has come meanwhile did not find the session.
+            if let Some(added) = node.if_unchanged(user, changes, add) {
+                let added = added.ok_or_else(|| node.overloaded())?;
+                if let Some(replaced) = added.replaced {
+                    replaced.socket.close(CloseCode::Replaced);
+                }
+                node.tell_home(user);
+                break;
+            }
         }
+        Ok(Connected { router: self.clone(), session })
     }
 
     /// Refuses tokens that were issued before the user's revocation.

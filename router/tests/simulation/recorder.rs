@@ -29,6 +29,8 @@ pub(crate) struct ExactFaults {
     pub(crate) message_ms: AtomicU64,
     pub(crate) active_ms: AtomicU64,
     pub(crate) put_user_ms: AtomicU64,
+    /// After they are carried out.
+    pub(crate) user_answer_ms: AtomicU64,
     /// It is not done, and fails.
     pub(crate) put_inbox_fails: AtomicBool,
     pub(crate) begin_term_fails: AtomicBool,
@@ -171,7 +173,9 @@ impl Inbox for Recorder {
 #[async_trait]
 impl Users for Recorder {
     async fn user(&self, user: &UserKey) -> Result<UserRecord, StoreError> {
-        self.store.user(user).await
+        let read = self.store.user(user).await;
+        wait(&self.exact.user_answer_ms).await;
+        read
     }
 
     async fn block(&self, user: &UserKey, other: &UserId, at: Timestamp) -> Result<(), StoreError> {

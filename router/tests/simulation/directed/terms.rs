@@ -6,6 +6,7 @@ use crate::world::NODES;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use switchboard_protocol::client::{ChangesGet, ConversationRef, EntryRef, UserRef};
+use switchboard_protocol::server::ShownStatus;
 use switchboard_protocol::{ClientFrame, CloseCode, ErrorCode, ProtocolError, Seq, ServerFrame};
 use switchboard_router::{Actor, View};
 use switchboard_store::Log as _;
@@ -323,6 +324,30 @@ async fn blocks_and_revocations_reach_a_node_that_was_out_of_the_view() {
     assert_eq!(carol.connection.as_ref().unwrap().inbox.closed(), Some(CloseCode::Revoked));
     let error = scene.say(pair.owner, &pair.alice, &pair.bob, "m4").await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Blocked);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_of_a_user_before_a_block_does_not_undo_it() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let _bob = scene.client(pair.home, &pair.bob, &[]).await;
+    let mut alice = scene.client(pair.at, &pair.alice, &[]).await;
+    alice.watched = vec![pair.bob.user.clone()];
+    alice.watch().await;
+    assert_eq!(alice.seen[&pair.bob.user], ShownStatus::Online);
+    // Alice's node was out of the view: it reads what it may have missed, and the answer takes its time.
+    scene.world.show(&scene.world.view_without(&[pair.at]), &[pair.home]);
+    scene.world.pass(50).await;
+    scene.exact().user_answer_ms.store(1_000, Ordering::Relaxed);
+    scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
+    scene.world.pass(200).await;
+    scene.exact().user_answer_ms.store(0, Ordering::Relaxed);
+    let block = ClientFrame::Block(UserRef { user_id: pair.alice.user.clone() });
+    scene.call(pair.home, &pair.bob, block).await.unwrap();
+    scene.world.pass(2_000).await;
+    alice.take_frames();
+    assert_eq!(alice.seen[&pair.bob.user], ShownStatus::Offline);
     scene.check();
 }
 
