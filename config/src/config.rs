@@ -97,7 +97,7 @@ pub(crate) const RELOADED: [&str; 7] =
 
 impl Config {
     /// Whether no key is set that tokens could be checked with, so that the server makes its own and gives anyone a
-    /// token (OPERATING, development mode).
+    /// token (OPERATING, "Development mode").
     pub fn is_development(&self) -> bool {
         self.auth.hs256_secret.is_none() && self.auth.keys.is_empty()
     }

@@ -73,7 +73,7 @@ impl AdvertiseUrl {
         }
     }
 
-    /// The URL of `/v1/ws` (PROTOCOL §8: `/v1/ws` is added); the scheme is `ws` or `wss`.
+    /// The URL of `/v1/ws` (PROTOCOL §6: `/v1/ws` is added); the scheme is `ws` or `wss`.
     pub fn websocket_url(&self) -> String {
         // `https` becomes `wss`.
         match self.0.strip_prefix("http") {

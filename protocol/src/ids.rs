@@ -34,7 +34,7 @@ checked_text! {
     ConversationId, is_id, ID_EXPECTED
 }
 checked_text! {
-    /// A dashboard topic. One that begins with `$` is the gateway's own (PROTOCOL §8 "Topics").
+    /// A dashboard topic. One that begins with `$` is the gateway's own (PROTOCOL §5).
     TopicId,
     |text| text.len() <= ID_BYTES_MAX && is_id(text.strip_prefix('$').unwrap_or(text)),
     "a string of 1 to 128 bytes of A-Z a-z 0-9 _ - . : @, the gateway's own behind a $"
@@ -71,7 +71,7 @@ checked_text! {
     StoreId, is_id, ID_EXPECTED
 }
 checked_text! {
-    /// An instance of a device, such as a browser tab; a missing one is the empty one (PROTOCOL §8).
+    /// An instance of a device, such as a browser tab; a missing one is the empty one (PROTOCOL §1, "Frames").
     #[derive(Default)]
     InstanceId, is_id_or_empty, "a string of at most 128 bytes of A-Z a-z 0-9 _ - . : @"
 }

@@ -15,7 +15,7 @@ pub const SEQ_MAX: u64 = (1 << 53) - 1;
 pub const MENTIONS_MAX: usize = 100;
 /// Bytes of `custom` as compact JSON, at most (PROTOCOL §3).
 pub const CUSTOM_BYTES_MAX: usize = 8 * 1024;
-/// Bytes of a conversation's title, at most (PROTOCOL §8 "Sends").
+/// Bytes of a conversation's title, at most (PROTOCOL §8).
 pub const TITLE_BYTES_MAX: usize = 256;
 /// Bytes of a reaction's `emoji`, at most (PROTOCOL §3); at least one.
 pub const EMOJI_BYTES_MAX: usize = 64;
@@ -59,9 +59,9 @@ pub const PRESENCE_WATCH_MAX: usize = 500;
 
 /// Events in one `topic_publish`, at most (PROTOCOL §5); at least one.
 pub const EVENTS_MAX: usize = 1_000;
-/// Bytes of a series' name, at most (PROTOCOL §8 "Topics"); at least one.
+/// Bytes of a series' name, at most (PROTOCOL §8); at least one.
 pub const SERIES_BYTES_MAX: usize = 128;
-/// Tags of one event, at most (PROTOCOL §8 "Topics").
+/// Tags of one event, at most (PROTOCOL §8).
 pub const TAGS_MAX: usize = 8;
 /// Bytes of a tag's name, at most; at least one. PROTOCOL names no number for it.
 pub const TAG_NAME_BYTES_MAX: usize = 64;
@@ -69,10 +69,10 @@ pub const TAG_NAME_BYTES_MAX: usize = 64;
 pub const TAG_VALUE_BYTES_MAX: usize = 128;
 /// `range_s` of `topic_watch`, at most and when none is given: the hour that is kept (PROTOCOL §5).
 pub const TOPIC_RANGE_S_MAX: u32 = 3_600;
-/// How far in the future an event's `timestamp` may be (PROTOCOL §8 "Topics").
+/// How far in the future an event's `timestamp` may be (PROTOCOL §8).
 pub const EVENT_AHEAD_MS_MAX: i64 = 60_000;
 
-/// Bytes of an HTTP request's body, at most (PROTOCOL §8 "HTTP").
+/// Bytes of an HTTP request's body, at most (PROTOCOL §8).
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Frames that are no JSON object and come within a minute before the socket is closed with 4400 (PROTOCOL §7).
 pub const BAD_FRAMES_PER_MINUTE_MAX: u32 = 3;

@@ -174,7 +174,7 @@ impl Node {
     }
 }
 
-/// Tokens whose `iat` is not after the second of revocation, or that have none, are refused (PROTOCOL §8).
+/// Tokens whose `iat` is not after the second of revocation, or that have none, are refused (PROTOCOL §6).
 pub(crate) fn refuse_revoked(revoked_at: Option<Timestamp>, issued_at: Option<Timestamp>) -> Result<(), ProtocolError> {
     let second = |at: Timestamp| at.unix_ms().div_euclid(1_000);
     match (revoked_at, issued_at) {

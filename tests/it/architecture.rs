@@ -114,6 +114,57 @@ fn what_documents_refer_to_exists() {
     }
 }
 
+/// The documents that comments cite in short, with how a citation begins and how what it names stands in the document.
+const CITED: &[(&str, &str, fn(&str) -> String)] = &[
+    ("DESIGN §", "docs/design.md", section),
+    ("PROTOCOL §", "docs/protocol.md", section),
+    ("OPERATING, \"", "docs/operations.md", |lead| format!("- **{lead}.**")),
+];
+
+/// Of `5.2`, the section's heading.
+fn section(number: &str) -> String {
+    format!("\n## {}. ", number.split('.').next().unwrap_or(number))
+}
+
+/// What follows `prefix` in a text, up to what can't belong to it.
+fn citations<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    let is_end = if prefix.ends_with('"') { |c: char| c == '"' } else { |c: char| !c.is_ascii_digit() && c != '.' };
+    text.split(prefix).skip(1).map(move |rest| rest.split(is_end).next().unwrap_or(rest).trim_end_matches('.'))
+}
+
+/// Our own source files below a folder.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy();
+        if path.is_dir() {
+            if !name.starts_with('.') && !["target", "node_modules", "vendor", "data"].contains(&name.as_ref()) {
+                sources(&path, found);
+            }
+        } else if ["rs", "js", "mjs", "md"].iter().any(|kind| path.extension().is_some_and(|end| end == *kind)) {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn what_comments_cite_exists() {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    for (prefix, document, stands_as) in CITED {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let mut count = 0;
+        for file in &files {
+            let source = fs::read_to_string(file).unwrap();
+            for cited in citations(&source, prefix).filter(|cited| !cited.is_empty()) {
+                assert!(text.contains(&stands_as(cited)), "{}: {document} has no {cited}", file.display());
+                count += 1;
+            }
+        }
+        assert!(count >= 10, "only {count} citations of {document} found");
+    }
+}
+
 #[test]
 fn a_reference_to_what_is_not_there_is_noticed() {
     let found = references("as `router/src/a.rs::send` does, `b.rs` and `c::d`, then `x.rs::A::go`");
@@ -122,4 +173,7 @@ fn a_reference_to_what_is_not_there_is_noticed() {
     assert!(defines("impl A {\n    pub fn go(&self) {}", "A::go"));
     assert!(!defines("fn going() {} // fn go", "x::y"));
     assert!(!defines("fn going() {}", "go"));
+    assert_eq!(citations("(PROTOCOL §3). And PROTOCOL §8,", "PROTOCOL §").collect::<Vec<_>>(), ["3", "8"]);
+    assert_eq!(citations("DESIGN §5.10: it", "DESIGN §").map(section).collect::<Vec<_>>(), ["\n## 5. "]);
+    assert_eq!(citations("(OPERATING, \"Exit codes\")", "OPERATING, \"").collect::<Vec<_>>(), ["Exit codes"]);
 }

@@ -1,5 +1,5 @@
-//! What a node needs to be one of several: it waits for what is not there yet, and says what can't work (OPERATING,
-//! "Start", "Exit codes").
+//! What a node needs to be one of several: it waits for what is not there yet, and says what can't work
+//! (OPERATING, "Start", "Exit codes").
 
 use rustix::process::Signal;
 use scylla::client::session_builder::SessionBuilder;

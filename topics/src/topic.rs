@@ -211,7 +211,7 @@ impl Topic {
         if at_ms > self.now_ms.saturating_add(EVENT_AHEAD_MS_MAX) {
             return Err(PublishError::Ahead { index });
         }
-        // Judged on the window of one second, for both (PROTOCOL §8).
+        // Judged on the window of one second, for both (PROTOCOL §5, `late`).
         let [seconds, _] = &self.lengths;
         if seconds.window.start_ms(at_ms) < seconds.open_from_ms {
             return Ok(false);

@@ -3,7 +3,7 @@
 use sketches_ddsketch::{Config, DDSketch};
 use switchboard_protocol::{Number, Point};
 
-/// The percentiles' relative error (PROTOCOL §8 "Topics"): that of a DDSketch (Masson, Rim, Lee, 2019) made for it.
+/// The percentiles' relative error (PROTOCOL §5): that of a DDSketch (Masson, Rim, Lee, 2019) made for it.
 ///
 /// The percentile q of n values is that at the rank ⌊q·(n−1)⌋ of them in ascending order, counted from 0. It holds for
 /// values further than `ABSOLUTE_ERROR` from 0, and while a window's values of one sign span no more than

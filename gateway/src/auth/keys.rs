@@ -84,7 +84,7 @@ impl Keys {
         }
     }
 
-    /// Whom the token speaks for at `now_ms` (Unix milliseconds). There is no leeway (PROTOCOL §8).
+    /// Whom the token speaks for at `now_ms` (Unix milliseconds). There is no leeway (PROTOCOL §1).
     pub(crate) fn verify(&self, token: &str, now_ms: i64) -> Result<Identity, TokenFault> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenFault::Malformed);

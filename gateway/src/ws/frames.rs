@@ -82,7 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     fn rate(&self) -> Rate {
         let per_s = self.gateway.settings().limits.frames_per_s;
-        // PROTOCOL §8: a bucket of two seconds' worth.
+        // PROTOCOL §8, "frames per second": a bucket of two seconds' worth.
         Rate::new(per_s, per_s.saturating_mul(2))
     }
 

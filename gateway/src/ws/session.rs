@@ -26,7 +26,7 @@ use crate::metrics::{QUEUE_BYTES, SentTally, count_disconnect};
 
 /// Time that a client has to take what was sent last and to close too.
 const CLOSE_MS_MAX: u64 = 5_000;
-/// Time that a client has beyond `after_ms` to move (PROTOCOL §8).
+/// Time that a client has beyond `after_ms` to move (PROTOCOL §2).
 pub(crate) const MOVE_GRACE_MS: u64 = 2_000;
 
 /// A connection, as the future that serves it until it is closed.

@@ -160,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    /// A renewal counts in everything (PROTOCOL §8): who is no operator any more is told no more figures of the gateway.
+    /// A renewal counts in everything (PROTOCOL §2): who is no operator any more is told no more figures of the gateway.
     fn end_forbidden_watches(&mut self) {
         let Stage::Open(signed_in) = &self.stage else { return };
         if !signed_in.scopes.contains(Scope::Operator) && signed_in.connected.unwatch_own_topics() {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::outbox::Outbox;
 
-/// How late a deadline may be. A token's end is acted on within a second (PROTOCOL §8).
+/// How late a deadline may be. A token's end is acted on within a second (PROTOCOL §2).
 const TICK_MS: u64 = 100;
 /// Slots of the wheel: a turn takes 51 s, about two heartbeats.
 const SLOTS: usize = 512;

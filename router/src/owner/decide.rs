@@ -113,7 +113,7 @@ impl Here<'_> {
     }
 }
 
-/// Nothing changed: `ok` with `last_seq` (PROTOCOL §8, "Entries").
+/// Nothing changed: `ok` with `last_seq` (PROTOCOL §3, `ok {seq}`).
 pub(super) fn unchanged(log: &Log) -> Decided {
     Decided::Answer(Answer::ok(log.end))
 }

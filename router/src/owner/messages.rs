@@ -12,7 +12,7 @@ use switchboard_store::{MessageState, ReactionState, StoredMessage};
 
 pub(super) async fn send(here: &Here<'_>, log: &mut Log, user: &UserId, send: Send) -> Result<Decided, ProtocolError> {
     let at = here.now(log);
-    // Before anything else: a repeat gets its first result, even from who is blocked since (PROTOCOL §8, "Sends"). Also
+    // Before anything else: a repeat gets its first result, even from who is blocked since (PROTOCOL §3, `client_id`). Also
     // before anything is forgotten: what is known here was not looked for in the log.
     if let Some(first) = find_repeat(here, log, user, &send).await? {
         return Ok(first);

@@ -39,7 +39,7 @@ pub(crate) struct TopicKey {
 }
 
 impl TopicKey {
-    /// The gateway's own topics are nobody's: they are the same for every tenant (PROTOCOL §8 "Topics").
+    /// The gateway's own topics are nobody's: they are the same for every tenant (PROTOCOL §5).
     fn of(actor: &Actor, topic: TopicId) -> Self {
         let tenant = if topic.is_own() { TenantId::default() } else { actor.user.tenant.clone() };
         Self { tenant, topic }

@@ -8,7 +8,7 @@
  */
 import { MEASURES } from "./measures.js";
 
-/** A window that ended this long ago is taken for whole, though nothing newer came. Updates come every 250 ms (PROTOCOL §8). */
+/** A window that ended this long ago is taken for whole, though nothing newer came. Updates come every 250 ms (PROTOCOL §5). */
 const SETTLED_MS = 1_000;
 
 /**

@@ -1,5 +1,5 @@
 //! What clients were answered when they asked: in order, without holes, up to date; and that at the end nobody lacks
-//! anything (PROTOCOL §8: what was answered with `sent` is in every member's next `sync`, `history` and `changes`).
+//! anything (PROTOCOL §3: what was answered with `sent` is in every member's next `sync`, `history` and `changes`).
 
 use crate::verify::evidence::{Client, Evidence};
 use crate::verify::verdict::{Rule, Verdict};
