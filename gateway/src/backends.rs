@@ -1,7 +1,9 @@
 //! What a node stands on: its store, and its place among the other nodes. Both are opened as the configuration says;
 //! what is not there yet is waited for, and what can't work is told with the key that says so.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::{panic, process};
 
 use switchboard_clock::{Clock, Generator};
 use switchboard_config::{
@@ -51,7 +53,8 @@ async fn open_embedded(config: &Config, clock: &Clock, generator: &Generator) ->
         ..EmbeddedOptions::new(&config.store.path)
     };
     let (clock, generator) = (clock.clone(), generator.clone());
-    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&options, clock, &generator)).await;
+    let open = move || taking_panics_for_damage(&options.path, || EmbeddedStore::open(&options, clock, &generator));
+    let opened = tokio::task::spawn_blocking(open).await;
     let store = opened.map_err(anyhow::Error::from)?.map_err(|error| match error {
         StoreError::Locked { .. } | StoreError::Foreign { .. } | StoreError::Folder { .. } => {
             Failure::CantHave(format!("store.path: {error}"))
@@ -59,6 +62,24 @@ async fn open_embedded(config: &Config, clock: &Clock, generator: &Generator) ->
         error => Failure::Other(error.into()),
     })?;
     Ok(Arc::new(store))
+}
+
+/// A panic ends the process (`Cargo.toml`), and says nothing that an operator could use. While the store is opened it
+/// means that the database does not understand its files.
+fn taking_panics_for_damage<T>(path: &Path, open: impl FnOnce() -> T) -> T {
+    let usual = panic::take_hook();
+    let path = path.display().to_string();
+    panic::set_hook(Box::new(move |panic| {
+        let why = panic.payload_as_str().unwrap_or_default().lines().next().unwrap_or_default();
+        let failure = Failure::CantHave(format!(
+            "store.path: {path}: the store is damaged: its database can't be opened ({why}). Restore it from a backup"
+        ));
+        eprintln!("{failure}");
+        process::exit(failure.exit_code().into());
+    }));
+    let opened = open();
+    panic::set_hook(usual);
+    opened
 }
 
 async fn open_scylla(config: &Config, clock: &Clock, generator: &Generator) -> Result<Arc<dyn Store>, Failure> {

@@ -1,7 +1,5 @@
 //! Why the process ends otherwise than it should, and with which code (OPERATING, "Exit codes").
 
-use std::process::ExitCode;
-
 use switchboard_config::Mistakes;
 use switchboard_router::RedisError;
 use switchboard_store::SetupError;
@@ -32,11 +30,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
             Self::Usage(_) | Self::Configuration(_) | Self::Setup(_) | Self::Redis(_) => 2,
             Self::CantHave(_) => 3,
             Self::Other(_) => 1,
-        })
+        }
     }
 }

@@ -32,7 +32,7 @@ use failure::Failure;
 /// A message is some dozens of small allocations, made by one thread and freed by another: with the system's allocator a
 /// quarter of the processor time of durable sends (docs/performance.md).
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let command = cli::parse(env::args_os().skip(1), env::vars_os());
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");
-            failure.exit_code()
+            ExitCode::from(failure.exit_code())
         }
     }
 }

@@ -23,7 +23,7 @@ use command_line::Command;
 
 /// The node's: the baselines are to differ from it in what they do, not in how memory is allocated.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     match command_line::parse(env::args_os().skip(1)) {

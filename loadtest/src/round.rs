@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::chaos::Chaos;
@@ -143,11 +144,14 @@ impl Referee<'_> {
         let mut waiting: BTreeMap<usize, (Gate, Value)> = BTreeMap::new();
         let (mut done, mut is_stopped) = (0, false);
         let mut clock = tokio::time::interval(Duration::from_secs(1));
+        let mut silence_end = Instant::now() + SILENCE_MAX;
         while done < workers {
             let (number, said) = tokio::select! {
-                said = tokio::time::timeout(SILENCE_MAX, said.recv()) => {
-                    said.context("the workers are silent")?.context("a worker has ended")?
+                said = said.recv() => {
+                    silence_end = Instant::now() + SILENCE_MAX;
+                    said.context("a worker has ended")?
                 }
+                () = tokio::time::sleep_until(silence_end) => bail!("the workers are silent"),
                 () = stop.cancelled(), if !is_stopped => {
                     is_stopped = true;
                     self.crew.tell(&Order::Stop).await?;

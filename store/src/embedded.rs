@@ -95,6 +95,9 @@ impl EmbeddedStore {
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::Foreign`] (also for a damaged store; no data in the folder was changed) or
     /// [`StoreError::Folder`].
+    ///
+    /// # Panics
+    /// fjall does, at some of what it does not expect in its files: that is damage too.
     pub fn open(options: &EmbeddedOptions, clock: Clock, generator: &Generator) -> Result<Self, StoreError> {
         let folder = Folder::open(&options.path, options.memtable_bytes, generator)?;
         let store_id = folder.store_id().clone();

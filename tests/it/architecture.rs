@@ -115,11 +115,14 @@ fn what_documents_refer_to_exists() {
 }
 
 /// The documents that comments cite in short, with how a citation begins and how what it names stands in the document.
-const CITED: &[(&str, &str, fn(&str) -> String)] = &[
+const CITED: &[(&str, &str, Heading)] = &[
     ("DESIGN §", "docs/design.md", section),
     ("PROTOCOL §", "docs/protocol.md", section),
     ("OPERATING, \"", "docs/operations.md", |lead| format!("- **{lead}.**")),
 ];
+
+/// Of what is cited, how it stands in the document.
+type Heading = fn(&str) -> String;
 
 /// Of `5.2`, the section's heading.
 fn section(number: &str) -> String {

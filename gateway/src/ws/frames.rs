@@ -88,8 +88,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     fn take_frame(&mut self, now_us: u64) -> Result<(), u64> {
         let rate = self.rate();
-        // One second's worth is there again: the client has kept to its rate for a while.
-        if self.conduct.frames.fills_in_us(now_us) <= rate.fill_us() / 2 {
+        // The bucket is full: the client has kept to its rate for two seconds, whatever it does in bursts.
+        if self.conduct.frames.fills_in_us(now_us) == 0 {
             self.conduct.over_rate_since_us = None;
         }
         self.conduct.frames.take(rate, now_us)

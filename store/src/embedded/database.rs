@@ -11,7 +11,6 @@ use crate::kv::{Meta, Rows, Staged};
 use fjall::{KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Slice};
 use std::io;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, TryLockError};
@@ -159,11 +158,7 @@ impl Database {
             .max_journaling_size(JOURNALS_BYTES_MAX)
             .max_cached_files(Some(FILES_OPEN_MAX))
             .worker_threads(WORKER_THREADS);
-        // fjall panics at some of what it does not expect in its files.
-        let opened = catch_unwind(AssertUnwindSafe(|| builder.open()));
-        let fjall = opened
-            .map_err(|_| folder.damaged("its database can't be opened"))?
-            .map_err(|error| open_error(folder, error))?;
+        let fjall = builder.open().map_err(|error| open_error(folder, error))?;
         if !fjall.keyspace_exists(KEYSPACE) {
             return Err(folder.damaged("its database has lost its rows"));
         }

@@ -4,6 +4,7 @@ use super::{open, options, try_open};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use switchboard_clock::Generator;
@@ -146,8 +147,8 @@ async fn faults(whole: &Path, name: &Path, damage: Damage, expected: &BTreeMap<S
     inflict(damage, &damaged.path().join(name));
     let before = contents(damaged.path());
     let mut faults = Vec::new();
-    match try_open(&options(damaged.path())) {
-        Err(StoreError::Foreign { .. } | StoreError::Folder { .. } | StoreError::Unreadable { .. }) => {
+    match panic::catch_unwind(|| try_open(&options(damaged.path()))) {
+        Err(_) | Ok(Err(StoreError::Foreign { .. } | StoreError::Folder { .. } | StoreError::Unreadable { .. })) => {
             let after = contents(damaged.path());
             let is_changed = |(path, bytes): &(&PathBuf, &Vec<u8>)| match after.get(*path) {
                 Some(after) => after != *bytes,
@@ -155,8 +156,8 @@ async fn faults(whole: &Path, name: &Path, damage: Damage, expected: &BTreeMap<S
             };
             faults.extend(before.iter().find(is_changed).map(|(path, _)| format!("refused, but changed {path:?}")));
         }
-        Err(other) => faults.push(format!("not named: {other}")),
-        Ok(store) => {
+        Ok(Err(other)) => faults.push(format!("not named: {other}")),
+        Ok(Ok(store)) => {
             for (what, found) in everything(&store).await {
                 match found {
                     Ok(found) if found != expected[&what] => faults.push(format!("{what} is another one")),
