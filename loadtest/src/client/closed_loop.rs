@@ -91,13 +91,20 @@ impl Flood {
     /// # Errors
     /// As [`PhaseWork::hold`].
     pub(crate) async fn run(&mut self, phase: &mut PhaseWork<'_>, under_way: usize, duration_s: f64) -> Result<u64> {
+        let meters = phase.meters().clone();
+        let answered = || meters.sent.total() + meters.send_errors.total();
+        // What was said otherwise, all of which has its answer.
+        let before = answered().saturating_sub(self.said());
         self.is_on.store(true, Ordering::Relaxed);
         self.loops.iter().for_each(|closed| closed.begin(under_way));
         phase.hold(duration_s).await?;
         self.is_on.store(false, Ordering::Relaxed);
-        let said: u64 = self.loops.iter().map(|closed| closed.said()).sum();
-        let meters = phase.meters().clone();
-        phase.drain(|| meters.sent.total() + meters.send_errors.total() >= said).await;
+        let said = self.said();
+        phase.drain(|| answered() >= before + said).await;
         Ok(said)
+    }
+
+    fn said(&self) -> u64 {
+        self.loops.iter().map(|closed| closed.said()).sum()
     }
 }

@@ -14,6 +14,7 @@ use crate::client::crowd::Crowd;
 use crate::client::network::Meters;
 use crate::client::session::{Client, Who};
 use crate::control::Load;
+use crate::meter::{NS_PER_S, now_ns};
 use crate::report::figure::{Bar, Figure};
 use crate::report::round::Round;
 use crate::worker::{PhaseWork, Worker};
@@ -85,8 +86,11 @@ impl Scenario for Direct {
         if share > 0.0 {
             let mut flood = Flood::new(loops, is_on);
             let (under_way, find_s) = (load.count("under_way"), load.warm_up_s.max(1.0));
-            worker.phase(SATURATE, async |phase| talk.saturate(phase, &mut flood, under_way, find_s).await).await?;
-            rate = share * talk.said as f64 / find_s;
+            let once_s = talk.clients.len() as f64 / BEGUN_PER_S;
+            worker.phase("begin", async |phase| talk.run(phase, BEGUN_PER_S, once_s).await).await?;
+            let saturate =
+                worker.phase(SATURATE, async |phase| talk.saturate(phase, &mut flood, under_way, find_s).await);
+            rate = share * saturate.await?;
         }
         worker.phase("warm-up", async |phase| talk.run(phase, rate, load.warm_up_s).await).await?;
         worker.phase("load", async |phase| talk.run(phase, rate, load.duration_s).await).await?;
@@ -125,6 +129,10 @@ impl Scenario for Direct {
     }
 }
 
+/// Messages that begin a conversation, each second and worker, before it is found how many there can be: to make one costs
+/// more than a message in it.
+const BEGUN_PER_S: f64 = 1_000.0;
+
 /// The phase in which as much is sent as is answered.
 const SATURATE: &str = "saturate";
 
@@ -156,18 +164,21 @@ impl Talk {
         Self { clients, places, text, is_delivered, said: 0, meters: meters.clone() }
     }
 
-    /// As fast as it goes, before any other phase.
+    /// As fast as it goes. Gives how many a second were accepted.
     async fn saturate(
         &mut self,
         phase: &mut PhaseWork<'_>,
         flood: &mut Flood,
         under_way: usize,
         duration_s: f64,
-    ) -> Result<()> {
-        self.said = flood.run(phase, under_way, duration_s).await?;
+    ) -> Result<f64> {
+        let (before, began_ns) = (self.meters.sent.total(), now_ns());
+        self.said += flood.run(phase, under_way, duration_s).await?;
         let (said, meters) = (self.said, &self.meters);
+        // Answers to what was under way at the end included, and the time that they took.
+        let per_s = (meters.sent.total() - before) as f64 / (now_ns() - began_ns) as f64 * NS_PER_S as f64;
         phase.drain(|| meters.deliveries.total() + meters.send_errors.total() >= said).await;
-        Ok(())
+        Ok(per_s)
     }
 
     /// A phase's sends, and the wait until all have come.
