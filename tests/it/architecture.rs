@@ -18,10 +18,11 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("switchboard-protocol", &[]),
     ("switchboard-presence", &["clock", "protocol"]),
     ("switchboard-topics", &["protocol"]),
-    ("switchboard-push", &["clock", "protocol", "store"]),
+    ("switchboard-push", &["protocol", "store"]),
+    ("switchboard-push-providers", &["clock", "protocol", "push", "store"]),
     ("switchboard-store", &["clock", "config", "protocol"]),
     ("switchboard-router", &["clock", "config", "presence", "push", "protocol", "store", "topics"]),
-    ("switchboard", &["clock", "config", "protocol", "push", "router", "store"]),
+    ("switchboard", &["clock", "config", "protocol", "push", "push-providers", "router", "store"]),
     ("switchboard-loadtest", &["clock", "protocol", "store"]),
     ("switchboard-tests", &[]),
 ];
@@ -31,10 +32,10 @@ const KNOWN_ONLY_TO: &[(&str, &[&str])] = &[
     ("fjall", &["switchboard-store"]),
     ("fred", &["switchboard-router"]),
     ("scylla", &["switchboard-store", "switchboard-loadtest"]),
-    ("hyper", &["switchboard", "switchboard-push", "switchboard-loadtest", "switchboard-tests"]),
+    ("hyper", &["switchboard", "switchboard-push-providers", "switchboard-loadtest", "switchboard-tests"]),
     ("tungstenite", &["switchboard", "switchboard-loadtest", "switchboard-tests"]),
     ("tokio-tungstenite", &["switchboard-loadtest", "switchboard-tests"]),
-    ("tokio-rustls", &["switchboard", "switchboard-push", "switchboard-loadtest", "switchboard-tests"]),
+    ("tokio-rustls", &["switchboard", "switchboard-push-providers", "switchboard-loadtest", "switchboard-tests"]),
     ("jsonwebtoken", &["switchboard"]),
 ];
 

@@ -39,6 +39,7 @@ mod operations;
 mod page;
 mod presence;
 mod push;
+mod push_providers;
 mod rates;
 mod reading;
 mod receipts;

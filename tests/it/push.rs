@@ -18,14 +18,14 @@ async fn browser_of(user: &str, server: &Server, service: &PushService) -> Brows
 }
 
 /// Alice, under a name of her own.
-async fn alice(server: &Server) -> Client {
+pub(crate) async fn alice(server: &Server) -> Client {
     let named = Token::of("alice").claim("name", "Alice Doe").sign();
     let mut alice = Connect::to(server).token(&named).open().await;
     alice.expect("ready").await;
     alice
 }
 
-async fn send(from: &mut Client, to: &str, text: &str) -> Value {
+pub(crate) async fn send(from: &mut Client, to: &str, text: &str) -> Value {
     from.ask(json!({"type": "send", "to": to, "client_id": text, "content": {"text": text}})).await
 }
 
@@ -168,13 +168,13 @@ async fn a_subscription_that_is_gone_is_removed() {
 
 impl Server {
     /// Waits until an answer of a provider has been dealt with.
-    async fn counted(&self, outcome: &str) {
+    pub(crate) async fn counted(&self, outcome: &str) {
         soon(outcome, async { while self.metric("switchboard_pushes_total", outcome).await < 1.0 {} }).await;
     }
 }
 
 /// What became of a message for Bob.
-async fn traced(server: &Server, sent: &Value) -> Value {
+pub(crate) async fn traced(server: &Server, sent: &Value) -> Value {
     let (id, admin) = (sent["conversation_id"].as_str().unwrap(), Token::of("root").scope("admin").sign());
     let path = format!("/v1/admin/conversations/{id}/messages/{}/trace", sent["seq"]);
     let trace = server.http().get(&path).token(&admin).send().await.data(200);

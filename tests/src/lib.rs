@@ -2,6 +2,7 @@
 //! value that started them. The tests across processes are in `it/`.
 
 mod cassandra;
+pub mod provider;
 mod redis;
 
 pub use cassandra::{CLUSTER_NODES, CassandraOptions, CassandraServer};

@@ -4,7 +4,8 @@ use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use switchboard_protocol::http::{DeadLetter as DeadLetterInfo, DeadLetters};
 use switchboard_protocol::{DeviceId, ErrorCode, ProtocolError, Timestamp, UserId};
-use switchboard_push::{InvalidField, Preferences, Target};
+use switchboard_push::{InvalidField, Preferences};
+use switchboard_push_providers::Target;
 use switchboard_store::{Channel, DeadLetter, PushDevice, StoreError, UserKey};
 
 use super::answer::Answer;

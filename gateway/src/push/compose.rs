@@ -2,7 +2,8 @@
 //! what is sent has to be kept from who may not see it.
 
 use switchboard_protocol::{Content, EntryFrame, Title, UserId};
-use switchboard_push::{Body, Preferences};
+use switchboard_push::Preferences;
+use switchboard_push_providers::Body;
 use switchboard_store::{
     ConversationKey, Head, HistoryRange, Kind, PushJob, Store, StoreError, StoredMessage, UserKey,
 };

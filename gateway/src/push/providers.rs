@@ -5,7 +5,7 @@ use std::time::Duration;
 use switchboard_clock::Clock;
 use switchboard_config::{Apns as ApnsKeys, Config, Fcm as FcmKeys, Mistake, Mistakes, Problem, Secret};
 use switchboard_config::{WebPush as WebPushKeys, Webhook as WebhookKeys};
-use switchboard_push::{
+use switchboard_push_providers::{
     Apns, ApnsOptions, Client, Fcm, Guard, Outcome, Push, Roots, SetupError, Target, WebPush, Webhook,
 };
 use switchboard_store::Channel;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use metrics::{counter, gauge};
 use switchboard_protocol::{DeviceId, Timestamp};
-use switchboard_push::{Body, Busy, Lane, Outcome, Pass, Push, Reason, Target, retry};
+use switchboard_push_providers::{Body, Busy, Lane, Outcome, Pass, Push, Reason, Target, retry};
 use switchboard_router::{Router, TraceStep};
 use switchboard_store::{
     Channel, ConversationKey, LeasedJob, PushDevice, PushEnd, PushJob, PushKey, Store, StoreError,

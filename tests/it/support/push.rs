@@ -1,69 +1,90 @@
-//! A push service and the browsers that subscribe with it, as the tests of `push/` have them: TLS, HTTP/2, and messages
-//! that only the browser can decrypt.
-
-#[path = "../../../push/tests/providers/browser.rs"]
-mod browser;
-#[expect(dead_code, reason = "the tests of push/ look at more of a request")]
-#[path = "../../../push/tests/providers/server.rs"]
-mod server;
+//! A provider of push, which speaks the protocols of all of them, and devices that are registered with it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use switchboard_tests::provider::{self, ProviderServer, Seen};
 use tokio::sync::watch;
 
 use super::cluster::Cluster;
-use super::{Config, Server, soon, tokens::token};
+use super::{Config, SECRET, Server, soon, tokens::token};
 
-pub(crate) use browser::Browser;
+pub(crate) use switchboard_tests::provider::Browser;
 
-/// In place of a status: there is no answer.
+/// In place of a status: there is no answer until another one is set.
 pub(crate) const SILENT: u16 = 0;
 
-/// A push service, which answers each path with the status that is set for all.
+/// Where FCM's access tokens are fetched.
+const TOKEN_PATH: &str = "/token";
+
+/// The service account's.
+const RSA_KEY: &[u8] = include_bytes!("../keys/rsa.pkcs8.der");
+
+/// What FCM's access token is.
+pub(crate) const ACCESS_TOKEN: &str = "access-token";
+
+/// A provider, which answers each push with what is set for all. It gives an access token to everyone.
 pub(crate) struct PushService {
-    server: server::Server,
-    status: Arc<AtomicU16>,
+    server: ProviderServer,
+    answer: watch::Sender<(u16, String)>,
     count: watch::Receiver<usize>,
 }
 
 impl PushService {
     pub(crate) async fn start() -> Self {
-        let status = Arc::new(AtomicU16::new(201));
+        let (answer, set) = watch::channel((201, String::new()));
         let (counted, count) = watch::channel(0);
-        let answer = {
-            let status = status.clone();
-            move |_| {
+        let answers = move |seen: Seen| {
+            let is_push = seen.path != TOKEN_PATH;
+            if is_push {
                 counted.send_modify(|count| *count += 1);
-                let status = status.load(Ordering::SeqCst);
-                async move {
-                    if status == SILENT {
-                        std::future::pending::<()>().await;
-                    }
-                    server::answer(status, "")
+            }
+            let mut set = set.clone();
+            async move {
+                if !is_push {
+                    let token = json!({ "access_token": ACCESS_TOKEN, "expires_in": 3_600 });
+                    return provider::answer(200, &token.to_string());
                 }
+                let set = set.wait_for(|(status, _)| *status != SILENT).await;
+                let (status, body) = set.map(|set| set.clone()).unwrap_or_default();
+                provider::answer(status, &body)
             }
         };
-        Self { server: server::Server::start(answer).await, status, count }
+        Self { server: ProviderServer::start(answers).await, answer, count }
     }
 
-    /// What requests are answered with from now on.
+    /// What pushes are answered with from now on.
     pub(crate) fn answers(&self, status: u16) {
-        self.status.store(status, Ordering::SeqCst);
+        self.answer.send_replace((status, String::new()));
+    }
+
+    /// The same, with a body.
+    pub(crate) fn answers_with(&self, status: u16, body: &Value) {
+        self.answer.send_replace((status, body.to_string()));
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         self.server.url(path)
     }
 
-    /// The paths of all requests so far, in their order.
-    pub(crate) fn paths(&self) -> Vec<String> {
-        self.server.seen().into_iter().map(|seen| seen.path).collect()
+    /// All pushes so far, in their order.
+    pub(crate) fn pushes(&self) -> Vec<Seen> {
+        self.server.seen().into_iter().filter(|seen| seen.path != TOKEN_PATH).collect()
     }
 
-    /// Waits for so many requests in all.
+    /// Where they were sent to.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.pushes().into_iter().map(|seen| seen.path).collect()
+    }
+
+    /// What was shown for access tokens.
+    pub(crate) fn exchanges(&self) -> Vec<Seen> {
+        self.server.seen().into_iter().filter(|seen| seen.path == TOKEN_PATH).collect()
+    }
+
+    /// Waits for so many pushes in all.
     pub(crate) async fn asked(&self, times: usize) {
         let mut count = self.count.clone();
         let there = count.wait_for(|count| *count >= times);
@@ -72,9 +93,50 @@ impl PushService {
 
     /// What the requests for a path told a browser.
     pub(crate) fn told(&self, path: &str, browser: &Browser) -> Vec<Value> {
-        let seen = self.server.seen().into_iter().filter(|seen| seen.path == path);
+        let seen = self.pushes().into_iter().filter(|seen| seen.path == path);
         seen.map(|seen| serde_json::from_slice(&browser.decrypt(&seen.body)).expect("JSON")).collect()
     }
+
+    /// The account that FCM's messages are sent in the name of.
+    pub(crate) fn service_account(&self) -> Value {
+        let key = STANDARD.encode(RSA_KEY);
+        json!({
+            "type": "service_account", "project_id": "p1", "client_email": "push@p1.example.com", "private_key_id": "k1",
+            "private_key": format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n"),
+            "token_uri": self.url(TOKEN_PATH),
+        })
+    }
+}
+
+/// Config that lets providers of this machine be asked.
+fn reaching_this_machine(config: Config) -> Config {
+    config
+        .set("push.allowed_networks", r#"["127.0.0.0/8", "::1/128"]"#)
+        .env("SSL_CERT_FILE", &key("tls-a.cert.pem"))
+        .set("push.hold_ms", 100)
+        .set("push.collapse_ms", 0)
+}
+
+/// With a Firebase project.
+pub(crate) fn with_fcm(config: Config, service: &PushService) -> Config {
+    reaching_this_machine(config)
+        .set("push.fcm.service_account", service.service_account())
+        .set("push.fcm.url", service.url(""))
+}
+
+/// With an Apple developer's key, in this file.
+pub(crate) fn with_apns(config: Config, service: &PushService, key: &Path) -> Config {
+    reaching_this_machine(config)
+        .set("push.apns.key_file", key.display())
+        .set("push.apns.key_id", "ABC123DEFG")
+        .set("push.apns.team_id", "DEF123GHIJ")
+        .set("push.apns.topic", "com.example.chat")
+        .set("push.apns.url", service.url(""))
+}
+
+/// With the application's own server.
+pub(crate) fn with_webhook(config: Config, service: &PushService) -> Config {
+    reaching_this_machine(config).set("push.webhook.url", service.url("/hook")).set("push.webhook.secret", SECRET)
 }
 
 /// Nodes of one gateway, the same.
@@ -96,7 +158,8 @@ pub(crate) fn with_web_push() -> Config {
         .env("SSL_CERT_FILE", &key("tls-a.cert.pem"))
 }
 
-fn key(name: &str) -> PathBuf {
+/// A file of keys.
+pub(crate) fn key(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("it/keys").join(name)
 }
 

@@ -1,13 +1,4 @@
-//! What all providers have in common: what they are given, what they answer, and how failures go on. Only the files
-//! below know a provider's protocol.
-
-pub(crate) mod breaker;
-pub(crate) mod client;
-pub(crate) mod guard;
-pub(crate) mod jwt;
-pub(crate) mod lane;
-pub(crate) mod payload;
-pub mod retry;
+//! What all providers have in common: what they are given, and what they answer.
 
 use std::fmt;
 
@@ -15,7 +6,7 @@ use hyper::StatusCode;
 use switchboard_protocol::{ConversationId, DeviceId, Seq, TenantId, UserId};
 use switchboard_store::Priority;
 
-use self::client::{ClientError, Response};
+use crate::client::{ClientError, Response};
 
 /// Characters of a provider's answer that are kept for the trace and the dead letters.
 const REASON_CHARS: usize = 200;

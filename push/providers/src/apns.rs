@@ -10,9 +10,9 @@ use hyper::{Request, StatusCode, Uri};
 use serde_json::{Value, json};
 use switchboard_store::Priority;
 
-use crate::provider::client::{Client, Response};
-use crate::provider::jwt::SigningKey;
-use crate::provider::payload::{Data, PAYLOAD_BYTES_MAX, collapse_key, fit};
+use crate::client::{Client, Response};
+use crate::jwt::SigningKey;
+use crate::payload::{Data, PAYLOAD_BYTES_MAX, collapse_key, fit};
 use crate::provider::{Body, Outcome, Push, Reason, SetupError};
 
 /// A token is made anew after this time: APNs takes one for an hour, and a new one every 20 minutes at the most.

@@ -14,8 +14,8 @@ use ring::{digest, hmac};
 use serde::Serialize;
 use switchboard_protocol::{DeviceId, TenantId, UserId};
 
-use crate::provider::client::Client;
-use crate::provider::payload::{Data, PAYLOAD_BYTES_MAX, fit};
+use crate::client::Client;
+use crate::payload::{Data, PAYLOAD_BYTES_MAX, fit};
 use crate::provider::{Outcome, Push, Reason, SetupError};
 
 /// The age at which a receiver should refuse a request, seconds.

@@ -7,18 +7,20 @@ use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hmac::{HMAC_SHA256, Key, sign};
 use serde_json::{Value, json};
 
-pub(crate) struct Browser {
+/// See the module.
+pub struct Browser {
     key: SecretKey,
     auth: [u8; 16],
 }
 
 impl Browser {
-    pub(crate) fn new(seed: u8) -> Self {
+    /// Different seeds have different keys.
+    pub fn new(seed: u8) -> Self {
         Self { key: SecretKey::from_slice(&[seed; 32]).unwrap(), auth: [seed; 16] }
     }
 
     /// What `PushSubscription.toJSON()` gives.
-    pub(crate) fn subscription_json(&self, endpoint: &str) -> Value {
+    pub fn subscription_json(&self, endpoint: &str) -> Value {
         let keys =
             json!({ "p256dh": URL_SAFE_NO_PAD.encode(self.public()), "auth": URL_SAFE_NO_PAD.encode(self.auth) });
         json!({ "endpoint": endpoint, "expirationTime": null, "keys": keys })
@@ -29,7 +31,7 @@ impl Browser {
     }
 
     /// RFC 8291 §4 and RFC 8188, read from the receiver's side.
-    pub(crate) fn decrypt(&self, message: &[u8]) -> Vec<u8> {
+    pub fn decrypt(&self, message: &[u8]) -> Vec<u8> {
         let (salt, rest) = message.split_at(16);
         let (record_size, rest) = rest.split_at(4);
         let record_size = u32::from_be_bytes(record_size.try_into().unwrap()) as usize;

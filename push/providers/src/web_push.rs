@@ -14,14 +14,14 @@ use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use hyper::{Request, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use switchboard_push::InvalidField;
 use switchboard_store::Priority;
 
 use self::encrypt::{AuthSecret, PublicKey, encrypt};
-use crate::invalid::InvalidField;
-use crate::provider::client::Client;
-use crate::provider::guard::Guard;
-use crate::provider::jwt::SigningKey;
-use crate::provider::payload::{collapse_key, fit};
+use crate::client::Client;
+use crate::guard::Guard;
+use crate::jwt::SigningKey;
+use crate::payload::{collapse_key, fit};
 use crate::provider::{Body, Outcome, Push, Reason, SetupError};
 
 /// A token's life; RFC 8292 §2 allows 24 hours.

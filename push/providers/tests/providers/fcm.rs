@@ -7,14 +7,14 @@ use futures_util::future::join_all;
 use ring::rsa::KeyPair;
 use ring::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256};
 use serde_json::{Value, json};
-use switchboard_push::{Body, Fcm, Outcome, Push};
+use switchboard_push_providers::{Body, Fcm, Outcome, Push};
+use switchboard_tests::provider::{Answer, ProviderServer, Seen, answer, verified};
 
-use crate::server::{Answer, Seen, Server, answer};
-use crate::{NOW_S, alert, client, clock, pem, summary, verified, withdrawal};
+use crate::{NOW_S, alert, client, clock, pem, summary, withdrawal};
 
-const KEY: &[u8] = include_bytes!("../../../tests/it/keys/rsa.pkcs8.der");
+const KEY: &[u8] = include_bytes!("../../../../tests/it/keys/rsa.pkcs8.der");
 
-fn fcm(server: &Server) -> Fcm {
+fn fcm(server: &ProviderServer) -> Fcm {
     let account = json!({
         "type": "service_account",
         "project_id": "p1",
@@ -27,9 +27,9 @@ fn fcm(server: &Server) -> Fcm {
 }
 
 /// A server whose access tokens are `token-1`, `token-2`, …, each for `expires_in` seconds.
-async fn server(expires_in: u64, messages: impl Fn(&Seen) -> Answer + Clone + Send + Sync + 'static) -> Server {
+async fn server(expires_in: u64, messages: impl Fn(&Seen) -> Answer + Clone + Send + Sync + 'static) -> ProviderServer {
     let issued = Arc::new(AtomicUsize::new(0));
-    Server::start(move |seen: Seen| {
+    ProviderServer::start(move |seen: Seen| {
         let (issued, messages) = (Arc::clone(&issued), messages.clone());
         async move {
             if seen.path != "/token" {
@@ -46,7 +46,7 @@ fn ok(_: &Seen) -> Answer {
     answer(200, r#"{"name":"projects/p1/messages/1"}"#)
 }
 
-fn paths(server: &Server) -> Vec<String> {
+fn paths(server: &ProviderServer) -> Vec<String> {
     server.seen().into_iter().map(|seen| seen.path).collect()
 }
 
@@ -167,7 +167,7 @@ async fn each_answer_has_its_meaning() {
 
 #[tokio::test]
 async fn an_account_without_a_token_fails_and_shows_no_secret() {
-    let server = Server::start(async |_| answer(400, r#"{"error":"invalid_grant"}"#)).await;
+    let server = ProviderServer::start(async |_| answer(400, r#"{"error":"invalid_grant"}"#)).await;
     let fcm = fcm(&server);
     let outcome = fcm.send("device-1", &alert()).await;
     assert_eq!(summary(&outcome), ("failed", None));

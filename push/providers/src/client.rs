@@ -18,8 +18,8 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_util::task::TaskTracker;
 
-use super::SetupError;
-use super::guard::{Guard, NotPublic};
+use crate::guard::{Guard, NotPublic};
+use crate::provider::SetupError;
 
 /// Largest part of an answer that is read: no provider has more to say.
 const ANSWER_BYTES_MAX: usize = 16_384;

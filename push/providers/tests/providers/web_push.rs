@@ -8,14 +8,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::Version;
 use ring::signature::ECDSA_P256_SHA256_FIXED;
 use serde_json::{Value, json};
-use switchboard_push::{Body, Guard, Outcome, Push, Subscription, WebPush};
+use switchboard_push_providers::{Body, Client, Guard, Outcome, Push, Subscription, WebPush};
 use switchboard_store::Priority;
+use switchboard_tests::provider::{Answer, Browser, KEY, ProviderServer, Seen, answer, verified};
 
-use crate::browser::Browser;
-use crate::server::{Answer, Seen, Server, answer};
-use crate::{KEY, NOW_S, alert, client, client_within, clock, guarded_client, summary, verified, withdrawal};
+use crate::{NOW_S, alert, client, client_within, clock, guarded_client, summary, withdrawal};
 
-fn web_push(client: switchboard_push::Client) -> WebPush {
+fn web_push(client: Client) -> WebPush {
     WebPush::new(client, KEY, "mailto:ops@example.com".to_owned()).unwrap()
 }
 
@@ -40,7 +39,7 @@ fn vapid(seen: &Seen, key: &str) -> Value {
 
 #[tokio::test]
 async fn only_the_browser_can_read_what_the_push_service_gets() {
-    let server = Server::start(created).await;
+    let server = ProviderServer::start(created).await;
     let (clock, _) = clock();
     let (push, browser) = (web_push(client(&clock)), Browser::new(7));
     let subscription = subscribed(&browser, &server.url("/send/abc"));
@@ -75,7 +74,7 @@ async fn only_the_browser_can_read_what_the_push_service_gets() {
 
 #[tokio::test]
 async fn a_text_that_is_too_long_is_cut_to_what_a_push_service_takes() {
-    let server = Server::start(created).await;
+    let server = ProviderServer::start(created).await;
     let (clock, _) = clock();
     let browser = Browser::new(7);
     let body = Body::Alert { count: 1, title: "Bob".to_owned(), text: Some("\u{1F600}\"".repeat(4_000)) };
@@ -89,7 +88,7 @@ async fn a_text_that_is_too_long_is_cut_to_what_a_push_service_takes() {
 
 #[tokio::test]
 async fn a_token_is_kept_until_its_last_hour() {
-    let server = Server::start(created).await;
+    let server = ProviderServer::start(created).await;
     let (clock, skew_ms) = clock();
     let push = web_push(client(&clock));
     let subscription = subscribed(&Browser::new(7), &server.url("/x"));
@@ -104,7 +103,7 @@ async fn a_token_is_kept_until_its_last_hour() {
 
 #[tokio::test]
 async fn each_answer_has_its_meaning() {
-    let server = Server::start(async |seen: Seen| {
+    let server = ProviderServer::start(async |seen: Seen| {
         let status = seen.path.trim_start_matches('/').parse().unwrap();
         let mut answer = answer(status, "");
         if matches!(status, 429 | 503) {
@@ -136,7 +135,7 @@ async fn each_answer_has_its_meaning() {
 
 #[tokio::test]
 async fn requests_share_a_connection() {
-    let server = Server::start(created).await;
+    let server = ProviderServer::start(created).await;
     let (clock, _) = clock();
     let push = web_push(client(&clock));
     let subscription = subscribed(&Browser::new(7), &server.url("/x"));
@@ -149,7 +148,7 @@ async fn requests_share_a_connection() {
 
 #[tokio::test]
 async fn a_subscription_of_a_private_address_is_not_asked() {
-    let server = Server::start(created).await;
+    let server = ProviderServer::start(created).await;
     let (clock, _) = clock();
     let push = web_push(guarded_client(&clock, Guard::default(), Duration::from_secs(30)));
     for url in [server.url("/x"), server.url("/x").replace("localhost", "127.0.0.1")] {
@@ -164,7 +163,7 @@ async fn a_subscription_of_a_private_address_is_not_asked() {
 
 #[tokio::test]
 async fn a_push_service_that_does_not_answer_or_is_not_there_is_asked_again() {
-    let silent = Server::start(async |_| std::future::pending().await).await;
+    let silent = ProviderServer::start(async |_| std::future::pending().await).await;
     let (clock, _) = clock();
     let push = web_push(client_within(&clock, Duration::from_millis(300)));
     let away = {

@@ -4,9 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "this is all test code")]
 
 mod apns;
-mod browser;
 mod fcm;
-mod server;
 mod web_push;
 mod webhook;
 
@@ -15,19 +13,16 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use ring::signature::{UnparsedPublicKey, VerificationAlgorithm};
-use serde_json::Value;
+use base64::engine::general_purpose::STANDARD;
 use switchboard_clock::Clock;
 use switchboard_protocol::Seq;
-use switchboard_push::{Body, Client, Guard, Outcome, Push, Roots};
+use switchboard_push_providers::{Body, Client, Guard, Outcome, Push, Roots};
 use switchboard_store::Priority;
+use switchboard_tests::provider::CERT;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_util::task::TaskTracker;
-
-use crate::server::{CERT, KEY};
 
 const NOW_S: i64 = 1_767_323_045;
 
@@ -68,16 +63,6 @@ fn alert() -> Push {
 
 fn withdrawal() -> Push {
     Push { body: Body::Withdraw, ..alert() }
-}
-
-/// The header and the claims of a token whose signature is right.
-fn verified(token: &str, algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> (Value, Value) {
-    let (signed, signature) = token.rsplit_once('.').unwrap();
-    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-    UnparsedPublicKey::new(algorithm, key).verify(signed.as_bytes(), &signature).unwrap();
-    let part = |part: &str| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
-    let (header, claims) = signed.split_once('.').unwrap();
-    (part(header), part(claims))
 }
 
 fn pem(der: &[u8]) -> String {

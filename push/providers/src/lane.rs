@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_clock::Clock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Outcome;
-use super::breaker::Breaker;
+use crate::breaker::Breaker;
+use crate::provider::Outcome;
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -79,8 +79,8 @@ impl Drop for Pass {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Reason;
     use super::*;
+    use crate::provider::Reason;
 
     fn failed() -> Outcome {
         Outcome::Failed { reason: Reason::new("503"), after_ms: None }

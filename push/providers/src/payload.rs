@@ -7,7 +7,7 @@ use ring::digest;
 use serde::Serialize;
 use switchboard_protocol::{Content, ConversationId, Seq};
 
-use super::{Body, Push};
+use crate::provider::{Body, Push};
 
 /// Largest title, characters: names may have any length.
 const TITLE_CHARS: usize = 100;

@@ -5,7 +5,7 @@ use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_e
 use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::provider::payload::PAYLOAD_BYTES_MAX;
+use crate::payload::PAYLOAD_BYTES_MAX;
 
 /// An uncompressed point on P-256.
 const POINT_BYTES: usize = 65;

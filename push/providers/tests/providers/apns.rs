@@ -8,17 +8,17 @@ use hyper::Version;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
-use switchboard_push::{Apns, ApnsOptions, Outcome, Push};
+use switchboard_push_providers::{Apns, ApnsOptions, Outcome, Push};
 use switchboard_store::Priority;
+use switchboard_tests::provider::{Answer, KEY, ProviderServer, Seen, answer, verified};
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
-use crate::server::{Answer, Seen, Server, answer};
-use crate::{KEY, NOW_S, alert, client, clock, summary, withdrawal};
+use crate::{NOW_S, alert, client, clock, summary, withdrawal};
 
 const DEVICE: &str = "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0";
 
-fn apns(server: &Server) -> (Apns, Arc<AtomicI64>) {
+fn apns(server: &ProviderServer) -> (Apns, Arc<AtomicI64>) {
     let (clock, skew_ms) = clock();
     let options = ApnsOptions {
         url: server.url(""),
@@ -39,12 +39,12 @@ fn token(seen: &Seen) -> (Value, Value) {
     let der = der.secret_pkcs8_der();
     let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &SystemRandom::new()).unwrap();
     let token = seen.header("authorization").strip_prefix("bearer ").unwrap();
-    crate::verified(token, &ECDSA_P256_SHA256_FIXED, key.public_key().as_ref())
+    verified(token, &ECDSA_P256_SHA256_FIXED, key.public_key().as_ref())
 }
 
 #[tokio::test]
 async fn an_alert_replaces_the_one_before_and_runs_out() {
-    let server = Server::start(ok).await;
+    let server = ProviderServer::start(ok).await;
     let (apns, _) = apns(&server);
     assert_eq!(apns.send(DEVICE, &alert()).await, Outcome::Sent);
     let seen = server.last();
@@ -71,7 +71,7 @@ async fn an_alert_replaces_the_one_before_and_runs_out() {
 
 #[tokio::test]
 async fn priorities_are_apples() {
-    let server = Server::start(ok).await;
+    let server = ProviderServer::start(ok).await;
     let (apns, _) = apns(&server);
     for (priority, expected) in [(Priority::High, "10"), (Priority::Normal, "5"), (Priority::Low, "1")] {
         apns.send(DEVICE, &Push { priority, ..alert() }).await;
@@ -81,7 +81,7 @@ async fn priorities_are_apples() {
 
 #[tokio::test]
 async fn however_many_at_once_share_one_connection() {
-    let server = Server::start(ok).await;
+    let server = ProviderServer::start(ok).await;
     let ((apns, _), push) = (apns(&server), alert());
     let outcomes = join_all((0..200).map(|_| apns.send(DEVICE, &push))).await;
     assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Sent));
@@ -90,7 +90,7 @@ async fn however_many_at_once_share_one_connection() {
 
 #[tokio::test]
 async fn a_token_is_kept_for_forty_minutes() {
-    let server = Server::start(ok).await;
+    let server = ProviderServer::start(ok).await;
     let (apns, skew_ms) = apns(&server);
     for minutes in [0, 39, 41] {
         skew_ms.store(minutes * 60_000, Ordering::Relaxed);
@@ -103,7 +103,7 @@ async fn a_token_is_kept_for_forty_minutes() {
 #[tokio::test]
 async fn an_expired_token_is_renewed_once() {
     let seen_before = Arc::new(AtomicI64::new(0));
-    let server = Server::start(move |_| {
+    let server = ProviderServer::start(move |_| {
         let first = seen_before.fetch_add(1, Ordering::Relaxed) == 0;
         async move { if first { answer(403, r#"{"reason":"ExpiredProviderToken"}"#) } else { answer(200, "") } }
     })
@@ -111,7 +111,7 @@ async fn an_expired_token_is_renewed_once() {
     assert_eq!(apns(&server).0.send(DEVICE, &alert()).await, Outcome::Sent);
     let [expired, renewed] = &server.seen()[..] else { panic!("{:?}", server.seen()) };
     assert_ne!(expired.header("authorization"), renewed.header("authorization"));
-    let always = Server::start(async |_| answer(403, r#"{"reason":"ExpiredProviderToken"}"#)).await;
+    let always = ProviderServer::start(async |_| answer(403, r#"{"reason":"ExpiredProviderToken"}"#)).await;
     assert_eq!(summary(&apns(&always).0.send(DEVICE, &alert()).await), ("failed", None));
     assert_eq!(always.seen().len(), 2);
 }
@@ -130,7 +130,8 @@ async fn each_answer_has_its_meaning() {
         (503, "ServiceUnavailable", "failed"),
     ] {
         let server =
-            Server::start(move |_| async move { answer(status, &json!({ "reason": reason }).to_string()) }).await;
+            ProviderServer::start(move |_| async move { answer(status, &json!({ "reason": reason }).to_string()) })
+                .await;
         let outcome = apns(&server).0.send(DEVICE, &alert()).await;
         assert_eq!(summary(&outcome).0, expected, "{reason}");
         if let Outcome::Failed { reason: told, .. } | Outcome::Refused(told) = outcome {
@@ -141,7 +142,7 @@ async fn each_answer_has_its_meaning() {
 
 #[tokio::test]
 async fn what_is_no_device_token_is_not_put_into_a_path() {
-    let server = Server::start(ok).await;
+    let server = ProviderServer::start(ok).await;
     for device in ["", "../../x", "00?x", "zz"] {
         assert_eq!(summary(&apns(&server).0.send(device, &alert()).await).0, "refused");
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
-use super::SetupError;
+use crate::provider::SetupError;
 
 /// A private key that signs tokens.
 pub(crate) enum SigningKey {

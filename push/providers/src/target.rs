@@ -4,10 +4,10 @@
 use std::fmt;
 
 use serde_json::{Map, Value};
+use switchboard_push::InvalidField;
 use switchboard_store::Channel;
 
-use crate::invalid::InvalidField;
-use crate::provider::guard::Guard;
+use crate::guard::Guard;
 use crate::web_push::Subscription;
 
 /// Longest token that is taken, bytes: FCM's and APNs's have no bound of their own, and are far shorter.

@@ -12,9 +12,9 @@ use serde_json::json;
 use switchboard_store::Priority;
 use tokio::sync::Mutex;
 
-use crate::provider::client::{Client, Response};
-use crate::provider::jwt::SigningKey;
-use crate::provider::payload::{Data, PAYLOAD_BYTES_MAX, collapse_key, fit};
+use crate::client::{Client, Response};
+use crate::jwt::SigningKey;
+use crate::payload::{Data, PAYLOAD_BYTES_MAX, collapse_key, fit};
 use crate::provider::{Body, Outcome, Push, Reason, SetupError};
 
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";

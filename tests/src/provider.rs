@@ -1,4 +1,13 @@
-//! A provider's server: TLS, HTTP/2 or HTTP/1.1 as ALPN has it, and answers that a test gives.
+//! A provider of push as a server that speaks its protocol: TLS, HTTP/2 or HTTP/1.1 as ALPN has it, and answers that a test
+//! gives. Beside it what its receivers do to find out that a message is for them and from whom it says.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod browser;
+mod proof;
+
+pub use browser::Browser;
+pub use proof::{verified, webhook_is_genuine};
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,44 +28,51 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-pub(crate) const CERT: &[u8] = include_bytes!("../../../tests/it/keys/tls-a.cert.pem");
+/// Which a client of it has to believe.
+pub const CERT: &[u8] = include_bytes!("../it/keys/tls-a.cert.pem");
 /// On P-256, as VAPID and APNs need one.
-pub(crate) const KEY: &[u8] = include_bytes!("../../../tests/it/keys/tls-a.key.pem");
+pub const KEY: &[u8] = include_bytes!("../it/keys/tls-a.key.pem");
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub(crate) path: String,
-    pub(crate) version: Version,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+pub struct Seen {
+    pub path: String,
+    pub version: Version,
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 impl Seen {
-    pub(crate) fn header(&self, name: &str) -> &str {
+    /// Empty if it is not there.
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    pub(crate) fn json(&self) -> serde_json::Value {
+    /// The body.
+    pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
-pub(crate) type Answer = Response<Full<Bytes>>;
+/// What a request is answered with.
+pub type Answer = Response<Full<Bytes>>;
 
-pub(crate) fn answer(status: u16, body: &str) -> Answer {
+/// An answer without headers.
+pub fn answer(status: u16, body: &str) -> Answer {
     Response::builder().status(status).body(Full::from(body.to_owned())).unwrap()
 }
 
-pub(crate) struct Server {
+/// See the module. Gone with the value.
+pub struct ProviderServer {
     port: u16,
     seen: Arc<Mutex<Vec<Seen>>>,
     connections: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
-impl Server {
-    pub(crate) async fn start<A: Future<Output = Answer> + Send + 'static>(
+impl ProviderServer {
+    /// Listens on a free port.
+    pub async fn start<A: Future<Output = Answer> + Send + 'static>(
         answers: impl Fn(Seen) -> A + Clone + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -67,19 +83,23 @@ impl Server {
         Self { port, seen, connections, _tasks: tasks }
     }
 
-    pub(crate) fn url(&self, path: &str) -> String {
+    /// A URL of it.
+    pub fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.port)
     }
 
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    /// All requests so far, in the order in which they came.
+    pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    pub(crate) fn last(&self) -> Seen {
+    /// The newest request.
+    pub fn last(&self) -> Seen {
         self.seen().pop().unwrap()
     }
 
-    pub(crate) fn connections(&self) -> usize {
+    /// How many connections there have been.
+    pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 }

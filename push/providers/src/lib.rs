@@ -1,0 +1,30 @@
+//! The ways by which a notification gets to a device (DESIGN §7).
+//!
+//! [`WebPush`], [`Fcm`], [`Apns`] and [`Webhook`] send to one device each, and say what became of it as an [`Outcome`].
+//! They keep nothing but their credentials and connections. [`Target`] is what a device registers with them. [`Lane`] and
+//! [`retry::next`] say when to ask which of them. Who is told what, and when, is decided in `push/`.
+
+mod apns;
+mod breaker;
+mod client;
+mod fcm;
+mod guard;
+mod jwt;
+mod lane;
+mod payload;
+mod provider;
+pub mod retry;
+mod target;
+mod web_push;
+mod webhook;
+
+pub use apns::{Apns, ApnsOptions};
+pub use breaker::Breaker;
+pub use client::{Client, Roots};
+pub use fcm::Fcm;
+pub use guard::Guard;
+pub use lane::{Busy, Lane, Pass};
+pub use provider::{Body, Outcome, Push, Reason, SetupError};
+pub use target::Target;
+pub use web_push::{Subscription, WebPush};
+pub use webhook::{REPLAY_WINDOW_S, Webhook};
