@@ -18,7 +18,7 @@ use switchboard_clock::{Clock, Generator};
 use switchboard_protocol::client::SendTarget;
 use switchboard_protocol::server::UserPresence;
 use switchboard_protocol::{CloseCode, DeviceId, Event, ProtocolError, Seq, SessionId, Timestamp, TopicId, UserId};
-use switchboard_store::{ConversationKey, Incarnation, PushDevice, Store, UserKey};
+use switchboard_store::{ConversationKey, Incarnation, PushDevice, Store, UserKey, UserRecord};
 use tokio::sync::{Notify, watch};
 use tokio::task::coop::consume_budget;
 
@@ -165,11 +165,7 @@ impl Router {
             let changes = node.user_changes(user);
             let record = node.store.user(user).await.map_err(|error| unavailable(&node, &error))?;
             refuse_revoked(record.revoked_at, issued_at)?;
-            if let Some(name) = name.take().filter(|name| record.name.as_ref() != Some(name))
-                && let Err(error) = node.store.put_user_name(user, &name).await
-            {
-                tracing::debug!(%error, "a user's name is not kept; it comes with each sign-in");
-            }
+            keep_name(&node, user, &record, name.take()).await;
             let node = self.newest();
             let add = || node.users.add(session.clone(), blocked_of(&record), most);
             // A revocation or a block that has come meanwhile did not find the session.
@@ -185,14 +181,22 @@ impl Router {
         Ok(Connected { router: self.clone(), session })
     }
 
-    /// Refuses tokens that were issued before the user's revocation.
+    /// Lets somebody do more than his session was let in for: a request without a session, or with a newer token. Keeps
+    /// the name that the token gives him.
     ///
     /// # Errors
-    /// `revoked`, or `unavailable` if the store does not answer.
-    pub async fn check_revoked(&self, user: &UserKey, issued_at: Option<Timestamp>) -> Result<(), ProtocolError> {
+    /// `revoked` if the token was issued before the user's revocation, `unavailable` if the store does not answer.
+    pub async fn admit(
+        &self,
+        user: &UserKey,
+        issued_at: Option<Timestamp>,
+        name: Option<String>,
+    ) -> Result<(), ProtocolError> {
         let node = self.node();
         let record = node.store.user(user).await.map_err(|error| unavailable(&node, &error))?;
-        refuse_revoked(record.revoked_at, issued_at)
+        refuse_revoked(record.revoked_at, issued_at)?;
+        keep_name(&node, user, &record, name).await;
+        Ok(())
     }
 
     /// Where a user is best connected: at his home.
@@ -418,6 +422,15 @@ impl Router {
         let node = self.node();
         node.stop();
         node.tasks.wait().await;
+    }
+}
+
+/// Keeps what the user's token calls him, for who is told of his messages.
+async fn keep_name(node: &Node, user: &UserKey, record: &UserRecord, name: Option<String>) {
+    if let Some(name) = name.filter(|name| record.name.as_ref() != Some(name))
+        && let Err(error) = node.store.put_user_name(user, &name).await
+    {
+        tracing::debug!(%error, "a user's name is not kept; it comes with each token");
     }
 }
 

@@ -182,7 +182,7 @@ pub trait Users: Send + Sync {
     /// Notes when users were last seen; a smaller time changes nothing.
     async fn put_last_seen(&self, seen: Vec<(UserKey, Timestamp)>) -> Result<(), StoreError>;
 
-    /// Sets the user's name; of two at once either stays. A power failure may take it back: it comes with each sign-in.
+    /// Sets the user's name; of two at once either stays. A power failure may take it back: it comes with each token.
     async fn put_user_name(&self, user: &UserKey, name: &str) -> Result<(), StoreError>;
 }
 

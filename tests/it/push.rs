@@ -325,6 +325,17 @@ async fn browsers_are_told_the_key_to_subscribe_with() {
 }
 
 #[tokio::test]
+async fn who_only_ever_sends_by_http_is_told_by_his_name_too() {
+    let (service, server) = (PushService::start().await, with_web_push().set("push.hold_ms", 100).start().await);
+    let browser = browser_of("bob", &server, &service).await;
+    let named = Token::of("alice").claim("name", "Alice Doe").sign();
+    let send = json!({ "to": "bob", "client_id": "c1", "content": { "text": "hi" } });
+    let sent = server.http().post("/v1/messages", &send).token(&named).send().await.data(201);
+    service.asked(1).await;
+    assert_eq!(service.told("/bob", &browser), [told_of(&sent, "hi")]);
+}
+
+#[tokio::test]
 async fn dead_letters_are_for_administrators() {
     let server = Config::new().start().await;
     let path = "/v1/admin/push/dead-letters";

@@ -108,7 +108,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 async fn admit(gateway: &Gateway, identity: &Identity, access: Access) -> Result<(), ProtocolError> {
-    gateway.router()?.check_revoked(&identity.user, identity.issued_at).await?;
+    gateway.router()?.admit(&identity.user, identity.issued_at, identity.name.clone()).await?;
     match access {
         Access::Scoped(scope) if !identity.scopes.contains(scope) => {
             Err(ProtocolError::forbidden("the token lacks the scope for this"))

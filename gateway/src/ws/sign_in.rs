@@ -115,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     fn renew(&mut self, id: Option<FrameId>, identity: Identity) {
         let Some(router) = self.gateway.session_router().cloned() else { return };
         self.gate = Some(Box::pin(async move {
-            match router.check_revoked(&identity.user, identity.issued_at).await {
+            match router.admit(&identity.user, identity.issued_at, identity.name).await {
                 Ok(()) => Verdict::Renewed { id, expires_at: identity.expires_at, scopes: identity.scopes },
                 Err(error) => Verdict::NotRenewed { id, error },
             }
