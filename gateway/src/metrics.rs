@@ -35,6 +35,11 @@ pub(crate) fn start() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!("switchboard_push_provider_down", "1 while a provider is left alone after failures");
     describe_counter!("switchboard_pushes_total", "Requests to providers, by what came of them");
     describe_counter!("switchboard_push_dead_letters_total", "Notifications that were given up");
+    describe_counter!(
+        "switchboard_push_told_forgotten_total",
+        "Notifications of which it was forgotten which devices have them, before they were tried again for the others"
+    );
+    counter!("switchboard_push_told_forgotten_total").increment(0);
     describe_gauge!("switchboard_build_info", "Always 1");
     gauge!("switchboard_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     // There from the start, with 0: an alert on what is missing would not see it come.

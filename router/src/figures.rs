@@ -22,6 +22,7 @@ pub(crate) struct Figures {
     pub(crate) home_dirty_bytes: Gauge,
     pub(crate) newest_entries_bytes: Gauge,
     pub(crate) trace_bytes: Gauge,
+    pub(crate) trace_events_left_out: Counter,
     pub(crate) last_seen_dropped: Counter,
     pub(crate) receipts_dropped: Counter,
     pub(crate) overloaded_conversation: Counter,
@@ -58,6 +59,7 @@ impl Figures {
             home_dirty_bytes: gauge!("switchboard_home_dirty_bytes"),
             newest_entries_bytes: gauge!("switchboard_newest_entries_bytes"),
             trace_bytes: gauge!("switchboard_trace_bytes"),
+            trace_events_left_out: shown(counter!("switchboard_trace_events_left_out_total")),
             last_seen_dropped: shown(counter!("switchboard_last_seen_dropped_total")),
             receipts_dropped: shown(counter!("switchboard_receipts_dropped_total")),
             overloaded_conversation: overloaded("conversation"),
@@ -97,6 +99,10 @@ fn describe() {
     describe_gauge!("switchboard_home_dirty_bytes", "Inbox changes that wait to be written");
     describe_gauge!("switchboard_newest_entries_bytes", "Last entries of active conversations that are kept in memory");
     describe_gauge!("switchboard_trace_bytes", "What is kept in memory of what became of messages");
+    describe_counter!(
+        "switchboard_trace_events_left_out_total",
+        "Events that traces were asked for and had no room for"
+    );
     describe_counter!("switchboard_last_seen_dropped_total", "Last-seen times that were left out as too many wait");
     describe_counter!(
         "switchboard_receipts_dropped_total",

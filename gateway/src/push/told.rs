@@ -30,14 +30,55 @@ impl Told {
         found.map(|found| found.devices).unwrap_or_default()
     }
 
-    pub(super) fn put(&self, job: &PushJob, devices: Vec<DeviceId>) {
+    /// Remembers which devices a job has been told to. Whether another job was forgotten for it.
+    pub(super) fn put(&self, job: &PushJob, devices: Vec<DeviceId>) -> bool {
         if devices.is_empty() {
-            return;
+            return false;
         }
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.insert(job.key.clone(), Devices { up_to_seq: job.up_to_seq, count: job.count, devices });
-        if told.len() > TOLD_MAX {
-            told.pop_first();
+        told.len() > TOLD_MAX && told.pop_first().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use switchboard_protocol::Timestamp;
+    use switchboard_store::{Channel, Priority, UserKey};
+
+    fn job(number: usize) -> PushJob {
+        let user = UserKey { tenant: "t".parse().unwrap(), user: format!("u{number}").parse().unwrap() };
+        PushJob {
+            key: PushKey { user, conversation: "c".parse().unwrap(), channel: Channel::Fcm },
+            up_to_seq: Seq::new(7),
+            count: Some(1),
+            priority: Priority::High,
+            not_before: Timestamp::from_unix_ms(0),
         }
+    }
+
+    fn phone() -> Vec<DeviceId> {
+        vec!["phone".parse().unwrap()]
+    }
+
+    #[test]
+    fn it_is_remembered_once_and_of_that_very_job() {
+        let told = Told::default();
+        told.put(&job(1), phone());
+        assert_eq!(told.take(&PushJob { count: None, ..job(1) }), []);
+        assert_eq!(told.take(&job(1)), [], "it was another one by then");
+        told.put(&job(1), phone());
+        assert_eq!((told.take(&job(1)), told.take(&job(1))), (phone(), vec![]));
+    }
+
+    #[test]
+    fn of_too_many_one_is_forgotten_which_is_said() {
+        let told = Told::default();
+        assert!((0..TOLD_MAX).all(|number| !told.put(&job(number), phone())));
+        assert!(!told.put(&job(TOLD_MAX), vec![]), "nothing to remember");
+        assert!(told.put(&job(TOLD_MAX), phone()));
+        let known = (0..=TOLD_MAX).filter(|number| !told.take(&job(*number)).is_empty());
+        assert_eq!(known.count(), TOLD_MAX);
     }
 }

@@ -275,7 +275,9 @@ impl Worker {
         let reason = match failed {
             Some((reason, after_ms)) => {
                 if let retry::Next::RetryAfter(ms) = retry::next(leased.attempt, after_ms, &self.gateway.generator) {
-                    self.told.put(&leased.job, told);
+                    if self.told.put(&leased.job, told) {
+                        counter!("switchboard_push_told_forgotten_total").increment(1);
+                    }
                     return PushEnd::Retry { at: self.in_ms(ms), reason: reason.to_string() };
                 }
                 Some(reason)

@@ -132,7 +132,9 @@ impl Node {
     /// What this node has noted.
     pub(crate) fn trace_events(&self, key: &ConversationKey, seq: Seq, users: &[UserId]) -> Vec<TraceEvent> {
         let mut events = self.traces.of((key, seq), |user| users.contains(user), &self.me.node);
+        let left_out = events.len().saturating_sub(EVENTS_MAX);
         events.truncate(EVENTS_MAX);
+        self.figures.trace_events_left_out.increment(left_out as u64);
         events
     }
 
