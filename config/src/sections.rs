@@ -82,8 +82,8 @@ section! {
         /// `embedded` keeps everything in a folder of this machine, for one node that is alone; the other keys here are
         /// its own. `scylla` keeps everything in the cluster of `store.scylla`.
         kind: StoreKind = StoreKind::Embedded;
-        /// The embedded store's folder; made if it is missing. One process at a time. The development mode's signing
-        /// key is kept beside it.
+        /// The embedded store's folder; made if it is missing. One process at a time. The development mode's keys are kept
+        /// beside it.
         path: PathBuf = PathBuf::from("./data");
         /// Free disk space below which writes are answered with `unavailable`, so that the store never hits a full
         /// disk.
@@ -279,7 +279,7 @@ section! {
     /// Web Push, for browsers. Off without a key.
     "push.web_push" WebPush {
         /// The gateway's private key on P-256, PKCS #8 as PEM (VAPID). Browsers subscribe with its public part: with
-        /// another key they have to subscribe again.
+        /// another key they have to subscribe again. In development mode one is made on first start, if none is set.
         vapid_key: Option<Secret> = None;
         /// Whom push services may write to: a `mailto:` or `https:` URL. Needed with the key.
         subject: Option<String> = None;

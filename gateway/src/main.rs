@@ -7,6 +7,7 @@ mod capacity;
 mod cli;
 mod commands;
 mod demo;
+mod dev_file;
 mod failure;
 mod gateway;
 mod http;

@@ -2,9 +2,11 @@
 //! queue is decided at the users' homes.
 
 mod compose;
+mod dev_key;
 mod providers;
 mod told;
 mod worker;
 
+pub(crate) use dev_key::with_dev_key;
 pub(crate) use providers::Providers;
 pub(crate) use worker::Worker;

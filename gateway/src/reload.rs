@@ -41,7 +41,7 @@ fn reload(
     capacity: Capacity,
 ) -> Result<Vec<String>, Mistakes> {
     let Reload { loaded: new, waiting } = loaded.reload()?;
-    let (mut settings, server) = Settings::from_config(&new.config, capacity, &gateway.clock)?;
+    let (mut settings, server) = Settings::for_server(&new.config, capacity, &gateway.clock)?;
     if new.config.is_development() {
         // The key of development mode is no part of the configuration.
         settings.keys = gateway.settings().keys.clone();

@@ -65,7 +65,7 @@ struct Parts {
 impl Parts {
     fn new(config: &Config, clock: &Clock) -> Result<Self, Failure> {
         let capacity = Capacity::of_process();
-        let (mut settings, tls) = Settings::from_config(config, capacity, clock)?;
+        let (mut settings, tls) = Settings::for_server(config, capacity, clock)?;
         let mut dev_key = None;
         if config.is_development() {
             let key = DevKey::load_or_make(&config.store.path).map_err(|error| Failure::CantHave(error.to_string()))?;

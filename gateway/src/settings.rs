@@ -11,7 +11,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::auth::Keys;
 use crate::capacity::Capacity;
-use crate::push::Providers;
+use crate::push::{self, Providers};
 use crate::tls;
 
 /// The settings in force. Who begins something looks at them then.
@@ -54,6 +54,28 @@ impl Settings {
             providers: Arc::new(providers),
         };
         Ok((settings, tls))
+    }
+
+    /// As [`Settings::from_config`], but in development mode with Web Push, as far as that can be had.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn for_server(
+        config: &Config,
+        capacity: Capacity,
+        clock: &Clock,
+    ) -> Result<(Self, Option<Arc<ServerConfig>>), Mistakes> {
+        let with_key = push::with_dev_key(config).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no notifications");
+            None
+        });
+        let Some(with_key) = with_key else { return Self::from_config(config, capacity, clock) };
+        Self::from_config(&with_key, capacity, clock).or_else(|mistakes| {
+            let settings = Self::from_config(config, capacity, clock)?;
+            let reason = mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            tracing::warn!(reason, "no notifications");
+            Ok(settings)
+        })
     }
 
     pub(crate) fn parse_limits(&self) -> ParseLimits {

@@ -325,6 +325,27 @@ async fn browsers_are_told_the_key_to_subscribe_with() {
 }
 
 #[tokio::test]
+async fn in_development_mode_there_is_a_key_which_stays() {
+    let server = Config::development().start().await;
+    let ask = async |server: &Server| {
+        let token = server.http().post("/v1/dev/token", &json!({ "name": "bob" })).send().await.data(200);
+        let answer = server.http().get("/v1/push/web-push-key").token(token["token"].as_str().unwrap()).send().await;
+        answer.data(200)["key"].clone()
+    };
+    let key = ask(&server).await;
+    assert_eq!(key.as_str().map(str::len), Some(87), "65 bytes in base64url: {key}");
+    server.signal(Signal::HUP);
+    server.logged("\"configuration reloaded", 1).await;
+    assert_eq!(ask(&server).await, key);
+    let server = server.kill_and_restart().await;
+    assert_eq!(ask(&server).await, key);
+    // It is of no matter to who wants no notifications that the file holds no key.
+    std::fs::write(server.folder.path().join("store.dev-vapid-key.pem"), "no key").unwrap();
+    let server = server.kill_and_restart().await;
+    assert_eq!(ask(&server).await, Value::Null);
+}
+
+#[tokio::test]
 async fn who_only_ever_sends_by_http_is_told_by_his_name_too() {
     let (service, server) = (PushService::start().await, with_web_push().set("push.hold_ms", 100).start().await);
     let browser = browser_of("bob", &server, &service).await;

@@ -6,7 +6,8 @@ use switchboard_protocol::{TenantId, UserId};
 
 use super::claims::SignedClaims;
 use super::crypto;
-use super::dev_key::{DevKey, DevKeyError};
+use super::dev_key::DevKey;
+use crate::dev_file::DevFileError;
 
 /// What a new token says.
 pub(crate) struct NewToken {
@@ -31,7 +32,7 @@ impl SigningKey {
 
 /// The configured HS256 key; in development mode the development key, made if need be. `None`: the configured keys
 /// only check.
-pub(crate) fn signing_key(config: &Config) -> Result<Option<SigningKey>, DevKeyError> {
+pub(crate) fn signing_key(config: &Config) -> Result<Option<SigningKey>, DevFileError> {
     if config.is_development() {
         return Ok(Some(SigningKey::unnamed(DevKey::load_or_make(&config.store.path)?.expose())));
     }

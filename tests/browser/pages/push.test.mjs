@@ -20,12 +20,14 @@ const SUBSCRIPTION = {
   },
 };
 
-/** Bob, who has allowed notifications, with what his page asks of the server about them. */
-async function bob(world) {
+/** Bob, who has allowed notifications, with what his page asks of the server about them. The server's key, unless it is to have
+ * none. */
+async function bob(world, key) {
   const asked = [];
   let told;
   const person = await world.person("bob", {
     prepare: async (context) => {
+      if (key === null) await context.route(/\/web-push-key$/, (route) => route.fulfill({ json: { data: { key } } }));
       await context.grantPermissions(["notifications"], { origin: world.server.url });
       await context.addInitScript((subscription) => {
         PushManager.prototype.subscribe = async ({ applicationServerKey }) => {
@@ -143,9 +145,18 @@ test("a browser is registered and shows, replaces, opens and takes back notifica
     assert.equal(asked.at(-1), "DELETE /v1/devices/*/push 200");
   }, SETTINGS));
 
+test("in development mode they are offered without setting anything up", () =>
+  withWorld(async (world) => {
+    const { person, asked } = await bob(world);
+    await choose(person, "Notify me when this is closed");
+    await offered(person, "Stop notifications");
+    assert.deepEqual(asked, ["GET /v1/push/web-push-key 200", "PUT /v1/devices/*/push 200"]);
+  }));
+
 test("where the server sends none, none are offered", () =>
   withWorld(async (world) => {
-    const { person } = await bob(world);
+    // In development mode it always has a key.
+    const { person } = await bob(world, null);
     await person.page.locator(".profile").click();
     await person.page.getByRole("menuitem", { name: "Sign out" }).waitFor();
     assert.equal(await person.page.getByRole("menuitem", { name: /[Nn]otif/ }).count(), 0);
