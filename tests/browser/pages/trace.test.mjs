@@ -115,6 +115,30 @@ test("what push did is told, with the answer of who was asked", async () => {
   }
 });
 
+test("of several nodes it shows who did what, in one story", () =>
+  withWorld(async (world) => {
+    // Three nodes with their Redis and Cassandra are the matter of tests/it: here is what they would say (router/tests/trace.rs
+    // holds it to the code).
+    const told = JSON.parse(readFileSync(new URL("trace-of-three-nodes.json", import.meta.url), "utf8"));
+    const page = await world.window("/trace");
+    await page.route(/\/v1\/admin\/conversations\//, (route) => route.fulfill({ json: { data: told } }));
+    await page.goto(`${world.server.url}/trace?${new URLSearchParams({ conversation: told.conversation_id, seq: String(told.seq) })}`);
+    await page.getByText("3 recipients", { exact: true }).waitFor();
+
+    const lanesOf = (row) => row.locator(".lane:not(.axis) .lane-name").allTextContents();
+    assert.deepEqual(await lanesOf(rowOf(page, "bob")), ["n1 · phone", "n3 · laptop", "n2", "n1"]);
+    assert.deepEqual(await lanesOf(rowOf(page, "carol")), ["n1", "n3", "n2 · browser-9d1f"]);
+    const head = page.locator(".stage section");
+    assert.deepEqual(await saidOf(head), ["announced to n1, the home of 2 members", "announced to n3, the home of 2 members"]);
+    // Each step says where it was.
+    const places = await rowOf(page, "carol").locator(".steps .place").allTextContents();
+    assert.deepEqual(places, ["n1", "n1", "n3", "n2 · browser-9d1f"]);
+    assert.equal((await saidOf(rowOf(page, "carol"))).at(-1), "web_push has the notification");
+    await rowOf(page, "dave").locator(".hint", { hasText: "the device is gone" }).waitFor();
+    await scan(page, "three nodes");
+    await shoot(page, "trace-three-nodes");
+  }));
+
 test("of many recipients a part is shown, and more when asked for", () =>
   withWorld(async (world) => {
     const alice = await world.person("alice");
