@@ -166,7 +166,8 @@ impl Arbiter {
         out.push(Output::Trace { conversation, seq, step });
     }
 
-    /// A device of the user's has, or he has read, everything in the conversation up to `up_to`.
+    /// A device of the user's has, or he has read, everything in the conversation up to `up_to`: of what has come by now,
+    /// as a device may name an entry that there is not yet (PROTOCOL §3).
     pub fn receipt(
         &mut self,
         conversation: &ConversationId,
@@ -177,10 +178,12 @@ impl Arbiter {
     ) {
         let Some(record) = self.records.iter_mut().find(|record| record.conversation == *conversation) else {
             if self.has_forgotten {
-                out.push(Output::Withdraw { conversation: conversation.clone(), up_to_seq: up_to, receipt });
+                let (conversation, up_to_seq) = (conversation.clone(), up_to);
+                out.push(Output::Withdraw { conversation, up_to_seq, receipt, is_known: false });
             }
             return;
         };
+        let up_to = up_to.min(record.came_up_to);
         record.changed_ms = now.ms;
         record.note_sent(now.ms);
         let arrived = |seq| {
@@ -196,7 +199,8 @@ impl Arbiter {
         };
         let ends = |job: &Job| job.up_to <= up_to && (receipt == Receipt::Read || job.at_ms > now.ms);
         if Self::end_jobs(record, &mut self.rates, now, ends) || is_shown {
-            out.push(Output::Withdraw { conversation: conversation.clone(), up_to_seq: up_to, receipt });
+            let (conversation, up_to_seq) = (conversation.clone(), up_to);
+            out.push(Output::Withdraw { conversation, up_to_seq, receipt, is_known: true });
         }
         Self::correct_counts(record, now, out);
     }
@@ -440,7 +444,7 @@ impl Arbiter {
             out.push(Output::Trace { conversation: conversation.clone(), seq, step: Step::NotTold(why) });
         });
         if Self::end_jobs(record, rates, now, |job| job.at_ms > now.ms) {
-            out.push(Output::Withdraw { conversation, up_to_seq, receipt: Receipt::Delivered });
+            out.push(Output::Withdraw { conversation, up_to_seq, receipt: Receipt::Delivered, is_known: true });
         }
     }
 }

@@ -186,7 +186,8 @@ pub trait PushStore: Send + Sync {
     async fn enqueue_pushes(&self, jobs: Vec<PushJob>) -> Result<(), StoreError>;
 
     /// Takes the conversation's jobs up to `up_to_seq` out of the queue, on all channels; those that a worker has stay.
-    /// With `read`, what the devices show, or are about to, is taken back by a job of its own, due `at`.
+    /// With `read`, what the devices show, or are about to, is taken back by a job of its own, due `at`. That is for what
+    /// there is: an `up_to_seq` beyond it says nothing of what is put there later.
     async fn withdraw_pushes(
         &self,
         user: &UserKey,

@@ -13,7 +13,14 @@ pub enum Output {
     Enqueue(Notification),
     /// What was told up to `up_to_seq` is no longer to be told: jobs of the conversation up to it that were not sent are
     /// taken out of the queue, on every channel. If it was read, what was sent is taken back from the devices too.
-    Withdraw { conversation: ConversationId, up_to_seq: Seq, receipt: Receipt },
+    Withdraw {
+        conversation: ConversationId,
+        up_to_seq: Seq,
+        receipt: Receipt,
+        /// Whether something was told. If not, there may be something that only the store knows of, and `up_to_seq` is as
+        /// a device said it: maybe beyond the conversation's end.
+        is_known: bool,
+    },
     /// What became of the message `seq`, for the trace. Enqueueing and withdrawing speak for themselves.
     Trace { conversation: ConversationId, seq: Seq, step: Step },
 }

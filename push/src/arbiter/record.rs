@@ -14,8 +14,8 @@ pub(super) struct Record {
     pub(super) conversation: ConversationId,
     /// In the order of their `seq`, with dues that never go down. Those up to `told_up_to` are in a notification.
     runs: Vec<Run>,
-    /// The newest message that came or has a receipt: what is not above it is a repeat.
-    known_up_to: Seq,
+    /// The newest message that came: what is not above it is a repeat, and no receipt is for more.
+    pub(super) came_up_to: Seq,
     pub(super) told_up_to: Seq,
     /// The newest of what a device shows: only reading it takes that back.
     sent_up_to: Seq,
@@ -54,7 +54,7 @@ impl Record {
         Self {
             conversation,
             runs: Vec::new(),
-            known_up_to: Seq::ZERO,
+            came_up_to: Seq::ZERO,
             told_up_to: Seq::ZERO,
             sent_up_to: Seq::ZERO,
             jobs: PerChannel::default(),
@@ -65,9 +65,9 @@ impl Record {
         }
     }
 
-    /// Whether the message came before, or has a receipt.
+    /// Whether the message came before.
     pub(super) fn knows(&self, seq: Seq) -> bool {
-        seq <= self.known_up_to
+        seq <= self.came_up_to
     }
 
     /// Holds a message until `due_ms`, which stands for `count` of them.
@@ -80,7 +80,7 @@ impl Record {
         now_ms: u64,
         messages_max: usize,
     ) {
-        self.known_up_to = seq;
+        self.came_up_to = seq;
         let run = Run { seq, count, priority, due_ms };
         if self.runs.len() < messages_max {
             self.runs.push(run);
@@ -176,7 +176,6 @@ impl Record {
     }
 
     fn forget_runs(&mut self, up_to: Seq, mut arrived: impl FnMut(Seq), stays: impl Fn(&Run) -> bool) {
-        self.known_up_to = self.known_up_to.max(up_to);
         let told_up_to = self.told_up_to;
         self.runs.retain(|run| {
             let gone = run.seq <= up_to && !stays(run);
@@ -215,7 +214,7 @@ impl Record {
 
     /// Takes over a notification that a former home made, of `count` messages.
     pub(super) fn restore(&mut self, up_to: Seq, count: u32, priority: Priority, hold_over_ms: u64) {
-        self.known_up_to = self.known_up_to.max(up_to);
+        self.came_up_to = self.came_up_to.max(up_to);
         self.goes_ms = self.goes_ms.max(hold_over_ms);
         if up_to <= self.told_up_to {
             return;

@@ -106,7 +106,7 @@ impl World {
                     let at_ms = time_ms(&notification, now);
                     self.queue.insert(key, Job { notification, at_ms, was_tried: false });
                 }
-                Output::Withdraw { conversation, up_to_seq, receipt } => {
+                Output::Withdraw { conversation, up_to_seq, receipt, .. } => {
                     let concerns = |key: &Key, up_to: u64| key.1 == conversation && up_to <= up_to_seq.get();
                     self.queue.retain(|key, job| !concerns(key, job.notification.up_to_seq.get()));
                     if receipt == Receipt::Read {

@@ -24,10 +24,10 @@ enum Event {
     Repeat {
         conversation: usize,
     },
-    /// Up to so many messages before the newest.
+    /// Up to so many messages after the newest, or before it.
     Receipt {
         conversation: usize,
-        behind: u64,
+        ahead: i64,
         receipt: Receipt,
     },
     Steps(u64),
@@ -53,8 +53,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         12 => (0..3usize, occasion).prop_map(|(conversation, occasion)| Event::Message { conversation, occasion }),
         1 => (0..3usize).prop_map(|conversation| Event::Repeat { conversation }),
-        5 => (0..3usize, 0..3u64, receipt)
-            .prop_map(|(conversation, behind, receipt)| Event::Receipt { conversation, behind, receipt }),
+        5 => (0..3usize, -2..3i64, receipt)
+            .prop_map(|(conversation, ahead, receipt)| Event::Receipt { conversation, ahead, receipt }),
         8 => (1..12u64).prop_map(Event::Steps),
         2 => (1..80u64).prop_map(Event::Steps),
         1 => (1..9u64).prop_map(Event::Hours),
@@ -161,8 +161,8 @@ impl Run {
                     self.message(of, conversation.last_seq, Occasion::Mention);
                 }
             }
-            Event::Receipt { conversation: of, behind, receipt } => {
-                let up_to = self.conversations[of].last_seq.saturating_sub(behind);
+            Event::Receipt { conversation: of, ahead, receipt } => {
+                let up_to = self.conversations[of].last_seq.saturating_add_signed(ahead);
                 self.world.receipt(&id(of), up_to, receipt, now);
                 self.with(|arbiter, now, out| arbiter.receipt(&id(of), seq(up_to), receipt, now, out));
             }
@@ -227,7 +227,7 @@ impl Run {
         }
         assert!(expected.is_empty(), "forgotten: {expected:?}");
         for conversation in 0..self.conversations.len() {
-            self.step(Event::Receipt { conversation, behind: 0, receipt: Receipt::Read });
+            self.step(Event::Receipt { conversation, ahead: 0, receipt: Receipt::Read });
         }
         self.until(self.now_ms + HOUR_MS);
         assert!(self.world.shown.is_empty(), "shown though everything was read");

@@ -123,6 +123,18 @@ fn what_is_with_the_user_is_taken_back_when_read_and_only_then() {
 }
 
 #[test]
+fn a_receipt_is_for_what_has_come_by_then() {
+    let mut user = User::new(&[Channel::WebPush]);
+    user.message("c", 1, Occasion::Direct, 0);
+    user.wake(5_000);
+    assert_eq!(withdrawn(&user.receipt("c", 99, Receipt::Read, 6_000)), [(1, Receipt::Read)]);
+    assert!(matches!(user.message("c", 2, Occasion::Direct, 7_000), Some(Step::Held { .. })));
+    user.receipt("c", 99, Receipt::Delivered, 8_000);
+    user.message("c", 3, Occasion::Direct, 9_000);
+    assert_eq!(summary(&user.wake(40_000)), [(3, 1, Priority::High)]);
+}
+
+#[test]
 fn the_eleventh_in_an_hour_waits_on_its_channel_and_takes_in_what_comes() {
     let mut user =
         User(Arbiter::new(Rules { conversations_max: 20, ..RULES }, Preferences::default(), &[Channel::Fcm]));

@@ -78,7 +78,7 @@ impl PushFigures {
 }
 
 /// What is decided, and of which message. Nothing for who has no device: that is known of him without asking an arbiter from
-/// then on, so that it would be in the trace of his first message only.
+/// then on, so that it would be in the trace of his first message only. Nor for what may have been withdrawn.
 pub(super) fn traced(output: &Output) -> Option<(&ConversationId, Seq, TraceStep)> {
     Some(match output {
         Output::Enqueue(Notification { channel, conversation, up_to_seq, count, not_before, delay, .. }) => {
@@ -89,6 +89,7 @@ pub(super) fn traced(output: &Output) -> Option<(&ConversationId, Seq, TraceStep
             let (provider, count, not_before) = (*channel, *count, *not_before);
             (conversation, *up_to_seq, TraceStep::Queued { provider, count, not_before, why: why.map(Cow::Borrowed) })
         }
+        Output::Withdraw { is_known: false, .. } => return None,
         Output::Withdraw { conversation, up_to_seq, .. } => (conversation, *up_to_seq, TraceStep::Withdrawn),
         Output::Trace { step: Step::NotTold(Why::NoDevice), .. } => return None,
         Output::Trace { conversation, seq, step } => (conversation, *seq, traced_step(*step)),

@@ -156,9 +156,11 @@ impl PushUser {
             Event::Receipt { conversation, upto, receipt, is_new } => {
                 let before = out.len();
                 self.receipt(&conversation, upto, receipt, round, out);
-                let withdraws = |output: &Output| matches!(output, Output::Withdraw { .. });
-                if is_new && round.is_new_here && !out[before..].iter().any(withdraws) {
-                    out.push(Output::Withdraw { conversation, up_to_seq: upto, receipt });
+                // What the former home puts into the queue now may be newer than all that has come here.
+                let withdraws_all =
+                    |output: &Output| matches!(output, Output::Withdraw { up_to_seq, .. } if *up_to_seq == upto);
+                if is_new && round.is_new_here && !out[before..].iter().any(withdraws_all) {
+                    out.push(Output::Withdraw { conversation, up_to_seq: upto, receipt, is_known: false });
                 }
             }
             Event::Muted { conversation, until } => arbiter.mute(&conversation, until, round.now, out),

@@ -149,7 +149,7 @@ fn in_parts(writes: Vec<Write>) -> (Vec<Part>, Vec<Arc<Ticket>>) {
             let Some(part) = parts.last_mut() else { continue };
             match output {
                 Output::Enqueue(notification) => part.jobs.push(notification.into_job(user.clone())),
-                Output::Withdraw { conversation, up_to_seq, receipt } => {
+                Output::Withdraw { conversation, up_to_seq, receipt, .. } => {
                     part.withdrawals.push(Withdrawal { user: user.clone(), conversation, up_to_seq, receipt });
                     withdrawn_of.insert(user.clone());
                 }

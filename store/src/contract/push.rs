@@ -214,6 +214,13 @@ pub async fn what_was_delivered_is_not_sent_and_what_was_read_is_taken_back(back
     finish(store, back, PushEnd::Sent, 102).await;
     withdraw(store, &key, 3, true, 103).await;
     assert_eq!(take(store, 103, 10).await, [], "once");
+    // Nothing is taken back that was never told: what comes next is.
+    enqueue(store, [job(key.clone(), 4, 1, 104)]).await;
+    let sent = take_one(store, 104).await;
+    finish(store, sent, PushEnd::Sent, 104).await;
+    withdraw(store, &key, 99, true, 105).await;
+    enqueue(store, [job(key.clone(), 5, 1, 105)]).await;
+    assert_eq!(told(&take(store, 105, 10).await), [(5, Some(1))]);
 }
 
 pub async fn failures_end_as_dead_letters_that_can_be_retried(backend: &dyn Backend) {

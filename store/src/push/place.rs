@@ -75,6 +75,9 @@ impl Place {
     /// See [`PushStore::withdraw_pushes`](super::PushStore::withdraw_pushes).
     pub(crate) fn withdraw(&mut self, key: &PushKey, up_to_seq: Seq, read: bool, at: Timestamp, number: u64) {
         let job = self.job.as_ref();
+        // A receipt may name an entry that there is not yet: what is told of it then is not taken back now.
+        let told_up_to = job.map(|job| job.up_to_seq).max(self.shown.map(|shown| shown.up_to_seq));
+        let Some(up_to_seq) = told_up_to.map(|told| told.min(up_to_seq)) else { return };
         let is_newer = job.is_some_and(|job| job.up_to_seq > up_to_seq);
         // What a worker is just sending is shown in a moment.
         let is_leased = job.is_some_and(|job| job.leased && job.count.is_some());
