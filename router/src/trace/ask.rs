@@ -105,7 +105,7 @@ impl Node {
         let (mut of_users, of_all): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event.user_id.is_some());
         let is_kept = self.is_still_kept(stored_at);
         let recipients = page.into_iter().map(|(user, member)| {
-            let own = of_users.extract_if(.., |event| event.user_id.as_ref() == Some(&user)).collect();
+            let own = news(of_users.extract_if(.., |event| event.user_id.as_ref() == Some(&user)));
             recipient(user, member, seq, own, is_kept)
         });
         let recipients: Vec<_> = recipients.collect();
@@ -172,6 +172,18 @@ fn page(
     (page, more || rest.next().is_some())
 }
 
+/// What one recipient's events, in the order of time, say of the message. Each node has left out what it knew to be about
+/// others; another one may have noted that.
+fn news(own: impl Iterator<Item = TraceEvent>) -> Vec<TraceEvent> {
+    let mut events = Vec::new();
+    for event in own {
+        if event.is_news_after(&events) {
+            events.push(event);
+        }
+    }
+    events
+}
+
 fn recipient(
     user_id: UserId,
     member: Option<Member>,
@@ -213,14 +225,13 @@ mod tests {
         Member { role: Role::Member, joined_at: Timestamp::from_unix_ms(0), joined_seq: Seq::new(joined), cursor }
     }
 
+    fn event(step: TraceStep) -> TraceEvent {
+        let (node_id, user_id) = ("n1".parse().unwrap(), Some("bob".parse().unwrap()));
+        TraceEvent { at: Timestamp::from_unix_ms(1), node_id, user_id, step }
+    }
+
     fn told(member: Option<Member>, steps: Vec<TraceStep>, is_kept: bool) -> (Outcome, Option<String>) {
-        let event = |step| TraceEvent {
-            at: Timestamp::from_unix_ms(1),
-            node_id: "n1".parse().unwrap(),
-            user_id: Some("bob".parse().unwrap()),
-            step,
-        };
-        let events = steps.into_iter().map(event).collect();
+        let events = news(steps.into_iter().map(event));
         let told = recipient("bob".parse().unwrap(), member, Seq::new(5), events, is_kept);
         (told.outcome, told.why.map(Cow::into_owned))
     }
@@ -257,6 +268,14 @@ mod tests {
         assert_eq!(dead, (Outcome::NotNotified, Some("503".to_owned())));
         let muted = TraceStep::NotNotified { why: Cow::Borrowed("muted") };
         assert_eq!(told(bob(), vec![muted.clone()], true), (Outcome::NotNotified, Some("muted".to_owned())));
+        // What is notified afterwards is another message, unless it was held anew.
+        let (provider, device_id) = (Channel::Fcm, "phone".parse().unwrap());
+        let notified = TraceStep::Notified { provider, device_id };
+        for decided in [muted.clone(), TraceStep::ArrivedInTime, TraceStep::Withdrawn] {
+            let outcome = decided.outcome();
+            assert_eq!(told(bob(), vec![decided.clone(), notified.clone()], true).0, outcome);
+            assert_eq!(told(bob(), vec![decided, waits.clone(), notified.clone()], true).0, Outcome::Notified);
+        }
         // A session has it: that he is not notified besides is no reason.
         assert_eq!(told(bob(), vec![given(), muted], true), (Outcome::Given, None));
     }

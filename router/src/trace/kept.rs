@@ -156,23 +156,15 @@ impl Traces {
         let kept = lock(&self.0);
         for record in kept.records.iter().filter(|record| record.conversation == *conversation) {
             record.tell(seq, &mut |user, step| {
-                if user.as_ref().is_none_or(&concerns) && !is_over(&events, user.as_ref(), &step) {
-                    events.push(TraceEvent { at: record.at, node_id: node_id.clone(), user_id: user, step });
+                if user.as_ref().is_none_or(&concerns) {
+                    let event = TraceEvent { at: record.at, node_id: node_id.clone(), user_id: user, step };
+                    if event.is_news_after(&events) {
+                        events.push(event);
+                    }
                 }
             });
         }
         events
-    }
-}
-
-/// A later cursor says nothing new of an entry, and notifications after it has been read, or taken back, are about others.
-fn is_over(events: &[TraceEvent], user: Option<&UserId>, step: &TraceStep) -> bool {
-    let mut own = events.iter().filter(|event| event.user_id.as_ref() == user).map(|event| &event.step);
-    match step {
-        TraceStep::Delivered { .. } => own.any(|said| matches!(said, TraceStep::Delivered { .. })),
-        TraceStep::Read { .. } => own.any(|said| matches!(said, TraceStep::Read { .. })),
-        step if step.is_up_to() => own.any(|said| matches!(said, TraceStep::Withdrawn)),
-        _ => false,
     }
 }
 

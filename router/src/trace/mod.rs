@@ -178,7 +178,30 @@ pub enum TraceStep {
     Withdrawn,
 }
 
+impl TraceEvent {
+    /// Whether it says something of the entry after what was said before. A later cursor does not. Nor does a notification
+    /// about everything up to a later one, if this one was decided already and not held anew: it tells of others.
+    fn is_news_after(&self, before: &[Self]) -> bool {
+        let mut own = before.iter().filter(|event| event.user_id == self.user_id).map(|event| &event.step);
+        match &self.step {
+            TraceStep::Delivered { .. } => !own.any(|said| matches!(said, TraceStep::Delivered { .. })),
+            TraceStep::Read { .. } => !own.any(|said| matches!(said, TraceStep::Read { .. })),
+            step if step.is_up_to() => !own.rev().find_map(TraceStep::ends_notifying).unwrap_or(false),
+            _ => true,
+        }
+    }
+}
+
 impl TraceStep {
+    /// Whether, from then on, no notification is about the entry; `None` if it says nothing of that.
+    fn ends_notifying(&self) -> Option<bool> {
+        match self {
+            Self::Held { .. } => Some(false),
+            Self::ArrivedInTime | Self::NotNotified { .. } | Self::Withdrawn => Some(true),
+            _ => None,
+        }
+    }
+
     /// How far this says that the message has got with its recipient.
     fn outcome(&self) -> Outcome {
         match self {

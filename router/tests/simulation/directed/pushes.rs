@@ -4,10 +4,10 @@
 use crate::pushes::register;
 use crate::scene::{Pair, Scene};
 use crate::world::NODES;
-use switchboard_protocol::ClientFrame;
-use switchboard_protocol::Seq;
-use switchboard_protocol::client::EntryRef;
-use switchboard_store::PushStore as _;
+use switchboard_protocol::client::{ConversationSettingsSet, EntryRef};
+use switchboard_protocol::{ClientFrame, Seq, Timestamp};
+use switchboard_router::{Outcome, TraceQuery};
+use switchboard_store::{ConversationKey, PushStore as _};
 
 impl Scene {
     /// A pair whose second has a device, and the first's next message to him.
@@ -29,6 +29,28 @@ impl Scene {
     async fn delivered(&self, at: usize, pair: &Pair, seq: u64) {
         let entry = EntryRef { conversation_id: pair.conversation.clone(), seq: Seq::new(seq) };
         self.call(at, &pair.bob, ClientFrame::Delivered(entry)).await.unwrap();
+    }
+
+    /// He has read it, says a node.
+    async fn read(&self, at: usize, pair: &Pair, seq: u64) {
+        let entry = EntryRef { conversation_id: pair.conversation.clone(), seq: Seq::new(seq) };
+        self.call(at, &pair.bob, ClientFrame::Read(entry)).await.unwrap();
+    }
+
+    /// Bob mutes the conversation, or no longer.
+    async fn mute(&self, pair: &Pair, until: Option<Timestamp>) {
+        let conversation_id = pair.conversation.clone();
+        let set = ConversationSettingsSet { conversation_id, muted_until: Some(until), archived: None, pinned: None };
+        self.call(pair.at, &pair.bob, ClientFrame::ConversationSettings(set)).await.unwrap();
+    }
+
+    /// How far a message has got with bob, says its trace.
+    async fn outcome(&self, pair: &Pair, seq: u64) -> Outcome {
+        let key = ConversationKey { tenant: pair.bob.tenant.clone(), conversation: pair.conversation.clone() };
+        let query = TraceQuery { user: Some(pair.bob.user.clone()), after: None, limit: 1 };
+        let router = self.world.node(pair.owner).expect("it runs").router;
+        let trace = router.trace(&key, Seq::new(seq), &query).await.unwrap();
+        trace.recipients[0].outcome
     }
 }
 
@@ -104,6 +126,53 @@ async fn a_receipt_that_the_home_has_missed_is_asked_for_before_anything_is_told
     scene.delivered(pair.at, &pair, 2).await;
     scene.world.pass(8_000).await;
     assert_eq!(scene.queued(&pair).await, []);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_beyond_the_end_says_nothing_of_what_comes_after_it() {
+    let scene = Scene::new().await;
+    let pair = scene.held().await;
+    scene.world.pass(8_000).await;
+    scene.read(pair.at, &pair, 99).await;
+    scene.world.pass(300).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
+    scene.world.pass(8_000).await;
+    assert_eq!(scene.queued(&pair).await, [(3, Some(1))]);
+    assert_eq!(scene.outcome(&pair, 2).await, Outcome::Read);
+    assert_eq!(scene.outcome(&pair, 3).await, Outcome::NotificationWaits);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_home_lets_no_receipt_beyond_the_end_silence_what_comes_after_it() {
+    let scene = Scene::new().await;
+    let pair = scene.held().await;
+    scene.world.crash(pair.home).await;
+    scene.world.pass(8_000).await;
+    scene.read(pair.at, &pair, 99).await;
+    scene.world.pass(300).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
+    scene.world.pass(8_000).await;
+    assert_eq!(scene.queued(&pair).await, [(3, Some(1))]);
+    assert_eq!(scene.outcome(&pair, 3).await, Outcome::NotificationWaits);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_to_be_told_of_a_message_was_not_notified_by_a_later_one() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    register(&scene.world, &pair.bob).await;
+    scene.mute(&pair, Some(Timestamp::from_unix_ms(4_102_444_800_000))).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(8_000).await;
+    scene.mute(&pair, None).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
+    scene.world.pass(8_000).await;
+    assert_eq!(scene.queued(&pair).await, [(3, Some(1))]);
+    assert_eq!(scene.outcome(&pair, 3).await, Outcome::NotificationWaits);
+    assert_eq!(scene.outcome(&pair, 2).await, Outcome::NotNotified);
     scene.check();
 }
 
