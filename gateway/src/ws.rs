@@ -1,8 +1,11 @@
 //! Sessions over WebSocket (PROTOCOL §1, §2): from the upgrade to the close.
 
+#[cfg(test)]
+mod asleep;
 mod close;
 mod deadlines;
 mod frames;
+mod line;
 mod outbox;
 mod requests;
 mod session;
@@ -13,6 +16,7 @@ mod timers;
 mod upgrade;
 mod wire;
 
+pub(crate) use line::{Line, Tcp};
 pub(crate) use session::{MOVE_GRACE_MS, Session};
 pub(crate) use timers::Timers;
 pub(crate) use upgrade::{Upgrade, upgrade};

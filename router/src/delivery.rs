@@ -63,6 +63,16 @@ pub trait Socket: Send + Sync {
     /// Queues a frame. The socket keeps its own bound (DESIGN §5.7). Frames leave in the order of the calls.
     fn deliver(&self, delivery: &Arc<Delivery>);
 
+    /// As [`Socket::deliver`], for who gives frames to many: where it answers true, the frame leaves with the
+    /// [`Socket::flush`] that its caller now owes.
+    fn queue(&self, delivery: &Arc<Delivery>) -> bool {
+        self.deliver(delivery);
+        false
+    }
+
+    /// Has what was queued leave.
+    fn flush(&self) {}
+
     /// Has the socket tell its client why, and close. What was queued before still leaves if there is time.
     fn close(&self, why: CloseCode);
 

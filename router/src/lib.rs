@@ -13,6 +13,7 @@ mod cursor;
 mod delivery;
 mod dirty;
 mod envelope;
+mod fan_out;
 mod figures;
 mod home;
 mod link;

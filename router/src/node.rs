@@ -12,7 +12,6 @@ use crate::link::Links;
 use crate::options::Options;
 use crate::owner::{CommandInput, Input, NewestBytes, Owners, ReplyTo};
 use crate::session::{Held, Watcher};
-use crate::trace::GivenTo;
 use crate::users::{SHARDS, Users, shard_of};
 use crate::view::{Placement, View};
 use arc_swap::ArcSwap;
@@ -257,6 +256,11 @@ impl Node {
         });
     }
 
+    /// Runs a task that is soon done, even if the node stops meanwhile. The node owns it and waits for it at its end.
+    pub(crate) fn spawn_to_end(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
     /// Carries `work` out, whether or not the caller stays to hear what came of it.
     ///
     /// # Errors
@@ -326,13 +330,13 @@ impl Node {
     /// Gives a delivery to its users, but for the sessions held back: what a home does (DESIGN §2, step 6).
     /// Returns whom it has to be told to push for.
     pub(crate) fn deliver(&self, deliver: &Deliver, held: &Held) -> Vec<UserId> {
-        let (mut given, view) = (GivenTo::nobody(self.trace_bounds()), self.placement.load().view.number);
-        let further = self.users.deliver(deliver, held, (&self.me, view), &mut given);
+        let (mut giving, view) = (self.begin_giving(deliver.users.len()), self.placement.load().view.number);
+        let further = self.users.deliver(deliver, held, (&self.me, view), &mut giving);
         for (node, users) in further.elsewhere {
             let (conversation, frames) = (deliver.conversation.clone(), deliver.frames.clone());
             self.links.send(&node, Envelope::Relay { conversation, users, frames });
         }
-        self.trace_given(&deliver.conversation, &deliver.frames, given);
+        self.end_giving(&deliver.conversation, &deliver.frames, giving);
         further.pushed
     }
 
@@ -353,9 +357,9 @@ impl Node {
         sessions: &[(UserId, SessionId)],
         frames: &[Outgoing],
     ) -> Vec<(UserId, SessionId)> {
-        let mut given = GivenTo::nobody(self.trace_bounds());
-        let gone = self.users.to_sessions(&conversation.tenant, sessions, frames, &mut given);
-        self.trace_given(conversation, frames, given);
+        let mut giving = self.begin_giving(sessions.len());
+        let gone = self.users.to_sessions(&conversation.tenant, sessions, frames, &mut giving);
+        self.end_giving(conversation, frames, giving);
         gone
     }
 

@@ -10,7 +10,6 @@ use crate::link::Repeat;
 use crate::node::Node;
 use crate::owner::{Input, ReplyTo, Telling};
 use crate::session::Held;
-use crate::trace::GivenTo;
 use crate::wire::{decoded, refusal, reply_of};
 use std::sync::Arc;
 use switchboard_protocol::client::TopicWatch;
@@ -81,9 +80,9 @@ impl Node {
                 self.on_push_receipt(&user, &conversation, upto, read);
             }
             Envelope::Relay { conversation, users, frames } => {
-                let mut given = GivenTo::nobody(self.trace_bounds());
-                self.users.relay(&conversation.tenant, &users, &frames, &mut given);
-                self.trace_given(&conversation, &frames, given);
+                let mut giving = self.begin_giving(users.len());
+                self.users.relay(&conversation.tenant, &users, &frames, &mut giving);
+                self.end_giving(&conversation, &frames, giving);
             }
             Envelope::ToSessions { conversation, sessions, frames } => {
                 let gone = self.to_sessions(&conversation, &sessions, &frames);

@@ -7,9 +7,9 @@
 use crate::blocks::Blocked;
 use crate::dirty::{Dirty, change_for_all, changes_for_some, weight};
 use crate::envelope::{Deliver, Here, Note, Outgoing};
+use crate::fan_out::Giving;
 use crate::push::Unreachable;
 use crate::session::{Held, Session};
-use crate::trace::GivenTo;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -215,10 +215,10 @@ impl Users {
     // Delivering
 
     /// Gives frames to the users' sessions on this node.
-    pub(crate) fn relay(&self, tenant: &TenantId, users: &[UserId], frames: &[Outgoing], given: &mut GivenTo) {
+    pub(crate) fn relay(&self, tenant: &TenantId, users: &[UserId], frames: &[Outgoing], giving: &mut Giving) {
         self.each(tenant, users, |_, shard, key| {
             if let Some(user) = shard.users.get(key) {
-                deliver_to(user, frames, &Held::new(), given);
+                deliver_to(user, frames, &Held::new(), giving);
             }
         });
     }
@@ -230,7 +230,7 @@ impl Users {
         deliver: &Deliver,
         held: &Held,
         (me, view): (&Incarnation, u64),
-        given: &mut GivenTo,
+        giving: &mut Giving,
     ) -> Further {
         let mut further = Further::default();
         let for_all = deliver.note.as_ref().map(|note| change_for_all(deliver, note));
@@ -238,7 +238,7 @@ impl Users {
         self.each(&deliver.conversation.tenant, &deliver.users, |id, shard, key| {
             let user = shard.users.get(key);
             if let Some(user) = user {
-                deliver_to(user, &deliver.frames, held, given);
+                deliver_to(user, &deliver.frames, held, giving);
                 let nodes = user.home.iter().flat_map(|home| home.presence.nodes());
                 for (node, _) in nodes.filter(|(node, _)| *node != me) {
                     further.elsewhere.entry(node.clone()).or_default().push(id.clone());
@@ -263,7 +263,7 @@ impl Users {
         tenant: &TenantId,
         sessions: &[(UserId, SessionId)],
         frames: &[Outgoing],
-        given: &mut GivenTo,
+        giving: &mut Giving,
     ) -> Vec<(UserId, SessionId)> {
         let mut gone = Vec::new();
         for (id, session_id) in sessions {
@@ -272,7 +272,7 @@ impl Users {
             let user = shard.users.get(&key);
             let session = user.and_then(|user| user.sessions.iter().find(|session| session.id == *session_id));
             match (user, session) {
-                (Some(user), Some(session)) => deliver_to_session(user, session, frames, given),
+                (Some(user), Some(session)) => deliver_to_session(user, session, frames, giving),
                 _ => gone.push((id.clone(), session_id.clone())),
             }
         }
@@ -459,13 +459,13 @@ fn count(sessions: &[Arc<Session>]) -> u32 {
     u32::try_from(sessions.len()).unwrap_or(u32::MAX)
 }
 
-fn deliver_to(user: &User, frames: &[Outgoing], held: &Held, given: &mut GivenTo) {
+fn deliver_to(user: &User, frames: &[Outgoing], held: &Held, giving: &mut Giving) {
     for session in user.sessions.iter().filter(|session| !held.iter().any(|held| held.id == session.id)) {
-        deliver_to_session(user, session, frames, given);
+        deliver_to_session(user, session, frames, giving);
     }
 }
 
-fn deliver_to_session(user: &User, session: &Session, frames: &[Outgoing], given: &mut GivenTo) {
+fn deliver_to_session(user: &User, session: &Session, frames: &[Outgoing], giving: &mut Giving) {
     let mut has_entry = false;
     for frame in frames {
         let hidden = frame
@@ -474,12 +474,12 @@ fn deliver_to_session(user: &User, session: &Session, frames: &[Outgoing], given
             .as_ref()
             .is_some_and(|other| user.blocked.as_ref().is_some_and(|blocked| blocked.contains_key(other)));
         if !hidden && session.wants(&frame.skip) {
-            session.socket.deliver(&frame.delivery);
+            giving.fan_out.give(&session.socket, &frame.delivery);
             has_entry |= frame.seq.is_some();
         }
     }
     if has_entry {
-        given.add(session);
+        giving.given.add(session);
     }
 }
 

@@ -22,11 +22,26 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const SEND_MAX: usize = 80;
 
 #[derive(Default)]
-struct Counting(AtomicUsize);
+struct Counting {
+    delivered: AtomicUsize,
+    /// Of these, those that are to leave with a flush.
+    queued: AtomicUsize,
+    flushed: AtomicUsize,
+}
 
 impl Socket for Counting {
     fn deliver(&self, _delivery: &Arc<Delivery>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn queue(&self, delivery: &Arc<Delivery>) -> bool {
+        self.deliver(delivery);
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    fn flush(&self) {
+        self.flushed.fetch_add(1, Ordering::Relaxed);
     }
 
     fn close(&self, _why: CloseCode) {}
@@ -75,6 +90,14 @@ impl Group {
         Self { router, id: group.conversation_id, delivered, _connected, _views }
     }
 
+    /// Everything that was queued has been flushed.
+    async fn flushed(&self) {
+        let Counting { queued, flushed, .. } = &*self.delivered;
+        while flushed.load(Ordering::Relaxed) < queued.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn send(&self, n: usize) {
         let target = SendTarget::Conversation(self.id.clone());
         let content =
@@ -96,11 +119,14 @@ async fn allocations(members: usize, after_flush: bool) -> usize {
     if after_flush {
         tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     }
-    let before = group.delivered.0.load(Ordering::Relaxed);
+    group.flushed().await;
+    let delivered = || group.delivered.delivered.load(Ordering::Relaxed);
+    let before = delivered();
     let region = Region::new(ALLOCATOR);
     group.send(8).await;
+    group.flushed().await;
     let change = region.change();
-    assert_eq!(group.delivered.0.load(Ordering::Relaxed) - before, members, "each has it");
+    assert_eq!(delivered() - before, members, "each has it");
     group.router.shutdown().await;
     change.allocations + change.reallocations
 }

@@ -18,7 +18,7 @@ use super::patience::Patience;
 use super::respond::respond;
 use crate::admission::Place;
 use crate::gateway::Gateway;
-use crate::ws::{Session, Upgrade};
+use crate::ws::{Line, Session, Upgrade};
 
 /// Largest head of a request; a token in it has at most half of that.
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
@@ -38,7 +38,7 @@ struct Left<S> {
 /// Serves a connection until its end. A session gets a task of its own, so that nothing of HTTP stays in memory with it.
 pub(super) async fn serve_connection<S>(gateway: Arc<Gateway>, stream: S, peer: SocketAddr, place: Place)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Line + 'static,
 {
     match serve_requests(&gateway, stream, peer.ip()).await {
         Ok(Left { stream, read_ahead, upgrade: Some(Upgrade { hello, place: seat }) }) => {

@@ -13,6 +13,7 @@ use super::places;
 use crate::admission::Place;
 use crate::gateway::Gateway;
 use crate::tls::Tls;
+use crate::ws::Tcp;
 
 /// Connections that wait to be accepted: all clients of a node come back at once after a restart.
 const BACKLOG: i32 = 4_096;
@@ -54,7 +55,7 @@ pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, tls: Opt
         };
         let connection_gateway = gateway.clone();
         match &tls {
-            None => gateway.http_connections.spawn(serve_connection(connection_gateway, stream, peer, place)),
+            None => gateway.http_connections.spawn(serve_connection(connection_gateway, Tcp::new(stream), peer, place)),
             Some(tls) => {
                 gateway.http_connections.spawn(serve_tls(connection_gateway, tls.clone(), stream, peer, place))
             }

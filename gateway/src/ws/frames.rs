@@ -8,11 +8,11 @@ use switchboard_protocol::{
 };
 use switchboard_router::{Answer, OrderKey, RETRY_AFTER_MS, Router};
 use switchboard_store::UserKey;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tungstenite::Message;
 use tungstenite::error::Error as WireError;
 
 use super::close::Ending;
+use super::line::Line;
 use super::requests::{Encoded, is_large_question, is_quiet};
 use super::session::{Session, Stage};
 use crate::metrics::{count_refused_send, count_send};
@@ -31,7 +31,7 @@ pub(super) struct Conduct {
     bad_frames_ms: Vec<u64>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+impl<S: Line> Session<S> {
     pub(super) fn on_message(&mut self, message: &Message) {
         self.deadlines.heard(self.gateway.clock.monotonic_ms());
         match message {

@@ -1,8 +1,10 @@
 //! What waits to be sent to one session, and what it has been told from outside: to close, to move, to look at the
 //! time. The router's end of a session ([`Socket`]); the session's own end takes everything out again.
 //!
-//! One lock, held for a few instructions by whoever delivers, and for the copying of what is due by the session. The
-//! bound is in bytes of frames that wait ([`Outbox::bytes_max`]), whoever else may hold them too.
+//! One lock, held for a few instructions by whoever delivers, for the copying of what is due by the session, and for one
+//! write that does not block by who flushes: a session that sleeps has lent its socket ([`Outbox::lend`]), so that of a
+//! fan-out the frames are written one session after the other, by a few tasks, where each session's own would have to
+//! run for it. The bound is in bytes of frames that wait ([`Outbox::bytes_max`]), whoever else may hold them too.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -11,8 +13,10 @@ use std::task::Waker;
 
 use switchboard_protocol::CloseCode;
 use switchboard_router::{Class, Delivery, Socket};
+use tokio::net::tcp::OwnedWriteHalf;
 
-use crate::metrics::DROPPED;
+use super::wire::Burst;
+use crate::metrics::{DROPPED, SentTally};
 
 /// Ephemeral frames that wait for one session, at most: a reader who is this far behind learns no more from older ones.
 const EPHEMERAL_MAX: usize = 32;
@@ -36,7 +40,19 @@ struct State {
     bytes: usize,
     orders: Orders,
     closed: bool,
+    /// There while the session sleeps and nobody has woken it.
     waker: Option<Waker>,
+    /// There from the end of a turn with nothing left to do until the next one begins.
+    lent: Option<Lent>,
+    /// Somebody is going to call [`Socket::flush`].
+    flush_is_due: bool,
+}
+
+/// The socket of a session that sleeps.
+pub(crate) struct Lent {
+    pub(crate) socket: OwnedWriteHalf,
+    /// What it has not taken of what was written for the session, which has been woken for that.
+    pub(crate) unsent: Vec<u8>,
 }
 
 /// A frame that a newer one with its key takes the place of.
@@ -78,13 +94,18 @@ impl Outbox {
         Self { state: Mutex::default(), bytes_max }
     }
 
-    /// Takes the orders, and has `waker` woken when there is something new.
-    pub(crate) fn take_orders(&self, waker: &Waker) -> Orders {
+    /// The session is awake: takes the orders, and what it has lent, and has `waker` woken when there is something new.
+    pub(crate) fn begin_turn(&self, waker: &Waker) -> (Orders, Option<Lent>) {
         let mut state = self.lock();
         if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             state.waker = Some(waker.clone());
         }
-        mem::take(&mut state.orders)
+        (mem::take(&mut state.orders), state.lent.take())
+    }
+
+    /// The session goes to sleep, and until it wakes up frames may be written to its socket.
+    pub(crate) fn lend(&self, socket: OwnedWriteHalf) {
+        self.lock().lent = Some(Lent { socket, unsent: Vec::new() });
     }
 
     /// How many frames of each kind wait now: a mark for [`Outbox::take_frames`].
@@ -101,9 +122,7 @@ impl Outbox {
                 break;
             }
         }
-        if state.frames.is_empty() && state.replaceable.is_empty() {
-            state.give_back_room();
-        }
+        state.give_back_room();
     }
 
     /// Bytes of frames that wait.
@@ -128,11 +147,15 @@ impl Outbox {
     fn tell(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         change(&mut state);
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(state);
+    }
+}
+
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
@@ -232,6 +255,37 @@ impl State {
         dropped.is_some()
     }
 
+    /// Whether the session has lent its socket and nothing has woken it since.
+    fn sleeps(&self) -> bool {
+        self.lent.is_some() && self.waker.is_some() && !self.closed
+    }
+
+    /// Writes to the socket that is lent what waits, as much as leaves in one write.
+    fn write(&mut self) {
+        let mut burst = Burst::new();
+        let mut tally = SentTally::default();
+        while burst.has_room()
+            && let Some(delivery) = self.next(Mark::ALL)
+        {
+            burst.put_text(&delivery.json);
+            tally.add(delivery.kind);
+        }
+        drop(tally);
+        if let Some(lent) = &mut self.lent {
+            lent.unsent = burst.write(&lent.socket);
+        }
+        self.give_back_room();
+    }
+
+    /// Whether nothing is left for the session to write.
+    fn is_done(&self) -> bool {
+        self.is_empty() && self.lent.as_ref().is_none_or(|lent| lent.unsent.is_empty())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.replaceable.is_empty()
+    }
+
     fn shut(&mut self) {
         self.closed = true;
         self.frames = VecDeque::new();
@@ -239,7 +293,11 @@ impl State {
         self.bytes = 0;
     }
 
+    /// A queue that is empty keeps room for a few frames.
     fn give_back_room(&mut self) {
+        if !self.is_empty() {
+            return;
+        }
         if self.frames.capacity() > ROOM_KEPT {
             self.frames = VecDeque::new();
         }
@@ -252,6 +310,28 @@ impl State {
 impl Socket for Outbox {
     fn deliver(&self, delivery: &Arc<Delivery>) {
         self.tell(|state| state.push(delivery, self.bytes_max));
+    }
+
+    fn queue(&self, delivery: &Arc<Delivery>) -> bool {
+        let mut state = self.lock();
+        state.push(delivery, self.bytes_max);
+        if state.sleeps() {
+            return !mem::replace(&mut state.flush_is_due, true);
+        }
+        wake(state);
+        false
+    }
+
+    fn flush(&self) {
+        let mut state = self.lock();
+        state.flush_is_due = false;
+        // Who has been woken writes by himself, behind what he was woken for.
+        if state.sleeps() && !state.is_empty() {
+            state.write();
+            if !state.is_done() {
+                wake(state);
+            }
+        }
     }
 
     fn close(&self, why: CloseCode) {
@@ -267,16 +347,17 @@ impl Socket for Outbox {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use bytes::Bytes;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
-    fn frame(text: &'static str, class: Class) -> Arc<Delivery> {
+    fn frame(text: impl Into<Bytes>, class: Class) -> Arc<Delivery> {
         Arc::new(Delivery { json: text.into(), kind: "message", class })
     }
 
-    fn undroppable(text: &'static str) -> Arc<Delivery> {
+    pub(in crate::ws) fn undroppable(text: impl Into<Bytes>) -> Arc<Delivery> {
         frame(text, Class::Undroppable)
     }
 
@@ -294,7 +375,7 @@ mod tests {
     }
 
     fn orders(outbox: &Outbox) -> Orders {
-        outbox.take_orders(Waker::noop())
+        outbox.begin_turn(Waker::noop()).0
     }
 
     #[test]
@@ -426,7 +507,7 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct Wakes(AtomicUsize);
+    pub(in crate::ws) struct Wakes(pub(in crate::ws) AtomicUsize);
 
     impl Wake for Wakes {
         fn wake(self: Arc<Self>) {
@@ -439,12 +520,12 @@ mod tests {
         let outbox = Outbox::new(100);
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(wakes.clone());
-        outbox.take_orders(&waker);
+        outbox.begin_turn(&waker);
         for _ in 0..3 {
             outbox.deliver(&undroppable("1"));
         }
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
-        outbox.take_orders(&waker);
+        outbox.begin_turn(&waker);
         outbox.shut();
         outbox.ring();
         assert_eq!(wakes.0.load(Ordering::Relaxed), 2, "a closing session has deadlines too");

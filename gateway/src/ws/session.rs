@@ -11,12 +11,12 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use switchboard_protocol::server::{Frame, Reconnect};
 use switchboard_protocol::{CloseCode, FrameId};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::close::Ending;
 use super::deadlines::{Deadlines, Due};
 use super::frames::Conduct;
-use super::outbox::{Mark, Move, Orders, Outbox};
+use super::line::Line;
+use super::outbox::{Lent, Mark, Move, Orders, Outbox};
 use super::requests::Requests;
 use super::sign_in::{Gate, Hello, SignedIn};
 use super::wire::Wire;
@@ -58,7 +58,7 @@ pub(super) enum Stage {
     },
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+impl<S: Line> Session<S> {
     /// A session on a socket that has been upgraded. `read_ahead` is what came behind the upgrade's request.
     pub(crate) fn new(gateway: Arc<Gateway>, socket: S, read_ahead: Bytes, hello: Hello, place: Place) -> Self {
         let settings = gateway.settings();
@@ -82,7 +82,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     /// Does what can be done now. True if the session has ended.
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
-        let orders = self.outbox.take_orders(cx.waker());
+        let (orders, lent) = self.outbox.begin_turn(cx.waker());
+        if let Some(Lent { socket, unsent }) = lent {
+            self.wire.take_back(socket, unsent);
+        }
         self.obey(orders);
         while !self.is_closing() {
             let mut again = self.poll_gate(cx);
@@ -104,7 +107,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             self.arm();
         }
         self.report_queue();
+        self.lend();
         self.is_closing() && self.poll_closing(cx)
+    }
+
+    /// Has frames written for it while it sleeps; not while something has to leave before them.
+    fn lend(&mut self) {
+        if !matches!(self.stage, Stage::Open(_)) || self.requests.is_some() {
+            return;
+        }
+        if let Some(socket) = self.wire.lend() {
+            self.outbox.lend(socket);
+        }
     }
 
     /// True if the session has come a step further.
@@ -302,7 +316,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Future for Session<S> {
+impl<S: Line> Future for Session<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -313,15 +327,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Future for Session<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpStream;
+    use crate::ws::Tcp;
 
     /// What a connection holds besides 1 KiB of read buffer and its registrations with the router and the kernel's
     /// events (ARCHITECTURE.md, "What a connection holds").
     #[test]
     fn an_idle_session_is_small() {
-        assert!(size_of::<Session<TcpStream>>() <= 528, "{}", size_of::<Session<TcpStream>>());
-        assert!(size_of::<Wire<TcpStream>>() <= 328, "{}", size_of::<Wire<TcpStream>>());
-        assert!(size_of::<Outbox>() <= 168, "{}", size_of::<Outbox>());
+        assert!(size_of::<Session<Tcp>>() <= 512, "{}", size_of::<Session<Tcp>>());
+        assert!(size_of::<Wire<Tcp>>() <= 312, "{}", size_of::<Wire<Tcp>>());
+        assert!(size_of::<Outbox>() <= 176, "{}", size_of::<Outbox>());
         assert!(size_of::<SignedIn>() <= 32, "{}", size_of::<SignedIn>());
     }
 }

@@ -8,9 +8,9 @@ use switchboard_protocol::server::{Authenticated, Ready, ReconnectRange, Session
 use switchboard_protocol::{CloseCode, DeviceId, ErrorCode, FrameId, InstanceId, ProtocolError, Timestamp};
 use switchboard_router::{Connected, NewSession, Router};
 use switchboard_store::UserKey;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::close::Ending;
+use super::line::Line;
 use super::outbox::Outbox;
 use super::session::{Session, Stage};
 use crate::auth::{Identity, Scope, Scopes};
@@ -64,7 +64,7 @@ pub(super) enum Verdict {
     NotRenewed { id: Option<FrameId>, error: ProtocolError },
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
+impl<S: Line> Session<S> {
     /// Begins with what the upgrade brought.
     pub(super) fn begin(&mut self, mut hello: Hello) {
         let (token, fault) = (hello.token.take(), hello.fault.take());

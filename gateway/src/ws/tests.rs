@@ -9,10 +9,11 @@ use switchboard_config::Config;
 use switchboard_protocol::CloseCode;
 use switchboard_router::{InProcessBus, Router, Start, View};
 use switchboard_store::{Faults, Incarnation, MemoryStore};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
 
-use super::Session;
+use super::line::Line;
+use super::session::Session;
 use super::sign_in::Hello;
 use crate::admission::{Kind, Most};
 use crate::auth::{Keys, NewToken, SigningKey, sign};
@@ -23,7 +24,7 @@ use crate::settings::Settings;
 const SECRET: &[u8] = b"a secret of more than thirty-two bytes";
 
 /// An open node, and what may go wrong with its store.
-fn node() -> (Arc<Gateway>, Faults) {
+pub(super) fn node() -> (Arc<Gateway>, Faults) {
     let config = Config::default();
     let (clock, generator) = (Clock::system(), Generator::from_entropy());
     let (mut settings, _) = Settings::from_config(&config, Capacity::of_process(), &clock).unwrap();
@@ -41,19 +42,24 @@ fn node() -> (Arc<Gateway>, Faults) {
     (Arc::new(gateway), faults)
 }
 
-/// A session of somebody whose token came with the upgrade, and his end of the pipe.
-fn session(gateway: &Arc<Gateway>) -> (Session<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
+/// A session of somebody whose token came with the upgrade.
+pub(super) fn session_over<S: Line>(gateway: &Arc<Gateway>, line: S) -> Session<S> {
     let new = NewToken { user: "alice".parse().unwrap(), tenant: None, scopes: Vec::new(), ttl_s: 60 };
     let token = sign(&new, &SigningKey::unnamed(SECRET), gateway.clock.wall_ms()).unwrap();
     let most = Most { in_all: 1, per_address: 1 };
     let place = gateway.admission.place(Kind::WebSocket, "127.0.0.1".parse().unwrap(), most).unwrap();
-    let (ours, theirs) = duplex(65_536);
     let hello = Hello { token: Some(token), ..Hello::default() };
-    (Session::new(gateway.clone(), ours, Bytes::new(), hello, place), theirs)
+    Session::new(gateway.clone(), line, Bytes::new(), hello, place)
+}
+
+/// The same over a pipe, and his end of it.
+fn session(gateway: &Arc<Gateway>) -> (Session<DuplexStream>, DuplexStream) {
+    let (ours, theirs) = duplex(65_536);
+    (session_over(gateway, ours), theirs)
 }
 
 /// What the server says up to its close, which the client then answers.
-async fn said(session: Session<tokio::io::DuplexStream>, mut client: tokio::io::DuplexStream) -> (String, u16) {
+async fn said(session: Session<DuplexStream>, mut client: DuplexStream) -> (String, u16) {
     let reading = async {
         let mut received = Vec::new();
         client.read_to_end(&mut received).await.unwrap();

@@ -13,13 +13,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use switchboard_protocol::CloseCode;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
+use tokio::net::tcp::OwnedWriteHalf;
 use tungstenite::Message;
 use tungstenite::error::Error;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
+use super::line::Line;
 use crate::metrics::count_write;
 
 /// Resident read buffer of a socket: most client frames fit, and larger ones get their own for as long as they last.
@@ -46,7 +48,7 @@ pub(super) struct Wire<S> {
     frames: u32,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+impl<S: Line> Wire<S> {
     /// `read_ahead` is what was read from the socket beyond the upgrade; no message is longer than `frame_bytes`.
     pub(super) fn new(socket: S, read_ahead: Bytes, frame_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
@@ -99,10 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     fn put(&mut self, opcode: OpCode, payload: &[u8]) {
         self.take_spare();
-        let header = FrameHeader { opcode, ..FrameHeader::default() };
-        // Writing to a vector does not fail.
-        let _ = header.format(payload.len() as u64, &mut self.unsent);
-        self.unsent.extend_from_slice(payload);
+        put_frame(&mut self.unsent, opcode, payload);
         self.frames = self.frames.saturating_add(1);
     }
 
@@ -147,6 +146,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    /// The end of the socket that is written to, for others to write to while the session sleeps: if there is nothing
+    /// left to write.
+    pub(super) fn lend(&mut self) -> Option<OwnedWriteHalf> {
+        if self.unsent.is_empty() { self.socket.lend() } else { None }
+    }
+
+    /// The end that was lent is back, with what it has not taken of what others have written.
+    pub(super) fn take_back(&mut self, lent: OwnedWriteHalf, unsent: Vec<u8>) {
+        self.socket.take_back(lent);
+        if !unsent.is_empty() {
+            self.unsent = unsent;
+        }
+    }
+
     fn take_spare(&mut self) {
         if self.unsent.capacity() == 0 {
             self.unsent = SPARE.take();
@@ -155,12 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     fn give_spare(&mut self) {
         self.sent = 0;
-        self.unsent.clear();
-        if self.unsent.capacity() <= SPARE_BYTES_MAX {
-            SPARE.set(mem::take(&mut self.unsent));
-        } else {
-            self.unsent = Vec::new();
-        }
+        give_spare(mem::take(&mut self.unsent));
     }
 
     /// Keeps what is left in a buffer of its size, and the large one for the thread's next socket.
@@ -173,6 +181,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 }
 
+fn put_frame(buffer: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+    let header = FrameHeader { opcode, ..FrameHeader::default() };
+    // Writing to a vector does not fail.
+    let _ = header.format(payload.len() as u64, buffer);
+    buffer.extend_from_slice(payload);
+}
+
+fn give_spare(mut buffer: Vec<u8>) {
+    if buffer.capacity() <= SPARE_BYTES_MAX {
+        buffer.clear();
+        SPARE.set(buffer);
+    }
+}
+
+/// Frames that are written to an end that a wire has lent.
+pub(super) struct Burst {
+    buffer: Vec<u8>,
+    frames: u32,
+}
+
+impl Burst {
+    pub(super) fn new() -> Self {
+        Self { buffer: SPARE.take(), frames: 0 }
+    }
+
+    /// As [`Wire::put_text`].
+    pub(super) fn put_text(&mut self, text: &[u8]) {
+        put_frame(&mut self.buffer, OpCode::Data(Data::Text), text);
+        self.frames += 1;
+    }
+
+    /// As [`Wire::has_room`].
+    pub(super) fn has_room(&self) -> bool {
+        self.buffer.len() < WRITE_BYTES
+    }
+
+    /// One write. Returns what the socket has not taken; all of it if it is broken, which its session finds out by that.
+    pub(super) fn write(self, socket: &OwnedWriteHalf) -> Vec<u8> {
+        // Before it is done: who has read what was written finds it counted.
+        count_write(self.frames);
+        let sent = socket.try_write(&self.buffer).unwrap_or(0);
+        let unsent = self.buffer[sent..].to_vec();
+        give_spare(self.buffer);
+        unsent
+    }
+}
+
 /// The stream as `tungstenite` sees it: reads the socket, and writes what it answers by itself to the other frames.
 struct Stream<'a, 'c, S> {
     socket: &'a mut S,
@@ -180,7 +235,7 @@ struct Stream<'a, 'c, S> {
     cx: &'a mut Context<'c>,
 }
 
-impl<S: AsyncRead + Unpin> Read for Stream<'_, '_, S> {
+impl<S: Line> Read for Stream<'_, '_, S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut buffer = ReadBuf::new(buffer);
         match Pin::new(&mut *self.socket).poll_read(self.cx, &mut buffer) {
@@ -205,7 +260,7 @@ impl<S> Write for Stream<'_, '_, S> {
 mod tests {
     use super::*;
     use std::future::poll_fn;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 
     /// Counts the writes.
     struct Counted<S> {
@@ -239,7 +294,9 @@ mod tests {
         (Wire::new(Counted { stream: ours, writes: 0 }, Bytes::new(), 1_000), theirs)
     }
 
-    async fn message<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) -> Result<Message, Error> {
+    impl Line for Counted<DuplexStream> {}
+
+    async fn message<S: Line>(wire: &mut Wire<S>) -> Result<Message, Error> {
         poll_fn(|cx| wire.poll_message(cx)).await
     }
 

@@ -6,6 +6,7 @@ use super::{TOPICS_WATCHED_MAX, TopicKey, conflated, watched_frame};
 use crate::api::{Actor, Answer};
 use crate::delivery::Delivery;
 use crate::envelope::{Ask, Envelope, Outgoing};
+use crate::fan_out::FanOut;
 use crate::node::{Node, lock};
 use crate::session::Session;
 use crate::wire::answer_of;
@@ -40,10 +41,12 @@ struct Watching {
 }
 
 impl Watching {
-    fn tell(&mut self, version: u64, delivery: &Arc<Delivery>) {
+    fn tell(&mut self, version: u64, delivery: &Arc<Delivery>, fan_out: &mut FanOut) {
         match self.told {
             Some(told) if version <= told => {}
-            Some(_) if !self.is_fresh && self.pending.is_none() => self.session.socket.deliver(delivery),
+            Some(_) if !self.is_fresh && self.pending.is_none() => {
+                fan_out.give(&self.session.socket, delivery);
+            }
             _ => {
                 let before = self.pending.take();
                 let merged = before.and_then(|(_, before)| conflated(&before, delivery)).map(Arc::new);
@@ -205,7 +208,14 @@ impl Node {
         let key = (topic.clone(), window);
         let mut watched = lock(&self.topics.watched);
         match watched.topics.get_mut(&key).filter(|topic| topic.owner == *from) {
-            Some(topic) => topic.sessions.iter_mut().for_each(|watching| watching.tell(version, &frame.delivery)),
+            Some(topic) => {
+                let mut fan_out = FanOut::to(topic.sessions.len());
+                for watching in &mut topic.sessions {
+                    watching.tell(version, &frame.delivery, &mut fan_out);
+                }
+                drop(watched);
+                self.send_queued(fan_out);
+            }
             // It has not heard that nobody watches, or that another one owns the topic.
             None => {
                 drop(watched);

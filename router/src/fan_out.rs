@@ -1,0 +1,73 @@
+//! Giving a frame to many sockets: they queue it, and a few tasks have them send it, one after the other, where each would
+//! otherwise have a task of its own run for a single write. What else is queued until its turn comes leaves with it.
+
+use crate::delivery::{Delivery, Socket};
+use crate::envelope::Outgoing;
+use crate::node::Node;
+use crate::trace::GivenTo;
+use std::sync::Arc;
+use switchboard_store::ConversationKey;
+
+/// To fewer than so many, each sends by itself.
+const TOGETHER_MIN: usize = 8;
+/// Tasks that flush the sockets of one fan-out, at most: for as many cores.
+const TASKS_MAX: usize = 4;
+/// Sockets that are flushed before others have a turn: a quarter of a millisecond.
+const FLUSHES_PER_TURN: usize = 64;
+
+/// Sockets that are given frames one after the other.
+pub(crate) struct FanOut {
+    are_many: bool,
+    /// What was queued at these leaves with a flush.
+    queued: Vec<Arc<dyn Socket>>,
+}
+
+impl FanOut {
+    /// To about so many.
+    pub(crate) fn to(recipients: usize) -> Self {
+        Self { are_many: recipients >= TOGETHER_MIN, queued: Vec::new() }
+    }
+
+    pub(crate) fn give(&mut self, socket: &Arc<dyn Socket>, delivery: &Arc<Delivery>) {
+        if !self.are_many {
+            socket.deliver(delivery);
+        } else if socket.queue(delivery) {
+            self.queued.push(socket.clone());
+        }
+    }
+}
+
+/// Sessions that are given entries, and who has got them.
+pub(crate) struct Giving {
+    pub(crate) given: GivenTo,
+    pub(crate) fan_out: FanOut,
+}
+
+impl Node {
+    /// Begins to give frames to the sessions of about so many users.
+    pub(crate) fn begin_giving(&self, recipients: usize) -> Giving {
+        Giving { given: GivenTo::nobody(self.trace_bounds()), fan_out: FanOut::to(recipients) }
+    }
+
+    /// The sessions have been given these frames.
+    pub(crate) fn end_giving(&self, conversation: &ConversationKey, frames: &[Outgoing], giving: Giving) {
+        self.trace_given(conversation, frames, giving.given);
+        self.send_queued(giving.fan_out);
+    }
+
+    /// Has the sockets send what was queued. Not cut short when this life of the node ends: the sockets may go on in its
+    /// next one.
+    pub(crate) fn send_queued(&self, fan_out: FanOut) {
+        let mut queued = fan_out.queued;
+        let share = queued.len().div_ceil(TASKS_MAX).max(FLUSHES_PER_TURN);
+        while !queued.is_empty() {
+            let part = queued.split_off(queued.len().saturating_sub(share));
+            self.spawn_to_end(async move {
+                for sockets in part.chunks(FLUSHES_PER_TURN) {
+                    sockets.iter().for_each(|socket| socket.flush());
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+    }
+}
