@@ -68,12 +68,34 @@ impl Watching {
 }
 
 impl Watched {
-    /// Adds a session, or gives it another range.
-    fn add(&mut self, key: &(TopicKey, Window), owner: &Incarnation, session: &Arc<Session>, range_s: u32) {
+    /// Adds a session, or gives it another range. How it watched before, if it did.
+    fn add(
+        &mut self,
+        key: &(TopicKey, Window),
+        owner: &Incarnation,
+        session: &Arc<Session>,
+        range_s: u32,
+    ) -> Option<Watching> {
         let new = || WatchedTopic { owner: owner.clone(), sessions: Vec::new() };
         let topic = self.topics.entry(key.clone()).or_insert_with(new);
-        topic.sessions.retain(|watching| watching.session.id != session.id);
+        let before = topic.sessions.iter().position(|watching| watching.session.id == session.id);
+        let former = before.map(|at| topic.sessions.remove(at));
         topic.sessions.push(Watching { session: session.clone(), range_s, told: None, is_fresh: false, pending: None });
+        former
+    }
+
+    /// A session could not be given another range by this owner: it watches as before. Whether it needs a new state for that.
+    fn restore(&mut self, key: &(TopicKey, Window), owner: &Incarnation, former: Watching) -> bool {
+        let Some(topic) = self.topics.get_mut(key) else { return false };
+        let is_same = |watching: &&mut Watching| watching.session.id == former.session.id;
+        let Some(watching) = topic.sessions.iter_mut().find(is_same) else { return false };
+        watching.range_s = former.range_s;
+        if watching.told.is_none() && topic.owner == *owner {
+            let since = watching.pending.take();
+            *watching = former;
+            since.into_iter().for_each(|(version, delivery)| watching.tell(version, &delivery));
+        }
+        watching.told.is_none()
     }
 
     /// Removes a session. The owner, if it has nobody to tell here any more.
@@ -112,7 +134,7 @@ impl Node {
             }
         }
         let owner = self.placement().topic_owner(&key.0).incarnation.clone();
-        lock(&self.topics.watched).add(&key, &owner, &session, watch.range_s);
+        let former = lock(&self.topics.watched).add(&key, &owner, &session, watch.range_s);
         if self.session_of(actor).is_none() {
             // It ended before it was added: nobody else will remove it.
             self.topic_stop(&key, &session);
@@ -124,7 +146,14 @@ impl Node {
                 Ok(Answer::Frame(ServerFrame::TopicState(state)))
             }
             Err(error) => {
-                self.topic_stop(&key, &session);
+                match former {
+                    None => self.topic_stop(&key, &session),
+                    Some(former) => {
+                        if lock(&self.topics.watched).restore(&key, &owner, former) {
+                            self.watch_topic_until_told(key);
+                        }
+                    }
+                }
                 Err(error)
             }
         }
@@ -238,24 +267,28 @@ impl Node {
     /// Watches anew what has another owner now, or what `concerns` says: the watchers get a new state.
     pub(crate) fn watch_topics_again(self: &Arc<Self>, concerns: impl Fn(&(TopicKey, Window), &Incarnation) -> bool) {
         let placement = self.placement();
-        let mut again: BTreeMap<(TopicKey, Window), Incarnation> = BTreeMap::new();
+        let mut again = Vec::new();
         for (key, topic) in &mut lock(&self.topics.watched).topics {
             let owner = &placement.topic_owner(&key.0).incarnation;
             if topic.owner != *owner || concerns(key, owner) {
                 topic.owner = owner.clone();
                 // Those whose first state is on its way as well: whatever comes first is good, and then the other.
                 topic.sessions.iter_mut().for_each(|watching| (watching.told, watching.pending) = (None, None));
-                again.insert(key.clone(), owner.clone());
+                again.push(key.clone());
             }
         }
-        for (key, owner) in again {
-            let (node, view) = (self.clone(), placement.view.number);
-            self.spawn(async move {
-                while node.placement().view.number == view && !node.watch_topic_at(&key, &owner).await {
-                    node.clock.sleep_ms(node.options().retry_after_ms).await;
-                }
-            });
-        }
+        again.into_iter().for_each(|key| self.watch_topic_until_told(key));
+    }
+
+    /// Asks the owner for as long as the view says that it is the one.
+    fn watch_topic_until_told(self: &Arc<Self>, key: (TopicKey, Window)) {
+        let (node, placement) = (self.clone(), self.placement());
+        self.spawn(async move {
+            let owner = &placement.topic_owner(&key.0).incarnation;
+            while node.placement().view.number == placement.view.number && !node.watch_topic_at(&key, owner).await {
+                node.clock.sleep_ms(node.options().retry_after_ms).await;
+            }
+        });
     }
 
     /// Asks once for each range that is watched, and gives the sessions their new state. Whether the owner answered.

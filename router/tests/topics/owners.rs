@@ -1,6 +1,6 @@
 //! Topics' owners that go, come, die, disagree or are fenced, and what is counted then.
 
-use crate::nodes::{Nodes, count, incarnation, known, view};
+use crate::nodes::{Nodes, count, incarnation, known, view, watch_frame};
 use std::collections::BTreeMap;
 use switchboard_protocol::ServerFrame;
 use switchboard_router::{NodeEntry, Options, View};
@@ -48,6 +48,34 @@ async fn when_the_owner_goes_watchers_get_a_new_state_and_updates_go_on() {
 /// Topics of which each of three nodes owns some.
 fn topics() -> Vec<String> {
     (0..8).map(|n| format!("t{n}")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_another_range_in_vain_watches_as_before() {
+    let nodes = Nodes::start(2, Options::default());
+    let watcher = nodes.watcher(0, "a").await;
+    for topic in topics() {
+        watcher.watch(&topic).await.unwrap();
+    }
+    nodes.routers[1].shutdown().await;
+    let mut refused = Vec::new();
+    for topic in topics() {
+        let again = watcher.router.call(watcher.connected.actor(true), watch_frame(&topic, 60)).await;
+        refused.extend(again.is_err().then_some(topic));
+    }
+    assert!(!refused.is_empty(), "no topic was owned by the node that went");
+    watcher.reader.frames();
+    nodes.see(&view(2, [0]));
+    nodes.pass(2_000).await;
+    for topic in &refused {
+        nodes.publish(0, "default", topic, &[1.0]).await.unwrap();
+    }
+    nodes.pass(1_000).await;
+    let updates = watcher.reader.frames();
+    let is_told = |name: &String| {
+        updates.iter().any(|f| matches!(f, ServerFrame::TopicUpdate(update) if update.topic.as_str() == name))
+    };
+    assert!(refused.iter().all(is_told), "{updates:?}");
 }
 
 #[tokio::test(start_paused = true)]
