@@ -91,7 +91,7 @@ impl From<Occasion> for Priority {
 }
 
 /// What a device says of all messages up to one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Receipt {
     Delivered,
     Read,

@@ -5,12 +5,14 @@ use crate::api::{Actor, Answer, Command};
 use crate::envelope::{Ask, Peek, Reply, Roll, RollAsked};
 use crate::node::Node;
 use crate::owner::{Input, ReplyTo, Telling, Told};
+use crate::receipts::SaidReceipt;
 use crate::view::{direct_conversation, group_conversation};
 use crate::wire::{answer_of, encoded, telling};
 use futures_util::future::try_join_all;
 use std::sync::Arc;
 use switchboard_protocol::client::{EntryRef, SendTarget};
 use switchboard_protocol::{ClientFrame, ConversationId, ProtocolError, Seq};
+use switchboard_push::Receipt;
 use switchboard_store::{ConversationKey, UserKey};
 use tokio::sync::oneshot;
 
@@ -74,8 +76,8 @@ impl Node {
         let key = ConversationKey { tenant: actor.user.tenant.clone(), conversation };
         self.note_doing(&actor, &command)?;
         let command = match command {
-            ClientFrame::Delivered(entry) => return self.call_receipt(actor, &key, entry, false).await,
-            ClientFrame::Read(entry) => return self.call_receipt(actor, &key, entry, true).await,
+            ClientFrame::Delivered(entry) => return self.call_receipt(actor, Receipt::Delivered, entry).await,
+            ClientFrame::Read(entry) => return self.call_receipt(actor, Receipt::Read, entry).await,
             command => command,
         };
         let is_close = matches!(command, ClientFrame::ConversationClose(_));
@@ -91,12 +93,12 @@ impl Node {
     async fn call_receipt(
         self: &Arc<Self>,
         actor: Actor,
-        key: &ConversationKey,
+        receipt: Receipt,
         entry: EntryRef,
-        is_read: bool,
     ) -> Result<Answer, ProtocolError> {
-        self.tell_home_of_receipt(&actor.user, &entry.conversation_id, entry.seq, is_read);
-        self.receipt_at_owner(actor, key, (entry, is_read)).await
+        let EntryRef { conversation_id: conversation, seq: upto } = entry;
+        self.tell_home_of_receipt(&actor.user, &conversation, upto, receipt);
+        self.receipt_at_owner(SaidReceipt { actor, conversation, receipt, upto }).await
     }
 
     /// Carries a command out at the conversation's owner.

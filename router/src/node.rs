@@ -11,6 +11,7 @@ use crate::figures::Figures;
 use crate::link::Links;
 use crate::options::Options;
 use crate::owner::{CommandInput, Input, NewestBytes, Owners, ReplyTo};
+use crate::receipts::Unheard;
 use crate::session::{Held, Watcher};
 use crate::users::{SHARDS, Users, shard_of};
 use crate::view::{Placement, View};
@@ -68,7 +69,7 @@ pub(crate) struct Node {
     pub(crate) topics: crate::topics::Topics,
     pub(crate) reopening: crate::opening::Reopening,
     pub(crate) traces: crate::trace::Traces,
-    pub(crate) unheard: crate::receipts::Unheard,
+    pub(crate) unheard: Arc<Unheard>,
     pub(crate) pushes: crate::push::Pushes,
     pub(crate) push_nudges: Arc<Notify>,
     pub(crate) figures: Figures,
@@ -102,11 +103,12 @@ pub(crate) struct Parts {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) view: View,
     pub(crate) push_nudges: Arc<Notify>,
+    pub(crate) unheard: Arc<Unheard>,
 }
 
 impl Node {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { me, options, clock, generator, store, bus, view, push_nudges } = parts;
+        let Parts { me, options, clock, generator, store, bus, view, push_nudges, unheard } = parts;
         let now_ms = clock.monotonic_ms();
         let figures = Figures::new();
         Arc::new(Self {
@@ -124,7 +126,7 @@ impl Node {
             topics: crate::topics::Topics::default(),
             reopening: crate::opening::Reopening::default(),
             traces: crate::trace::Traces::default(),
-            unheard: crate::receipts::Unheard::default(),
+            unheard,
             pushes: crate::push::Pushes::default(),
             push_nudges,
             figures,
@@ -152,8 +154,8 @@ impl Node {
     /// The node's next life. It has the sessions of this one, and nothing else of it.
     pub(crate) fn next_life(&self, me: Incarnation, bus: Arc<dyn Bus>, view: View) -> Arc<Self> {
         let (options, clock, generator) = (self.options(), self.clock.clone(), self.generator.clone());
-        let (store, push_nudges) = (self.store.clone(), self.push_nudges.clone());
-        let next = Self::new(Parts { me, options, clock, generator, store, bus, view, push_nudges });
+        let (store, push_nudges, unheard) = (self.store.clone(), self.push_nudges.clone(), self.unheard.clone());
+        let next = Self::new(Parts { me, options, clock, generator, store, bus, view, push_nudges, unheard });
         // Counted on, so that who compares sees that something may have been missed.
         for (next, changes) in next.user_changes.iter().zip(&self.user_changes) {
             *lock(next) = *lock(changes) + 1;
@@ -163,7 +165,6 @@ impl Node {
         next.goes_on.store(true, Ordering::Relaxed);
         std::mem::swap(&mut *lock(&next.watches), &mut *lock(&self.watches));
         next.topics.adopt(&self.topics);
-        next.say_receipts_of(self);
         std::mem::swap(&mut *lock(&next.last_seen), &mut *lock(&self.last_seen));
         next
     }

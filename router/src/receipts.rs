@@ -10,7 +10,9 @@ use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex};
 use switchboard_protocol::client::EntryRef;
 use switchboard_protocol::{ClientFrame, ConversationId, ErrorCode, ProtocolError, Seq};
+use switchboard_push::Receipt;
 use switchboard_store::{ConversationKey, UserKey};
+use tokio::sync::Notify;
 
 /// Time between two attempts.
 const AGAIN_MS: u64 = 500;
@@ -18,83 +20,160 @@ const AGAIN_MS: u64 = 500;
 /// Receipts that are said again at once.
 const AT_ONCE: usize = 64;
 
-/// Whose, of which conversation, and whether it is read.
-type Kind = (UserKey, ConversationId, bool);
+/// A receipt, as somebody has said it.
+#[derive(Clone)]
+pub(crate) struct SaidReceipt {
+    pub(crate) actor: Actor,
+    pub(crate) conversation: ConversationId,
+    pub(crate) receipt: Receipt,
+    pub(crate) upto: Seq,
+}
 
-/// What has not been heard.
-#[derive(Default)]
-pub(crate) struct Unheard(Mutex<Waiting>);
+/// Those with the same grow.
+type Kind = (UserKey, ConversationId, Receipt);
 
+impl SaidReceipt {
+    fn kind(&self) -> Kind {
+        (self.actor.user.clone(), self.conversation.clone(), self.receipt)
+    }
+
+    fn key(&self) -> ConversationKey {
+        ConversationKey { tenant: self.actor.user.tenant.clone(), conversation: self.conversation.clone() }
+    }
+
+    fn frame(&self) -> ClientFrame {
+        let entry = EntryRef { conversation_id: self.conversation.clone(), seq: self.upto };
+        match self.receipt {
+            Receipt::Read => ClientFrame::Read(entry),
+            Receipt::Delivered => ClientFrame::Delivered(entry),
+        }
+    }
+}
+
+/// What has not been heard; the same for all lives of a node, so that none is lost between two.
 #[derive(Default)]
-struct Waiting {
-    receipts: BTreeMap<Kind, (Seq, Actor)>,
-    /// Whether a task says them again.
-    is_said: bool,
+pub(crate) struct Unheard {
+    receipts: Mutex<BTreeMap<Kind, SaidReceipt>>,
+    /// Told when there is another.
+    news: Notify,
+}
+
+impl Unheard {
+    /// Keeps a receipt until it is heard; whether there was room, of `most`.
+    fn keep(&self, said: &SaidReceipt, most: usize) -> bool {
+        let mut receipts = lock(&self.receipts);
+        let is_full = receipts.len() >= most;
+        match receipts.entry(said.kind()) {
+            Entry::Occupied(known) if known.get().upto >= said.upto => {}
+            Entry::Occupied(mut known) => drop(known.insert(said.clone())),
+            Entry::Vacant(_) if is_full => return false,
+            Entry::Vacant(place) => drop(place.insert(said.clone())),
+        }
+        self.news.notify_one();
+        true
+    }
+
+    /// An owner has heard it, and so all before it.
+    fn heard(&self, said: &SaidReceipt) {
+        if let Entry::Occupied(known) = lock(&self.receipts).entry(said.kind())
+            && known.get().upto <= said.upto
+        {
+            known.remove();
+        }
+    }
+
+    fn all(&self) -> Vec<SaidReceipt> {
+        lock(&self.receipts).values().cloned().collect()
+    }
+}
+
+/// A receipt that is being said, and nobody waits. It is kept if this ends otherwise than with an answer: with its
+/// session, or with this life of the node.
+struct OnItsWay<'a> {
+    node: &'a Node,
+    said: SaidReceipt,
+    is_heard: bool,
+}
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        if !self.is_heard && !self.node.unheard.keep(&self.said, self.node.options().home_dirty_max) {
+            self.node.figures.receipts_dropped.increment(1);
+        }
+    }
 }
 
 impl Node {
     /// A receipt at its conversation's owner; one that nobody waits for gets there later, if it can't now.
-    pub(crate) async fn receipt_at_owner(
-        self: &Arc<Self>,
-        actor: Actor,
-        key: &ConversationKey,
-        (entry, is_read): (EntryRef, bool),
-    ) -> Result<Answer, ProtocolError> {
-        let seq = entry.seq;
-        let frame = if is_read { ClientFrame::Read(entry) } else { ClientFrame::Delivered(entry) };
-        let told = self.at_owner(&actor, key, frame).await;
-        match &told {
-            Err(error) if !actor.awaited && may_pass(error) => {
-                self.say_receipt_again((actor.user.clone(), key.conversation.clone(), is_read), seq, actor);
-                Ok(Answer::done())
-            }
-            _ => told,
+    pub(crate) async fn receipt_at_owner(self: &Arc<Self>, said: SaidReceipt) -> Result<Answer, ProtocolError> {
+        if said.actor.awaited {
+            return self.at_owner(&said.actor, &said.key(), said.frame()).await;
         }
+        let mut on_its_way = OnItsWay { node: self, said, is_heard: false };
+        let told = self.say_receipt(&on_its_way.said).await;
+        on_its_way.is_heard = told.is_some();
+        told.unwrap_or_else(|| Ok(Answer::done()))
     }
 
-    /// What the former life of this node had not got through.
-    pub(crate) fn say_receipts_of(self: &Arc<Self>, former: &Self) {
-        let receipts = std::mem::take(&mut lock(&former.unheard.0).receipts);
-        receipts.into_iter().for_each(|(kind, (seq, actor))| self.say_receipt_again(kind, seq, actor));
+    /// What its owner says of it; `None` if it may say another thing later.
+    async fn say_receipt(self: &Arc<Self>, said: &SaidReceipt) -> Option<Result<Answer, ProtocolError>> {
+        let told = self.at_owner(&said.actor, &said.key(), said.frame()).await;
+        let may_pass = |error: &ProtocolError| matches!(error.code(), ErrorCode::Unavailable | ErrorCode::Overloaded);
+        Some(told).filter(|told| !told.as_ref().is_err_and(may_pass))
     }
 
-    fn say_receipt_again(self: &Arc<Self>, kind: Kind, seq: Seq, actor: Actor) {
-        let mut waiting = lock(&self.unheard.0);
-        let most = self.options().home_dirty_max;
-        let count = waiting.receipts.len();
-        match waiting.receipts.entry(kind) {
-            Entry::Occupied(mut known) if known.get().0 < seq => drop(known.insert((seq, actor))),
-            Entry::Occupied(_) => {}
-            Entry::Vacant(_) if count >= most => self.figures.receipts_dropped.increment(1),
-            Entry::Vacant(place) => drop(place.insert((seq, actor))),
-        }
-        if !std::mem::replace(&mut waiting.is_said, true) {
-            let node = self.clone();
-            self.spawn(async move { node.say_receipts_again().await });
-        }
-    }
-
-    async fn say_receipts_again(self: &Arc<Self>) {
+    /// Says again what has not been heard, that of former lives included.
+    pub(crate) async fn keep_receipts_heard(self: Arc<Self>) {
         loop {
-            self.clock.sleep_ms(AGAIN_MS).await;
-            let receipts = {
-                let mut waiting = lock(&self.unheard.0);
-                waiting.is_said = !waiting.receipts.is_empty();
-                std::mem::take(&mut waiting.receipts)
-            };
-            if receipts.is_empty() {
-                return;
+            let unheard = self.unheard.all();
+            if unheard.is_empty() {
+                self.unheard.news.notified().await;
             }
-            let again = receipts.into_iter().map(|((user, conversation_id, is_read), (seq, actor))| {
-                let key = ConversationKey { tenant: user.tenant, conversation: conversation_id.clone() };
-                let entry = EntryRef { conversation_id, seq };
-                async move { drop(Box::pin(self.receipt_at_owner(actor, &key, (entry, is_read))).await) }
+            let again = unheard.into_iter().map(|said| {
+                let node = self.clone();
+                async move {
+                    if Box::pin(node.say_receipt(&said)).await.is_some() {
+                        node.unheard.heard(&said);
+                    }
+                }
             });
             stream::iter(again).for_each_concurrent(AT_ONCE, |said| said).await;
+            self.clock.sleep_ms(AGAIN_MS).await;
         }
     }
 }
 
-fn may_pass(error: &ProtocolError) -> bool {
-    matches!(error.code(), ErrorCode::Unavailable | ErrorCode::Overloaded)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(upto: u64, receipt: Receipt) -> SaidReceipt {
+        let user = UserKey { tenant: "t".parse().unwrap(), user: "bob".parse().unwrap() };
+        let actor = Actor { user, session: None, awaited: false };
+        SaidReceipt { actor, conversation: "c".parse().unwrap(), receipt, upto: Seq::new(upto) }
+    }
+
+    #[test]
+    fn the_highest_of_each_is_kept_until_it_is_heard() {
+        let unheard = Unheard::default();
+        let kept = || -> Vec<u64> { unheard.all().iter().map(|said| said.upto.get()).collect() };
+        assert!(unheard.keep(&said(5, Receipt::Delivered), 2));
+        assert!(unheard.keep(&said(3, Receipt::Delivered), 2));
+        assert!(unheard.keep(&said(4, Receipt::Read), 2));
+        assert_eq!(kept(), [5, 4]);
+        // While it was said, another one has come.
+        assert!(unheard.keep(&said(7, Receipt::Delivered), 2));
+        unheard.heard(&said(5, Receipt::Delivered));
+        assert_eq!(kept(), [7, 4]);
+        unheard.heard(&said(7, Receipt::Delivered));
+        assert_eq!(kept(), [4]);
+    }
+
+    #[test]
+    fn beyond_the_bound_a_receipt_is_not_kept() {
+        let unheard = Unheard::default();
+        assert!(unheard.keep(&said(1, Receipt::Delivered), 1));
+        assert!(!unheard.keep(&said(1, Receipt::Read), 1));
+        assert!(unheard.keep(&said(2, Receipt::Delivered), 1), "it takes no more room");
+    }
 }

@@ -14,6 +14,7 @@ use crate::wire::{decoded, refusal, reply_of};
 use std::sync::Arc;
 use switchboard_protocol::client::TopicWatch;
 use switchboard_protocol::{ClientFrame, ProtocolError, ServerFrame};
+use switchboard_push::Receipt;
 use switchboard_store::{Incarnation, UserKey};
 use tokio::sync::mpsc;
 
@@ -77,7 +78,8 @@ impl Node {
                 }
             }
             Envelope::Receipt { user, conversation, upto, read } => {
-                self.on_push_receipt(&user, &conversation, upto, read);
+                let receipt = if read { Receipt::Read } else { Receipt::Delivered };
+                self.on_push_receipt(&user, &conversation, upto, receipt);
             }
             Envelope::Relay { conversation, users, frames } => {
                 let mut giving = self.begin_giving(users.len());

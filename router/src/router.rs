@@ -72,7 +72,8 @@ impl Router {
         let Start { me, options, clock, generator, store, bus, views } = start;
         let view = views.borrow().clone();
         let packets = bus.subscribe(&me);
-        let node = Node::new(Parts { me, options, clock, generator, store, bus, view, push_nudges: Arc::default() });
+        let (push_nudges, unheard) = Default::default();
+        let node = Node::new(Parts { me, options, clock, generator, store, bus, view, push_nudges, unheard });
         run(&node, packets, views);
         Self { newest: Arc::new(RwLock::new(node)) }
     }
@@ -443,6 +444,7 @@ fn run(node: &Arc<Node>, packets: Packets, views: watch::Receiver<View>) {
     node.spawn(node.clone().keep_flushed());
     node.spawn(node.clone().keep_topics_copied());
     node.spawn(node.clone().keep_user_changes());
+    node.spawn(node.clone().keep_receipts_heard());
     node.spawn(node.clone().keep_pushes());
     node.spawn(node.clone().write_pushes());
 }

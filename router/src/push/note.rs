@@ -79,19 +79,25 @@ impl Node {
     }
 
     /// A device of the user's has something, or he has read it: told to his home, before the owner is told.
-    pub(crate) fn tell_home_of_receipt(&self, user: &UserKey, conversation: &ConversationId, upto: Seq, read: bool) {
+    pub(crate) fn tell_home_of_receipt(
+        &self,
+        user: &UserKey,
+        conversation: &ConversationId,
+        upto: Seq,
+        receipt: Receipt,
+    ) {
         let home = self.placement().home(user).incarnation.clone();
         if home == self.me {
-            return self.on_push_receipt(user, conversation, upto, read);
+            return self.on_push_receipt(user, conversation, upto, receipt);
         }
+        let read = receipt == Receipt::Read;
         let (user, conversation) = (user.clone(), conversation.clone());
         self.links.send(&home, Envelope::Receipt { user, conversation, upto, read });
     }
 
     /// The same at the home.
-    pub(crate) fn on_push_receipt(&self, user: &UserKey, conversation: &ConversationId, upto: Seq, read: bool) {
+    pub(crate) fn on_push_receipt(&self, user: &UserKey, conversation: &ConversationId, upto: Seq, receipt: Receipt) {
         if self.users.may_be_reached(user, self.placement().view.number) {
-            let receipt = if read { Receipt::Read } else { Receipt::Delivered };
             self.push_events(
                 user,
                 vec![Event::Receipt { conversation: conversation.clone(), upto, receipt, is_new: true }],
