@@ -10,6 +10,7 @@ use metrics::{
 pub(crate) struct Figures {
     pub(crate) delivery_duration_s: Histogram,
     pub(crate) conversations_active: Gauge,
+    pub(crate) conversations_untold: Gauge,
     pub(crate) view_members: Gauge,
     pub(crate) owed_announcements: Gauge,
     pub(crate) bus_publishes: Counter,
@@ -47,6 +48,7 @@ impl Figures {
         Self {
             delivery_duration_s: histogram!("switchboard_delivery_duration_seconds"),
             conversations_active: gauge!("switchboard_conversations_active"),
+            conversations_untold: gauge!("switchboard_conversations_untold"),
             view_members: gauge!("switchboard_view_members"),
             owed_announcements: gauge!("switchboard_owed_announcements"),
             bus_publishes: shown(counter!("switchboard_bus_publishes_total")),
@@ -83,6 +85,10 @@ fn describe() {
         "From an entry's decision at its owner, through its durability, to its hand-over to the homes"
     );
     describe_gauge!("switchboard_conversations_active", "Conversations whose owner is active on this node");
+    describe_gauge!(
+        "switchboard_conversations_untold",
+        "Conversations that this node is to take over or hand over, and whose part of the store does not answer"
+    );
     describe_gauge!("switchboard_view_members", "Nodes in this node's view");
     describe_gauge!("switchboard_owed_announcements", "Announcements that homes have not confirmed as flushed");
     describe_counter!("switchboard_bus_publishes_total", "Packets given to the bus");

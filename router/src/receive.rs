@@ -8,7 +8,7 @@ use crate::bus::Packets;
 use crate::envelope::{Ask, Encoded, Envelope, Packet, Reply};
 use crate::link::Repeat;
 use crate::node::Node;
-use crate::owner::{Input, ReplyTo, Telling};
+use crate::owner::{Input, Order, ReplyTo, Telling, Told};
 use crate::session::Held;
 use crate::wire::{decoded, refusal, reply_of};
 use std::sync::Arc;
@@ -94,8 +94,7 @@ impl Node {
             }
             Envelope::Closed { conversation, sessions } => self.users.closed(&conversation, &sessions),
             Envelope::SessionsGone { conversation, sessions } => {
-                // Not active: it has nobody's sessions.
-                drop(self.owners.say_if_active(&conversation, Input::SessionsGone { at: from.clone(), sessions }));
+                self.sessions_gone(conversation, from, sessions);
             }
             Envelope::Here { users } => users.into_iter().for_each(|here| self.on_here(from, here)),
             Envelope::Newest { user, at, arrival } => self.on_newest(&at, &user, &arrival),
@@ -128,7 +127,7 @@ impl Node {
         self.ask_again(from);
         let (node, from) = (self.clone(), from.clone());
         self.spawn(async move {
-            node.owners.say_to_all(|| Input::NodeMissed { node: from.clone() }).await;
+            node.owners.order_all(|| Order::NodeMissed { node: from.clone() }).await;
             node.links.has_seen_to_gap(&from, upto);
         });
     }
@@ -166,7 +165,7 @@ impl Node {
         self.ask_again(to);
         self.copy_topics_again(to);
         let (done, mut all_done) = mpsc::channel(1);
-        self.owners.say_to_all(|| Input::Repeat { to: to.clone(), was_out, done: done.clone() }).await;
+        self.owners.order_all(|| Order::Repeat { to: to.clone(), was_out, done: done.clone() }).await;
         drop(done);
         // Ends when each conversation has dropped its copy.
         while all_done.recv().await.is_some() {}
@@ -191,12 +190,7 @@ impl Node {
                 self.say(&conversation, Input::TakeOver { released, reply: Some(reply), done: None });
             }
             Ask::LetGo { conversation, term } => self.say(&conversation, Input::LetGo { term, reply }),
-            Ask::Barrier { view } => {
-                // With another view it has told other homes, or will; not settled, it owes what it has told them before.
-                let settled = !self.is_fenced() && self.settling.has_settled(view);
-                let told = if settled { Ok(Telling::Done) } else { Err(self.unavailable()) };
-                reply.tell(self, told);
-            }
+            Ask::Barrier { view, names_untold } => reply.tell(self, self.sign(view, names_untold)),
             Ask::TopicPublish { topic, command } => {
                 let told = match decoded(&command) {
                     Ok(ClientFrame::TopicPublish(publish)) => self.topic_publish_here(&topic, publish.events),
@@ -222,6 +216,17 @@ impl Node {
                     node.links.send(&from, Envelope::Reply { request, reply });
                 });
             }
+        }
+    }
+
+    /// With another view it has told other homes, or will; not settled, it owes what it has told them before.
+    fn sign(&self, view: u64, names_untold: bool) -> Told {
+        let untold = self.settling.untold();
+        let has_settled = !self.is_fenced() && self.settling.has_settled(view);
+        match (has_settled, untold.is_empty()) {
+            (true, true) => Ok(Telling::Done),
+            (true, false) if names_untold => Ok(Telling::Untold(untold)),
+            _ => Err(self.unavailable()),
         }
     }
 

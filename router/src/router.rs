@@ -8,7 +8,7 @@ use crate::delivery::Socket;
 use crate::envelope::{Ask, Reply, SessionRow};
 use crate::node::{Node, Parts, unavailable};
 use crate::options::Options;
-use crate::owner::Input;
+use crate::owner::Order;
 use crate::session::Session;
 use crate::trace::{Trace, TraceQuery, TraceStep};
 use crate::view::View;
@@ -397,7 +397,7 @@ impl Router {
         // Nobody comes back within his grace here.
         node.users.homed().iter().for_each(|user| node.end_grace(user, u64::MAX));
         let (done, mut all_done) = tokio::sync::mpsc::channel(1);
-        node.owners.say_to_all(|| Input::Drain { done: done.clone() }).await;
+        node.owners.order_all(|| Order::Drain { done: done.clone() }).await;
         drop(done);
         node.hand_over_topics().await;
         loop {

@@ -5,7 +5,7 @@ use crate::api::{Actor, Answer, Command};
 use crate::delivery::Socket;
 use crate::envelope::{Arrival, Envelope, Outgoing, SessionRow, Skip};
 use crate::node::{Node, lock};
-use crate::owner::Input;
+use crate::owner::{Input, Refused};
 use crate::router::OPEN_MAX;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_protocol::client::ConversationRef;
@@ -13,7 +13,7 @@ use switchboard_protocol::{
     ClientFrame, CloseCode, ConversationId, DeviceId, ErrorCode, InstanceId, ProtocolError, ServerFrame, SessionId,
     Timestamp, TopicId, UserId, Window,
 };
-use switchboard_store::{ConversationKey, UserKey};
+use switchboard_store::{ConversationKey, Incarnation, UserKey};
 
 /// One authenticated connection on this node.
 pub(crate) struct Session {
@@ -160,7 +160,7 @@ impl Node {
             let key = ConversationKey { tenant: session.user.tenant.clone(), conversation };
             let owner = self.placement().owner(&key).incarnation.clone();
             if owner == self.me {
-                self.sessions_gone(key, &sessions);
+                self.sessions_gone(key, &owner, sessions.clone());
             } else {
                 self.links.send(&owner, Envelope::SessionsGone { conversation: key, sessions: sessions.clone() });
             }
@@ -175,20 +175,28 @@ impl Node {
         }
     }
 
-    /// Tells a conversation of this node that sessions here are gone, if need be when it has room. One that is not active
-    /// has nobody's sessions.
-    fn sessions_gone(self: &Arc<Self>, key: ConversationKey, sessions: &[(UserId, SessionId)]) {
-        let input = |node: &Self| Input::SessionsGone { at: node.me.clone(), sessions: sessions.to_vec() };
-        if self.owners.say_if_active(&key, input(self)).is_ok() || !self.owners.is_active(&key) {
+    /// Tells a conversation of this node that sessions of a node are gone, if need be when it has room. One that is not
+    /// active has nobody's sessions.
+    pub(crate) fn sessions_gone(
+        self: &Arc<Self>,
+        key: ConversationKey,
+        at: &Incarnation,
+        sessions: Vec<(UserId, SessionId)>,
+    ) {
+        let Err(Refused(mut input)) = self.owners.say_if_active(&key, Input::SessionsGone { at: at.clone(), sessions })
+        else {
+            return;
+        };
+        if !self.owners.is_active(&key) {
             return;
         }
-        let (node, sessions) = (self.clone(), sessions.to_vec());
+        let node = self.clone();
         self.spawn(async move {
             while node.owners.is_active(&key) {
                 node.clock.sleep_ms(crate::node::TICK_MS).await;
-                let input = Input::SessionsGone { at: node.me.clone(), sessions: sessions.clone() };
-                if node.owners.say_if_active(&key, input).is_ok() {
-                    return;
+                match node.owners.say_if_active(&key, input) {
+                    Ok(()) => return,
+                    Err(Refused(refused)) => input = refused,
                 }
             }
         });

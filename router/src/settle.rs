@@ -2,32 +2,51 @@
 //!
 //! `sync` must show what was answered with `sent` before it was asked. So a home that is not alone asks, for each round
 //! of waiting syncs, every node of the view for a sign that comes behind all it has told before; and it believes no round
-//! in which a node has not yet settled for the view, or has something missing on its link.
+//! in which a node has not yet settled for the view, or has something missing on its link. With its sign a node names the few
+//! conversations that it can't tell of, as the store does not let anyone go on with them.
 
-use crate::envelope::Ask;
+use crate::envelope::{Ask, Reply};
 use crate::node::{Node, lock};
 use futures_util::future::try_join_all;
-use std::sync::Mutex;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use switchboard_protocol::ProtocolError;
-use switchboard_store::Incarnation;
+use switchboard_store::{ConversationKey, Incarnation};
 
 /// Pause between two looks at a view that has not settled.
 const LOOK_AGAIN_MS: u64 = 20;
+
+/// Conversations that a node names as untold; with more it does not settle.
+const UNTOLD_MAX: usize = 256;
 
 /// What has settled, and the rounds.
 #[derive(Default)]
 pub(crate) struct Settling {
     /// The view (by fingerprint) that this node has settled for.
     settled: Mutex<Option<u64>>,
+    /// Conversations that this node can't tell of now, as their part of the store does not answer. They keep nobody else's
+    /// inbox from being complete: who has one in his is told only once its owner has been asked.
+    untold: Mutex<BTreeSet<ConversationKey>>,
     /// Syncs that have asked for a round.
     asked: AtomicU64,
-    /// Those up to this one have had one; held while a round is under way.
-    done: tokio::sync::Mutex<u64>,
+    /// The last one; held while the next is under way.
+    done: tokio::sync::Mutex<Round>,
 }
 
+#[derive(Default)]
+struct Round {
+    /// Syncs up to this one have had it.
+    upto: u64,
+    /// What some node could not tell.
+    untold: Untold,
+}
+
+/// Conversations whose owners must be asked.
+pub(crate) type Untold = Arc<BTreeSet<ConversationKey>>;
+
 impl Settling {
-    /// This node has announced all that it owed when the view came.
+    /// This node has announced all that it owed when the view came, but for what it names.
     pub(crate) fn settled(&self, view: u64) {
         *lock(&self.settled) = Some(view);
     }
@@ -40,48 +59,78 @@ impl Settling {
     pub(crate) fn has_settled(&self, view: u64) -> bool {
         *lock(&self.settled) == Some(view)
     }
+
+    /// Names a conversation as untold; whether there was room for it.
+    pub(crate) fn name(&self, key: &ConversationKey) -> bool {
+        let mut untold = lock(&self.untold);
+        if untold.len() < UNTOLD_MAX {
+            untold.insert(key.clone());
+        }
+        untold.contains(key)
+    }
+
+    /// Its end has been announced, or is another node's to announce.
+    pub(crate) fn told(&self, key: &ConversationKey) {
+        lock(&self.untold).remove(key);
+    }
+
+    pub(crate) fn is_named(&self, key: &ConversationKey) -> bool {
+        lock(&self.untold).contains(key)
+    }
+
+    pub(crate) fn untold(&self) -> Vec<ConversationKey> {
+        lock(&self.untold).iter().cloned().collect()
+    }
 }
 
 impl Node {
-    /// Returns when every node has announced to this one all that it had answered before the call.
+    /// Returns when every node has announced to this one all that it had answered before the call, but for the
+    /// conversations that it returns.
     ///
     /// # Errors
     /// `unavailable` if that does not come to pass in `limits.send_timeout_ms`.
-    pub(crate) async fn settle(&self) -> Result<(), ProtocolError> {
+    pub(crate) async fn settle(&self) -> Result<Untold, ProtocolError> {
         tokio::select! {
             biased;
-            () = self.settle_in_rounds() => Ok(()),
+            untold = self.settle_in_rounds() => Ok(untold),
             () = self.clock.sleep_ms(self.options().send_timeout_ms) => Err(self.unavailable()),
         }
     }
 
-    async fn settle_in_rounds(&self) {
+    async fn settle_in_rounds(&self) -> Untold {
         let mine = self.settling.asked.fetch_add(1, Ordering::Relaxed) + 1;
         let mut done = self.settling.done.lock().await;
         // A round that began after this call has ended: it was for this call too.
-        while *done < mine {
+        while done.upto < mine {
             let upto = self.settling.asked.load(Ordering::Relaxed);
-            if self.round().await.is_ok() {
-                *done = upto;
-            } else {
-                self.clock.sleep_ms(LOOK_AGAIN_MS).await;
+            match self.round().await {
+                Ok(untold) => *done = Round { upto, untold: Arc::new(untold) },
+                Err(_) => self.clock.sleep_ms(LOOK_AGAIN_MS).await,
             }
         }
+        done.untold.clone()
     }
 
-    async fn round(&self) -> Result<(), ProtocolError> {
+    async fn round(&self) -> Result<BTreeSet<ConversationKey>, ProtocolError> {
         let view = self.placement().view.clone();
         let fingerprint = view.fingerprint();
         if self.is_fenced() || !self.settling.has_settled(fingerprint) {
             return Err(self.unavailable());
         }
-        try_join_all(view.peers(&self.me).map(|peer| self.sign_of(peer, fingerprint))).await?;
-        if self.placement().view.number == view.number { Ok(()) } else { Err(self.unavailable()) }
+        let signs = try_join_all(view.peers(&self.me).map(|peer| self.sign_of(peer, fingerprint))).await?;
+        if self.placement().view.number != view.number {
+            return Err(self.unavailable());
+        }
+        Ok(signs.into_iter().flatten().chain(self.settling.untold()).collect())
     }
 
-    /// The sign of a node that has settled for the view: it comes behind all that was told before.
-    async fn sign_of(&self, peer: &Incarnation, view: u64) -> Result<(), ProtocolError> {
-        self.ask(peer, Ask::Barrier { view }).await?;
-        if self.links.has_gap(peer) { Err(self.unavailable()) } else { Ok(()) }
+    /// The sign of a node that has settled for the view: it comes behind all that was told before. What it can't tell.
+    async fn sign_of(&self, peer: &Incarnation, view: u64) -> Result<Vec<ConversationKey>, ProtocolError> {
+        let reply = self.ask(peer, Ask::Barrier { view, names_untold: true }).await?;
+        match reply {
+            _ if self.links.has_gap(peer) => Err(self.unavailable()),
+            Reply::Untold(untold) => Ok(untold),
+            _ => Ok(Vec::new()),
+        }
     }
 }

@@ -4,6 +4,7 @@ use crate::api::{Actor, Answer};
 use crate::dirty::empty_change;
 use crate::home::shown_settings;
 use crate::node::{Node, unavailable};
+use crate::settle::Untold;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::VecDeque;
@@ -72,7 +73,7 @@ impl Node {
         };
         let reset = position.is_none();
         let position = position.unwrap_or_default();
-        self.settle().await?;
+        let untold = self.settle().await?;
         if self.placement().home(user).incarnation != self.me {
             // Asked by a node with an older view. Another is told what comes now, and writes it when it will.
             return Err(self.unavailable());
@@ -81,8 +82,12 @@ impl Node {
         self.flush_inbox_of(user).await.map_err(failed)?;
         let range = InboxRange { after: position.after, below: position.page.map(|(below, _)| below) };
         let mut page = self.store.inbox(user, range, asked.limit as usize).await.map_err(failed)?;
-        if position.page.is_none() && self.ask_owners(user, std::mem::take(&mut page.asked)).await? {
-            page = self.store.inbox(user, range, asked.limit as usize).await.map_err(failed)?;
+        if position.page.is_none() {
+            let mut behind = std::mem::take(&mut page.asked);
+            behind.extend(self.untold_to(user, &untold).await.map_err(failed)?);
+            if self.ask_owners(user, behind).await? {
+                page = self.store.inbox(user, range, asked.limit as usize).await.map_err(failed)?;
+            }
         }
         let top = position.page.map_or(page.top, |(_, top)| top);
 
@@ -117,8 +122,19 @@ impl Node {
         Ok(!page.map_err(|error| unavailable(self, &error))?.rows.is_empty())
     }
 
-    /// Large groups raise no inbox row with each message: brings their rows up to what their owners know. Whether there was
-    /// anything to be brought.
+    /// Which of these the user has in his inbox.
+    async fn untold_to(&self, user: &UserKey, untold: &Untold) -> Result<Vec<ConversationId>, StoreError> {
+        let of_tenant = untold.iter().filter(|key| key.tenant == user.tenant).map(|key| key.conversation.clone());
+        let rows = of_tenant.map(async |conversation| {
+            let row = self.store.inbox_row(user, &conversation).await?;
+            Ok::<_, StoreError>(row.filter(|row| row.member).map(|row| row.conversation))
+        });
+        let rows: Vec<_> = rows.collect();
+        stream::iter(rows).buffered(READS_AT_ONCE).try_filter_map(async |found| Ok(found)).try_collect().await
+    }
+
+    /// Large groups raise no inbox row with each message, and what is untold has not: brings their rows up to what their
+    /// owners know. Whether there was anything to be brought.
     async fn ask_owners(self: &Arc<Self>, user: &UserKey, asked: Vec<ConversationId>) -> Result<bool, ProtocolError> {
         let asked = asked.into_iter().map(|conversation| self.ask_owner(user, conversation));
         let changes: Vec<_> =

@@ -4,9 +4,10 @@ use crate::delivery::undroppable;
 use crate::envelope::Envelope;
 use crate::figures::count;
 use crate::node::{Node, Wake};
-use crate::owner::Input;
+use crate::owner::{Input, Order};
 use crate::session::Session;
 use crate::view::{Placement, View};
+use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -72,7 +73,8 @@ impl Node {
             self.user_changes_missed.notify_one();
         }
 
-        for (incarnation, conversations) in self.hand_over_all().await {
+        for (incarnation, mut conversations) in self.hand_over_all().await {
+            conversations.retain(|key| !self.settling.is_named(key));
             // If this fails, they are taken over once more: harmless.
             drop(self.store.forget_active(&incarnation, &conversations).await);
         }
@@ -81,13 +83,14 @@ impl Node {
         }
     }
 
-    /// Returns when each conversation has told what it owed, or has been let go or taken over; those of the dead.
+    /// Returns when each conversation has told what it owed, has been let go or taken over, or is named as untold; those of
+    /// the dead.
     async fn hand_over_all(self: &Arc<Self>) -> BTreeMap<Incarnation, Vec<ConversationKey>> {
         let (done, mut all_done) = mpsc::channel(1);
         // Read before: a note that moves here meanwhile is that of a conversation which is told of the view.
         let active = self.read_active().await;
-        self.owners.say_to_all(|| Input::View { done: done.clone() }).await;
-        let dead = self.take_over_dead(active, &done).await;
+        let ordered = self.owners.order_all(|| Order::View { done: done.clone() });
+        let ((), dead) = tokio::join!(ordered, self.take_over_dead(active, &done));
         drop(done);
         while all_done.recv().await.is_some() {}
         dead
@@ -118,20 +121,22 @@ impl Node {
         let mut dead: BTreeMap<Incarnation, Vec<ConversationKey>> = BTreeMap::new();
         for (incarnation, key) in active {
             if placement.owner(&key).incarnation == self.me {
-                self.say_until_taken(&key, Some(done.clone())).await;
                 dead.entry(incarnation).or_default().push(key);
             }
         }
+        // One that has no room holds nobody else up.
+        join_all(dead.values().flatten().map(|key| self.say_until_taken(key, Some(done.clone())))).await;
         dead
     }
 
-    /// Many conversations may be taken over at once: waits for room.
-    pub(crate) async fn say_until_taken(self: &Arc<Self>, key: &ConversationKey, done: Option<mpsc::Sender<()>>) {
+    /// Many conversations may be taken over at once, and one may be full: waits for room, and nobody else with it.
+    pub(crate) async fn say_until_taken(self: &Arc<Self>, key: &ConversationKey, mut done: Option<mpsc::Sender<()>>) {
         while self.may_own() {
             let input = Input::TakeOver { released: None, reply: None, done: done.clone() };
             if self.owners.say(self, key, input).is_ok() {
                 return;
             }
+            done = done.filter(|_| !self.settling.name(key));
             self.clock.sleep_ms(crate::node::TICK_MS).await;
         }
     }
@@ -227,6 +232,7 @@ impl Node {
                 let grown = self.links.heartbeat(self.placement().view.reached(&self.me));
                 grown.iter().for_each(|peer| self.see_to_gap(peer));
                 self.figures.conversations_active.set(count(self.owners.active()));
+                self.figures.conversations_untold.set(count(self.settling.untold().len()));
                 self.figures.home_dirty_bytes.set(count(self.users.dirty_bytes()));
                 self.figures.newest_entries_bytes.set(count(self.newest_bytes.total()));
                 self.figures.trace_bytes.set(count(self.traces.bytes()));

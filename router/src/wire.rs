@@ -36,6 +36,7 @@ pub(crate) fn reply_telling(telling: Telling) -> Reply {
         Telling::Peek(peek) => Reply::Peek(peek),
         Telling::Roll(roll) => Reply::Roll(roll),
         Telling::LetGo(release) => Reply::LetGo(release),
+        Telling::Untold(untold) => Reply::Untold(untold),
         Telling::Done => Reply::Done,
     }
 }

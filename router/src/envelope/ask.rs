@@ -44,8 +44,12 @@ pub(crate) enum Ask {
     /// Of a topic's owner or its heir: take these windows, which others have counted.
     TopicCopy { topic: TopicKey, versions: [u64; 2], parts: Vec<Part> },
     /// Of any node: answered behind all it has sent before, if it has announced everything that it owed when this view (by
-    /// fingerprint) came.
-    Barrier { view: u64 },
+    /// fingerprint) came. Who does not say `names_untold` is given no sign while there is something to name.
+    Barrier {
+        view: u64,
+        #[serde(default)]
+        names_untold: bool,
+    },
     /// Of any node: the block between two users was set or taken back.
     BlockChanged { tenant: TenantId, by: UserId, other: UserId },
     /// Of any node: close these sessions.
@@ -85,6 +89,8 @@ pub(crate) enum Reply {
     Done,
     /// Done, and whether there was something to do.
     Was(bool),
+    /// All is announced but what these conversations owe.
+    Untold(Vec<ConversationKey>),
     /// Sessions.
     Sessions(Vec<SessionRow>),
     /// Presence, in the order asked for.

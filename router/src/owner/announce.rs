@@ -315,7 +315,8 @@ impl Conversation {
             // Of a term that has been parted from, who begins the next one tells.
             self.on_take_over(None, None, Some(done)).await;
         } else {
-            self.leaving.push(done);
+            self.leaves = true;
+            self.untold.push(done);
         }
     }
 

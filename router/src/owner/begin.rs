@@ -125,7 +125,10 @@ impl Conversation {
         if self.log.is_some() {
             return Ok(true);
         }
-        let Some(begun) = self.take_term(previous, create).await? else { return Ok(false) };
+        let Some(begun) = self.take_term(previous, create).await? else {
+            self.node.settling.told(&self.key);
+            return Ok(false);
+        };
         self.parting.forget();
         let untold = begun.untold;
         begun.recent.iter().for_each(|send| self.note_newest(&send.from, send.seq));
@@ -137,6 +140,7 @@ impl Conversation {
         if untold || self.is_new_to_inboxes().await {
             self.announce_end();
         }
+        self.node.settling.told(&self.key);
         Ok(true)
     }
 }

@@ -203,6 +203,7 @@ impl Conversation {
                 self.cursors.dirty.entry(user).or_insert(cursor);
             }
             self.cursors.write_due_ms = Some(self.node.clock.monotonic_ms() + INTERVAL_MS);
+            self.name_untold();
         }
         for reply in under_way.waiting {
             reply.tell(&self.node, told.clone().map(|()| Telling::Answer(Answer::done())));

@@ -64,7 +64,7 @@ impl Conversation {
             return false;
         }
         // The view has given it to another, or the node drains; a term is let go of; it does not exist.
-        if !self.leaving.is_empty() || !self.parting.is_over() || (self.log.is_none() && self.sessions.is_empty()) {
+        if self.leaves || !self.parting.is_over() || (self.log.is_none() && self.sessions.is_empty()) {
             return true;
         }
         let idle_ms = self.node.clock.monotonic_ms().saturating_sub(self.last_used_ms);
@@ -84,10 +84,11 @@ impl Conversation {
             self.part();
             return false;
         }
-        if (!self.sessions.is_empty() && self.leaving.is_empty()) || !self.node.owners.leave(&self.key, &self.inputs) {
+        if (!self.sessions.is_empty() && !self.leaves) || !self.node.owners.leave(&self.key, &self.inputs, &self.orders)
+        {
             return false;
         }
-        self.leaving.clear();
+        self.node.settling.told(&self.key);
         true
     }
 
@@ -128,6 +129,14 @@ impl Conversation {
             self.announced.forget();
         } else {
             self.parting.again_at_ms = self.node.clock.monotonic_ms() + self.node.options().inbox_flush_ms;
+            self.name_untold();
+        }
+    }
+
+    /// The store does not let this conversation be told of now: nobody waits for that but who has it in his inbox.
+    pub(super) fn name_untold(&mut self) {
+        if !self.untold.is_empty() && self.node.settling.name(&self.key) {
+            self.untold.clear();
         }
     }
 

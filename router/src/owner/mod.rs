@@ -27,6 +27,7 @@ use crate::api::{Actor, Answer, Command};
 use crate::envelope::{Envelope, Peek, Roll, RollAsked};
 use crate::node::Node;
 use crate::wire::{refusal, reply_telling};
+use futures_util::future::join_all;
 use hashbrown::HashMap;
 pub(crate) use newest::NewestBytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,6 +42,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const SHARDS: usize = 16;
 
+/// What is said to all conversations at once, and one has not heard.
+const ORDERS_MAX: usize = 8;
+
 /// Something said to a conversation's owner.
 pub(crate) enum Input {
     /// A client's frame.
@@ -53,18 +57,23 @@ pub(crate) enum Input {
     SessionsGone { at: Incarnation, sessions: Vec<(UserId, SessionId)> },
     /// The block between the two users of a direct conversation may have changed.
     BlockChanged { reply: ReplyTo },
-    /// Something that this node told is missing: which of its sessions have the conversation open is told anew.
-    NodeMissed { node: Incarnation },
-    /// A node has missed something: tell it again what it is owed. It may have taken this one for dead.
-    Repeat { to: Incarnation, was_out: bool, done: Done },
-    /// The view has changed.
-    View { done: Done },
     /// Its owner lives no more, or has let it go: begin a term, and tell what may be untold.
     TakeOver { released: Option<Release>, reply: Option<ReplyTo>, done: Option<Done> },
     /// Another node wants it, and the store says that this one has it, in this term.
     LetGo { term: TermNumber, reply: ReplyTo },
     /// A deadline has come.
     Tick,
+}
+
+/// Something said to every conversation's owner. It is heard beside the queue of inputs, which may be full, and stays so
+/// while the store does not answer.
+pub(crate) enum Order {
+    /// Something that this node told is missing: which of its sessions have the conversation open is told anew.
+    NodeMissed { node: Incarnation },
+    /// A node has missed something: tell it again what it is owed. It may have taken this one for dead.
+    Repeat { to: Incarnation, was_out: bool, done: Done },
+    /// The view has changed.
+    View { done: Done },
     /// The node drains: finish what is under way and go.
     Drain { done: Done },
 }
@@ -95,6 +104,7 @@ pub(crate) enum Telling {
     Peek(Box<Peek>),
     Roll(Roll),
     LetGo(Release),
+    Untold(Vec<ConversationKey>),
     Done,
 }
 
@@ -136,6 +146,7 @@ pub(crate) struct Owners {
 
 struct Handle {
     inputs: mpsc::Sender<Input>,
+    orders: mpsc::Sender<Order>,
     room: Arc<Semaphore>,
 }
 
@@ -173,12 +184,13 @@ impl Owners {
             }
             None => {
                 let (inputs, receiver) = mpsc::channel(node.options().conversation_queue_max);
+                let (orders, ordered) = mpsc::channel(ORDERS_MAX);
                 let room = Arc::new(Semaphore::new(node.options().conversation_queue_bytes));
                 self.active.fetch_add(1, Ordering::Relaxed);
-                let conversation = task::Conversation::new(node.clone(), key.clone(), receiver);
+                let conversation = task::Conversation::new(node.clone(), key.clone(), receiver, ordered);
                 // Ends by itself when it is idle, and when the node drains; `Node::shutdown` waits for it.
                 node.tasks.spawn(conversation.run());
-                shard.entry(key.clone()).or_insert(Handle { inputs, room })
+                shard.entry(key.clone()).or_insert(Handle { inputs, orders, room })
             }
         };
         handle.say(input)
@@ -206,28 +218,26 @@ impl Owners {
         keys
     }
 
-    /// Says something to every active conversation, however full its queue is: to those that are when they have room,
-    /// after all others.
-    pub(crate) async fn say_to_all(&self, make: impl Fn() -> Input) {
+    /// Orders something of every active conversation. Returns when all have room for it: those that have none now hold up
+    /// nobody else.
+    pub(crate) async fn order_all(&self, make: impl Fn() -> Order) {
         let mut full = Vec::new();
         for key in self.keys() {
             consume_budget().await;
-            let said = self.shard(&key).get(&key).map(|handle| (handle.inputs.try_send(make()), handle.inputs.clone()));
-            if let Some((Err(TrySendError::Full(input)), inputs)) = said {
-                full.push((inputs, input));
+            let said = self.shard(&key).get(&key).map(|handle| (handle.orders.try_send(make()), handle.orders.clone()));
+            if let Some((Err(TrySendError::Full(order)), orders)) = said {
+                // It may have gone in between: then there is nobody to tell.
+                full.push(async move { drop(orders.send(order).await) });
             }
         }
-        for (inputs, input) in full {
-            // It may have gone in between: then there is nobody to tell.
-            drop(inputs.send(input).await);
-        }
+        join_all(full).await;
     }
 
     /// Takes a conversation out of the table if nothing has been said to it since: it ends now.
-    fn leave(&self, key: &ConversationKey, inputs: &mpsc::Receiver<Input>) -> bool {
+    fn leave(&self, key: &ConversationKey, inputs: &mpsc::Receiver<Input>, orders: &mpsc::Receiver<Order>) -> bool {
         let mut shard = self.shard(key);
-        // Who says something holds the lock, or holds a clone of the sender (`say_to_all`).
-        if !inputs.is_empty() || inputs.sender_strong_count() > 1 {
+        // Who says something holds the lock, or holds a clone of the sender (`order_all`).
+        if !inputs.is_empty() || !orders.is_empty() || orders.sender_strong_count() > 1 {
             return false;
         }
         shard.remove(key);
@@ -304,28 +314,33 @@ mod tests {
     use futures_util::FutureExt as _;
     use std::pin::pin;
 
-    /// As if a task took its inputs.
-    fn add(owners: &Owners, name: &str) -> mpsc::Receiver<Input> {
+    /// As if a task took its orders.
+    fn add(owners: &Owners, name: &str) -> mpsc::Receiver<Order> {
         let key = ConversationKey { tenant: "t".parse().unwrap(), conversation: name.parse().unwrap() };
-        let (inputs, taken) = mpsc::channel(1);
-        owners.shard(&key).insert(key.clone(), Handle { inputs, room: Arc::new(Semaphore::new(1)) });
-        taken
+        let (inputs, _) = mpsc::channel(1);
+        let (orders, ordered) = mpsc::channel(1);
+        owners.shard(&key).insert(key.clone(), Handle { inputs, orders, room: Arc::new(Semaphore::new(1)) });
+        ordered
     }
 
     #[test]
-    fn one_that_has_no_room_is_told_last_and_holds_nobody_up() {
+    fn those_that_have_no_room_hold_nobody_up() {
         let owners = Owners::new();
-        let mut full = add(&owners, "a");
-        let mut others = ["b", "c", "d"].map(|name| add(&owners, name));
-        let ticks = || owners.say_to_all(|| Input::Tick);
-        assert!(ticks().now_or_never().is_some());
-        others.iter_mut().for_each(|other| assert!(other.try_recv().is_ok()));
+        let [mut first, mut second, mut third] = ["a", "b", "c"].map(|name| add(&owners, name));
+        let node = Incarnation { node: "n1".parse().unwrap(), life: 1 };
+        let order = || owners.order_all(|| Order::NodeMissed { node: node.clone() });
+        assert!(order().now_or_never().is_some());
+        assert!(third.try_recv().is_ok());
 
-        let mut saying = pin!(ticks());
-        assert!(saying.as_mut().now_or_never().is_none(), "it waits for room");
-        others.iter_mut().for_each(|other| assert!(other.try_recv().is_ok()));
-        assert!(full.try_recv().is_ok());
-        assert!(saying.now_or_never().is_some());
-        assert!(full.try_recv().is_ok());
+        let mut ordering = pin!(order());
+        assert!(ordering.as_mut().now_or_never().is_none(), "it waits for two");
+        assert!(third.try_recv().is_ok());
+        // The one that is told last has room first.
+        assert!(second.try_recv().is_ok());
+        assert!(ordering.as_mut().now_or_never().is_none());
+        assert!(second.try_recv().is_ok());
+        assert!(first.try_recv().is_ok());
+        assert!(ordering.now_or_never().is_some());
+        assert!(first.try_recv().is_ok());
     }
 }

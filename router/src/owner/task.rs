@@ -9,7 +9,7 @@ use super::pipeline::{Pending, Pipeline, Step};
 use super::rest::Audience;
 use super::search::Search;
 use super::sessions::Sessions;
-use super::{CommandInput, Done, Input, Refused, ReplyTo, Telling};
+use super::{CommandInput, Done, Input, Order, Refused, ReplyTo, Telling};
 use crate::api::Command;
 use crate::node::{Node, Wake, unavailable};
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub(super) struct Conversation {
     pub(super) node: Arc<Node>,
     pub(super) key: ConversationKey,
     pub(super) inputs: mpsc::Receiver<Input>,
+    pub(super) orders: mpsc::Receiver<Order>,
     /// The term that runs, if one does.
     pub(super) log: Option<Log>,
     /// The store did not say whether a term has begun: it is begun again.
@@ -44,17 +45,27 @@ pub(super) struct Conversation {
     pub(super) last_used_ms: u64,
     /// The next [`Input::Tick`] that is coming.
     next_tick_ms: Option<u64>,
-    /// Dropped when the conversation has been let go, as the view or the drain wants it.
-    pub(super) leaving: Vec<Done>,
+    /// It is to be let go, as the view or the drain wants it.
+    pub(super) leaves: bool,
+    /// Dropped when it has been.
+    leaving: Vec<Done>,
+    /// Dropped when what it owes of a term that has been parted from is told by the next one, or named as untold.
+    pub(super) untold: Vec<Done>,
 }
 
 impl Conversation {
-    pub(super) fn new(node: Arc<Node>, key: ConversationKey, inputs: mpsc::Receiver<Input>) -> Self {
+    pub(super) fn new(
+        node: Arc<Node>,
+        key: ConversationKey,
+        inputs: mpsc::Receiver<Input>,
+        orders: mpsc::Receiver<Order>,
+    ) -> Self {
         let last_used_ms = node.clock.monotonic_ms();
         Self {
             node,
             key,
             inputs,
+            orders,
             log: None,
             begin_in_doubt: false,
             kept_until_ms: 0,
@@ -67,7 +78,9 @@ impl Conversation {
             announced: Announced::default(),
             last_used_ms,
             next_tick_ms: None,
+            leaves: false,
             leaving: Vec::new(),
+            untold: Vec::new(),
         }
     }
 
@@ -83,6 +96,7 @@ impl Conversation {
                 written = self.cursors.written() => self.on_cursors_written(written),
                 found = self.search.found() => self.on_found(found).await,
                 told = self.parting.told() => self.on_parted(told),
+                Some(order) = self.orders.recv() => self.on_order(order).await,
                 input = self.inputs.recv(), if !self.is_full() => match input {
                     Some(input) => self.on_inputs(input).await,
                     None => return,
@@ -129,29 +143,39 @@ impl Conversation {
                 reply.tell(&self.node, told);
             }
             Input::SessionsGone { at, sessions } => self.on_sessions_gone(&at, &sessions),
-            Input::NodeMissed { node } => self.sessions.forget_node(&node),
             Input::BlockChanged { reply } => {
                 self.forget_blocked();
                 reply.tell(&self.node, Ok(Telling::Done));
             }
-            Input::Repeat { to, was_out, done } => {
+            Input::TakeOver { released, reply, done } => self.on_take_over(released, reply, done).await,
+            Input::LetGo { term, reply } => self.on_let_go(term, reply).await,
+            Input::Tick => {
+                if self.begin_in_doubt {
+                    // Not answered: with the next tick.
+                    if self.begin(None).await.is_err() {
+                        self.name_untold();
+                    }
+                }
+                self.on_tick();
+            }
+        }
+    }
+
+    async fn on_order(&mut self, order: Order) {
+        match order {
+            Order::NodeMissed { node } => self.sessions.forget_node(&node),
+            Order::Repeat { to, was_out, done } => {
                 if was_out {
                     // That node may have told this one of no block.
                     self.forget_blocked();
                 }
                 self.repeat(&to, done).await;
             }
-            Input::View { done } => self.on_view(done).await,
-            Input::TakeOver { released, reply, done } => self.on_take_over(released, reply, done).await,
-            Input::LetGo { term, reply } => self.on_let_go(term, reply).await,
-            Input::Tick => {
-                if self.begin_in_doubt {
-                    // Not answered: with the next tick.
-                    drop(self.begin(None).await);
-                }
-                self.on_tick();
+            Order::View { done } => self.on_view(done).await,
+            Order::Drain { done } => {
+                self.leaves = true;
+                self.leaving.push(done);
             }
-            Input::Drain { done } => self.leaving.push(done),
         }
     }
 
@@ -267,13 +291,14 @@ impl Conversation {
         let told = self.take_over(released).await.map(|()| Telling::Done);
         match &told {
             // Whose it is now takes it over.
-            Err(_) if !self.node.owns(&self.key) => {}
+            Err(_) if !self.node.owns(&self.key) => self.node.settling.told(&self.key),
             Err(error) if error.code() == ErrorCode::Unavailable => self.take_over_later(done),
             Err(error) => {
                 // One conversation that can't be read keeps nobody else from being up to date.
                 tracing::error!(%error, conversation = %self.key.conversation, "can't take a conversation over");
+                self.node.settling.told(&self.key);
             }
-            Ok(_) => {}
+            Ok(_) => self.node.settling.told(&self.key),
         }
         if let Some(reply) = reply {
             reply.tell(&self.node, told);
@@ -309,9 +334,11 @@ impl Conversation {
         }
     }
 
-    /// The store did not answer: the conversation says it to itself again.
+    /// The store did not answer: the conversation says it to itself again. Until then nobody waits but who has it in his
+    /// inbox.
     fn take_over_later(&self, done: Option<Done>) {
         let (node, key) = (self.node.clone(), self.key.clone());
+        let done = done.filter(|_| !node.settling.name(&key));
         self.node.spawn(async move {
             node.clock.sleep_ms(node.options().retry_after_ms).await;
             node.say_until_taken(&key, done).await;
@@ -324,7 +351,9 @@ impl Conversation {
         let owns = self.node.owns(&self.key);
         if owns && !self.node.is_draining() {
             // As an earlier view wanted it.
+            self.leaves = false;
             self.leaving.clear();
+            self.untold.clear();
         }
         let owes = !self.parting.is_over() && !self.announced.owes_nothing(&self.node.links);
         if owns && (owes || self.begin_in_doubt) {
@@ -335,7 +364,13 @@ impl Conversation {
             drop(done);
         } else {
             self.write_cursors(u64::MAX);
-            self.leaving.push(done);
+            self.leaves = true;
+            if self.log.is_some() {
+                // What keeps it from being let go keeps nobody from being up to date.
+                self.tell_new_homes();
+            } else if !self.parting.is_over() || self.begin_in_doubt {
+                self.untold.push(done);
+            }
         }
     }
 
@@ -365,7 +400,7 @@ impl Conversation {
             self.announced.next_deadline_ms(),
             // Once idle, it is looked at now and then whether what is owed has been confirmed.
             Some(idle_ms.max(check_ms)).filter(|_| self.sessions.is_empty()),
-            (!self.leaving.is_empty() || !self.parting.is_over() || self.begin_in_doubt).then_some(check_ms),
+            (self.leaves || !self.parting.is_over() || self.begin_in_doubt).then_some(check_ms),
         ];
         let Some(due_ms) = due.into_iter().flatten().min() else { return };
         if self.next_tick_ms.is_none_or(|next_ms| due_ms < next_ms) {

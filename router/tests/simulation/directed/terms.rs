@@ -2,14 +2,15 @@
 //! taken for dead goes on as a new incarnation.
 
 use crate::scene::{Pair, Scene, has, user};
-use crate::world::NODES;
+use crate::world::{self, NODES};
+use futures_util::future::join_all;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use switchboard_protocol::client::{ChangesGet, ConversationRef, EntryRef, UserRef};
 use switchboard_protocol::server::ShownStatus;
 use switchboard_protocol::{ClientFrame, CloseCode, ErrorCode, ProtocolError, Seq, ServerFrame};
-use switchboard_router::{Actor, View};
-use switchboard_store::Log as _;
+use switchboard_router::{Actor, Options, View};
+use switchboard_store::{ConversationKey, Log as _};
 
 const EVERYONE: [usize; NODES] = [0, 1, 2, 3, 4];
 
@@ -386,5 +387,59 @@ async fn what_was_lost_of_a_conversation_that_was_let_go_of_is_told_by_the_next_
     scene.world.pass(4_000).await;
     scene.exact().begin_term_fails.store(false, Ordering::Relaxed);
     assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 3);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_without_an_outcome_keeps_no_sync_from_its_answer() {
+    // It is behind as much as a conversation may have waiting.
+    let scene = Scene::with(Options { conversation_queue_max: 2, ..world::options() }).await;
+    let (pair, next) = owner_to_be(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    begun(&scene, &pair).await;
+    scene.exact().append_fails.store(true, Ordering::Relaxed);
+    let names = ["m3", "m4", "m5", "m6", "m7", "m8"];
+    let sends = join_all(names.map(|name| scene.say(pair.owner, &pair.alice, &pair.bob, name)));
+    let (sent, ()) = tokio::join!(sends, async {
+        scene.world.pass(100).await;
+        scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
+        scene.world.pass(2_000).await;
+        assert!(bob.sync().await);
+    });
+    assert!(sent.iter().all(Result::is_err), "{sent:?}");
+    assert_eq!(bob.copies[&pair.conversation].heard, 2);
+    scene.exact().append_fails.store(false, Ordering::Relaxed);
+    scene.world.pass(3_000).await;
+    let again = scene.say(next, &pair.alice, &pair.bob, "m3").await.unwrap();
+    assert_eq!((again.seq.get(), again.duplicate), (3, true));
+    assert_eq!(fenced(&scene), 0);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_that_was_on_its_way_when_its_node_was_fenced_is_heard() {
+    let scene = Scene::new().await;
+    let all = scene.world.view_without(&[]);
+    let here = scene.find_at_one_node(&all).await;
+    let there = scene.pair(&all, |pair| pair.at == here.owner).await;
+    let bob = scene.client(there.at, &there.bob, &[]).await;
+    begun(&scene, &here).await;
+    begun(&scene, &there).await;
+    let without = taken_for_dead(&scene, here.owner).await;
+    let second = scene.owner(&without, &here.conversation);
+    scene.say(second, &here.alice, &here.bob, "m3").await.unwrap();
+    let read = EntryRef { conversation_id: there.conversation.clone(), seq: Seq::new(2) };
+    let (_, ()) = tokio::join!(bob.call_with(false, ClientFrame::Read(read)), async {
+        scene.world.pass(100).await;
+        // Whatever it is asked shows it that it is fenced.
+        let after = ChangesGet { conversation_id: here.conversation.clone(), after: Seq::ZERO, limit: 9 };
+        drop(scene.call(here.owner, &here.bob, ClientFrame::Changes(after)).await);
+        seen_again(&scene, here.owner).await;
+    });
+    assert_eq!(fenced(&scene), 1);
+    scene.world.pass(3_000).await;
+    let key = ConversationKey { tenant: there.bob.tenant.clone(), conversation: there.conversation.clone() };
+    let member = scene.world.store.member(&key, &there.bob.user).await.unwrap().unwrap();
+    assert_eq!(member.cursor.read_seq.get(), 2);
     scene.check();
 }

@@ -1,7 +1,7 @@
 //! When the view changes (DESIGN §4): what is owed is told to new homes, who owned lets go, sessions move, and `sync`
 //! waits until all have settled.
 
-use crate::scene::{Pair, Scene, has};
+use crate::scene::{Pair, Scene, has, user};
 use crate::world::NODES;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -82,11 +82,13 @@ async fn what_can_t_be_taken_over_now_is_taken_over_later() {
     let scene = Scene::new().await;
     let (pair, _) = two_owners(&scene, |pair, second| second != pair.home).await;
     let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    let mut carol = scene.client(pair.at, &user("carol"), &[]).await;
     let without = left_untold_by_the_dead(&scene, &pair).await;
     scene.exact().begin_term_fails.store(true, Ordering::Relaxed);
     scene.world.show(&without, &EVERYONE.into_iter().filter(|index| *index != pair.owner).collect::<Vec<_>>());
     scene.world.pass(1_000).await;
     assert!(!bob.sync().await);
+    assert!(carol.sync().await, "she has no part in it");
     scene.exact().begin_term_fails.store(false, Ordering::Relaxed);
     assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
     scene.check();
