@@ -93,7 +93,7 @@ impl Watched {
         if watching.told.is_none() && topic.owner == *owner {
             let since = watching.pending.take();
             *watching = former;
-            since.into_iter().for_each(|(version, delivery)| watching.tell(version, &delivery));
+            since.into_iter().for_each(|(version, delivery)| watching.tell(version, &delivery, &mut FanOut::to(1)));
         }
         watching.told.is_none()
     }
