@@ -170,10 +170,11 @@ fn said(step: &TraceStep) -> String {
         }
         TraceStep::Notified { provider, device_id } => format!("{provider} has it for {device_id}"),
         TraceStep::DeviceGone { provider, device_id } => format!("{provider} says that {device_id} is gone"),
-        TraceStep::Failed { provider, reason, again_at: Some(again_at) } => {
-            format!("{provider} failed: {reason}; again at {again_at}")
+        TraceStep::Failed { provider, device_id, reason, again_at } => {
+            let device = device_id.as_ref().map_or_else(String::new, |device| format!(" for {device}"));
+            let next = again_at.map_or_else(|| "given up".to_owned(), |again_at| format!("again at {again_at}"));
+            format!("{provider} failed{device}: {reason}; {next}")
         }
-        TraceStep::Failed { provider, reason, again_at: None } => format!("{provider} failed: {reason}; given up"),
         TraceStep::Withdrawn => "withdrawn".to_owned(),
     }
 }

@@ -195,6 +195,8 @@ async fn what_is_refused_is_a_dead_letter_that_can_be_sent_again() {
     let of_bob = traced(&server, &sent).await;
     assert_eq!((&of_bob["outcome"], &of_bob["why"]), (&json!("not_notified"), &json!("403")), "{of_bob}");
     assert_eq!(steps(&of_bob).last().map(String::as_str), Some("failed"));
+    let failed = of_bob["events"].as_array().unwrap().last().unwrap();
+    assert!(failed["device_id"].is_string() && failed["again_at"].is_null(), "{failed}");
 
     let admin = Token::of("root").scope("admin").sign();
     let list = async || server.http().get("/v1/admin/push/dead-letters").token(&admin).send().await.data(200);

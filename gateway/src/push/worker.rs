@@ -172,7 +172,7 @@ impl Worker {
 
     async fn carry_out(&self, providers: &Providers, leased: LeasedJob, pass: Pass, until: Timestamp) {
         match self.attempt(providers, &leased, pass, until).await {
-            Ok(end) => self.finish_push(leased, end, until).await,
+            Ok((end, failures)) => self.finish_push(leased, end, failures, until).await,
             // The lease runs out, and it is tried again.
             Err(error) => tracing::debug!(%error, "a notification waits for the store"),
         }
@@ -188,17 +188,17 @@ impl Worker {
         leased: &LeasedJob,
         mut pass: Pass,
         until: Timestamp,
-    ) -> Result<PushEnd, StoreError> {
+    ) -> Result<(PushEnd, Vec<Failure>), StoreError> {
         let job = &leased.job;
         let body = match compose(&*self.store, job).await? {
             Composed::Body(body) => body,
             Composed::Nothing(why) => {
                 self.note(job, TraceStep::NotNotified { why: why.into() });
-                return Ok(PushEnd::Dropped);
+                return Ok((PushEnd::Dropped, Vec::new()));
             }
         };
         let devices = self.store.devices(&job.key.user).await?;
-        let mut tally = Tally { told: self.told.take(job), failed: None, refused: None };
+        let mut tally = Tally { told: self.told.take(job), failures: Vec::new(), after_ms: None };
         for (id, device) in devices.into_iter().filter(|(_, device)| device.channel == job.key.channel) {
             if tally.told.contains(&id) {
                 continue;
@@ -211,7 +211,8 @@ impl Worker {
             count(job.key.channel, &outcome);
             tally.add(id, outcome);
         }
-        Ok(self.end_of(leased, tally))
+        let Tally { told, failures, after_ms } = tally;
+        Ok((self.end_of(leased, told, &failures, after_ms), failures))
     }
 
     async fn send(
@@ -269,30 +270,27 @@ impl Worker {
     }
 
     /// How an attempt ended. Who was told by one device has been told: the others' failure makes no dead letter.
-    fn end_of(&self, leased: &LeasedJob, tally: Tally) -> PushEnd {
-        let Tally { told, failed, refused } = tally;
+    fn end_of(&self, leased: &LeasedJob, told: Vec<DeviceId>, failures: &[Failure], after_ms: Option<u64>) -> PushEnd {
         let is_told = !told.is_empty();
-        let reason = match failed {
-            Some((reason, after_ms)) => {
-                if let retry::Next::RetryAfter(ms) = retry::next(leased.attempt, after_ms, &self.gateway.generator) {
-                    if self.told.put(&leased.job, told) {
-                        counter!("switchboard_push_told_forgotten_total").increment(1);
-                    }
-                    return PushEnd::Retry { at: self.in_ms(ms), reason: reason.to_string() };
-                }
-                Some(reason)
+        let passing = failures.iter().rfind(|failure| failure.may_pass);
+        if let Some(failure) = passing
+            && let retry::Next::RetryAfter(ms) = retry::next(leased.attempt, after_ms, &self.gateway.generator)
+        {
+            let at = self.in_ms(ms);
+            if self.told.put(&leased.job, told) {
+                counter!("switchboard_push_told_forgotten_total").increment(1);
             }
-            None => refused,
-        };
-        match reason {
+            return PushEnd::Retry { at, reason: failure.reason.to_string() };
+        }
+        match passing.or(failures.last()) {
             _ if is_told => PushEnd::Sent,
-            Some(reason) => PushEnd::Dead { reason: reason.to_string() },
+            Some(failure) => PushEnd::Dead { reason: failure.reason.to_string() },
             None => PushEnd::Dropped,
         }
     }
 
     /// Tells the queue how a job ended, as long as it is this node's.
-    async fn finish_push(&self, leased: LeasedJob, end: PushEnd, until: Timestamp) {
+    async fn finish_push(&self, leased: LeasedJob, end: PushEnd, failures: Vec<Failure>, until: Timestamp) {
         while let Err(error) = self.store.finish_push(leased.clone(), end.clone(), self.now()).await {
             tracing::debug!(%error, "how a notification ended can't be written for now");
             if self.in_ms(FINISH_AGAIN_MS) > until {
@@ -300,18 +298,20 @@ impl Worker {
             }
             self.gateway.clock.sleep_ms(FINISH_AGAIN_MS).await;
         }
-        let (channel, attempt) = (leased.job.key.channel, leased.attempt);
-        let failed =
-            |reason: &str, again_at| TraceStep::Failed { provider: channel, reason: reason.to_owned(), again_at };
+        let (provider, attempt) = (leased.job.key.channel, leased.attempt);
+        let again_at = if let PushEnd::Retry { at, .. } = end { Some(at) } else { None };
+        for Failure { device, reason, may_pass } in failures {
+            let (device_id, reason) = (Some(device), reason.to_string());
+            let again_at = again_at.filter(|_| may_pass);
+            self.note(&leased.job, TraceStep::Failed { provider, device_id, reason, again_at });
+        }
         match end {
             PushEnd::Dead { reason } => {
-                self.note(&leased.job, failed(&reason, None));
-                counter!("switchboard_push_dead_letters_total", "provider" => channel.as_str()).increment(1);
-                tracing::warn!(%channel, attempt, reason, "a notification was given up");
+                counter!("switchboard_push_dead_letters_total", "provider" => provider.as_str()).increment(1);
+                tracing::warn!(channel = %provider, attempt, reason, "a notification was given up");
             }
             PushEnd::Retry { at, reason } => {
-                self.note(&leased.job, failed(&reason, Some(at)));
-                tracing::debug!(%channel, attempt, %at, reason, "a notification is to be tried again");
+                tracing::debug!(channel = %provider, attempt, %at, reason, "a notification is to be tried again");
                 if at <= self.now() {
                     self.router.push_nudges().notify_one();
                 }
@@ -325,21 +325,29 @@ impl Worker {
 struct Tally {
     /// Those that have it, of earlier attempts too.
     told: Vec<DeviceId>,
-    /// Why it failed at the last of those that it failed at, and the longest time that a provider asked for.
-    failed: Option<(Reason, Option<u64>)>,
-    refused: Option<Reason>,
+    failures: Vec<Failure>,
+    /// The longest time that a provider asked for.
+    after_ms: Option<u64>,
+}
+
+/// A device that has not got it.
+struct Failure {
+    device: DeviceId,
+    reason: Reason,
+    /// Another attempt may help.
+    may_pass: bool,
 }
 
 impl Tally {
-    fn add(&mut self, id: DeviceId, outcome: Outcome) {
+    fn add(&mut self, device: DeviceId, outcome: Outcome) {
         match outcome {
-            Outcome::Sent => self.told.push(id),
+            Outcome::Sent => self.told.push(device),
             Outcome::Gone => {}
             Outcome::Failed { reason, after_ms } => {
-                let longest_ms = self.failed.take().and_then(|(_, after_ms)| after_ms);
-                self.failed = Some((reason, after_ms.max(longest_ms)));
+                self.after_ms = self.after_ms.max(after_ms);
+                self.failures.push(Failure { device, reason, may_pass: true });
             }
-            Outcome::Refused(reason) => self.refused = Some(reason),
+            Outcome::Refused(reason) => self.failures.push(Failure { device, reason, may_pass: false }),
         }
     }
 }

@@ -201,8 +201,10 @@ fn recipient(
     };
     let is_on_the_way = |step: &&TraceStep| step.outcome() >= Outcome::Given;
     let arrived = events.iter().map(|event| &event.step).filter(is_on_the_way).map(TraceStep::outcome).max();
-    // Of what push did, the last word counts.
-    let push = events.iter().map(|event| &event.step).rfind(|step| !is_on_the_way(step));
+    // Of what push did, the last word counts; but who was told by one device has been told.
+    let is_told = events.iter().any(|event| matches!(event.step, TraceStep::Notified { .. }));
+    let counts = |step: &&TraceStep| !is_on_the_way(step) && !(is_told && step.is_failure());
+    let push = events.iter().map(|event| &event.step).rfind(counts);
     let outcome = of_store.max(arrived.unwrap_or(of_store)).max(push.map_or(of_store, TraceStep::outcome));
     let why = match outcome {
         Outcome::NotAMember => Some(Cow::Borrowed("not_a_member_then")),
@@ -241,7 +243,7 @@ mod tests {
     }
 
     fn failed(again_at: Option<Timestamp>) -> TraceStep {
-        TraceStep::Failed { provider: Channel::Fcm, reason: "503".to_owned(), again_at }
+        TraceStep::Failed { provider: Channel::Fcm, device_id: None, reason: "503".to_owned(), again_at }
     }
 
     #[test]
@@ -276,6 +278,7 @@ mod tests {
             assert_eq!(told(bob(), vec![decided.clone(), notified.clone()], true).0, outcome);
             assert_eq!(told(bob(), vec![decided, waits.clone(), notified.clone()], true).0, Outcome::Notified);
         }
+        assert_eq!(told(bob(), vec![notified, failed(None)], true), (Outcome::Notified, None));
         // A session has it: that he is not notified besides is no reason.
         assert_eq!(told(bob(), vec![given(), muted], true), (Outcome::Given, None));
     }

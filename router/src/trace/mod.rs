@@ -168,9 +168,12 @@ pub enum TraceStep {
     Failed {
         /// Which provider.
         provider: Channel,
+        /// For which device.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device_id: Option<DeviceId>,
         /// What it answered.
         reason: String,
-        /// The next attempt; none: it is a dead letter.
+        /// The next attempt; none: it was given up.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         again_at: Option<Timestamp>,
     },
@@ -229,6 +232,11 @@ impl TraceStep {
                 | Self::Failed { .. }
                 | Self::Withdrawn
         )
+    }
+
+    /// Whether one device could not be notified: that is no word of the others.
+    fn is_failure(&self) -> bool {
+        matches!(self, Self::DeviceGone { .. } | Self::Failed { .. })
     }
 
     /// What it says of why the message got no further.
