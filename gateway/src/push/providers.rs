@@ -23,7 +23,7 @@ pub(crate) struct Providers {
 
 impl Providers {
     /// # Errors
-    /// Each section that no provider can be made of.
+    /// Each key that no provider can be made of.
     pub(crate) fn from_config(config: &Config, clock: &Clock) -> Result<Self, Mistakes> {
         let guard = Guard::new(&config.push.allowed_networks);
         let (web_push, fcm, apns, webhook) = (&config.web_push, &config.fcm, &config.apns, &config.webhook);
@@ -39,11 +39,11 @@ impl Providers {
         let client = Client::new(guard.clone(), Roots::Machine, timeout, clock.clone(), &TaskTracker::new());
         let client = client.map_err(|error| mistake("push", &error))?;
         let mut mistakes = Mistakes::default();
-        let mut note = |section: &str, error: SetupError| mistakes.add(mistake(section, &error));
-        let web_push = new_web_push(web_push, &client).map_err(|error| note("push.web_push", error));
-        let fcm = new_fcm(fcm, &client).map_err(|error| note("push.fcm", error));
-        let apns = new_apns(apns, &client).map_err(|error| note("push.apns", error));
-        let webhook = new_webhook(webhook, &client).map_err(|error| note("push.webhook", error));
+        let mut note = |credential, error: SetupError| mistakes.add(mistake(&key_of(credential, &error), &error));
+        let web_push = new_web_push(web_push, &client).map_err(|error| note("push.web_push.vapid_key", error));
+        let fcm = new_fcm(fcm, &client).map_err(|error| note("push.fcm.service_account", error));
+        let apns = new_apns(apns, &client).map_err(|error| note("push.apns.key", error));
+        let webhook = new_webhook(webhook, &client).map_err(|error| note("push.webhook.secret", error));
         match (web_push, fcm, apns, webhook) {
             (Ok(web_push), Ok(fcm), Ok(apns), Ok(webhook)) => Ok(Self { guard, web_push, fcm, apns, webhook }),
             _ => Err(mistakes),
@@ -80,8 +80,19 @@ impl Providers {
     }
 }
 
-fn mistake(section: &str, error: &SetupError) -> Mistake {
-    Mistake::new(section, Problem::Wrong(error.to_string()))
+/// The key at fault: that of the credential, or another one of its section.
+fn key_of(credential: &str, error: &SetupError) -> String {
+    let beside =
+        |name| credential.rsplit_once('.').map_or_else(String::new, |(section, _)| format!("{section}.{name}"));
+    match error {
+        SetupError::Url(_) => beside("url"),
+        SetupError::Header { field } => beside(field),
+        _ => credential.to_owned(),
+    }
+}
+
+fn mistake(key: &str, error: &SetupError) -> Mistake {
+    Mistake::new(key, Problem::Wrong(error.to_string()))
 }
 
 fn new_web_push(keys: &WebPushKeys, client: &Client) -> Result<Option<WebPush>, SetupError> {
@@ -114,4 +125,18 @@ fn new_webhook(keys: &WebhookKeys, client: &Client) -> Result<Option<Webhook>, S
 /// What the configuration has beside the key; that it is there has been checked.
 fn text(value: Option<&String>) -> String {
     value.cloned().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_that_cant_be_made_is_told_by_the_key_at_fault() {
+        let key = |error| key_of("push.apns.key", &error);
+        assert_eq!(key(SetupError::Key { algorithm: "ES256" }), "push.apns.key");
+        assert_eq!(key(SetupError::Url("http://a".to_owned())), "push.apns.url");
+        assert_eq!(key(SetupError::Header { field: "topic" }), "push.apns.topic");
+        assert_eq!(key_of("push.fcm.service_account", &SetupError::ServiceAccount), "push.fcm.service_account");
+    }
 }
