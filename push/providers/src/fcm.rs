@@ -86,7 +86,7 @@ impl Fcm {
             let parsed = url.parse::<Uri>().ok().filter(|url| client.guard().allows_url(url));
             parsed.ok_or_else(|| SetupError::Url(url.to_owned()))
         };
-        https(&account.token_uri)?;
+        https(&account.token_uri).map_err(|_| SetupError::ServiceAccount)?;
         let url = https(&url)?;
         Ok(Self { client, url, account, key, token: Mutex::default() })
     }
@@ -204,5 +204,10 @@ fn error_code(response: &Response) -> String {
 
 fn outcome(response: &Response) -> Outcome {
     let code = error_code(response);
-    if code == "UNREGISTERED" { Outcome::Gone } else { Outcome::of(response, &code) }
+    match code.as_str() {
+        "UNREGISTERED" => Outcome::Gone,
+        // The token is another project's.
+        "SENDER_ID_MISMATCH" => Outcome::Refused(Reason::status(response.status, &code)),
+        _ => Outcome::of(response, &code),
+    }
 }

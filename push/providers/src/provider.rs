@@ -97,14 +97,16 @@ impl fmt::Display for Reason {
 }
 
 impl Outcome {
-    /// What an answer means that the provider's own protocol says nothing special of: what may pass is tried again.
+    /// What an answer means that the provider's own protocol says nothing special of: what may pass is tried again. So is
+    /// what the gateway's own credentials are refused for: it is no fault of this push, and may be mended.
     pub(crate) fn of(response: &Response, named: &str) -> Self {
         let reason = Reason::status(response.status, named);
         match response.status {
             status if status.is_success() => Self::Sent,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                Self::Failed { reason, after_ms: response.retry_after_ms }
-            }
+            StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN => Self::Failed { reason, after_ms: response.retry_after_ms },
             status if status.is_server_error() => Self::Failed { reason, after_ms: response.retry_after_ms },
             _ => Self::Refused(reason),
         }

@@ -139,6 +139,10 @@ impl WebPush {
         match self.client.send(request).await {
             // RFC 8030 §7.3.
             Ok(response) if matches!(response.status, StatusCode::NOT_FOUND | StatusCode::GONE) => Outcome::Gone,
+            // The browser has subscribed with another key (RFC 8292 §4.2).
+            Ok(response) if response.status == StatusCode::FORBIDDEN => {
+                Outcome::Refused(Reason::status(response.status, ""))
+            }
             Ok(response) => Outcome::of(&response, ""),
             Err(error) => error.into(),
         }

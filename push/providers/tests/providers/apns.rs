@@ -123,7 +123,7 @@ async fn each_answer_has_its_meaning() {
         (410, "ExpiredToken", "gone"),
         (400, "BadDeviceToken", "gone"),
         (400, "DeviceTokenNotForTopic", "refused"),
-        (403, "InvalidProviderToken", "refused"),
+        (403, "InvalidProviderToken", "failed"),
         (413, "PayloadTooLarge", "refused"),
         (429, "TooManyRequests", "failed"),
         (500, "InternalServerError", "failed"),

@@ -147,6 +147,7 @@ async fn each_answer_has_its_meaning() {
         (error(404, "NOT_FOUND", None), ("refused", None), "404 NOT_FOUND"),
         (error(400, "INVALID_ARGUMENT", Some("INVALID_ARGUMENT")), ("refused", None), "400 INVALID_ARGUMENT"),
         (error(403, "PERMISSION_DENIED", Some("SENDER_ID_MISMATCH")), ("refused", None), "403 SENDER_ID_MISMATCH"),
+        (error(403, "PERMISSION_DENIED", None), ("failed", Some(7_000)), "403 PERMISSION_DENIED"),
         (error(429, "RESOURCE_EXHAUSTED", Some("QUOTA_EXCEEDED")), ("failed", Some(7_000)), "429 QUOTA_EXCEEDED"),
         (error(503, "UNAVAILABLE", Some("UNAVAILABLE")), ("failed", Some(7_000)), "503 UNAVAILABLE"),
         ((500, "no JSON".to_owned()), ("failed", Some(7_000)), "500"),

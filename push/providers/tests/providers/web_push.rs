@@ -120,6 +120,7 @@ async fn each_answer_has_its_meaning() {
         (202, ("sent", None)),
         (302, ("refused", None)),
         (400, ("refused", None)),
+        (401, ("failed", None)),
         (403, ("refused", None)),
         (404, ("gone", None)),
         (410, ("gone", None)),
