@@ -227,12 +227,15 @@ impl State {
     }
 
     fn push_ephemeral(&mut self, delivery: &Arc<Delivery>, bytes_max: usize) {
-        if let Some(older) = self.replaceable.iter_mut().find(|older| older.class == delivery.class) {
+        if let Some(older) = self.replaceable.iter_mut().find(|older| older.class == delivery.class)
+            && self.bytes - older.delivery.json.len() + delivery.json.len() <= bytes_max
+        {
             self.bytes = self.bytes - older.delivery.json.len() + delivery.json.len();
             older.delivery = delivery.clone();
             DROPPED.conflated.increment(1);
             return;
         }
+        self.drop_ephemeral(|older| older.class == delivery.class);
         if self.replaceable.iter().filter(|waiting| waiting.is_ephemeral()).count() == EPHEMERAL_MAX {
             self.drop_oldest_ephemeral();
         }
@@ -246,7 +249,12 @@ impl State {
     }
 
     fn drop_oldest_ephemeral(&mut self) -> bool {
-        let oldest = self.replaceable.iter().position(Replaceable::is_ephemeral);
+        self.drop_ephemeral(Replaceable::is_ephemeral)
+    }
+
+    /// Drops the oldest one that is meant.
+    fn drop_ephemeral(&mut self, is_meant: impl Fn(&Replaceable) -> bool) -> bool {
+        let oldest = self.replaceable.iter().position(is_meant);
         let dropped = oldest.and_then(|at| self.replaceable.remove(at));
         if let Some(dropped) = &dropped {
             self.bytes -= dropped.delivery.json.len();
@@ -417,6 +425,16 @@ pub(super) mod tests {
         assert!(taken(&outbox).is_empty());
         outbox.deliver(&undroppable("1"));
         assert_eq!(outbox.bytes(), 0, "nothing is taken any more");
+    }
+
+    #[test]
+    fn a_newer_ephemeral_frame_that_has_no_room_is_dropped_with_the_older() {
+        let outbox = Outbox::new(10);
+        outbox.deliver(&undroppable("12345"));
+        outbox.deliver(&ephemeral("e1", 1));
+        outbox.deliver(&ephemeral("e1 longer", 1));
+        assert_eq!(outbox.bytes(), 5);
+        assert_eq!(taken(&outbox), ["12345"]);
     }
 
     #[test]

@@ -203,7 +203,7 @@ fn recipient(
     let arrived = events.iter().map(|event| &event.step).filter(is_on_the_way).map(TraceStep::outcome).max();
     // Of what push did, the last word counts; but who was told by one device has been told.
     let is_told = events.iter().any(|event| matches!(event.step, TraceStep::Notified { .. }));
-    let counts = |step: &&TraceStep| !is_on_the_way(step) && !(is_told && step.is_failure());
+    let counts = |step: &&TraceStep| !(is_on_the_way(step) || is_told && step.is_failure());
     let push = events.iter().map(|event| &event.step).rfind(counts);
     let outcome = of_store.max(arrived.unwrap_or(of_store)).max(push.map_or(of_store, TraceStep::outcome));
     let why = match outcome {
