@@ -3,7 +3,7 @@
 use crate::envelope::{Deliver, Envelope, UserNote};
 use crate::node::Node;
 use crate::push::Ticket;
-use crate::push::user::{Event, Told};
+use crate::push::user::{Event, Heard, Told};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,11 +45,11 @@ impl Node {
             about.entry(&noted.user).or_default().push(noted);
         }
         let conversation = &deliver.conversation.conversation;
-        let is_new = note.news.as_ref().is_none_or(|news| news.again.is_none());
+        let again = note.news.as_ref().and_then(|news| news.again);
         for id in users {
             let about = about.get(id).map_or(&[][..], |about| about);
             let mut events: Vec<Event> =
-                about.iter().filter_map(|noted| read_event(conversation, noted, is_new)).collect();
+                about.iter().filter_map(|noted| read_event(conversation, noted, again)).collect();
             if let Some(news) = &note.news {
                 let told = match news.again {
                     None => news_for(conversation, news, id, about),
@@ -100,7 +100,7 @@ impl Node {
         if self.users.may_be_reached(user, self.placement().view.number) {
             self.push_events(
                 user,
-                vec![Event::Receipt { conversation: conversation.clone(), upto, receipt, is_new: true }],
+                vec![Event::Receipt { conversation: conversation.clone(), upto, receipt, heard: Heard::AtOnce }],
             );
         }
     }
@@ -113,9 +113,14 @@ impl Node {
     }
 }
 
-fn read_event(conversation: &ConversationId, noted: &UserNote, is_new: bool) -> Option<Event> {
+fn read_event(conversation: &ConversationId, noted: &UserNote, again: Option<Again>) -> Option<Event> {
     let (upto, _) = noted.read.filter(|(seq, _)| *seq > Seq::ZERO)?;
-    Some(Event::Receipt { conversation: conversation.clone(), upto, receipt: Receipt::Read, is_new })
+    let heard = match again {
+        None => Heard::AtOnce,
+        Some(again) if again.only_mentioned && noted.mentioned_seq == Seq::ZERO => Heard::AgainByMany,
+        Some(_) => Heard::Again,
+    };
+    Some(Event::Receipt { conversation: conversation.clone(), upto, receipt: Receipt::Read, heard })
 }
 
 /// New messages, but for one's own.

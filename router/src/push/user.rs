@@ -23,13 +23,23 @@ pub(super) enum Event {
         conversation: ConversationId,
         upto: Seq,
         receipt: Receipt,
-        /// It has just come: what it withdraws may be known to nobody but the store.
-        is_new: bool,
+        heard: Heard,
     },
     Muted {
         conversation: ConversationId,
         until: Option<Timestamp>,
     },
+}
+
+/// How a receipt has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// At once: what it withdraws may be known to nobody but the store.
+    AtOnce,
+    /// With the log's end: a former home may have missed it, and have told of what was read.
+    Again,
+    /// The same, for one of very many of whom hardly anyone was told anything.
+    AgainByMany,
 }
 
 /// A message, and who sent it.
@@ -109,9 +119,9 @@ pub(super) struct PushUser {
 }
 
 impl Event {
-    /// Whether it can only matter to an arbiter that is there.
+    /// Whether only an arbiter that is there is to hear of it.
     pub(super) fn is_of_the_past(&self) -> bool {
-        matches!(self, Self::Receipt { is_new: false, .. })
+        matches!(self, Self::Receipt { heard: Heard::AgainByMany, .. })
     }
 }
 
@@ -153,13 +163,13 @@ impl PushUser {
                     }
                 }
             }
-            Event::Receipt { conversation, upto, receipt, is_new } => {
+            Event::Receipt { conversation, upto, receipt, heard } => {
                 let before = out.len();
                 self.receipt(&conversation, upto, receipt, round, out);
                 // What the former home puts into the queue now may be newer than all that has come here.
                 let withdraws_all =
                     |output: &Output| matches!(output, Output::Withdraw { up_to_seq, .. } if *up_to_seq == upto);
-                if is_new && round.is_new_here && !out[before..].iter().any(withdraws_all) {
+                if heard == Heard::AtOnce && round.is_new_here && !out[before..].iter().any(withdraws_all) {
                     out.push(Output::Withdraw { conversation, up_to_seq: upto, receipt, is_known: false });
                 }
             }

@@ -7,7 +7,7 @@ use crate::world::NODES;
 use switchboard_protocol::client::{ConversationSettingsSet, EntryRef};
 use switchboard_protocol::{ClientFrame, Seq, Timestamp};
 use switchboard_router::{Outcome, TraceQuery};
-use switchboard_store::{ConversationKey, PushStore as _};
+use switchboard_store::{Channel, ConversationKey, PushEnd, PushStore as _};
 
 impl Scene {
     /// A pair whose second has a device, and the first's next message to him.
@@ -23,6 +23,16 @@ impl Scene {
     async fn queued(&self, pair: &Pair) -> Vec<(u64, Option<u32>)> {
         let jobs = self.world.store.outstanding_pushes(&pair.bob).await.unwrap();
         jobs.iter().map(|job| (job.up_to_seq.get(), job.count)).collect()
+    }
+
+    /// A worker tells what is due.
+    async fn notified(&self, pair: &Pair) {
+        let store = &self.world.store;
+        let at = Timestamp::from_unix_ms(self.world.clock.wall_ms());
+        for leased in store.take_pushes(Channel::WebPush, at, at, 16).await.unwrap() {
+            assert_eq!(leased.job.key.user, pair.bob);
+            store.finish_push(leased, PushEnd::Sent, at).await.unwrap();
+        }
     }
 
     /// A device of bob's has the message, says a node.
@@ -156,6 +166,24 @@ async fn a_new_home_lets_no_receipt_beyond_the_end_silence_what_comes_after_it()
     scene.world.pass(8_000).await;
     assert_eq!(scene.queued(&pair).await, [(3, Some(1))]);
     assert_eq!(scene.outcome(&pair, 3).await, Outcome::NotificationWaits);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_as_its_home_died_is_taken_back_by_the_next_one() {
+    let scene = Scene::new().await;
+    let pair = scene.held().await;
+    scene.world.pass(8_000).await;
+    scene.notified(&pair).await;
+    assert_eq!(scene.queued(&pair).await, [(2, Some(1))], "it is shown");
+    // The reading device tells the home, and so does the owner.
+    scene.lose(pair.at, pair.home, true);
+    scene.lose(pair.owner, pair.home, true);
+    scene.read(pair.at, &pair, 2).await;
+    scene.world.crash(pair.home).await;
+    scene.world.pass(8_000).await;
+    scene.notified(&pair).await;
+    assert_eq!(scene.queued(&pair).await, []);
     scene.check();
 }
 
