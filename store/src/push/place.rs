@@ -111,11 +111,15 @@ impl Place {
         if *end == PushEnd::Sent || has_nobody_left {
             self.note_shown(&leased.job, at);
         }
+        let shown_up_to = self.shown.map(|shown| shown.up_to_seq);
         let Some(job) = self.job.as_mut() else { return false };
         if job.number != leased.number {
             // It is another one by now, which waited for this; or another worker has it.
             let is_waiting = job.leased && job.attempts == 0;
-            if is_waiting {
+            if is_waiting && job.count.is_some() && shown_up_to >= Some(job.up_to_seq) {
+                // Two homes at once have told the same.
+                self.job = None;
+            } else if is_waiting {
                 (job.due, job.leased) = (job.not_before, false);
             }
             return false;
