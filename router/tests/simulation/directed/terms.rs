@@ -398,10 +398,14 @@ async fn an_append_without_an_outcome_keeps_no_sync_from_its_answer() {
     let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
     begun(&scene, &pair).await;
     scene.exact().append_fails.store(true, Ordering::Relaxed);
-    let names = ["m3", "m4", "m5", "m6", "m7", "m8"];
-    let sends = join_all(names.map(|name| scene.say(pair.owner, &pair.alice, &pair.bob, name)));
+    // The first is under way, two wait for it, two wait to be taken.
+    let names = [("m3", 0), ("m4", 100), ("m5", 100), ("m6", 200), ("m7", 200)];
+    let sends = join_all(names.map(async |(name, after_ms)| {
+        tokio::time::sleep(Duration::from_millis(after_ms)).await;
+        scene.say(pair.owner, &pair.alice, &pair.bob, name).await
+    }));
     let (sent, ()) = tokio::join!(sends, async {
-        scene.world.pass(100).await;
+        scene.world.pass(300).await;
         scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
         scene.world.pass(2_000).await;
         assert!(bob.sync().await);
