@@ -277,7 +277,7 @@ impl Worker {
             && let retry::Next::RetryAfter(ms) = retry::next(leased.attempt, after_ms, &self.gateway.generator)
         {
             let at = self.in_ms(ms);
-            if self.told.put(&leased.job, told) {
+            if self.told.put(&leased.job, told, at, self.now()) {
                 counter!("switchboard_push_told_forgotten_total").increment(1);
             }
             return PushEnd::Retry { at, reason: failure.reason.to_string() };
