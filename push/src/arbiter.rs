@@ -277,8 +277,15 @@ impl Arbiter {
         if let Some(record) = self.records.iter_mut().find(|record| record.conversation == *conversation) {
             record.muted_until = muted_until;
             if record.is_muted(now) {
-                Self::drop_unsent(record, &mut self.rates, Why::Muted, now, out);
+                Self::drop_unsent(record, &mut self.rates, (record.came_up_to, Why::Muted), now, out);
             }
+        }
+    }
+
+    /// The user is no member any more, as of the entry `gone`: what he was not told of by then is not told.
+    pub fn remove_member(&mut self, conversation: &ConversationId, gone: Seq, now: Now, out: &mut Vec<Output>) {
+        if let Some(record) = self.records.iter_mut().find(|record| record.conversation == *conversation) {
+            Self::drop_unsent(record, &mut self.rates, (gone, Why::NotAMember), now, out);
         }
     }
 
@@ -288,7 +295,7 @@ impl Arbiter {
         for at in 0..self.records.len() {
             if !self.preferences.enabled {
                 let record = &mut self.records[at];
-                Self::drop_unsent(record, &mut self.rates, Why::Disabled, now, out);
+                Self::drop_unsent(record, &mut self.rates, (record.came_up_to, Why::Disabled), now, out);
                 continue;
             }
             self.records[at].note_sent(now.ms);
@@ -359,7 +366,8 @@ impl Arbiter {
 
     fn enqueue(&mut self, at: usize, up_to: Seq, now: Now, out: &mut Vec<Output>) {
         if !self.has_device() {
-            Self::drop_unsent(&mut self.records[at], &mut self.rates, Why::NoDevice, now, out);
+            let record = &mut self.records[at];
+            Self::drop_unsent(record, &mut self.rates, (record.came_up_to, Why::NoDevice), now, out);
         }
         for channel in Channel::ALL {
             if *self.channels.of(channel) {
@@ -435,17 +443,24 @@ impl Arbiter {
         }
     }
 
-    /// Gives up what the user was not told of, in the hold or in the queue.
-    fn drop_unsent(record: &mut Record, rates: &mut PerChannel<Rate>, why: Why, now: Now, out: &mut Vec<Output>) {
+    /// Gives up what the user was not told of up to some message, in the hold or in the queue.
+    fn drop_unsent(
+        record: &mut Record,
+        rates: &mut PerChannel<Rate>,
+        (up_to, why): (Seq, Why),
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
         record.note_sent(now.ms);
         let conversation = record.conversation.clone();
-        let up_to_seq = record.told_up_to;
-        record.drop_unsent(|seq| {
+        let up_to_seq = record.told_up_to.min(up_to);
+        record.drop_unsent(up_to, |seq| {
             out.push(Output::Trace { conversation: conversation.clone(), seq, step: Step::NotTold(why) });
         });
-        if Self::end_jobs(record, rates, now, |job| job.at_ms > now.ms) {
+        if Self::end_jobs(record, rates, now, |job| job.at_ms > now.ms && job.up_to <= up_to) {
             out.push(Output::Withdraw { conversation, up_to_seq, receipt: Receipt::Delivered, is_known: true });
         }
+        Self::correct_counts(record, now, out);
     }
 }
 

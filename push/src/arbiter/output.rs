@@ -79,6 +79,8 @@ pub enum Why {
     Muted,
     /// The user blocks its sender.
     Blocked,
+    /// The user is no member of the conversation any more.
+    NotAMember,
     /// The user wants no notifications.
     Disabled,
     /// The user wants none of this kind.

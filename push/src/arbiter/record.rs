@@ -186,14 +186,15 @@ impl Record {
         });
     }
 
-    /// Gives up what has not been told, or not been sent.
-    pub(super) fn drop_unsent(&mut self, mut dropped: impl FnMut(Seq)) {
+    /// Gives up what has not been told, or not been sent, up to `up_to`.
+    pub(super) fn drop_unsent(&mut self, up_to: Seq, mut dropped: impl FnMut(Seq)) {
         let sent_up_to = self.sent_up_to;
         self.runs.retain(|run| {
-            if run.seq > sent_up_to {
+            let gone = run.seq > sent_up_to && run.seq <= up_to;
+            if gone {
                 dropped(run.seq);
             }
-            run.seq <= sent_up_to
+            !gone
         });
     }
 

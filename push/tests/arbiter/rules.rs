@@ -209,6 +209,18 @@ fn a_muted_conversation_is_silent_and_what_was_held_is_given_up() {
 }
 
 #[test]
+fn who_has_gone_is_not_told_of_what_came_before_and_of_what_comes_when_he_is_back() {
+    let mut user = User::new(&[Channel::WebPush]);
+    user.message("c", 1, Occasion::Group, 0);
+    user.message("c", 3, Occasion::Group, 1_000);
+    let out = user.out(|arbiter, out| arbiter.remove_member(&id("c"), Seq::new(2), now(2_000), out));
+    let step = Step::NotTold(Why::NotAMember);
+    assert_eq!(out, [Output::Trace { conversation: id("c"), seq: Seq::new(1), step }]);
+    let told = user.wake(6_000);
+    assert!(matches!(&told[..], [Notification { count: 1, .. }]), "{told:?}");
+}
+
+#[test]
 fn without_a_device_nothing_is_held() {
     let mut user = User::new(&[]);
     assert_eq!(user.message("c", 1, Occasion::Direct, 0), Some(Step::NotTold(Why::NoDevice)));

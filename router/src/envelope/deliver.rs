@@ -36,9 +36,10 @@ impl Note {
         (self.users.len() + 16) * 2 * ITEM + messages * ITEM
     }
 
-    /// Whether it tells of messages, or of what was read.
+    /// Whether it tells of messages, of what was read, or of who has gone.
     pub(crate) fn concerns_push(&self) -> bool {
-        self.news.is_some() || self.users.iter().any(|about| about.read.is_some())
+        let concerns = |about: &UserNote| about.read.is_some() || about.membership.is_some_and(|(_, member)| !member);
+        self.news.is_some() || self.users.iter().any(concerns)
     }
 }
 

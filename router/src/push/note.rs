@@ -1,4 +1,4 @@
-//! What a delivery tells push: messages for some of its users, and what they have read.
+//! What a delivery tells push: messages for some of its users, what they have read, and who has gone.
 
 use crate::envelope::{Deliver, Envelope, UserNote};
 use crate::node::Node;
@@ -50,6 +50,7 @@ impl Node {
             let about = about.get(id).map_or(&[][..], |about| about);
             let mut events: Vec<Event> =
                 about.iter().filter_map(|noted| read_event(conversation, noted, again)).collect();
+            events.extend(about.iter().filter_map(|noted| gone_event(conversation, noted)));
             if let Some(news) = &note.news {
                 let told = match news.again {
                     None => news_for(conversation, news, id, about),
@@ -121,6 +122,11 @@ fn read_event(conversation: &ConversationId, noted: &UserNote, again: Option<Aga
         Some(_) => Heard::Again,
     };
     Some(Event::Receipt { conversation: conversation.clone(), upto, receipt: Receipt::Read, heard })
+}
+
+fn gone_event(conversation: &ConversationId, noted: &UserNote) -> Option<Event> {
+    let (seq, _) = noted.membership.filter(|(_, is_member)| !is_member)?;
+    Some(Event::Gone { conversation: conversation.clone(), seq })
 }
 
 /// New messages, but for one's own.

@@ -29,6 +29,11 @@ pub(super) enum Event {
         conversation: ConversationId,
         until: Option<Timestamp>,
     },
+    /// He is no member any more, as of this entry.
+    Gone {
+        conversation: ConversationId,
+        seq: Seq,
+    },
 }
 
 /// How a receipt has come.
@@ -121,7 +126,7 @@ pub(super) struct PushUser {
 impl Event {
     /// Whether only an arbiter that is there is to hear of it.
     pub(super) fn is_of_the_past(&self) -> bool {
-        matches!(self, Self::Receipt { heard: Heard::AgainByMany, .. })
+        matches!(self, Self::Receipt { heard: Heard::AgainByMany, .. } | Self::Gone { .. })
     }
 }
 
@@ -174,6 +179,7 @@ impl PushUser {
                 }
             }
             Event::Muted { conversation, until } => arbiter.mute(&conversation, until, round.now, out),
+            Event::Gone { conversation, seq } => arbiter.remove_member(&conversation, seq, round.now, out),
         }
         self.settle();
     }
@@ -293,9 +299,11 @@ impl PushUser {
     /// A receipt that did not come here has come to the owner; who has gone is not told.
     fn reach(&mut self, of: Reached, round: &Round, out: &mut Vec<Output>) {
         let Reached { conversation, held_up_to, cursor, has_gone, muted_until } = of;
-        let read_seq = if has_gone { held_up_to } else { cursor.read_seq };
-        for (upto, receipt) in [(cursor.delivered_seq, Receipt::Delivered), (read_seq, Receipt::Read)] {
+        for (upto, receipt) in [(cursor.delivered_seq, Receipt::Delivered), (cursor.read_seq, Receipt::Read)] {
             self.receipt(&conversation, upto, receipt, round, out);
+        }
+        if has_gone {
+            self.decide(Event::Gone { conversation: conversation.clone(), seq: held_up_to }, round, out);
         }
         self.decide(Event::Muted { conversation, until: muted_until }, round, out);
     }

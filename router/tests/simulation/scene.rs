@@ -146,6 +146,13 @@ impl Scene {
     /// A large group of alice with bob in it, and its owner in the view of all.
     pub(crate) async fn group(&self) -> (ConversationId, usize) {
         let members = ["bob", "g1", "g2", "g3", "g4", "g5"].map(|name| user(name).user).to_vec();
+        let group = self.group_of(members).await;
+        let owner = self.owner(&self.world.view_without(&[]), &group);
+        (group, owner)
+    }
+
+    /// A group of alice with these.
+    pub(crate) async fn group_of(&self, members: Vec<UserId>) -> ConversationId {
         let create = ConversationCreate {
             kind: GroupKind::Group,
             client_id: "g1".parse().unwrap(),
@@ -154,10 +161,7 @@ impl Scene {
             members,
         };
         match self.call(0, &user("alice"), ClientFrame::ConversationCreate(create)).await {
-            Ok(ServerFrame::Conversation(made)) => {
-                let owner = self.owner(&self.world.view_without(&[]), &made.conversation_id);
-                (made.conversation_id, owner)
-            }
+            Ok(ServerFrame::Conversation(made)) => made.conversation_id,
             other => panic!("{other:?}"),
         }
     }

@@ -2,9 +2,9 @@
 //! node's, an announcement or a receipt is lost.
 
 use crate::pushes::register;
-use crate::scene::{Pair, Scene};
+use crate::scene::{Pair, Scene, user};
 use crate::world::NODES;
-use switchboard_protocol::client::{ConversationSettingsSet, EntryRef};
+use switchboard_protocol::client::{ConversationSettingsSet, EntryRef, MemberRemove};
 use switchboard_protocol::{ClientFrame, Seq, Timestamp};
 use switchboard_router::{Outcome, TraceQuery};
 use switchboard_store::{Channel, ConversationKey, PushEnd, PushStore as _};
@@ -183,6 +183,27 @@ async fn what_was_read_as_its_home_died_is_taken_back_by_the_next_one() {
     scene.world.crash(pair.home).await;
     scene.world.pass(8_000).await;
     scene.notified(&pair).await;
+    assert_eq!(scene.queued(&pair).await, []);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_removed_in_the_hold_is_not_told_as_he_is_no_member() {
+    let scene = Scene::new().await;
+    let view = scene.world.view_without(&[]);
+    let (alice, bob) = (user("alice"), user("bob"));
+    register(&scene.world, &bob).await;
+    let conversation = scene.group_of(vec![bob.user.clone()]).await;
+    let (owner, home) = (scene.owner(&view, &conversation), scene.home(&view, &bob));
+    scene.say_to_group(owner, &conversation, "m1").await;
+    scene.world.pass(300).await;
+    let pair = Pair { owner, home, at: home, alice, bob, conversation };
+    assert_eq!(scene.outcome(&pair, 2).await, Outcome::NotificationWaits);
+    let remove = MemberRemove { conversation_id: pair.conversation.clone(), user_ids: vec![pair.bob.user.clone()] };
+    scene.call(owner, &pair.alice, ClientFrame::MemberRemove(remove)).await.unwrap();
+    scene.world.pass(100).await;
+    assert_eq!(scene.outcome(&pair, 2).await, Outcome::NotNotified, "before his inbox is written");
+    scene.world.pass(8_000).await;
     assert_eq!(scene.queued(&pair).await, []);
     scene.check();
 }
