@@ -173,6 +173,7 @@ impl Client {
         let seq = Seq::new(copy.applied.saturating_sub(self.generator.below(3)));
         let key = self.key(&conversation_id);
         self.oracle.read_tried(&key, &self.user.user, seq.get());
+        self.oracle.arrived(&key, &self.user.user, seq.get());
         let entry = EntryRef { conversation_id, seq };
         if self.generator.percent(30) {
             drop(self.call_with(false, ClientFrame::Delivered(entry)).await);
@@ -180,6 +181,21 @@ impl Client {
             drop(self.call_with(false, ClientFrame::Read(entry)).await);
         } else if self.call(ClientFrame::Read(entry)).await.is_ok() {
             self.oracle.read(&key, &self.user.user, seq.get());
+            self.oracle.received(&key, &self.user.user, seq.get());
+        }
+    }
+
+    /// Says of a conversation what has arrived.
+    pub(crate) async fn confirm(&self) {
+        let Some(conversation_id) = self.some_conversation() else { return };
+        let Some(copy) = self.copies.get(&conversation_id) else { return };
+        let (key, seq) = (self.key(&conversation_id), Seq::new(copy.applied));
+        self.oracle.arrived(&key, &self.user.user, seq.get());
+        let delivered = ClientFrame::Delivered(EntryRef { conversation_id, seq });
+        if self.generator.percent(30) {
+            drop(self.call_with(false, delivered).await);
+        } else if self.call(delivered).await.is_ok() {
+            self.oracle.received(&key, &self.user.user, seq.get());
         }
     }
 
@@ -259,6 +275,7 @@ impl Client {
     async fn block(&mut self) {
         let user_id = self.other();
         // Whatever came of it, it is taken back: in the end everyone's presence can be compared.
+        self.oracle.tried_to_block(&self.user, &user_id);
         self.blocked.push(user_id.clone());
         drop(self.call(ClientFrame::Block(UserRef { user_id })).await);
     }

@@ -177,6 +177,9 @@ impl Client {
             self.acts_at_ms = self.oracle.now_ms() + 50 + self.generator.below(700);
             self.act().await;
         }
+        if self.world.phase() == Phase::Chaos && self.generator.percent(30) {
+            self.confirm().await;
+        }
         self.pause(5, 250).await;
     }
 

@@ -72,6 +72,7 @@ async fn simulate(seed: u64, weather: Weather) -> Outcome {
     let mut background = JoinSet::new();
     // Lives as long as the run.
     background.spawn(world.bus.clone().run());
+    background.spawn(pushes::work(world.clone()));
     for index in 0..NODES {
         world.start(index);
     }

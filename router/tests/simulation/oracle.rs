@@ -3,6 +3,8 @@
 
 use crate::truth::Truth;
 use bytes::Bytes;
+mod push;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -28,6 +30,12 @@ pub(crate) struct Counts {
     pub(crate) faults: u64,
     pub(crate) fenced: u64,
     pub(crate) pushed: u64,
+    pub(crate) received: u64,
+    pub(crate) enqueued: u64,
+    /// Of these, such as were judged.
+    pub(crate) enqueued_well: u64,
+    pub(crate) notified: u64,
+    pub(crate) withdrawn: u64,
 }
 
 /// Someone asked for a conversation's end at a time when this much had been answered already.
@@ -68,6 +76,7 @@ struct Inner {
     admitted: Vec<(UserKey, ConversationKey)>,
     /// Reads that were answered.
     read: BTreeMap<(ConversationKey, UserId), u64>,
+    push: push::Push,
     /// The furthest anyone tried to read.
     read_tried: BTreeMap<(ConversationKey, UserId), u64>,
     asked: Vec<Asked>,

@@ -1,18 +1,36 @@
-//! In each tenant one user with a device who is never connected: what he is to be told of is in the queue in the end.
+//! Users with a device: in each tenant one who is never connected, and some who now and then are, and whose clients say
+//! what has arrived. A worker tells them what is due, as a node's does, and may die or find the provider down.
 
+use crate::oracle::Oracle;
 use crate::truth::Truth;
 use crate::world::{NODES, World, options};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use switchboard_clock::Generator;
 use switchboard_protocol::{Seq, Timestamp, UserId};
-use switchboard_store::{Channel, ConversationKey, PushDevice, PushStore as _, UserKey};
+use switchboard_store::{
+    Channel, ConversationKey, LeasedJob, Log as _, PushDevice, PushEnd, PushStore as _, StoreError, UserKey,
+};
+
+/// At most so long between two looks at the queue.
+const POLL_MS_MAX: u64 = 400;
+
+/// For how long the worker has what it has taken.
+const LEASE_MS: i64 = 4_000;
+
+/// Until the provider is asked again.
+const AGAIN_MS: i64 = 1_000;
 
 /// Who is away.
 pub(crate) fn name() -> UserId {
     "away".parse().unwrap()
 }
 
-fn away(tenant: &str) -> UserKey {
-    UserKey { tenant: tenant.parse().unwrap(), user: name() }
+/// Those of a tenant who have a device.
+fn with_device(tenant: &str) -> Vec<UserKey> {
+    let users = [name(), "u0".parse().unwrap(), "u1".parse().unwrap()];
+    users.map(|user| UserKey { tenant: tenant.parse().unwrap(), user }).into()
 }
 
 /// Registers a user's device, by whichever node gets through.
@@ -31,39 +49,106 @@ pub(crate) async fn register(world: &World, user: &UserKey) {
 }
 
 pub(crate) async fn register_all(world: &World, tenants: &[&str]) {
-    for tenant in tenants {
-        register(world, &away(tenant)).await;
+    for user in tenants.iter().flat_map(|tenant| with_device(tenant)) {
+        register(world, &user).await;
     }
 }
 
-/// One notification of each conversation, up to the newest message that he is to be told of.
+// The worker
+
+/// Tells what is due; never ends.
+pub(crate) async fn work(world: Arc<World>) {
+    let generator = world.generator.fork();
+    loop {
+        tokio::time::sleep(Duration::from_millis(1 + generator.below(POLL_MS_MAX))).await;
+        let taken = world.store.take_pushes(Channel::WebPush, in_ms(&world, 0), in_ms(&world, LEASE_MS), 16).await;
+        for leased in taken.unwrap_or_default() {
+            // Without the store: another one takes it when the lease is over.
+            drop(carry_out(&world, &generator, leased).await);
+        }
+    }
+}
+
+fn in_ms(world: &World, ms: i64) -> Timestamp {
+    Timestamp::from_unix_ms(world.clock.wall_ms() + ms)
+}
+
+/// As `gateway/src/push/worker.rs` does it: what has arrived by now is not told.
+async fn carry_out(world: &World, generator: &Generator, leased: LeasedJob) -> Result<(), StoreError> {
+    let (job, oracle) = (&leased.job, &world.oracle);
+    let user = &job.key.user;
+    let key = ConversationKey { tenant: user.tenant.clone(), conversation: job.key.conversation.clone() };
+    let received = oracle.received_by_now(&key, &user.user);
+    let member = world.store.member(&key, &user.user).await?;
+    let cursor = member.map(|member| member.cursor).unwrap_or_default();
+    let end = match generator.below(10) {
+        _ if job.count.is_some() && cursor.delivered_seq.max(cursor.read_seq) >= job.up_to_seq => PushEnd::Dropped,
+        // It dies.
+        0 => return Ok(()),
+        1..3 => PushEnd::Retry { at: in_ms(world, AGAIN_MS), reason: "down".to_owned() },
+        drawn => {
+            oracle.notified(job, received);
+            if drawn == 3 {
+                return Ok(());
+            }
+            PushEnd::Sent
+        }
+    };
+    world.store.finish_push(leased.clone(), end.clone(), in_ms(world, 0)).await?;
+    if end == PushEnd::Sent {
+        oracle.has_notified(job);
+    }
+    Ok(())
+}
+
+// The judgement
+
+/// One notification of each conversation, up to the newest message that he has not got.
 pub(crate) async fn judge(world: &World, truths: &BTreeMap<ConversationKey, Truth>) {
     for (key, truth) in truths {
-        let user = UserKey { tenant: key.tenant.clone(), user: name() };
-        let outstanding = match world.store.outstanding_pushes(&user).await {
-            Ok(outstanding) => outstanding,
-            Err(error) => return world.oracle.violated(error.to_string()),
-        };
-        let jobs: Vec<_> = outstanding.iter().filter(|job| job.key.conversation == key.conversation).collect();
-        let due = due(truth, &user.user);
-        let up_to = jobs.iter().map(|job| job.up_to_seq).max().unwrap_or_default();
-        if jobs.len() > 1 || up_to < due || up_to > truth.end() {
-            world.oracle.violated(format!("{user:?} is to be told of {key:?} up to {due}, and the queue has {jobs:?}"));
+        for user in with_device(key.tenant.as_str()) {
+            if let Err(error) = judge_one(world, key, truth, &user).await {
+                world.oracle.violated(error.to_string());
+            }
         }
-        world.oracle.count(|counts| counts.pushed += jobs.len() as u64);
     }
+}
+
+async fn judge_one(world: &World, key: &ConversationKey, truth: &Truth, user: &UserKey) -> Result<(), StoreError> {
+    let outstanding = world.store.outstanding_pushes(user).await?;
+    let jobs: Vec<_> = outstanding.iter().filter(|job| job.key.conversation == key.conversation).collect();
+    let due = due(truth, user, &world.oracle);
+    let cursor = world.store.member(key, &user.user).await?.map(|member| member.cursor).unwrap_or_default();
+    // His home goes by what a device said, though the owner may have died before it was durable.
+    let said = Seq::new(world.oracle.arrived_up_to(key, &user.user));
+    let has = cursor.delivered_seq.max(cursor.read_seq).max(said);
+    let up_to = jobs.iter().map(|job| job.up_to_seq).max().unwrap_or_default();
+    // What is shown, and what is to take its place.
+    let notified = world.oracle.notified_up_to(key, &user.user);
+    let is_one = match &jobs[..] {
+        [] | [_] => true,
+        [shown, next] => shown.up_to_seq < next.up_to_seq && shown.up_to_seq.get() <= notified,
+        _ => false,
+    };
+    if !is_one || up_to.max(has) < due || up_to > truth.end() {
+        world.oracle.violated(format!(
+            "{user:?} is to be told of {key:?} up to {due}, has got {has}, and the queue has {jobs:?}"
+        ));
+    }
+    world.oracle.count(|counts| counts.pushed += jobs.len() as u64);
+    Ok(())
 }
 
 /// The newest message that he has to be told of, however often it had to be announced.
-fn due(truth: &Truth, user: &UserId) -> Seq {
+fn due(truth: &Truth, user: &UserKey, oracle: &Oracle) -> Seq {
     let most = options().push_members_max;
-    let mut due = Seq::ZERO;
-    for message in truth.sends() {
-        let stays = truth.is_member(user, message.seq) && !truth.leaves_after(user, message.seq);
-        let mentions = message.content.mentions().contains(user);
-        if stays && (mentions || truth.members_most_after(message.seq) <= most) {
-            due = message.seq;
-        }
-    }
-    due
+    let of = |message: &&switchboard_protocol::server::Message| {
+        let stays = truth.is_member(&user.user, message.seq) && !truth.leaves_after(&user.user, message.seq);
+        let mentions = message.content.mentions().contains(&user.user);
+        stays
+            && (mentions || truth.members_most_after(message.seq) <= most)
+            && message.from != user.user
+            && !oracle.has_blocked(user, &message.from)
+    };
+    truth.sends().filter(of).last().map(|message| message.seq).unwrap_or_default()
 }

@@ -377,13 +377,24 @@ impl World {
             }
             (0..60, None) => self.start(index),
             (60..70, _) => self.store.faults().delay_ms_max(self.generator.below(60)),
-            (70..74, _) => self.store.faults().unavailable(true),
-            (74..84, _) => self.store.faults().unavailable(false),
-            (84..90, _) => self.store.faults().unknown_percent(self.generator.below(20)),
+            (70..74, _) => self.store_is_away(true),
+            (74..84, _) => self.store_is_away(false),
+            (84..90, _) => self.store_is_vague(self.generator.below(20)),
             (90..94, Some(_)) => self.jump(index),
             (94..100, Some(up)) if weather.splits => self.split(index, &up.me).await,
             _ => self.change_bus(weather),
         }
+    }
+
+    fn store_is_away(&self, away: bool) {
+        self.store.faults().unavailable(away);
+        self.oracle.store_is(|state| state.away = away);
+    }
+
+    /// So many of a hundred times it does not say what it did.
+    fn store_is_vague(&self, percent: u64) {
+        self.store.faults().unknown_percent(percent);
+        self.oracle.store_is(|state| state.vague = percent > 0);
     }
 
     /// A node's wall clock jumps.
@@ -433,10 +444,9 @@ impl World {
     /// Everything is well again, and all nodes run.
     pub(crate) fn heal(&self) {
         self.bus.set_faults(BusFaults::default());
-        let faults = self.store.faults();
-        faults.unavailable(false);
-        faults.unknown_percent(0);
-        faults.delay_ms_max(3);
+        self.store_is_away(false);
+        self.store_is_vague(0);
+        self.store.faults().delay_ms_max(3);
         self.all_run();
         self.oracle.trace(format_args!("all is well"));
     }

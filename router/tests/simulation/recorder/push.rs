@@ -1,4 +1,4 @@
-//! What push keeps goes to the store as it is.
+//! What push keeps goes to the store as it is. The oracle hears of what is to be told.
 
 use super::Recorder;
 use async_trait::async_trait;
@@ -33,6 +33,7 @@ impl PushStore for Recorder {
     }
 
     async fn enqueue_pushes(&self, jobs: Vec<PushJob>) -> Result<(), StoreError> {
+        self.oracle.enqueued(&jobs);
         self.store.enqueue_pushes(jobs).await
     }
 
