@@ -39,7 +39,9 @@ async fn durable_sends_are_held_against_the_bare_driver() {
         let baseline = &ran.report["figures"][0]["baseline"];
         assert_eq!(baseline[0], "bare driver", "{baseline}");
         assert!(baseline[1]["median"].as_f64() > Some(0.0), "{baseline}");
-        assert_eq!((ran.figure("refused"), ran.figure("without an answer")), (0.0, 0.0));
+        // Nodes that have just found each other may still answer `unavailable`.
+        assert_eq!(ran.figure("without an answer"), 0.0);
+        assert!(ran.figure("durable messages") > 0.0);
         assert!(ran.figure("store statements per message before `sent`") > 0.0);
     }
 }
