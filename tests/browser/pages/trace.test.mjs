@@ -79,11 +79,11 @@ test("what became of a message, from its menu: for each recipient, in words and 
   }));
 
 test("what push did is told, with the answer of who was asked", async () => {
-  /** The application's own server: it knows Bob, and won't have Carol. */
+  /** The application's own server: it knows Bob, and can make nothing of Carol. */
   const hook = createServer({ key: readFileSync(key("key")), cert: readFileSync(key("cert")) }, (request, response) => {
     let body = "";
     request.on("data", (part) => (body += part));
-    request.on("end", () => response.writeHead(JSON.parse(body).user_id === "bob" ? 200 : 403).end());
+    request.on("end", () => response.writeHead(JSON.parse(body).user_id === "bob" ? 200 : 400).end());
   });
   await new Promise((resolve) => hook.listen(0, "127.0.0.1", () => resolve(undefined)));
   const { port } = /** @type {import("node:net").AddressInfo} */ (hook.address());
@@ -105,8 +105,8 @@ test("what push did is told, with the answer of who was asked", async () => {
       assert.match(held, /^push waits for a receipt until /);
       assert.match(queued, /^queued for webhook, for 1 message, not before /);
       assert.deepEqual(rest, ["webhook has the notification"]);
-      await rowOf(page, "carol").locator(".hint", { hasText: "403" }).waitFor();
-      assert.equal((await saidOf(rowOf(page, "carol"))).at(-1), "webhook failed: 403; given up");
+      await rowOf(page, "carol").locator(".hint", { hasText: "400" }).waitFor();
+      assert.equal((await saidOf(rowOf(page, "carol"))).at(-1), "webhook failed: 400; given up");
       await scan(page, "push");
       await shoot(page, "trace-push");
     }, settings);
