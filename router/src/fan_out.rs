@@ -55,7 +55,8 @@ impl Node {
         self.send_queued(giving.fan_out);
     }
 
-    /// Has the sockets send what was queued. Not cut short when this life of the node ends: the sockets may go on in its
+    /// Has the sockets send what was queued. A socket waits in at most one of these tasks ([`Socket::queue`]), so together they
+    /// hold no more than there are sessions. Not cut short when this life of the node ends: the sockets may go on in its
     /// next one.
     pub(crate) fn send_queued(&self, fan_out: FanOut) {
         let mut queued = fan_out.queued;

@@ -25,6 +25,15 @@ impl Scene {
         jobs.iter().map(|job| (job.up_to_seq.get(), job.count)).collect()
     }
 
+    /// A receipt beyond the end says nothing of the message after it.
+    async fn is_told_after_reading_beyond_the_end(&self, pair: &Pair) {
+        self.read(pair.at, pair, 99).await;
+        self.world.pass(300).await;
+        self.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
+        self.world.pass(8_000).await;
+        assert_eq!(self.queued(pair).await, [(3, Some(1))]);
+    }
+
     /// A worker tells what is due.
     async fn notified(&self, pair: &Pair) {
         let store = &self.world.store;
@@ -144,11 +153,7 @@ async fn a_receipt_beyond_the_end_says_nothing_of_what_comes_after_it() {
     let scene = Scene::new().await;
     let pair = scene.held().await;
     scene.world.pass(8_000).await;
-    scene.read(pair.at, &pair, 99).await;
-    scene.world.pass(300).await;
-    scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
-    scene.world.pass(8_000).await;
-    assert_eq!(scene.queued(&pair).await, [(3, Some(1))]);
+    scene.is_told_after_reading_beyond_the_end(&pair).await;
     assert_eq!(scene.outcome(&pair, 2).await, Outcome::Read);
     assert_eq!(scene.outcome(&pair, 3).await, Outcome::NotificationWaits);
     scene.check();
@@ -160,11 +165,7 @@ async fn a_new_home_lets_no_receipt_beyond_the_end_silence_what_comes_after_it()
     let pair = scene.held().await;
     scene.world.crash(pair.home).await;
     scene.world.pass(8_000).await;
-    scene.read(pair.at, &pair, 99).await;
-    scene.world.pass(300).await;
-    scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
-    scene.world.pass(8_000).await;
-    assert_eq!(scene.queued(&pair).await, [(3, Some(1))]);
+    scene.is_told_after_reading_beyond_the_end(&pair).await;
     assert_eq!(scene.outcome(&pair, 3).await, Outcome::NotificationWaits);
     scene.check();
 }
