@@ -1,7 +1,8 @@
 //! Injected time and randomness, and the timer wheel that everything with many deadlines shares.
 //!
-//! Nothing else in the workspace reads the system's clock or its random source (`clippy.toml` holds that), so the routing
-//! core runs under a paused tokio clock and a seeded generator, and a failing run is replayed from its seed.
+//! Nothing else in the workspace reads the system's clock (`clippy.toml` bans it), and what the simulation runs has no other
+//! source of time and randomness (a test bans them). So the routing core runs under a paused tokio clock and a seeded
+//! generator, and a failing run is replayed from its seed.
 //! This crate owns no state beyond what its values hold, and knows nothing of the gateway's words.
 
 mod generator;

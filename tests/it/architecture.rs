@@ -29,6 +29,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 
 /// Crates that only one package may know.
 const KNOWN_ONLY_TO: &[(&str, &[&str])] = &[
+    ("fastrand", &["switchboard-clock", "switchboard-loadtest"]),
     ("fjall", &["switchboard-store"]),
     ("fred", &["switchboard-router"]),
     ("scylla", &["switchboard-store", "switchboard-loadtest"]),
@@ -75,6 +76,40 @@ fn only_one_package_knows_the_web_and_only_one_the_database() {
         for (dependency, known_to) in KNOWN_ONLY_TO {
             let knows = dependencies.contains(*dependency);
             assert!(!knows || known_to.contains(&package.as_str()), "{package} must not know {dependency}");
+        }
+    }
+}
+
+/// What the simulation runs: time and randomness come from `switchboard_clock` only.
+const SIMULATED: &[&str] = &[
+    "presence/src",
+    "push/src",
+    "router/src",
+    "store/src/kv",
+    "store/src/quorum",
+    "store/src/quorum.rs",
+    "topics/src",
+];
+
+/// Other sources of time and randomness.
+const NOT_INJECTED: &[&str] =
+    &["tokio::time", "time::Instant", "SystemTime", "thread::sleep", "fastrand", "SystemRandom"];
+
+#[test]
+fn what_the_simulation_runs_takes_time_and_randomness_from_the_clock_crate() {
+    for path in SIMULATED {
+        let mut files = Vec::new();
+        let path = root().join(path);
+        match path.is_dir() {
+            true => sources(&path, &mut files),
+            false => files.push(path),
+        }
+        assert!(!files.is_empty());
+        for file in files {
+            let source = fs::read_to_string(&file).unwrap();
+            for name in NOT_INJECTED {
+                assert!(!source.contains(name), "{}: {name} is not injected", file.display());
+            }
         }
     }
 }
