@@ -2,7 +2,7 @@
 
 mod config;
 
-use config::Place;
+use config::ServerAddress;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -36,7 +36,7 @@ pub struct CassandraOptions {
 /// A single node that keeps its data in a temporary folder, and has a row on disk before it confirms it.
 pub struct CassandraServer {
     folder: TempDir,
-    place: Place,
+    place: ServerAddress,
     options: CassandraOptions,
     running: Option<Running>,
 }
@@ -60,7 +60,7 @@ impl CassandraServer {
     pub fn start_with(options: CassandraOptions) -> io::Result<Self> {
         let mut failed = None;
         for _ in 0..START_ATTEMPTS {
-            match Self::start_at(Place::alone()?, options) {
+            match Self::start_at(ServerAddress::alone()?, options) {
                 Ok(server) => return Ok(server),
                 Err(error) => failed = Some(error),
             }
@@ -83,13 +83,13 @@ impl CassandraServer {
         let seed = first.place;
         let mut nodes = vec![first];
         for n in 2..=CLUSTER_NODES {
-            let place = Place { address: Ipv4Addr::new(127, 0, 0, n), ..seed };
+            let place = ServerAddress { address: Ipv4Addr::new(127, 0, 0, n), ..seed };
             nodes.push(Self::start_at(place, CassandraOptions::default())?);
         }
         Ok(nodes)
     }
 
-    fn start_at(place: Place, options: CassandraOptions) -> io::Result<Self> {
+    fn start_at(place: ServerAddress, options: CassandraOptions) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         config::write(folder.path(), place, options)?;
         let awaited = if options.passwords { &[READY, USER_MADE][..] } else { &[READY] };
@@ -157,7 +157,7 @@ impl CassandraServer {
     }
 }
 
-impl Place {
+impl ServerAddress {
     /// Of a server that is a cluster by itself.
     fn alone() -> io::Result<Self> {
         let address = Ipv4Addr::LOCALHOST;
@@ -173,7 +173,7 @@ struct Running {
 
 impl Running {
     /// Starts the server configured in `folder` and waits until it has logged all that is awaited.
-    fn start(folder: &Path, place: Place, options: CassandraOptions, awaited: &[&str]) -> io::Result<Self> {
+    fn start(folder: &Path, place: ServerAddress, options: CassandraOptions, awaited: &[&str]) -> io::Result<Self> {
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh"])
             .args(config::java_arguments(folder, &jars()?, place, options))

@@ -31,20 +31,20 @@ impl Part {
 
 /// How far a topic has been told. The beginning by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct CopyCursor {
     slot: usize,
 }
 
 impl Topic {
     /// The next parts of all that there is, with about `points_max` windows, and where to go on; `None` at the end. What
     /// changes behind the place is in the changes since.
-    pub fn parts(&self, from: Place, points_max: usize) -> (Vec<Part>, Option<Place>) {
+    pub fn parts(&self, from: CopyCursor, points_max: usize) -> (Vec<Part>, Option<CopyCursor>) {
         let mut parts: BTreeMap<(Counter, Window), Vec<SeriesPoints>> = BTreeMap::new();
         let mut points_told = 0;
         for slot in from.slot..self.series.capacity() {
             let Some(series) = self.series.get(slot) else { continue };
             if points_told >= points_max {
-                return (in_parts(parts), Some(Place { slot }));
+                return (in_parts(parts), Some(CopyCursor { slot }));
             }
             for window in Window::ALL {
                 for (counter, points) in series.windows[index_of(window)].by_counter() {

@@ -13,7 +13,7 @@ mod state;
 mod topic;
 mod window;
 
-pub use copy::{Counter, Part, Place};
+pub use copy::{CopyCursor, Counter, Part};
 pub use merge::merge;
 pub use topic::{Changes, PublishError, Published, Topic, TopicLimits};
 pub use window::RELATIVE_ERROR;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use switchboard_protocol::ProtocolError;
 use switchboard_store::Incarnation;
-use switchboard_topics::{Part, Place};
+use switchboard_topics::{CopyCursor, Part};
 
 /// Windows in one piece of a topic, about: some 300 KB.
 const PIECE_POINTS_MAX: usize = 4_096;
@@ -95,13 +95,13 @@ impl Node {
     }
 
     /// Where to begin to tell; `None` if everything has been told.
-    fn begin_copy(&self, key: &TopicKey, to: &Incarnation) -> Option<Place> {
+    fn begin_copy(&self, key: &TopicKey, to: &Incarnation) -> Option<CopyCursor> {
         let begin = |held: &mut super::Held| {
             if held.copy.as_ref().is_some_and(|copy| copy.at == *to && copy.is_whole) {
                 return None;
             }
             held.copy = Some(Copy { at: to.clone(), is_whole: false });
-            Some(Place::default())
+            Some(CopyCursor::default())
         };
         self.topics.held.if_there(key, begin).flatten()
     }

@@ -46,12 +46,12 @@ pub(super) enum Absorbed {
     Lately,
 }
 
-/// What is to be told at a tick.
+/// What has changed of a topic since the last tick, by who is sent it.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct TickChanges {
     pub(super) updates: Vec<Update>,
-    /// To who keeps a copy.
-    pub(super) changes: Option<(Incarnation, Content)>,
+    /// For the node that keeps a copy.
+    pub(super) copy: Option<(Incarnation, Content)>,
     /// Nodes whose watchers have to be given a new state.
     pub(super) anew: Vec<(Incarnation, Window)>,
 }
@@ -99,9 +99,9 @@ impl Held {
         self.topic.is_empty() && self.watchers.iter().all(BTreeSet::is_empty)
     }
 
-    /// What there is to tell since the last tick, by its owner.
-    pub(super) fn tell(&mut self, key: &TopicKey, now_ms: i64) -> Told {
-        let mut told = Told { anew: self.anew(), ..Told::default() };
+    /// Takes what has changed since the last tick, for the owner to send.
+    pub(super) fn take_changes(&mut self, key: &TopicKey, now_ms: i64) -> TickChanges {
+        let mut tick = TickChanges { anew: self.anew(), ..TickChanges::default() };
         let mut parts = Vec::new();
         for window in Window::ALL {
             if self.watchers(window).is_empty() && self.copy.is_none() {
@@ -119,12 +119,12 @@ impl Held {
             let version = changes.version;
             let frame = watched_frame(key, window, &changes.of(key.topic.clone()));
             let to_each = |to: &Incarnation| Update { to: to.clone(), window, version, frame: frame.clone() };
-            told.updates.extend(self.watchers(window).iter().map(to_each));
+            tick.updates.extend(self.watchers(window).iter().map(to_each));
         }
         if let Some(copy) = self.copy.as_ref().filter(|_| !parts.is_empty()) {
-            told.changes = Some((copy.at.clone(), Content { versions: self.versions(), parts }));
+            tick.copy = Some((copy.at.clone(), Content { versions: self.versions(), parts }));
         }
-        told
+        tick
     }
 
     /// Who watches learns of what was counted elsewhere by a new state, once no more of it comes.

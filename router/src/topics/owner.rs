@@ -1,7 +1,7 @@
 //! The owner's side of topics: batches are counted, nodes with watchers are told of changes at each tick.
 
 use super::TopicKey;
-use super::held::{Content, Held, Told, Update, limits};
+use super::held::{Content, Held, TickChanges, Update, limits};
 use crate::api::Answer;
 use crate::envelope::Envelope;
 use crate::figures::count;
@@ -132,12 +132,12 @@ impl Node {
         for key in self.topics.held.keys() {
             let owns = self.owns_topic(&key);
             *(if owns { &mut owned } else { &mut copies }) += 1;
-            let told = self.topics.held.if_there(&key, |held| {
+            let changes = self.topics.held.if_there(&key, |held| {
                 held.topic.set_limits(limits);
                 held.topic.advance(wall_ms);
-                if owns { held.tell(&key, wall_ms) } else { Told::default() }
+                if owns { held.take_changes(&key, wall_ms) } else { TickChanges::default() }
             });
-            self.tell_topic(&key, told.unwrap_or_default());
+            self.send_changes(&key, changes.unwrap_or_default());
             self.topics.held.remove_if(&key, Held::is_idle);
         }
         self.topics.figures.active.set(count(owned));
@@ -146,19 +146,19 @@ impl Node {
         self.tell_topics_pending();
     }
 
-    fn tell_topic(self: &Arc<Self>, key: &TopicKey, told: Told) {
-        self.topics.figures.updates.increment(told.updates.len() as u64);
-        for Update { to, window, version, frame } in told.updates {
+    fn send_changes(self: &Arc<Self>, key: &TopicKey, changes: TickChanges) {
+        self.topics.figures.updates.increment(changes.updates.len() as u64);
+        for Update { to, window, version, frame } in changes.updates {
             if to == self.me {
                 self.on_topic_update(&to, key, window, version, &frame);
             } else {
                 self.links.send(&to, Envelope::TopicUpdate { topic: key.clone(), window, version, frame });
             }
         }
-        if let Some((to, Content { versions, parts })) = told.changes {
+        if let Some((to, Content { versions, parts })) = changes.copy {
             self.links.send(&to, Envelope::TopicChanges { topic: key.clone(), versions, parts });
         }
-        for (to, window) in told.anew {
+        for (to, window) in changes.anew {
             if to == self.me {
                 self.on_topic_anew(&to, key, window);
             } else {

@@ -11,7 +11,7 @@ pub(super) const VERSION: &str = "cassandra-5.0.5";
 
 /// Where a server is. All of one cluster have the same ports, on addresses of their own.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct ServerAddress {
     pub(super) address: Ipv4Addr,
     /// The server that the others ask first.
     pub(super) seed: Ipv4Addr,
@@ -21,8 +21,8 @@ pub(super) struct Place {
 
 /// Its time limits are long, for machines that have more to do than a test. `commitlog_sync: batch`, as it has to be wherever acknowledged messages must survive a kill: the default
 /// acknowledges before the disk has the row.
-pub(super) fn write(folder: &Path, place: Place, options: CassandraOptions) -> io::Result<()> {
-    let Place { address, seed, cql_port, storage_port } = place;
+pub(super) fn write(folder: &Path, place: ServerAddress, options: CassandraOptions) -> io::Result<()> {
+    let ServerAddress { address, seed, cql_port, storage_port } = place;
     let (authenticator, authorizer) = match options.passwords {
         true => ("PasswordAuthenticator", "CassandraAuthorizer"),
         false => ("AllowAllAuthenticator", "AllowAllAuthorizer"),
@@ -74,7 +74,12 @@ const LOGBACK: &str = r#"<configuration>
 </configuration>
 "#;
 
-pub(super) fn java_arguments(folder: &Path, jars: &Path, place: Place, options: CassandraOptions) -> Vec<OsString> {
+pub(super) fn java_arguments(
+    folder: &Path,
+    jars: &Path,
+    place: ServerAddress,
+    options: CassandraOptions,
+) -> Vec<OsString> {
     let folder = folder.display();
     let opened = |flag: &str, all: &str| {
         all.split_whitespace().map(|package| format!("{flag}={package}=ALL-UNNAMED")).collect::<Vec<_>>()

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use switchboard_protocol::topic::{Event, Window};
 use switchboard_protocol::{Number, Tags, Timestamp};
-use switchboard_topics::{Counter, Part, Place, Topic, TopicLimits};
+use switchboard_topics::{CopyCursor, Counter, Part, Topic, TopicLimits};
 
 use crate::naive::{HOUR_MS, Key, Naive, key};
 use crate::watch;
@@ -52,7 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn everything(topic: &Topic, points: usize) -> Vec<Vec<Part>> {
-    let (mut pieces, mut from) = (Vec::new(), Some(Place::default()));
+    let (mut pieces, mut from) = (Vec::new(), Some(CopyCursor::default()));
     while let Some(place) = from {
         let (parts, next) = topic.parts(place, points);
         assert!(next.is_none_or(|next| next != place), "it goes on");
@@ -162,7 +162,7 @@ fn an_update_tells_a_window_with_what_others_have_counted_in_it() {
     let now_ms = BEGIN_MS / 1_000 * 1_000;
     let (mut former, mut owner) = (Topic::new(Counter(1), LIMITS, now_ms), Topic::new(Counter(2), LIMITS, now_ms));
     former.publish(vec![event(0, 5.0, now_ms), event(0, 7.0, now_ms)], now_ms).unwrap();
-    owner.absorb(former.parts(Place::default(), 100).0, now_ms);
+    owner.absorb(former.parts(CopyCursor::default(), 100).0, now_ms);
     owner.publish(vec![event(0, 9.0, now_ms)], now_ms).unwrap();
     let changes = owner.take_changes(Window::Second, now_ms).unwrap();
     let (told, own) = (changes.series[0].points[0], changes.own.series[0].points[0]);
@@ -171,7 +171,7 @@ fn an_update_tells_a_window_with_what_others_have_counted_in_it() {
     assert_eq!((told.p50, told.p99), (former_p50(&mut former, now_ms), told.p95), "those of the one with more events");
     // It closes by this one's clock, and that is told though nothing was counted here.
     let mut idle = Topic::new(Counter(3), LIMITS, now_ms);
-    idle.absorb(former.parts(Place::default(), 100).0, now_ms);
+    idle.absorb(former.parts(CopyCursor::default(), 100).0, now_ms);
     assert_eq!(idle.take_changes(Window::Second, now_ms), None);
     let closed = idle.take_changes(Window::Second, now_ms + 3_000).unwrap();
     assert_eq!((closed.version, closed.closed_until_ms, closed.series.len()), (1, now_ms + 1_000, 0));
@@ -188,12 +188,12 @@ fn what_was_absorbed_leaves_after_its_hour_and_gives_its_memory_back() {
     former.publish(vec![event(0, 5.0, now_ms)], now_ms).unwrap();
     let mut copy = Topic::new(Counter(2), LIMITS, now_ms);
     let empty = copy.bytes();
-    copy.absorb(former.parts(Place::default(), 100).0, now_ms);
+    copy.absorb(former.parts(CopyCursor::default(), 100).0, now_ms);
     assert!(copy.bytes() > empty && !copy.is_empty());
     assert_eq!(points(&mut copy, now_ms), [(0, 1)]);
     copy.advance(now_ms + 2 * HOUR_MS);
     assert_eq!((copy.bytes(), copy.is_empty()), (empty, true));
-    assert!(!copy.absorb(former.parts(Place::default(), 100).0, now_ms), "and does not come back");
+    assert!(!copy.absorb(former.parts(CopyCursor::default(), 100).0, now_ms), "and does not come back");
 }
 
 #[test]

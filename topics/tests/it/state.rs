@@ -6,7 +6,7 @@ use switchboard_protocol::limits::{ANSWER_BYTES_MAX, FRAME_ID_BYTES_MAX};
 use switchboard_protocol::server::{Frame, TopicState};
 use switchboard_protocol::topic::{Event, Window};
 use switchboard_protocol::{FrameId, Number, Tags};
-use switchboard_topics::{Counter, Place, Topic, TopicLimits};
+use switchboard_topics::{CopyCursor, Counter, Topic, TopicLimits};
 
 use crate::watch;
 
@@ -67,7 +67,7 @@ fn an_hour_of_many_series_is_read_answer_by_answer() {
     // The same where another one has counted it.
     let mut heir = Topic::new(Counter(2), LIMITS, now_ms);
     heir.publish(vec![event(0)], now_ms).unwrap();
-    let mut place = Some(Place::default());
+    let mut place = Some(CopyCursor::default());
     while let Some(from) = place {
         let (parts, next) = topic.parts(from, 4_096);
         heir.absorb(parts, now_ms);

@@ -40,7 +40,7 @@ struct Windows {
 
 /// A `topic_state` or `topic_update`.
 #[derive(Deserialize)]
-struct Told {
+struct TopicFrame {
     series: Vec<SeriesPoints>,
 }
 
@@ -66,12 +66,12 @@ impl Mirror {
     }
 
     fn apply(&self, json: &[u8], replaces: bool, read_ns: u64) {
-        let Ok(told) = serde_json::from_slice::<Told>(json) else { return };
+        let Ok(frame) = serde_json::from_slice::<TopicFrame>(json) else { return };
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if replaces {
             (windows.series, windows.batches) = (HashMap::new(), 0);
         }
-        for series in told.series.iter().filter(|series| self.is_whole || series.series.as_str() == BATCHES) {
+        for series in frame.series.iter().filter(|series| self.is_whole || series.series.as_str() == BATCHES) {
             windows.apply(series);
         }
         let new = windows.seen..windows.batches;
@@ -110,9 +110,9 @@ impl Windows {
 
 /// The same of an answer to `topic_watch`.
 pub(super) fn sums_of(state: &serde_json::Value) -> anyhow::Result<BTreeMap<String, Tally>> {
-    let told = Told::deserialize(state)?;
+    let frame = TopicFrame::deserialize(state)?;
     let mut windows = Windows::default();
-    told.series.iter().for_each(|series| windows.apply(series));
+    frame.series.iter().for_each(|series| windows.apply(series));
     let sum = |of_one: BTreeMap<i64, Tally>| of_one.into_values().fold(Tally::default(), Tally::plus);
     Ok(windows.series.into_iter().map(|(name, of_one)| (name, sum(of_one))).collect())
 }
