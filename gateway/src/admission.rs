@@ -1,6 +1,6 @@
 //! Who gets in while there is room: WebSocket and HTTP connections, in all and from one address, and requests under way.
 //!
-//! Owns the counts. A place or a permit is given back when it is dropped, wherever that happens.
+//! Owns the counts. A slot or a permit is given back when it is dropped, wherever that happens.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -44,8 +44,8 @@ struct Count {
     by_address: Mutex<HashMap<IpAddr, u32>>,
 }
 
-/// A place, until it is dropped.
-pub(crate) struct Place {
+/// A slot, until it is dropped.
+pub(crate) struct Slot {
     admission: Arc<Admission>,
     kind: Kind,
     address: IpAddr,
@@ -55,8 +55,8 @@ pub(crate) struct Place {
 pub(crate) struct Permit(Arc<Admission>);
 
 impl Admission {
-    /// A place for one more from `address`, if there is one in all and for the address.
-    pub(crate) fn place(self: &Arc<Self>, kind: Kind, address: IpAddr, most: Most) -> Option<Place> {
+    /// A slot for one more from `address`, if there is one in all and for the address.
+    pub(crate) fn slot(self: &Arc<Self>, kind: Kind, address: IpAddr, most: Most) -> Option<Slot> {
         let count = self.count(kind);
         let address = counted_as(address);
         if !take_one(&count.in_all, most.in_all) {
@@ -69,7 +69,7 @@ impl Admission {
             return None;
         }
         *of_address += 1;
-        Some(Place { admission: self.clone(), kind, address })
+        Some(Slot { admission: self.clone(), kind, address })
     }
 
     /// Leave to carry out a request while fewer than `requests_max` are under way.
@@ -77,7 +77,7 @@ impl Admission {
         take_one(&self.requests, requests_max).then(|| Permit(self.clone()))
     }
 
-    /// Those of a kind that have a place.
+    /// Those of a kind that have a slot.
     pub(crate) fn taken(&self, kind: Kind) -> usize {
         self.count(kind).in_all.load(Ordering::Relaxed)
     }
@@ -119,7 +119,7 @@ fn take_one(count: &AtomicUsize, max: usize) -> bool {
     count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then_some(count + 1)).is_ok()
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let count = self.admission.count(self.kind);
         count.in_all.fetch_sub(1, Ordering::Relaxed);
@@ -148,19 +148,19 @@ mod tests {
     const HERE: &str = "10.0.0.1";
     const THERE: &str = "10.0.0.2";
 
-    fn place(admission: &Arc<Admission>, address: &str, in_all: usize, per_address: u32) -> Option<Place> {
-        admission.place(Kind::WebSocket, address.parse().unwrap(), Most { in_all, per_address })
+    fn slot(admission: &Arc<Admission>, address: &str, in_all: usize, per_address: u32) -> Option<Slot> {
+        admission.slot(Kind::WebSocket, address.parse().unwrap(), Most { in_all, per_address })
     }
 
     #[test]
-    fn places_run_out_and_come_back() {
+    fn slots_run_out_and_come_back() {
         let admission = Arc::new(Admission::default());
-        let first = place(&admission, HERE, 2, 9).unwrap();
-        let second = place(&admission, HERE, 2, 9);
+        let first = slot(&admission, HERE, 2, 9).unwrap();
+        let second = slot(&admission, HERE, 2, 9);
         assert!(second.is_some());
-        assert!(place(&admission, HERE, 2, 9).is_none());
+        assert!(slot(&admission, HERE, 2, 9).is_none());
         drop(first);
-        assert!(place(&admission, HERE, 2, 9).is_some());
+        assert!(slot(&admission, HERE, 2, 9).is_some());
         drop(second);
         assert_eq!(admission.taken(Kind::WebSocket), 0);
     }
@@ -168,30 +168,30 @@ mod tests {
     #[test]
     fn one_address_has_no_more_than_its_share() {
         let admission = Arc::new(Admission::default());
-        let first = place(&admission, HERE, 10, 1);
+        let first = slot(&admission, HERE, 10, 1);
         assert!(first.is_some());
-        assert!(place(&admission, HERE, 10, 1).is_none());
-        assert_eq!(admission.taken(Kind::WebSocket), 1, "who is turned away holds no place");
-        assert!(place(&admission, THERE, 10, 1).is_some());
+        assert!(slot(&admission, HERE, 10, 1).is_none());
+        assert_eq!(admission.taken(Kind::WebSocket), 1, "who is turned away holds no slot");
+        assert!(slot(&admission, THERE, 10, 1).is_some());
         drop(first);
         assert!(admission.websockets.by_address().is_empty());
-        assert!(place(&admission, HERE, 10, 1).is_some());
+        assert!(slot(&admission, HERE, 10, 1).is_some());
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
         let admission = Arc::new(Admission::default());
-        let _first = place(&admission, "2001:db8:0:1::1", 10, 1).unwrap();
-        assert!(place(&admission, "2001:db8:0:1:ffff::2", 10, 1).is_none());
-        assert!(place(&admission, "2001:db8:0:2::1", 10, 1).is_some());
-        let _mapped = place(&admission, "::ffff:10.0.0.1", 10, 1).unwrap();
-        assert!(place(&admission, HERE, 10, 1).is_none());
+        let _first = slot(&admission, "2001:db8:0:1::1", 10, 1).unwrap();
+        assert!(slot(&admission, "2001:db8:0:1:ffff::2", 10, 1).is_none());
+        assert!(slot(&admission, "2001:db8:0:2::1", 10, 1).is_some());
+        let _mapped = slot(&admission, "::ffff:10.0.0.1", 10, 1).unwrap();
+        assert!(slot(&admission, HERE, 10, 1).is_none());
     }
 
     #[tokio::test]
     async fn who_waits_for_room_is_told_even_if_he_comes_late() {
         let admission = Arc::new(Admission::default());
-        drop(place(&admission, HERE, 1, 1));
+        drop(slot(&admission, HERE, 1, 1));
         admission.changed().await;
     }
 

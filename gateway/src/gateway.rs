@@ -101,20 +101,20 @@ impl Gateway {
         }
     }
 
-    /// The store is there.
-    pub(crate) fn has_store(&self, store: Arc<dyn Store>) {
+    /// Makes the store available, once it is open.
+    pub(crate) fn set_store(&self, store: Arc<dyn Store>) {
         // It is opened once.
         let _ = self.store.set(store);
     }
 
-    /// What carries packets in this life of the node.
-    pub(crate) fn has_redis(&self, redis: Option<RedisBus>) {
+    /// Sets the bus of this life of the node.
+    pub(crate) fn set_redis(&self, redis: Option<RedisBus>) {
         self.redis.store(redis.map(Arc::new));
     }
 
     /// Opens the node: from here on it takes sessions and requests.
     pub(crate) fn open(&self, router: Router, redis: Option<RedisBus>) {
-        self.has_redis(redis);
+        self.set_redis(redis);
         // It is opened once.
         let _ = self.router.set(router);
         // The settings may have been replaced meanwhile.

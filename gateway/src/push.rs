@@ -2,9 +2,9 @@
 //! queue is decided at the users' homes.
 
 mod compose;
+mod delivered;
 mod dev_key;
 mod providers;
-mod told;
 mod worker;
 
 pub(crate) use dev_key::with_dev_key;

@@ -161,7 +161,7 @@ struct Open {
 /// Opens the store and joins the other nodes, both of which may take a while, and starts the router on them.
 async fn open(config: &Config, gateway: &Arc<Gateway>, clients: SocketAddr) -> Result<Open, Failure> {
     let store = open_store(config, &gateway.clock, &gateway.generator).await?;
-    gateway.has_store(store.clone());
+    gateway.set_store(store.clone());
     let entry = new_life(config, gateway, clients);
     let others = Others::join(config, entry.clone(), &gateway.clock).await?;
     let router = Router::start(Start {
@@ -210,7 +210,7 @@ impl Open {
         self.others.end().await;
         let entry = new_life(config, gateway, clients);
         self.others = Others::join(config, entry.clone(), &gateway.clock).await?;
-        gateway.has_redis(self.others.redis());
+        gateway.set_redis(self.others.redis());
         let life = Life { me: entry.incarnation, bus: self.others.bus(), views: self.others.views() };
         self.router.go_on(life).await;
         Ok(())

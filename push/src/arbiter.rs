@@ -13,7 +13,7 @@ pub(crate) mod output;
 mod record;
 
 use switchboard_protocol::{ConversationId, Seq, Timestamp};
-use switchboard_store::{Channel, Priority, PushJob, PushKey};
+use switchboard_store::{Channel, Priority, PushJob, PushKey, Receipt};
 
 use self::output::{Delay, Notification, Output, Step, Why};
 use self::record::{Job, Record};
@@ -88,13 +88,6 @@ impl From<Occasion> for Priority {
             Occasion::Other => Self::Low,
         }
     }
-}
-
-/// What a device says of all messages up to one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Receipt {
-    Delivered,
-    Read,
 }
 
 /// Decides about one user's notifications. Bounded by `conversations_max` × `messages_max`.
@@ -277,7 +270,7 @@ impl Arbiter {
         if let Some(record) = self.records.iter_mut().find(|record| record.conversation == *conversation) {
             record.muted_until = muted_until;
             if record.is_muted(now) {
-                Self::drop_unsent(record, &mut self.rates, (record.came_up_to, Why::Muted), now, out);
+                Self::drop_unsent(record, &mut self.rates, record.came_up_to, Why::Muted, now, out);
             }
         }
     }
@@ -285,7 +278,7 @@ impl Arbiter {
     /// The user is no member any more, as of the entry `gone`: what he was not told of by then is not told.
     pub fn remove_member(&mut self, conversation: &ConversationId, gone: Seq, now: Now, out: &mut Vec<Output>) {
         if let Some(record) = self.records.iter_mut().find(|record| record.conversation == *conversation) {
-            Self::drop_unsent(record, &mut self.rates, (gone, Why::NotAMember), now, out);
+            Self::drop_unsent(record, &mut self.rates, gone, Why::NotAMember, now, out);
         }
     }
 
@@ -295,7 +288,7 @@ impl Arbiter {
         for at in 0..self.records.len() {
             if !self.preferences.enabled {
                 let record = &mut self.records[at];
-                Self::drop_unsent(record, &mut self.rates, (record.came_up_to, Why::Disabled), now, out);
+                Self::drop_unsent(record, &mut self.rates, record.came_up_to, Why::Disabled, now, out);
                 continue;
             }
             self.records[at].note_sent(now.ms);
@@ -367,7 +360,7 @@ impl Arbiter {
     fn enqueue(&mut self, at: usize, up_to: Seq, now: Now, out: &mut Vec<Output>) {
         if !self.has_device() {
             let record = &mut self.records[at];
-            Self::drop_unsent(record, &mut self.rates, (record.came_up_to, Why::NoDevice), now, out);
+            Self::drop_unsent(record, &mut self.rates, record.came_up_to, Why::NoDevice, now, out);
         }
         for channel in Channel::ALL {
             if *self.channels.of(channel) {
@@ -447,7 +440,8 @@ impl Arbiter {
     fn drop_unsent(
         record: &mut Record,
         rates: &mut PerChannel<Rate>,
-        (up_to, why): (Seq, Why),
+        up_to: Seq,
+        why: Why,
         now: Now,
         out: &mut Vec<Output>,
     ) {

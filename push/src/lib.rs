@@ -12,7 +12,8 @@ mod quiet_hours;
 mod rate;
 
 pub use arbiter::output::{Delay, Notification, Output, Step, Why};
-pub use arbiter::{Arbiter, Message, Now, Occasion, Receipt, Rules};
+pub use arbiter::{Arbiter, Message, Now, Occasion, Rules};
 pub use invalid::InvalidField;
 pub use preferences::{Groups, Preferences};
 pub use quiet_hours::QuietHours;
+pub use switchboard_store::Receipt;

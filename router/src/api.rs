@@ -101,10 +101,10 @@ pub struct SessionInfo {
     pub connected_at: Timestamp,
 }
 
-/// Where a user is best connected.
+/// The node at which a user is best connected: their home.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// His home.
+pub struct HomeNode {
+    /// Its id.
     pub node_id: NodeId,
     /// Its `node.advertise_url`.
     pub url: Arc<str>,

@@ -100,13 +100,13 @@ impl Node {
         let conversation = direct_conversation(&by.tenant, &by.user, other);
         let key = ConversationKey { tenant: by.tenant.clone(), conversation };
         if self.owners.is_active(&key) {
-            let told = self.told_here(|reply| {
+            let reply = self.ask_here(|reply| {
                 // Without room the block is not in force, and is set again.
                 if let Err(refused) = self.owners.say_if_active(&key, Input::BlockChanged { reply }) {
-                    refused.tell(self);
+                    refused.answer(self);
                 }
             });
-            told.await?;
+            reply.await?;
         }
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Node {
             self.user_changes_missed.notified().await;
             // Who connects from here on reads what is in force.
             self.users_changed();
-            let users = self.users.here().into_iter().map(|here| here.user);
+            let users = self.users.registrations().into_iter().map(|registration| registration.user);
             stream::iter(users).for_each_concurrent(READS_AT_ONCE, |user| self.read_again(user)).await;
         }
     }

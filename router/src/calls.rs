@@ -4,10 +4,10 @@
 use crate::api::{Actor, Answer, Command};
 use crate::envelope::{Ask, Peek, Reply, Roll, RollAsked};
 use crate::node::Node;
-use crate::owner::{Input, ReplyTo, Telling, Told};
+use crate::owner::{Input, LocalReply, ReplyResult, ReplyTo};
 use crate::receipts::SaidReceipt;
 use crate::view::{direct_conversation, group_conversation};
-use crate::wire::{answer_of, encoded, telling};
+use crate::wire::{answer_of, decode_reply, encoded};
 use futures_util::future::try_join_all;
 use std::sync::Arc;
 use switchboard_protocol::client::{EntryRef, SendTarget};
@@ -109,17 +109,17 @@ impl Node {
         command: Command,
     ) -> Result<Answer, ProtocolError> {
         let owner = self.placement().owner(key).incarnation.clone();
-        let told = if owner == self.me || self.owners.is_active(key) {
+        let reply = if owner == self.me || self.owners.is_active(key) {
             // Where this node was the owner a moment ago, what was said to it before is passed on first.
             let command = |reply| self.command(key, actor.clone(), self.me.clone(), command, reply);
-            self.told_here(command).await?
+            self.ask_here(command).await?
         } else {
             let (actor, conversation) = (actor.clone(), key.clone());
             let ask = Ask::Conversation { actor, conversation, command: encoded(&command) };
-            telling(Box::pin(self.ask(&owner, ask)).await?)?
+            decode_reply(Box::pin(self.ask(&owner, ask)).await?)?
         };
-        match told {
-            Telling::Answer(answer) => Ok(answer),
+        match reply {
+            LocalReply::Answer(answer) => Ok(answer),
             _ => Err(ProtocolError::internal()),
         }
     }
@@ -137,13 +137,13 @@ impl Node {
         after: Option<Seq>,
     ) -> Result<Peek, ProtocolError> {
         let owner = self.placement().owner(key).incarnation.clone();
-        let told = if owner == self.me {
-            self.told_here(|reply| self.say(key, Input::Peek { user: user.user.clone(), after, reply })).await?
+        let reply = if owner == self.me {
+            self.ask_here(|reply| self.say(key, Input::Peek { user: user.user.clone(), after, reply })).await?
         } else {
-            telling(self.ask(&owner, Ask::Peek { user: user.clone(), conversation: key.clone(), after }).await?)?
+            decode_reply(self.ask(&owner, Ask::Peek { user: user.clone(), conversation: key.clone(), after }).await?)?
         };
-        match told {
-            Telling::Peek(peek) => Ok(*peek),
+        match reply {
+            LocalReply::Peek(peek) => Ok(*peek),
             _ => Err(ProtocolError::internal()),
         }
     }
@@ -151,24 +151,24 @@ impl Node {
     /// Members of a conversation, whoever asks. Asks its owner.
     pub(crate) async fn roll(self: &Arc<Self>, key: &ConversationKey, asked: RollAsked) -> Result<Roll, ProtocolError> {
         let owner = self.placement().owner(key).incarnation.clone();
-        let told = if owner == self.me {
-            self.told_here(|reply| self.say(key, Input::Roll { asked, reply })).await?
+        let reply = if owner == self.me {
+            self.ask_here(|reply| self.say(key, Input::Roll { asked, reply })).await?
         } else {
-            telling(self.ask(&owner, Ask::Roll { conversation: key.clone(), asked }).await?)?
+            decode_reply(self.ask(&owner, Ask::Roll { conversation: key.clone(), asked }).await?)?
         };
-        match told {
-            Telling::Roll(roll) => Ok(roll),
+        match reply {
+            LocalReply::Roll(roll) => Ok(roll),
             _ => Err(ProtocolError::internal()),
         }
     }
 
     /// Waits for what a conversation of this node replies to what `say` says to it.
-    pub(crate) async fn told_here(&self, say: impl FnOnce(ReplyTo)) -> Told {
-        let (reply, told) = oneshot::channel();
-        say(ReplyTo::Here(reply));
+    pub(crate) async fn ask_here(&self, say: impl FnOnce(ReplyTo)) -> ReplyResult {
+        let (sender, reply) = oneshot::channel();
+        say(ReplyTo::Local(sender));
         tokio::select! {
             biased;
-            told = told => told.unwrap_or_else(|_| Err(self.unavailable())),
+            reply = reply => reply.unwrap_or_else(|_| Err(self.unavailable())),
             () = self.clock.sleep_ms(self.options().send_timeout_ms) => Err(self.unavailable()),
         }
     }

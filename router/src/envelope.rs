@@ -14,7 +14,7 @@ pub(crate) use deliver::{Deliver, Note, Outgoing, Skip, UserNote};
 use serde::{Deserialize, Serialize};
 use switchboard_presence::{SavedPresence, Shown};
 use switchboard_protocol::{ConversationId, DeviceId, InstanceId, Seq, SessionId, Timestamp, UserId, Window};
-use switchboard_store::{ConversationKey, Incarnation, UserKey};
+use switchboard_store::{ConversationKey, Incarnation, Receipt, UserKey};
 use switchboard_topics::Part;
 use thiserror::Error;
 
@@ -89,7 +89,7 @@ pub(crate) enum Envelope {
     /// Owner → node: these sessions have the conversation open no more, as their user was removed from it.
     Closed { conversation: ConversationKey, sessions: Vec<(UserId, SessionId)> },
     /// Node → home: how many sessions of each user it has now.
-    Here { users: Vec<Here> },
+    Register { users: Vec<Registration> },
     /// Home → nodes with sessions of a user: which of a device's instance is the newest, and where.
     Newest { user: UserKey, at: Incarnation, arrival: Arrival },
     /// Home → a node: this session is one more than its user may have.
@@ -110,8 +110,8 @@ pub(crate) enum Envelope {
     TopicChanges { topic: TopicKey, versions: [u64; 2], parts: Vec<Part> },
     /// Heir → owner: of this topic everything has to be told.
     TopicUnknown { topic: TopicKey },
-    /// Node → home: a device of the user's has everything in the conversation up to there, or he has read it.
-    Receipt { user: UserKey, conversation: ConversationId, upto: Seq, read: bool },
+    /// Node → home: a receipt of the user for everything in the conversation up to `upto`.
+    Receipt { user: UserKey, conversation: ConversationId, upto: Seq, receipt: Receipt },
     /// Envelopes up to this number did not come, or not all.
     Missed { upto: u64 },
     /// What was owed from envelopes up to this number has been told again.
@@ -154,7 +154,7 @@ impl Envelope {
             Self::Relay { users, frames: sent, .. } => users.len() * ITEM + frames(sent),
             Self::ToSessions { sessions, frames: sent, .. } => sessions.len() * 2 * ITEM + frames(sent),
             Self::SessionsGone { sessions, .. } | Self::Closed { sessions, .. } => sessions.len() * 2 * ITEM,
-            Self::Here { users } => users.iter().map(|here| (2 + 3 * here.arrived.len()) * ITEM).sum(),
+            Self::Register { users } => users.iter().map(|of| (2 + 3 * of.arrived.len()) * ITEM).sum(),
             Self::Newest { .. } | Self::NoRoom { .. } | Self::Receipt { .. } => 2 * ITEM,
             Self::Presence { users } => users.len() * 2 * ITEM,
             Self::Unwatch { users } => users.len() * ITEM,
@@ -203,9 +203,9 @@ impl From<Saved> for SavedPresence {
     }
 }
 
-/// See [`Envelope::Here`].
+/// See [`Envelope::Register`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Here {
+pub(crate) struct Registration {
     pub(crate) user: UserKey,
     /// 0: none any more.
     pub(crate) sessions: u32,

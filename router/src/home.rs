@@ -3,7 +3,7 @@
 use crate::api::{Actor, Answer};
 use crate::delivery::undroppable;
 use crate::dirty::empty_change;
-use crate::envelope::{Deliver, Envelope, Here, Look, Outgoing, Saved};
+use crate::envelope::{Deliver, Envelope, Look, Outgoing, Registration, Saved};
 use crate::node::{Node, Wake, lock, unavailable};
 use crate::session::Held;
 use futures_util::stream::{self, StreamExt};
@@ -117,8 +117,8 @@ impl Node {
     // Presence
 
     /// A node says how many sessions of a user it has.
-    pub(crate) fn on_here(self: &Arc<Self>, node: &Incarnation, here: Here) {
-        let Here { user, sessions, saved, arrived } = here;
+    pub(crate) fn on_register(self: &Arc<Self>, node: &Incarnation, registration: Registration) {
+        let Registration { user, sessions, saved, arrived } = registration;
         let saved =
             saved.map_or(SavedPresence { status: PresenceStatus::Online, revision: 0, last_seen_at: None }, Into::into);
         let now_ms = self.clock.monotonic_ms();
@@ -153,7 +153,7 @@ impl Node {
     /// A node lives no more: its sessions are gone.
     pub(crate) fn on_node_gone(self: &Arc<Self>, node: &Incarnation) {
         for user in self.users.homed() {
-            self.on_here(node, Here { user: user.clone(), sessions: 0, saved: None, arrived: Vec::new() });
+            self.on_register(node, Registration { user: user.clone(), sessions: 0, saved: None, arrived: Vec::new() });
             self.users.if_at_home(&user, |home| home.watchers.retain(|watcher| watcher != node));
         }
         self.on_topic_watcher_gone(node);

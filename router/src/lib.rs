@@ -40,7 +40,7 @@ mod view_change;
 mod watching;
 mod wire;
 
-pub use api::{Actor, Answer, BlockInfo, Command, NewSession, OrderKey, Place, SessionInfo};
+pub use api::{Actor, Answer, BlockInfo, Command, HomeNode, NewSession, OrderKey, SessionInfo};
 pub use bus::{Bus, BusError, InProcessBus, Packets};
 pub use delivery::{Class, Delivery, Socket};
 pub use options::{Options, RETRY_AFTER_MS, Url};

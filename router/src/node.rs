@@ -332,7 +332,7 @@ impl Node {
     /// Returns whom it has to be told to push for.
     pub(crate) fn deliver(&self, deliver: &Deliver, held: &Held) -> Vec<UserId> {
         let (mut giving, view) = (self.begin_giving(deliver.users.len()), self.placement.load().view.number);
-        let further = self.users.deliver(deliver, held, (&self.me, view), &mut giving);
+        let further = self.users.deliver(deliver, held, &self.me, view, &mut giving);
         for (node, users) in further.elsewhere {
             let (conversation, frames) = (deliver.conversation.clone(), deliver.frames.clone());
             self.links.send(&node, Envelope::Relay { conversation, users, frames });
@@ -377,7 +377,7 @@ impl Node {
     /// Says something to a conversation that this node owns, or tells who waits that it can't be said.
     pub(crate) fn say(self: &Arc<Self>, key: &ConversationKey, input: Input) {
         if let Err(refused) = self.owners.say(self, key, input) {
-            refused.tell(self);
+            refused.answer(self);
         }
     }
 

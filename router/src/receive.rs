@@ -8,13 +8,12 @@ use crate::bus::Packets;
 use crate::envelope::{Ask, Encoded, Envelope, Packet, Reply};
 use crate::link::Repeat;
 use crate::node::Node;
-use crate::owner::{Input, Order, ReplyTo, Telling, Told};
+use crate::owner::{Input, LocalReply, Order, ReplyResult, ReplyTo};
 use crate::session::Held;
 use crate::wire::{decoded, refusal, reply_of};
 use std::sync::Arc;
 use switchboard_protocol::client::TopicWatch;
 use switchboard_protocol::{ClientFrame, ProtocolError, ServerFrame};
-use switchboard_push::Receipt;
 use switchboard_store::{Incarnation, UserKey};
 use tokio::sync::mpsc;
 
@@ -77,8 +76,7 @@ impl Node {
                     self.push_delivered(&deliver, &pushed, &self.links.hold(from, number));
                 }
             }
-            Envelope::Receipt { user, conversation, upto, read } => {
-                let receipt = if read { Receipt::Read } else { Receipt::Delivered };
+            Envelope::Receipt { user, conversation, upto, receipt } => {
                 self.on_push_receipt(&user, &conversation, upto, receipt);
             }
             Envelope::Relay { conversation, users, frames } => {
@@ -96,7 +94,7 @@ impl Node {
             Envelope::SessionsGone { conversation, sessions } => {
                 self.sessions_gone(conversation, from, sessions);
             }
-            Envelope::Here { users } => users.into_iter().for_each(|here| self.on_here(from, here)),
+            Envelope::Register { users } => users.into_iter().for_each(|of| self.on_register(from, of)),
             Envelope::Newest { user, at, arrival } => self.on_newest(&at, &user, &arrival),
             Envelope::NoRoom { user, arrival } => self.on_no_room(&user, &arrival),
             Envelope::Unwatch { users } => self.on_unwatch(from, &users),
@@ -174,12 +172,12 @@ impl Node {
     }
 
     fn on_request(self: &Arc<Self>, from: &Incarnation, request: u64, ask: Ask) {
-        let reply = ReplyTo::There { node: from.clone(), request };
+        let reply = ReplyTo::Remote { node: from.clone(), request };
         match ask {
             Ask::Conversation { actor, conversation, command } => {
                 match decoded(&command) {
                     Ok(command) => self.command(&conversation, actor, from.clone(), command, reply),
-                    Err(error) => reply.tell(self, Err(error)),
+                    Err(error) => reply.send(self, Err(error)),
                 };
             }
             Ask::Peek { user, conversation, after } => {
@@ -190,24 +188,24 @@ impl Node {
                 self.say(&conversation, Input::TakeOver { released, reply: Some(reply), done: None });
             }
             Ask::LetGo { conversation, term } => self.say(&conversation, Input::LetGo { term, reply }),
-            Ask::Barrier { view, names_untold } => reply.tell(self, self.sign(view, names_untold)),
+            Ask::Barrier { view, names_untold } => reply.send(self, self.sign(view, names_untold)),
             Ask::TopicPublish { topic, command } => {
-                let told = match decoded(&command) {
+                let answer = match decoded(&command) {
                     Ok(ClientFrame::TopicPublish(publish)) => self.topic_publish_here(&topic, publish.events),
                     Ok(_) => Err(ProtocolError::internal()),
                     Err(error) => Err(error),
                 };
-                reply.tell(self, told.map(Telling::Answer));
+                reply.send(self, answer.map(LocalReply::Answer));
             }
             // In its turn: behind it come the updates.
             Ask::TopicState { topic, window, range_s, before_ms, watch } => {
                 let asked = TopicWatch { topic: topic.topic.clone(), window, range_s, before_ms };
                 let state = self.topic_state_here(&topic, &asked, watch.then_some(from));
-                reply.tell(self, state.map(|state| Telling::Answer(Answer::Frame(ServerFrame::TopicState(state)))));
+                reply.send(self, state.map(|state| LocalReply::Answer(Answer::Frame(ServerFrame::TopicState(state)))));
             }
             Ask::TopicCopy { topic, versions, parts } => {
                 let taken = self.on_topic_copy(from, &topic, versions, parts);
-                reply.tell(self, taken.map(|()| Telling::Done));
+                reply.send(self, taken.map(|()| LocalReply::Done));
             }
             other => {
                 let (node, from) = (self.clone(), from.clone());
@@ -220,12 +218,12 @@ impl Node {
     }
 
     /// With another view it has told other homes, or will; not settled, it owes what it has told them before.
-    fn sign(&self, view: u64, names_untold: bool) -> Told {
+    fn sign(&self, view: u64, names_untold: bool) -> ReplyResult {
         let untold = self.settling.untold();
         let has_settled = !self.is_fenced() && self.settling.has_settled(view);
         match (has_settled, untold.is_empty()) {
-            (true, true) => Ok(Telling::Done),
-            (true, false) if names_untold => Ok(Telling::Untold(untold)),
+            (true, true) => Ok(LocalReply::Done),
+            (true, false) if names_untold => Ok(LocalReply::Untold(untold)),
             _ => Err(self.unavailable()),
         }
     }

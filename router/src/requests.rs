@@ -112,19 +112,19 @@ impl Node {
         let owner = self.placement().owner(key).incarnation.clone();
         if at != self.me {
             // Only the session's own node passes on: it gets the reply, and the owner must know where the session is.
-            reply.tell(self, Err(self.unavailable()));
+            reply.send(self, Err(self.unavailable()));
             return;
         }
         let ask = Ask::Conversation { actor, conversation: key.clone(), command: crate::wire::encoded(&command) };
         let asked = match self.begin_asking(&owner, ask) {
             Ok(asked) => asked,
-            Err(error) => return reply.tell(self, Err(error)),
+            Err(error) => return reply.send(self, Err(error)),
         };
         let node = self.clone();
         self.spawn(async move {
-            let told = node.reply_to(asked, node.options().send_timeout_ms).await;
-            let told = told.unwrap_or_else(|| Err(node.unavailable()));
-            reply.tell(&node, told.and_then(crate::wire::telling));
+            let answer = node.reply_to(asked, node.options().send_timeout_ms).await;
+            let answer = answer.unwrap_or_else(|| Err(node.unavailable()));
+            reply.send(&node, answer.and_then(crate::wire::decode_reply));
         });
     }
 

@@ -1,6 +1,6 @@
 //! What the gateway sees of a node: sessions come and go, commands are carried out where they belong.
 
-use crate::api::{Actor, Answer, BlockInfo, Command, NewSession, OrderKey, Place, SessionInfo};
+use crate::api::{Actor, Answer, BlockInfo, Command, HomeNode, NewSession, OrderKey, SessionInfo};
 use crate::blocks::{blocked_of, refuse_revoked};
 use crate::bus::{Bus, Packets};
 use crate::calls::{conversation_of, conversation_of_target};
@@ -200,11 +200,11 @@ impl Router {
         Ok(())
     }
 
-    /// Where a user is best connected: at his home.
-    pub fn place(&self, user: &UserKey) -> Place {
+    /// The node at which a user is best connected: their home.
+    pub fn home_of(&self, user: &UserKey) -> HomeNode {
         let placement = self.newest().placement();
         let home = placement.home(user);
-        Place { node_id: home.incarnation.node.clone(), url: home.url.clone() }
+        HomeNode { node_id: home.incarnation.node.clone(), url: home.url.clone() }
     }
 
     // Commands
@@ -370,8 +370,8 @@ impl Router {
     }
 
     /// Notes what has happened to a message outside of the router.
-    pub fn note_trace(&self, message: (&ConversationKey, Seq), user: Option<&UserId>, step: TraceStep) {
-        self.node().trace_step(message, user, step);
+    pub fn note_trace(&self, conversation: &ConversationKey, seq: Seq, user: Option<&UserId>, step: TraceStep) {
+        self.node().trace_step(conversation, seq, user, step);
     }
 
     // The end

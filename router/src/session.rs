@@ -130,17 +130,17 @@ impl Node {
     /// Tells a user's home how many sessions he has here.
     pub(crate) fn tell_home(self: &Arc<Self>, user: &UserKey) {
         let home = self.placement().home(user).incarnation.clone();
-        let mut here = self.users.here_of(user);
+        let mut registration = self.users.registration_of(user);
         loop {
-            let told = here.sessions;
+            let told = registration.sessions;
             if home == self.me {
-                self.on_here(&home, here);
+                self.on_register(&home, registration);
             } else {
-                self.links.send(&home, Envelope::Here { users: vec![here] });
+                self.links.send(&home, Envelope::Register { users: vec![registration] });
             }
             // Another session may have come or gone meanwhile, and have told of it before.
-            here = self.users.here_of(user);
-            if here.sessions == told {
+            registration = self.users.registration_of(user);
+            if registration.sessions == told {
                 break;
             }
         }

@@ -53,7 +53,8 @@ impl Node {
     pub(crate) async fn previous(
         &self,
         key: &ConversationKey,
-        (owner, term): (&Incarnation, TermNumber),
+        owner: &Incarnation,
+        term: TermNumber,
         deadline_ms: u64,
     ) -> Result<Previous, ProtocolError> {
         let mut pause_ms = ASK_AGAIN_MS.0;

@@ -6,7 +6,7 @@
 
 use crate::blocks::Blocked;
 use crate::dirty::{Dirty, change_for_all, changes_for_some, weight};
-use crate::envelope::{Deliver, Here, Note, Outgoing};
+use crate::envelope::{Deliver, Note, Outgoing, Registration};
 use crate::fan_out::Giving;
 use crate::push::Unreachable;
 use crate::session::{Held, Session};
@@ -176,20 +176,20 @@ impl Users {
     }
 
     /// Users with sessions on this node, as their homes are told, in the order of their keys.
-    pub(crate) fn here(&self) -> Vec<Here> {
-        let mut here = Vec::new();
+    pub(crate) fn registrations(&self) -> Vec<Registration> {
+        let mut registrations = Vec::new();
         for shard in self.all() {
             for (key, user) in shard.users.iter().filter(|(_, user)| !user.sessions.is_empty()) {
-                here.push(here_of(key, Some(user)));
+                registrations.push(registration_of(key, Some(user)));
             }
         }
-        here.sort_by(|a, b| a.user.cmp(&b.user));
-        here
+        registrations.sort_by(|a, b| a.user.cmp(&b.user));
+        registrations
     }
 
     /// What a user's home is told of him.
-    pub(crate) fn here_of(&self, key: &UserKey) -> Here {
-        here_of(key, self.of(key).users.get(key))
+    pub(crate) fn registration_of(&self, key: &UserKey) -> Registration {
+        registration_of(key, self.of(key).users.get(key))
     }
 
     /// A user's presence, as his home keeps it, for the case that his home changes.
@@ -229,7 +229,8 @@ impl Users {
         &self,
         deliver: &Deliver,
         held: &Held,
-        (me, view): (&Incarnation, u64),
+        me: &Incarnation,
+        view: u64,
         giving: &mut Giving,
     ) -> Further {
         let mut further = Further::default();
@@ -445,9 +446,9 @@ fn may_be_reached(user: Option<&User>, unreachable: &mut Unreachable, key: &User
     }
 }
 
-fn here_of(key: &UserKey, user: Option<&User>) -> Here {
+fn registration_of(key: &UserKey, user: Option<&User>) -> Registration {
     let sessions = user.map_or(&[][..], |user| &user.sessions);
-    Here {
+    Registration {
         user: key.clone(),
         sessions: count(sessions),
         saved: user.and_then(|user| user.saved.as_deref().copied()).map(Into::into),
@@ -525,10 +526,10 @@ mod tests {
         let first = session("s1");
         users.add(Arc::new(session("s1")), Blocked::new(), 10).unwrap();
         users.save_presence(&alice(), saved);
-        assert!(users.here_of(&alice()).saved.is_some());
+        assert!(users.registration_of(&alice()).saved.is_some());
         users.remove(&first);
         users.save_presence(&alice(), saved);
-        assert!(users.here_of(&alice()).saved.is_none());
+        assert!(users.registration_of(&alice()).saved.is_none());
     }
 
     /// ARCHITECTURE.md, "What a connection holds".

@@ -144,16 +144,16 @@ impl Node {
     /// Registers the users with sessions here at their homes: at all of them, or at one.
     pub(crate) fn register_all(self: &Arc<Self>, only: Option<&Incarnation>) {
         let placement = self.placement();
-        let mut by_home: BTreeMap<Incarnation, Vec<crate::envelope::Here>> = BTreeMap::new();
-        for here in self.users.here() {
-            let home = placement.home(&here.user).incarnation.clone();
-            by_home.entry(home).or_default().push(here);
+        let mut by_home: BTreeMap<Incarnation, Vec<crate::envelope::Registration>> = BTreeMap::new();
+        for registration in self.users.registrations() {
+            let home = placement.home(&registration.user).incarnation.clone();
+            by_home.entry(home).or_default().push(registration);
         }
         for (home, users) in by_home.into_iter().filter(|(home, _)| only.is_none_or(|only| only == home)) {
             if home == self.me {
-                users.into_iter().for_each(|here| self.on_here(&home, here));
+                users.into_iter().for_each(|registration| self.on_register(&home, registration));
             } else {
-                self.links.send(&home, Envelope::Here { users });
+                self.links.send(&home, Envelope::Register { users });
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::api::{Answer, Command};
 use crate::envelope::{Encoded, Refusal, Reply};
-use crate::owner::{Telling, Told};
+use crate::owner::{LocalReply, ReplyResult};
 use serde_json::value::RawValue;
 use switchboard_protocol::server::{self, ErrorFrame};
 use switchboard_protocol::{ParseLimits, ProtocolError, ServerFrame, parse_client_frame};
@@ -29,15 +29,15 @@ pub(crate) fn reply_of(answer: &Answer) -> Reply {
     Reply::Frame { created: matches!(answer, Answer::Created(_)), json: Encoded(answer.encode(None)) }
 }
 
-/// What an owner tells, for another node.
-pub(crate) fn reply_telling(telling: Telling) -> Reply {
-    match telling {
-        Telling::Answer(answer) => reply_of(&answer),
-        Telling::Peek(peek) => Reply::Peek(peek),
-        Telling::Roll(roll) => Reply::Roll(roll),
-        Telling::LetGo(release) => Reply::LetGo(release),
-        Telling::Untold(untold) => Reply::Untold(untold),
-        Telling::Done => Reply::Done,
+/// A conversation's reply, for another node.
+pub(crate) fn encode_reply(reply: LocalReply) -> Reply {
+    match reply {
+        LocalReply::Answer(answer) => reply_of(&answer),
+        LocalReply::Peek(peek) => Reply::Peek(peek),
+        LocalReply::Roll(roll) => Reply::Roll(roll),
+        LocalReply::LetGo(release) => Reply::LetGo(release),
+        LocalReply::Untold(untold) => Reply::Untold(untold),
+        LocalReply::Done => Reply::Done,
     }
 }
 
@@ -55,12 +55,12 @@ pub(crate) fn answer_of(reply: Reply) -> Result<Answer, ProtocolError> {
 }
 
 /// Another node's answer, for a waiter of this process.
-pub(crate) fn telling(reply: Reply) -> Told {
+pub(crate) fn decode_reply(reply: Reply) -> ReplyResult {
     match reply {
-        Reply::Peek(peek) => Ok(Telling::Peek(peek)),
-        Reply::Roll(roll) => Ok(Telling::Roll(roll)),
-        Reply::LetGo(release) => Ok(Telling::LetGo(release)),
-        Reply::Done => Ok(Telling::Done),
-        reply => answer_of(reply).map(Telling::Answer),
+        Reply::Peek(peek) => Ok(LocalReply::Peek(peek)),
+        Reply::Roll(roll) => Ok(LocalReply::Roll(roll)),
+        Reply::LetGo(release) => Ok(LocalReply::LetGo(release)),
+        Reply::Done => Ok(LocalReply::Done),
+        reply => answer_of(reply).map(LocalReply::Answer),
     }
 }

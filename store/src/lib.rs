@@ -28,6 +28,7 @@ pub use error::{SetupError, StoreError};
 pub use memory::{Faults, MemoryNode, MemoryStore};
 pub use push::{
     Channel, DEAD_LETTERS_MAX, DeadLetter, LeasedJob, Priority, PushDevice, PushEnd, PushJob, PushKey, PushStore,
+    Receipt,
 };
 pub use quorum::{Previous, Release};
 pub use retention::Retention;

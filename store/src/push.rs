@@ -7,7 +7,7 @@ mod letter;
 mod place;
 
 pub(crate) use letter::DeadLetterRow;
-pub(crate) use place::{JobRow, Place, ShownRow};
+pub(crate) use place::{JobRow, QueuePlace, ShownRow};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,15 @@ impl fmt::Debug for PushDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PushDevice({})", self.channel)
     }
+}
+
+/// What a user's devices say of all messages up to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Receipt {
+    /// A device has them.
+    Delivered,
+    /// The user has read them.
+    Read,
 }
 
 /// A place in the queue: there is one job for each at the most.
@@ -185,15 +194,15 @@ pub trait PushStore: Send + Sync {
     /// one there, the new one waits until it has ended. Of an error, some of it may have been done.
     async fn enqueue_pushes(&self, jobs: Vec<PushJob>) -> Result<(), StoreError>;
 
-    /// Takes the conversation's jobs up to `up_to_seq` out of the queue, on all channels; those that a worker has stay.
-    /// With `read`, what the devices show, or are about to, is taken back by a job of its own, due `at`. That is for what
-    /// there is: an `up_to_seq` beyond it says nothing of what is put there later.
+    /// Removes the conversation's jobs up to `up_to_seq` from the queue, on all channels; jobs that a worker has leased stay.
+    /// After [`Receipt::Read`], a notification that the devices show, or are about to show, is withdrawn by a job of its
+    /// own, due `at`. Only what exists now is withdrawn: a larger `up_to_seq` has no effect on jobs that are put later.
     async fn withdraw_pushes(
         &self,
         user: &UserKey,
         conversation: &ConversationId,
         up_to_seq: Seq,
-        read: bool,
+        receipt: Receipt,
         at: Timestamp,
     ) -> Result<(), StoreError>;
 

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::answer::Response;
 use super::patience::Patience;
 use super::respond::respond;
-use crate::admission::Place;
+use crate::admission::Slot;
 use crate::gateway::Gateway;
 use crate::ws::{Line, Session, Upgrade};
 
@@ -36,13 +36,13 @@ struct Left<S> {
 }
 
 /// Serves a connection until its end. A session gets a task of its own, so that nothing of HTTP stays in memory with it.
-pub(super) async fn serve_connection<S>(gateway: Arc<Gateway>, stream: S, peer: SocketAddr, place: Place)
+pub(super) async fn serve_connection<S>(gateway: Arc<Gateway>, stream: S, peer: SocketAddr, slot: Slot)
 where
     S: Line + 'static,
 {
     match serve_requests(&gateway, stream, peer.ip()).await {
-        Ok(Left { stream, read_ahead, upgrade: Some(Upgrade { hello, place: seat }) }) => {
-            drop(place);
+        Ok(Left { stream, read_ahead, upgrade: Some(Upgrade { hello, slot: seat }) }) => {
+            drop(slot);
             gateway.sessions.spawn(Session::new(gateway.clone(), stream, read_ahead, hello, seat));
         }
         Ok(Left { stream, upgrade: None, .. }) => {

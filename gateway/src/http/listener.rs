@@ -9,8 +9,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::serve_connection;
-use super::places;
-use crate::admission::Place;
+use super::slots;
+use crate::admission::Slot;
 use crate::gateway::Gateway;
 use crate::tls::Tls;
 use crate::ws::Tcp;
@@ -49,25 +49,23 @@ pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, tls: Opt
         tracing::warn!(%error, "socket options can't be set");
     }
     while let Some((stream, peer)) = gateway.closing.run_until_cancelled(next(&listener, &gateway)).await {
-        let Some(place) = places::of_connection(&gateway, peer.ip()) else {
+        let Some(slot) = slots::of_connection(&gateway, peer.ip()) else {
             tracing::debug!("an address has no room for another HTTP connection");
             continue;
         };
         let connection_gateway = gateway.clone();
         match &tls {
-            None => gateway.http_connections.spawn(serve_connection(connection_gateway, Tcp::new(stream), peer, place)),
-            Some(tls) => {
-                gateway.http_connections.spawn(serve_tls(connection_gateway, tls.clone(), stream, peer, place))
-            }
+            None => gateway.http_connections.spawn(serve_connection(connection_gateway, Tcp::new(stream), peer, slot)),
+            Some(tls) => gateway.http_connections.spawn(serve_tls(connection_gateway, tls.clone(), stream, peer, slot)),
         };
     }
 }
 
-async fn serve_tls(gateway: Arc<Gateway>, tls: Arc<Tls>, stream: TcpStream, peer: SocketAddr, place: Place) {
+async fn serve_tls(gateway: Arc<Gateway>, tls: Arc<Tls>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
     let handshake = tls.acceptor().accept(stream);
     let limit = Duration::from_millis(gateway.settings().limits.http_head_timeout_ms);
     match tokio::time::timeout(limit, handshake).await {
-        Ok(Ok(stream)) => Box::pin(serve_connection(gateway, stream, peer, place)).await,
+        Ok(Ok(stream)) => Box::pin(serve_connection(gateway, stream, peer, slot)).await,
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
     }
@@ -75,7 +73,7 @@ async fn serve_tls(gateway: Arc<Gateway>, tls: Arc<Tls>, stream: TcpStream, peer
 
 /// The next connection, once there is room for it. Until then clients wait in the kernel's queue.
 async fn next(listener: &TcpListener, gateway: &Gateway) -> (TcpStream, SocketAddr) {
-    places::room(gateway).await;
+    slots::room(gateway).await;
     accept(listener).await
 }
 

@@ -16,8 +16,8 @@ use switchboard_protocol::{ErrorCode, ProtocolError};
 use super::address::client_address;
 use super::answer::{Answer, Response, no_such_method, no_such_path};
 use super::call::Call;
-use super::places;
 use super::route::{self, Access, Action, Endpoint};
+use super::slots;
 use crate::auth::Identity;
 use crate::gateway::Gateway;
 use crate::ws::{Upgrade, upgrade};
@@ -41,8 +41,8 @@ pub(super) async fn respond(gateway: Arc<Gateway>, peer: IpAddr, request: Reques
             Err(answer) => Outcome { response: (*answer).into(), upgrade: None },
         };
     }
-    let mut answer = match places::of_request(&gateway, peer, client) {
-        Ok(_place) => answer(&gateway, request).await,
+    let mut answer = match slots::of_request(&gateway, peer, client) {
+        Ok(_slot) => answer(&gateway, request).await,
         Err(error) => error.into(),
     };
     if gateway.draining.is_cancelled() {

@@ -9,7 +9,7 @@ use switchboard_protocol::ProtocolError;
 use switchboard_router::RETRY_AFTER_MS;
 
 use super::address::is_trusted;
-use crate::admission::{Kind, Most, Place};
+use crate::admission::{Kind, Most, Slot};
 use crate::gateway::Gateway;
 
 /// Waits until another connection may be accepted.
@@ -19,27 +19,27 @@ pub(super) async fn room(gateway: &Gateway) {
     }
 }
 
-/// A place for a connection from `peer`.
-pub(super) fn of_connection(gateway: &Gateway, peer: IpAddr) -> Option<Place> {
+/// A slot for a connection from `peer`.
+pub(super) fn of_connection(gateway: &Gateway, peer: IpAddr) -> Option<Slot> {
     let per_address = match is_trusted(peer, &gateway.http.trusted_proxies) {
         true => u32::MAX,
         false => gateway.settings().http_connections_per_address_max(),
     };
-    gateway.admission.place(Kind::Http, peer, Most { in_all: connections_max(gateway), per_address })
+    gateway.admission.slot(Kind::Http, peer, Most { in_all: connections_max(gateway), per_address })
 }
 
-/// A place for a request that `peer` forwards for `client`; none is needed for one of its own.
+/// A slot for a request that `peer` forwards for `client`; none is needed for one of its own.
 ///
 /// # Errors
 /// `overloaded`: the client has too many under way.
-pub(super) fn of_request(gateway: &Gateway, peer: IpAddr, client: IpAddr) -> Result<Option<Place>, ProtocolError> {
+pub(super) fn of_request(gateway: &Gateway, peer: IpAddr, client: IpAddr) -> Result<Option<Slot>, ProtocolError> {
     if !is_trusted(peer, &gateway.http.trusted_proxies) {
         return Ok(None);
     }
     // There are no more than connections.
     let most = Most { in_all: usize::MAX, per_address: gateway.settings().http_connections_per_address_max() };
-    let place = gateway.admission.place(Kind::ForwardedRequest, client, most);
-    place.map(Some).ok_or_else(|| ProtocolError::overloaded(RETRY_AFTER_MS))
+    let slot = gateway.admission.slot(Kind::ForwardedRequest, client, most);
+    slot.map(Some).ok_or_else(|| ProtocolError::overloaded(RETRY_AFTER_MS))
 }
 
 /// What WebSockets leave of the descriptors, and no more than is configured.

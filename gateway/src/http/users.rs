@@ -18,8 +18,8 @@ pub(super) const ROUTES: &[Route] = &[
 
 fn connect(call: Call) -> Handling {
     Box::pin(async move {
-        let place = call.gateway.router()?.place(&call.identity()?.user);
-        Ok(Answer::data(&Connect { url: place.url.as_ref().to_owned(), node_id: place.node_id, ttl_s: PLACE_TTL_S }))
+        let home = call.gateway.router()?.home_of(&call.identity()?.user);
+        Ok(Answer::data(&Connect { url: home.url.as_ref().to_owned(), node_id: home.node_id, ttl_s: PLACE_TTL_S }))
     })
 }
 

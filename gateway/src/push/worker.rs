@@ -1,33 +1,33 @@
-//! Takes what is due from the queue, has the providers send it, and tells the queue how it ended. Every node has one;
-//! leases share the work among them. Each provider has a lane of its own, so that one that is slow or away delays no
-//! other. Owns the lanes and what is under way.
+//! Leases due notifications from the push queue, has each one sent (`attempt.rs`), and writes the result back. Every node
+//! runs one worker; the leases divide the work between them. Each provider has its own lane, so a slow or unreachable
+//! provider delays no other. Owns the lanes and the attempts under way.
+
+mod attempt;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use metrics::{counter, gauge};
-use switchboard_protocol::{DeviceId, Timestamp};
-use switchboard_push_providers::{Body, Busy, Lane, Outcome, Pass, Push, Reason, Target, retry};
+use switchboard_protocol::Timestamp;
+use switchboard_push_providers::{Busy, Lane, Pass};
 use switchboard_router::{Router, TraceStep};
-use switchboard_store::{
-    Channel, ConversationKey, LeasedJob, PushDevice, PushEnd, PushJob, PushKey, Store, StoreError,
-};
+use switchboard_store::{Channel, ConversationKey, LeasedJob, PushEnd, PushJob, PushKey, Store, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::compose::{Composed, compose};
+use self::attempt::{Attempt, Attempted, Failure};
+use super::delivered::Delivered;
 use super::providers::Providers;
-use super::told::Told;
 use crate::gateway::Gateway;
 
-/// Time between two looks for what has become due, when nobody says that something is.
+/// Time between two polls for due jobs; [`Router::push_nudges`] makes them earlier.
 const POLL_MS: u64 = 1_000;
-/// Jobs that are taken at once.
+/// Jobs that one poll takes, at most.
 const TAKE_MAX: usize = 64;
-/// Time between two attempts to tell the queue how a job ended.
+/// Pause before a result is written to the queue again after an error.
 const FINISH_AGAIN_MS: u64 = 1_000;
-/// Time between two looks at how old the queue is.
+/// Time between two updates of the metrics that are read from the queue.
 const FIGURES_MS: u64 = 5_000;
 
 /// See the module.
@@ -37,11 +37,17 @@ pub(crate) struct Worker {
     router: Router,
     /// One for each of [`Channel::ALL`].
     lanes: [Lane; Channel::ALL.len()],
-    told: Told,
+    delivered: Delivered,
     under_way: TaskTracker,
-    /// A lane was full: who leaves one says so.
+    /// A lane was full: an attempt that ends notifies `room`.
     wants_room: AtomicBool,
     room: Notify,
+}
+
+/// A job that is this worker's alone `until` then.
+struct Lease {
+    job: LeasedJob,
+    until: Timestamp,
 }
 
 impl Worker {
@@ -52,14 +58,14 @@ impl Worker {
             gateway,
             store,
             router,
-            told: Told::default(),
+            delivered: Delivered::default(),
             under_way: TaskTracker::new(),
             wants_room: AtomicBool::new(false),
             room: Notify::new(),
         }
     }
 
-    /// Works until `stop`.
+    /// Takes and sends jobs until `stop`.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let nudges = self.router.push_nudges();
         while !stop.is_cancelled() {
@@ -79,13 +85,13 @@ impl Worker {
         }
     }
 
-    /// Waits for what is under way. To be called when [`Worker::run`] was stopped.
+    /// Waits for the attempts under way. To be called after [`Worker::run`] has stopped.
     pub(crate) async fn finish(&self) {
         self.under_way.close();
         self.under_way.wait().await;
     }
 
-    /// Keeps the figures that have to be looked up, until `stop`.
+    /// Updates the metrics that nothing else updates, until `stop`.
     pub(crate) async fn keep_figures(self: Arc<Self>, stop: CancellationToken) {
         let oldest = gauge!("switchboard_push_queue_oldest_seconds");
         loop {
@@ -103,7 +109,7 @@ impl Worker {
         }
     }
 
-    /// For how long the job has been due that has waited longest.
+    /// How long the oldest due job of all channels has been due.
     async fn oldest_ms(&self) -> Result<u64, StoreError> {
         let (mut oldest_ms, now_ms) = (0, self.gateway.clock.wall_ms());
         for channel in Channel::ALL {
@@ -123,12 +129,12 @@ impl Worker {
         Timestamp::from_unix_ms(self.gateway.clock.wall_ms())
     }
 
-    /// The time in so many milliseconds.
+    /// The time `ms` milliseconds from now.
     fn in_ms(&self, ms: u64) -> Timestamp {
         Timestamp::from_unix_ms(self.gateway.clock.wall_ms().saturating_add_unsigned(ms))
     }
 
-    /// Begins with what is due of a channel, as far as there is room. Whether there may be more.
+    /// Starts attempts at a channel's due jobs, as many as its lane has room for. Whether more may be due.
     async fn take(self: &Arc<Self>, channel: Channel) -> bool {
         let providers = self.gateway.settings().providers.clone();
         if !providers.has(channel) {
@@ -147,9 +153,9 @@ impl Worker {
             }
         };
         let is_more = taken.len() == passes.len();
-        for (leased, pass) in taken.into_iter().zip(passes) {
-            let (worker, providers) = (self.clone(), providers.clone());
-            self.under_way.spawn(async move { worker.carry_out(&providers, leased, pass, until).await });
+        for (job, pass) in taken.into_iter().zip(passes) {
+            let (worker, providers, lease) = (self.clone(), providers.clone(), Lease { job, until });
+            self.under_way.spawn(async move { worker.carry_out(&providers, lease, pass).await });
         }
         is_more
     }
@@ -170,10 +176,11 @@ impl Worker {
         passes
     }
 
-    async fn carry_out(&self, providers: &Providers, leased: LeasedJob, pass: Pass, until: Timestamp) {
-        match self.attempt(providers, &leased, pass, until).await {
-            Ok((end, failures)) => self.finish_push(leased, end, failures, until).await,
-            // The lease runs out, and it is tried again.
+    async fn carry_out(&self, providers: &Providers, lease: Lease, pass: Pass) {
+        let attempted = Attempt::new(self, providers, &lease, pass).run().await;
+        match attempted {
+            Ok(attempted) => self.finish_push(lease, attempted).await,
+            // When the lease has expired, the job is due again.
             Err(error) => tracing::debug!(%error, "a notification waits for the store"),
         }
         if self.wants_room.swap(false, Ordering::Relaxed) {
@@ -181,118 +188,11 @@ impl Worker {
         }
     }
 
-    /// Sends a job to the user's devices that don't have it yet.
-    async fn attempt(
-        &self,
-        providers: &Providers,
-        leased: &LeasedJob,
-        mut pass: Pass,
-        until: Timestamp,
-    ) -> Result<(PushEnd, Vec<Failure>), StoreError> {
-        let job = &leased.job;
-        let body = match compose(&*self.store, job).await? {
-            Composed::Body(body) => body,
-            Composed::Nothing(why) => {
-                self.note(job, TraceStep::NotNotified { why: why.into() });
-                return Ok((PushEnd::Dropped, Vec::new()));
-            }
-        };
-        let devices = self.store.devices(&job.key.user).await?;
-        let mut tally = Tally { told: self.told.take(job), failures: Vec::new(), after_ms: None };
-        for (id, device) in devices.into_iter().filter(|(_, device)| device.channel == job.key.channel) {
-            if tally.told.contains(&id) {
-                continue;
-            }
-            let outcome = self.send(providers, job, (&id, &device), body.clone(), &mut pass, until).await;
-            if outcome == Outcome::Gone {
-                self.remove(job, &id, device).await;
-            }
-            self.note_outcome(job, &id, &outcome);
-            count(job.key.channel, &outcome);
-            tally.add(id, outcome);
-        }
-        let Tally { told, failures, after_ms } = tally;
-        Ok((self.end_of(leased, told, &failures, after_ms), failures))
-    }
-
-    async fn send(
-        &self,
-        providers: &Providers,
-        job: &PushJob,
-        (id, device): (&DeviceId, &PushDevice),
-        body: Body,
-        pass: &mut Pass,
-        until: Timestamp,
-    ) -> Outcome {
-        if self.in_ms(self.gateway.push.timeout_ms) > until {
-            return failed("no time left for this device");
-        }
-        // What can't be read back was never a way to reach it.
-        let Some(target) = Target::from_stored(device.channel, &device.target) else { return Outcome::Gone };
-        let push = Push {
-            tenant: job.key.user.tenant.clone(),
-            user: job.key.user.user.clone(),
-            device: id.clone(),
-            conversation: job.key.conversation.clone(),
-            up_to_seq: job.up_to_seq,
-            priority: job.priority,
-            ttl_s: self.gateway.push.ttl_s,
-            body,
-        };
-        let Some(outcome) = providers.send(&target, &push).await else { return failed("the provider is off") };
-        pass.ended(&outcome);
-        outcome
-    }
-
-    /// Forgets a device that the provider does not know any more, unless it has been registered anew. If that can't be
-    /// now, the next notification finds it gone again.
-    async fn remove(&self, job: &PushJob, id: &DeviceId, device: PushDevice) {
-        if let Err(error) = self.router.remove_push_device(&job.key.user, id, Some(device.target)).await {
-            tracing::debug!(%error, "a device that is gone stays registered for now");
-        }
-    }
-
-    /// Notes in the message's trace what a provider said.
-    fn note_outcome(&self, job: &PushJob, id: &DeviceId, outcome: &Outcome) {
-        let (provider, device_id) = (job.key.channel, id.clone());
-        match outcome {
-            Outcome::Sent if job.count.is_some() => self.note(job, TraceStep::Notified { provider, device_id }),
-            Outcome::Gone => self.note(job, TraceStep::DeviceGone { provider, device_id }),
-            // A withdrawal was noted when it was decided; a failure is, with what follows on it, when the queue knows it.
-            Outcome::Sent | Outcome::Failed { .. } | Outcome::Refused(_) => {}
-        }
-    }
-
-    fn note(&self, job: &PushJob, step: TraceStep) {
-        let PushKey { user, conversation, .. } = &job.key;
-        let conversation = ConversationKey { tenant: user.tenant.clone(), conversation: conversation.clone() };
-        self.router.note_trace((&conversation, job.up_to_seq), Some(&user.user), step);
-    }
-
-    /// How an attempt ended. Who was told by one device has been told: the others' failure makes no dead letter.
-    fn end_of(&self, leased: &LeasedJob, told: Vec<DeviceId>, failures: &[Failure], after_ms: Option<u64>) -> PushEnd {
-        let is_told = !told.is_empty();
-        let passing = failures.iter().rfind(|failure| failure.may_pass);
-        if let Some(failure) = passing
-            && let retry::Next::RetryAfter(ms) = retry::next(leased.attempt, after_ms, &self.gateway.generator)
-        {
-            let at = self.in_ms(ms);
-            if self.told.put(&leased.job, told, at, self.now()) {
-                counter!("switchboard_push_told_forgotten_total").increment(1);
-            }
-            return PushEnd::Retry { at, reason: failure.reason.to_string() };
-        }
-        match passing.or(failures.last()) {
-            _ if is_told => PushEnd::Sent,
-            Some(failure) => PushEnd::Dead { reason: failure.reason.to_string() },
-            None => PushEnd::Dropped,
-        }
-    }
-
-    /// Tells the queue how a job ended, as long as it is this node's.
-    async fn finish_push(&self, leased: LeasedJob, end: PushEnd, failures: Vec<Failure>, until: Timestamp) {
+    /// Writes the result of an attempt to the queue, repeating it while the lease lasts.
+    async fn finish_push(&self, lease: Lease, attempted: Attempted) {
+        let (Lease { job: leased, until }, Attempted { end, failures }) = (lease, attempted);
         while let Err(error) = self.store.finish_push(leased.clone(), end.clone(), self.now()).await {
-            tracing::debug!(%error, "how a notification ended can't be written for now");
+            tracing::debug!(%error, "the result of a notification can't be written for now");
             if self.in_ms(FINISH_AGAIN_MS) > until {
                 return;
             }
@@ -319,50 +219,11 @@ impl Worker {
             PushEnd::Sent | PushEnd::Dropped => {}
         }
     }
-}
 
-/// What came of one attempt, over all devices.
-struct Tally {
-    /// Those that have it, of earlier attempts too.
-    told: Vec<DeviceId>,
-    failures: Vec<Failure>,
-    /// The longest time that a provider asked for.
-    after_ms: Option<u64>,
-}
-
-/// A device that has not got it.
-struct Failure {
-    device: DeviceId,
-    reason: Reason,
-    /// Another attempt may help.
-    may_pass: bool,
-}
-
-impl Tally {
-    fn add(&mut self, device: DeviceId, outcome: Outcome) {
-        match outcome {
-            Outcome::Sent => self.told.push(device),
-            Outcome::Gone => {}
-            Outcome::Failed { reason, after_ms } => {
-                self.after_ms = self.after_ms.max(after_ms);
-                self.failures.push(Failure { device, reason, may_pass: true });
-            }
-            Outcome::Refused(reason) => self.failures.push(Failure { device, reason, may_pass: false }),
-        }
+    /// Adds a step to the trace of the job's message.
+    fn note(&self, job: &PushJob, step: TraceStep) {
+        let PushKey { user, conversation, .. } = &job.key;
+        let conversation = ConversationKey { tenant: user.tenant.clone(), conversation: conversation.clone() };
+        self.router.note_trace(&conversation, job.up_to_seq, Some(&user.user), step);
     }
-}
-
-fn failed(why: &str) -> Outcome {
-    Outcome::Failed { reason: Reason::new(why), after_ms: None }
-}
-
-/// Counts what came of a request to a provider.
-fn count(channel: Channel, outcome: &Outcome) {
-    let outcome = match outcome {
-        Outcome::Sent => "sent",
-        Outcome::Gone => "gone",
-        Outcome::Failed { .. } => "failed",
-        Outcome::Refused(_) => "refused",
-    };
-    counter!("switchboard_pushes_total", "provider" => channel.as_str(), "outcome" => outcome).increment(1);
 }

@@ -20,7 +20,7 @@ use super::outbox::{Lent, Mark, Move, Orders, Outbox};
 use super::requests::Requests;
 use super::sign_in::{Gate, Hello, SignedIn};
 use super::wire::Wire;
-use crate::admission::Place;
+use crate::admission::Slot;
 use crate::gateway::Gateway;
 use crate::metrics::{QUEUE_BYTES, SentTally, count_disconnect};
 
@@ -43,7 +43,7 @@ pub(crate) struct Session<S> {
     pub(super) conduct: Conduct,
     /// The part of the metric that is this session's.
     queue_bytes: usize,
-    _place: Place,
+    _slot: Slot,
 }
 
 /// How far a session has come.
@@ -60,7 +60,7 @@ pub(super) enum Stage {
 
 impl<S: Line> Session<S> {
     /// A session on a socket that has been upgraded. `read_ahead` is what came behind the upgrade's request.
-    pub(crate) fn new(gateway: Arc<Gateway>, socket: S, read_ahead: Bytes, hello: Hello, place: Place) -> Self {
+    pub(crate) fn new(gateway: Arc<Gateway>, socket: S, read_ahead: Bytes, hello: Hello, slot: Slot) -> Self {
         let settings = gateway.settings();
         let limits = &settings.limits;
         let now_ms = gateway.clock.monotonic_ms();
@@ -73,7 +73,7 @@ impl<S: Line> Session<S> {
             deadlines: Deadlines::new(now_ms, limits.heartbeat_ms, now_ms + limits.auth_timeout_ms),
             conduct: Conduct::default(),
             queue_bytes: 0,
-            _place: place,
+            _slot: slot,
             gateway,
         };
         session.begin(hello);

@@ -37,7 +37,7 @@ pub(super) fn node() -> (Arc<Gateway>, Faults) {
     let options = gateway.settings().options;
     let bus = Arc::new(InProcessBus::default());
     let router = Router::start(Start { me, options, clock, generator, store: store.clone(), bus, views });
-    gateway.has_store(store);
+    gateway.set_store(store);
     gateway.open(router, None);
     (Arc::new(gateway), faults)
 }
@@ -47,9 +47,9 @@ pub(super) fn session_over<S: Line>(gateway: &Arc<Gateway>, line: S) -> Session<
     let new = NewToken { user: "alice".parse().unwrap(), tenant: None, scopes: Vec::new(), ttl_s: 60 };
     let token = sign(&new, &SigningKey::unnamed(SECRET), gateway.clock.wall_ms()).unwrap();
     let most = Most { in_all: 1, per_address: 1 };
-    let place = gateway.admission.place(Kind::WebSocket, "127.0.0.1".parse().unwrap(), most).unwrap();
+    let slot = gateway.admission.slot(Kind::WebSocket, "127.0.0.1".parse().unwrap(), most).unwrap();
     let hello = Hello { token: Some(token), ..Hello::default() };
-    Session::new(gateway.clone(), line, Bytes::new(), hello, place)
+    Session::new(gateway.clone(), line, Bytes::new(), hello, slot)
 }
 
 /// The same over a pipe, and his end of it.

@@ -15,7 +15,7 @@ use switchboard_protocol::{ErrorCode, ProtocolError};
 use tungstenite::handshake::derive_accept_key;
 
 use super::sign_in::Hello;
-use crate::admission::{Kind, Most, Place};
+use crate::admission::{Kind, Most, Slot};
 use crate::gateway::Gateway;
 use crate::http::{Answer, Response, bearer, no_such_method};
 use crate::metrics::{ConnectResult, count_connect};
@@ -30,7 +30,7 @@ const NO_ROOM_RETRY_MS: u64 = 5_000;
 /// A connection that may become a session.
 pub(crate) struct Upgrade {
     pub(crate) hello: Hello,
-    pub(crate) place: Place,
+    pub(crate) slot: Slot,
 }
 
 /// Answers a request for a WebSocket from `address`.
@@ -61,12 +61,12 @@ pub(crate) fn upgrade(
     gateway.router().map_err(|error| refused(ConnectResult::Unready, error.into()))?;
     let settings = gateway.settings();
     let most = Most { in_all: settings.connections_max, per_address: settings.connections_per_address_max() };
-    let place = gateway
+    let slot = gateway
         .admission
-        .place(Kind::WebSocket, address, most)
+        .slot(Kind::WebSocket, address, most)
         .ok_or_else(|| refused(ConnectResult::NoRoom, ProtocolError::overloaded(NO_ROOM_RETRY_MS).into()))?;
     let answer = Answer::switching_protocols(accept).with_all(chosen_protocol(headers));
-    Ok((answer.into(), Upgrade { hello: hello(request), place }))
+    Ok((answer.into(), Upgrade { hello: hello(request), slot }))
 }
 
 fn refused(result: ConnectResult, answer: Answer) -> Box<Answer> {

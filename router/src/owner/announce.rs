@@ -5,7 +5,7 @@ use super::log::{Log, fan_out_order};
 use super::pipeline::{Pending, Step};
 use super::sessions::OpenSessions;
 use super::task::Conversation;
-use super::{Done, ReplyTo, Telling};
+use super::{Done, LocalReply, ReplyTo};
 use crate::api::Answer;
 use crate::delivery::undroppable;
 use crate::envelope::{Deliver, Envelope, Note, Outgoing, UserNote};
@@ -25,6 +25,13 @@ const ACTIVITY_INTERVAL_MS: u64 = 1_000;
 /// Users in the order of the fan-out, by home.
 type ByHome = Vec<(Incarnation, Arc<[UserId]>)>;
 
+/// The users of a fan-out by home, as of a view.
+struct Plan {
+    view: u64,
+    users: Arc<[UserId]>,
+    by_home: ByHome,
+}
+
 /// What has been announced to which home, and what is to be.
 #[derive(Default)]
 pub(super) struct Announced {
@@ -32,8 +39,8 @@ pub(super) struct Announced {
     told: BTreeMap<Incarnation, u64>,
     /// The number of the view whose homes were told first of these.
     told_in: Option<u64>,
-    /// The last fan-out's users by home, with the view it was made for.
-    plan: Option<(u64, Arc<[UserId]>, ByHome)>,
+    /// Of the last fan-out.
+    plan: Option<Plan>,
     /// When the next `conversation_activity` is due.
     activity_due_ms: Option<u64>,
     activity_sent_ms: Option<u64>,
@@ -51,7 +58,7 @@ impl Announced {
 
     /// The number of the view that the last fan-out was made for.
     fn planned_in(&self) -> Option<u64> {
-        self.plan.as_ref().map(|(view, ..)| *view)
+        self.plan.as_ref().map(|plan| plan.view)
     }
 
     /// The term is over: who begins the next one owes it.
@@ -90,9 +97,9 @@ impl Conversation {
                     self.note_mentions(&pending.draft.mentioned);
                     run.pending.push(*pending);
                 }
-                Step::Answer(reply, told, _room) => {
+                Step::Answer(reply, result, _room) => {
                     self.tell_run(std::mem::take(&mut run));
-                    reply.tell(&self.node, *told);
+                    reply.send(&self.node, *result);
                 }
                 Step::Peek(user, after, reply) => {
                     self.tell_run(std::mem::take(&mut run));
@@ -236,11 +243,11 @@ impl Conversation {
     /// The users by home; the last answer is kept, as a conversation mostly goes to the same users.
     fn by_home(&mut self, users: &Arc<[UserId]>) -> ByHome {
         let placement = self.node.placement();
-        if let Some((view, planned, by_home)) = &self.announced.plan
-            && *view == placement.view.number
-            && Arc::ptr_eq(planned, users)
+        if let Some(plan) = &self.announced.plan
+            && plan.view == placement.view.number
+            && Arc::ptr_eq(&plan.users, users)
         {
-            return by_home.clone();
+            return plan.by_home.clone();
         }
         let mut homes: BTreeMap<Incarnation, Vec<UserId>> = BTreeMap::new();
         for user in users.iter() {
@@ -252,7 +259,8 @@ impl Conversation {
         } else {
             homes.into_iter().map(|(home, users)| (home, users.into())).collect()
         };
-        self.announced.plan = Some((placement.view.number, users.clone(), by_home.clone()));
+        let (view, users) = (placement.view.number, users.clone());
+        self.announced.plan = Some(Plan { view, users, by_home: by_home.clone() });
         by_home
     }
 
@@ -260,12 +268,12 @@ impl Conversation {
     fn answer(&self, pending: Pending) {
         let Pending { draft, replies, actor, .. } = pending;
         for reply in replies {
-            let told = match &draft.answer {
+            let answer = match &draft.answer {
                 Answering::Sent(sent) => Ok(Answer::Created(ServerFrame::Sent(sent.clone()))),
                 Answering::Ok => Ok(Answer::ok(draft.entry.seq)),
                 Answering::Conversation => self.conversation_of(&actor).map(Answer::Created),
             };
-            reply.tell(&self.node, told.map(Telling::Answer));
+            reply.send(&self.node, answer.map(LocalReply::Answer));
         }
     }
 

@@ -165,7 +165,7 @@ impl Conversation {
                 Ok(begun) => return Ok(begun),
                 Err(StoreError::Owned { by, term }) => {
                     let deadline_ms = *deadline_ms.get_or_insert(node.clock.monotonic_ms() + LET_GO_MS);
-                    let known = node.previous(&self.key, (&by, term), deadline_ms).await;
+                    let known = node.previous(&self.key, &by, term, deadline_ms).await;
                     if known.is_err() {
                         self.kept_until_ms = node.clock.monotonic_ms() + node.options().retry_after_ms;
                     }

@@ -1,9 +1,10 @@
-//! Receipts: cursors in, cursors to the store, receipts out (PROTOCOL §3, "Receipts and unread").
+//! Receipts at the owner (PROTOCOL §3, "Receipts and unread"): they move members' cursors, the cursors are written to the
+//! store, and the other members are told. Owns the cursors that are not written yet and the receipts that are not sent yet.
 
 use super::announce::empty_note;
 use super::log::Log;
 use super::task::Conversation;
-use super::{CommandInput, ReplyTo, Telling};
+use super::{CommandInput, LocalReply, ReplyTo};
 use crate::api::{Answer, Command};
 use crate::delivery::undroppable;
 use crate::envelope::{Note, Outgoing, UserNote};
@@ -15,7 +16,7 @@ use switchboard_protocol::server::{
     Delivery, DeliveryReceipt, Frame as _, ReadMarker, ReadReceipt, ReceiptCounts, Receipts, UserReceipt,
 };
 use switchboard_protocol::{MessageId, ProtocolError, Seq, SessionId, Timestamp, UserId};
-use switchboard_store::{Cursor, HistoryRange, StoreError};
+use switchboard_store::{Cursor, HistoryRange, Receipt, StoreError};
 
 /// "without one it is durable within a second", and "at most one frame per second and conversation" (PROTOCOL §3).
 const INTERVAL_MS: u64 = 1_000;
@@ -37,8 +38,22 @@ pub(super) struct CursorWrites {
     moved: BTreeMap<UserId, Timestamp>,
     tell_due_ms: Option<u64>,
     told_ms: Option<u64>,
-    /// Large group: the newest message of each recent sender, and the counts he was told last.
-    newest: BTreeMap<UserId, (Seq, (u32, u32))>,
+    /// Large group: the newest message of each recent sender.
+    newest: BTreeMap<UserId, Newest>,
+}
+
+/// A sender's newest message in a large group.
+struct Newest {
+    seq: Seq,
+    /// As the sender was told last.
+    counts: Counts,
+}
+
+/// How many members, other than its sender, have a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    delivered: u32,
+    read: u32,
 }
 
 struct UnderWay {
@@ -71,33 +86,33 @@ struct Moved {
     user: UserId,
     session: Option<SessionId>,
     cursor: Cursor,
-    read: bool,
+    receipt: Receipt,
     at: Timestamp,
 }
 
 impl Conversation {
     pub(super) async fn on_receipt(&mut self, input: CommandInput) {
         let CommandInput { actor, command, reply, .. } = input;
-        let (seq, read) = match &command {
-            Command::Read(entry) => (entry.seq, true),
-            Command::Delivered(entry) => (entry.seq, false),
+        let (seq, receipt) = match &command {
+            Command::Read(entry) => (entry.seq, Receipt::Read),
+            Command::Delivered(entry) => (entry.seq, Receipt::Delivered),
             _ => return,
         };
-        match self.move_cursor(&actor.user.user, seq, read).await {
+        match self.move_cursor(&actor.user.user, seq, receipt).await {
             Ok(Some((cursor, at))) => {
-                self.node.trace_receipt(&self.key, &actor.user.user, seq.min(cursor.delivered_seq), read);
-                let moved = Moved { user: actor.user.user, session: actor.session, cursor, read, at };
+                self.node.trace_receipt(&self.key, &actor.user.user, seq.min(cursor.delivered_seq), receipt);
+                let moved = Moved { user: actor.user.user, session: actor.session, cursor, receipt, at };
                 self.note_cursor(&moved.user, moved.cursor);
                 self.tell_moved(&moved).await;
             }
             Ok(None) => {}
-            Err(error) => return reply.tell(&self.node, Err(error)),
+            Err(error) => return reply.send(&self.node, Err(error)),
         }
         if actor.awaited {
             self.cursors.waiting.push(reply);
             self.write_cursors(u64::MAX);
         } else {
-            reply.tell(&self.node, Ok(Telling::Answer(Answer::done())));
+            reply.send(&self.node, Ok(LocalReply::Answer(Answer::done())));
         }
     }
 
@@ -106,14 +121,14 @@ impl Conversation {
         &mut self,
         user: &UserId,
         seq: Seq,
-        read: bool,
+        receipt: Receipt,
     ) -> Result<Option<(Cursor, Timestamp)>, ProtocolError> {
         let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
         let before = log.member(user)?.cursor;
         let seq = seq.min(log.durable);
         let mut after = before;
         after.delivered_seq = after.delivered_seq.max(seq);
-        if read && seq > before.read_seq {
+        if receipt == Receipt::Read && seq > before.read_seq {
             after.read_seq = seq;
             after.read_messages = self.messages_at(seq).await?;
         }
@@ -196,8 +211,8 @@ impl Conversation {
 
     pub(super) fn on_cursors_written(&mut self, written: Result<(), StoreError>) {
         let Some(under_way) = self.cursors.under_way.take() else { return };
-        let told = written.map_err(|error| unavailable(&self.node, &error));
-        if told.is_err() {
+        let result = written.map_err(|error| unavailable(&self.node, &error));
+        if result.is_err() {
             // They are written with what has come since; each value only grows.
             for (user, cursor) in under_way.cursors {
                 self.cursors.dirty.entry(user).or_insert(cursor);
@@ -206,14 +221,14 @@ impl Conversation {
             self.name_untold();
         }
         for reply in under_way.waiting {
-            reply.tell(&self.node, told.clone().map(|()| Telling::Answer(Answer::done())));
+            reply.send(&self.node, result.clone().map(|()| LocalReply::Answer(Answer::done())));
         }
         self.write_cursors(0);
     }
 
-    /// Tells the reader's other sessions, and whom the receipt is for.
+    /// Sends `read_marker` to the reader's other sessions, and the receipt to the other members.
     async fn tell_moved(&mut self, moved: &Moved) {
-        if moved.read {
+        if moved.receipt == Receipt::Read {
             self.tell_reader(moved);
         }
         let Some(log) = &self.log else { return };
@@ -246,16 +261,23 @@ impl Conversation {
 
     /// Direct: the other user is told at once.
     async fn tell_peer(&mut self, moved: &Moved, peer: UserId) {
-        let seq = if moved.read { moved.cursor.read_seq } else { moved.cursor.delivered_seq };
+        let seq = match moved.receipt {
+            Receipt::Delivered => moved.cursor.delivered_seq,
+            Receipt::Read => moved.cursor.read_seq,
+        };
         // If the log can't be read now, the cursor is told to whoever asks for the members.
         let Ok(Some(message_id)) = self.message_at(seq).await else { return };
         let (conversation_id, user, at) = (self.key.conversation.clone(), moved.user.clone(), moved.at);
-        let (kind, json) = if moved.read {
-            let receipt = ReadReceipt { conversation_id, message_id, seq, read_by: user, read_at: at };
-            ("read_receipt", receipt.encode(None))
-        } else {
-            let receipt = DeliveryReceipt { conversation_id, message_id, seq, delivered_to: user, delivered_at: at };
-            ("delivery_receipt", receipt.encode(None))
+        let (kind, json) = match moved.receipt {
+            Receipt::Delivered => {
+                let receipt =
+                    DeliveryReceipt { conversation_id, message_id, seq, delivered_to: user, delivered_at: at };
+                ("delivery_receipt", receipt.encode(None))
+            }
+            Receipt::Read => {
+                let receipt = ReadReceipt { conversation_id, message_id, seq, read_by: user, read_at: at };
+                ("read_receipt", receipt.encode(None))
+            }
         };
         self.tell_homes(&Arc::from([peer]), &[Outgoing::new(undroppable(kind, json))], None);
     }
@@ -307,12 +329,12 @@ impl Conversation {
         let Some(log) = &self.log else { return };
         let reached = Reached::new(log.members.values().map(|member| member.cursor));
         let mut told = BTreeMap::new();
-        for (sender, (seq, counts)) in &mut self.cursors.newest {
+        for (sender, Newest { seq, counts }) in &mut self.cursors.newest {
             let own = log.members.get(sender).map(|member| member.cursor);
             let now = reached.by_others(own, *seq);
             if now != *counts {
                 *counts = now;
-                let (delivered, read) = now;
+                let Counts { delivered, read } = now;
                 let conversation_id = self.key.conversation.clone();
                 let frame = ReceiptCounts { conversation_id, seq: *seq, delivered, read };
                 told.insert(sender.clone(), Outgoing::new(undroppable("receipt_counts", frame.encode(None))));
@@ -330,9 +352,9 @@ impl Conversation {
     /// Notes a sender's newest message, for the counts of a large group.
     pub(super) fn note_newest(&mut self, sender: &UserId, seq: Seq) {
         let newest = &mut self.cursors.newest;
-        newest.insert(sender.clone(), (seq, (0, 0)));
+        newest.insert(sender.clone(), Newest { seq, counts: Counts::default() });
         if newest.len() > SENDERS_MAX
-            && let Some(oldest) = newest.iter().min_by_key(|(_, (seq, _))| *seq).map(|(sender, _)| sender.clone())
+            && let Some(oldest) = newest.iter().min_by_key(|(_, newest)| newest.seq).map(|(sender, _)| sender.clone())
         {
             newest.remove(&oldest);
         }
@@ -367,15 +389,17 @@ impl Reached {
         Self { delivered, read }
     }
 
-    /// How many have a message, other than its sender with his own cursors: delivered, read.
-    fn by_others(&self, own: Option<Cursor>, seq: Seq) -> (u32, u32) {
+    /// How many have the message at `seq`, without its sender, whose cursors are `own`.
+    fn by_others(&self, own: Option<Cursor>, seq: Seq) -> Counts {
         let count = |seqs: &[Seq], own: Option<Seq>| {
             let all = seqs.len() - seqs.partition_point(|reached| *reached < seq);
             let others = all - usize::from(own.is_some_and(|own| own >= seq));
             u32::try_from(others).unwrap_or(u32::MAX)
         };
-        let delivered = count(&self.delivered, own.map(|own| own.delivered_seq));
-        (delivered, count(&self.read, own.map(|own| own.read_seq)))
+        Counts {
+            delivered: count(&self.delivered, own.map(|own| own.delivered_seq)),
+            read: count(&self.read, own.map(|own| own.read_seq)),
+        }
     }
 }
 
@@ -392,7 +416,10 @@ mod tests {
         };
         let cursors = [cursor(9, 9), cursor(7, 2), cursor(3, 3), cursor(0, 0)];
         let reached = Reached::new(cursors.into_iter());
-        let by_others = |own, seq| reached.by_others(own, Seq::new(seq));
+        let by_others = |own, seq| {
+            let Counts { delivered, read } = reached.by_others(own, Seq::new(seq));
+            (delivered, read)
+        };
         assert_eq!(by_others(None, 3), (3, 2));
         assert_eq!(by_others(Some(cursors[0]), 3), (2, 1));
         assert_eq!(by_others(Some(cursors[3]), 3), (3, 2), "he has not got it himself");

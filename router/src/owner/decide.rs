@@ -13,7 +13,7 @@ use switchboard_protocol::{EntryFrame, MessageId, ProtocolError, Seq, Timestamp,
 use switchboard_store::{ConversationKey, Entry};
 
 /// Where a decision is made.
-pub(super) struct Here<'a> {
+pub(super) struct Context<'a> {
     pub(super) node: &'a Node,
     pub(super) key: &'a ConversationKey,
 }
@@ -63,29 +63,29 @@ pub(super) enum Answering {
 
 /// Decides a command that may make an entry.
 pub(super) async fn decide(
-    here: &Here<'_>,
+    context: &Context<'_>,
     log: &mut Log,
     actor: &Actor,
     command: Command,
 ) -> Result<Decided, ProtocolError> {
     let user = &actor.user.user;
     match command {
-        Command::Send(send) => messages::send(here, log, user, send).await,
-        Command::Edit(edit) => messages::edit(here, log, user, edit).await,
-        Command::Delete(target) => messages::delete(here, log, user, target.seq).await,
-        Command::React(react) => messages::react(here, log, user, &react, true).await,
-        Command::Unreact(react) => messages::react(here, log, user, &react, false).await,
-        Command::ConversationCreate(create) => group::create(here, log, user, &create),
-        Command::ConversationUpdate(update) => group::update(here, log, user, update),
-        Command::MemberAdd(add) => group::add(here, log, user, &add),
-        Command::MemberRemove(remove) => group::remove(here, log, user, &remove),
-        Command::MemberRole(role) => group::role(here, log, user, &role),
+        Command::Send(send) => messages::send(context, log, user, send).await,
+        Command::Edit(edit) => messages::edit(context, log, user, edit).await,
+        Command::Delete(target) => messages::delete(context, log, user, target.seq).await,
+        Command::React(react) => messages::react(context, log, user, &react, true).await,
+        Command::Unreact(react) => messages::react(context, log, user, &react, false).await,
+        Command::ConversationCreate(create) => group::create(context, log, user, &create),
+        Command::ConversationUpdate(update) => group::update(context, log, user, update),
+        Command::MemberAdd(add) => group::add(context, log, user, &add),
+        Command::MemberRemove(remove) => group::remove(context, log, user, &remove),
+        Command::MemberRole(role) => group::role(context, log, user, &role),
         // The gateway and `Router::call` send nothing else here.
         _ => Err(ProtocolError::internal()),
     }
 }
 
-impl Here<'_> {
+impl Context<'_> {
     /// The time of a new entry; within a conversation it never goes back.
     pub(super) fn now(&self, log: &Log) -> Timestamp {
         let now = Timestamp::from_unix_ms(self.node.clock.wall_ms());

@@ -1,6 +1,6 @@
 //! Decisions about groups: creating, settings, members and roles (PROTOCOL §3).
 
-use super::decide::{Answering, Decided, Draft, Here, unchanged};
+use super::decide::{Answering, Context, Decided, Draft, unchanged};
 use super::log::{Log, delivery_to};
 use crate::api::Answer;
 use std::collections::BTreeMap;
@@ -15,13 +15,13 @@ const IDS_BYTES_MAX: usize = ANSWER_ITEMS_BYTES_MAX - 1_024;
 
 /// The first entry of a group adds its members; a group that has one is there already.
 pub(super) fn create(
-    here: &Here<'_>,
+    context: &Context<'_>,
     log: &mut Log,
     user: &UserId,
     create: &ConversationCreate,
 ) -> Result<Decided, ProtocolError> {
     if log.end > Seq::ZERO {
-        let conversation = log.conversation(here.key, user, here.node.options().push_members_max)?;
+        let conversation = log.conversation(context.key, user, context.node.options().push_members_max)?;
         return Ok(Decided::Answer(Answer::Frame(ServerFrame::Conversation(conversation))));
     }
     refuse_too_many_members(user, create)?;
@@ -29,7 +29,7 @@ pub(super) fn create(
     added.push(user.clone());
     added.sort();
     let change = Change { added, roles: BTreeMap::from([(user.clone(), Role::Owner)]), ..Change::default() };
-    let mut decided = change.decide(here, log, user, "members")?;
+    let mut decided = change.decide(context, log, user, "members")?;
     if let Decided::Entry(draft) = &mut decided {
         draft.answer = Answering::Conversation;
     }
@@ -37,7 +37,7 @@ pub(super) fn create(
 }
 
 pub(super) fn update(
-    here: &Here<'_>,
+    context: &Context<'_>,
     log: &mut Log,
     user: &UserId,
     update: ConversationUpdate,
@@ -52,21 +52,26 @@ pub(super) fn update(
     if title.is_none() && custom.is_none() {
         return Ok(unchanged(log));
     }
-    let at = here.now(log);
+    let at = context.now(log);
     log.meta.title = title.clone().or(log.meta.title.take());
     log.meta.custom = custom.clone().or(log.meta.custom.take());
     let frame = ConversationUpdated {
-        conversation_id: here.key.conversation.clone(),
+        conversation_id: context.key.conversation.clone(),
         seq: log.end.next(),
         title,
         custom,
         by: user.clone(),
         timestamp: at,
     };
-    Ok(here.plain(log, EntryFrame::ConversationUpdated(frame), at))
+    Ok(context.plain(log, EntryFrame::ConversationUpdated(frame), at))
 }
 
-pub(super) fn add(here: &Here<'_>, log: &mut Log, user: &UserId, add: &MemberAdd) -> Result<Decided, ProtocolError> {
+pub(super) fn add(
+    context: &Context<'_>,
+    log: &mut Log,
+    user: &UserId,
+    add: &MemberAdd,
+) -> Result<Decided, ProtocolError> {
     let role = log.member(user)?.role;
     refuse_direct(log)?;
     match (role, add.role) {
@@ -80,11 +85,11 @@ pub(super) fn add(here: &Here<'_>, log: &mut Log, user: &UserId, add: &MemberAdd
         Role::Member => BTreeMap::new(),
         role => added.iter().map(|id| (id.clone(), role)).collect(),
     };
-    Change { added, roles, ..Change::default() }.decide(here, log, user, "user_ids")
+    Change { added, roles, ..Change::default() }.decide(context, log, user, "user_ids")
 }
 
 pub(super) fn remove(
-    here: &Here<'_>,
+    context: &Context<'_>,
     log: &mut Log,
     user: &UserId,
     remove: &MemberRemove,
@@ -104,10 +109,15 @@ pub(super) fn remove(
         }
     }
     let roles = successor(log, &removed);
-    Change { removed, roles, ..Change::default() }.decide(here, log, user, "user_ids")
+    Change { removed, roles, ..Change::default() }.decide(context, log, user, "user_ids")
 }
 
-pub(super) fn role(here: &Here<'_>, log: &mut Log, user: &UserId, role: &MemberRole) -> Result<Decided, ProtocolError> {
+pub(super) fn role(
+    context: &Context<'_>,
+    log: &mut Log,
+    user: &UserId,
+    role: &MemberRole,
+) -> Result<Decided, ProtocolError> {
     let own = log.member(user)?.role;
     refuse_direct(log)?;
     if own != Role::Owner {
@@ -121,7 +131,7 @@ pub(super) fn role(here: &Here<'_>, log: &mut Log, user: &UserId, role: &MemberR
         return Err(ProtocolError::conflict("the last owner stays owner: make another one first"));
     }
     let roles = BTreeMap::from([(role.user_id.clone(), role.role)]);
-    Change { roles, ..Change::default() }.decide(here, log, user, "user_id")
+    Change { roles, ..Change::default() }.decide(context, log, user, "user_id")
 }
 
 /// When the last owner goes, the longest-standing member becomes owner.
@@ -169,7 +179,7 @@ impl Change {
     /// `too_large`, naming the `field` with the ids: no answer could ever hold the entry.
     fn decide(
         self,
-        here: &Here<'_>,
+        context: &Context<'_>,
         log: &mut Log,
         by: &UserId,
         field: &'static str,
@@ -181,15 +191,15 @@ impl Change {
             let error = ProtocolError::new(ErrorCode::TooLarge, "too many ids for one entry: add fewer at once");
             return Err(error.with_detail(field, format!("must take at most {IDS_BYTES_MAX} bytes as JSON")));
         }
-        let at = here.now(log);
+        let at = context.now(log);
         let seq = log.end.next();
-        let push_members_max = here.node.options().push_members_max;
+        let push_members_max = context.node.options().push_members_max;
         let before = log.members.len();
-        self.apply(here, log, seq, at);
+        self.apply(context, log, seq, at);
         let to_all = delivery_to(before, push_members_max) != delivery_to(log.members.len(), push_members_max);
         let removed = self.removed.clone();
         let frame = Membership {
-            conversation_id: here.key.conversation.clone(),
+            conversation_id: context.key.conversation.clone(),
             seq,
             added: self.added,
             removed: self.removed,
@@ -197,7 +207,7 @@ impl Change {
             by: by.clone(),
             timestamp: at,
         };
-        let entry = here.entry(log, EntryFrame::Membership(frame), at);
+        let entry = context.entry(log, EntryFrame::Membership(frame), at);
         Ok(Decided::Entry(Box::new(Draft { removed, to_all, ..Draft::new(entry, Answering::Ok) })))
     }
 
@@ -211,7 +221,7 @@ impl Change {
     }
 
     /// As the store's projection does it.
-    fn apply(&self, here: &Here<'_>, log: &mut Log, seq: Seq, at: Timestamp) {
+    fn apply(&self, context: &Context<'_>, log: &mut Log, seq: Seq, at: Timestamp) {
         for id in &self.removed {
             log.members.remove(id);
             log.removed.insert(id.clone(), seq);
@@ -227,6 +237,6 @@ impl Change {
                 member.role = *role;
             }
         }
-        log.members_changed(&here.key.tenant);
+        log.members_changed(&context.key.tenant);
     }
 }

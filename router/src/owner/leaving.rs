@@ -5,7 +5,7 @@
 //! next owner) happens beside the conversation's task, which goes on hearing what is asked of it.
 
 use super::task::Conversation;
-use super::{ReplyTo, Telling};
+use super::{LocalReply, ReplyTo};
 use crate::node::{Node, unavailable};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl Parting {
     }
 
     /// Whether telling has come through; never, if nobody is being told.
-    pub(super) async fn told(&mut self) -> bool {
+    pub(super) async fn finished(&mut self) -> bool {
         match &mut self.under_way {
             Some(telling) => {
                 let told = telling.await;
@@ -123,8 +123,8 @@ impl Conversation {
     }
 
     /// It has been told, or could not be.
-    pub(super) fn on_parted(&mut self, told: bool) {
-        if told && self.log.is_none() {
+    pub(super) fn on_parted(&mut self, reached: bool) {
+        if reached && self.log.is_none() {
             self.parting.forget();
             self.announced.forget();
         } else {
@@ -142,8 +142,8 @@ impl Conversation {
 
     /// Another node begins a term, and the store says that `term` is this node's.
     pub(super) async fn on_let_go(&mut self, term: TermNumber, reply: ReplyTo) {
-        let told = self.let_go(term).await;
-        reply.tell(&self.node, told.map(|release| release.map_or(Telling::Done, Telling::LetGo)));
+        let result = self.let_go(term).await;
+        reply.send(&self.node, result.map(|release| release.map_or(LocalReply::Done, LocalReply::LetGo)));
     }
 
     /// `None` if it has let go before, as the store knows.

@@ -153,7 +153,8 @@ impl Log {
         push_members_max: usize,
     ) -> Result<Conversation, ProtocolError> {
         let member = self.member(user)?;
-        Ok(shown(key, &self.meta, (user, member), (self.end, self.messages), push_members_max))
+        let end = LogEnd { seq: self.end, messages: self.messages };
+        Ok(shown(key, &self.meta, user, member, end, push_members_max))
     }
 
     /// Notes how many messages there are at an entry that has become durable.
@@ -178,12 +179,20 @@ impl Log {
     }
 }
 
-/// A conversation as a member sees it, with its end and the messages up to there.
+/// The end of a log, and how many of its entries are messages.
+#[derive(Clone, Copy)]
+pub(super) struct LogEnd {
+    pub(super) seq: Seq,
+    pub(super) messages: u64,
+}
+
+/// A conversation as a member sees it when its log ends at `end`.
 pub(super) fn shown(
     key: &ConversationKey,
     meta: &ConversationMeta,
-    (user, member): (&UserId, &Member),
-    (end, messages): (Seq, u64),
+    user: &UserId,
+    member: &Member,
+    end: LogEnd,
     push_members_max: usize,
 ) -> Conversation {
     let is_direct = matches!(meta.kind, Kind::Direct(..));
@@ -198,9 +207,9 @@ pub(super) fn shown(
         created_at: meta.created_at,
         role: member.role,
         delivery: delivery_to(members, push_members_max),
-        last_seq: end,
+        last_seq: end.seq,
         read_seq: member.cursor.read_seq,
-        unread: messages.saturating_sub(member.cursor.read_messages),
+        unread: end.messages.saturating_sub(member.cursor.read_messages),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Decisions about messages: send, edit, delete, react (PROTOCOL §3).
 
-use super::decide::{Answering, Decided, Draft, Here, unchanged};
+use super::decide::{Answering, Context, Decided, Draft, unchanged};
 use super::log::Log;
 use super::states::KnownState;
 use crate::api::Answer;
@@ -10,31 +10,36 @@ use switchboard_protocol::server::{Message, MessageUpdated, Reaction, Sent};
 use switchboard_protocol::{ClientId, Emoji, EntryFrame, ErrorCode, ProtocolError, Role, Seq, ServerFrame, UserId};
 use switchboard_store::{MessageState, ReactionState, StoredMessage};
 
-pub(super) async fn send(here: &Here<'_>, log: &mut Log, user: &UserId, send: Send) -> Result<Decided, ProtocolError> {
-    let at = here.now(log);
+pub(super) async fn send(
+    context: &Context<'_>,
+    log: &mut Log,
+    user: &UserId,
+    send: Send,
+) -> Result<Decided, ProtocolError> {
+    let at = context.now(log);
     // Before anything else: a repeat gets its first result, even from who is blocked since (PROTOCOL §3, `client_id`). Also
     // before anything is forgotten: what is known here was not looked for in the log.
-    if let Some(first) = find_repeat(here, log, user, &send).await? {
+    if let Some(first) = find_repeat(context, log, user, &send).await? {
         return Ok(first);
     }
     log.recent.forget_old(log.end, at.unix_ms());
     log.member(user)?;
-    refuse_blocked(here, log).await?;
+    refuse_blocked(context, log).await?;
 
     let seq = log.end.next();
-    let message_id = here.message_id(at);
+    let message_id = context.message_id(at);
     let mentioned: Vec<UserId> =
         send.content.mentions().into_iter().filter(|other| other != user && log.members.contains_key(other)).collect();
     let sent = Sent {
         client_id: send.client_id.clone(),
-        conversation_id: here.key.conversation.clone(),
+        conversation_id: context.key.conversation.clone(),
         message_id,
         seq,
         timestamp: at,
         duplicate: false,
     };
     let message = Message {
-        conversation_id: here.key.conversation.clone(),
+        conversation_id: context.key.conversation.clone(),
         message_id,
         seq,
         from: user.clone(),
@@ -43,17 +48,23 @@ pub(super) async fn send(here: &Here<'_>, log: &mut Log, user: &UserId, send: Se
         timestamp: at,
     };
     log.recent.note(user, &message.client_id, seq, at.unix_ms());
-    let entry = here.entry(log, EntryFrame::Message(message), at);
+    let entry = context.entry(log, EntryFrame::Message(message), at);
     Ok(Decided::Entry(Box::new(Draft { mentioned, ..Draft::new(entry, Answering::Sent(sent)) })))
 }
 
 /// The first result of a send that came before, if there is one.
-async fn find_repeat(here: &Here<'_>, log: &Log, user: &UserId, send: &Send) -> Result<Option<Decided>, ProtocolError> {
+async fn find_repeat(
+    context: &Context<'_>,
+    log: &Log,
+    user: &UserId,
+    send: &Send,
+) -> Result<Option<Decided>, ProtocolError> {
     if let Some(seq) = log.recent.find(user, &send.client_id) {
         if seq > log.durable {
             return Ok(Some(Decided::SameAs(seq)));
         }
-        let stored = here.node.store.message(here.key, seq).await.map_err(|error| unavailable(here.node, &error))?;
+        let stored =
+            context.node.store.message(context.key, seq).await.map_err(|error| unavailable(context.node, &error))?;
         if let Some(sent) = stored.and_then(|stored| same_send(&stored.json, user, &send.client_id)) {
             return Ok(Some(Decided::Answer(Answer::Frame(ServerFrame::Sent(sent)))));
         }
@@ -74,20 +85,25 @@ pub(super) fn same_send(json: &[u8], user: &UserId, client_id: &ClientId) -> Opt
     })
 }
 
-pub(super) async fn edit(here: &Here<'_>, log: &mut Log, user: &UserId, edit: Edit) -> Result<Decided, ProtocolError> {
+pub(super) async fn edit(
+    context: &Context<'_>,
+    log: &mut Log,
+    user: &UserId,
+    edit: Edit,
+) -> Result<Decided, ProtocolError> {
     log.member(user)?;
-    refuse_blocked(here, log).await?;
-    if state_of(here, log, edit.seq).await?.from != *user {
+    refuse_blocked(context, log).await?;
+    if state_of(context, log, edit.seq).await?.from != *user {
         return Err(ProtocolError::forbidden("only its sender may edit a message"));
     }
-    let at = here.now(log);
+    let at = context.now(log);
     let seq = log.end.next();
     log.states.change(edit.seq, seq, |state| {
         state.edited = Some((edit.content.clone(), at));
         Ok::<_, ProtocolError>(true)
     })?;
     let frame = MessageUpdated {
-        conversation_id: here.key.conversation.clone(),
+        conversation_id: context.key.conversation.clone(),
         seq,
         target_seq: edit.seq,
         content: Some(edit.content),
@@ -95,27 +111,27 @@ pub(super) async fn edit(here: &Here<'_>, log: &mut Log, user: &UserId, edit: Ed
         by: user.clone(),
         timestamp: at,
     };
-    Ok(here.plain(log, EntryFrame::MessageUpdated(frame), at))
+    Ok(context.plain(log, EntryFrame::MessageUpdated(frame), at))
 }
 
 pub(super) async fn delete(
-    here: &Here<'_>,
+    context: &Context<'_>,
     log: &mut Log,
     user: &UserId,
     target: Seq,
 ) -> Result<Decided, ProtocolError> {
     let role = log.member(user)?.role;
-    if state_of(here, log, target).await?.from != *user && role == Role::Member {
+    if state_of(context, log, target).await?.from != *user && role == Role::Member {
         return Err(ProtocolError::forbidden("only its sender, owners and moderators may delete a message"));
     }
-    let at = here.now(log);
+    let at = context.now(log);
     let seq = log.end.next();
     log.states.change(target, seq, |state| {
         (state.deleted, state.edited) = (true, None);
         Ok::<_, ProtocolError>(true)
     })?;
     let frame = MessageUpdated {
-        conversation_id: here.key.conversation.clone(),
+        conversation_id: context.key.conversation.clone(),
         seq,
         target_seq: target,
         content: None,
@@ -123,28 +139,28 @@ pub(super) async fn delete(
         by: user.clone(),
         timestamp: at,
     };
-    Ok(here.plain(log, EntryFrame::MessageUpdated(frame), at))
+    Ok(context.plain(log, EntryFrame::MessageUpdated(frame), at))
 }
 
 pub(super) async fn react(
-    here: &Here<'_>,
+    context: &Context<'_>,
     log: &mut Log,
     user: &UserId,
     react: &React,
     add: bool,
 ) -> Result<Decided, ProtocolError> {
     log.member(user)?;
-    refuse_blocked(here, log).await?;
-    state_of(here, log, react.seq).await?;
+    refuse_blocked(context, log).await?;
+    state_of(context, log, react.seq).await?;
     let seq = log.end.next();
-    let emojis_max = here.node.options().reactions_per_message_max;
+    let emojis_max = context.node.options().reactions_per_message_max;
     let change = |state: &mut MessageState| change_reaction(&mut state.reactions, user, &react.emoji, add, emojis_max);
     if !log.states.change(react.seq, seq, change)? {
         return Ok(unchanged(log));
     }
-    let at = here.now(log);
+    let at = context.now(log);
     let frame = Reaction {
-        conversation_id: here.key.conversation.clone(),
+        conversation_id: context.key.conversation.clone(),
         seq,
         target_seq: react.seq,
         user_id: user.clone(),
@@ -152,7 +168,7 @@ pub(super) async fn react(
         added: add,
         timestamp: at,
     };
-    Ok(here.plain(log, EntryFrame::Reaction(frame), at))
+    Ok(context.plain(log, EntryFrame::Reaction(frame), at))
 }
 
 /// Changes the reactions; whether there was anything to change.
@@ -191,14 +207,14 @@ fn change_reaction(
 }
 
 /// The message that a command is about, as it is after everything decided so far.
-async fn state_of<'a>(here: &Here<'_>, log: &'a mut Log, target: Seq) -> Result<&'a KnownState, ProtocolError> {
-    log.states.forget(here.node.options().message_states_bytes, log.durable, target);
+async fn state_of<'a>(context: &Context<'_>, log: &'a mut Log, target: Seq) -> Result<&'a KnownState, ProtocolError> {
+    log.states.forget(context.node.options().message_states_bytes, log.durable, target);
     if log.states.get(target).is_none() {
         if target > log.durable || target == Seq::ZERO {
             return Err(ProtocolError::not_found());
         }
-        let stored = here.node.store.message(here.key, target).await;
-        let stored = stored.map_err(|error| unavailable(here.node, &error))?;
+        let stored = context.node.store.message(context.key, target).await;
+        let stored = stored.map_err(|error| unavailable(context.node, &error))?;
         let StoredMessage { json, state, .. } = stored.ok_or_else(ProtocolError::not_found)?;
         let message: Message = serde_json::from_slice(&json).map_err(|_| ProtocolError::internal())?;
         log.states.insert(target, KnownState::stored(message.from, state.map(|state| *state).unwrap_or_default()));
@@ -211,13 +227,13 @@ async fn state_of<'a>(here: &Here<'_>, log: &'a mut Log, target: Seq) -> Result<
 }
 
 /// In a direct conversation sends, edits and reactions of either are refused while one blocks the other.
-async fn refuse_blocked(here: &Here<'_>, log: &mut Log) -> Result<(), ProtocolError> {
+async fn refuse_blocked(context: &Context<'_>, log: &mut Log) -> Result<(), ProtocolError> {
     let switchboard_store::Kind::Direct(a, b) = log.meta.kind.clone() else { return Ok(()) };
     let blocked = match log.blocked {
         Some(blocked) => blocked,
         None => {
-            let record = here.node.store.user(&super::user_in(here.key, &a)).await;
-            let record = record.map_err(|error| unavailable(here.node, &error))?;
+            let record = context.node.store.user(&super::user_in(context.key, &a)).await;
+            let record = record.map_err(|error| unavailable(context.node, &error))?;
             let is_b = |(other, _): &(UserId, _)| *other == b;
             record.blocks.iter().any(is_b) || record.blocked_by.iter().any(is_b)
         }

@@ -26,7 +26,7 @@ mod task;
 use crate::api::{Actor, Answer, Command};
 use crate::envelope::{Envelope, Peek, Roll, RollAsked};
 use crate::node::Node;
-use crate::wire::{refusal, reply_telling};
+use crate::wire::{encode_reply, refusal};
 use futures_util::future::join_all;
 use hashbrown::HashMap;
 pub(crate) use newest::NewestBytes;
@@ -94,12 +94,12 @@ pub(crate) struct CommandInput {
 /// Dropped when what it was given along with has been done.
 pub(crate) type Done = mpsc::Sender<()>;
 
-/// What comes back to who asked.
-pub(crate) type Told = Result<Telling, ProtocolError>;
+/// The outcome of a request to a conversation.
+pub(crate) type ReplyResult = Result<LocalReply, ProtocolError>;
 
-/// A reply in this process.
+/// A reply as it is within this process; `wire.rs` makes it a [`Reply`](crate::envelope::Reply) for another node.
 #[derive(Debug)]
-pub(crate) enum Telling {
+pub(crate) enum LocalReply {
     Answer(Answer),
     Peek(Box<Peek>),
     Roll(Roll),
@@ -111,27 +111,27 @@ pub(crate) enum Telling {
 /// Where a reply goes.
 pub(crate) enum ReplyTo {
     /// A waiter in this process.
-    Here(oneshot::Sender<Told>),
+    Local(oneshot::Sender<ReplyResult>),
     /// A node that waits for it under this number.
-    There { node: Incarnation, request: u64 },
+    Remote { node: Incarnation, request: u64 },
 }
 
 impl ReplyTo {
     /// Whether the waiter has given up (as far as this process can know).
     pub(crate) fn is_given_up(&self) -> bool {
         match self {
-            Self::Here(waiter) => waiter.is_closed(),
-            Self::There { .. } => false,
+            Self::Local(waiter) => waiter.is_closed(),
+            Self::Remote { .. } => false,
         }
     }
 
     /// Sends the reply.
-    pub(crate) fn tell(self, node: &Node, told: Told) {
+    pub(crate) fn send(self, node: &Node, result: ReplyResult) {
         match self {
             // A waiter that has gone needs no answer.
-            Self::Here(waiter) => drop(waiter.send(told)),
-            Self::There { node: to, request } => {
-                let reply = told.map(reply_telling).map_err(|error| refusal(&error));
+            Self::Local(waiter) => drop(waiter.send(result)),
+            Self::Remote { node: to, request } => {
+                let reply = result.map(encode_reply).map_err(|error| refusal(&error));
                 node.links.send(&to, Envelope::Reply { request, reply });
             }
         }
@@ -263,21 +263,21 @@ impl Handle {
 }
 
 impl Refused {
-    /// Tells who waits that there is no room.
-    pub(crate) fn tell(self, node: &Node) {
-        let told = if node.may_own() {
+    /// Answers whoever waits that there is no room.
+    pub(crate) fn answer(self, node: &Node) {
+        let refusal = if node.may_own() {
             node.figures.overloaded_conversation.increment(1);
             Err(node.overloaded())
         } else {
             Err(node.unavailable())
         };
         match self.0 {
-            Input::Command(command) => command.reply.tell(node, told),
+            Input::Command(command) => command.reply.send(node, refusal),
             Input::Peek { reply, .. }
             | Input::Roll { reply, .. }
             | Input::BlockChanged { reply }
-            | Input::LetGo { reply, .. } => reply.tell(node, told),
-            Input::TakeOver { reply: Some(reply), .. } => reply.tell(node, told),
+            | Input::LetGo { reply, .. } => reply.send(node, refusal),
+            Input::TakeOver { reply: Some(reply), .. } => reply.send(node, refusal),
             _ => {}
         }
     }

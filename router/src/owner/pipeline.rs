@@ -7,7 +7,7 @@
 //! store commits the appends of all conversations together, so this loses nothing and keeps the order obvious.
 
 use super::decide::Draft;
-use super::{CommandInput, ReplyTo, Told};
+use super::{CommandInput, ReplyResult, ReplyTo};
 use crate::node::Node;
 use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
@@ -30,7 +30,7 @@ pub(super) enum Step {
     /// An entry.
     Entry(Box<Pending>),
     /// An answer that was decided behind entries, and is given behind them.
-    Answer(ReplyTo, Box<Told>, Option<OwnedSemaphorePermit>),
+    Answer(ReplyTo, Box<ReplyResult>, Option<OwnedSemaphorePermit>),
     /// A question about what is durable, asked behind entries.
     Peek(UserId, Option<Seq>, ReplyTo),
 }
@@ -143,9 +143,9 @@ impl Step {
     pub(super) fn refuse(self, node: &Node) {
         let error = || node.unavailable();
         match self {
-            Self::Entry(pending) => pending.replies.into_iter().for_each(|reply| reply.tell(node, Err(error()))),
-            Self::Answer(reply, ..) => reply.tell(node, Err(error())),
-            Self::Peek(_, _, reply) => reply.tell(node, Err(error())),
+            Self::Entry(pending) => pending.replies.into_iter().for_each(|reply| reply.send(node, Err(error()))),
+            Self::Answer(reply, ..) => reply.send(node, Err(error())),
+            Self::Peek(_, _, reply) => reply.send(node, Err(error())),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::pipeline::Step;
 use super::task::Conversation;
-use super::{CommandInput, ReplyTo, Telling, Told};
+use super::{CommandInput, LocalReply, ReplyResult, ReplyTo};
 use crate::api::{Answer, Command};
 use crate::envelope::{Encoded, Peek, Roll, RollAsked};
 use crate::node::unavailable;
@@ -18,33 +18,33 @@ impl Conversation {
     pub(super) fn on_question(&mut self, input: CommandInput) {
         let CommandInput { actor, at, command, reply, _room, .. } = input;
         let user = &actor.user.user;
-        let told = match &command {
+        let result = match &command {
             Command::ConversationGet(_) => self.conversation(user).map(ServerFrame::Conversation),
             Command::ConversationMembers(members) => self.members(user, members).map(ServerFrame::Members),
             Command::ConversationOpen(_) => self.opened(user).map(ServerFrame::Opened),
             _ => Err(ProtocolError::internal()),
         };
-        if let (Ok(ServerFrame::Opened(_)), Some(session)) = (&told, &actor.session) {
+        if let (Ok(ServerFrame::Opened(_)), Some(session)) = (&result, &actor.session) {
             self.sessions.add(&at, user, session);
         }
-        self.answer_in_order(reply, _room, told.map(|frame| Telling::Answer(Answer::Frame(frame))));
+        self.answer_in_order(reply, _room, result.map(|frame| LocalReply::Answer(Answer::Frame(frame))));
     }
 
     /// Answers behind the entries that are not durable yet, so that the answer may tell of them.
-    pub(super) fn answer_in_order(&mut self, reply: ReplyTo, room: Option<OwnedSemaphorePermit>, told: Told) {
+    pub(super) fn answer_in_order(&mut self, reply: ReplyTo, room: Option<OwnedSemaphorePermit>, result: ReplyResult) {
         if self.log.is_some() {
-            self.pipeline.push(Step::Answer(reply, Box::new(told), room));
+            self.pipeline.push(Step::Answer(reply, Box::new(result), room));
         } else {
-            reply.tell(&self.node, told);
+            reply.send(&self.node, result);
         }
     }
 
     /// Where the log is, once everything before is durable.
     pub(super) async fn on_peek(&mut self, user: UserId, after: Option<Seq>, reply: ReplyTo) {
         match self.peek_at_rest(&user).await {
-            Ok(Some(peek)) => reply.tell(&self.node, Ok(Telling::Peek(Box::new(peek)))),
+            Ok(Some(peek)) => reply.send(&self.node, Ok(LocalReply::Peek(Box::new(peek)))),
             Ok(None) => self.pipeline.push(Step::Peek(user, after, reply)),
-            Err(error) => reply.tell(&self.node, Err(error)),
+            Err(error) => reply.send(&self.node, Err(error)),
         }
     }
 
@@ -63,7 +63,7 @@ impl Conversation {
 
     /// Everything before it is durable.
     pub(super) fn answer_peek(&self, user: &UserId, after: Option<Seq>, reply: ReplyTo) {
-        reply.tell(&self.node, self.peek(user, after).map(|peek| Telling::Peek(Box::new(peek))));
+        reply.send(&self.node, self.peek(user, after).map(|peek| LocalReply::Peek(Box::new(peek))));
     }
 
     /// Members, and where the log ends: for who administers.

@@ -1,10 +1,10 @@
 //! A conversation in which no term runs: what is asked of it is answered from the store, and who types in it is told on,
 //! without beginning one. So reading and typing write nothing.
 
-use super::log::{Log, delivery_to, fan_out_order, shown};
+use super::log::{Log, LogEnd, delivery_to, fan_out_order, shown};
 use super::query::page_of;
 use super::task::Conversation;
-use super::{CommandInput, Telling};
+use super::{CommandInput, LocalReply};
 use crate::api::{Answer, Command};
 use crate::envelope::Peek;
 use crate::node::unavailable;
@@ -58,15 +58,15 @@ impl Conversation {
         if self.log.is_some() || !needs_none {
             return Some(input);
         }
-        let told = match self.at_rest(&input.actor.user.user).await {
+        let answer = match self.at_rest(&input.actor.user.user).await {
             Ok(None) => return Some(input),
             Ok(Some(rest)) => self.told_at_rest(rest, &input).await,
             Err(error) => Err(error),
         };
-        match told {
-            Ok(Some(frame)) => input.reply.tell(&self.node, Ok(Telling::Answer(Answer::Frame(frame)))),
+        match answer {
+            Ok(Some(frame)) => input.reply.send(&self.node, Ok(LocalReply::Answer(Answer::Frame(frame)))),
             Ok(None) => self.on_ephemeral(input),
-            Err(error) => input.reply.tell(&self.node, Err(error)),
+            Err(error) => input.reply.send(&self.node, Err(error)),
         }
         None
     }
@@ -78,7 +78,8 @@ impl Conversation {
             Command::ConversationGet(_) => {
                 let Head { meta, end, messages, .. } = &rest.head;
                 let user = &input.actor.user.user;
-                let shown = shown(&self.key, meta, (user, &rest.member), (*end, *messages), push_members_max);
+                let end = LogEnd { seq: *end, messages: *messages };
+                let shown = shown(&self.key, meta, user, &rest.member, end, push_members_max);
                 Ok(Some(ServerFrame::Conversation(shown)))
             }
             Command::ConversationMembers(asked) => {

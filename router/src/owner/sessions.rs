@@ -2,7 +2,7 @@
 
 use super::rest::Audience;
 use super::task::Conversation;
-use super::{CommandInput, Telling};
+use super::{CommandInput, LocalReply};
 use crate::api::{Answer, Command};
 use crate::delivery::ephemeral;
 use crate::envelope::{Envelope, Outgoing};
@@ -83,8 +83,8 @@ impl Conversation {
     /// Typing, signals and closing: nothing here is stored.
     pub(super) fn on_ephemeral(&mut self, input: CommandInput) {
         let CommandInput { actor, at, command, reply, .. } = input;
-        let told = self.ephemeral(&actor.user.user, actor.session.as_ref(), &at, command);
-        reply.tell(&self.node, told.map(|()| Telling::Answer(Answer::done())));
+        let result = self.ephemeral(&actor.user.user, actor.session.as_ref(), &at, command);
+        reply.send(&self.node, result.map(|()| LocalReply::Answer(Answer::done())));
     }
 
     fn ephemeral(

@@ -2,14 +2,14 @@
 
 use super::announce::Announced;
 use super::cursors::CursorWrites;
-use super::decide::{Decided, Here, decide};
+use super::decide::{Context, Decided, decide};
 use super::leaving::Parting;
 use super::log::Log;
 use super::pipeline::{Pending, Pipeline, Step};
 use super::rest::Audience;
 use super::search::Search;
 use super::sessions::Sessions;
-use super::{CommandInput, Done, Input, Order, Refused, ReplyTo, Telling};
+use super::{CommandInput, Done, Input, LocalReply, Order, Refused, ReplyTo};
 use crate::api::Command;
 use crate::node::{Node, Wake, unavailable};
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl Conversation {
                 appended = self.pipeline.appended() => self.on_appended(appended).await,
                 written = self.cursors.written() => self.on_cursors_written(written),
                 found = self.search.found() => self.on_found(found).await,
-                told = self.parting.told() => self.on_parted(told),
+                reached = self.parting.finished() => self.on_parted(reached),
                 Some(order) = self.orders.recv() => self.on_order(order).await,
                 input = self.inputs.recv(), if !self.is_full() => match input {
                     Some(input) => self.on_inputs(input).await,
@@ -139,13 +139,13 @@ impl Conversation {
             Input::Command(command) => self.on_command(*command).await,
             Input::Peek { user, after, reply } => self.on_peek(user, after, reply).await,
             Input::Roll { asked, reply } => {
-                let told = self.roll(&asked).await.map(Telling::Roll);
-                reply.tell(&self.node, told);
+                let roll = self.roll(&asked).await.map(LocalReply::Roll);
+                reply.send(&self.node, roll);
             }
             Input::SessionsGone { at, sessions } => self.on_sessions_gone(&at, &sessions),
             Input::BlockChanged { reply } => {
                 self.forget_blocked();
-                reply.tell(&self.node, Ok(Telling::Done));
+                reply.send(&self.node, Ok(LocalReply::Done));
             }
             Input::TakeOver { released, reply, done } => self.on_take_over(released, reply, done).await,
             Input::LetGo { term, reply } => self.on_let_go(term, reply).await,
@@ -189,11 +189,11 @@ impl Conversation {
         let Some(input) = self.answer_at_rest(input).await else { return };
         if changes_inboxes(&input.command) && self.node.is_home_full() {
             self.node.figures.overloaded_home.increment(1);
-            input.reply.tell(&self.node, Err(self.node.overloaded()));
+            input.reply.send(&self.node, Err(self.node.overloaded()));
             return;
         }
         if let Err(error) = self.begin_if_needed(&input).await {
-            input.reply.tell(&self.node, Err(error));
+            input.reply.send(&self.node, Err(error));
             return;
         }
         let Some(input) = self.search_first(input) else { return };
@@ -214,9 +214,9 @@ impl Conversation {
         let Some(log) = &mut self.log else { return };
         // What is said of the members before this very command is what gets it, save for those it adds.
         let before = log.everyone.clone();
-        let here = Here { node: &self.node, key: &self.key };
+        let context = Context { node: &self.node, key: &self.key };
         let command = std::mem::replace(&mut input.command, Command::Ping);
-        match decide(&here, log, &input.actor, command).await {
+        match decide(&context, log, &input.actor, command).await {
             Ok(Decided::Entry(draft)) => {
                 let users = if draft.removed.is_empty() { log.everyone.clone() } else { before };
                 let is_send = draft.is_message();
@@ -234,11 +234,11 @@ impl Conversation {
             Ok(Decided::SameAs(seq)) => {
                 let most = self.node.options().conversation_queue_max;
                 if let Err(reply) = self.pipeline.wait_for(seq, input.reply, most) {
-                    reply.tell(&self.node, Err(self.node.unavailable()));
+                    reply.send(&self.node, Err(self.node.unavailable()));
                 }
             }
             Ok(Decided::Answer(answer)) => {
-                self.answer_in_order(input.reply, input._room, Ok(Telling::Answer(answer)));
+                self.answer_in_order(input.reply, input._room, Ok(LocalReply::Answer(answer)));
             }
             Err(error) => self.answer_in_order(input.reply, input._room, Err(error)),
         }
@@ -273,7 +273,7 @@ impl Conversation {
             step.refuse(&self.node);
         }
         for input in self.search.take_all() {
-            input.reply.tell(&self.node, Err(self.node.unavailable()));
+            input.reply.send(&self.node, Err(self.node.unavailable()));
         }
     }
 
@@ -282,14 +282,14 @@ impl Conversation {
         self.give_up();
         self.inputs.close();
         while let Ok(input) = self.inputs.try_recv() {
-            Refused(input).tell(&self.node);
+            Refused(input).answer(&self.node);
         }
     }
 
     pub(super) async fn on_take_over(&mut self, released: Option<Release>, reply: Option<ReplyTo>, done: Option<Done>) {
         // What may be untold has been announced by `begin`; whoever waits for that has it in order.
-        let told = self.take_over(released).await.map(|()| Telling::Done);
-        match &told {
+        let result = self.take_over(released).await.map(|()| LocalReply::Done);
+        match &result {
             // Whose it is now takes it over.
             Err(_) if !self.node.owns(&self.key) => self.node.settling.told(&self.key),
             Err(error) if error.code() == ErrorCode::Unavailable => self.take_over_later(done),
@@ -301,7 +301,7 @@ impl Conversation {
             Ok(_) => self.node.settling.told(&self.key),
         }
         if let Some(reply) = reply {
-            reply.tell(&self.node, told);
+            reply.send(&self.node, result);
         }
     }
 

@@ -185,7 +185,7 @@ impl Node {
         self.figures.push.note(output);
         let Some((conversation, seq, step)) = figures::traced(output) else { return };
         let key = ConversationKey { tenant: user.tenant.clone(), conversation: conversation.clone() };
-        self.trace_step((&key, seq), Some(&user.user), step);
+        self.trace_step(&key, seq, Some(&user.user), step);
     }
 
     /// A deadline of a user's may have come.

@@ -3,7 +3,7 @@
 use crate::envelope::{Deliver, Envelope, UserNote};
 use crate::node::Node;
 use crate::push::Ticket;
-use crate::push::user::{Event, Heard, Told};
+use crate::push::user::{Event, NewMessage, ReceiptSource};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,20 +52,20 @@ impl Node {
                 about.iter().filter_map(|noted| read_event(conversation, noted, again)).collect();
             events.extend(about.iter().filter_map(|noted| gone_event(conversation, noted)));
             if let Some(news) = &note.news {
-                let told = match news.again {
+                let messages = match news.again {
                     None => news_for(conversation, news, id, about),
                     Some(again) => {
                         about.iter().filter_map(|noted| self.missed(conversation, news, again, noted)).collect()
                     }
                 };
-                events.extend(told.into_iter().map(|told| Event::Message(told, ticket.clone())));
+                events.extend(messages.into_iter().map(|message| Event::Message(message, ticket.clone())));
             }
             self.push_events(&UserKey { tenant: deliver.conversation.tenant.clone(), user: id.clone() }, events);
         }
     }
 
     /// The message that the log's end is for a user who has not got it.
-    fn missed(&self, conversation: &ConversationId, news: &News, again: Again, noted: &UserNote) -> Option<Told> {
+    fn missed(&self, conversation: &ConversationId, news: &News, again: Again, noted: &UserNote) -> Option<NewMessage> {
         let (seq, from) = news.messages.first()?;
         let (read_seq, read_messages) = noted.read?;
         let has = noted.delivered.max(read_seq);
@@ -76,7 +76,7 @@ impl Node {
         }
         let unread = u32::try_from(again.messages.saturating_sub(read_messages)).unwrap_or(u32::MAX);
         let occasion = occasion(news.is_direct, is_mentioned);
-        Some(told(conversation, *seq, occasion, Some(unread), from))
+        Some(new_message(conversation, *seq, occasion, Some(unread), from))
     }
 
     /// A device of the user's has something, or he has read it: told to his home, before the owner is told.
@@ -91,9 +91,8 @@ impl Node {
         if home == self.me {
             return self.on_push_receipt(user, conversation, upto, receipt);
         }
-        let read = receipt == Receipt::Read;
         let (user, conversation) = (user.clone(), conversation.clone());
-        self.links.send(&home, Envelope::Receipt { user, conversation, upto, read });
+        self.links.send(&home, Envelope::Receipt { user, conversation, upto, receipt });
     }
 
     /// The same at the home.
@@ -101,7 +100,12 @@ impl Node {
         if self.users.may_be_reached(user, self.placement().view.number) {
             self.push_events(
                 user,
-                vec![Event::Receipt { conversation: conversation.clone(), upto, receipt, heard: Heard::AtOnce }],
+                vec![Event::Receipt {
+                    conversation: conversation.clone(),
+                    upto,
+                    receipt,
+                    source: ReceiptSource::AtOnce,
+                }],
             );
         }
     }
@@ -116,12 +120,12 @@ impl Node {
 
 fn read_event(conversation: &ConversationId, noted: &UserNote, again: Option<Again>) -> Option<Event> {
     let (upto, _) = noted.read.filter(|(seq, _)| *seq > Seq::ZERO)?;
-    let heard = match again {
-        None => Heard::AtOnce,
-        Some(again) if again.only_mentioned && noted.mentioned_seq == Seq::ZERO => Heard::AgainByMany,
-        Some(_) => Heard::Again,
+    let source = match again {
+        None => ReceiptSource::AtOnce,
+        Some(again) if again.only_mentioned && noted.mentioned_seq == Seq::ZERO => ReceiptSource::AgainByMany,
+        Some(_) => ReceiptSource::Again,
     };
-    Some(Event::Receipt { conversation: conversation.clone(), upto, receipt: Receipt::Read, heard })
+    Some(Event::Receipt { conversation: conversation.clone(), upto, receipt: Receipt::Read, source })
 }
 
 fn gone_event(conversation: &ConversationId, noted: &UserNote) -> Option<Event> {
@@ -130,13 +134,13 @@ fn gone_event(conversation: &ConversationId, noted: &UserNote) -> Option<Event> 
 }
 
 /// New messages, but for one's own.
-fn news_for(conversation: &ConversationId, news: &News, user: &UserId, about: &[&UserNote]) -> Vec<Told> {
+fn news_for(conversation: &ConversationId, news: &News, user: &UserId, about: &[&UserNote]) -> Vec<NewMessage> {
     let others = news.messages.iter().filter(|(_, from)| from != user);
-    let told = others.map(|(seq, from)| {
+    let messages = others.map(|(seq, from)| {
         let is_mentioned = about.iter().any(|noted| noted.mentioned_seq == *seq);
-        told(conversation, *seq, occasion(news.is_direct, is_mentioned), None, from)
+        new_message(conversation, *seq, occasion(news.is_direct, is_mentioned), None, from)
     });
-    told.collect()
+    messages.collect()
 }
 
 fn occasion(is_direct: bool, is_mentioned: bool) -> Occasion {
@@ -147,7 +151,13 @@ fn occasion(is_direct: bool, is_mentioned: bool) -> Occasion {
     }
 }
 
-fn told(conversation: &ConversationId, seq: Seq, occasion: Occasion, unread: Option<u32>, from: &UserId) -> Told {
+fn new_message(
+    conversation: &ConversationId,
+    seq: Seq,
+    occasion: Occasion,
+    unread: Option<u32>,
+    from: &UserId,
+) -> NewMessage {
     let conversation = conversation.clone();
-    Told { message: Message { conversation, seq, occasion, unread, muted_until: None }, from: from.clone() }
+    NewMessage { message: Message { conversation, seq, occasion, unread, muted_until: None }, from: from.clone() }
 }

@@ -18,12 +18,12 @@ const HELD_MAX: usize = 1_024;
 /// What happened.
 pub(super) enum Event {
     /// The announcement is not confirmed while the ticket is there.
-    Message(Told, Arc<Ticket>),
+    Message(NewMessage, Arc<Ticket>),
     Receipt {
         conversation: ConversationId,
         upto: Seq,
         receipt: Receipt,
-        heard: Heard,
+        source: ReceiptSource,
     },
     Muted {
         conversation: ConversationId,
@@ -36,9 +36,9 @@ pub(super) enum Event {
     },
 }
 
-/// How a receipt has come.
+/// How a receipt has reached the home.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum ReceiptSource {
     /// At once: what it withdraws may be known to nobody but the store.
     AtOnce,
     /// With the log's end: a former home may have missed it, and have told of what was read.
@@ -48,7 +48,7 @@ pub(super) enum Heard {
 }
 
 /// A message, and who sent it.
-pub(super) struct Told {
+pub(super) struct NewMessage {
     pub(super) message: Message,
     pub(super) from: UserId,
 }
@@ -100,6 +100,12 @@ pub(super) enum Load {
     Again,
 }
 
+struct Undecided {
+    conversation: ConversationId,
+    seq: Seq,
+    ticket: Arc<Ticket>,
+}
+
 struct Known {
     arbiter: Arbiter,
     blocks: BTreeSet<UserId>,
@@ -113,8 +119,8 @@ pub(super) struct PushUser {
     /// His devices or preferences are other ones.
     is_stale: bool,
     waiting: Vec<Event>,
-    /// What has come and is not decided.
-    undecided: Vec<(ConversationId, Seq, Arc<Ticket>)>,
+    /// Messages that have come and are not decided.
+    undecided: Vec<Undecided>,
     /// Tickets of what is decided.
     decided: Vec<Arc<Ticket>>,
     /// Whether he waits for his turn to have the store asked.
@@ -126,7 +132,7 @@ pub(super) struct PushUser {
 impl Event {
     /// Whether only an arbiter that is there is to hear of it.
     pub(super) fn is_of_the_past(&self) -> bool {
-        matches!(self, Self::Receipt { heard: Heard::AgainByMany, .. } | Self::Gone { .. })
+        matches!(self, Self::Receipt { source: ReceiptSource::AgainByMany, .. } | Self::Gone { .. })
     }
 }
 
@@ -156,25 +162,25 @@ impl PushUser {
     fn decide(&mut self, event: Event, round: &Round, out: &mut Vec<Output>) {
         let Some(Known { arbiter, blocks, .. }) = &mut self.known else { return };
         match event {
-            Event::Message(Told { message, from }, ticket) => {
+            Event::Message(NewMessage { message, from }, ticket) => {
                 let (conversation, seq) = (message.conversation.clone(), message.seq);
                 if blocks.contains(&from) {
                     out.push(Output::Trace { conversation, seq, step: Step::NotTold(Why::Blocked) });
                 } else {
                     arbiter.message(message, round.now, out);
-                    self.undecided.push((conversation, seq, ticket));
+                    self.undecided.push(Undecided { conversation, seq, ticket });
                     if self.undecided.len() > HELD_MAX {
                         arbiter.hand_over(round.now, out);
                     }
                 }
             }
-            Event::Receipt { conversation, upto, receipt, heard } => {
+            Event::Receipt { conversation, upto, receipt, source } => {
                 let before = out.len();
                 self.receipt(&conversation, upto, receipt, round, out);
                 // What the former home puts into the queue now may be newer than all that has come here.
                 let withdraws_all =
                     |output: &Output| matches!(output, Output::Withdraw { up_to_seq, .. } if *up_to_seq == upto);
-                if heard == Heard::AtOnce && round.is_new_here && !out[before..].iter().any(withdraws_all) {
+                if source == ReceiptSource::AtOnce && round.is_new_here && !out[before..].iter().any(withdraws_all) {
                     out.push(Output::Withdraw { conversation, up_to_seq: upto, receipt, is_known: false });
                 }
             }
@@ -194,17 +200,16 @@ impl PushUser {
     ) {
         let Some(Known { arbiter, .. }) = &mut self.known else { return };
         arbiter.receipt(conversation, upto, receipt, round.now, out);
-        let got = self.undecided.extract_if(.., |(of, seq, _)| of == conversation && *seq <= upto);
-        self.decided.extend(got.map(|(.., ticket)| ticket));
+        let got = self.undecided.extract_if(.., |of| of.conversation == *conversation && of.seq <= upto);
+        self.decided.extend(got.map(|of| of.ticket));
     }
 
     /// Sorts out what is decided by now.
     fn settle(&mut self) {
         let arbiter = self.known.as_ref().map(|known| &known.arbiter);
-        let over =
-            |conversation: &ConversationId, seq| !arbiter.is_some_and(|arbiter| arbiter.holds(conversation, seq));
-        let over = self.undecided.extract_if(.., |(conversation, seq, _)| over(conversation, *seq));
-        self.decided.extend(over.map(|(.., ticket)| ticket));
+        let is_held = |of: &Undecided| arbiter.is_some_and(|arbiter| arbiter.holds(&of.conversation, of.seq));
+        let decided = self.undecided.extract_if(.., |of| !is_held(of));
+        self.decided.extend(decided.map(|of| of.ticket));
     }
 
     /// The tickets of what has been decided since the last call.
@@ -246,7 +251,7 @@ impl PushUser {
             known.arbiter.hand_over(round.now, out);
         }
         for event in self.waiting {
-            if let Event::Message(Told { message, .. }, _) = event {
+            if let Event::Message(NewMessage { message, .. }, _) = event {
                 let Message { conversation, seq, .. } = message;
                 out.push(Output::Trace { conversation, seq, step: Step::NotTold(Why::NoDevice) });
             }

@@ -123,8 +123,8 @@ impl Node {
 
     async fn withdraw_push(&self, of: Withdrawal) {
         let Withdrawal { user, conversation, up_to_seq, receipt } = of;
-        let (read, at) = (receipt == Receipt::Read, self.now());
-        while let Err(error) = self.store.withdraw_pushes(&user, &conversation, up_to_seq, read, at).await {
+        let at = self.now();
+        while let Err(error) = self.store.withdraw_pushes(&user, &conversation, up_to_seq, receipt, at).await {
             self.pause_push_writes(&error).await;
         }
     }

@@ -190,7 +190,7 @@ impl Receiving {
             () = stop.cancelled() => {}
             () = publish_all(&bus.shared, figures) => {}
             () = receive_all(messages, packets, hearing, figures) => {}
-            () = hearing.keep(own_channel, client, subscriber, (clock, *ttl_ms)) => {}
+            () = hearing.keep(own_channel, client, subscriber, clock, *ttl_ms) => {}
             () = watch_connection(bus, clock, figures) => {}
             () = log_refusals(client, subscriber) => {}
         }

@@ -37,7 +37,8 @@ impl Hearing {
         channel: &str,
         client: &Client,
         subscriber: &SubscriberClient,
-        (clock, ttl_ms): (&Clock, u64),
+        clock: &Clock,
+        ttl_ms: u64,
     ) {
         let mut heard_ms = clock.monotonic_ms();
         loop {

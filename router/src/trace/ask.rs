@@ -1,6 +1,7 @@
-//! Putting a message's trace together: what the store knows, and what all nodes have noted.
+//! A message's trace: noting what this node does with a message, and assembling the answer from the store and from what all
+//! nodes have noted.
 
-use super::kept::{Bounds, GivenTo};
+use super::kept::{Bounds, GivenTo, Record, What};
 use super::{Outcome, Trace, TraceEvent, TraceQuery, TraceStep, TracedRecipient};
 use crate::delivery::EntryRun;
 use crate::envelope::{Ask, Encoded, Outgoing, Reply, Roll, RollAsked};
@@ -11,9 +12,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use switchboard_protocol::server::Message;
 use switchboard_protocol::{ProtocolError, Seq, Timestamp, UserId};
-use switchboard_store::{ConversationKey, HistoryRange, Incarnation, Member, UserKey};
+use switchboard_store::{ConversationKey, HistoryRange, Incarnation, Member, Receipt, UserKey};
 
-/// Events that one node tells of one page of recipients.
+/// Events that one node returns for one page of recipients.
 const EVENTS_MAX: usize = 2_000;
 
 /// Recipients whose devices are read at once.
@@ -34,14 +35,23 @@ impl Node {
         }
     }
 
-    /// These frames, as far as they are entries, have been given to these sessions.
-    pub(crate) fn trace_given(&self, conversation: &ConversationKey, frames: &[Outgoing], to: GivenTo) {
-        if let Some(entries) = entries_of(frames) {
-            self.traces.given(self.now(), (conversation, entries), to, self.trace_bounds());
+    /// Notes what happened to entries, unless tracing is off.
+    fn note_trace(&self, conversation: &ConversationKey, entries: EntryRun, what: impl FnOnce() -> What) {
+        let bounds = self.trace_bounds();
+        if bounds.bytes > 0 {
+            let record = Record { at: self.now(), conversation: conversation.clone(), entries, what: what() };
+            self.traces.note(record, bounds);
         }
     }
 
-    /// These frames, as far as they are entries, have been announced to these homes.
+    /// The entries among these frames have been given to these sessions.
+    pub(crate) fn trace_given(&self, conversation: &ConversationKey, frames: &[Outgoing], to: GivenTo) {
+        if let Some(entries) = entries_of(frames).filter(|_| !to.is_nobody()) {
+            self.note_trace(conversation, entries, || What::Given(to));
+        }
+    }
+
+    /// The entries among these frames have been announced to these homes.
     pub(crate) fn trace_announced(
         &self,
         conversation: &ConversationKey,
@@ -51,7 +61,7 @@ impl Node {
         let Some(entries) = entries_of(frames) else { return };
         let count = |users: &[UserId]| u32::try_from(users.len()).unwrap_or(u32::MAX);
         let homes = homes.iter().map(|(home, users)| (home.node.clone(), count(users)));
-        self.traces.announced(self.now(), (conversation, entries), homes, self.trace_bounds());
+        self.note_trace(conversation, entries, || What::Announced(homes.collect()));
     }
 
     /// A frame has been given to sessions that a delivery left out.
@@ -61,14 +71,15 @@ impl Node {
         self.trace_given(conversation, std::slice::from_ref(frame), given);
     }
 
-    /// A user has everything up to an entry, or has read it.
-    pub(crate) fn trace_receipt(&self, conversation: &ConversationKey, user: &UserId, up_to: Seq, is_read: bool) {
-        self.traces.receipt(self.now(), (conversation, up_to), (user, is_read), self.trace_bounds());
+    /// A user's receipt for everything up to an entry has come.
+    pub(crate) fn trace_receipt(&self, conversation: &ConversationKey, user: &UserId, up_to: Seq, receipt: Receipt) {
+        self.note_trace(conversation, EntryRun::one(up_to), || What::Receipt(user.clone(), receipt));
     }
 
     /// Something else has happened to a message.
-    pub(crate) fn trace_step(&self, message: (&ConversationKey, Seq), user: Option<&UserId>, step: TraceStep) {
-        self.traces.step(self.now(), message, user, step, self.trace_bounds());
+    pub(crate) fn trace_step(&self, conversation: &ConversationKey, seq: Seq, user: Option<&UserId>, step: TraceStep) {
+        let entries = if step.is_up_to() { EntryRun { first: Seq::ZERO, last: seq } } else { EntryRun::one(seq) };
+        self.note_trace(conversation, entries, || What::Step(user.cloned(), Box::new(step)));
     }
 
     // Asking
@@ -97,9 +108,9 @@ impl Node {
         let mut events = self.trace_events(key, seq, &users);
         let ask = || Ask::Trace { conversation: key.clone(), seq, users: users.clone() };
         for reply in self.ask_all(ask).await? {
-            let Reply::Trace(Encoded(told)) = reply else { return Err(ProtocolError::internal()) };
-            let told: Vec<TraceEvent> = serde_json::from_str(&told).map_err(|_| ProtocolError::internal())?;
-            events.extend(told);
+            let Reply::Trace(Encoded(noted)) = reply else { return Err(ProtocolError::internal()) };
+            let noted: Vec<TraceEvent> = serde_json::from_str(&noted).map_err(|_| ProtocolError::internal())?;
+            events.extend(noted);
         }
         events.sort_by_key(|event| event.at);
         let (mut of_users, of_all): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event.user_id.is_some());
@@ -131,7 +142,7 @@ impl Node {
 
     /// What this node has noted.
     pub(crate) fn trace_events(&self, key: &ConversationKey, seq: Seq, users: &[UserId]) -> Vec<TraceEvent> {
-        let mut events = self.traces.of((key, seq), |user| users.contains(user), &self.me.node);
+        let mut events = self.traces.of(key, seq, |user| users.contains(user), &self.me.node);
         let left_out = events.len().saturating_sub(EVENTS_MAX);
         events.truncate(EVENTS_MAX);
         self.figures.trace_events_left_out.increment(left_out as u64);

@@ -1,5 +1,5 @@
-//! What this node has noted: the newest of it, in the order in which it happened, within `trace.bytes` and for
-//! `trace.kept_s`. Noting costs a lock and a push; looking goes through all of it, which only who administers does.
+//! The trace records of this node: the newest ones, in the order of noting, within `trace.bytes` and `trace.kept_s`. Noting
+//! one costs a lock and a push. Reading scans all of them, which happens only when an administrator asks for a trace.
 
 use super::{TraceEvent, TraceStep};
 use crate::delivery::EntryRun;
@@ -7,18 +7,18 @@ use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use switchboard_protocol::{DeviceId, NodeId, Seq, SessionId, Timestamp, UserId};
-use switchboard_store::ConversationKey;
+use switchboard_store::{ConversationKey, Receipt};
 
 use crate::node::lock;
 use crate::session::Session;
 
-/// How much is kept, and of what.
+/// How much is kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// 0: nothing.
+    /// 0: nothing is kept.
     pub(crate) bytes: usize,
     pub(crate) kept_ms: i64,
-    /// Sessions of one delivery that are told apart.
+    /// Sessions of one delivery that are named; the others are only counted.
     pub(crate) sessions_max: usize,
 }
 
@@ -33,103 +33,62 @@ struct Kept {
 }
 
 /// One thing that happened to entries of a conversation.
-struct Record {
-    at: Timestamp,
-    conversation: ConversationKey,
-    entries: EntryRun,
-    what: What,
+pub(super) struct Record {
+    pub(super) at: Timestamp,
+    pub(super) conversation: ConversationKey,
+    pub(super) entries: EntryRun,
+    pub(super) what: What,
 }
 
-enum What {
+pub(super) enum What {
+    /// An owner announced the entries to homes, each of so many users.
     Announced(SmallVec<[(NodeId, u32); 1]>),
+    /// The entries were given to sessions.
     Given(GivenTo),
-    /// Everything up to the last of the entries is there, or (true) read.
-    Receipt(UserId, bool),
+    /// A user's receipt for everything up to the last of the entries.
+    Receipt(UserId, Receipt),
+    /// Anything else.
     Step(Option<UserId>, Box<TraceStep>),
+}
+
+struct GivenSession {
+    user: UserId,
+    session: SessionId,
+    device: DeviceId,
 }
 
 /// Sessions that a delivery was given to.
 pub(crate) struct GivenTo {
-    told_apart: SmallVec<[(UserId, SessionId, DeviceId); 1]>,
+    /// The first few, up to `named_max`.
+    named: SmallVec<[GivenSession; 1]>,
+    /// How many more.
     more: u32,
-    most: usize,
+    named_max: usize,
 }
 
 impl GivenTo {
     pub(crate) fn nobody(bounds: Bounds) -> Self {
-        Self { told_apart: SmallVec::new(), more: 0, most: if bounds.bytes == 0 { 0 } else { bounds.sessions_max } }
+        let named_max = if bounds.bytes == 0 { 0 } else { bounds.sessions_max };
+        Self { named: SmallVec::new(), more: 0, named_max }
     }
 
     pub(crate) fn add(&mut self, session: &Session) {
-        if self.told_apart.len() < self.most {
-            self.told_apart.push((session.user.user.clone(), session.id.clone(), session.device.clone()));
+        if self.named.len() < self.named_max {
+            let Session { user, id, device, .. } = session;
+            self.named.push(GivenSession { user: user.user.clone(), session: id.clone(), device: device.clone() });
         } else {
             self.more += 1;
         }
     }
+
+    pub(super) fn is_nobody(&self) -> bool {
+        self.more == 0 && self.named.is_empty()
+    }
 }
 
 impl Traces {
-    /// An owner has announced entries to homes, each of so many users.
-    pub(crate) fn announced(
-        &self,
-        at: Timestamp,
-        (conversation, entries): (&ConversationKey, EntryRun),
-        homes: impl Iterator<Item = (NodeId, u32)>,
-        bounds: Bounds,
-    ) {
-        if bounds.bytes > 0 {
-            self.note(
-                Record { at, conversation: conversation.clone(), entries, what: What::Announced(homes.collect()) },
-                bounds,
-            );
-        }
-    }
-
-    /// Entries have been given to sessions.
-    pub(crate) fn given(
-        &self,
-        at: Timestamp,
-        (conversation, entries): (&ConversationKey, EntryRun),
-        to: GivenTo,
-        bounds: Bounds,
-    ) {
-        if bounds.bytes > 0 && (to.more > 0 || !to.told_apart.is_empty()) {
-            self.note(Record { at, conversation: conversation.clone(), entries, what: What::Given(to) }, bounds);
-        }
-    }
-
-    /// A user has everything up to an entry, or has read it.
-    pub(crate) fn receipt(
-        &self,
-        at: Timestamp,
-        (conversation, up_to): (&ConversationKey, Seq),
-        (user, is_read): (&UserId, bool),
-        bounds: Bounds,
-    ) {
-        if bounds.bytes > 0 {
-            let what = What::Receipt(user.clone(), is_read);
-            self.note(Record { at, conversation: conversation.clone(), entries: EntryRun::one(up_to), what }, bounds);
-        }
-    }
-
-    /// Anything else.
-    pub(crate) fn step(
-        &self,
-        at: Timestamp,
-        (conversation, seq): (&ConversationKey, Seq),
-        user: Option<&UserId>,
-        step: TraceStep,
-        bounds: Bounds,
-    ) {
-        if bounds.bytes > 0 {
-            let entries = if step.is_up_to() { EntryRun { first: Seq::ZERO, last: seq } } else { EntryRun::one(seq) };
-            let what = What::Step(user.cloned(), Box::new(step));
-            self.note(Record { at, conversation: conversation.clone(), entries, what }, bounds);
-        }
-    }
-
-    fn note(&self, record: Record, bounds: Bounds) {
+    /// Keeps a record, and forgets the oldest ones beyond the bounds.
+    pub(super) fn note(&self, record: Record, bounds: Bounds) {
         let mut kept = lock(&self.0);
         let oldest = Timestamp::from_unix_ms(record.at.unix_ms().saturating_sub(bounds.kept_ms));
         kept.bytes += record.bytes();
@@ -140,22 +99,23 @@ impl Traces {
         }
     }
 
-    /// About what it takes in memory.
+    /// About the bytes that the records take in memory.
     pub(crate) fn bytes(&self) -> usize {
         lock(&self.0).bytes
     }
 
-    /// What is known here of an entry, of everyone or of some.
+    /// The events of an entry that concern everyone, or a user whom `concerns` accepts.
     pub(crate) fn of(
         &self,
-        (conversation, seq): (&ConversationKey, Seq),
+        conversation: &ConversationKey,
+        seq: Seq,
         concerns: impl Fn(&UserId) -> bool,
         node_id: &NodeId,
     ) -> Vec<TraceEvent> {
         let mut events = Vec::new();
         let kept = lock(&self.0);
         for record in kept.records.iter().filter(|record| record.conversation == *conversation) {
-            record.tell(seq, &mut |user, step| {
+            record.steps(seq, &mut |user, step| {
                 if user.as_ref().is_none_or(&concerns) {
                     let event = TraceEvent { at: record.at, node_id: node_id.clone(), user_id: user, step };
                     if event.is_news_after(&events) {
@@ -172,21 +132,22 @@ impl Record {
     fn bytes(&self) -> usize {
         let varies = match &self.what {
             What::Announced(homes) if homes.spilled() => homes.len() * size_of::<(NodeId, u32)>(),
-            What::Given(to) if to.told_apart.spilled() => {
-                to.told_apart.len() * size_of::<(UserId, SessionId, DeviceId)>()
-            }
+            What::Given(to) if to.named.spilled() => to.named.len() * size_of::<GivenSession>(),
             What::Step(..) => size_of::<TraceStep>(),
             _ => 0,
         };
         size_of::<Self>() + varies
     }
 
-    /// What it says of an entry.
-    fn tell(&self, seq: Seq, say: &mut dyn FnMut(Option<UserId>, TraceStep)) {
+    /// Calls `say` with each step that the record holds about an entry.
+    fn steps(&self, seq: Seq, say: &mut dyn FnMut(Option<UserId>, TraceStep)) {
         match &self.what {
-            What::Receipt(user, is_read) if self.entries.last >= seq => {
+            What::Receipt(user, receipt) if self.entries.last >= seq => {
                 let up_to_seq = self.entries.last;
-                let step = if *is_read { TraceStep::Read { up_to_seq } } else { TraceStep::Delivered { up_to_seq } };
+                let step = match receipt {
+                    Receipt::Delivered => TraceStep::Delivered { up_to_seq },
+                    Receipt::Read => TraceStep::Read { up_to_seq },
+                };
                 say(Some(user.clone()), step);
             }
             _ if !self.entries.has(seq) => {}
@@ -194,7 +155,7 @@ impl Record {
                 say(None, TraceStep::Announced { home_id: home.clone(), users: *users });
             }),
             What::Given(to) => {
-                for (user, session, device) in &to.told_apart {
+                for GivenSession { user, session, device } in &to.named {
                     let (session_id, device_id) = (session.clone(), device.clone());
                     say(Some(user.clone()), TraceStep::Given { session_id, device_id });
                 }

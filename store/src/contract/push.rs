@@ -2,7 +2,7 @@
 
 use super::fixture::time_of;
 use super::{Backend, user_key};
-use crate::{Channel, DEAD_LETTERS_MAX, LeasedJob, Priority, PushDevice, PushEnd, PushJob, PushKey, Store};
+use crate::{Channel, DEAD_LETTERS_MAX, LeasedJob, Priority, PushDevice, PushEnd, PushJob, PushKey, Receipt, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use switchboard_clock::Generator;
 use switchboard_protocol::{ConversationId, DeviceId, Seq, TenantId};
@@ -47,9 +47,9 @@ async fn finish(store: &dyn Store, leased: LeasedJob, end: PushEnd, now_s: u64) 
     store.finish_push(leased, end, time_of(now_s)).await.expect("finishes");
 }
 
-async fn withdraw(store: &dyn Store, of: &PushKey, up_to: u64, read: bool, now_s: u64) {
+async fn withdraw(store: &dyn Store, of: &PushKey, up_to: u64, receipt: Receipt, now_s: u64) {
     let (up_to, at) = (Seq::new(up_to), time_of(now_s));
-    store.withdraw_pushes(&of.user, &of.conversation, up_to, read, at).await.expect("withdraws");
+    store.withdraw_pushes(&of.user, &of.conversation, up_to, receipt, at).await.expect("withdraws");
 }
 
 /// Up to which message each job is, and how many it tells of.
@@ -193,37 +193,37 @@ pub async fn what_was_delivered_is_not_sent_and_what_was_read_is_taken_back(back
     let key = key("alice", "c");
     // It waits: gone, unless it is about something newer.
     enqueue(store, [job(key.clone(), 2, 2, 0)]).await;
-    withdraw(store, &key, 1, true, 0).await;
-    withdraw(store, &PushKey { user: user_key("bob"), ..key.clone() }, 9, true, 0).await;
+    withdraw(store, &key, 1, Receipt::Read, 0).await;
+    withdraw(store, &PushKey { user: user_key("bob"), ..key.clone() }, 9, Receipt::Read, 0).await;
     assert_eq!(told(&take(store, 0, 10).await), [(2, Some(2))]);
     // It is being sent: a delivered changes nothing, and after a read it is taken back once it was sent.
-    withdraw(store, &key, 2, false, 1).await;
-    withdraw(store, &key, 2, true, 1).await;
+    withdraw(store, &key, 2, Receipt::Delivered, 1).await;
+    withdraw(store, &key, 2, Receipt::Read, 1).await;
     assert_eq!(take(store, 1, 10).await, []);
     assert_eq!(told(&take(store, LEASE_S, 10).await), [(2, None)]);
 
     let key = self::key("carl", "c");
     enqueue(store, [job(key.clone(), 2, 2, 100)]).await;
-    withdraw(store, &key, 2, false, 100).await;
+    withdraw(store, &key, 2, Receipt::Delivered, 100).await;
     assert_eq!(take(store, 100, 10).await, []);
     // It was sent.
     enqueue(store, [job(key.clone(), 3, 1, 100)]).await;
     let sent = take_one(store, 100).await;
     finish(store, sent, PushEnd::Sent, 100).await;
-    withdraw(store, &key, 3, false, 101).await;
-    withdraw(store, &key, 2, true, 101).await;
+    withdraw(store, &key, 3, Receipt::Delivered, 101).await;
+    withdraw(store, &key, 2, Receipt::Read, 101).await;
     assert_eq!(take(store, 101, 10).await, []);
-    withdraw(store, &key, 3, true, 101).await;
+    withdraw(store, &key, 3, Receipt::Read, 101).await;
     let back = take_one(store, 101).await;
     assert_eq!((back.job.up_to_seq, back.job.count), (Seq::new(3), None));
     finish(store, back, PushEnd::Sent, 102).await;
-    withdraw(store, &key, 3, true, 103).await;
+    withdraw(store, &key, 3, Receipt::Read, 103).await;
     assert_eq!(take(store, 103, 10).await, [], "once");
     // Nothing is taken back that was never told: what comes next is.
     enqueue(store, [job(key.clone(), 4, 1, 104)]).await;
     let sent = take_one(store, 104).await;
     finish(store, sent, PushEnd::Sent, 104).await;
-    withdraw(store, &key, 99, true, 105).await;
+    withdraw(store, &key, 99, Receipt::Read, 105).await;
     enqueue(store, [job(key.clone(), 5, 1, 105)]).await;
     assert_eq!(told(&take(store, 105, 10).await), [(5, Some(1))]);
 }
@@ -365,7 +365,7 @@ impl<'a> Queue<'a> {
     }
 
     async fn read(&mut self, key: PushKey) {
-        withdraw(self.store, &key, self.up_to, true, self.now_s).await;
+        withdraw(self.store, &key, self.up_to, Receipt::Read, self.now_s).await;
         self.owed.remove(&key);
     }
 

@@ -4,8 +4,8 @@ use super::{Process, Rows, Running, Transaction, begun, cursors, inbox, keys, lo
 use crate::{
     Appended, Begun, Channel, Claim, ConversationKey, Cursor, Cursors, DeadLetter, Entry, Head, HistoryPage,
     HistoryRange, Inbox, InboxChange, InboxPage, InboxRange, InboxRow, Incarnation, LeasedJob, Log, Member, PushDevice,
-    PushEnd, PushJob, PushStore, Release, StoreError, StoredEntry, StoredMessage, TermNumber, UserKey, UserRecord,
-    Users,
+    PushEnd, PushJob, PushStore, Receipt, Release, StoreError, StoredEntry, StoredMessage, TermNumber, UserKey,
+    UserRecord, Users,
 };
 use async_trait::async_trait;
 use std::future::Future;
@@ -380,12 +380,12 @@ impl<E: Engine> PushStore for E {
         user: &UserKey,
         conversation: &ConversationId,
         up_to_seq: Seq,
-        read: bool,
+        receipt: Receipt,
         at: Timestamp,
     ) -> Result<(), StoreError> {
         let (user, conversation) = (user.clone(), conversation.clone());
         let withdraw =
-            move |tx: &mut Transaction<'_, E::Rows>| push::withdraw(tx, &user, &conversation, up_to_seq, read, at);
+            move |tx: &mut Transaction<'_, E::Rows>| push::withdraw(tx, &user, &conversation, up_to_seq, receipt, at);
         self.write(synced("withdraw_pushes", 0), withdraw).await
     }
 

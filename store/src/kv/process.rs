@@ -76,7 +76,8 @@ impl Process {
     /// Whether a term of `owner` may be ended by the next one of this process, now that `previous` is known.
     pub(super) fn may_take(
         &self,
-        (owner, term): (&Incarnation, TermNumber),
+        owner: &Incarnation,
+        term: TermNumber,
         previous: &Previous,
     ) -> Result<(), StoreError> {
         match previous {

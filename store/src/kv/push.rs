@@ -4,8 +4,10 @@
 use super::keys::{self, Key, Table};
 use super::values::{self, DeadLettersRow};
 use super::{Rows, Transaction};
-use crate::push::{DEAD_LETTERS_MAX, DeadLetterRow, JobRow, Place, ShownRow};
-use crate::{Channel, DeadLetter, LeasedJob, Priority, PushDevice, PushEnd, PushJob, PushKey, StoreError, UserKey};
+use crate::push::{DEAD_LETTERS_MAX, DeadLetterRow, JobRow, QueuePlace, ShownRow};
+use crate::{
+    Channel, DeadLetter, LeasedJob, Priority, PushDevice, PushEnd, PushJob, PushKey, Receipt, StoreError, UserKey,
+};
 use serde::Serialize;
 use switchboard_protocol::{ConversationId, DeviceId, Seq, TenantId, Timestamp};
 
@@ -37,9 +39,9 @@ pub(super) fn devices(rows: &impl Rows, user: &UserKey) -> Result<Vec<(DeviceId,
 fn change<R: Rows, T>(
     tx: &mut Transaction<'_, R>,
     key: &PushKey,
-    make: impl FnOnce(&mut Place, u64) -> T,
+    make: impl FnOnce(&mut QueuePlace, u64) -> T,
 ) -> Result<T, StoreError> {
-    let before = Place { job: tx.get(&keys::push_job(key))?, shown: tx.get(&keys::push_shown(key))? };
+    let before = QueuePlace { job: tx.get(&keys::push_job(key))?, shown: tx.get(&keys::push_shown(key))? };
     let mut after = before.clone();
     // The inbox's versions serve as numbers, because none is given twice.
     let made = make(&mut after, tx.next_inbox_version());
@@ -77,12 +79,12 @@ pub(super) fn withdraw<R: Rows>(
     user: &UserKey,
     conversation: &ConversationId,
     up_to_seq: Seq,
-    read: bool,
+    receipt: Receipt,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     for channel in Channel::ALL {
         let key = PushKey { user: user.clone(), conversation: conversation.clone(), channel };
-        change(tx, &key, |place, number| place.withdraw(&key, up_to_seq, read, at, number))?;
+        change(tx, &key, |place, number| place.withdraw(&key, up_to_seq, receipt, at, number))?;
     }
     Ok(())
 }

@@ -97,7 +97,7 @@ pub(crate) fn decode_entry<'a>(key: &[u8], row: &'a [u8]) -> Result<(u64, &'a [u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::push::{DeadLetterRow, JobRow, Place, ShownRow};
+    use crate::push::{DeadLetterRow, JobRow, QueuePlace, ShownRow};
     use crate::{InboxRow, Member, PushDevice};
     use std::fmt::Debug;
 
@@ -134,7 +134,7 @@ mod tests {
             r#"{"up_to_seq":9,"count":2,"priority":"high","not_before":"2026-01-02T03:04:06.000Z","due":"2026-01-02T03:05:06.000Z","leased":true,"attempts":1,"number":12}"#,
         );
         stays::<ShownRow>(r#"{"up_to_seq":9,"count":2,"priority":"normal","sent_at":"2026-01-02T03:04:06.000Z"}"#);
-        stays::<Place>(
+        stays::<QueuePlace>(
             r#"{"shown":{"up_to_seq":9,"count":2,"priority":"normal","sent_at":"2026-01-02T03:04:06.000Z"}}"#,
         );
         stays::<DeadLettersRow>(r#"{"last":7,"gone":2}"#);

@@ -3,13 +3,13 @@
 //!
 //! A lease is a `due` in the future.
 
-use super::{LeasedJob, Priority, PushEnd, PushJob, PushKey};
+use super::{LeasedJob, Priority, PushEnd, PushJob, PushKey, Receipt};
 use serde::{Deserialize, Serialize};
 use switchboard_protocol::{Seq, Timestamp};
 
 /// What is kept of a place.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct QueuePlace {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) job: Option<JobRow>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,7 @@ pub(crate) struct ShownRow {
     pub(crate) sent_at: Timestamp,
 }
 
-impl Place {
+impl QueuePlace {
     /// Where the job stands among those that are to be taken.
     pub(crate) fn due(&self) -> Option<(Priority, Timestamp)> {
         self.job.as_ref().map(|job| (job.priority, job.due))
@@ -73,7 +73,7 @@ impl Place {
     }
 
     /// See [`PushStore::withdraw_pushes`](super::PushStore::withdraw_pushes).
-    pub(crate) fn withdraw(&mut self, key: &PushKey, up_to_seq: Seq, read: bool, at: Timestamp, number: u64) {
+    pub(crate) fn withdraw(&mut self, key: &PushKey, up_to_seq: Seq, receipt: Receipt, at: Timestamp, number: u64) {
         let job = self.job.as_ref();
         // A receipt may name an entry that there is not yet: what is told of it then is not taken back now.
         let told_up_to = job.map(|job| job.up_to_seq).max(self.shown.map(|shown| shown.up_to_seq));
@@ -85,7 +85,7 @@ impl Place {
             self.job = None;
         }
         let is_shown = self.shown.is_some_and(|shown| shown.up_to_seq <= up_to_seq);
-        if read && !is_newer && (is_shown || is_leased) {
+        if receipt == Receipt::Read && !is_newer && (is_shown || is_leased) {
             let (key, count, priority) = (key.clone(), None, Priority::Low);
             self.put(&PushJob { key, up_to_seq, count, priority, not_before: at }, number);
         }

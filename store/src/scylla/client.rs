@@ -113,7 +113,9 @@ impl Client {
         })
     }
 
-    pub(super) async fn prepare(&self, op: &'static str, cql: String) -> Result<Statement, StoreError> {
+    /// Prepares a statement, in which `KS` stands for the keyspace; metrics call it `op`.
+    pub(super) async fn prepare(&self, op: &'static str, cql: &str) -> Result<Statement, StoreError> {
+        let cql = cql.replace("KS.", &format!("{}.", self.keyspace));
         let is_compared = cql.contains(" IF ");
         let profile = if cql.starts_with("SELECT") { &self.reads } else { &self.writes };
         let mut prepared = self.session.prepare(cql).await.map_err(|error| store_error(error.into()))?;
@@ -122,6 +124,22 @@ impl Client {
             prepared.set_execution_profile_handle(Some(profile.clone()));
         }
         Ok(Statement { prepared, figures: Figures::of(op) })
+    }
+
+    /// Prepares a read of a whole partition, or of many rows: it fetches them page by page.
+    pub(super) async fn prepare_paged(&self, op: &'static str, cql: &str) -> Result<Statement, StoreError> {
+        let mut statement = self.prepare(op, cql).await?;
+        statement.prepared.set_page_size(PAGE_ROWS);
+        Ok(statement)
+    }
+
+    /// Prepares a linearizable read: it sees every compare-and-set that was answered before it.
+    pub(super) async fn prepare_serial(&self, op: &'static str, cql: &str) -> Result<Statement, StoreError> {
+        let mut statement = self.prepare(op, cql).await?;
+        statement.prepared.set_consistency(Consistency::LocalSerial);
+        // The driver must not ask two servers at once: their Paxos rounds would hinder each other.
+        statement.prepared.set_is_idempotent(false);
+        Ok(statement)
     }
 
     /// From now on everything is answered with [`StoreError::Unavailable`].
@@ -240,20 +258,6 @@ fn profile(
         .request_timeout(None)
         .build()
         .into_handle()
-}
-
-/// Sets what all statements have in common that read whole partitions.
-pub(super) fn with_pages(mut statement: Statement) -> Statement {
-    statement.prepared.set_page_size(PAGE_ROWS);
-    statement
-}
-
-/// The same for those that read as of one moment, compare-and-sets included.
-pub(super) fn serial(mut statement: Statement) -> Statement {
-    statement.prepared.set_consistency(Consistency::LocalSerial);
-    // Asked of two servers, the two would be rounds of Paxos that stand in each other's way.
-    statement.prepared.set_is_idempotent(false);
-    statement
 }
 
 /// What can't be read of an answer.

@@ -36,10 +36,10 @@ impl Core {
     ) -> Result<HistoryPage, StoreError> {
         let mut end = end.max(self.end_here(conversation));
         for _ in 0..ATTEMPTS_MAX {
-            let Some((applied, state)) = self.read_state(conversation).await? else {
+            let Some(projected) = self.read_state(conversation).await? else {
                 return Ok(HistoryPage { messages: Vec::new(), more: false, end });
             };
-            end = end.max(applied);
+            end = end.max(projected.applied);
             let (mut messages, more) = self.page(conversation, range, end, limits).await?;
             let parts = match messages.as_slice() {
                 [first, .., last] | [first @ last] => self.read_parts(conversation, first.seq, last.seq).await?,
@@ -50,7 +50,7 @@ impl Core {
                 end = newest;
                 continue;
             }
-            let fold = self.fold(conversation, (applied, state), end).await?;
+            let fold = self.fold(conversation, projected, end).await?;
             let states = states(parts, fold.parts)?;
             add_states(&mut messages, states);
             return Ok(HistoryPage { messages, more, end });
@@ -63,8 +63,8 @@ impl Core {
         conversation: &ConversationKey,
         seq: Seq,
     ) -> Result<Option<StoredMessage>, StoreError> {
-        let Some((applied, state)) = self.read_state(conversation).await? else { return Ok(None) };
-        let mut end = applied.max(self.end_here(conversation));
+        let Some(projected) = self.read_state(conversation).await? else { return Ok(None) };
+        let mut end = projected.applied.max(self.end_here(conversation));
         if seq > end {
             end = self.quorum.read_head(conversation).await?.map_or(end, |head| head.end.max(end));
         }
@@ -75,7 +75,7 @@ impl Core {
         let found = found.unwrap_or_default().into_iter().next();
         let Some(entry) = found.filter(is_message) else { return Ok(None) };
         let parts = self.read_parts(conversation, seq, seq).await?;
-        let fold = self.fold(conversation, (applied, state), end).await?;
+        let fold = self.fold(conversation, projected, end).await?;
         let mut messages = [StoredMessage { seq, json: entry.json, state: None }];
         add_states(&mut messages, states(parts, fold.parts)?);
         let [message] = messages;

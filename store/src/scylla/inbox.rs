@@ -152,7 +152,7 @@ type Columns = (
 
 impl Core {
     async fn inbox_rows(&self, user: &UserKey) -> Result<Vec<InboxRow>, StoreError> {
-        let found = self.client.rows(&self.statements.inbox, (user.tenant.as_str(), user.user.as_str())).await?;
+        let found = self.client.rows(&self.statements.inbox.rows, (user.tenant.as_str(), user.user.as_str())).await?;
         found.into_iter().filter_map(|columns| row(columns).transpose()).collect()
     }
 
@@ -166,7 +166,7 @@ impl Core {
         for conversations in conversations.chunks(BATCH_ROWS_MAX) {
             let ids: Vec<&str> = conversations.iter().map(|conversation| conversation.as_str()).collect();
             let values = (user.tenant.as_str(), user.user.as_str(), ids);
-            let found = self.client.rows(&self.statements.inbox_row, values).await?;
+            let found = self.client.rows(&self.statements.inbox.some_rows, values).await?;
             for columns in found {
                 rows.extend(row(columns)?);
             }
@@ -212,7 +212,7 @@ impl Core {
                 return Ok(());
             }
             self.write_inbox(user, &rows).await?;
-            if self.epoch_by(user, &self.statements.inbox_epoch).await? == Some(epoch.number) {
+            if self.epoch_by(user, &self.statements.inbox.epoch).await? == Some(epoch.number) {
                 *writing = Some(epoch);
                 return Ok(());
             }
@@ -254,16 +254,16 @@ impl Core {
     async fn next_epoch(&self, user: &UserKey) -> Result<Epoch, StoreError> {
         let (tenant, id) = (user.tenant.as_str(), user.user.as_str());
         for _ in 0..EPOCH_ATTEMPTS_MAX {
-            let before = self.epoch_by(user, &self.statements.inbox_epoch_serial).await?;
+            let before = self.epoch_by(user, &self.statements.inbox.epoch_serial).await?;
             let number = before.unwrap_or_default() + 1;
             let applied = match before {
                 None => {
                     let values = (bigint(number), tenant, id);
-                    self.client.compare_and_set(&self.statements.first_inbox_epoch, values).await?
+                    self.client.compare_and_set(&self.statements.inbox.first_epoch, values).await?
                 }
                 Some(before) => {
                     let values = (bigint(number), tenant, id, bigint(before));
-                    self.client.compare_and_set(&self.statements.next_inbox_epoch, values).await?
+                    self.client.compare_and_set(&self.statements.inbox.next_epoch, values).await?
                 }
             };
             if applied {
@@ -291,7 +291,7 @@ impl Core {
                     values.push(cells);
                 }
             }
-            self.client.batch(&self.statements.put_inbox, statements, values).await?;
+            self.client.batch(&self.statements.inbox.put_batch, statements, values).await?;
         }
         Ok(())
     }
@@ -305,12 +305,12 @@ impl Core {
         let member = Some(CqlValue::Boolean(row.member));
         let (read, membership) = (seq(row.read_seq), seq(row.membership_seq));
         let all = [
-            (row.version, &statements.put_inbox_version, vec![number(row.version)]),
-            (row.last.last_seq.get(), &statements.put_inbox_last, vec![text(json)]),
-            (row.mentioned_seq.get(), &statements.put_inbox_mentioned, vec![seq(row.mentioned_seq)]),
-            (row.read_seq.get(), &statements.put_inbox_read, vec![read, number(row.read_messages)]),
-            (row.membership_seq.get(), &statements.put_inbox_membership, vec![membership, member]),
-            (row.settings_number, &statements.put_inbox_settings, vec![number(row.settings_number), text(settings)]),
+            (row.version, &statements.inbox.put_version, vec![number(row.version)]),
+            (row.last.last_seq.get(), &statements.inbox.put_last, vec![text(json)]),
+            (row.mentioned_seq.get(), &statements.inbox.put_mentioned, vec![seq(row.mentioned_seq)]),
+            (row.read_seq.get(), &statements.inbox.put_read, vec![read, number(row.read_messages)]),
+            (row.membership_seq.get(), &statements.inbox.put_membership, vec![membership, member]),
+            (row.settings_number, &statements.inbox.put_settings, vec![number(row.settings_number), text(settings)]),
         ];
         let written = all.into_iter().filter(|(timestamp, ..)| *timestamp > 0);
         Ok(written

@@ -2,9 +2,9 @@
 
 use super::history::{PageLimits, is_of_type};
 use super::housekeeping::all_of;
-use super::projections::State;
+use super::projections::{Projected, State};
 use super::scan::{Order, Scan};
-use super::terms::TermHere;
+use super::terms::LocalTerm;
 use super::{Core, ScyllaStore};
 use crate::kv::values::{decode_at, encode_entry};
 use crate::quorum::{Beginning, Quorum as _};
@@ -22,6 +22,15 @@ use switchboard_protocol::{Seq, UserId};
 /// Notes of a dead node's that are removed at once.
 const NOTES_AT_ONCE: usize = 64;
 
+/// What is known of a term when it begins.
+struct TermStart {
+    term: TermNumber,
+    /// The durable end of the log.
+    end: Seq,
+    /// The term before was not ended: its last entries may be unannounced.
+    untold: bool,
+}
+
 #[async_trait]
 impl Log for ScyllaStore {
     async fn begin_term(&self, conversation: &ConversationKey, claim: Claim) -> Result<Option<Begun>, StoreError> {
@@ -31,9 +40,10 @@ impl Log for ScyllaStore {
             Beginning::Missing => Ok(None),
             Beginning::Owned { by, term } => Err(StoreError::Owned { by, term }),
             Beginning::Begun { term, end, untold } => {
-                let Some((_, state)) = core.bring_up(conversation, end).await? else { return Ok(None) };
+                let Some(Projected { state, .. }) = core.bring_up(conversation, end).await? else { return Ok(None) };
                 core.terms.put(conversation, term, end, state.messages);
-                core.begun(conversation, (term, end, untold), state, recent).await.map(Some)
+                let start = TermStart { term, end, untold };
+                core.begun(conversation, start, state, recent).await.map(Some)
             }
         }
     }
@@ -82,10 +92,10 @@ impl Log for ScyllaStore {
     async fn head(&self, conversation: &ConversationKey) -> Result<Option<Head>, StoreError> {
         let core = &self.core;
         let Some(head) = core.quorum.head_shown(conversation).await? else { return Ok(None) };
-        let Some((applied, state)) = core.read_state(conversation).await? else { return Ok(None) };
+        let Some(projected) = core.read_state(conversation).await? else { return Ok(None) };
         let here = core.log.end_here(conversation).filter(|(term, _)| *term == head.term);
-        let end = here.map_or(head.end, |(_, end)| end).max(applied);
-        let State { messages, meta, last_message, .. } = core.fold(conversation, (applied, state), end).await?.state;
+        let end = here.map_or(head.end, |(_, end)| end).max(projected.applied);
+        let State { messages, meta, last_message, .. } = core.fold(conversation, projected, end).await?.state;
         Ok(Some(Head { term: head.term, end, messages, meta, last_message, ended: head.owner.is_none() }))
     }
 
@@ -182,7 +192,7 @@ impl Core {
     }
 
     /// Writes what `term` has made durable and is not projected.
-    pub(super) async fn apply(&self, conversation: &ConversationKey, term: &TermHere) -> Result<(), StoreError> {
+    pub(super) async fn apply(&self, conversation: &ConversationKey, term: &LocalTerm) -> Result<(), StoreError> {
         let _only = term.applying.lock().await;
         let end = term.end();
         if !term.is_applied(end) {
@@ -203,10 +213,11 @@ impl Core {
     async fn begun(
         &self,
         conversation: &ConversationKey,
-        (term, end, untold): (TermNumber, Seq, bool),
+        start: TermStart,
         state: State,
         window: RecentWindow,
     ) -> Result<Begun, StoreError> {
+        let TermStart { term, end, untold } = start;
         let Recent { sends, after, removed } = self.recent(conversation, end, window).await?;
         let members = self.read_members(conversation).await?;
         let is_member = |user: &UserId| members.binary_search_by(|(member, _)| member.cmp(user)).is_ok();

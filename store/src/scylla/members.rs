@@ -103,13 +103,13 @@ impl Core {
         conversation: &ConversationKey,
     ) -> Result<Vec<(UserId, Member)>, StoreError> {
         let values = (conversation.tenant.as_str(), conversation.conversation.as_str());
-        let found: Vec<MemberRow> = self.client.rows(&self.statements.members, values).await?;
+        let found: Vec<MemberRow> = self.client.rows(&self.statements.members.all, values).await?;
         found.into_iter().filter_map(|row| member(row).transpose()).collect()
     }
 
     pub(super) async fn read_memberships(&self, conversation: &ConversationKey) -> Result<Memberships, StoreError> {
         let values = (conversation.tenant.as_str(), conversation.conversation.as_str());
-        let found: Vec<MemberRow> = self.client.rows(&self.statements.members, values).await?;
+        let found: Vec<MemberRow> = self.client.rows(&self.statements.members.all, values).await?;
         let mut all = BTreeMap::new();
         for (user, membership, ..) in found {
             if let Some(membership) = membership.filter(|membership| membership != NO_MEMBER) {
@@ -125,7 +125,7 @@ impl Core {
         user: &UserId,
     ) -> Result<Option<Member>, StoreError> {
         let values = (conversation.tenant.as_str(), conversation.conversation.as_str(), user.as_str());
-        let found: Option<MemberRow> = self.client.row(&self.statements.member, values).await?;
+        let found: Option<MemberRow> = self.client.row(&self.statements.members.one, values).await?;
         Ok(found.map(member).transpose()?.flatten().map(|(_, member)| member))
     }
 
@@ -138,7 +138,7 @@ impl Core {
         for (user, timestamp) in &memberships.changed {
             let row = memberships.all.get(user).map(serde_json::to_string).transpose().map_err(unreadable)?;
             let values = [Some(CqlValue::BigInt(timestamp.0)), text(row.unwrap_or_else(|| NO_MEMBER.to_owned()))];
-            writes.push((&self.statements.put_membership, with_key(values, conversation, user)));
+            writes.push((&self.statements.members.put_membership, with_key(values, conversation, user)));
         }
         self.write_members(writes).await
     }
@@ -156,13 +156,14 @@ impl Core {
                 [cursor.delivered_seq, cursor.read_seq, cursor.mentioned_seq].map(|seq| number(seq.get()));
             let key = |values: Values| with_key(values, conversation, &user);
             if cursor.delivered_seq > Seq::ZERO {
-                writes.push((&statements.put_delivered, key(vec![delivered.clone(), delivered])));
+                writes.push((&statements.members.put_delivered, key(vec![delivered.clone(), delivered])));
             }
             if cursor.read_seq > Seq::ZERO {
-                writes.push((&statements.put_read, key(vec![read.clone(), read, number(cursor.read_messages)])));
+                writes
+                    .push((&statements.members.put_read, key(vec![read.clone(), read, number(cursor.read_messages)])));
             }
             if cursor.mentioned_seq > Seq::ZERO {
-                writes.push((&statements.put_mentioned, key(vec![mentioned.clone(), mentioned])));
+                writes.push((&statements.members.put_mentioned, key(vec![mentioned.clone(), mentioned])));
             }
         }
         self.write_members(writes).await
@@ -172,7 +173,7 @@ impl Core {
         for writes in writes.chunks(BATCH_STATEMENTS_MAX) {
             let statements = writes.iter().map(|(statement, _)| *statement);
             let values: Vec<&Values> = writes.iter().map(|(_, values)| values).collect();
-            self.client.batch(&self.statements.put_members, statements, values).await?;
+            self.client.batch(&self.statements.members.put_batch, statements, values).await?;
         }
         Ok(())
     }

@@ -36,6 +36,13 @@ pub(super) struct State {
     last_is_deleted: bool,
 }
 
+/// The state at `applied`, up to where the tables are projected.
+#[derive(Clone, Debug)]
+pub(super) struct Projected {
+    pub(super) applied: Seq,
+    pub(super) state: State,
+}
+
 impl State {
     fn new(new: NewConversation) -> Self {
         let NewConversation { kind, title, custom, created_at } = new;
@@ -84,7 +91,8 @@ pub(super) struct Fold {
 }
 
 impl Fold {
-    fn new(state: State, end: Seq) -> Self {
+    fn new(from: Projected) -> Self {
+        let Projected { state, applied: end } = from;
         let (cursors, parts) = (BTreeMap::new(), Parts::new());
         Self { state, end, timestamp: WriteTimestamp::FIRST, cursors, parts, memberships: None }
     }
@@ -172,31 +180,31 @@ impl Fold {
 impl Core {
     /// A conversation's state with its `applied_seq`; before the first one, as it was made. None where there is no such
     /// conversation. Everything that entries up to there have changed is in the tables.
-    pub(super) async fn read_state(&self, conversation: &ConversationKey) -> Result<Option<(Seq, State)>, StoreError> {
+    pub(super) async fn read_state(&self, conversation: &ConversationKey) -> Result<Option<Projected>, StoreError> {
         let key = (conversation.tenant.as_str(), conversation.conversation.as_str());
-        let found: Option<(i64, String)> = self.client.row(&self.statements.state, key).await?;
+        let found: Option<(i64, String)> = self.client.row(&self.statements.projections.state, key).await?;
         if let Some((applied, state)) = found {
             let state = decode_at(b"conversation_state state", state.as_bytes())?;
-            return Ok(Some((Seq::new(applied.cast_unsigned()), state)));
+            return Ok(Some(Projected { applied: Seq::new(applied.cast_unsigned()), state }));
         }
         let created = self.read_created(conversation).await?;
-        Ok(created.map(|created| (Seq::ZERO, State::new(created))))
+        Ok(created.map(|created| Projected { applied: Seq::ZERO, state: State::new(created) }))
     }
 
     async fn read_created(&self, conversation: &ConversationKey) -> Result<Option<NewConversation>, StoreError> {
         let key = (conversation.tenant.as_str(), conversation.conversation.as_str());
-        let created: Option<(String,)> = self.client.row(&self.statements.created, key).await?;
+        let created: Option<(String,)> = self.client.row(&self.statements.log.created, key).await?;
         created.map(|(created,)| decode_at(b"conversation_head created", created.as_bytes())).transpose()
     }
 
-    /// What entries from behind `applied` up to `end` make of `state`, without writing it.
+    /// Folds the entries after `from.applied` up to `end` into its state, without writing anything.
     pub(super) async fn fold(
         &self,
         conversation: &ConversationKey,
-        (applied, state): (Seq, State),
+        from: Projected,
         end: Seq,
     ) -> Result<Fold, StoreError> {
-        let mut fold = Fold::new(state, applied);
+        let mut fold = Fold::new(from);
         while fold.end < end {
             let upto = end.min(Seq::new(fold.end.get() + FOLD_ENTRIES_MAX));
             let rows = self.quorum.read_rows(conversation, fold.end, upto).await?;
@@ -216,18 +224,18 @@ impl Core {
         &self,
         conversation: &ConversationKey,
         end: Seq,
-    ) -> Result<Option<(Seq, State)>, StoreError> {
-        let Some((mut applied, mut state)) = self.read_state(conversation).await? else { return Ok(None) };
-        if applied == Seq::ZERO {
-            self.write_first_members(conversation, &state).await?;
+    ) -> Result<Option<Projected>, StoreError> {
+        let Some(mut projected) = self.read_state(conversation).await? else { return Ok(None) };
+        if projected.applied == Seq::ZERO {
+            self.write_first_members(conversation, &projected.state).await?;
         }
-        while applied < end {
-            let upto = end.min(Seq::new(applied.get() + FOLD_ENTRIES_MAX));
-            let fold = self.fold(conversation, (applied, state), upto).await?;
+        while projected.applied < end {
+            let upto = end.min(Seq::new(projected.applied.get() + FOLD_ENTRIES_MAX));
+            let fold = self.fold(conversation, projected, upto).await?;
             self.write(conversation, &fold).await?;
-            (applied, state) = (upto, fold.state);
+            projected = Projected { applied: upto, state: fold.state };
         }
-        Ok(Some((applied, state)))
+        Ok(Some(projected))
     }
 
     /// A direct conversation has its members from the start. Written again until an entry is applied: that it was is not
@@ -250,21 +258,21 @@ impl Core {
         let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
         let state = serde_json::to_string(&fold.state).map_err(unreadable)?;
         let values = (tenant, id, bigint(fold.end.get()), state, fold.timestamp.0);
-        self.client.execute(&self.statements.put_state, values).await.map(drop)
+        self.client.execute(&self.statements.projections.put_state, values).await.map(drop)
     }
 
     async fn write_parts(&self, conversation: &ConversationKey, parts: &Parts) -> Result<(), StoreError> {
         let parts: Vec<_> = parts.iter().collect();
         for of_bucket in parts.chunk_by(|((one, _), _), ((next, _), _)| bucket(*one) == bucket(*next)) {
             for some in of_bucket.chunks(BATCH_STATES_MAX) {
-                let statement = &self.statements.put_message_state;
+                let statement = &self.statements.projections.put_message_state;
                 let ttl_s = self.quorum.ttl_s(&conversation.tenant);
                 let values: Vec<Values> = some
                     .iter()
                     .map(|((target, part), state)| part_values(conversation, *target, part, state, ttl_s))
                     .collect();
                 let statements = values.iter().map(|_| statement);
-                self.client.batch(&self.statements.put_message_states, statements, &values).await?;
+                self.client.batch(&self.statements.projections.put_message_states, statements, &values).await?;
             }
         }
         Ok(())
@@ -282,7 +290,7 @@ impl Core {
         for bucket in bucket(first)..=bucket(last) {
             let values = (tenant, id, bigint(bucket), bigint(first.get()), bigint(last.get()));
             let found: Vec<(i64, String, String, String, i64, String)> =
-                self.client.rows(&self.statements.message_states, values).await?;
+                self.client.rows(&self.statements.projections.message_states, values).await?;
             for (target, part, emoji, user, entry, value) in found {
                 let part = parse_part(&part, emoji, user)?;
                 let entry = Seq::new(entry.cast_unsigned());

@@ -1,7 +1,7 @@
 //! Push: devices, preferences, the queue and its dead letters.
 //!
 //! **A place** of the queue is one row (`push_deliveries`), changed whole by compare-and-set under a number that only
-//! grows; what it is changed to is decided by `crate::push::Place`, as in every backend (`places.rs`).
+//! grows; what it is changed to is decided by `crate::push::QueuePlace`, as in every backend (`places.rs`).
 //!
 //! **When it is due** stands in `push_queue`, by which workers find it (`queue.rs`). A row there is written before the place
 //! says so, and is only a hint to look: what the place does not say is removed by whoever finds it. So no order of deaths
@@ -15,14 +15,14 @@
 mod letters;
 mod places;
 mod queue;
-mod statements;
 
 pub(super) use queue::Buckets;
-pub(super) use statements::PushStatements;
 
 use super::client::unreadable;
 use super::{Core, ScyllaStore};
-use crate::{Channel, DeadLetter, LeasedJob, Priority, PushDevice, PushEnd, PushJob, PushStore, StoreError, UserKey};
+use crate::{
+    Channel, DeadLetter, LeasedJob, Priority, PushDevice, PushEnd, PushJob, PushStore, Receipt, StoreError, UserKey,
+};
 use async_trait::async_trait;
 use places::Change;
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ impl PushStore for ScyllaStore {
         let (channel, target, at_ms) = (channel.as_str(), target.as_str(), registered_at.unix_ms());
         let values = (channel, target, at_ms, user.tenant.as_str(), user.user.as_str(), device.as_str());
         for _ in 0..ATTEMPTS_MAX {
-            for statement in [&statements.push.change_device, &statements.push.first_device] {
+            for statement in [&statements.devices.change, &statements.devices.first] {
                 if client.compare_and_set(statement, values).await? {
                     return Ok(());
                 }
@@ -70,10 +70,10 @@ impl PushStore for ScyllaStore {
         let Core { client, statements, .. } = &*self.core;
         let key = (user.tenant.as_str(), user.user.as_str(), device.as_str());
         match target {
-            None => client.compare_and_set(&statements.push.remove_device, key).await,
+            None => client.compare_and_set(&statements.devices.remove, key).await,
             Some(target) => {
                 let (tenant, user, device) = key;
-                client.compare_and_set(&statements.push.remove_device_as, (tenant, user, device, target)).await
+                client.compare_and_set(&statements.devices.remove_as, (tenant, user, device, target)).await
             }
         }
     }
@@ -81,7 +81,7 @@ impl PushStore for ScyllaStore {
     async fn devices(&self, user: &UserKey) -> Result<Vec<(DeviceId, PushDevice)>, StoreError> {
         let values = (user.tenant.as_str(), user.user.as_str());
         let found: Vec<(String, String, String, i64)> =
-            self.core.client.rows(&self.core.statements.push.devices, values).await?;
+            self.core.client.rows(&self.core.statements.devices.all, values).await?;
         let device = |(id, name, target, at_ms): (String, String, String, i64)| {
             let registered_at = Timestamp::from_unix_ms(at_ms);
             Ok((id.parse().map_err(unreadable)?, PushDevice { channel: channel(&name)?, target, registered_at }))
@@ -93,7 +93,7 @@ impl PushStore for ScyllaStore {
         let Core { client, statements, .. } = &*self.core;
         let values = (preferences.as_str(), user.tenant.as_str(), user.user.as_str());
         for _ in 0..ATTEMPTS_MAX {
-            for statement in [&statements.push.change_preferences, &statements.push.first_preferences] {
+            for statement in [&statements.devices.change_preferences, &statements.devices.first_preferences] {
                 if client.compare_and_set(statement, values).await? {
                     return Ok(());
                 }
@@ -104,7 +104,7 @@ impl PushStore for ScyllaStore {
 
     async fn notification_preferences(&self, user: &UserKey) -> Result<Option<String>, StoreError> {
         let values = (user.tenant.as_str(), user.user.as_str());
-        let found: Option<(String,)> = self.core.client.row(&self.core.statements.push.preferences, values).await?;
+        let found: Option<(String,)> = self.core.client.row(&self.core.statements.devices.preferences, values).await?;
         Ok(found.map(|(preferences,)| preferences))
     }
 
@@ -134,14 +134,14 @@ impl PushStore for ScyllaStore {
         user: &UserKey,
         conversation: &ConversationId,
         up_to_seq: Seq,
-        read: bool,
+        receipt: Receipt,
         at: Timestamp,
     ) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS_MAX {
             let mut changes = self.core.places_of_conversation(user, conversation).await?;
             for change in &mut changes {
                 let number = change.number_after();
-                change.after.withdraw(&change.key, up_to_seq, read, at, number);
+                change.after.withdraw(&change.key, up_to_seq, receipt, at, number);
             }
             let places = changes.len();
             let (done, outcome) = self.core.carry_out(changes).await;

@@ -83,7 +83,7 @@ impl Quorum for CqlQuorum {
         let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
         for bucket in bucket(after.next())..=bucket(upto) {
             let values = (tenant, id, bigint(bucket), bigint(after.get()), bigint(upto.get()));
-            let found: Vec<(i64, i64, i64, Vec<u8>)> = self.client.rows(&self.statements.entries, values).await?;
+            let found: Vec<(i64, i64, i64, Vec<u8>)> = self.client.rows(&self.statements.log.entries, values).await?;
             rows.extend(found.into_iter().map(|(seq, term, timestamp, payload)| Row {
                 seq: Seq::new(seq.cast_unsigned()),
                 term: TermNumber(term.cast_unsigned()),
@@ -95,7 +95,7 @@ impl Quorum for CqlQuorum {
     }
 
     async fn read_head(&self, conversation: &ConversationKey) -> Result<Option<LogHead>, StoreError> {
-        self.head_by(&self.statements.head, conversation).await
+        self.head_by(&self.statements.log.head, conversation).await
     }
 
     async fn create_head(
@@ -107,7 +107,7 @@ impl Quorum for CqlQuorum {
         let created = serde_json::to_string(new).map_err(unreadable)?;
         let (term, owner, end) = columns(head);
         let values = (conversation.tenant.as_str(), conversation.conversation.as_str(), created, term, owner, end);
-        let applied = self.client.compare_and_set(&self.statements.create_head, values).await?;
+        let applied = self.client.compare_and_set(&self.statements.log.create_head, values).await?;
         self.swapped(conversation, applied).await
     }
 
@@ -120,25 +120,25 @@ impl Quorum for CqlQuorum {
         let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
         let ((term, owner, end), (old_term, old_owner, old_end)) = (columns(new), columns(old));
         let values = (term, owner, end, tenant, id, old_term, old_owner, old_end);
-        let applied = self.client.compare_and_set(&self.statements.swap_head, values).await?;
+        let applied = self.client.compare_and_set(&self.statements.log.swap_head, values).await?;
         self.swapped(conversation, applied).await
     }
 
     async fn register(&self, me: &Incarnation) -> Result<bool, StoreError> {
         let node = me.to_string();
-        if self.client.compare_and_set(&self.statements.register, (&node, LIVE)).await? {
+        if self.client.compare_and_set(&self.statements.nodes.register, (&node, LIVE)).await? {
             return Ok(true);
         }
-        let state: Option<(String,)> = self.client.row(&self.statements.registered, (&node,)).await?;
+        let state: Option<(String,)> = self.client.row(&self.statements.nodes.registered, (&node,)).await?;
         Ok(state.is_some_and(|(state,)| state == LIVE))
     }
 
     async fn fence(&self, other: &Incarnation) -> Result<(), StoreError> {
-        self.client.compare_and_set(&self.statements.fence, (FENCED, other.to_string(), LIVE)).await.map(drop)
+        self.client.compare_and_set(&self.statements.nodes.fence, (FENCED, other.to_string(), LIVE)).await.map(drop)
     }
 
     async fn is_live(&self, me: &Incarnation) -> Result<bool, StoreError> {
-        let state: Option<(String,)> = self.client.row(&self.statements.is_live, (me.to_string(),)).await?;
+        let state: Option<(String,)> = self.client.row(&self.statements.nodes.is_live, (me.to_string(),)).await?;
         Ok(state.is_some_and(|(state,)| state == LIVE))
     }
 
@@ -151,7 +151,7 @@ impl Quorum for CqlQuorum {
         let timestamp = self.notes.next();
         let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
         let values = (owner.to_string(), shard(conversation), tenant, id, bigint(term.0), timestamp.0);
-        self.client.execute(&self.statements.note_active, values).await?;
+        self.client.execute(&self.statements.nodes.note_active, values).await?;
         Ok(timestamp)
     }
 
@@ -162,7 +162,7 @@ impl Quorum for CqlQuorum {
     ) -> Result<Option<(TermNumber, WriteTimestamp)>, StoreError> {
         let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
         let values = (owner.to_string(), shard(conversation), tenant, id);
-        let found: Option<(i64, i64)> = self.client.row(&self.statements.note, values).await?;
+        let found: Option<(i64, i64)> = self.client.row(&self.statements.nodes.note, values).await?;
         Ok(found.map(|(term, timestamp)| (TermNumber(term.cast_unsigned()), WriteTimestamp(timestamp))))
     }
 
@@ -174,7 +174,7 @@ impl Quorum for CqlQuorum {
     ) -> Result<(), StoreError> {
         let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
         let values = (timestamp.0, owner.to_string(), shard(conversation), tenant, id);
-        self.client.execute(&self.statements.remove_active, values).await.map(drop)
+        self.client.execute(&self.statements.nodes.remove_active, values).await.map(drop)
     }
 }
 
@@ -187,13 +187,13 @@ impl CqlQuorum {
             let (seq, term) = (bigint(row.seq.get()), bigint(row.term.0));
             (tenant, id, bigint(bucket(row.seq)), seq, term, row.payload.to_vec(), row.timestamp.0, ttl_s)
         };
-        let statement = &self.statements.insert_entry;
+        let statement = &self.statements.log.insert_entry;
         match rows {
             [row] => self.client.execute(statement, values(row)).await.map(drop),
             rows => {
                 let statements = rows.iter().map(|_| statement);
                 let values: Vec<_> = rows.iter().map(values).collect();
-                self.client.batch(&self.statements.insert_entries, statements, values).await
+                self.client.batch(&self.statements.log.insert_entries, statements, values).await
             }
         }
     }
@@ -209,14 +209,14 @@ impl CqlQuorum {
         &self,
         living: &[Incarnation],
     ) -> Result<Vec<(Incarnation, ConversationKey)>, StoreError> {
-        let partitions: Vec<(String, i32)> = self.client.rows(&self.statements.active_partitions, ()).await?;
+        let partitions: Vec<(String, i32)> = self.client.rows(&self.statements.nodes.active_partitions, ()).await?;
         let mut active = Vec::new();
         for (node, shard) in partitions {
             let incarnation = parse_incarnation(&node)?;
             if living.contains(&incarnation) {
                 continue;
             }
-            let found: Vec<(String, String)> = self.client.rows(&self.statements.active, (node, shard)).await?;
+            let found: Vec<(String, String)> = self.client.rows(&self.statements.nodes.active, (node, shard)).await?;
             for (tenant, conversation) in found {
                 let tenant = tenant.parse().map_err(unreadable)?;
                 let conversation = conversation.parse().map_err(unreadable)?;
@@ -228,7 +228,7 @@ impl CqlQuorum {
 
     /// The head for readers, who go no further than it says: one that is a moment old shows them less.
     pub(super) async fn head_shown(&self, conversation: &ConversationKey) -> Result<Option<LogHead>, StoreError> {
-        self.head_by(&self.statements.head_shown, conversation).await
+        self.head_by(&self.statements.log.head_shown, conversation).await
     }
 
     async fn head_by(

@@ -94,7 +94,7 @@ impl<'a> Scan<'a> {
         let (first, end) = (first.max(self.first), end.min(self.end));
         let statements = &self.core.statements;
         let statement =
-            if self.order == Order::Ascending { &statements.entries_first } else { &statements.entries_last };
+            if self.order == Order::Ascending { &statements.log.entries_first } else { &statements.log.entries_last };
         let (tenant, id) = (self.conversation.tenant.as_str(), self.conversation.conversation.as_str());
         let limit = i32::try_from(PAGE_ENTRIES).unwrap_or(i32::MAX);
         let values = (tenant, id, bigint(bucket), bigint(first), bigint(end - 1), limit);

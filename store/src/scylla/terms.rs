@@ -14,11 +14,11 @@ pub(super) const UNAPPLIED_MAX: u64 = 256;
 
 #[derive(Default)]
 pub(super) struct Terms {
-    terms: Mutex<HashMap<ConversationKey, Arc<TermHere>>>,
+    terms: Mutex<HashMap<ConversationKey, Arc<LocalTerm>>>,
     many: Notify,
 }
 
-pub(super) struct TermHere {
+pub(super) struct LocalTerm {
     pub(super) number: TermNumber,
     progress: Mutex<Progress>,
     /// Held by who writes the projections.
@@ -33,18 +33,18 @@ struct Progress {
 }
 
 impl Terms {
-    fn map(&self) -> MutexGuard<'_, HashMap<ConversationKey, Arc<TermHere>>> {
+    fn map(&self) -> MutexGuard<'_, HashMap<ConversationKey, Arc<LocalTerm>>> {
         self.terms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn get(&self, conversation: &ConversationKey) -> Option<Arc<TermHere>> {
+    pub(super) fn get(&self, conversation: &ConversationKey) -> Option<Arc<LocalTerm>> {
         self.map().get(conversation).cloned()
     }
 
     /// A term has begun at `end`, up to which everything is projected.
     pub(super) fn put(&self, conversation: &ConversationKey, number: TermNumber, end: Seq, messages: u64) {
         let progress = Mutex::new(Progress { end, messages, applied: end });
-        let term = Arc::new(TermHere { number, progress, applying: tokio::sync::Mutex::default() });
+        let term = Arc::new(LocalTerm { number, progress, applying: tokio::sync::Mutex::default() });
         let mut map = self.map();
         if map.get(conversation).is_none_or(|known| known.number < number) {
             map.insert(conversation.clone(), term);
@@ -60,15 +60,15 @@ impl Terms {
     }
 
     /// The terms with so many entries that are not projected, or more.
-    pub(super) fn unapplied(&self, at_least: u64) -> Vec<(ConversationKey, Arc<TermHere>)> {
-        let unapplied = |(key, term): (&ConversationKey, &Arc<TermHere>)| {
+    pub(super) fn unapplied(&self, at_least: u64) -> Vec<(ConversationKey, Arc<LocalTerm>)> {
+        let unapplied = |(key, term): (&ConversationKey, &Arc<LocalTerm>)| {
             (term.unapplied() >= at_least).then(|| (key.clone(), term.clone()))
         };
         self.map().iter().filter_map(unapplied).collect()
     }
 
     /// `entries` are durable.
-    pub(super) fn note_durable(&self, term: &TermHere, entries: &[Entry]) {
+    pub(super) fn note_durable(&self, term: &LocalTerm, entries: &[Entry]) {
         let Some(last) = entries.last() else { return };
         {
             let mut progress = term.progress();
@@ -87,7 +87,7 @@ impl Terms {
     }
 }
 
-impl TermHere {
+impl LocalTerm {
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }

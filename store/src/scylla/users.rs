@@ -30,7 +30,7 @@ type UserRow = (Option<i64>, Option<i64>, Option<String>, Option<String>, Option
 impl Users for ScyllaStore {
     async fn user(&self, user: &UserKey) -> Result<UserRecord, StoreError> {
         let values = (user.tenant.as_str(), user.user.as_str());
-        let rows: Vec<UserRow> = self.core.client.rows(&self.core.statements.user, values).await?;
+        let rows: Vec<UserRow> = self.core.client.rows(&self.core.statements.users.user, values).await?;
         let mut record = UserRecord::default();
         for (revoked_ms, last_seen_ms, name, side, other, since_ms) in rows {
             record.revoked_at = revoked_ms.map(Timestamp::from_unix_ms);
@@ -55,7 +55,7 @@ impl Users for ScyllaStore {
 
     async fn revoke(&self, user: &UserKey, at: Timestamp) -> Result<(), StoreError> {
         let values = (at.unix_ms(), at.unix_ms(), user.tenant.as_str(), user.user.as_str());
-        self.core.client.execute(&self.core.statements.revoke, values).await.map(drop)
+        self.core.client.execute(&self.core.statements.users.revoke, values).await.map(drop)
     }
 
     async fn put_last_seen(&self, seen: Vec<(UserKey, Timestamp)>) -> Result<(), StoreError> {
@@ -63,7 +63,7 @@ impl Users for ScyllaStore {
             let core = self.core.clone();
             async move {
                 let values = (at.unix_ms(), at.unix_ms(), user.tenant.as_str(), user.user.as_str());
-                core.client.execute(&core.statements.put_last_seen, values).await.map(drop)
+                core.client.execute(&core.statements.users.put_last_seen, values).await.map(drop)
             }
         });
         all_of(writes, USERS_AT_ONCE).await
@@ -73,10 +73,10 @@ impl Users for ScyllaStore {
         let Core { client, statements, .. } = &*self.core;
         let (tenant, id) = (user.tenant.as_str(), user.user.as_str());
         for _ in 0..NAME_ATTEMPTS_MAX {
-            let found: Option<(Option<String>,)> = client.row(&statements.user_name, (tenant, id)).await?;
+            let found: Option<(Option<String>,)> = client.row(&statements.users.name, (tenant, id)).await?;
             let before = found.and_then(|(name,)| name);
             let is_set = before.as_deref() == Some(name);
-            if is_set || client.compare_and_set(&statements.put_user_name, (name, tenant, id, before)).await? {
+            if is_set || client.compare_and_set(&statements.users.put_name, (name, tenant, id, before)).await? {
                 return Ok(());
             }
         }
@@ -89,7 +89,7 @@ impl Core {
         let (tenant, id) = (user.tenant.as_str(), user.user.as_str());
         for _ in 0..BLOCK_ATTEMPTS_MAX {
             let key = (tenant, id, other.as_str());
-            let found: Option<(i64, i64)> = self.client.row(&self.statements.block, key).await?;
+            let found: Option<(i64, i64)> = self.client.row(&self.statements.users.block, key).await?;
             let applied = match found {
                 None if since_ms == NOT_BLOCKED => return Ok(()),
                 // It is as it should be; whether the copy is as well is not known.
@@ -98,11 +98,11 @@ impl Core {
                 }
                 None => {
                     let values = (since_ms, tenant, id, other.as_str());
-                    self.client.compare_and_set(&self.statements.first_block, values).await?
+                    self.client.compare_and_set(&self.statements.users.first_block, values).await?
                 }
                 Some((number, _)) => {
                     let values = (number + 1, since_ms, tenant, id, other.as_str(), number);
-                    self.client.compare_and_set(&self.statements.next_block, values).await?
+                    self.client.compare_and_set(&self.statements.users.next_block, values).await?
                 }
             };
             if applied {
@@ -115,6 +115,6 @@ impl Core {
 
     async fn copy_block(&self, user: &UserKey, other: &UserId, number: i64, since_ms: i64) -> Result<(), StoreError> {
         let values = (number, number, since_ms, user.tenant.as_str(), other.as_str(), user.user.as_str());
-        self.client.execute(&self.statements.put_blocked_by, values).await.map(drop)
+        self.client.execute(&self.statements.users.put_blocked_by, values).await.map(drop)
     }
 }

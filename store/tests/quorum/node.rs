@@ -93,7 +93,8 @@ struct Owned {
 
 impl Node {
     pub(crate) fn new(
-        (index, life): (usize, u64),
+        index: usize,
+        life: u64,
         store: Shared,
         rule: Option<Rule>,
         view: View,

@@ -82,7 +82,7 @@ impl Schedule {
 
     fn start(&mut self, index: usize, life: u64) {
         let (store, view) = (self.store.clone(), self.view.clone());
-        let node = Rc::new(Node::new((index, life), store, self.rule, view, self.plan.wrongly_gone));
+        let node = Rc::new(Node::new(index, life, store, self.rule, view, self.plan.wrongly_gone));
         put_at(&mut self.nodes, index, node);
         self.resume(index);
         for conversation in 0..self.plan.conversations {

@@ -3,7 +3,9 @@
 use super::Recorder;
 use async_trait::async_trait;
 use switchboard_protocol::{ConversationId, DeviceId, Seq, TenantId, Timestamp};
-use switchboard_store::{Channel, DeadLetter, LeasedJob, PushDevice, PushEnd, PushJob, PushStore, StoreError, UserKey};
+use switchboard_store::{
+    Channel, DeadLetter, LeasedJob, PushDevice, PushEnd, PushJob, PushStore, Receipt, StoreError, UserKey,
+};
 
 #[async_trait]
 impl PushStore for Recorder {
@@ -42,10 +44,10 @@ impl PushStore for Recorder {
         user: &UserKey,
         conversation: &ConversationId,
         up_to_seq: Seq,
-        read: bool,
+        receipt: Receipt,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        self.store.withdraw_pushes(user, conversation, up_to_seq, read, at).await
+        self.store.withdraw_pushes(user, conversation, up_to_seq, receipt, at).await
     }
 
     async fn take_pushes(

@@ -18,7 +18,7 @@ const ENDED: &str = "";
 impl Core {
     /// Makes a dead letter.
     pub(super) async fn bury(&self, leased: &LeasedJob, reason: &str, at: Timestamp) -> Result<(), StoreError> {
-        let push = &self.statements.push;
+        let statements = &self.statements;
         let tenant = leased.job.key.user.tenant.as_str();
         let row = DeadLetterRow::new(leased.job.clone(), leased.attempt, reason.to_owned(), at);
         let letter = serde_json::to_string(&row).map_err(unreadable)?;
@@ -28,10 +28,10 @@ impl Core {
             let id = self.newest_letter(tenant).await? + 1;
             if id > DEAD_LETTERS_MAX {
                 let oldest = (tenant, bigint(id - DEAD_LETTERS_MAX));
-                self.client.compare_and_set(&push.remove_letter, oldest).await?;
+                self.client.compare_and_set(&statements.letters.remove, oldest).await?;
             }
             let values = (tenant, bigint(id), letter.as_str());
-            if self.client.compare_and_set(&push.first_letter, values).await? {
+            if self.client.compare_and_set(&statements.letters.first, values).await? {
                 return Ok(());
             }
         }
@@ -40,7 +40,7 @@ impl Core {
 
     /// 0: none.
     async fn newest_letter(&self, tenant: &str) -> Result<u64, StoreError> {
-        let found: Option<(i64,)> = self.client.row(&self.statements.push.newest_letter, (tenant,)).await?;
+        let found: Option<(i64,)> = self.client.row(&self.statements.letters.newest, (tenant,)).await?;
         Ok(found.map_or(0, |(id,)| id.cast_unsigned()))
     }
 
@@ -51,7 +51,7 @@ impl Core {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let values = (tenant.as_str(), bigint(after));
-        let found: Vec<(i64, String)> = self.client.rows(&self.statements.push.letters, values).await?;
+        let found: Vec<(i64, String)> = self.client.rows(&self.statements.letters.after, values).await?;
         let letters = found.into_iter().filter(|(_, letter)| letter != ENDED).take(limit);
         letters.map(|(id, letter)| parse(tenant, id.cast_unsigned(), &letter)).collect()
     }
@@ -63,7 +63,7 @@ impl Core {
         id: u64,
     ) -> Result<Option<(DeadLetter, String)>, StoreError> {
         let values = (tenant.as_str(), bigint(id));
-        let found: Option<(String,)> = self.client.row(&self.statements.push.letter, values).await?;
+        let found: Option<(String,)> = self.client.row(&self.statements.letters.one, values).await?;
         let found = found.filter(|(letter,)| letter != ENDED);
         found.map(|(letter,)| Ok((parse(tenant, id, &letter)?, letter))).transpose()
     }
@@ -71,7 +71,7 @@ impl Core {
     /// The letter is in the queue again; whether it was a letter until now.
     pub(super) async fn end_dead_letter(&self, tenant: &TenantId, id: u64, letter: &str) -> Result<bool, StoreError> {
         let values = (ENDED, tenant.as_str(), bigint(id), letter);
-        self.client.compare_and_set(&self.statements.push.end_letter, values).await
+        self.client.compare_and_set(&self.statements.letters.end, values).await
     }
 }
 

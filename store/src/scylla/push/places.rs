@@ -3,7 +3,7 @@
 use super::queue::Hint;
 use super::{KEPT_S, channel};
 use crate::kv::values::decode_at;
-use crate::push::Place;
+use crate::push::QueuePlace;
 use crate::scylla::Core;
 use crate::scylla::client::unreadable;
 use crate::scylla::housekeeping::results_of;
@@ -25,17 +25,17 @@ pub(super) struct Change {
     pub(super) key: PushKey,
     /// The number of `before`; 0 if there is no row.
     number: u64,
-    pub(super) before: Place,
-    pub(super) after: Place,
+    pub(super) before: QueuePlace,
+    pub(super) after: QueuePlace,
 }
 
 impl Change {
     fn new(key: PushKey, found: Option<(i64, String)>) -> Result<Self, StoreError> {
         let (number, place) = match found {
             Some((number, place)) => (number.cast_unsigned(), decode_at(b"push_deliveries place", place.as_bytes())?),
-            None => (0, Place::default()),
+            None => (0, QueuePlace::default()),
         };
-        let after = Place::clone(&place);
+        let after = QueuePlace::clone(&place);
         Ok(Self { key, number, before: place, after })
     }
 
@@ -61,7 +61,7 @@ impl Core {
     async fn read_place(&self, key: PushKey) -> Result<Change, StoreError> {
         let PushKey { user, conversation, channel } = &key;
         let values = (user.tenant.as_str(), user.user.as_str(), conversation.as_str(), channel.as_str());
-        let found = self.client.row(&self.statements.push.place, values).await?;
+        let found = self.client.row(&self.statements.places.one, values).await?;
         Change::new(key, found)
     }
 
@@ -83,7 +83,7 @@ impl Core {
     ) -> Result<Vec<Change>, StoreError> {
         let values = (user.tenant.as_str(), user.user.as_str(), conversation.as_str());
         let found: Vec<(String, i64, String)> =
-            self.client.rows(&self.statements.push.places_of_conversation, values).await?;
+            self.client.rows(&self.statements.places.of_conversation, values).await?;
         let change = |(name, number, place): (String, i64, String)| {
             let (user, conversation) = (user.clone(), conversation.clone());
             Change::new(PushKey { user, conversation, channel: channel(&name)? }, Some((number, place)))
@@ -94,7 +94,7 @@ impl Core {
     pub(super) async fn places_of_user(&self, user: &UserKey) -> Result<Vec<Change>, StoreError> {
         let values = (user.tenant.as_str(), user.user.as_str());
         let found: Vec<(String, String, i64, String)> =
-            self.client.rows(&self.statements.push.places_of_user, values).await?;
+            self.client.rows(&self.statements.places.of_user, values).await?;
         let change = |(id, name, number, place): (String, String, i64, String)| {
             let (user, conversation) = (user.clone(), id.parse().map_err(unreadable)?);
             Change::new(PushKey { user, conversation, channel: channel(&name)? }, Some((number, place)))
@@ -185,16 +185,16 @@ impl Core {
 
     /// Puts the place, as it is to be and with this number, in place of what was read; whether that was still there.
     async fn swap(&self, change: &Change, number: u64) -> Result<bool, StoreError> {
-        let push = &self.statements.push;
+        let statements = &self.statements;
         let PushKey { user, conversation, channel } = &change.key;
         let (tenant, user, channel) = (user.tenant.as_str(), user.user.as_str(), channel.as_str());
         let (conversation, number) = (conversation.as_str(), bigint(number));
         let place = serde_json::to_string(&change.after).map_err(unreadable)?;
         if change.number == 0 {
             let values = (number, place, tenant, user, conversation, channel, KEPT_S);
-            return self.client.compare_and_set(&push.first_place, values).await;
+            return self.client.compare_and_set(&statements.places.first, values).await;
         }
         let values = (KEPT_S, number, place, tenant, user, conversation, channel, bigint(change.number));
-        self.client.compare_and_set(&push.next_place, values).await
+        self.client.compare_and_set(&statements.places.next, values).await
     }
 }

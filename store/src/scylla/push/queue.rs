@@ -139,7 +139,7 @@ impl Core {
     /// The list: those of the highest priority first, and then the oldest.
     async fn buckets(&self, channel: Channel) -> Result<Vec<Bucket>, StoreError> {
         let found: Vec<(i32, i64, String)> =
-            self.client.rows(&self.statements.push.buckets, (channel.as_str(),)).await?;
+            self.client.rows(&self.statements.queue.buckets, (channel.as_str(),)).await?;
         let listed = |(number, bucket, state)| Ok(Bucket { priority: priority(number)?, bucket, state });
         let mut buckets = found.into_iter().map(listed).collect::<Result<Vec<_>, StoreError>>()?;
         buckets.sort_by_key(|listed| (std::cmp::Reverse(listed.priority), listed.bucket));
@@ -160,7 +160,7 @@ impl Core {
         let of_each_max = i32::try_from(of_each_max).unwrap_or(i32::MAX);
         let values = (channel.as_str(), priority_number(*priority), numbers, shards, until.unix_ms(), of_each_max);
         let found: Vec<(i64, String, String, String, i64)> =
-            self.client.rows(&self.statements.push.hints, values).await?;
+            self.client.rows(&self.statements.queue.hints, values).await?;
         let hint = |(due_ms, tenant, user, conversation, number): (i64, String, String, String, i64)| {
             let user = UserKey { tenant: tenant.parse().map_err(unreadable)?, user: user.parse().map_err(unreadable)? };
             let key = PushKey { user, conversation: conversation.parse().map_err(unreadable)?, channel };
@@ -193,7 +193,7 @@ impl Core {
         let (tenant, user, number) = (user.tenant.as_str(), user.user.as_str(), bigint(*number));
         let values =
             (channel, priority, bucket, shard, due_ms, tenant, user, conversation.as_str(), number, number, KEPT_S);
-        self.client.execute(&self.statements.push.put_hint, values).await.map(drop)
+        self.client.execute(&self.statements.queue.put_hint, values).await.map(drop)
     }
 
     /// Removes a hint, unless it has been written anew in a change with a greater number.
@@ -210,22 +210,22 @@ impl Core {
             user.user.as_str(),
             conversation.as_str(),
         );
-        self.client.execute(&self.statements.push.remove_hint, values).await.map(drop)
+        self.client.execute(&self.statements.queue.remove_hint, values).await.map(drop)
     }
 
     /// Sees to it that a minute is on the list, and stays there as long as there is anything in it now.
     async fn list(&self, channel: Channel, priority: Priority, bucket: i64) -> Result<(), StoreError> {
-        let push = &self.statements.push;
+        let statements = &self.statements;
         let key = (channel.as_str(), priority_number(priority), bucket);
         for _ in 0..ATTEMPTS_MAX {
-            let found: Option<(String,)> = self.client.row(&push.bucket, key).await?;
+            let found: Option<(String,)> = self.client.row(&statements.queue.bucket, key).await?;
             let is_listed = match found {
                 Some((state,)) if state == OPEN => true,
                 Some((state,)) => self.set_bucket(key, OPEN, &state).await?,
                 None => {
                     let (channel, priority, bucket) = key;
                     let values = (channel, priority, bucket, OPEN, LISTED_S);
-                    self.client.compare_and_set(&push.first_bucket, values).await?
+                    self.client.compare_and_set(&statements.queue.first_bucket, values).await?
                 }
             };
             if is_listed {
@@ -249,13 +249,13 @@ impl Core {
         }
         let (channel, priority, bucket) = key;
         let values = (channel, priority, bucket, closing.as_str());
-        self.client.compare_and_set(&self.statements.push.remove_bucket, values).await.map(drop)
+        self.client.compare_and_set(&self.statements.queue.remove_bucket, values).await.map(drop)
     }
 
     async fn set_bucket(&self, key: (&str, i32, i64), state: &str, before: &str) -> Result<bool, StoreError> {
         let (channel, priority, bucket) = key;
         let values = (LISTED_S, state, channel, priority, bucket, before);
-        self.client.compare_and_set(&self.statements.push.set_bucket, values).await
+        self.client.compare_and_set(&self.statements.queue.set_bucket, values).await
     }
 }
 
