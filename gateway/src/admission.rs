@@ -1,6 +1,6 @@
-//! Who gets in while there is room: WebSocket and HTTP connections, in all and from one address, and requests under way.
+//! Admission limits: WebSocket and HTTP connections, in total and per address, and concurrent requests.
 //!
-//! Owns the counts. A slot or a permit is given back when it is dropped, wherever that happens.
+//! Owns the counts. A slot or a permit is returned when it is dropped, wherever that happens.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,7 +1,7 @@
-//! Who a token speaks for (PROTOCOL §1, authentication). Owns the keys; they change only as a whole, on SIGHUP.
+//! Authentication: which user a token belongs to (PROTOCOL §1). Owns the keys; SIGHUP replaces all of them at once.
 //!
 //! A key is bound to one algorithm, and a token is checked with the algorithm of its key, whatever its header says, so
-//! that no token can choose how it is checked (RFC 8725 §3.1). No token and no claim gets into a log.
+//! that no token can choose how it is checked (RFC 8725 §3.1). Neither tokens nor claims are logged.
 
 mod claims;
 mod crypto;

@@ -1,5 +1,5 @@
-//! What a node stands on: its store, and its place among the other nodes. Both are opened as the configuration says;
-//! what is not there yet is waited for, and what can't work is told with the key that says so.
+//! A node's store and its membership among the other nodes, opened as configured. If one of them is not reachable yet,
+//! the start waits for it; if it can't work, the error names the configuration key.
 
 use std::path::Path;
 use std::sync::Arc;

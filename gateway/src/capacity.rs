@@ -1,4 +1,4 @@
-//! How many connections the machine allows, against how many are promised (OPERATING, "Start").
+//! Compares the connections that the machine allows with those that are configured (OPERATING, "Start").
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The command line (OPERATING, "Binary"). Only reads it; what it asks for is done elsewhere.
+//! Parses the command line (OPERATING, "Binary"); carries nothing out.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The commands that answer and end: `check-config`, `token`, `--help`, `--version`.
+//! The commands that print something and exit: `check-config`, `token`, `--help`, `--version`.
 
 use std::io::{self, Write};
 

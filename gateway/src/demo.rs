@@ -1,8 +1,7 @@
-//! `switchboard serve --demo`: the orders of a shop that does not exist, as events of the topic `orders`, so that a
-//! newcomer's dashboard moves. Only development mode has it, and it ends with the server.
+//! `switchboard serve --demo`: orders of an imaginary shop as events of the topic `orders`, so that a newcomer's
+//! dashboard shows something. Only available in development mode; ends with the server.
 //!
-//! The same seed and the same times make the same orders. Nothing but the dashboard knows of them: they are published as
-//! any application's are, by the user `demo`.
+//! The same seed and times give the same orders. They are published like any application's events, by the user `demo`.
 
 use std::f64::consts::TAU;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Secrets of development mode: each is made on first start and kept in a file beside the store, for its owner alone.
+//! The secrets of development mode: each is created on first start and kept in a file beside the store that only its
+//! owner can read.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

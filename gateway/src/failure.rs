@@ -1,4 +1,4 @@
-//! Why the process ends otherwise than it should, and with which code (OPERATING, "Exit codes").
+//! Errors that end the process, and their exit codes (OPERATING, "Exit codes").
 
 use switchboard_config::Mistakes;
 use switchboard_router::RedisError;

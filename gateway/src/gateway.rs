@@ -1,4 +1,4 @@
-//! What all connections of this node share. Owns the settings that SIGHUP replaces; everything else is set once.
+//! The state that all connections of this node share. Owns the settings that SIGHUP replaces; the rest is set once.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The log, on stderr. Tokens and contents are never in it: nothing that holds one is given to `tracing`.
+//! The log, on stderr. It never contains tokens or message contents: nothing that holds one is passed to `tracing`.
 
 use std::io::{self, IsTerminal};
 

@@ -1,4 +1,4 @@
-//! The binary `switchboard`: reads the command line and does what it asks for (OPERATING, "Binary").
+//! The binary `switchboard`: parses the command line and runs the command (OPERATING, "Binary").
 
 mod admission;
 mod auth;

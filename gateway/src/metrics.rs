@@ -1,5 +1,5 @@
-//! The gateway's figures (OPERATING, "Metrics"), registered once, so that counting one costs an addition. No label
-//! holds a user, a tenant or a conversation.
+//! The gateway's metrics (OPERATING, "Metrics"), registered once, so that counting costs one addition. No label holds a
+//! user, a tenant or a conversation.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

@@ -1,5 +1,5 @@
-//! The topic `$node` (PROTOCOL §5): this node's own figures, each second, tagged with its name. All nodes publish to the
-//! same topic, so whoever watches it sees all of them. The figures are those of the metrics page and come from there.
+//! The topic `$node` (PROTOCOL §5): this node's own metrics, each second, tagged with its name. All nodes publish to
+//! the same topic, so a watcher sees all of them. The values are taken from the metrics page.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Notifications on their way out: from the durable queue in the store to the providers (DESIGN §7). What gets into the
-//! queue is decided at the users' homes.
+//! Sends notifications: from the durable queue in the store to the providers (DESIGN §7). The users' homes decide what
+//! goes into the queue.
 
 mod compose;
 mod delivered;

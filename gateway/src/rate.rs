@@ -1,5 +1,5 @@
-//! How often something may happen: a token bucket, kept as the one time at which it is full again (the generic cell
-//! rate algorithm, ITU-T I.371), so that it costs eight bytes and no timer.
+//! A token bucket, stored as the one time at which it is full again (the generic cell rate algorithm, ITU-T I.371), so
+//! that it takes eight bytes and no timer.
 
 /// A rate and how much of it may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! SIGHUP: TLS certificates, keys, limits and push's credentials are read again. What is wrong leaves everything as it is.
+//! SIGHUP: reloads TLS certificates, keys, limits and push credentials. If anything is wrong, nothing changes.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The life of the server process: configuration, listeners, store, router; then until a signal; then the drain.
+//! The life of the server process: configuration, listeners, store, router, then waiting for a signal, then the drain.
 
 use std::io;
 use std::net::SocketAddr;

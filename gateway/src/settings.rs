@@ -1,4 +1,5 @@
-//! What of the configuration SIGHUP may change, made as a whole: with any mistake in it there are no new settings.
+//! The part of the configuration that SIGHUP may change. It is built as a whole: with any mistake there are no new
+//! settings.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the gateway asks of the router: commands in, answers out.
+//! The types of the router's interface to the gateway: commands in, answers out.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

@@ -1,10 +1,10 @@
-//! A user's sessions at several nodes: of the same device and instance the newest stays, and he has no more than he may
-//! (PROTOCOL §2, `limits.connections_per_user`).
+//! A user's sessions on several nodes: of the sessions with the same device and instance only the newest stays, and a
+//! user has no more sessions than allowed (PROTOCOL §2, `limits.connections_per_user`).
 //!
-//! His home says which session is the newest, by the order in which it hears of them, and says so to every node that has
-//! sessions of his, the newest one's included. No clock decides. Between two nodes nothing overtakes, so a session that
-//! has been told of is older than one that is told of after it. What is lost on the way leaves both sessions as they are:
-//! nobody is cut off who might be the newer one.
+//! The user's home decides which session is the newest, by the order in which it hears of them, and tells every node
+//! with sessions of the user, including the node of the newest. No clock is involved. Packets between two nodes keep
+//! their order, so a session that the home heard of first is the older one. If a packet is lost, both sessions stay: a
+//! session is never closed that might be the newer one.
 
 use crate::envelope::{Arrival, Ask, Envelope, Reply, SessionRow};
 use crate::home::HOME_MOVES_MS;

@@ -1,4 +1,5 @@
-//! Blocks between users, and revocations of their tokens: written, then in force on every node before the answer.
+//! Blocks between users, and revocations of users' tokens. Each is written to the store and in force on every node
+//! before it is answered.
 
 use crate::api::{Actor, Answer};
 use crate::envelope::Ask;

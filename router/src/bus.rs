@@ -1,5 +1,5 @@
-//! Node-to-node transport. It carries packets of envelopes; what they mean is `envelope.rs`, and that none is missed
-//! for good is `link.rs`.
+//! The transport between nodes. It carries packets of envelopes and may lose them; `envelope.rs` defines their content,
+//! and `link.rs` detects the losses.
 
 use bytes::Bytes;
 use std::collections::BTreeMap;

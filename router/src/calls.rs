@@ -1,5 +1,5 @@
-//! Where a command is carried out: at the user's home, at the conversation's owner, or right here. What is on this node is
-//! called, what is on another is asked for.
+//! Routes a command to where it is carried out: the user's home, the conversation's owner, or this node. If that is
+//! this node it is a function call, otherwise a request.
 
 use crate::api::{Actor, Answer, Command};
 use crate::envelope::{Ask, Peek, Reply, Roll, RollAsked};

@@ -1,7 +1,9 @@
-//! The newer cursor that a long connection gets now and then, so that little is to be caught up after it (PROTOCOL §3).
+//! The newer cursor that a long-lived connection gets from time to time, so that it has little to catch up on after a
+//! reconnect (PROTOCOL §3).
 //!
-//! A cursor says "you have seen all of this". It is told only to sessions at their user's home that have done a whole
-//! `sync`, and a while after it was read: by then every frame about what it covers has been queued before it.
+//! A cursor says "you have seen everything up to here". It is sent only to sessions that are on their user's home node
+//! and have completed a `sync`, and only some time after it was read: by then every frame that it covers has been
+//! queued.
 
 use crate::delivery::undroppable;
 use crate::node::{Node, lock};

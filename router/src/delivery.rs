@@ -1,4 +1,5 @@
-//! What goes to a socket: one encoded frame, shared by all who get it, and how it may be treated when they are slow.
+//! What a socket is given: one encoded frame, shared by all its recipients, and whether it may be dropped or merged for
+//! a slow one.
 
 use bytes::Bytes;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
-//! Inbox changes that wait to be written at a home: one per user and conversation, merged as they come.
+//! Inbox changes at a home that wait to be written: one per user and conversation; later changes are merged into it.
 //!
-//! Each shard of `users.rs` has its own, under its lock. Weighs what it holds; who may add to it is decided elsewhere.
+//! Each shard of `users.rs` has its own set, under the shard's lock. It counts its bytes; the limit is enforced
+//! elsewhere.
 
 use crate::envelope::{Deliver, Note, UserNote};
 use hashbrown::HashMap;

@@ -1,8 +1,8 @@
-//! What travels between nodes. A node talks to itself by the same values, without encoding them.
+//! The messages between nodes. A node uses the same values for itself, without encoding them.
 //!
-//! Encoded as MessagePack maps, so that a field that one version adds is skipped or defaulted by the one before
-//! (DESIGN §5.12). What is JSON for clients stays JSON inside. Here: packets and what one node tells another. Deliveries are in
-//! `deliver.rs`, what is asked and answered in `ask.rs`.
+//! They are encoded as MessagePack maps, so that a field added by a newer version is ignored by an older one, and
+//! defaults when it is missing (DESIGN §5.12). Frames for clients stay JSON inside. This file has packets and one-way
+//! envelopes; deliveries are in `deliver.rs`, requests and replies in `ask.rs`.
 
 mod ask;
 mod deliver;

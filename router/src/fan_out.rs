@@ -1,5 +1,6 @@
-//! Giving a frame to many sockets: they queue it, and a few tasks have them send it, one after the other, where each would
-//! otherwise have a task of its own run for a single write. What else is queued until its turn comes leaves with it.
+//! Gives a frame to many sockets. Each queues it, and a few tasks then flush the sockets one after the other, so that
+//! not every session's task has to be woken for a single write. Frames queued before a socket's turn leave in the same
+//! write.
 
 use crate::delivery::{Delivery, Socket};
 use crate::envelope::Outgoing;

@@ -1,5 +1,5 @@
-//! The router's metrics. Each is there from the start, with 0, and is
-//! registered once, so that counting one costs an addition. No label holds a user, a tenant or a conversation.
+//! The router's metrics. Each is registered once, so that counting costs one addition, and is exported from the start
+//! with the value 0. No label holds a user, a tenant or a conversation.
 
 use crate::push::PushFigures;
 use metrics::{

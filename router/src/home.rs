@@ -1,4 +1,4 @@
-//! What a node does as its users' home: inboxes, `sync`, settings, presence (DESIGN §2, §4, §6).
+//! The work of a node as the home of its users: inboxes, `sync`, settings, presence (DESIGN §2, §4, §6).
 
 use crate::api::{Actor, Answer};
 use crate::delivery::undroppable;

@@ -1,8 +1,8 @@
-//! The routing core: who owns what, what is owed to whom, and how a message gets from one socket to all others.
+//! The routing core: which node owns what, what is owed to whom, and how a message gets from one socket to all others.
 //!
-//! Owner, home and sessions meet only through commands, envelopes and the `Bus`, `Store`, clock and generator; so one
-//! node takes the very path that many do, and five of them run in one deterministic process (`tests/`). Knows neither
-//! WebSocket nor HTTP nor any database.
+//! Owners, homes and sessions interact only through commands, envelopes and the `Bus`, `Store`, clock and generator. So
+//! a single node runs the same code path as several, and five nodes run in one deterministic process (`tests/`). This
+//! crate knows neither WebSocket nor HTTP nor any database.
 
 mod api;
 mod arrivals;

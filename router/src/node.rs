@@ -1,8 +1,8 @@
-//! One node: what its owners, homes and sessions share, and its own tasks.
+//! One node: the state that its owners, homes and sessions share, and its background tasks.
 //!
-//! Owns the placement, the links, the tables of users and conversations, and the one timer wheel. What a node does as an
-//! owner is in `owner/`, as a home in `home.rs`, when the view changes in `view_change.rs`, for its sessions in `router.rs`,
-//! and what it asks of other nodes in `requests.rs`.
+//! Owns the placement, the links, the tables of users and conversations, and the timer wheel. A node's work as an owner
+//! is in `owner/`, as a home in `home.rs`, on a view change in `view_change.rs`, for its sessions in `router.rs`; its
+//! requests to other nodes are in `requests.rs`.
 
 use crate::api::Command;
 use crate::bus::Bus;

@@ -1,7 +1,8 @@
-//! Conversations that sessions of this node have open, opened again where their owners may not know of it: after a change
-//! of the view, and after something was lost.
+//! Opens the conversations that sessions of this node have open again, where the owner may not know about them: after a
+//! view change, and after a loss between nodes.
 //!
-//! Owns which of them are asked for until the owner answers: it may hear of a view later than this node.
+//! Owns the set of conversations to open until their owner answers, since the owner may learn of a view later than this
+//! node.
 
 use crate::api::{Actor, Answer};
 use crate::delivery::undroppable;

@@ -1,4 +1,4 @@
-//! What of the configuration the router reads.
+//! The router's part of the configuration.
 
 use std::sync::Arc;
 use switchboard_config::Config;

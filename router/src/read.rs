@@ -1,4 +1,4 @@
-//! `history` and `changes`: read from the store at the session's node, up to the end that the owner has told.
+//! `history` and `changes`: read from the store by the session's node, up to the end that the owner reports.
 
 use crate::api::Answer;
 use crate::envelope::{Encoded, Peek};

@@ -1,6 +1,6 @@
-//! `delivered` and `read` that nobody waits for, while their conversation's owner does not answer: they are said again
-//! until it has heard them, as they are to become durable all the same (PROTOCOL §3, "Receipts and unread"). Cursors only
-//! grow, so that the highest of each is all there is to say.
+//! Repeats `delivered` and `read` frames that have no `id` until the conversation's owner has taken them: nobody waits
+//! for their answer, but they must become durable (PROTOCOL §3, "Receipts and unread"). Cursors only grow, so only the
+//! highest of each is kept.
 
 use crate::api::{Actor, Answer};
 use crate::node::{Node, lock};

@@ -1,7 +1,7 @@
-//! What a node does with what other nodes tell it.
+//! Handles the envelopes of other nodes.
 //!
 //! One task takes the packets, so the envelopes of one sender are handled in the order of their numbers. Nothing here
-//! waits for the store or for another node: what must is spawned.
+//! waits for the store or another node; work that must wait is spawned.
 
 use crate::api::Answer;
 use crate::bus::Packets;

@@ -1,7 +1,7 @@
-//! Requests to other nodes, and who waits for their replies.
+//! Requests to other nodes, and the callers that wait for their replies.
 //!
-//! A reply that nobody waits for any more is dropped; a request that is not answered in time, or by a node that lives no
-//! more, comes to `unavailable`. How many wait is bounded (`limits.requests_waiting_max`).
+//! A reply without a waiting caller is dropped. A request that is not answered in time, or whose node has died, fails
+//! with `unavailable`. The number of waiting requests is bounded (`limits.requests_waiting_max`).
 
 use crate::envelope::{Ask, Envelope, Refusal, Reply};
 use crate::node::{Node, lock};

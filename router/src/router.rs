@@ -1,4 +1,4 @@
-//! What the gateway sees of a node: sessions come and go, commands are carried out where they belong.
+//! The gateway's handle to a node: sessions connect and disconnect, and commands are routed.
 
 use crate::api::{Actor, Answer, BlockInfo, Command, HomeNode, NewSession, OrderKey, SessionInfo};
 use crate::blocks::{blocked_of, refuse_revoked};

@@ -1,5 +1,5 @@
-//! A session on this node, and what is told of it: to its user's home, and to the owners of the conversations that it has
-//! under way.
+//! A session on this node, and what other parts are told about it: its user's home, and the owners of the conversations
+//! that it has open.
 
 use crate::api::{Actor, Answer, Command};
 use crate::delivery::Socket;

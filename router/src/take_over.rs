@@ -1,7 +1,7 @@
-//! How this node comes to own what another one has (DESIGN §3): one that lives is asked to let go, one that is gone is
-//! fenced, once for all its conversations.
+//! How this node takes a conversation over from another owner (DESIGN §3): an owner that lives is asked to let go; an
+//! owner that is gone is fenced, once for all its conversations.
 //!
-//! Owns who was found to be gone. Being wrong about that costs the other node its incarnation, and nothing else.
+//! Owns the set of nodes found to be gone. A mistake costs that node its incarnation, and nothing else.
 
 use crate::envelope::{Ask, Reply};
 use crate::node::{Node, lock};

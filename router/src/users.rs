@@ -1,8 +1,8 @@
-//! What this node knows of users: their sessions here, and, where it is their home, where else they are, how they look
-//! and what in their inboxes waits to be written.
+//! The users known to this node: their sessions here and, if this node is their home, their sessions elsewhere, their
+//! presence and the inbox changes that wait to be written.
 //!
-//! Sharded by user; a shard's lock is held for a look-up and some pushes, never across an await. A delivery's users come
-//! ordered by shard, so a fan-out takes each lock once and not once per recipient.
+//! Sharded by user. A shard's lock is held for a look-up and some pushes, never across an await. The users of a
+//! delivery are ordered by shard, so a fan-out takes each lock once, not once per recipient.
 
 use crate::blocks::Blocked;
 use crate::dirty::{Dirty, change_for_all, changes_for_some, weight};

@@ -1,4 +1,4 @@
-//! What a node does when the view changes: who owns what, and who is whose home, is another matter now (DESIGN §4).
+//! What a node does on a view change, which gives conversations new owners and users new homes (DESIGN §4).
 
 use crate::delivery::undroppable;
 use crate::envelope::Envelope;

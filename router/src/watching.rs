@@ -1,4 +1,4 @@
-//! Watching others' presence: the side of those who watch. Whom a home tells is in `home.rs`.
+//! Watching other users' presence, on the side of the watching sessions. The watched user's home is in `home.rs`.
 
 use crate::api::{Actor, Answer};
 use crate::delivery::ephemeral;

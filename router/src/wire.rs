@@ -1,5 +1,4 @@
-//! Commands, answers and refusals on their way between nodes: the one place where they become envelopes' parts and come
-//! out of them again. What is JSON for clients stays JSON.
+//! Converts commands, answers and errors to and from their form in envelopes. Frames for clients stay JSON.
 
 use crate::api::{Answer, Command};
 use crate::envelope::{Encoded, Refusal, Reply};

@@ -1,4 +1,4 @@
-//! A token's claims, and the identity that they make.
+//! A token's claims, and the identity made from them.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! The signatures of tokens (RFC 7518 §3, RFC 8037 §3.1), done by `ring`, which TLS brings along anyway: the providers
-//! that `jsonwebtoken` has of its own would add another implementation of RSA and of each curve to the binary.
+//! Token signatures (RFC 7518 §3, RFC 8037 §3.1) with `ring`, which TLS needs anyway: the crypto backends of
+//! `jsonwebtoken` would add a second implementation of RSA and of each curve to the binary.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};

@@ -1,4 +1,4 @@
-//! The signing key of development mode: made on first start and kept beside the store.
+//! The signing key of development mode: created on first start and kept beside the store.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The keys that tokens are checked with, and the check.
+//! The keys that tokens are verified with, and the verification.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Where a request comes from, behind proxies that are trusted.
+//! The client address of a request, behind trusted proxies.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What a request is answered with, and how an error becomes an answer. No internal error's text gets out.
+//! Answers to HTTP requests, and the conversion of errors to answers. The text of an internal error is never sent.
 
 use bytes::Bytes;
 use http_body_util::Full;

@@ -1,4 +1,4 @@
-//! A request that may be carried out: who asks, and with what.
+//! A request that may be carried out: the identity behind it, if it needs one, and its parameters.
 
 use std::str::FromStr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! One HTTP connection: its requests, and at its end perhaps the session that it becomes.
+//! One HTTP connection: its requests, and the upgrade to a session if there is one.
 
 use std::convert::Infallible;
 use std::future::poll_fn;

@@ -1,4 +1,4 @@
-//! `/v1/conversations` and their members, and what changed in them.
+//! `/v1/conversations`, their members, and `changes`.
 
 use hyper::Method;
 use switchboard_protocol::ClientFrame;

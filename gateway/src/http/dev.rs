@@ -1,4 +1,4 @@
-//! Development mode's door: a token for anyone who names himself. There is none once a key is configured.
+//! Development mode's token endpoint: a token for any user name. Absent once a key is configured.
 
 use hyper::Method;
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! Messages: sent, read, edited, deleted and reacted to.
+//! Messages: send, read, edit, delete and react.
 
 use hyper::Method;
 

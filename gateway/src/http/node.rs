@@ -1,4 +1,4 @@
-//! Whether the process lives, and whether it takes work (PROTOCOL §6).
+//! Liveness and readiness of the process (PROTOCOL §6).
 
 use std::collections::BTreeMap;
 

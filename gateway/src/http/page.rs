@@ -1,5 +1,5 @@
-//! The pages, from the binary: the dashboard, the trace, and in development mode the demo chat. Without `/v1/dev/token`
-//! nobody could sign in to the chat; the others then ask for a token. The files themselves are no secret.
+//! The pages served from the binary: the dashboard, the trace, and in development mode the demo chat. Nobody can sign
+//! in to the chat without `/v1/dev/token`; the other pages then ask for a token. The files themselves are not secret.
 
 use bytes::Bytes;
 use hyper::header::{

@@ -1,5 +1,5 @@
-//! A stream whose writes fail when the other side takes nothing for too long: HTTP has no other end for an answer that
-//! is not read.
+//! A stream whose writes fail when the peer accepts nothing for too long: HTTP has no other limit for an answer that is
+//! not read.
 
 use std::io;
 use std::pin::Pin;

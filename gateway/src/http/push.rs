@@ -1,4 +1,4 @@
-//! Push: a user's devices and preferences, and the notifications that could not be sent (scope `admin`).
+//! Push: a user's devices and preferences, and the dead letters (scope `admin`).
 
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};

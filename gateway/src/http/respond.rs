@@ -1,5 +1,4 @@
-//! From a request to its answer: the route, then who asks, how often, and what for. The order is the order in which a
-//! request is refused.
+//! From a request to its answer: route, authentication, rate limit, then scope. Requests are refused in this order.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The table of routes: which path and method is which frame or function, and who may ask.
+//! The routing table: the frame or function for each path and method, and who may call it.
 
 use std::pin::Pin;
 

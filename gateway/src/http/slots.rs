@@ -1,6 +1,6 @@
-//! How many HTTP connections there may be, in all and from one address. Owns nothing: the counts are the gateway's.
+//! Limits on HTTP connections, in total and per address. Owns nothing: the counts are in `admission.rs`.
 //!
-//! A connection of a trusted proxy carries the requests of many clients, so there each request is counted, by the
+//! A connection of a trusted proxy carries requests of many clients, so there each request is counted instead, by the
 //! address that it is forwarded for.
 
 use std::net::IpAddr;

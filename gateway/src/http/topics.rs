@@ -1,4 +1,4 @@
-//! Dashboards: batches of events, and the windows of a topic.
+//! Dashboards: publishing batches of events, and reading a topic's windows.
 
 use hyper::{Method, StatusCode};
 

@@ -1,4 +1,4 @@
-//! "Why did Bob not get it?" (scope `admin`).
+//! Message traces (scope `admin`).
 
 use std::str::FromStr;
 

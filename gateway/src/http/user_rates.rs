@@ -1,5 +1,5 @@
-//! `limits.http_requests_per_s`: requests per second of each user, over all his connections. Owns a bucket per user who
-//! has asked lately.
+//! `limits.http_requests_per_s`: the request rate of each user over all their connections. Owns a bucket for each user
+//! with recent requests.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

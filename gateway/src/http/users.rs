@@ -1,4 +1,4 @@
-//! What concerns a user: presence, blocks, and where to connect.
+//! Requests about users: presence, blocks, and the node to connect to.
 
 use hyper::Method;
 use switchboard_protocol::http::{Blocks, Connect};

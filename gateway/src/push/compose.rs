@@ -1,5 +1,5 @@
-//! What a notification says, read when it is sent: a message may have been edited, deleted or read meanwhile, and only
-//! what is sent has to be kept from who may not see it.
+//! Composes a notification's content. It is read when the notification is sent, because the message may have been
+//! edited, deleted or read meanwhile; and so the queue holds no message content.
 
 use switchboard_protocol::{Content, EntryFrame, Title, UserId};
 use switchboard_push::Preferences;

@@ -1,4 +1,4 @@
-//! Web Push in development mode: a key of its own, so that the demo page's notifications need no setting up.
+//! Web Push in development mode: a generated key, so that the demo page's notifications need no setup.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! The providers that the configuration has credentials for. Owns nothing that outlives a reload but their connections.
+//! The push providers that have credentials in the configuration. Only their connections outlive a reload.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Sessions that sleep, over a real socket, and what is written for them meanwhile.
+//! Tests of sleeping sessions over a real socket, and of writes for them while they sleep.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

@@ -1,4 +1,5 @@
-//! Why a session ends, and what its client is told: the `error` frame and the close code (PROTOCOL §7, §8).
+//! The reasons for a session's end, and what its client is sent: the `error` frame and the close code (PROTOCOL §7,
+//! §8).
 
 use switchboard_protocol::server::{ErrorFrame, Frame};
 use switchboard_protocol::{CloseCode, ErrorCode, FrameId, ProtocolError};

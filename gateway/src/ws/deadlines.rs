@@ -1,4 +1,4 @@
-//! When a session has to do something by itself. Pure: whoever owns it says what time it is.
+//! The deadlines of one session. Pure: its owner passes in the time.
 
 /// A deadline that has come, the most important first.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! What a client sends: messages become frames, frames are counted against the client's rate and carried out, and what is
-//! wrong with them is answered.
+//! Handles a client's messages: parses frames, counts them against the client's rate, carries them out, and answers
+//! errors.
 
 use switchboard_protocol::limits::BAD_FRAMES_PER_MINUTE_MAX;
 use switchboard_protocol::server::{ErrorFrame, Frame, Pong, ServerFrame};

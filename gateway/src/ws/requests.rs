@@ -1,9 +1,9 @@
-//! What a session has asked for and not been answered yet.
+//! The requests of a session that are not answered yet.
 //!
-//! Requests run side by side; answers that concern the same conversation leave in the order of their frames (PROTOCOL
-//! §1), so an answer may wait here for an earlier one. Questions with large answers are asked one after the other,
-//! so that a client that asks for much and reads slowly costs one answer's memory. The session bounds how many there
-//! are (`limits.session_requests_max`).
+//! Requests run concurrently. Answers that concern the same conversation leave in the order of their frames (PROTOCOL
+//! §1), so an answer may wait here for an earlier one. Requests with large answers run one after the other, so that a
+//! client that asks for much and reads slowly costs the memory of one answer. The session bounds their number
+//! (`limits.session_requests_max`).
 
 use std::collections::VecDeque;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! Who a session belongs to: the first token, its renewals, and the session's registration with the router.
+//! A session's user: the first token, its renewals, and the registration with the router.
 
 use std::pin::Pin;
 use std::sync::Arc;

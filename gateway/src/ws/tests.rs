@@ -1,5 +1,5 @@
-//! Sessions that meet what a real store or a real drain can't be made to do at the right moment: over a pipe, with a real
-//! router on a store in memory.
+//! Tests of sessions in situations that can't be provoked in a real store or a real drain at the right moment: over a
+//! pipe, with a real router on a store in memory.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! The deadlines of all sessions of the node, on one wheel. A session has no timer of its own: it puts its next
-//! deadline here, is rung, looks at the time and puts the next one.
+//! deadline here, is woken, checks the time, and puts the next one.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

@@ -1,5 +1,5 @@
-//! The upgrade from HTTP to WebSocket (RFC 6455 §4.2; PROTOCOL §1): who is refused before it, and what it says of who
-//! connects.
+//! The upgrade from HTTP to WebSocket (RFC 6455 §4.2; PROTOCOL §1): who is refused before it, and what the request says
+//! about the client.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! A WebSocket over a byte stream: messages in, encoded frames out.
 //!
-//! `tungstenite` reads, unmasks, joins fragments, checks UTF-8 and answers pings and closes. What leaves does not go
-//! through its write buffer, which would keep the size of the largest frame for the socket's whole life, but through
-//! [`Wire::unsent`]: a buffer that an idle socket does not have. Frames that are put one after the other leave in one
-//! write. Whoever puts frames watches [`Wire::has_room`], so that a reader who stops reading costs a bounded buffer.
+//! `tungstenite` reads, unmasks, joins fragments, checks UTF-8 and answers pings and closes. Outgoing frames bypass its
+//! write buffer, which would keep the size of the largest frame for the socket's lifetime. They go through
+//! [`Wire::unsent`], a buffer that an idle socket does not have. Frames put in one turn leave in one write. Callers
+//! check [`Wire::has_room`] before they put a frame, so a client that stops reading costs a bounded buffer.
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};

@@ -1,4 +1,4 @@
-//! What one node asks another, and what comes back.
+//! Requests between nodes, and their replies.
 
 use super::Look;
 use crate::api::Actor;

@@ -1,4 +1,5 @@
-//! What an owner gives a home: frames for its users, who of them is left out, and what changes in their inboxes.
+//! A delivery from an owner to a home: frames for some of its users, which sessions to skip, and the changes to the
+//! users' inboxes.
 
 use super::ITEM;
 use crate::delivery::{Class, Delivery};

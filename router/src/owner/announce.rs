@@ -1,4 +1,5 @@
-//! Telling everyone what is durable, and owing it to each home until that has confirmed it (DESIGN §4).
+//! Announces durable entries to the homes of all members, and owes each announcement until its home has confirmed it
+//! (DESIGN §4). Then answers those who wait.
 
 use super::decide::Answering;
 use super::log::{Log, fan_out_order};

@@ -1,4 +1,4 @@
-//! Beginning a term.
+//! Begins a term: claims the conversation in the store and loads its state.
 
 use super::group::refuse_too_many_members;
 use super::log::Log;

@@ -1,7 +1,7 @@
-//! What a command comes to at its owner, before anything is durable: an entry, an answer, or a refusal.
+//! Decides a command at its owner, before anything is durable: the decision is an entry, an answer, or an error.
 //!
-//! Decisions are made one after the other against [`Log`], which each of them moves on; so the order of decisions is the
-//! order of the log.
+//! Commands are decided one after the other against [`Log`], and each decision advances it, so the order of the
+//! decisions is the order of the log.
 
 use super::log::Log;
 use super::{group, messages};

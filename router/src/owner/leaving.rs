@@ -1,8 +1,8 @@
-//! Letting a conversation go: because it is idle, because the ring has given it to another node, or because that asks for
-//! it (DESIGN §3, "after a release").
+//! Gives a conversation up: because it is idle, because the ring assigns it to another node, or because that node asks
+//! for it (DESIGN §3, "after a release").
 //!
-//! A term is let go of in one step, between two inputs, with nothing under way. What follows (the store is told, or the
-//! next owner) happens beside the conversation's task, which goes on hearing what is asked of it.
+//! The term is released in one step, between two inputs, when no append is under way. Telling the store or the next
+//! owner happens concurrently, and the conversation's task continues to take inputs.
 
 use super::task::Conversation;
 use super::{LocalReply, ReplyTo};

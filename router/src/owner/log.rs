@@ -1,7 +1,7 @@
-//! What an owner holds of a conversation while a term of his runs: the state that commands are decided against.
+//! The state of a conversation during a term: commands are decided against it.
 //!
-//! It runs ahead of the store by the entries that wait to be durable. If one of them fails, all of it is thrown away and
-//! read again with the next term: it is never mended.
+//! It is ahead of the store by the entries that are not durable yet. If one of them fails, the whole state is discarded
+//! and read again with the next term; it is never repaired.
 
 use super::newest::Newest;
 use super::outline::Outlined;

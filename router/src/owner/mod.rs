@@ -1,8 +1,8 @@
-//! The owner's side: one task per active conversation gives out `seq`, deduplicates, has the store append, and tells
-//! everyone (DESIGN §2, §4).
+//! The owner's side: one task per active conversation assigns `seq`, deduplicates sends, has the store append, and
+//! announces the entries (DESIGN §2, §4).
 //!
-//! Here: the table of active conversations, and what can be said to one. A conversation enters the table with the first
-//! thing said to it and leaves it when it is idle and owes nobody anything.
+//! This file has the table of active conversations and the inputs of their tasks. A conversation enters the table with
+//! its first input, and leaves it when it is idle and owes nothing to anybody.
 
 mod announce;
 mod begin;

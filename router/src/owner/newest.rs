@@ -1,7 +1,7 @@
-//! The last entries of a log that have become durable in this term: what most clients missed that were away for a moment.
-//! Who asks for no more than these is answered without the store.
+//! The last durable entries of a log in this term. Most clients that were away briefly miss no more than these, so
+//! `changes` is answered without the store.
 //!
-//! Never with a hole, and never beyond what is durable. All conversations of a node share one bound.
+//! The entries have no gaps, and all are durable. All conversations of a node share one limit in bytes.
 
 use bytes::Bytes;
 use std::collections::VecDeque;

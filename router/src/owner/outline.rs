@@ -1,6 +1,7 @@
-//! What inbox rows carry of a conversation besides its log, so that `sync` does not look at every conversation's head.
+//! The part of a conversation that inbox rows carry (title, custom data, roles), so that `sync` need not read the head
+//! of every conversation.
 //!
-//! As [`super::log::Log`] has it, but only up to what is durable: what a row says has happened.
+//! Like [`super::log::Log`], but only up to the durable end, since inbox rows contain only what has happened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

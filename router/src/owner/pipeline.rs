@@ -1,10 +1,12 @@
-//! Entries between their decision and their durability, in the order of their `seq`, and what must wait for them.
+//! Entries between decision and durability, in the order of `seq`, with the answers that must wait for them.
 //!
-//! Answers without an entry go through it too: an owner says nothing of the log before the store has said, after he was
-//! asked, that his term still runs. Else one that was stopped for an age would tell what was true then.
+//! Answers to questions wait here too: an owner may only answer from its log after the store has confirmed, later than
+//! the question was asked, that the term still runs. Otherwise an owner that was paused for a long time would answer
+//! with outdated state.
 //!
-//! One append per conversation is under way at a time; what is decided meanwhile leaves together as the next one. The
-//! store commits the appends of all conversations together, so this loses nothing and keeps the order obvious.
+//! One append per conversation is under way at a time, and entries decided meanwhile leave together in the next one.
+//! The store commits the appends of all conversations together, so this costs no throughput and keeps the order
+//! obvious.
 
 use super::decide::Draft;
 use super::{CommandInput, ReplyResult, ReplyTo};

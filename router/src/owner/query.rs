@@ -1,4 +1,5 @@
-//! Questions. Asked behind entries that are not durable yet, they are answered behind them.
+//! Questions to a conversation. They are answered in order: after the entries that were decided before them are
+//! durable.
 
 use super::pipeline::Step;
 use super::task::Conversation;

@@ -1,4 +1,4 @@
-//! Which `client_id`s a conversation has seen lately (PROTOCOL §3): what makes a send idempotent.
+//! The `client_id`s of a conversation's recent sends, which make sends idempotent (PROTOCOL §3).
 
 use std::collections::VecDeque;
 use switchboard_protocol::{ClientId, Seq, UserId};

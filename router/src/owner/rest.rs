@@ -1,5 +1,5 @@
-//! A conversation in which no term runs: what is asked of it is answered from the store, and who types in it is told on,
-//! without beginning one. So reading and typing write nothing.
+//! A conversation at rest, without a term: questions are answered from the store and typing is passed on without
+//! beginning a term. So reading and typing write nothing.
 
 use super::log::{Log, LogEnd, delivery_to, fan_out_order, shown};
 use super::query::page_of;

@@ -1,4 +1,4 @@
-//! Sessions that have the conversation open or type in it, and what is ephemeral between them (PROTOCOL §4).
+//! The sessions that have a conversation open or are typing in it, and the ephemeral frames between them (PROTOCOL §4).
 
 use super::rest::Audience;
 use super::task::Conversation;

@@ -1,4 +1,4 @@
-//! What has become of the messages that commands were about lately: read once, then kept while there is room.
+//! The current state of the messages that recent commands were about: read once, then cached within a limit.
 
 use std::collections::BTreeMap;
 use switchboard_protocol::{Seq, UserId};

@@ -1,4 +1,4 @@
-//! The task of one active conversation.
+//! The task of one active conversation: takes its inputs, orders and timers one at a time.
 
 use super::announce::Announced;
 use super::cursors::CursorWrites;

@@ -1,4 +1,4 @@
-//! A user's devices and notification preferences: changed at his home, where his arbiter goes by them.
+//! Changes to a user's devices and notification preferences, made at the user's home, where the arbiter uses them.
 
 use crate::envelope::{Ask, Reply};
 use crate::node::{Node, lock, unavailable};

@@ -1,5 +1,5 @@
-//! Push's metrics at a home, and its words in a message's trace. What became of notifications afterwards is counted and
-//! noted by who sends them.
+//! The metrics of push at a home, and its steps in message traces. The worker that sends notifications counts and
+//! traces what happens to them later.
 
 use crate::figures::{count, shown};
 use crate::trace::TraceStep;

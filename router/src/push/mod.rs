@@ -1,8 +1,9 @@
-//! Who is to be pushed what: arbiters at the users' home, fed with messages and receipts, and what they decide on its way
-//! into the store (DESIGN §7).
+//! Decides who is notified of what: the arbiters at the users' homes, fed with messages and receipts, and their
+//! decisions on the way to the store (DESIGN §7).
 //!
-//! Owns one small state per user with a device, and nothing of any other. A message is confirmed to its owner only when it
-//! has been decided and the store has the decision ([`Ticket`]): a home that is killed loses none. Sends nothing.
+//! Owns one small state per user with a device, and none for other users. A message is confirmed to its owner only when
+//! it has been decided and the decision is in the store ([`Ticket`]), so a home that is killed loses none. Sends
+//! nothing itself.
 
 mod calls;
 mod figures;

@@ -1,4 +1,4 @@
-//! What a delivery tells push: messages for some of its users, what they have read, and who has gone.
+//! Turns a delivery into events for push: new messages for some of its users, receipts, and users who left.
 
 use crate::envelope::{Deliver, Envelope, UserNote};
 use crate::node::Node;

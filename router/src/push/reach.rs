@@ -1,4 +1,4 @@
-//! Users without sessions of whom it is known that they have no device, so that a message to them asks nobody.
+//! The users without sessions that are known to have no device, so that nothing is looked up for a message to them.
 
 use hashbrown::HashSet;
 use switchboard_store::UserKey;

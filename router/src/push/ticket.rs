@@ -1,4 +1,4 @@
-//! Which announcements are not to be confirmed yet, as push has not decided about what they tell.
+//! Holds back the confirmation of announcements about which push has not decided yet.
 
 use crate::node::lock;
 use std::collections::{BTreeMap, BTreeSet};

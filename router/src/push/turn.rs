@@ -1,4 +1,5 @@
-//! Turns: the store is asked what a user's arbiter goes by, and, before it tells anything, whether that has reached him.
+//! Reads what a user's arbiter needs from the store: devices, preferences and blocks, and, before it notifies, whether
+//! the message has reached the user meanwhile. Users take turns.
 
 use crate::home::shown_settings;
 use crate::node::{Node, lock};

@@ -1,4 +1,5 @@
-//! One user's pushes at his home: his arbiter, once what it goes by has been read, and what came before that.
+//! The push state of one user at home: the arbiter, once its data has been read, and the events that arrived before
+//! that.
 
 use crate::push::Ticket;
 use hashbrown::HashMap;

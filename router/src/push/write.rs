@@ -1,4 +1,4 @@
-//! What has been decided, on its way into the store: one task of the node writes it, in the order of the decisions.
+//! Writes push decisions to the store: one task per node, in the order of the decisions.
 
 use crate::node::{Node, lock};
 use crate::push::Ticket;

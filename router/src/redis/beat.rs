@@ -1,4 +1,4 @@
-//! What a node says of itself in Redis, each time anew.
+//! The content of a node's heartbeat in Redis.
 
 use crate::view::NodeEntry;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! The bus over Redis pub/sub: one channel per node.
 //!
-//! Owns the packets that wait for Redis, bounded in bytes, and the node's own subscription. What it drops it counts; the
-//! receiver notices by the numbers in the packets.
+//! Owns the packets that wait for Redis, bounded in bytes, and the node's own subscription. Dropped packets are
+//! counted; the receiver notices them by the numbers in the packets.
 
 use super::connection::Connection;
 use super::hearing::Hearing;

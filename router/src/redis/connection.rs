@@ -1,5 +1,5 @@
-//! How the client library is set up: time limits on everything, no repeats of its own, reconnects with backoff and
-//! jitter for ever.
+//! The settings of the Redis client: time limits on everything, no retries of its own, and reconnecting forever, with
+//! backoff and jitter.
 
 use super::RedisOptions;
 use fred::clients::{Client, SubscriberClient};

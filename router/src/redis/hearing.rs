@@ -1,7 +1,8 @@
-//! Whether this node hears what is published to it.
+//! Checks that this node receives what is published to it.
 //!
-//! The connection of its channel only reads: where its other end is gone without a word, nothing else would show it, and
-//! the node would go on beating, deaf. So it says something to itself, and reconnects when that does not come back.
+//! The subscriber's connection only reads, so if its other end vanishes silently, nothing else would show it: the node
+//! would keep sending heartbeats without receiving anything. So it publishes empty packets to itself, and reconnects
+//! when they do not arrive.
 
 use super::BEATS_PER_TTL;
 use fred::clients::{Client, SubscriberClient};

@@ -1,6 +1,6 @@
-//! The heartbeat: keeps this node's key alive, looks at the others', and tells the view that follows.
+//! The heartbeat: refreshes this node's key, reads the keys of the others, and publishes the resulting view.
 //!
-//! Owns the node's key. A look and a beat are two round trips, ten times in a TTL.
+//! Owns the node's key. Reading and refreshing are two round trips, ten times per TTL.
 
 use super::beat::Beat;
 use super::connection::Connection;

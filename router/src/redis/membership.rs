@@ -1,8 +1,8 @@
-//! Who is alive, from what Redis shows of the others' heartbeats: a state machine without Redis, tasks or clock.
+//! Decides which nodes are alive, from the heartbeats seen in Redis: a state machine without Redis, tasks or a clock.
 //!
-//! DESIGN §1: a node is taken out only by one that saw no sign of it for a whole TTL while its own key stood. So nobody
-//! is taken out because Redis lost its keys or was away, or because this process slept: then the last view stays, and
-//! every node gets a whole TTL anew.
+//! DESIGN §1: a node is only removed by a node that has seen no heartbeat of it for a whole TTL while its own key
+//! stood. So no node is removed because Redis lost its keys or was unreachable, or because this process was suspended:
+//! in these cases the last view stays, and every node gets a whole TTL again.
 
 use super::beat::Beat;
 use crate::view::NodeEntry;

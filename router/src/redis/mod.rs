@@ -1,7 +1,7 @@
-//! Redis between nodes: what carries their packets, and where they see who is alive (DESIGN §1, §4).
+//! Redis between nodes: it carries their packets and shows them which nodes are alive (DESIGN §1, §4).
 //!
-//! The one place that knows Redis and its client library. Nothing that must hold rests on it: what it drops is noticed
-//! by the numbers on the links (`link.rs`), and what it says of who lives is only where work is done.
+//! Only this module knows Redis and its client library. No guarantee depends on Redis: lost packets are noticed by the
+//! numbers on the links (`link.rs`), and which nodes are alive only determines where work is done.
 //!
 //! | in Redis | type | what |
 //! |---|---|---|

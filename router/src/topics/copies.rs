@@ -1,10 +1,10 @@
-//! Topics outlive their owner: each has a copy at its heir, who is the owner if this one goes, and passes whole to another
-//! owner if the ring says so.
+//! Copies of topics, so that they outlive their owner: each topic has a copy on its heir, the node that becomes its
+//! owner if this one dies. If the ring moves a topic, it is transferred whole to the new owner.
 //!
-//! Who has counted something tells it: all that is there piece by piece, each of which is taken before the next one leaves,
-//! and then, with each tick, what has changed. What a copy is told counts once however often it is told
-//! (`switchboard_topics::Part`), so views that differ for a while cost nothing but the telling. A copy has no claim to
-//! memory: where there is none it is not kept.
+//! The node that has counted events sends them: first everything, piece by piece, each acknowledged before the next one
+//! leaves, then the changes with each tick. A copy counts data once however often it is sent
+//! (`switchboard_topics::Part`), so nodes whose views differ for a while cost only traffic. A copy has no claim to
+//! memory: if there is none left, it is not kept.
 
 use super::TopicKey;
 use super::held::{Absorbed, Content, Copy, copy_at};

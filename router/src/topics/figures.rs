@@ -1,4 +1,5 @@
-//! The metrics of dashboards. As in `crate::figures`: each is there from the start, and no label holds a tenant or topic.
+//! The metrics of dashboards. As in `crate::figures`, each is exported from the start, and no label holds a tenant or
+//! topic.
 
 use crate::figures::shown;
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};

@@ -1,4 +1,4 @@
-//! The topics that a node has: those that it owns, and copies for when their owner dies. A table, and what one entry is.
+//! The topics on this node: those that it owns, and copies of others in case their owner dies.
 
 use super::memory::Memory;
 use super::{TopicKey, watched_frame};

@@ -1,6 +1,7 @@
-//! What topics take of this node's memory, as of now: in all, and each tenant's.
+//! The memory that topics take on this node, in total and per tenant.
 //!
-//! What is full refuses before it is filled: beyond a bound there is at most one batch for each thread that counts.
+//! A batch is refused when the limit has been reached, so the limit is exceeded by at most one batch per thread that
+//! counts.
 
 use super::TopicKey;
 use crate::node::lock;

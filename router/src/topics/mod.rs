@@ -1,9 +1,9 @@
 //! Dashboards (PROTOCOL §5): the topics that this node owns, and those that its sessions watch.
 //!
-//! The arithmetic is `switchboard-topics`. A topic's owner is found by the ring as a conversation's is, but it has no
-//! term and no task of its own: nothing of it is stored, and nothing here waits while it holds a lock. What an owner has
-//! counted it also tells another node (`copies.rs`): if it dies, all but what came since its last tick is there.
-//! Watchers are told of a new owner by a `topic_state` without `id`.
+//! The arithmetic is in `switchboard-topics`. The ring assigns a topic to an owner as it does a conversation, but a
+//! topic has neither a term nor a task: nothing of it is stored, and nothing here waits while it holds a lock. The
+//! owner also sends its counts to another node (`copies.rs`), so if it dies, only what came since its last tick is
+//! lost. Watchers learn of a new owner by a `topic_state` without `id`.
 
 mod copies;
 mod figures;

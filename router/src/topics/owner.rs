@@ -1,4 +1,4 @@
-//! The owner's side of topics: batches are counted, nodes with watchers are told of changes at each tick.
+//! The owner's side of topics: counts batches, and sends the changes to the watching nodes at each tick.
 
 use super::TopicKey;
 use super::held::{Content, Held, TickChanges, Update, limits};

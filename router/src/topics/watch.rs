@@ -1,6 +1,7 @@
-//! The watchers' side of topics: which sessions of this node watch what, and what they are told.
+//! The watchers' side of topics: which sessions of this node watch which topic, and the frames that they get.
 //!
-//! A session is given updates once it has its state. What comes before that waits for it, as one update.
+//! A session gets updates once it has its state. Updates that come before the state are merged into one that waits for
+//! it.
 
 use super::{TOPICS_WATCHED_MAX, TopicKey, conflated, watched_frame};
 use crate::api::{Actor, Answer};

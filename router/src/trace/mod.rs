@@ -1,8 +1,8 @@
-//! What became of a message, for whoever is asked "why did Bob not get it?" (DESIGN §7).
+//! Message traces: what happened to a message, for the person who is asked "why did Bob not get it?" (DESIGN §7).
 //!
-//! Each node notes what it does itself, in memory and for a while (`trace.*`); nothing is stored or sent for it. What the
-//! store knows anyway (who is a member, what he has confirmed) is read when somebody asks: then all nodes say what they
-//! noted, and it is put together per recipient.
+//! Each node notes its own actions, in memory and for a limited time (`trace.*`); nothing is stored or sent for it.
+//! What the store knows anyway (members, their receipts) is read when somebody asks. Then all nodes return what they
+//! noted, and it is grouped by recipient.
 
 mod ask;
 mod kept;
