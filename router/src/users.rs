@@ -4,19 +4,21 @@
 //! Sharded by user. A shard's lock is held for a look-up and some pushes, never across an await. The users of a
 //! delivery are ordered by shard, so a fan-out takes each lock once, not once per recipient.
 
+mod deliver;
+mod home;
+
+use self::home::HomeUser;
 use crate::blocks::Blocked;
-use crate::dirty::{Dirty, change_for_all, changes_for_some, weight};
-use crate::envelope::{Deliver, Note, Outgoing, Registration};
-use crate::fan_out::Giving;
+use crate::dirty::Dirty;
+use crate::envelope::Registration;
 use crate::push::Unreachable;
-use crate::session::{Held, Session};
+use crate::session::Session;
 use hashbrown::HashMap;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use switchboard_presence::{SavedPresence, UserPresence};
+use switchboard_presence::SavedPresence;
 use switchboard_protocol::{DeviceId, InstanceId, SessionId, TenantId, UserId};
-use switchboard_store::{ConversationKey, InboxChange, Incarnation, UserKey};
+use switchboard_store::UserKey;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) const SHARDS: usize = 32;
@@ -39,16 +41,6 @@ impl User {
     }
 }
 
-/// A user at his home.
-pub(crate) struct HomeUser {
-    /// His sessions everywhere, and what he set.
-    pub(crate) presence: UserPresence<Incarnation>,
-    /// Nodes whose sessions watch him.
-    pub(crate) watchers: Vec<Incarnation>,
-    /// The view in which he is known to have no device that is pushed to.
-    unreachable_in: Option<u64>,
-}
-
 #[derive(Default)]
 struct Shard {
     users: HashMap<UserKey, User>,
@@ -62,15 +54,6 @@ struct Shard {
 pub(crate) struct Users {
     shards: Box<[Mutex<Shard>]>,
     dirty_bytes: AtomicUsize,
-}
-
-/// Whom a delivery concerns besides the sessions here.
-#[derive(Default)]
-pub(crate) struct Further {
-    /// Who has sessions on which other node.
-    pub(crate) elsewhere: BTreeMap<Incarnation, Vec<UserId>>,
-    /// Who may have a device that is pushed to, if that is concerned.
-    pub(crate) pushed: Vec<UserId>,
 }
 
 /// What adding a session came to.
@@ -101,8 +84,6 @@ impl Users {
     fn all(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
         (0..SHARDS).map(|index| self.shard(index))
     }
-
-    // Sessions
 
     /// Takes over another life's users with their sessions; not what it knew as their home.
     pub(crate) fn adopt(&self, former: &Self) {
@@ -199,116 +180,6 @@ impl Users {
         }
     }
 
-    /// Users with whom this one has a block, as known here: complete while he has a session here.
-    pub(crate) fn blocked(&self, user: &UserKey) -> Blocked {
-        let shard = self.of(user);
-        shard.users.get(user).and_then(|user| user.blocked.as_deref().cloned()).unwrap_or_default()
-    }
-
-    /// Replaces what is known of a user's blocks, if he has a session here.
-    pub(crate) fn set_blocked(&self, key: &UserKey, blocked: Blocked) {
-        if let Some(user) = self.of(key).users.get_mut(key) {
-            user.blocked = (!blocked.is_empty()).then(|| Box::new(blocked));
-        }
-    }
-
-    // Delivering
-
-    /// Gives frames to the users' sessions on this node.
-    pub(crate) fn relay(&self, tenant: &TenantId, users: &[UserId], frames: &[Outgoing], giving: &mut Giving) {
-        self.each(tenant, users, |_, shard, key| {
-            if let Some(user) = shard.users.get(key) {
-                deliver_to(user, frames, &Held::new(), giving);
-            }
-        });
-    }
-
-    /// A home's part, of the node and the view with this number: gives frames to the users' sessions here, but for those
-    /// held back, and notes what changes in their inboxes.
-    pub(crate) fn deliver(
-        &self,
-        deliver: &Deliver,
-        held: &Held,
-        me: &Incarnation,
-        view: u64,
-        giving: &mut Giving,
-    ) -> Further {
-        let mut further = Further::default();
-        let for_all = deliver.note.as_ref().map(|note| change_for_all(deliver, note));
-        let concerns_push = deliver.note.as_ref().is_some_and(Note::concerns_push);
-        self.each(&deliver.conversation.tenant, &deliver.users, |id, shard, key| {
-            let user = shard.users.get(key);
-            if let Some(user) = user {
-                deliver_to(user, &deliver.frames, held, giving);
-                let nodes = user.home.iter().flat_map(|home| home.presence.nodes());
-                for (node, _) in nodes.filter(|(node, _)| *node != me) {
-                    further.elsewhere.entry(node.clone()).or_default().push(id.clone());
-                }
-            }
-            if concerns_push && may_be_reached(user, &mut shard.unreachable, key, view) {
-                further.pushed.push(id.clone());
-            }
-            if let Some(change) = &for_all {
-                self.note_in(&mut shard.dirty, key, change.clone());
-            }
-        });
-        for (user, change) in deliver.note.iter().flat_map(|note| changes_for_some(deliver, note)) {
-            self.note(&UserKey { tenant: deliver.conversation.tenant.clone(), user }, change);
-        }
-        further
-    }
-
-    /// Gives frames to single sessions; returns those that are not here any more.
-    pub(crate) fn to_sessions(
-        &self,
-        tenant: &TenantId,
-        sessions: &[(UserId, SessionId)],
-        frames: &[Outgoing],
-        giving: &mut Giving,
-    ) -> Vec<(UserId, SessionId)> {
-        let mut gone = Vec::new();
-        for (id, session_id) in sessions {
-            let key = UserKey { tenant: tenant.clone(), user: id.clone() };
-            let shard = self.of(&key);
-            let user = shard.users.get(&key);
-            let session = user.and_then(|user| user.sessions.iter().find(|session| session.id == *session_id));
-            match (user, session) {
-                (Some(user), Some(session)) => deliver_to_session(user, session, frames, giving),
-                _ => gone.push((id.clone(), session_id.clone())),
-            }
-        }
-        gone
-    }
-
-    /// Sessions whose user was removed from a conversation have it open no more.
-    pub(crate) fn closed(&self, conversation: &ConversationKey, sessions: &[(UserId, SessionId)]) {
-        for (id, session_id) in sessions {
-            let key = UserKey { tenant: conversation.tenant.clone(), user: id.clone() };
-            if let Some(session) = self.session(&key, session_id) {
-                session.doing().close(&conversation.conversation);
-            }
-        }
-    }
-
-    /// Calls `action` for each user under his shard's lock, which is kept from one to the next in the same shard.
-    fn each(&self, tenant: &TenantId, users: &[UserId], mut action: impl FnMut(&UserId, &mut Shard, &UserKey)) {
-        let mut held: Option<(usize, MutexGuard<'_, Shard>)> = None;
-        for id in users {
-            let index = shard_of(tenant, id);
-            let mut guard = match held.take() {
-                Some((at, guard)) if at == index => guard,
-                // The one held is let go before the next is taken.
-                other => {
-                    drop(other);
-                    self.shard(index)
-                }
-            };
-            let key = UserKey { tenant: tenant.clone(), user: id.clone() };
-            action(id, &mut guard, &key);
-            held = Some((index, guard));
-        }
-    }
-
     /// Whether a session of the user is to get a newer cursor; if so, it is not again for `interval_ms`.
     pub(crate) fn wants_cursor(&self, key: &UserKey, now_ms: u64, interval_ms: u64) -> bool {
         let shard = self.of(key);
@@ -324,125 +195,17 @@ impl Users {
         wanted
     }
 
-    // Who can be pushed to
-
-    /// Whether a user may have a device that is pushed to.
-    pub(crate) fn may_be_reached(&self, key: &UserKey, view: u64) -> bool {
-        let mut shard = self.of(key);
-        let Shard { users, unreachable, .. } = &mut *shard;
-        may_be_reached(users.get(key), unreachable, key, view)
+    /// Users with whom this one has a block, as known here: complete while he has a session here.
+    pub(crate) fn blocked(&self, user: &UserKey) -> Blocked {
+        let shard = self.of(user);
+        shard.users.get(user).and_then(|user| user.blocked.as_deref().cloned()).unwrap_or_default()
     }
 
-    /// He had none when the view with this number was. Of `most` users without sessions that is remembered.
-    pub(crate) fn note_unreachable(&self, key: &UserKey, view: u64, most: usize) {
-        let mut shard = self.of(key);
-        match shard.users.get_mut(key).and_then(|user| user.home.as_mut()) {
-            Some(home) => home.unreachable_in = Some(view),
-            None => shard.unreachable.note(key, view, most / SHARDS),
+    /// Replaces what is known of a user's blocks, if he has a session here.
+    pub(crate) fn set_blocked(&self, key: &UserKey, blocked: Blocked) {
+        if let Some(user) = self.of(key).users.get_mut(key) {
+            user.blocked = (!blocked.is_empty()).then(|| Box::new(blocked));
         }
-    }
-
-    /// He has one now.
-    pub(crate) fn forget_unreachable(&self, key: &UserKey) {
-        let mut shard = self.of(key);
-        shard.unreachable.forget(key);
-        if let Some(home) = shard.users.get_mut(key).and_then(|user| user.home.as_mut()) {
-            home.unreachable_in = None;
-        }
-    }
-
-    // Inbox changes
-
-    /// Notes a change to one user's inbox.
-    pub(crate) fn note(&self, user: &UserKey, change: InboxChange) {
-        self.note_in(&mut self.of(user).dirty, user, change);
-    }
-
-    /// Counted while the shard is locked: what is taken has been counted before.
-    fn note_in(&self, dirty: &mut Dirty, user: &UserKey, change: InboxChange) {
-        let noted = dirty.note(user, change);
-        if noted > 0 {
-            self.dirty_bytes.fetch_add(noted, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes all that waits to be written, each user's in the order in which his conversations last changed.
-    pub(crate) fn take_dirty(&self) -> Vec<(UserKey, InboxChange)> {
-        let mut taken = Vec::new();
-        for mut shard in self.all() {
-            taken.extend(shard.dirty.take());
-        }
-        let weighed = taken.iter().map(|(user, change)| weight(user, change)).sum();
-        self.dirty_bytes.fetch_sub(weighed, Ordering::Relaxed);
-        taken.sort_by(|a, b| a.0.cmp(&b.0));
-        taken
-    }
-
-    /// What waits to be written for one user; it stays noted.
-    pub(crate) fn dirty_of(&self, user: &UserKey) -> Vec<(UserKey, InboxChange)> {
-        self.of(user).dirty.of(user).iter().map(|change| (user.clone(), change.clone())).collect()
-    }
-
-    /// How many users have something waiting.
-    pub(crate) fn dirty_users(&self) -> usize {
-        self.all().map(|shard| shard.dirty.users()).sum()
-    }
-
-    /// What all that waits weighs.
-    pub(crate) fn dirty_bytes(&self) -> usize {
-        self.dirty_bytes.load(Ordering::Relaxed)
-    }
-
-    // The home's part
-
-    /// Works on what this node as a user's home knows of him, making it if need be; forgets it if it says nothing.
-    pub(crate) fn at_home<T>(&self, key: &UserKey, work: impl FnOnce(&mut HomeUser) -> T) -> T {
-        let mut shard = self.of(key);
-        let user = shard.users.entry(key.clone()).or_default();
-        let home = user.home.get_or_insert_with(|| {
-            Box::new(HomeUser { presence: UserPresence::offline(None), watchers: Vec::new(), unreachable_in: None })
-        });
-        let result = work(home);
-        if home.presence.is_offline() && home.watchers.is_empty() {
-            user.home = None;
-        }
-        if user.is_idle() {
-            shard.users.remove(key);
-        }
-        result
-    }
-
-    /// Works on what this node as a user's home knows of him, if anything.
-    pub(crate) fn if_at_home<T>(&self, key: &UserKey, work: impl FnOnce(&mut HomeUser) -> T) -> Option<T> {
-        let known = self.of(key).users.get(key).is_some_and(|user| user.home.is_some());
-        known.then(|| self.at_home(key, work))
-    }
-
-    /// Who this node is a home of.
-    pub(crate) fn homed(&self) -> Vec<UserKey> {
-        let homed_in = |shard: MutexGuard<'_, Shard>| -> Vec<UserKey> {
-            shard.users.iter().filter(|(_, user)| user.home.is_some()).map(|(key, _)| key.clone()).collect()
-        };
-        let mut homed: Vec<_> = self.all().flat_map(homed_in).collect();
-        homed.sort();
-        homed
-    }
-
-    /// Forgets a user as one whose home this is.
-    pub(crate) fn leave_home(&self, key: &UserKey) {
-        let mut shard = self.of(key);
-        let Some(user) = shard.users.get_mut(key) else { return };
-        user.home = None;
-        if user.is_idle() {
-            shard.users.remove(key);
-        }
-    }
-}
-
-fn may_be_reached(user: Option<&User>, unreachable: &mut Unreachable, key: &UserKey, view: u64) -> bool {
-    match user.and_then(|user| user.home.as_ref()) {
-        Some(home) => home.unreachable_in != Some(view),
-        None => !unreachable.has(key, view),
     }
 }
 
@@ -460,36 +223,13 @@ fn count(sessions: &[Arc<Session>]) -> u32 {
     u32::try_from(sessions.len()).unwrap_or(u32::MAX)
 }
 
-fn deliver_to(user: &User, frames: &[Outgoing], held: &Held, giving: &mut Giving) {
-    for session in user.sessions.iter().filter(|session| !held.iter().any(|held| held.id == session.id)) {
-        deliver_to_session(user, session, frames, giving);
-    }
-}
-
-fn deliver_to_session(user: &User, session: &Session, frames: &[Outgoing], giving: &mut Giving) {
-    let mut has_entry = false;
-    for frame in frames {
-        let hidden = frame
-            .skip
-            .hidden_from
-            .as_ref()
-            .is_some_and(|other| user.blocked.as_ref().is_some_and(|blocked| blocked.contains_key(other)));
-        if !hidden && session.wants(&frame.skip) {
-            giving.fan_out.give(&session.socket, &frame.delivery);
-            has_entry |= frame.seq.is_some();
-        }
-    }
-    if has_entry {
-        giving.given.add(session);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::delivery::{Delivery, Socket};
     use switchboard_protocol::client::PresenceStatus;
     use switchboard_protocol::{CloseCode, Timestamp};
+    use switchboard_store::Incarnation;
 
     struct Deaf;
 

@@ -1,27 +1,27 @@
 //! Announces durable entries to the homes of all members, and owes each announcement until its home has confirmed it
 //! (DESIGN §4). Then answers those who wait.
 
+mod activity;
+mod log_end;
+
 use super::decide::Answering;
 use super::log::{Log, fan_out_order};
+use super::notes::{news, part_of, user_notes};
 use super::pipeline::{Pending, Step};
 use super::sessions::OpenSessions;
 use super::task::Conversation;
-use super::{Done, LocalReply, ReplyTo};
+use super::{LocalReply, ReplyTo};
 use crate::api::Answer;
 use crate::delivery::undroppable;
-use crate::envelope::{Deliver, Envelope, Note, Outgoing, UserNote};
+use crate::envelope::{Deliver, Envelope, Note, Outgoing};
 use crate::link::Links;
-use crate::push::{Again, News};
 use crate::session::Held;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use switchboard_protocol::server::{ConversationActivity, Delivery, Frame as _};
-use switchboard_protocol::{EntryFrame, ProtocolError, Seq, ServerFrame, UserId};
-use switchboard_store::{Cursor, Incarnation, Preview};
-
-/// "at most one per second and conversation" (PROTOCOL §3, "Large groups").
-const ACTIVITY_INTERVAL_MS: u64 = 1_000;
+use switchboard_protocol::server::Delivery;
+use switchboard_protocol::{EntryFrame, ProtocolError, ServerFrame, UserId};
+use switchboard_store::{Incarnation, Preview};
 
 /// Users in the order of the fan-out, by home.
 type ByHome = Vec<(Incarnation, Arc<[UserId]>)>;
@@ -282,113 +282,6 @@ impl Conversation {
         let log = self.log.as_ref().ok_or_else(ProtocolError::internal)?;
         log.conversation(&self.key, user, self.node.options().push_members_max).map(ServerFrame::Conversation)
     }
-
-    // Announcing where the log ends
-
-    /// Announces the log's durable end, and all that inboxes keep, to everyone.
-    pub(super) fn announce_end(&mut self) {
-        self.announce_end_to(None);
-    }
-
-    /// To everyone, or to the users of one home.
-    fn announce_end_to(&mut self, only: Option<&Incarnation>) {
-        // A conversation with nothing in its log (who began it did not get further) exists for nobody.
-        let Some(log) = self.log.as_ref().filter(|log| log.durable > Seq::ZERO) else { return };
-        let placement = self.node.placement();
-        let concerns = |user: &&UserId| {
-            only.is_none_or(|only| placement.home(&super::user_in(&self.key, user)).incarnation == *only)
-        };
-        let members = fan_out_order(&self.key.tenant, log.durable_members().filter(concerns));
-        let gone = fan_out_order(&self.key.tenant, log.durably_removed().filter(concerns));
-        let last = Some(Arc::new(log.last(self.node.options().push_members_max)));
-        let activity = log.delivery(self.node.options().push_members_max) == Delivery::Activity;
-        let users = members.iter().filter_map(|user| member_note(log, user)).collect();
-        let of_members = Note { last, users, news: newest(log, activity) };
-        // Who was removed learns nothing of what came after.
-        let users = gone.iter().filter_map(|user| removed_note(log, user)).collect();
-        let of_gone = Note { last: None, users, news: None };
-        self.tell_homes(&members, &[], Some(&of_members));
-        self.tell_homes(&gone, &[], Some(&of_gone));
-        self.tell_activity(&members, false);
-    }
-
-    /// A node has missed something: announces to it again, if it is owed anything. Until then it is not `done`.
-    pub(super) async fn repeat(&mut self, to: &Incarnation, done: Done) {
-        let links = &self.node.links;
-        if self.announced.told.get(to).is_none_or(|number| links.is_confirmed(to, *number)) {
-            return;
-        }
-        if self.log.is_some() {
-            self.announce_end_to(Some(to));
-        } else if self.node.owns(&self.key) {
-            // Of a term that has been parted from, who begins the next one tells.
-            self.on_take_over(None, None, Some(done)).await;
-        } else {
-            self.leaves = true;
-            self.untold.push(done);
-        }
-    }
-
-    /// After a change of the view: what a home had not confirmed is announced to whoever is the home now.
-    pub(super) fn tell_new_homes(&mut self) {
-        if self.announced.told_in == Some(self.node.placement().view.number) {
-            // All of it was told since the view came.
-            return;
-        }
-        let owes = !self.announced.told.iter().all(|(home, number)| self.node.links.is_confirmed(home, *number));
-        self.announced.told.clear();
-        self.announced.told_in = None;
-        if owes {
-            self.announce_end();
-        }
-    }
-
-    /// Something happened in a large group: those who do not have it open are told, at most once a second.
-    fn activity(&mut self) {
-        let now_ms = self.node.clock.monotonic_ms();
-        let earliest = self.announced.activity_sent_ms.map_or(now_ms, |sent| sent + ACTIVITY_INTERVAL_MS);
-        self.announced.activity_due_ms.get_or_insert(earliest.max(now_ms));
-        self.announce_activity(now_ms);
-    }
-
-    /// Sends the `conversation_activity` that is due.
-    pub(super) fn announce_activity(&mut self, now_ms: u64) {
-        if self.announced.activity_due_ms.is_none_or(|due_ms| now_ms < due_ms) {
-            return;
-        }
-        self.announced.activity_due_ms = None;
-        self.announced.activity_sent_ms = Some(now_ms);
-        let Some(log) = &self.log else { return };
-        let users = log.everyone.clone();
-        self.tell_activity(&users, true);
-    }
-
-    /// `conversation_activity` to these users, one encoding for all with the same `mentioned_seq`.
-    fn tell_activity(&mut self, users: &Arc<[UserId]>, owed: bool) {
-        let Some(log) = &self.log else { return };
-        let mut by_mention: BTreeMap<Seq, Vec<&UserId>> = BTreeMap::new();
-        let known = users.iter().filter_map(|user| log.members.get_key_value(user));
-        for (user, member) in known.filter(|(_, member)| member.joined_seq <= log.durable) {
-            by_mention.entry(member.cursor.mentioned_seq).or_default().push(user);
-        }
-        let all_alike = by_mention.len() == 1 && by_mention.values().all(|alike| alike.len() == users.len());
-        let mut tellings = Vec::new();
-        for (mentioned_seq, alike) in by_mention {
-            let conversation_id = self.key.conversation.clone();
-            let frame = ConversationActivity { conversation_id, last_seq: log.durable, mentioned_seq };
-            let mut frame = Outgoing::new(undroppable("conversation_activity", frame.encode(None)));
-            if owed {
-                // They have the entries. Where the end is announced, what came before may have been lost on them too.
-                frame.skip.open = Some(self.key.conversation.clone());
-            }
-            let alike = if all_alike { users.clone() } else { fan_out_order(&self.key.tenant, alike.into_iter()) };
-            tellings.push((alike, frame));
-        }
-        for (users, frame) in tellings {
-            // An empty note changes nothing, but it is confirmed, so that a lost announcement is repeated.
-            self.tell_homes(&users, &[frame], owed.then(Note::default).as_ref());
-        }
-    }
 }
 
 /// Whether two entries go to the same users in the same way.
@@ -448,53 +341,6 @@ fn outgoing(pending: &Pending, is_late: bool) -> Outgoing {
     frame
 }
 
-/// What an entry changes in single users' inboxes.
-fn user_notes(pending: &Pending) -> Vec<UserNote> {
-    let entry = &pending.draft.entry;
-    let note = empty_note;
-    match &entry.frame {
-        EntryFrame::Message(message) => {
-            let sender = UserNote { read: Some((entry.seq, entry.messages)), ..note(&message.from) };
-            let mentioned =
-                pending.draft.mentioned.iter().map(|user| UserNote { mentioned_seq: entry.seq, ..note(user) });
-            std::iter::once(sender).chain(mentioned).collect()
-        }
-        EntryFrame::Membership(membership) => {
-            let added = membership.added.iter().map(|user| UserNote {
-                read: Some((entry.seq, entry.messages)),
-                membership: Some((entry.seq, true)),
-                ..note(user)
-            });
-            let removed =
-                membership.removed.iter().map(|user| UserNote { membership: Some((entry.seq, false)), ..note(user) });
-            added.chain(removed).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// A note that changes nothing.
-pub(super) fn empty_note(user: &UserId) -> UserNote {
-    UserNote { user: user.clone(), mentioned_seq: Seq::ZERO, read: None, membership: None, delivered: Seq::ZERO }
-}
-
-/// The messages among entries.
-fn news(log: &Log, pending: &[Pending]) -> Option<Arc<News>> {
-    let message = |pending: &Pending| match &pending.draft.entry.frame {
-        EntryFrame::Message(message) => Some((message.seq, message.from.clone())),
-        _ => None,
-    };
-    let messages: Vec<_> = pending.iter().filter_map(message).collect();
-    (!messages.is_empty()).then(|| Arc::new(News { is_direct: log.is_direct(), messages, again: None }))
-}
-
-/// The newest message, for whoever it has not reached.
-fn newest(log: &Log, only_mentioned: bool) -> Option<Arc<News>> {
-    let newest = log.preview.as_ref()?;
-    let again = Some(Again { messages: log.durable_messages, at: newest.timestamp, only_mentioned });
-    Some(Arc::new(News { is_direct: log.is_direct(), messages: vec![(newest.seq, newest.from.clone())], again }))
-}
-
 /// Whom an entry is about, so that he gets it whole in a large group too.
 fn concerned_by(pending: &Pending) -> Vec<UserId> {
     match &pending.draft.entry.frame {
@@ -503,48 +349,5 @@ fn concerned_by(pending: &Pending) -> Vec<UserId> {
             pending.draft.mentioned.iter().chain(std::iter::once(&message.from)).cloned().collect()
         }
         _ => Vec::new(),
-    }
-}
-
-/// All that a member's inbox row keeps.
-fn member_note(log: &Log, user: &UserId) -> Option<UserNote> {
-    let member = log.members.get(user)?;
-    let Cursor { read_seq, read_messages, .. } = member.cursor;
-    Some(UserNote {
-        user: user.clone(),
-        mentioned_seq: member.cursor.mentioned_seq,
-        read: Some((read_seq, read_messages)),
-        membership: (member.joined_seq > Seq::ZERO).then_some((member.joined_seq, true)),
-        delivered: member.cursor.delivered_seq,
-    })
-}
-
-fn removed_note(log: &Log, user: &UserId) -> Option<UserNote> {
-    let membership = Some((*log.removed.get(user)?, false));
-    Some(UserNote { membership, ..empty_note(user) })
-}
-
-/// The part of a note that concerns these users.
-fn part_of(note: &Note, users: &[UserId]) -> Note {
-    // A few are noted, and there may be very many users.
-    let noted: BTreeSet<&UserId> = note.users.iter().map(|about| &about.user).collect();
-    let here: BTreeSet<&UserId> = users.iter().filter(|user| noted.contains(user)).collect();
-    let concerns = |about: &&UserNote| here.contains(&about.user);
-    let users = note.users.iter().filter(concerns).cloned().collect();
-    Note { last: note.last.clone(), users, news: note.news.clone() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_part_of_a_note_is_all_that_is_noted_of_its_users() {
-        let user = |name: &str| -> UserId { name.parse().unwrap() };
-        let about = |name, seq| UserNote { mentioned_seq: Seq::new(seq), ..empty_note(&user(name)) };
-        let users = vec![about("b", 1), about("x", 2), about("a", 3), about("b", 4)];
-        let part = part_of(&Note { last: None, users, news: None }, &["a", "b", "c"].map(user));
-        let noted = part.users.iter().map(|about| (about.user.as_str(), about.mentioned_seq.get()));
-        assert_eq!(noted.collect::<Vec<_>>(), [("b", 1), ("a", 3), ("b", 4)]);
     }
 }

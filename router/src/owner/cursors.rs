@@ -1,8 +1,8 @@
 //! Receipts at the owner (PROTOCOL §3, "Receipts and unread"): they move members' cursors, the cursors are written to the
 //! store, and the other members are told. Owns the cursors that are not written yet and the receipts that are not sent yet.
 
-use super::announce::empty_note;
 use super::log::Log;
+use super::notes::empty_note;
 use super::task::Conversation;
 use super::{CommandInput, LocalReply, ReplyTo};
 use crate::api::{Answer, Command};

@@ -13,6 +13,7 @@ mod leaving;
 mod log;
 mod messages;
 mod newest;
+mod notes;
 mod outline;
 mod pipeline;
 mod query;

@@ -2,9 +2,18 @@
 //! different lists of parts make the same key or prefix, and numbers big-endian, so that they sort. A text that is a
 //! key's last part stands without its length, so that rows sort by it.
 
-use crate::{Channel, ConversationKey, Incarnation, Priority, PushKey, StoreError, UserKey};
+mod parts;
+mod push;
+
+pub(crate) use push::{
+    dead_letter, dead_letters, dead_letters_after, notification_preferences, parse_dead_letter, parse_last_device,
+    parse_push_due, parse_push_key, push_device, push_devices, push_due, push_due_until, push_job, push_shown,
+};
+
+use self::parts::Parts;
+use crate::{ConversationKey, Incarnation, StoreError, UserKey};
 use std::ops::Range;
-use switchboard_protocol::{ConversationId, DeviceId, Emoji, Seq, TenantId, Timestamp, UserId};
+use switchboard_protocol::{ConversationId, Emoji, Seq, TenantId, UserId};
 
 /// The tables, by the first byte of their keys. A number is never given to another table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,168 +291,11 @@ pub(crate) fn of_user(table: Table, user: &UserKey) -> Key {
     Key::new(table).user(user)
 }
 
-pub(crate) fn push_devices(user: &UserKey) -> Key {
-    of_user(Table::PushDevice, user)
-}
-
-pub(crate) fn push_device(user: &UserKey, device: &DeviceId) -> Key {
-    push_devices(user).last(device.as_str())
-}
-
-/// The device at the end of a key of [`Table::PushDevice`].
-pub(crate) fn parse_last_device(key: &[u8]) -> Result<DeviceId, StoreError> {
-    let mut parts = Parts::new(key);
-    parts.text()?;
-    parts.text()?;
-    parts.last()
-}
-
-pub(crate) fn notification_preferences(user: &UserKey) -> Key {
-    of_user(Table::NotificationPreferences, user)
-}
-
-/// A channel's number in keys. One is never given to another channel.
-fn channel_byte(channel: Channel) -> u8 {
-    match channel {
-        Channel::WebPush => 1,
-        Channel::Fcm => 2,
-        Channel::Apns => 3,
-        Channel::Webhook => 4,
-    }
-}
-
-fn priority_byte(priority: Priority) -> u8 {
-    match priority {
-        Priority::High => 1,
-        Priority::Normal => 2,
-        Priority::Low => 3,
-    }
-}
-
-/// Times before 1970 are as good as 1970.
-fn time_number(at: Timestamp) -> u64 {
-    u64::try_from(at.unix_ms()).unwrap_or(0)
-}
-
-fn push_place(table: Table, of: &PushKey) -> Key {
-    of_user(table, &of.user).byte(channel_byte(of.channel)).last(of.conversation.as_str())
-}
-
-pub(crate) fn push_job(of: &PushKey) -> Key {
-    push_place(Table::PushJob, of)
-}
-
-pub(crate) fn push_shown(of: &PushKey) -> Key {
-    push_place(Table::PushShown, of)
-}
-
-/// The place of a key of [`Table::PushJob`] or [`Table::PushShown`].
-pub(crate) fn parse_push_key(key: &[u8]) -> Result<PushKey, StoreError> {
-    let mut parts = Parts::new(key);
-    let user = UserKey { tenant: parts.id()?, user: parts.id()? };
-    let channel = parts.channel()?;
-    Ok(PushKey { user, conversation: parts.last()?, channel })
-}
-
-fn push_due_at(channel: Channel, priority: Priority, due: u64) -> Key {
-    Key::new(Table::PushDue).byte(channel_byte(channel)).byte(priority_byte(priority)).number(due)
-}
-
-pub(crate) fn push_due(of: &PushKey, priority: Priority, due: Timestamp) -> Key {
-    push_due_at(of.channel, priority, time_number(due)).user(&of.user).last(of.conversation.as_str())
-}
-
-/// What is due at `now` or was before.
-pub(crate) fn push_due_until(channel: Channel, priority: Priority, now: Timestamp) -> Range<Vec<u8>> {
-    push_due_at(channel, priority, 0).into_bytes()..push_due_at(channel, priority, time_number(now) + 1).into_bytes()
-}
-
-/// When the job of a key of [`Table::PushDue`] is due, and its place.
-pub(crate) fn parse_push_due(key: &[u8]) -> Result<(Timestamp, PushKey), StoreError> {
-    let mut parts = Parts::new(key);
-    let channel = parts.channel()?;
-    parts.byte()?;
-    let due = Timestamp::from_unix_ms(i64::try_from(parts.number()?).unwrap_or(i64::MAX));
-    let user = UserKey { tenant: parts.id()?, user: parts.id()? };
-    Ok((due, PushKey { user, conversation: parts.last()?, channel }))
-}
-
-pub(crate) fn dead_letters(tenant: &TenantId) -> Key {
-    Key::new(Table::DeadLetters).text(tenant.as_str())
-}
-
-pub(crate) fn dead_letter(tenant: &TenantId, id: u64) -> Key {
-    Key::new(Table::DeadLetter).text(tenant.as_str()).number(id)
-}
-
-pub(crate) fn dead_letters_after(tenant: &TenantId, after: u64) -> Range<Vec<u8>> {
-    let start = dead_letter(tenant, after.saturating_add(1)).into_bytes();
-    let end = Key::new(Table::DeadLetter).text(tenant.as_str()).prefixed().end;
-    start..end
-}
-
-/// The id of a key of [`Table::DeadLetter`].
-pub(crate) fn parse_dead_letter(key: &[u8]) -> Result<u64, StoreError> {
-    let mut parts = Parts::new(key);
-    parts.text()?;
-    parts.number()
-}
-
-/// Takes a key apart, in the order in which it was put together.
-struct Parts<'a> {
-    key: &'a [u8],
-    rest: &'a [u8],
-}
-
-impl<'a> Parts<'a> {
-    fn new(key: &'a [u8]) -> Self {
-        Self { key, rest: key.get(1..).unwrap_or_default() }
-    }
-
-    fn take(&mut self, len: usize) -> Result<&'a [u8], StoreError> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or_else(|| self.unreadable())?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn byte(&mut self) -> Result<u8, StoreError> {
-        Ok(self.take(1)?[0])
-    }
-
-    fn channel(&mut self) -> Result<Channel, StoreError> {
-        let byte = self.byte()?;
-        let channel = Channel::ALL.into_iter().find(|channel| channel_byte(*channel) == byte);
-        channel.ok_or_else(|| self.unreadable())
-    }
-
-    fn number(&mut self) -> Result<u64, StoreError> {
-        let bytes = self.take(8)?.try_into().map_err(|_| self.unreadable())?;
-        Ok(u64::from_be_bytes(bytes))
-    }
-
-    fn text(&mut self) -> Result<&'a str, StoreError> {
-        let len = usize::from(self.byte()?);
-        let bytes = self.take(len)?;
-        std::str::from_utf8(bytes).map_err(|_| self.unreadable())
-    }
-
-    fn id<T: TryFrom<&'a str>>(&mut self) -> Result<T, StoreError> {
-        T::try_from(self.text()?).map_err(|_| self.unreadable())
-    }
-
-    fn last<T: TryFrom<&'a str>>(&mut self) -> Result<T, StoreError> {
-        let bytes = self.take(self.rest.len())?;
-        std::str::from_utf8(bytes).ok().and_then(|text| T::try_from(text).ok()).ok_or_else(|| self.unreadable())
-    }
-
-    fn unreadable(&self) -> StoreError {
-        StoreError::Unreadable { what: format!("key {}", self.key.escape_ascii()) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Channel, Priority, PushKey};
+    use switchboard_protocol::Timestamp;
 
     fn conversation(tenant: &str, conversation: &str) -> ConversationKey {
         ConversationKey { tenant: tenant.parse().unwrap(), conversation: conversation.parse().unwrap() }

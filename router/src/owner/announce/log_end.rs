@@ -1,0 +1,71 @@
+//! Announcing the end of the log, with everything that inboxes keep of it: to all homes when a term begins, and again to a home
+//! that may have missed an announcement.
+
+use crate::envelope::Note;
+use crate::owner::log::fan_out_order;
+use crate::owner::notes::{member_note, newest, removed_note};
+use crate::owner::task::Conversation;
+use crate::owner::{Done, user_in};
+use std::sync::Arc;
+use switchboard_protocol::server::Delivery;
+use switchboard_protocol::{Seq, UserId};
+use switchboard_store::Incarnation;
+
+impl Conversation {
+    /// Announces the log's durable end, and all that inboxes keep, to everyone.
+    pub(in crate::owner) fn announce_end(&mut self) {
+        self.announce_end_to(None);
+    }
+
+    /// To everyone, or to the users of one home.
+    fn announce_end_to(&mut self, only: Option<&Incarnation>) {
+        // A conversation with nothing in its log (who began it did not get further) exists for nobody.
+        let Some(log) = self.log.as_ref().filter(|log| log.durable > Seq::ZERO) else { return };
+        let placement = self.node.placement();
+        let concerns =
+            |user: &&UserId| only.is_none_or(|only| placement.home(&user_in(&self.key, user)).incarnation == *only);
+        let members = fan_out_order(&self.key.tenant, log.durable_members().filter(concerns));
+        let gone = fan_out_order(&self.key.tenant, log.durably_removed().filter(concerns));
+        let last = Some(Arc::new(log.last(self.node.options().push_members_max)));
+        let activity = log.delivery(self.node.options().push_members_max) == Delivery::Activity;
+        let users = members.iter().filter_map(|user| member_note(log, user)).collect();
+        let of_members = Note { last, users, news: newest(log, activity) };
+        // Who was removed learns nothing of what came after.
+        let users = gone.iter().filter_map(|user| removed_note(log, user)).collect();
+        let of_gone = Note { last: None, users, news: None };
+        self.tell_homes(&members, &[], Some(&of_members));
+        self.tell_homes(&gone, &[], Some(&of_gone));
+        self.tell_activity(&members, false);
+    }
+
+    /// A node has missed something: announces to it again, if it is owed anything. Until then it is not `done`.
+    pub(in crate::owner) async fn repeat(&mut self, to: &Incarnation, done: Done) {
+        let links = &self.node.links;
+        if self.announced.told.get(to).is_none_or(|number| links.is_confirmed(to, *number)) {
+            return;
+        }
+        if self.log.is_some() {
+            self.announce_end_to(Some(to));
+        } else if self.node.owns(&self.key) {
+            // Of a term that has been parted from, who begins the next one tells.
+            self.on_take_over(None, None, Some(done)).await;
+        } else {
+            self.leaves = true;
+            self.untold.push(done);
+        }
+    }
+
+    /// After a change of the view: what a home had not confirmed is announced to whoever is the home now.
+    pub(in crate::owner) fn tell_new_homes(&mut self) {
+        if self.announced.told_in == Some(self.node.placement().view.number) {
+            // All of it was told since the view came.
+            return;
+        }
+        let owes = !self.announced.told.iter().all(|(home, number)| self.node.links.is_confirmed(home, *number));
+        self.announced.told.clear();
+        self.announced.told_in = None;
+        if owes {
+            self.announce_end();
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Delivering frames to users' sessions on this node and, at their home, noting the changes to their inboxes. Keeps the lock of
+//! a shard from one user to the next, as deliveries are ordered by shard.
+
+use super::home::may_be_reached;
+use super::{Shard, User, Users, shard_of};
+use crate::dirty::{change_for_all, changes_for_some};
+use crate::envelope::{Deliver, Note, Outgoing};
+use crate::fan_out::Giving;
+use crate::session::{Held, Session};
+use std::collections::BTreeMap;
+use std::sync::MutexGuard;
+use switchboard_protocol::{SessionId, TenantId, UserId};
+use switchboard_store::{ConversationKey, Incarnation, UserKey};
+
+/// Whom a delivery concerns besides the sessions here.
+#[derive(Default)]
+pub(crate) struct Further {
+    /// Who has sessions on which other node.
+    pub(crate) elsewhere: BTreeMap<Incarnation, Vec<UserId>>,
+    /// Who may have a device that is pushed to, if that is concerned.
+    pub(crate) pushed: Vec<UserId>,
+}
+
+impl Users {
+    /// Gives frames to the users' sessions on this node.
+    pub(crate) fn relay(&self, tenant: &TenantId, users: &[UserId], frames: &[Outgoing], giving: &mut Giving) {
+        self.each(tenant, users, |_, shard, key| {
+            if let Some(user) = shard.users.get(key) {
+                deliver_to(user, frames, &Held::new(), giving);
+            }
+        });
+    }
+
+    /// A home's part, of the node and the view with this number: gives frames to the users' sessions here, but for those
+    /// held back, and notes what changes in their inboxes.
+    pub(crate) fn deliver(
+        &self,
+        deliver: &Deliver,
+        held: &Held,
+        me: &Incarnation,
+        view: u64,
+        giving: &mut Giving,
+    ) -> Further {
+        let mut further = Further::default();
+        let for_all = deliver.note.as_ref().map(|note| change_for_all(deliver, note));
+        let concerns_push = deliver.note.as_ref().is_some_and(Note::concerns_push);
+        self.each(&deliver.conversation.tenant, &deliver.users, |id, shard, key| {
+            let user = shard.users.get(key);
+            if let Some(user) = user {
+                deliver_to(user, &deliver.frames, held, giving);
+                let nodes = user.home.iter().flat_map(|home| home.presence.nodes());
+                for (node, _) in nodes.filter(|(node, _)| *node != me) {
+                    further.elsewhere.entry(node.clone()).or_default().push(id.clone());
+                }
+            }
+            if concerns_push && may_be_reached(user, &mut shard.unreachable, key, view) {
+                further.pushed.push(id.clone());
+            }
+            if let Some(change) = &for_all {
+                self.note_in(&mut shard.dirty, key, change.clone());
+            }
+        });
+        for (user, change) in deliver.note.iter().flat_map(|note| changes_for_some(deliver, note)) {
+            self.note(&UserKey { tenant: deliver.conversation.tenant.clone(), user }, change);
+        }
+        further
+    }
+
+    /// Gives frames to single sessions; returns those that are not here any more.
+    pub(crate) fn to_sessions(
+        &self,
+        tenant: &TenantId,
+        sessions: &[(UserId, SessionId)],
+        frames: &[Outgoing],
+        giving: &mut Giving,
+    ) -> Vec<(UserId, SessionId)> {
+        let mut gone = Vec::new();
+        for (id, session_id) in sessions {
+            let key = UserKey { tenant: tenant.clone(), user: id.clone() };
+            let shard = self.of(&key);
+            let user = shard.users.get(&key);
+            let session = user.and_then(|user| user.sessions.iter().find(|session| session.id == *session_id));
+            match (user, session) {
+                (Some(user), Some(session)) => deliver_to_session(user, session, frames, giving),
+                _ => gone.push((id.clone(), session_id.clone())),
+            }
+        }
+        gone
+    }
+
+    /// Sessions whose user was removed from a conversation have it open no more.
+    pub(crate) fn closed(&self, conversation: &ConversationKey, sessions: &[(UserId, SessionId)]) {
+        for (id, session_id) in sessions {
+            let key = UserKey { tenant: conversation.tenant.clone(), user: id.clone() };
+            if let Some(session) = self.session(&key, session_id) {
+                session.doing().close(&conversation.conversation);
+            }
+        }
+    }
+
+    /// Calls `action` for each user under his shard's lock, which is kept from one to the next in the same shard.
+    fn each(&self, tenant: &TenantId, users: &[UserId], mut action: impl FnMut(&UserId, &mut Shard, &UserKey)) {
+        let mut held: Option<(usize, MutexGuard<'_, Shard>)> = None;
+        for id in users {
+            let index = shard_of(tenant, id);
+            let mut guard = match held.take() {
+                Some((at, guard)) if at == index => guard,
+                // The one held is let go before the next is taken.
+                other => {
+                    drop(other);
+                    self.shard(index)
+                }
+            };
+            let key = UserKey { tenant: tenant.clone(), user: id.clone() };
+            action(id, &mut guard, &key);
+            held = Some((index, guard));
+        }
+    }
+}
+
+fn deliver_to(user: &User, frames: &[Outgoing], held: &Held, giving: &mut Giving) {
+    for session in user.sessions.iter().filter(|session| !held.iter().any(|held| held.id == session.id)) {
+        deliver_to_session(user, session, frames, giving);
+    }
+}
+
+fn deliver_to_session(user: &User, session: &Session, frames: &[Outgoing], giving: &mut Giving) {
+    let mut has_entry = false;
+    for frame in frames {
+        let hidden = frame
+            .skip
+            .hidden_from
+            .as_ref()
+            .is_some_and(|other| user.blocked.as_ref().is_some_and(|blocked| blocked.contains_key(other)));
+        if !hidden && session.wants(&frame.skip) {
+            giving.fan_out.give(&session.socket, &frame.delivery);
+            has_entry |= frame.seq.is_some();
+        }
+    }
+    if has_entry {
+        giving.given.add(session);
+    }
+}

@@ -1,0 +1,143 @@
+//! What this node knows of users as their home: where their sessions are, their presence, whether they have a device, and the
+//! inbox changes that wait to be written.
+
+use super::{SHARDS, Shard, User, Users};
+use crate::dirty::{Dirty, weight};
+use crate::push::Unreachable;
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+use switchboard_presence::UserPresence;
+use switchboard_store::{InboxChange, Incarnation, UserKey};
+
+/// A user at his home.
+pub(crate) struct HomeUser {
+    /// His sessions everywhere, and what he set.
+    pub(crate) presence: UserPresence<Incarnation>,
+    /// Nodes whose sessions watch him.
+    pub(crate) watchers: Vec<Incarnation>,
+    /// The view in which he is known to have no device that is pushed to.
+    unreachable_in: Option<u64>,
+}
+
+impl Users {
+    // Presence and watchers
+
+    /// Works on what this node as a user's home knows of him, making it if need be; forgets it if it says nothing.
+    pub(crate) fn at_home<T>(&self, key: &UserKey, work: impl FnOnce(&mut HomeUser) -> T) -> T {
+        let mut shard = self.of(key);
+        let user = shard.users.entry(key.clone()).or_default();
+        let home = user.home.get_or_insert_with(|| {
+            Box::new(HomeUser { presence: UserPresence::offline(None), watchers: Vec::new(), unreachable_in: None })
+        });
+        let result = work(home);
+        if home.presence.is_offline() && home.watchers.is_empty() {
+            user.home = None;
+        }
+        if user.is_idle() {
+            shard.users.remove(key);
+        }
+        result
+    }
+
+    /// Works on what this node as a user's home knows of him, if anything.
+    pub(crate) fn if_at_home<T>(&self, key: &UserKey, work: impl FnOnce(&mut HomeUser) -> T) -> Option<T> {
+        let known = self.of(key).users.get(key).is_some_and(|user| user.home.is_some());
+        known.then(|| self.at_home(key, work))
+    }
+
+    /// Who this node is a home of.
+    pub(crate) fn homed(&self) -> Vec<UserKey> {
+        let homed_in = |shard: MutexGuard<'_, Shard>| -> Vec<UserKey> {
+            shard.users.iter().filter(|(_, user)| user.home.is_some()).map(|(key, _)| key.clone()).collect()
+        };
+        let mut homed: Vec<_> = self.all().flat_map(homed_in).collect();
+        homed.sort();
+        homed
+    }
+
+    /// Forgets a user as one whose home this is.
+    pub(crate) fn leave_home(&self, key: &UserKey) {
+        let mut shard = self.of(key);
+        let Some(user) = shard.users.get_mut(key) else { return };
+        user.home = None;
+        if user.is_idle() {
+            shard.users.remove(key);
+        }
+    }
+
+    // Devices
+
+    /// Whether a user may have a device that is pushed to.
+    pub(crate) fn may_be_reached(&self, key: &UserKey, view: u64) -> bool {
+        let mut shard = self.of(key);
+        let Shard { users, unreachable, .. } = &mut *shard;
+        may_be_reached(users.get(key), unreachable, key, view)
+    }
+
+    /// He had none when the view with this number was. Of `most` users without sessions that is remembered.
+    pub(crate) fn note_unreachable(&self, key: &UserKey, view: u64, most: usize) {
+        let mut shard = self.of(key);
+        match shard.users.get_mut(key).and_then(|user| user.home.as_mut()) {
+            Some(home) => home.unreachable_in = Some(view),
+            None => shard.unreachable.note(key, view, most / SHARDS),
+        }
+    }
+
+    /// He has one now.
+    pub(crate) fn forget_unreachable(&self, key: &UserKey) {
+        let mut shard = self.of(key);
+        shard.unreachable.forget(key);
+        if let Some(home) = shard.users.get_mut(key).and_then(|user| user.home.as_mut()) {
+            home.unreachable_in = None;
+        }
+    }
+
+    // Inbox changes
+
+    /// Notes a change to one user's inbox.
+    pub(crate) fn note(&self, user: &UserKey, change: InboxChange) {
+        self.note_in(&mut self.of(user).dirty, user, change);
+    }
+
+    /// Counted while the shard is locked: what is taken has been counted before.
+    pub(super) fn note_in(&self, dirty: &mut Dirty, user: &UserKey, change: InboxChange) {
+        let noted = dirty.note(user, change);
+        if noted > 0 {
+            self.dirty_bytes.fetch_add(noted, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes all that waits to be written, each user's in the order in which his conversations last changed.
+    pub(crate) fn take_dirty(&self) -> Vec<(UserKey, InboxChange)> {
+        let mut taken = Vec::new();
+        for mut shard in self.all() {
+            taken.extend(shard.dirty.take());
+        }
+        let weighed = taken.iter().map(|(user, change)| weight(user, change)).sum();
+        self.dirty_bytes.fetch_sub(weighed, Ordering::Relaxed);
+        taken.sort_by(|a, b| a.0.cmp(&b.0));
+        taken
+    }
+
+    /// What waits to be written for one user; it stays noted.
+    pub(crate) fn dirty_of(&self, user: &UserKey) -> Vec<(UserKey, InboxChange)> {
+        self.of(user).dirty.of(user).iter().map(|change| (user.clone(), change.clone())).collect()
+    }
+
+    /// How many users have something waiting.
+    pub(crate) fn dirty_users(&self) -> usize {
+        self.all().map(|shard| shard.dirty.users()).sum()
+    }
+
+    /// What all that waits weighs.
+    pub(crate) fn dirty_bytes(&self) -> usize {
+        self.dirty_bytes.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) fn may_be_reached(user: Option<&User>, unreachable: &mut Unreachable, key: &UserKey, view: u64) -> bool {
+    match user.and_then(|user| user.home.as_ref()) {
+        Some(home) => home.unreachable_in != Some(view),
+        None => !unreachable.has(key, view),
+    }
+}
