@@ -14,11 +14,11 @@ pub(crate) use deliver::{Deliver, Note, Outgoing, Skip, UserNote};
 use serde::{Deserialize, Serialize};
 use switchboard_presence::{SavedPresence, Shown};
 use switchboard_protocol::{ConversationId, DeviceId, InstanceId, Seq, SessionId, Timestamp, UserId, Window};
-use switchboard_store::{ConversationKey, Incarnation, Receipt, UserKey};
+use switchboard_store::{ConversationKey, Incarnation, UserKey};
 use switchboard_topics::Part;
 use thiserror::Error;
 
-/// The version of [`Packet`]. A packet of another one is refused, counted and logged.
+/// The version of [`Packet`]. A packet of another version is refused, counted and logged.
 pub(crate) const ENVELOPE_VERSION: u8 = 1;
 
 /// Envelopes of one sender for one receiver: what the bus carries.
@@ -28,33 +28,33 @@ pub(crate) struct Packet {
     pub(crate) version: u8,
     /// The sender.
     pub(crate) from: Incarnation,
-    /// The number of the first envelope; of the next one to come when there is none.
+    /// The number of the first envelope, or of the next one if there is none.
     pub(crate) first: u64,
     /// Inbox changes from the receiver's envelopes up to this number are durable.
     pub(crate) confirmed: u64,
-    /// The envelopes, numbered on from `first`.
+    /// The envelopes, numbered from `first`.
     pub(crate) envelopes: Vec<Envelope>,
 }
 
-/// A packet that can't be taken.
+/// A packet that can't be decoded.
 #[derive(Debug, Error)]
 pub(crate) enum PacketError {
-    /// It is no packet.
+    /// The bytes are no packet.
     #[error("not a packet: {0}")]
     Malformed(#[from] rmp_serde::decode::Error),
-    /// It is one of another version.
+    /// The packet has another version.
     #[error("a packet of version {0}, this node knows {ENVELOPE_VERSION}")]
     Version(u8),
 }
 
 impl Packet {
-    /// Whether something in it changes inboxes.
+    /// Whether it changes inboxes.
     pub(crate) fn has_notes(&self) -> bool {
         self.envelopes.iter().any(|envelope| matches!(envelope, Envelope::Deliver(Deliver { note: Some(_), .. })))
     }
 
     pub(crate) fn encode(&self) -> Bytes {
-        // Writing into memory fails for no value of this type.
+        // Encoding any value of this type into memory succeeds.
         rmp_serde::to_vec_named(self).map(Bytes::from).unwrap_or_default()
     }
 
@@ -71,60 +71,62 @@ impl Packet {
     }
 }
 
-/// One thing that one node tells another.
+/// A message from one node to another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Envelope {
     /// Asks for a [`Envelope::Reply`] with the same number.
     Request { request: u64, ask: Ask },
     /// Answers a request.
     Reply { request: u64, reply: Result<Reply, Refusal> },
-    /// Owner → home: frames for these users wherever they are, and what changes in their inboxes.
+    /// Owner → home: frames for these users wherever they are, and the changes to their inboxes.
     Deliver(Deliver),
     /// Home → a node that has sessions of these users.
     Relay { conversation: ConversationKey, users: Vec<UserId>, frames: Vec<Outgoing> },
     /// Owner → a node whose sessions have the conversation open.
     ToSessions { conversation: ConversationKey, sessions: Vec<(UserId, SessionId)>, frames: Vec<Outgoing> },
-    /// Node → owner: these sessions have the conversation open no more.
+    /// Node → owner: these sessions no longer have the conversation open.
     SessionsGone { conversation: ConversationKey, sessions: Vec<(UserId, SessionId)> },
-    /// Owner → node: these sessions have the conversation open no more, as their user was removed from it.
+    /// Owner → node: these sessions no longer have the conversation open, as their user was removed from it.
     Closed { conversation: ConversationKey, sessions: Vec<(UserId, SessionId)> },
-    /// Node → home: how many sessions of each user it has now.
+    /// Node → home: how many sessions each user has on the node.
+    // On the bus it has its first name: nodes of the version before are in the same cluster (DESIGN §5.12).
+    #[serde(rename = "Here")]
     Register { users: Vec<Registration> },
-    /// Home → nodes with sessions of a user: which of a device's instance is the newest, and where.
+    /// Home → nodes with sessions of a user: the newest session of a device's instance, and its node.
     Newest { user: UserKey, at: Incarnation, arrival: Arrival },
-    /// Home → a node: this session is one more than its user may have.
+    /// Home → node: this session exceeds the limit of its user.
     NoRoom { user: UserKey, arrival: Arrival },
-    /// Node → home: tell me no more about these users' presence.
+    /// Node → home: send no more changes of these users' presence.
     Unwatch { users: Vec<UserKey> },
-    /// Home → nodes that watch.
+    /// Home → watching nodes.
     Presence { users: Vec<(UserKey, Look)> },
-    /// Home → nodes with sessions of a user: what he set, to bring along when his home changes.
+    /// Home → nodes with sessions of a user: the presence that the user set, to be sent to a new home.
     Saved { user: UserKey, saved: Saved },
     /// Owner → a node whose sessions watch the topic.
     TopicUpdate { topic: TopicKey, window: Window, version: u64, frame: Outgoing },
-    /// Owner → a node whose sessions watch the topic: what others have counted of it has come, ask for a new state.
+    /// Owner → a node whose sessions watch the topic: counts of other nodes have arrived, so ask for a new state.
     TopicAnew { topic: TopicKey, window: Window },
-    /// Node → owner: no session here watches any more.
+    /// Node → owner: no session on the node watches any more.
     TopicUnwatch { topic: TopicKey, window: Window },
-    /// Owner → its heir: what has changed since the last tick. Versions are in the order of [`Window::ALL`].
+    /// Owner → its heir: the changes since the last tick. The versions are in the order of [`Window::ALL`].
     TopicChanges { topic: TopicKey, versions: [u64; 2], parts: Vec<Part> },
-    /// Heir → owner: of this topic everything has to be told.
+    /// Heir → owner: send everything of this topic.
     TopicUnknown { topic: TopicKey },
-    /// Node → home: a receipt of the user for everything in the conversation up to `upto`.
-    Receipt { user: UserKey, conversation: ConversationId, upto: Seq, receipt: Receipt },
-    /// Envelopes up to this number did not come, or not all.
+    /// Node → home: a device of the user has everything in the conversation up to `upto` or, with `read`, the user has read it.
+    Receipt { user: UserKey, conversation: ConversationId, upto: Seq, read: bool },
+    /// Envelopes up to this number were lost, or some of them.
     Missed { upto: u64 },
-    /// What was owed from envelopes up to this number has been told again.
+    /// Everything owed from envelopes up to this number has been announced again.
     Repeated { upto: u64 },
 }
 
-/// An id, or a small thing with one, in memory.
+/// The size of an id, or of a small value with one, in memory.
 const ITEM: usize = 64;
 
 impl Envelope {
-    /// About what it takes in memory, and a little more than it does on the bus.
+    /// About its size in memory, which is a little more than on the bus.
     pub(crate) fn bytes(&self) -> usize {
-        /// A window: eight numbers of nine bytes.
+        /// The size of a window: eight numbers of nine bytes.
         const POINT: usize = 73;
         let frames =
             |frames: &[Outgoing]| frames.iter().map(|frame| frame.delivery.json.len() + 2 * ITEM).sum::<usize>();
@@ -207,16 +209,16 @@ impl From<Saved> for SavedPresence {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Registration {
     pub(crate) user: UserKey,
-    /// 0: none any more.
+    /// 0 if there is none any more.
     pub(crate) sessions: u32,
-    /// What a former home left with the node: presence travels with the registration.
+    /// The presence that a former home left with the node.
     pub(crate) saved: Option<Saved>,
-    /// His sessions there of which the home has not told yet.
+    /// The user's sessions on the node that the home has not announced yet.
     #[serde(default)]
     pub(crate) arrived: Vec<Arrival>,
 }
 
-/// A session that is new at a node.
+/// A new session on a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Arrival {
     pub(crate) session: SessionId,

@@ -14,6 +14,7 @@ use crate::wire::{decoded, refusal, reply_of};
 use std::sync::Arc;
 use switchboard_protocol::client::TopicWatch;
 use switchboard_protocol::{ClientFrame, ProtocolError, ServerFrame};
+use switchboard_push::Receipt;
 use switchboard_store::{Incarnation, UserKey};
 use tokio::sync::mpsc;
 
@@ -76,7 +77,8 @@ impl Node {
                     self.push_delivered(&deliver, &pushed, &self.links.hold(from, number));
                 }
             }
-            Envelope::Receipt { user, conversation, upto, receipt } => {
+            Envelope::Receipt { user, conversation, upto, read } => {
+                let receipt = if read { Receipt::Read } else { Receipt::Delivered };
                 self.on_push_receipt(&user, &conversation, upto, receipt);
             }
             Envelope::Relay { conversation, users, frames } => {

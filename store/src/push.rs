@@ -82,7 +82,7 @@ impl fmt::Debug for PushDevice {
 }
 
 /// What a user's devices say of all messages up to one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Receipt {
     /// A device has them.
     Delivered,

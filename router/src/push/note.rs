@@ -91,8 +91,9 @@ impl Node {
         if home == self.me {
             return self.on_push_receipt(user, conversation, upto, receipt);
         }
+        let read = receipt == Receipt::Read;
         let (user, conversation) = (user.clone(), conversation.clone());
-        self.links.send(&home, Envelope::Receipt { user, conversation, upto, receipt });
+        self.links.send(&home, Envelope::Receipt { user, conversation, upto, read });
     }
 
     /// The same at the home.
