@@ -9,27 +9,27 @@ use switchboard_protocol::{
 };
 use switchboard_store::UserKey;
 
-/// In whose name a command is carried out, and from which session if it came over one.
+/// Who a command is carried out for, and from which session if it came over one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Actor {
     /// The user.
     pub user: UserKey,
-    /// The acting session: gets no copy of what it did. `None` for HTTP.
+    /// The acting session, which gets no copy of what it did. `None` for HTTP.
     pub session: Option<SessionId>,
-    /// Whether an answer is waited for (the frame has an `id`). A `read` or `delivered` without one is answered before it
-    /// is durable, and made durable within a second (PROTOCOL §3, receipts).
+    /// Whether somebody waits for the answer (the frame has an `id`). Otherwise a `read` or `delivered` is answered
+    /// before it is durable, and made durable within a second (PROTOCOL §3, receipts).
     pub awaited: bool,
 }
 
-/// What a user asks for. A client's frame is a command as it is; `auth` and `ping` are the gateway's own and are refused.
+/// A command: a client's frame, unchanged. The gateway handles `auth` and `ping` itself; here they are refused.
 pub type Command = ClientFrame;
 
-/// What a command came to: the frame that answers it.
+/// The frame that answers a command.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// Any answer that is not a list of stored things.
+    /// An answer that is not a list of stored items.
     Frame(ServerFrame),
-    /// `conversation` or `sent` for what has been made by this very command: HTTP 201 rather than 200.
+    /// `conversation` or `sent` for what this command has created: HTTP 201 rather than 200.
     Created(ServerFrame),
     /// `history`, its messages as JSON.
     History(server::History<Box<RawValue>>),
@@ -40,12 +40,12 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The bare `ok`.
+    /// `ok` without fields.
     pub fn done() -> Self {
         Self::Frame(ServerFrame::Ok(server::OkFrame::default()))
     }
 
-    /// `ok` with the entry that was made, or `last_seq` where nothing changed.
+    /// `ok` with the `seq` of the entry that was made, or of the last one if nothing changed.
     pub fn ok(seq: Seq) -> Self {
         Self::Frame(ServerFrame::Ok(server::OkFrame { seq: Some(seq), ..server::OkFrame::default() }))
     }
@@ -71,18 +71,18 @@ impl Answer {
     }
 }
 
-/// A session that wants in.
+/// A session that connects.
 #[derive(Clone, Debug)]
 pub struct NewSession {
-    /// Whose.
+    /// Its user.
     pub user: UserKey,
-    /// His device.
+    /// Its device.
     pub device: DeviceId,
-    /// Which of its instances.
+    /// The instance of the device.
     pub instance: InstanceId,
     /// The token's `iat`, for revocation.
     pub issued_at: Option<Timestamp>,
-    /// What others are shown of him in a notification. `None`: what was said last stays.
+    /// The user's name in notifications to others. `None`: the last one stays.
     pub name: Option<String>,
 }
 
@@ -95,9 +95,9 @@ pub struct SessionInfo {
     pub device_id: DeviceId,
     /// Its instance.
     pub instance_id: InstanceId,
-    /// Where it is.
+    /// Its node.
     pub node_id: NodeId,
-    /// Since when.
+    /// When it connected.
     pub connected_at: Timestamp,
 }
 
@@ -113,11 +113,11 @@ pub struct HomeNode {
 /// A block as `GET /v1/blocks` lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockInfo {
-    /// Who is blocked.
+    /// The blocked user.
     pub user_id: UserId,
-    /// Since when.
+    /// When the block was set.
     pub blocked_at: Timestamp,
 }
 
-/// The frames of one socket are answered in the order they came as far as they concern the same one of these.
+/// The answers to one socket keep the order of their frames among those with the same key.
 pub type OrderKey = Option<ConversationId>;

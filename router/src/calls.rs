@@ -18,7 +18,8 @@ use tokio::sync::oneshot;
 
 impl Node {
     pub(crate) async fn call(self: &Arc<Self>, actor: Actor, command: Command) -> Result<Answer, ProtocolError> {
-        // A session holds this future for each of its requests: the rare ones are not to make that of a send larger.
+        // A session holds this future for each of its requests. The rare commands are boxed, so that they do not
+        // enlarge it for a send.
         match command {
             ClientFrame::History(asked) => Box::pin(self.history(&actor.user, &asked)).await,
             ClientFrame::Changes(asked) => Box::pin(self.changes(&actor.user, &asked)).await,
@@ -89,7 +90,7 @@ impl Node {
         result
     }
 
-    /// The home hears of it first: it may make a notification needless (DESIGN §2, step 8).
+    /// The home is told first: the receipt may make a notification unnecessary (DESIGN §2, step 8).
     async fn call_receipt(
         self: &Arc<Self>,
         actor: Actor,
@@ -110,7 +111,7 @@ impl Node {
     ) -> Result<Answer, ProtocolError> {
         let owner = self.placement().owner(key).incarnation.clone();
         let reply = if owner == self.me || self.owners.is_active(key) {
-            // Where this node was the owner a moment ago, what was said to it before is passed on first.
+            // If this node was the owner until a moment ago, the inputs that it has already are passed on first.
             let command = |reply| self.command(key, actor.clone(), self.me.clone(), command, reply);
             self.ask_here(command).await?
         } else {
@@ -124,12 +125,12 @@ impl Node {
         }
     }
 
-    /// May this user read, and up to where? Asks the conversation's owner.
+    /// Asks the conversation's owner whether this user may read, and up to where.
     pub(crate) async fn peek(self: &Arc<Self>, user: &UserKey, key: &ConversationKey) -> Result<Peek, ProtocolError> {
         self.peek_after(user, key, None).await
     }
 
-    /// The same, with the entries after the one that he has, if the owner has them in memory.
+    /// The same, with the entries after `after` if the owner has them in memory.
     pub(crate) async fn peek_after(
         self: &Arc<Self>,
         user: &UserKey,
@@ -148,7 +149,7 @@ impl Node {
         }
     }
 
-    /// Members of a conversation, whoever asks. Asks its owner.
+    /// Asks a conversation's owner for members, whoever asks.
     pub(crate) async fn roll(self: &Arc<Self>, key: &ConversationKey, asked: RollAsked) -> Result<Roll, ProtocolError> {
         let owner = self.placement().owner(key).incarnation.clone();
         let reply = if owner == self.me {
@@ -162,7 +163,7 @@ impl Node {
         }
     }
 
-    /// Waits for what a conversation of this node replies to what `say` says to it.
+    /// Sends an input to a conversation of this node with `say`, and waits for its reply.
     pub(crate) async fn ask_here(&self, say: impl FnOnce(ReplyTo)) -> ReplyResult {
         let (sender, reply) = oneshot::channel();
         say(ReplyTo::Local(sender));
@@ -173,7 +174,8 @@ impl Node {
         }
     }
 
-    /// Asks every other node that has sessions. One that goes meanwhile has none, or finds out when it comes back.
+    /// Asks every other node that has sessions. A node that leaves meanwhile has none, or learns the change when it
+    /// comes back.
     pub(crate) async fn ask_all(&self, ask: impl Fn() -> Ask) -> Result<Vec<Reply>, ProtocolError> {
         let placement = self.placement();
         let asked = placement.view.reached(&self.me).map(|peer| (peer, self.ask(peer, ask())));

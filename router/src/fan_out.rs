@@ -9,22 +9,22 @@ use crate::trace::GivenTo;
 use std::sync::Arc;
 use switchboard_store::ConversationKey;
 
-/// To fewer than so many, each sends by itself.
+/// Below this number of sockets, each sends for itself.
 const TOGETHER_MIN: usize = 8;
 /// Tasks that flush the sockets of one fan-out, at most: for as many cores.
 const TASKS_MAX: usize = 4;
-/// Sockets that are flushed before others have a turn: a quarter of a millisecond.
+/// Sockets that a task flushes before it yields, in about a quarter of a millisecond.
 const FLUSHES_PER_TURN: usize = 64;
 
-/// Sockets that are given frames one after the other.
+/// Sockets that get frames one after the other.
 pub(crate) struct FanOut {
     are_many: bool,
-    /// What was queued at these leaves with a flush.
+    /// The sockets that have queued frames and wait for a flush.
     queued: Vec<Arc<dyn Socket>>,
 }
 
 impl FanOut {
-    /// To about so many.
+    /// A fan-out to about so many recipients.
     pub(crate) fn to(recipients: usize) -> Self {
         Self { are_many: recipients >= TOGETHER_MIN, queued: Vec::new() }
     }
@@ -38,26 +38,26 @@ impl FanOut {
     }
 }
 
-/// Sessions that are given entries, and who has got them.
+/// Sessions that are given entries, and a record of those that got them.
 pub(crate) struct Giving {
     pub(crate) given: GivenTo,
     pub(crate) fan_out: FanOut,
 }
 
 impl Node {
-    /// Begins to give frames to the sessions of about so many users.
+    /// Begins to give frames to the sessions of about this many users.
     pub(crate) fn begin_giving(&self, recipients: usize) -> Giving {
         Giving { given: GivenTo::nobody(self.trace_bounds()), fan_out: FanOut::to(recipients) }
     }
 
-    /// The sessions have been given these frames.
+    /// Ends it: flushes the sockets, and notes the frames in the trace.
     pub(crate) fn end_giving(&self, conversation: &ConversationKey, frames: &[Outgoing], giving: Giving) {
         self.trace_given(conversation, frames, giving.given);
         self.send_queued(giving.fan_out);
     }
 
-    /// Has the sockets send what was queued. A socket waits in at most one of these tasks ([`Socket::queue`]), so together they
-    /// hold no more than there are sessions. Not cut short when this life of the node ends: the sockets may go on in its
+    /// Flushes the sockets. A socket waits in at most one of these tasks ([`Socket::queue`]), so together they hold no
+    /// more than there are sessions. They do not end with this life of the node, since the sockets may continue in the
     /// next one.
     pub(crate) fn send_queued(&self, fan_out: FanOut) {
         let mut queued = fan_out.queued;

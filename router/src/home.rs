@@ -20,26 +20,26 @@ const LAST_SEEN_AT_ONCE: usize = 16;
 /// Inbox changes in one write at most.
 const FLUSH_CHANGES_MAX: usize = 8_192;
 
-/// How long after a change of the view other nodes may not have heard of it: a user whose home has become another node's
-/// stays known here, and his new home may not know of all his sessions.
+/// How long other nodes may not know of a view change: for this long a user with a new home stays known here, as the
+/// new home may not know all of their sessions yet.
 pub(crate) const HOME_MOVES_MS: u64 = 10_000;
 
 impl Node {
     // Inboxes
 
-    /// Whether as many inbox changes wait to be written as may.
+    /// Whether the limit of waiting inbox changes is reached.
     pub(crate) fn is_home_full(&self) -> bool {
         self.users.dirty_bytes() >= self.options().home_dirty_bytes
     }
 
-    /// Writes the inbox changes that wait, and confirms to the owners what they told.
+    /// Writes the waiting inbox changes, and confirms the announcements that made them.
     pub(crate) async fn flush_inboxes(&self) -> Result<(), StoreError> {
         let readers_wait = self.inbox_flush.write().await;
         let covered = self.links.before_flush();
         let dirty = self.users.take_dirty();
         for part in dirty.chunks(FLUSH_CHANGES_MAX) {
             if let Err(error) = self.store.put_inbox(part.to_vec()).await {
-                // What was written of it is written again: each field only grows.
+                // Changes that were written already are written again; each field only grows.
                 for (user, change) in dirty {
                     self.users.note(&user, change);
                 }
@@ -60,9 +60,9 @@ impl Node {
         if dirty.is_empty() { Ok(()) } else { self.store.put_inbox(dirty).await }
     }
 
-    /// Writes when users were last seen.
+    /// Writes the users' last-seen times.
     pub(crate) async fn flush_last_seen(&self) -> Result<(), StoreError> {
-        // They stay noted until the store has them, for those who ask meanwhile.
+        // They stay noted until the store has them, for presence requests meanwhile.
         let seen: Vec<_> = lock(&self.last_seen).iter().map(|(user, at)| (user.clone(), *at)).collect();
         if seen.is_empty() {
             return Ok(());
@@ -70,7 +70,7 @@ impl Node {
         self.store.put_last_seen(seen.clone()).await?;
         let mut waiting = lock(&self.last_seen);
         for (user, at) in seen {
-            // He may have been seen again since.
+            // The user may have been seen again since.
             if waiting.get(&user) == Some(&at) {
                 waiting.remove(&user);
             }
@@ -102,7 +102,7 @@ impl Node {
         Ok(Answer::done())
     }
 
-    /// To the user's other sessions.
+    /// Sends it to the user's other sessions.
     fn tell_settings(&self, actor: &Actor, conversation: ConversationKey, settings: &Settings) {
         let frame = ConversationSettings {
             conversation_id: conversation.conversation.clone(),
@@ -116,7 +116,7 @@ impl Node {
 
     // Presence
 
-    /// A node says how many sessions of a user it has.
+    /// A node has registered its sessions of a user.
     pub(crate) fn on_register(self: &Arc<Self>, node: &Incarnation, registration: Registration) {
         let Registration { user, sessions, saved, arrived } = registration;
         let saved =
@@ -150,7 +150,7 @@ impl Node {
         self.publish(user, shown);
     }
 
-    /// A node lives no more: its sessions are gone.
+    /// A node is dead: its sessions are gone.
     pub(crate) fn on_node_gone(self: &Arc<Self>, node: &Incarnation) {
         for user in self.users.homed() {
             self.on_register(node, Registration { user: user.clone(), sessions: 0, saved: None, arrived: Vec::new() });
@@ -187,7 +187,7 @@ impl Node {
         }
     }
 
-    /// Tells the nodes that watch.
+    /// Sends a user's presence to the watching nodes.
     fn publish(&self, user: &UserKey, shown: Option<Shown>) {
         let Some(shown) = shown else { return };
         if let Some(at) = shown.last_seen_at {
@@ -203,7 +203,7 @@ impl Node {
         }
     }
 
-    /// How users of this home look; with `watcher`, each change goes there from now on.
+    /// The presence of users of this home; with `watcher`, later changes are sent there.
     pub(crate) async fn presence_at_home(&self, users: &[UserKey], watcher: Option<&Incarnation>) -> Vec<Shown> {
         if let Some(watcher) = watcher {
             users.iter().for_each(|user| self.add_watcher(user, watcher));
@@ -212,13 +212,13 @@ impl Node {
             let known = self.users.if_at_home(user, |home| (home.presence.is_offline(), home.presence.shown()));
             known.and_then(|(offline, shown)| (!offline).then_some(shown))
         };
-        // Who is offline is known to the store, or has just been seen.
+        // The last-seen time of an offline user is in the store, or known here.
         let last_seen = users.iter().cloned().map(|user| {
             let is_present = present(&user).is_some();
             async move { if is_present { None } else { self.last_seen_of(&user).await } }
         });
         let last_seen: Vec<_> = stream::iter(last_seen).buffered(LAST_SEEN_AT_ONCE).collect().await;
-        // Who came meanwhile has been told of: nothing older may be said after that.
+        // The presence of users who came meanwhile has been sent: nothing older may follow.
         let look = |(user, at)| present(user).unwrap_or_else(|| Shown::offline(at));
         users.iter().zip(last_seen).map(look).collect()
     }
@@ -231,21 +231,21 @@ impl Node {
         });
     }
 
-    /// `None` where the store does not know, or does not answer: presence goes on without it.
+    /// `None` if the store has no time or does not answer: presence works without it.
     async fn last_seen_of(&self, user: &UserKey) -> Option<Timestamp> {
         let just_now = lock(&self.last_seen).get(user).copied();
         let stored = self.store.user(user).await.ok().and_then(|record| record.last_seen_at);
         stored.max(just_now)
     }
 
-    /// A node watches a user no more.
+    /// A node no longer watches a user.
     pub(crate) fn on_unwatch(&self, node: &Incarnation, users: &[UserKey]) {
         for user in users {
             self.users.if_at_home(user, |home| home.watchers.retain(|watcher| watcher != node));
         }
     }
 
-    /// After a change of the view: users whose home is another node now stay known for a while.
+    /// After a view change: users with a new home stay known here for a while.
     pub(crate) fn leave_homes_later(&self) {
         let placement = self.placement();
         let deadline_ms = self.clock.monotonic_ms() + HOME_MOVES_MS;
@@ -256,7 +256,7 @@ impl Node {
         }
     }
 
-    /// The while is over.
+    /// Forgets a user who was known here for that while.
     pub(crate) fn on_leave_home(&self, user: &UserKey) {
         if self.placement().home(user).incarnation != self.me {
             self.users.leave_home(user);

@@ -30,7 +30,7 @@ pub const OPEN_MAX: usize = 200;
 
 /// What a router is started with.
 pub struct Start {
-    /// This life of this node.
+    /// This incarnation of the node.
     pub me: Incarnation,
     /// Its part of the configuration.
     pub options: Options,
@@ -38,18 +38,19 @@ pub struct Start {
     pub clock: Clock,
     /// Randomness.
     pub generator: Generator,
-    /// Where things are kept.
+    /// The store.
     pub store: Arc<dyn Store>,
-    /// How nodes talk.
+    /// The transport between nodes.
     pub bus: Arc<dyn Bus>,
-    /// Which nodes live. This node is in it; if it ends, the last one stays.
+    /// The view, which contains this node. If the sender is dropped, the last view stays.
     pub views: watch::Receiver<View>,
 }
 
 /// A running node. Cheap to clone; the node runs until [`Router::shutdown`].
 #[derive(Clone)]
 pub struct Router {
-    /// In its newest life. Held for reading while a session comes or goes, so that none is lost between two lives.
+    /// The node in its newest life. Held for reading while a session connects or disconnects, so that none is lost
+    /// between two lives.
     newest: Arc<RwLock<Arc<Node>>>,
 }
 
@@ -60,7 +61,7 @@ pub struct Connected {
 }
 
 impl Router {
-    /// Starts a node's tasks, which take over what the store says is left of earlier lives.
+    /// Starts a node's tasks. They take over what the store says is left of earlier lives.
     pub fn start(start: Start) -> Self {
         let Start { me, options, clock, generator, store, bus, views } = start;
         let view = views.borrow().clone();
@@ -79,22 +80,22 @@ impl Router {
         self.newest().clone()
     }
 
-    /// Takes other options, for what comes after: a bound of a queue that is there stays.
+    /// Replaces the options. The bounds of existing queues do not change.
     pub fn set_options(&self, options: Options) {
         self.newest().set_options(options);
     }
 
-    /// Names the store's life (PROTOCOL §2, `store_id`).
+    /// The id of the store (PROTOCOL §2, `store_id`).
     pub fn store_id(&self) -> String {
         self.newest().store.store_id().to_owned()
     }
 
     // Sessions
 
-    /// Lets a session in. It takes the place of an older one of the same device and instance.
+    /// Connects a session, in place of an older one of the same device and instance.
     ///
     /// # Errors
-    /// `revoked` if the token was issued before the user's revocation, `overloaded` if he has too many sessions,
+    /// `revoked` if the token was issued before the user's revocation, `overloaded` if the user has too many sessions,
     /// `unavailable` if the store does not answer.
     pub async fn connect(&self, new: NewSession, socket: Arc<dyn Socket>) -> Result<Connected, ProtocolError> {
         let most = self.newest().options().connections_per_user;
@@ -118,7 +119,7 @@ impl Router {
             keep_name(&node, user, &record, name.take()).await;
             let node = self.newest();
             let add = || node.users.add(session.clone(), blocked_of(&record), most);
-            // A revocation or a block that has come meanwhile did not find the session.
+            // A revocation or block that came meanwhile did not find the session: then read the record again.
             if let Some(added) = node.if_unchanged(user, changes, add) {
                 let added = added.ok_or_else(|| node.overloaded())?;
                 if let Some(replaced) = added.replaced {
@@ -131,8 +132,8 @@ impl Router {
         Ok(Connected { router: self.clone(), session })
     }
 
-    /// Lets somebody do more than his session was let in for: a request without a session, or with a newer token. Keeps
-    /// the name that the token gives him.
+    /// Checks a request without a session, or a session's newer token, as `connect` does. Keeps the user's name from
+    /// the token.
     ///
     /// # Errors
     /// `revoked` if the token was issued before the user's revocation, `unavailable` if the store does not answer.
@@ -158,25 +159,25 @@ impl Router {
 
     // Commands
 
-    /// Carries out a client's frame. The future may be dropped at any time: a send goes on.
+    /// Carries a client's frame out. The future may be dropped at any time: a send continues.
     ///
     /// # Errors
-    /// What the client is to be told.
+    /// The error for the client.
     pub async fn call(&self, actor: Actor, command: Command) -> Result<Answer, ProtocolError> {
         self.node().call(actor, command).await
     }
 
-    /// Answers of one socket keep their order among those with the same key.
+    /// Answers to one socket keep their order among frames with the same key.
     pub fn order_key(&self, user: &UserKey, command: &Command) -> OrderKey {
         conversation_of(user, command)
     }
 
-    /// As [`Router::order_key`], of a command of which no more is known than whom it is for.
+    /// As [`Router::order_key`], for a send of which only the target is known.
     pub fn order_key_of_target(&self, user: &UserKey, target: &SendTarget) -> OrderKey {
         Some(conversation_of_target(user, target))
     }
 
-    /// Publishes to one of the gateway's own topics, which are the same for all nodes and tenants.
+    /// Publishes to one of the gateway's own topics, which all nodes and tenants share.
     ///
     /// # Errors
     /// As `topic_publish`.
@@ -186,7 +187,7 @@ impl Router {
 
     // Users
 
-    /// Whom a user blocks.
+    /// The users whom a user blocks.
     ///
     /// # Errors
     /// `unavailable` if the store does not answer.
@@ -214,10 +215,11 @@ impl Router {
 
     // Push
 
-    /// Registers a device that is pushed to, in place of what it was registered as; durable when it answers.
+    /// Registers a device for push, or replaces its registration. Durable when it returns.
     ///
     /// # Errors
-    /// `conflict` if the user has `push.devices_max` others, `unavailable` if his home or the store does not answer.
+    /// `conflict` if the user has `push.devices_max` other devices, `unavailable` if their home or the store does not
+    /// answer.
     pub async fn put_push_device(
         &self,
         user: &UserKey,
@@ -227,7 +229,7 @@ impl Router {
         self.node().put_push_device(user, device, registered).await
     }
 
-    /// Unregisters a device; with `target` only if that is still what it is registered as. Whether it was.
+    /// Unregisters a device; with `target`, only if that is still its target. Whether it was registered.
     ///
     /// # Errors
     /// `unavailable` if his home or the store does not answer.
@@ -240,15 +242,16 @@ impl Router {
         self.node().remove_push_device(user, device, target).await
     }
 
-    /// Keeps what the user wants to be told of, JSON; durable when it answers. What waits to be sent follows it.
+    /// Replaces the user's notification preferences, JSON. Durable when it returns; queued notifications follow them.
     ///
     /// # Errors
-    /// `bad_request` if they are no preferences, `unavailable` if his home or the store does not answer.
+    /// `bad_request` if the JSON is not valid preferences, `unavailable` if the user's home or the store does not
+    /// answer.
     pub async fn set_notification_preferences(&self, user: &UserKey, preferences: String) -> Result<(), ProtocolError> {
         self.node().set_notification_preferences(user, preferences).await
     }
 
-    /// What the user wants to be told of, as he has set it.
+    /// The user's notification preferences, as they set them.
     ///
     /// # Errors
     /// `unavailable` if the store does not answer.
@@ -257,14 +260,14 @@ impl Router {
         node.store.notification_preferences(user).await.map_err(|error| unavailable(&node, &error))
     }
 
-    /// Told when there may be something new in the queue of pushes. The same for all lives of the node.
+    /// Notified when the push queue may have a new job. The same for all lives of the node.
     pub fn push_nudges(&self) -> Arc<Notify> {
         self.newest().push_nudges()
     }
 
     // Administration
 
-    /// Closes a user's sessions everywhere; they may come back.
+    /// Closes a user's sessions on all nodes. They may connect again.
     ///
     /// # Errors
     /// `unavailable` if a node does not answer.
@@ -274,7 +277,7 @@ impl Router {
         node.carry_out(async move { disconnecting.disconnect(&user).await }).await
     }
 
-    /// Refuses a user's tokens issued up to now, for good, and closes his sessions.
+    /// Refuses the user's tokens issued until now, for good, and closes their sessions.
     ///
     /// # Errors
     /// `unavailable` if the store or a node does not answer; repeating it is harmless.
@@ -282,7 +285,7 @@ impl Router {
         self.node().revoke(user.clone()).await
     }
 
-    /// A user's sessions everywhere.
+    /// A user's sessions on all nodes.
     ///
     /// # Errors
     /// `unavailable` if a node does not answer.
@@ -305,10 +308,10 @@ impl Router {
         Ok(rows.into_iter().map(info).collect())
     }
 
-    /// What became of a message.
+    /// The trace of a message.
     ///
     /// # Errors
-    /// `not_found` for what is no message; `unavailable` if the store or a node does not answer.
+    /// `not_found` if the entry is not a message; `unavailable` if the store or a node does not answer.
     pub async fn trace(
         &self,
         conversation: &ConversationKey,
@@ -318,13 +321,13 @@ impl Router {
         self.node().trace(conversation, seq, query).await
     }
 
-    /// Notes what has happened to a message outside of the router.
+    /// Adds a step that happened outside of the router to a message's trace.
     pub fn note_trace(&self, conversation: &ConversationKey, seq: Seq, user: Option<&UserId>, step: TraceStep) {
         self.node().trace_step(conversation, seq, user, step);
     }
 }
 
-/// Keeps what the user's token calls him, for who is told of his messages.
+/// Keeps the user's name from the token, for notifications of their messages.
 async fn keep_name(node: &Node, user: &UserKey, record: &UserRecord, name: Option<String>) {
     if let Some(name) = name.filter(|name| record.name.as_ref() != Some(name))
         && let Err(error) = node.store.put_user_name(user, &name).await
@@ -339,12 +342,13 @@ impl Connected {
         &self.session.id
     }
 
-    /// Ends its watches of the gateway's own topics, for one who may not watch them any more. Whether there were any.
+    /// Ends the session's watches of the gateway's own topics, when its user may no longer watch them. Whether there
+    /// were any.
     pub fn unwatch_own_topics(&self) -> bool {
         self.router.newest().topic_unwatch_own(&self.session)
     }
 
-    /// In whose name it acts.
+    /// The actor of this session's commands.
     pub fn actor(&self, awaited: bool) -> Actor {
         Actor { user: self.session.user.clone(), session: Some(self.session.id.clone()), awaited }
     }

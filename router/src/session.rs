@@ -21,36 +21,36 @@ pub(crate) struct Session {
     pub(crate) user: UserKey,
     pub(crate) device: DeviceId,
     pub(crate) instance: InstanceId,
-    /// When its token was issued, if that says so.
+    /// When its token was issued, if the token says so.
     pub(crate) issued_at: Option<Timestamp>,
     pub(crate) connected_at: Timestamp,
     pub(crate) socket: Arc<dyn Socket>,
     pub(crate) doing: Mutex<Doing>,
 }
 
-/// What a session has under way: at owners, who are told when it ends, and at its home.
+/// What a session takes part in, at owners, who are told when it ends, and at its home.
 #[derive(Debug, Default)]
 pub(crate) struct Doing {
-    /// Conversations that it has open, as their owners have answered.
+    /// Conversations that it has open, as their owners have confirmed.
     pub(crate) open: Vec<ConversationId>,
-    /// Conversations whose owners may know of it as one that has them open: those above, and those whose answer has not
-    /// come.
+    /// Conversations whose owners may have it as one of their open sessions: those above, and those whose answer has
+    /// not come yet.
     pub(crate) opening: Vec<ConversationId>,
-    /// Conversations it types in.
+    /// Conversations that it is typing in.
     pub(crate) typing: Vec<ConversationId>,
-    /// Whether it watches anyone.
+    /// Whether it watches anyone's presence.
     pub(crate) watches: bool,
-    /// Whether its user's home has told of it: of which the home tells after that is newer.
+    /// Whether its user's home has announced it. A session that the home announces later is newer.
     pub(crate) told_of: bool,
     /// Topics that it watches, with the length of their windows.
     pub(crate) topics: Vec<(TopicId, Window)>,
-    /// When it last did a whole `sync`, and when a cursor was last read for it.
+    /// When it last completed a `sync`, and when a cursor was last read for it.
     pub(crate) synced_ms: Option<u64>,
     pub(crate) cursor_ms: u64,
 }
 
 impl Doing {
-    /// The owner has it open for this session.
+    /// The owner has the conversation open for this session.
     pub(crate) fn opened(&mut self, conversation: &ConversationId) {
         for list in [&mut self.open, &mut self.opening] {
             if !list.contains(conversation) {
@@ -59,7 +59,7 @@ impl Doing {
         }
     }
 
-    /// Neither open nor opening any more.
+    /// The conversation is neither open nor being opened any more.
     pub(crate) fn close(&mut self, conversation: &ConversationId) {
         self.open.retain(|open| open != conversation);
         self.opening.retain(|opening| opening != conversation);
@@ -71,14 +71,14 @@ impl Session {
         self.doing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What its user's home is told of it, until that has told of it.
+    /// Its arrival, as its user's home is told until it has announced it.
     pub(crate) fn arrival(&self) -> Option<Arrival> {
         let arrival =
             || Arrival { session: self.id.clone(), device: self.device.clone(), instance: self.instance.clone() };
         (!self.doing().told_of).then(arrival)
     }
 
-    /// Gives it an entry's frame, if it wants that.
+    /// Gives it an entry's frame, if it wants it.
     pub(crate) fn deliver(&self, frame: &Outgoing) {
         if self.wants(&frame.skip) {
             self.socket.deliver(&frame.delivery);
@@ -93,10 +93,10 @@ impl Session {
     }
 }
 
-/// Sessions that a delivery leaves out: a few.
+/// The few sessions that a delivery leaves out.
 pub(crate) type Held = Vec<Arc<Session>>;
 
-/// A session that watches others, as a key by its id.
+/// A watching session, as a key by its id.
 #[derive(Clone)]
 pub(crate) struct Watcher(pub(crate) Arc<Session>);
 
@@ -127,7 +127,7 @@ impl std::hash::Hash for Watcher {
 }
 
 impl Node {
-    /// Tells a user's home how many sessions he has here.
+    /// Tells a user's home how many sessions they have here.
     pub(crate) fn tell_home(self: &Arc<Self>, user: &UserKey) {
         let home = self.placement().home(user).incarnation.clone();
         let mut registration = self.users.registration_of(user);
@@ -138,7 +138,7 @@ impl Node {
             } else {
                 self.links.send(&home, Envelope::Register { users: vec![registration] });
             }
-            // Another session may have come or gone meanwhile, and have told of it before.
+            // Another session may have connected or gone meanwhile, and its registration may have been sent first.
             registration = self.users.registration_of(user);
             if registration.sessions == told {
                 break;
@@ -146,7 +146,7 @@ impl Node {
         }
     }
 
-    /// A session has ended: whoever has to do with it is told.
+    /// A session has ended: tells everyone who has something of it.
     pub(crate) fn disconnected(self: &Arc<Self>, session: &Arc<Session>) {
         if self.users.remove(session) {
             self.tell_home(&session.user);
@@ -169,14 +169,14 @@ impl Node {
         if doing.watches {
             let mut watches = lock(&self.watches);
             let unwatched = watches.session_gone(&Watcher(session.clone()));
-            // Before anyone can watch them again, whose asking it would undo.
+            // Before anyone can watch these users again, which this would undo.
             self.unwatch(unwatched);
             drop(watches);
         }
     }
 
-    /// Tells a conversation of this node that sessions of a node are gone, if need be when it has room. One that is not
-    /// active has nobody's sessions.
+    /// Tells a conversation of this node that sessions of a node are gone, if need be when its queue has room. An
+    /// inactive conversation has no sessions.
     pub(crate) fn sessions_gone(
         self: &Arc<Self>,
         key: ConversationKey,
@@ -202,7 +202,7 @@ impl Node {
         });
     }
 
-    /// Notes what a session is about to have under way at owners, so that they are told when it ends.
+    /// Notes what a session is about to take part in at owners, so that they are told when it ends.
     pub(crate) fn note_doing(&self, actor: &Actor, command: &Command) -> Result<(), ProtocolError> {
         if !matches!(
             command,
@@ -225,10 +225,10 @@ impl Node {
                 }
                 doing.opening.push(conversation_id.clone());
             }
-            // It is told of activity from now on, whatever its owner still believes.
+            // It gets activity frames from now on, whatever the owner still believes.
             ClientFrame::ConversationClose(closed) => doing.open.retain(|open| *open != closed.conversation_id),
             ClientFrame::TypingStart(typing) => {
-                // What is not noted any more ends by itself soon.
+                // Typing that is not noted here expires by itself soon.
                 doing.typing.retain(|other| *other != typing.conversation_id);
                 doing.typing.truncate(OPEN_MAX - 1);
                 doing.typing.push(typing.conversation_id.clone());
@@ -239,7 +239,7 @@ impl Node {
         Ok(())
     }
 
-    /// Notes what came of opening or closing a conversation.
+    /// Notes the result of opening or closing a conversation.
     pub(crate) fn note_done(
         &self,
         actor: &Actor,
@@ -252,7 +252,7 @@ impl Node {
         match result {
             Ok(Answer::Frame(ServerFrame::Opened(_))) => doing.opened(conversation),
             Ok(_) if is_close => doing.close(conversation),
-            // Whether the owner has it open is not known: it is told at the end.
+            // Whether the owner has it open is not known, so it is told at the session's end.
             Err(error) if error.code() == ErrorCode::Unavailable => {}
             Err(_) if !is_close => doing.close(conversation),
             _ => {}

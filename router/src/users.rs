@@ -23,15 +23,15 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) const SHARDS: usize = 32;
 
-/// A user, as far as this node has to do with him.
+/// A user, as far as this node knows them.
 #[derive(Default)]
 struct User {
-    /// His sessions on this node.
+    /// Their sessions on this node.
     sessions: Vec<Arc<Session>>,
     blocked: Option<Box<Blocked>>,
-    /// What he set of his presence, to be brought along to a new home.
+    /// The presence that the user set, to be sent to a new home.
     saved: Option<Box<SavedPresence>>,
-    /// What this node as his home knows.
+    /// What this node knows as the user's home.
     home: Option<Box<HomeUser>>,
 }
 
@@ -44,9 +44,9 @@ impl User {
 #[derive(Default)]
 struct Shard {
     users: HashMap<UserKey, User>,
-    /// Inbox changes that wait to be written, of users connected or not.
+    /// Inbox changes that wait to be written, of connected and other users.
     dirty: Dirty,
-    /// Users who are known here by nothing else and have no device that is pushed to.
+    /// Users without any other state here that have no device for push.
     unreachable: Unreachable,
 }
 
@@ -56,13 +56,13 @@ pub(crate) struct Users {
     dirty_bytes: AtomicUsize,
 }
 
-/// What adding a session came to.
+/// The result of adding a session.
 pub(crate) struct Added {
-    /// The older socket of the same device and instance.
+    /// The older session of the same device and instance.
     pub(crate) replaced: Option<Arc<Session>>,
 }
 
-/// Where a user's state is; deliveries are ordered by it.
+/// The shard of a user. Deliveries are ordered by it.
 pub(crate) fn shard_of(tenant: &TenantId, user: &UserId) -> usize {
     let hash = xxh3_64(user.as_str().as_bytes()) ^ xxh3_64(tenant.as_str().as_bytes()).rotate_left(17);
     usize::try_from(hash % SHARDS as u64).unwrap_or(0)
@@ -85,7 +85,7 @@ impl Users {
         (0..SHARDS).map(|index| self.shard(index))
     }
 
-    /// Takes over another life's users with their sessions; not what it knew as their home.
+    /// Takes the users with sessions over from a former life of the node, without what that life knew as their home.
     pub(crate) fn adopt(&self, former: &Self) {
         for index in 0..SHARDS {
             let users = std::mem::take(&mut former.shard(index).users);
@@ -94,8 +94,7 @@ impl Users {
         }
     }
 
-    /// Adds a session; a second one of the same device and instance takes the first one's place. `None` if the user has
-    /// `most` already.
+    /// Adds a session, in place of an older one of the same device and instance. `None` if the user has `most` already.
     pub(crate) fn add(&self, session: Arc<Session>, blocked: Blocked, most: u32) -> Option<Added> {
         let mut shard = self.of(&session.user);
         let same = |other: &Arc<Session>| other.device == session.device && other.instance == session.instance;
@@ -112,14 +111,14 @@ impl Users {
         Some(Added { replaced })
     }
 
-    /// Removes this very session, in one step; `false` if it was replaced before.
+    /// Removes this session; `false` if it was replaced before.
     pub(crate) fn remove(&self, session: &Session) -> bool {
         let mut shard = self.of(&session.user);
         let Some(user) = shard.users.get_mut(&session.user) else { return false };
         let Some(at) = user.sessions.iter().position(|other| other.id == session.id) else { return false };
         user.sessions.swap_remove(at);
         if user.sessions.is_empty() {
-            // His home knows it for as long as it counts; kept here it would come back with his next session.
+            // The home keeps it as long as it is valid; kept here, it would come back with the user's next session.
             user.saved = None;
         }
         if user.is_idle() {
@@ -139,7 +138,7 @@ impl Users {
         shard.users.get(user)?.sessions.iter().find(|session| session.id == *id).cloned()
     }
 
-    /// A user's session of a device's instance, if it is on this node.
+    /// A user's session with this device and instance, if it is on this node.
     pub(crate) fn session_of(&self, user: &UserKey, device: &DeviceId, instance: &InstanceId) -> Option<Arc<Session>> {
         let shard = self.of(user);
         let sessions = &shard.users.get(user)?.sessions;
@@ -156,7 +155,7 @@ impl Users {
         sessions
     }
 
-    /// Users with sessions on this node, as their homes are told, in the order of their keys.
+    /// The registrations of the users with sessions on this node, ordered by user.
     pub(crate) fn registrations(&self) -> Vec<Registration> {
         let mut registrations = Vec::new();
         for shard in self.all() {
@@ -168,19 +167,19 @@ impl Users {
         registrations
     }
 
-    /// What a user's home is told of him.
+    /// A user's registration at their home.
     pub(crate) fn registration_of(&self, key: &UserKey) -> Registration {
         registration_of(key, self.of(key).users.get(key))
     }
 
-    /// A user's presence, as his home keeps it, for the case that his home changes.
+    /// Keeps a user's presence as the home knows it, for a new home.
     pub(crate) fn save_presence(&self, key: &UserKey, saved: SavedPresence) {
         if let Some(user) = self.of(key).users.get_mut(key).filter(|user| !user.sessions.is_empty()) {
             user.saved = Some(Box::new(saved));
         }
     }
 
-    /// Whether a session of the user is to get a newer cursor; if so, it is not again for `interval_ms`.
+    /// Whether a session of the user is due for a newer cursor; if so, none is again for `interval_ms`.
     pub(crate) fn wants_cursor(&self, key: &UserKey, now_ms: u64, interval_ms: u64) -> bool {
         let shard = self.of(key);
         let sessions = shard.users.get(key).map_or(&[][..], |user| &user.sessions);
@@ -195,13 +194,13 @@ impl Users {
         wanted
     }
 
-    /// Users with whom this one has a block, as known here: complete while he has a session here.
+    /// The users with whom this one has a block. Complete while the user has a session here.
     pub(crate) fn blocked(&self, user: &UserKey) -> Blocked {
         let shard = self.of(user);
         shard.users.get(user).and_then(|user| user.blocked.as_deref().cloned()).unwrap_or_default()
     }
 
-    /// Replaces what is known of a user's blocks, if he has a session here.
+    /// Replaces a user's blocks, if they have a session here.
     pub(crate) fn set_blocked(&self, key: &UserKey, blocked: Blocked) {
         if let Some(user) = self.of(key).users.get_mut(key) {
             user.blocked = (!blocked.is_empty()).then(|| Box::new(blocked));
@@ -259,7 +258,7 @@ mod tests {
     #[test]
     fn what_a_user_set_is_not_brought_back_by_his_next_session() {
         let users = Users::new();
-        // Someone watches him, so he stays known without a session.
+        // Someone watches her, so she stays known without a session.
         let me = Incarnation { node: "n1".parse().unwrap(), life: 1 };
         users.at_home(&alice(), |home| home.watchers.push(me));
         let saved = SavedPresence { status: PresenceStatus::Away, revision: 1, last_seen_at: None };

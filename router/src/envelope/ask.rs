@@ -11,28 +11,28 @@ use switchboard_protocol::{
 use switchboard_store::{ConversationKey, InboxLast, Member, PushDevice, Release, TermNumber, UserKey};
 use switchboard_topics::Part;
 
-/// What is asked of another node.
+/// A request to another node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Ask {
-    /// Of an owner: carry out a client's frame.
+    /// To an owner: carry out a client's frame.
     Conversation { actor: Actor, conversation: ConversationKey, command: Encoded },
-    /// Of an owner: may this user read, and up to where.
+    /// To an owner: may this user read, and up to where?
     Peek {
         user: UserKey,
         conversation: ConversationKey,
-        /// What he has, if he wants the entries behind it.
+        /// The last entry that the user has, if they want the ones after it.
         #[serde(default)]
         after: Option<Seq>,
     },
-    /// Of an owner-to-be: begin a term, and tell what may be untold. Who asks has let go of his own term.
+    /// To a new owner: begin a term, and announce what may be unannounced. The sender has released its own term.
     TakeOver { conversation: ConversationKey, released: Option<Release> },
-    /// Of whom the store names as the owner: let go of this term, if the ring has given the conversation to another.
+    /// To the owner that the store names: release this term, if the ring assigns the conversation to another node.
     LetGo { conversation: ConversationKey, term: TermNumber },
-    /// Of a home: carry out a client's frame.
+    /// To a home: carry out a client's frame.
     User { actor: Actor, command: Encoded },
-    /// Of a topic's owner: count these events.
+    /// To a topic's owner: count these events.
     TopicPublish { topic: TopicKey, command: Encoded },
-    /// Of a topic's owner: its windows and, if `watch`, from now on each change of them.
+    /// To a topic's owner: its windows and, with `watch`, each later change of them.
     TopicState {
         topic: TopicKey,
         window: Window,
@@ -41,32 +41,32 @@ pub(crate) enum Ask {
         before_ms: Option<i64>,
         watch: bool,
     },
-    /// Of a topic's owner or its heir: take these windows, which others have counted.
+    /// To a topic's owner or its heir: take these windows, which others have counted.
     TopicCopy { topic: TopicKey, versions: [u64; 2], parts: Vec<Part> },
-    /// Of any node: answered behind all it has sent before, if it has announced everything that it owed when this view (by
-    /// fingerprint) came. Who does not say `names_untold` is given no sign while there is something to name.
+    /// To any node: answered after everything it has sent before, if it has announced what it owed when this view (by
+    /// fingerprint) came. Without `names_untold`, the answer is an error while there are conversations to name.
     Barrier {
         view: u64,
         #[serde(default)]
         names_untold: bool,
     },
-    /// Of any node: the block between two users was set or taken back.
+    /// To any node: the block between two users was set or removed.
     BlockChanged { tenant: TenantId, by: UserId, other: UserId },
-    /// Of any node: close these sessions.
+    /// To any node: close these sessions.
     Disconnect { user: UserKey },
-    /// Of any node: list these sessions.
+    /// To any node: list these sessions.
     Sessions { user: UserKey },
-    /// Of an owner: these members, and where the log ends.
+    /// To an owner: these members, and the end of the log.
     Roll { conversation: ConversationKey, asked: RollAsked },
-    /// Of any node: what it has noted of this message and these recipients.
+    /// To any node: its trace records for this message and these recipients.
     Trace { conversation: ConversationKey, seq: Seq, users: Vec<UserId> },
-    /// Of a home: register a device.
+    /// To a home: register a device.
     PutPushDevice { user: UserKey, device: DeviceId, registered: PushDevice },
-    /// Of a home: unregister a device, if it is registered as `target` or that is left out.
+    /// To a home: unregister a device, if `target` is absent or still its target.
     RemovePushDevice { user: UserKey, device: DeviceId, target: Option<String> },
-    /// Of a home: keep what the user wants to be told of, JSON.
+    /// To a home: replace the user's notification preferences, JSON.
     SetNotificationPreferences { user: UserKey, preferences: String },
-    /// Of a home: how these users look and, if `watch`, from now on each change of it.
+    /// To a home: the presence of these users and, with `watch`, each later change of it.
     PresenceOf { users: Vec<UserKey>, watch: bool },
 }
 
@@ -74,22 +74,22 @@ pub(crate) enum Ask {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Encoded(pub(crate) String);
 
-/// What comes back.
+/// A reply.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
     /// A frame for the client.
     Frame { json: Encoded, created: bool },
-    /// May read.
+    /// The user may read.
     Peek(Box<Peek>),
     /// Members.
     Roll(Roll),
-    /// Has let go.
+    /// The term is released.
     LetGo(Release),
-    /// Done, nothing to tell.
+    /// Done, without a result.
     Done,
-    /// Done, and whether there was something to do.
+    /// Done, and whether anything had to be done.
     Was(bool),
-    /// All is announced but what these conversations owe.
+    /// Everything has been announced, except for these conversations.
     Untold(Vec<ConversationKey>),
     /// Sessions.
     Sessions(Vec<SessionRow>),
@@ -99,7 +99,7 @@ pub(crate) enum Reply {
     Trace(Encoded),
 }
 
-/// A refusal on its way to the client.
+/// An error on its way to the client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Refusal(pub(crate) ErrorFrame);
 
@@ -116,21 +116,21 @@ impl Refusal {
     }
 }
 
-/// What an owner says to someone who may read.
+/// An owner's reply about a user who may read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Peek {
     /// The durable end.
     pub(crate) last: InboxLast,
-    /// The newest message known to mention him; 0: none lately.
+    /// The newest message known to mention the user; 0: none recently.
     pub(crate) mentioned_seq: Seq,
-    /// The asking member's read cursor with the messages up to there.
+    /// The user's read cursor, with the number of messages up to it.
     pub(crate) read: (Seq, u64),
-    /// Every entry after the one that he has, up to the end, if they were asked for and the owner has them in memory.
+    /// All entries after the one that the user has, if they were asked for and the owner has them in memory.
     #[serde(default)]
     pub(crate) entries: Option<Vec<Encoded>>,
 }
 
-/// Which members an administrator asks about: one, or some behind another in the order of ids.
+/// The members that an administrator asks for: one, or those after another in the order of ids.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RollAsked {
     pub(crate) user: Option<UserId>,
@@ -138,7 +138,7 @@ pub(crate) struct RollAsked {
     pub(crate) limit: usize,
 }
 
-/// What an owner says to an administrator.
+/// An owner's reply to an administrator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Roll {
     /// The durable end.

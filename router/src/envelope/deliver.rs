@@ -19,14 +19,14 @@ pub(crate) struct Deliver {
     pub(crate) note: Option<Note>,
 }
 
-/// What changes in inboxes.
+/// Changes to inboxes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Note {
-    /// For each user of the delivery.
+    /// For every user of the delivery.
     pub(crate) last: Option<Arc<InboxLast>>,
-    /// For some.
+    /// For single users.
     pub(crate) users: Vec<UserNote>,
-    /// Messages for each of them but who sent it.
+    /// New messages, for every user but their senders.
     #[serde(default)]
     pub(crate) news: Option<Arc<News>>,
 }
@@ -37,42 +37,42 @@ impl Note {
         (self.users.len() + 16) * 2 * ITEM + messages * ITEM
     }
 
-    /// Whether it tells of messages, of what was read, or of who has gone.
+    /// Whether it has messages, receipts or departures, which push must know.
     pub(crate) fn concerns_push(&self) -> bool {
         let concerns = |about: &UserNote| about.read.is_some() || about.membership.is_some_and(|(_, member)| !member);
         self.news.is_some() || self.users.iter().any(concerns)
     }
 }
 
-/// What changes in one user's inbox row.
+/// Changes to one user's inbox row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct UserNote {
     pub(crate) user: UserId,
     pub(crate) mentioned_seq: Seq,
     pub(crate) read: Option<(Seq, u64)>,
     pub(crate) membership: Option<(Seq, bool)>,
-    /// Up to where his devices have got, where the log's end is announced.
+    /// The user's `delivered` cursor, when the log's end is announced.
     #[serde(default)]
     pub(crate) delivered: Seq,
 }
 
-/// A frame with who does not get it.
+/// A frame, and who does not get it.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) delivery: Arc<Delivery>,
-    /// The entry that it is, if it is one.
+    /// Its `seq`, if it is an entry.
     pub(crate) seq: Option<Seq>,
     pub(crate) skip: Skip,
 }
 
-/// Who among a delivery's sessions does not get a frame.
+/// The sessions of a delivery that do not get a frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Skip {
     /// The acting session.
     pub(crate) session: Option<SessionId>,
     /// Sessions that have this conversation open: they get the entries themselves.
     pub(crate) open: Option<ConversationId>,
-    /// Users between whom and this one there is a block.
+    /// Users who have a block with this user.
     pub(crate) hidden_from: Option<UserId>,
 }
 
@@ -95,7 +95,7 @@ struct OutgoingWire {
     skip: Skip,
 }
 
-/// JSON is text, and MessagePack has texts.
+/// JSON is text, so it is sent as MessagePack text.
 mod serde_bytes_as_text {
     use bytes::Bytes;
     use serde::{Deserialize, Deserializer, Serializer};

@@ -23,7 +23,7 @@ use switchboard_protocol::server::Delivery;
 use switchboard_protocol::{EntryFrame, ProtocolError, ServerFrame, UserId};
 use switchboard_store::{Incarnation, Preview};
 
-/// Users in the order of the fan-out, by home.
+/// The users of a fan-out, in its order, by home.
 type ByHome = Vec<(Incarnation, Arc<[UserId]>)>;
 
 /// The users of a fan-out by home, as of a view.
@@ -33,14 +33,14 @@ struct Plan {
     by_home: ByHome,
 }
 
-/// What has been announced to which home, and what is to be.
+/// What has been announced to which home, and what is still to be announced.
 #[derive(Default)]
 pub(super) struct Announced {
-    /// The number of the last envelope to each home that it is to confirm.
+    /// The number of the last envelope to each home that it has to confirm.
     told: BTreeMap<Incarnation, u64>,
-    /// The number of the view whose homes were told first of these.
+    /// The view in which the first of these was sent.
     told_in: Option<u64>,
-    /// Of the last fan-out.
+    /// The plan of the last fan-out.
     plan: Option<Plan>,
     /// When the next `conversation_activity` is due.
     activity_due_ms: Option<u64>,
@@ -48,7 +48,7 @@ pub(super) struct Announced {
 }
 
 impl Announced {
-    /// Whether every home has flushed all that it was told.
+    /// Whether every home has confirmed everything.
     pub(super) fn owes_nothing(&self, links: &Links) -> bool {
         self.activity_due_ms.is_none() && self.told.iter().all(|(home, number)| links.is_confirmed(home, *number))
     }
@@ -57,12 +57,12 @@ impl Announced {
         self.activity_due_ms
     }
 
-    /// The number of the view that the last fan-out was made for.
+    /// The view of the last fan-out's plan.
     fn planned_in(&self) -> Option<u64> {
         self.plan.as_ref().map(|plan| plan.view)
     }
 
-    /// The term is over: who begins the next one owes it.
+    /// The term is over: the next one owes its announcements.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
@@ -75,7 +75,7 @@ struct Run {
 }
 
 impl Conversation {
-    /// These steps are durable: tells everyone, then who waits, in the order of the log.
+    /// Announces these steps, which are durable, and answers those who wait, in the order of the log.
     pub(super) async fn release(&mut self, steps: VecDeque<Step>) {
         let (now_ms, newest_bytes_max) = (self.node.clock.monotonic_ms(), self.node.options().newest_entries_bytes);
         let mut run = Run::default();
@@ -111,7 +111,7 @@ impl Conversation {
         self.tell_run(run);
     }
 
-    /// Announces entries, then answers those who made them: what was answered is in every member's next `sync`.
+    /// Announces entries, then answers their senders: so what was answered is in every member's next `sync`.
     fn tell_run(&mut self, run: Run) {
         let (Some(log), Some(last)) = (&self.log, run.pending.last()) else { return };
         let push_members_max = self.node.options().push_members_max;
@@ -143,7 +143,7 @@ impl Conversation {
         }
     }
 
-    /// An entry has been announced.
+    /// Does what follows the announcement of an entry.
     fn told(&mut self, pending: Pending, full: bool) {
         match &pending.draft.entry.frame {
             EntryFrame::Message(message) if !full => self.note_newest(&message.from, message.seq),
@@ -157,8 +157,8 @@ impl Conversation {
         self.answer(pending);
     }
 
-    /// Sessions here that wait for an answer about one of these entries and are to be given what comes behind it: they
-    /// get the entries one by one between the answers, so that none has `message` n+1 before its `sent` n.
+    /// The sessions on this node that wait for an answer about one of these entries and get later ones as well. They
+    /// get the entries one at a time between the answers, so that no session gets `message` n+1 before its `sent` n.
     fn held_back(&self, run: &Run, full: bool) -> Held {
         let [waiting @ .., _] = &run.pending[..] else { return Held::new() };
         let placement = self.node.placement();
@@ -177,7 +177,8 @@ impl Conversation {
         held
     }
 
-    /// In a large group: those whom an entry is about get it whole, wherever the conversation is not open.
+    /// In a large group, the users whom an entry concerns get it in full, even if they do not have the conversation
+    /// open.
     fn tell_concerned(&mut self, pending: &Pending, mut frame: Outgoing, mut note: Note) {
         let mut concerned = concerned_by(pending);
         if concerned.is_empty() {
@@ -191,14 +192,14 @@ impl Conversation {
         self.tell_homes(&users, &[frame], Some(&note));
     }
 
-    /// Gives frames to sessions that have the conversation open, but not to these.
+    /// Gives frames to all sessions that have the conversation open, except those held back.
     fn tell_open_but(&mut self, held: &Held, frames: &[Outgoing]) {
         for (at, sessions) in self.sessions.open(|(_, id)| !held.iter().any(|session| session.id == *id)) {
             self.tell_sessions(&at, sessions, frames.to_vec());
         }
     }
 
-    /// Gives frames to single sessions of one node. Those that are found gone have nothing open any more.
+    /// Gives frames to single sessions of one node. Sessions that no longer exist are removed.
     pub(super) fn tell_sessions(&mut self, at: &Incarnation, sessions: OpenSessions, frames: Vec<Outgoing>) {
         if *at == self.node.me {
             for (user, session) in self.node.to_sessions(&self.key, &sessions, &frames) {
@@ -209,12 +210,12 @@ impl Conversation {
         }
     }
 
-    /// One delivery per home, whatever the number of users there.
+    /// Sends one delivery to each home, however many of the users it has.
     pub(super) fn tell_homes(&mut self, users: &Arc<[UserId]>, frames: &[Outgoing], note: Option<&Note>) {
         self.tell_homes_but(&Held::new(), users, frames, note);
     }
 
-    /// The same, but these sessions are given no frames.
+    /// The same, but sessions held back get no frames.
     fn tell_homes_but(&mut self, held: &Held, users: &Arc<[UserId]>, frames: &[Outgoing], note: Option<&Note>) {
         let by_home = self.by_home(users);
         self.node.trace_announced(&self.key, frames, &by_home);
@@ -241,7 +242,7 @@ impl Conversation {
         }
     }
 
-    /// The users by home; the last answer is kept, as a conversation mostly goes to the same users.
+    /// The users by home. The last result is kept, as a conversation's entries mostly go to the same users.
     fn by_home(&mut self, users: &Arc<[UserId]>) -> ByHome {
         let placement = self.node.placement();
         if let Some(plan) = &self.announced.plan
@@ -265,7 +266,7 @@ impl Conversation {
         by_home
     }
 
-    /// Answers who made an entry, and who repeated it.
+    /// Answers the sender of an entry, and everyone who repeated the send.
     fn answer(&self, pending: Pending) {
         let Pending { draft, replies, actor, .. } = pending;
         for reply in replies {
@@ -289,7 +290,8 @@ fn go_together(a: &Pending, b: &Pending) -> bool {
     Arc::ptr_eq(&a.users, &b.users) && !a.draft.to_all && !b.draft.to_all
 }
 
-/// The entry is in the log. What `next`, with which it is told, changes as well is left to it.
+/// Advances the durable state by an entry. `next` is announced together with it; the preview is left to that if it is a
+/// message.
 fn advance(log: &mut Log, pending: &Pending, next: Option<&Pending>) {
     let entry = &pending.draft.entry;
     log.outline.advance(&entry.frame);
@@ -329,8 +331,9 @@ fn advance(log: &mut Log, pending: &Pending, next: Option<&Pending>) {
     log.mark(entry.seq, entry.messages, message_id);
 }
 
-/// The entry's frame, for all but the session that made it, for which the answer counts as the entry: unless nobody waits
-/// for that any more, or, on another node, may have given up by the time when it comes.
+/// The frame of an entry, which is not sent to the session that made it, since the answer counts as the entry. It is
+/// sent there too if nobody waits for the answer any more, or if a waiter on another node may have given up by the time
+/// it arrives.
 fn outgoing(pending: &Pending, is_late: bool) -> Outgoing {
     let entry = &pending.draft.entry;
     let mut frame = Outgoing::new(undroppable(entry.frame.type_name(), entry.json.clone()));
@@ -341,7 +344,7 @@ fn outgoing(pending: &Pending, is_late: bool) -> Outgoing {
     frame
 }
 
-/// Whom an entry is about, so that he gets it whole in a large group too.
+/// The users whom an entry concerns: they get it in full even in a large group.
 fn concerned_by(pending: &Pending) -> Vec<UserId> {
     match &pending.draft.entry.frame {
         EntryFrame::Membership(membership) => membership.added.iter().chain(&membership.removed).cloned().collect(),

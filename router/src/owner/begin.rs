@@ -17,7 +17,7 @@ use switchboard_protocol::{ProtocolError, Timestamp, UserId};
 use switchboard_store::{Begun, Claim, Kind, Member, NewConversation, Previous, RecentWindow, StoreError};
 
 impl Conversation {
-    /// Makes sure that a term runs in which `input` can be decided.
+    /// Makes sure that a term runs, so that `input` can be decided.
     pub(super) async fn begin_if_needed(&mut self, input: &CommandInput) -> Result<(), ProtocolError> {
         if self.log.is_some() {
             return Ok(());
@@ -31,13 +31,13 @@ impl Conversation {
         }
     }
 
-    /// Makes sure that a term runs, for a member: nobody else makes a conversation active that is at rest. Of one whose
-    /// last term was not ended, the store may not know yet who has been added.
+    /// Makes sure that a term runs, for a member: nobody else may activate a conversation at rest. If the last term was
+    /// not ended, the store may not know yet who has been added.
     pub(super) async fn begin_for(&mut self, user: &UserId) -> Result<(), ProtocolError> {
         if self.log.is_some() {
             return Ok(());
         }
-        // A term may have ended between the first two looks: then the third sees whom it has added.
+        // A term may have ended between the first two reads; the third then sees the members that it added.
         if self.stored_member(user).await?.is_none()
             && self.is_at_rest().await?
             && self.stored_member(user).await?.is_none()
@@ -48,7 +48,7 @@ impl Conversation {
         self.log.as_ref().ok_or_else(ProtocolError::not_found)?.member(user).map(drop)
     }
 
-    /// Whether no term runs, of this node or another.
+    /// Whether no term runs, on this node or another.
     async fn is_at_rest(&mut self) -> Result<bool, ProtocolError> {
         let head = self.node.store.head(&self.key).await.map_err(|error| unavailable(&self.node, &error))?;
         Ok(head.is_none_or(|head| head.ended))
@@ -58,7 +58,7 @@ impl Conversation {
         self.node.store.member(&self.key, user).await.map_err(|error| unavailable(&self.node, &error))
     }
 
-    /// What would be refused anyway creates nothing.
+    /// A command that would be refused anyway creates nothing.
     async fn refuse_creation(&mut self, input: &CommandInput) -> Result<(), ProtocolError> {
         let user = &input.actor.user;
         match &input.command {
@@ -76,8 +76,9 @@ impl Conversation {
         }
     }
 
-    /// Whether the members' inboxes do not know yet that this is a large group, whose owner must be asked: the largest
-    /// that is delivered whole has been made smaller since. They were all told at once, so one member's row tells.
+    /// Whether the inboxes of the members may not know yet that this is a large group, whose owner must be asked,
+    /// because `fanout.push_members_max` was lowered since. All rows were written together, so one member's row is
+    /// enough.
     async fn is_new_to_inboxes(&mut self) -> bool {
         let Some(log) = &self.log else { return false };
         if log.delivery(self.node.options().push_members_max) == Delivery::Full {
@@ -88,7 +89,7 @@ impl Conversation {
         row.is_ok_and(|row| row.is_none_or(|row| !row.last.ask_owner))
     }
 
-    /// What the command would create, if it may create this very conversation.
+    /// The conversation that the command would create, if it may create this one.
     fn creation(&self, input: &CommandInput) -> Option<NewConversation> {
         let user = &input.actor.user.user;
         let created_at = Timestamp::from_unix_ms(self.node.clock.wall_ms());
@@ -108,7 +109,7 @@ impl Conversation {
         }
     }
 
-    /// Begins a term; whether the conversation exists. Announces the log's end if something may be untold.
+    /// Begins a term; whether the conversation exists. Announces the log's end if something may be unannounced.
     pub(super) async fn begin(&mut self, create: Option<NewConversation>) -> Result<bool, ProtocolError> {
         if self.log.is_none() && self.node.clock.monotonic_ms() < self.kept_until_ms {
             return Err(self.node.unavailable());
@@ -116,7 +117,7 @@ impl Conversation {
         self.begin_after(Previous::Unknown, create).await
     }
 
-    /// The same, with what is known of the last owner.
+    /// The same, with what is known about the last owner.
     pub(super) async fn begin_after(
         &mut self,
         previous: Previous,
@@ -146,7 +147,7 @@ impl Conversation {
 }
 
 impl Conversation {
-    /// Has the store begin a term; who has one lets go of it before, or is fenced.
+    /// Has the store begin a term. A former owner releases it first, or is fenced.
     async fn take_term(
         &mut self,
         mut previous: Previous,
@@ -159,7 +160,7 @@ impl Conversation {
             let recent = RecentWindow { entries_max: RECENT_ENTRIES_MAX, since };
             let claim = Claim { by: node.me.clone(), create: create.clone(), recent, previous };
             let begun = node.store.begin_term(&self.key, claim).await;
-            // It may have begun all the same, and then what an earlier term has not told is this node's to tell.
+            // The begin may have succeeded all the same. Then this node has to announce what an earlier term has not.
             self.begin_in_doubt = matches!(begun, Err(StoreError::Unavailable { .. }));
             previous = match begun {
                 Ok(begun) => return Ok(begun),

@@ -12,7 +12,7 @@ use switchboard_protocol::server::Sent;
 use switchboard_protocol::{EntryFrame, MessageId, ProtocolError, Seq, Timestamp, UserId};
 use switchboard_store::{ConversationKey, Entry};
 
-/// Where a decision is made.
+/// The conversation that a command is decided for.
 pub(super) struct Context<'a> {
     pub(super) node: &'a Node,
     pub(super) key: &'a ConversationKey,
@@ -21,22 +21,22 @@ pub(super) struct Context<'a> {
 /// See the file's comment.
 #[expect(clippy::large_enum_variant, reason = "it lives for one call")]
 pub(super) enum Decided {
-    /// This entry is to be appended; what it says holds from now on.
+    /// Append this entry. Its effects hold for later decisions already.
     Entry(Box<Draft>),
-    /// Nothing is to be appended.
+    /// Append nothing.
     Answer(Answer),
-    /// It repeats the send whose entry, at this `seq`, is not durable yet.
+    /// The send repeats the one at this `seq`, whose entry is not durable yet.
     SameAs(Seq),
 }
 
-/// An entry on its way into the log, with what is to be done once it is durable.
+/// An entry on its way into the log, and what to do once it is durable.
 pub(super) struct Draft {
     pub(super) entry: Entry,
     /// Members who are mentioned.
     pub(super) mentioned: Vec<UserId>,
-    /// Users who get it though they are members no more.
+    /// Users who get the entry although it removed them.
     pub(super) removed: Vec<UserId>,
-    /// Every member gets it whole, however large the group: it changes how entries are delivered.
+    /// Every member gets it in full, however large the group: it changes how entries are delivered.
     pub(super) to_all: bool,
     pub(super) answer: Answering,
 }
@@ -51,7 +51,7 @@ impl Draft {
     }
 }
 
-/// The answer to who made an entry.
+/// The answer to the sender of an entry.
 #[derive(Clone)]
 pub(super) enum Answering {
     Sent(Sent),
@@ -61,7 +61,7 @@ pub(super) enum Answering {
     Conversation,
 }
 
-/// Decides a command that may make an entry.
+/// Decides a command that may create an entry.
 pub(super) async fn decide(
     context: &Context<'_>,
     log: &mut Log,
@@ -86,13 +86,13 @@ pub(super) async fn decide(
 }
 
 impl Context<'_> {
-    /// The time of a new entry; within a conversation it never goes back.
+    /// The time for a new entry. Within a conversation it never decreases.
     pub(super) fn now(&self, log: &Log) -> Timestamp {
         let now = Timestamp::from_unix_ms(self.node.clock.wall_ms());
         log.last_at.map_or(now, |last| last.max(now))
     }
 
-    /// Moves the log on by one entry, made of `frame` (which has its `seq`).
+    /// Advances the log by an entry made of `frame`, which has its `seq`.
     pub(super) fn entry(&self, log: &mut Log, frame: EntryFrame, at: Timestamp) -> Entry {
         log.end = frame.seq();
         log.last_at = Some(at);
@@ -102,12 +102,12 @@ impl Context<'_> {
         Entry { seq: log.end, messages: log.messages, json: Bytes::from(frame.encode(None)), frame }
     }
 
-    /// An entry that nobody is mentioned in, answered with `ok`.
+    /// An entry without mentions, answered with `ok`.
     pub(super) fn plain(&self, log: &mut Log, frame: EntryFrame, at: Timestamp) -> Decided {
         Decided::Entry(Box::new(Draft::new(self.entry(log, frame, at), Answering::Ok)))
     }
 
-    /// A name for a message, for logs and people (Snowflake: milliseconds, node, counter).
+    /// An id for a message, for logs and people (Snowflake: milliseconds, node, counter).
     pub(super) fn message_id(&self, at: Timestamp) -> MessageId {
         MessageId::new(self.node.snowflake(at.unix_ms()))
     }

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use switchboard_protocol::ProtocolError;
 use switchboard_store::{ConversationKey, Release, TermNumber};
 
-/// What has become of a term that this task has stopped using.
+/// A term that this task has stopped using.
 #[derive(Default)]
 pub(super) struct Parting {
-    /// Until the store or the next owner knows.
+    /// Kept until the store or the next owner knows.
     term: Option<Parted>,
-    /// Telling them; whether it came through.
+    /// The attempt to tell them; whether it succeeded.
     under_way: Option<BoxFuture<'static, bool>>,
-    /// It did not come through: not again before.
+    /// The last attempt failed: no other before this time.
     again_at_ms: u64,
 }
 
@@ -30,12 +30,12 @@ struct Parted {
 }
 
 impl Parting {
-    /// Whether nobody has to be told anything of a term.
+    /// Whether nobody has to be told of a term.
     pub(super) fn is_over(&self) -> bool {
         self.term.is_none()
     }
 
-    /// Whether telling has come through; never, if nobody is being told.
+    /// Whether the attempt has succeeded; pending forever if there is none.
     pub(super) async fn finished(&mut self) -> bool {
         match &mut self.under_way {
             Some(telling) => {
@@ -47,14 +47,14 @@ impl Parting {
         }
     }
 
-    /// The next term has begun here: the last one is the store's business.
+    /// The next term has begun here: the store knows that the last one is over.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
 }
 
 impl Conversation {
-    /// Whether nothing is under way that the store has not answered.
+    /// Whether the store has answered everything.
     fn is_quiet(&self) -> bool {
         self.pipeline.is_empty() && self.cursors.is_empty() && self.search.is_empty() && !self.begin_in_doubt
     }
@@ -63,7 +63,8 @@ impl Conversation {
         if !self.is_quiet() {
             return false;
         }
-        // The view has given it to another, or the node drains; a term is let go of; it does not exist.
+        // The view has assigned it to another node, the node drains, a term is being released, or the conversation does
+        // not exist.
         if self.leaves || !self.parting.is_over() || (self.log.is_none() && self.sessions.is_empty()) {
             return true;
         }
@@ -73,12 +74,12 @@ impl Conversation {
             && self.announced.owes_nothing(&self.node.links)
     }
 
-    /// Lets the conversation go as far as can be done now; whether it is gone.
+    /// Gives the conversation up as far as possible now; whether that is complete.
     pub(super) fn leave(&mut self) -> bool {
         if self.parting.under_way.is_some() || self.node.clock.monotonic_ms() < self.parting.again_at_ms {
             return false;
         }
-        // Who is next knows nobody who types.
+        // The next owner does not know who is typing.
         self.expire_typing(u64::MAX);
         if self.log.is_some() || !self.parting.is_over() {
             self.part();
@@ -92,7 +93,7 @@ impl Conversation {
         true
     }
 
-    /// Ends the term, or, if something of it is owed, has its next owner take it over.
+    /// Ends the term or, if it owes an announcement, has the next owner take it over.
     fn part(&mut self) {
         let (node, key) = (self.node.clone(), self.key.clone());
         if self.announced.owes_nothing(&node.links) {
@@ -100,13 +101,14 @@ impl Conversation {
                 self.parting.under_way = Some(Box::pin(end_term(node, key, term)));
             }
         } else if node.owns(&key) {
-            // It is handed over when there is somebody else; what is owed to this node itself, its flush confirms.
+            // It is handed over if there is another owner. What is owed to this node itself is confirmed by its next
+            // flush.
         } else if let Some(Parted { release, .. }) = self.release_term() {
             self.parting.under_way = Some(Box::pin(async move { node.hand_over(&key, release).await }));
         }
     }
 
-    /// Stops using the term that runs. The one that is to be parted from.
+    /// Stops using the current term, and returns it.
     fn stop(&mut self) -> Option<Parted> {
         if let Some(log) = self.log.take() {
             self.parting.term = Some(Parted { term: log.term, release: None });
@@ -114,7 +116,7 @@ impl Conversation {
         self.parting.term
     }
 
-    /// The same, so that another process may go on from what is durable.
+    /// The same, so that another process may continue from the durable end.
     fn release_term(&mut self) -> Option<Parted> {
         let parted = self.stop()?;
         let release = self.node.store.release(&self.key, parted.term).or(parted.release);
@@ -122,7 +124,7 @@ impl Conversation {
         self.parting.term
     }
 
-    /// It has been told, or could not be.
+    /// The attempt has ended.
     pub(super) fn on_parted(&mut self, reached: bool) {
         if reached && self.log.is_none() {
             self.parting.forget();
@@ -133,23 +135,23 @@ impl Conversation {
         }
     }
 
-    /// The store does not let this conversation be told of now: nobody waits for that but who has it in his inbox.
+    /// The store does not allow announcing for now: only the users with the conversation in their inbox wait for it.
     pub(super) fn name_untold(&mut self) {
         if !self.untold.is_empty() && self.node.settling.name(&self.key) {
             self.untold.clear();
         }
     }
 
-    /// Another node begins a term, and the store says that `term` is this node's.
+    /// Another node begins a term, and the store names this node as the owner, in `term`.
     pub(super) async fn on_let_go(&mut self, term: TermNumber, reply: ReplyTo) {
         let result = self.let_go(term).await;
         reply.send(&self.node, result.map(|release| release.map_or(LocalReply::Done, LocalReply::LetGo)));
     }
 
-    /// `None` if it has let go before, as the store knows.
+    /// `None` if the term was released before, as the store knows.
     async fn let_go(&mut self, term: TermNumber) -> Result<Option<Release>, ProtocolError> {
         if self.node.owns(&self.key) && !self.node.is_draining() {
-            // The views differ.
+            // The two nodes have different views.
             return Err(self.node.unavailable());
         }
         if self.log.is_none() && self.parting.is_over() && !self.find_again(term).await? {
@@ -163,8 +165,8 @@ impl Conversation {
         release.map(Some).ok_or_else(|| self.node.unavailable())
     }
 
-    /// The store names this node as the owner, and nobody here knows the term: its begin was not answered, or its end.
-    /// What can be released is the next one. Whether it is so.
+    /// The store names this node as the owner, but no term is known here: the answer to its begin, or to its end, was
+    /// lost. Then a new term is begun, so that it can be released. Whether there is a term to release.
     async fn find_again(&mut self, term: TermNumber) -> Result<bool, ProtocolError> {
         let head = self.node.store.head(&self.key).await.map_err(|error| unavailable(&self.node, &error))?;
         if head.is_some_and(|head| head.term == term && !head.ended) { self.begin(None).await } else { Ok(false) }

@@ -43,39 +43,39 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const SHARDS: usize = 16;
 
-/// What is said to all conversations at once, and one has not heard.
+/// Orders to one conversation that it has not taken yet, at most.
 const ORDERS_MAX: usize = 8;
 
-/// Something said to a conversation's owner.
+/// An input of a conversation's task.
 pub(crate) enum Input {
     /// A client's frame.
     Command(Box<CommandInput>),
-    /// Who asks may read up to where? And, if they are at hand, what are the entries after the one he has?
+    /// Asks whether a user may read, up to where, and for the entries after `after` if they are in memory.
     Peek { user: UserId, after: Option<Seq>, reply: ReplyTo },
-    /// These members, for an administrator.
+    /// Asks for members, for an administrator.
     Roll { asked: RollAsked, reply: ReplyTo },
-    /// These sessions at that node have closed, or have closed the conversation.
+    /// These sessions of a node have closed, or have closed the conversation.
     SessionsGone { at: Incarnation, sessions: Vec<(UserId, SessionId)> },
     /// The block between the two users of a direct conversation may have changed.
     BlockChanged { reply: ReplyTo },
-    /// Its owner lives no more, or has let it go: begin a term, and tell what may be untold.
+    /// The former owner is dead or has let the conversation go: begin a term, and announce what may be unannounced.
     TakeOver { released: Option<Release>, reply: Option<ReplyTo>, done: Option<Done> },
-    /// Another node wants it, and the store says that this one has it, in this term.
+    /// Another node asks for the conversation, which the store says this node owns, in this term.
     LetGo { term: TermNumber, reply: ReplyTo },
-    /// A deadline has come.
+    /// A deadline has passed.
     Tick,
 }
 
-/// Something said to every conversation's owner. It is heard beside the queue of inputs, which may be full, and stays so
-/// while the store does not answer.
+/// An order to the tasks of all conversations. It does not wait in the queue of inputs, which may be full, and stays
+/// full while the store does not answer.
 pub(crate) enum Order {
-    /// Something that this node told is missing: which of its sessions have the conversation open is told anew.
+    /// A packet of this node to another was lost: announce again which of its sessions have the conversation open.
     NodeMissed { node: Incarnation },
-    /// A node has missed something: tell it again what it is owed. It may have taken this one for dead.
+    /// A node has missed something: announce again what it is owed. It may have considered this node dead.
     Repeat { to: Incarnation, was_out: bool, done: Done },
     /// The view has changed.
     View { done: Done },
-    /// The node drains: finish what is under way and go.
+    /// The node drains: finish the work under way and end.
     Drain { done: Done },
 }
 
@@ -86,13 +86,13 @@ pub(crate) struct CommandInput {
     pub(crate) at: Incarnation,
     pub(crate) command: Command,
     pub(crate) reply: ReplyTo,
-    /// It is a send that is not in the log before what is known of its end.
+    /// A search of the log has shown that this send is not in its unremembered part.
     pub(crate) searched: bool,
     /// Its bytes' share of the conversation's queue.
     pub(crate) _room: Option<OwnedSemaphorePermit>,
 }
 
-/// Dropped when what it was given along with has been done.
+/// Dropped when the work that it was passed along with is done.
 pub(crate) type Done = mpsc::Sender<()>;
 
 /// The outcome of a request to a conversation.
@@ -167,14 +167,14 @@ impl Owners {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// Says something to a conversation, which is made active if it is not.
+    /// Sends an input to a conversation, which becomes active if it is not.
     ///
     /// # Errors
-    /// The input and why it can't be taken: its queue is full, or too many conversations are active.
+    /// The input, if the conversation's queue is full or too many conversations are active.
     pub(crate) fn say(&self, node: &Arc<Node>, key: &ConversationKey, input: Input) -> Result<(), Refused> {
         let mut shard = self.shard(key);
         if shard.get(key).is_some_and(|handle| handle.inputs.is_closed()) {
-            // Its task has panicked. The next one begins a term, and so from the truth.
+            // The task has panicked. The next one begins a term and reads its state from the store.
             shard.remove(key);
             self.active.fetch_sub(1, Ordering::Relaxed);
         }
@@ -197,7 +197,7 @@ impl Owners {
         handle.say(input)
     }
 
-    /// Says something to a conversation if it is active; gives it back if not.
+    /// Sends an input to a conversation if it is active; returns it if not.
     pub(crate) fn say_if_active(&self, key: &ConversationKey, input: Input) -> Result<(), Refused> {
         match self.shard(key).get(key) {
             Some(handle) => handle.say(input),
@@ -219,25 +219,25 @@ impl Owners {
         keys
     }
 
-    /// Orders something of every active conversation. Returns when all have room for it: those that have none now hold up
-    /// nobody else.
+    /// Sends an order to every active conversation. Returns when all have taken it into their queue; a full queue does
+    /// not delay the others.
     pub(crate) async fn order_all(&self, make: impl Fn() -> Order) {
         let mut full = Vec::new();
         for key in self.keys() {
             consume_budget().await;
             let said = self.shard(&key).get(&key).map(|handle| (handle.orders.try_send(make()), handle.orders.clone()));
             if let Some((Err(TrySendError::Full(order)), orders)) = said {
-                // It may have gone in between: then there is nobody to tell.
+                // The conversation may have ended meanwhile: then it needs no order.
                 full.push(async move { drop(orders.send(order).await) });
             }
         }
         join_all(full).await;
     }
 
-    /// Takes a conversation out of the table if nothing has been said to it since: it ends now.
+    /// Removes a conversation that ends from the table, unless it has new inputs or orders.
     fn leave(&self, key: &ConversationKey, inputs: &mpsc::Receiver<Input>, orders: &mpsc::Receiver<Order>) -> bool {
         let mut shard = self.shard(key);
-        // Who says something holds the lock, or holds a clone of the sender (`order_all`).
+        // Senders hold the shard's lock, or a clone of the sender (`order_all`).
         if !inputs.is_empty() || !orders.is_empty() || orders.sender_strong_count() > 1 {
             return false;
         }
@@ -284,7 +284,7 @@ impl Refused {
     }
 }
 
-/// What a command weighs while it waits: its variable part and a share for the rest.
+/// The bytes that a command counts for while it waits: its variable part and a constant for the rest.
 fn command_bytes(command: &Command) -> usize {
     const REST: usize = 256;
     const MEMBER_BYTES: usize = size_of::<Member>() + 64;
@@ -315,7 +315,7 @@ mod tests {
     use futures_util::FutureExt as _;
     use std::pin::pin;
 
-    /// As if a task took its orders.
+    /// Adds a conversation whose orders are taken by the test.
     fn add(owners: &Owners, name: &str) -> mpsc::Receiver<Order> {
         let key = ConversationKey { tenant: "t".parse().unwrap(), conversation: name.parse().unwrap() };
         let (inputs, _) = mpsc::channel(1);
@@ -336,7 +336,7 @@ mod tests {
         let mut ordering = pin!(order());
         assert!(ordering.as_mut().now_or_never().is_none(), "it waits for two");
         assert!(third.try_recv().is_ok());
-        // The one that is told last has room first.
+        // The one that is ordered last has room first.
         assert!(second.try_recv().is_ok());
         assert!(ordering.as_mut().now_or_never().is_none());
         assert!(second.try_recv().is_ok());

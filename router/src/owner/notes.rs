@@ -10,7 +10,7 @@ use std::sync::Arc;
 use switchboard_protocol::{EntryFrame, Seq, UserId};
 use switchboard_store::Cursor;
 
-/// What an entry changes in single users' inboxes.
+/// An entry's changes to the inboxes of single users.
 pub(super) fn user_notes(pending: &Pending) -> Vec<UserNote> {
     let entry = &pending.draft.entry;
     let note = empty_note;
@@ -40,7 +40,7 @@ pub(super) fn empty_note(user: &UserId) -> UserNote {
     UserNote { user: user.clone(), mentioned_seq: Seq::ZERO, read: None, membership: None, delivered: Seq::ZERO }
 }
 
-/// The messages among entries.
+/// The messages among these entries.
 pub(super) fn news(log: &Log, pending: &[Pending]) -> Option<Arc<News>> {
     let message = |pending: &Pending| match &pending.draft.entry.frame {
         EntryFrame::Message(message) => Some((message.seq, message.from.clone())),
@@ -50,14 +50,14 @@ pub(super) fn news(log: &Log, pending: &[Pending]) -> Option<Arc<News>> {
     (!messages.is_empty()).then(|| Arc::new(News { is_direct: log.is_direct(), messages, again: None }))
 }
 
-/// The newest message, for whoever it has not reached.
+/// The newest message, for users whom it has not reached.
 pub(super) fn newest(log: &Log, only_mentioned: bool) -> Option<Arc<News>> {
     let newest = log.preview.as_ref()?;
     let again = Some(Again { messages: log.durable_messages, at: newest.timestamp, only_mentioned });
     Some(Arc::new(News { is_direct: log.is_direct(), messages: vec![(newest.seq, newest.from.clone())], again }))
 }
 
-/// All that a member's inbox row keeps.
+/// Everything that a member's inbox row keeps.
 pub(super) fn member_note(log: &Log, user: &UserId) -> Option<UserNote> {
     let member = log.members.get(user)?;
     let Cursor { read_seq, read_messages, .. } = member.cursor;
@@ -75,9 +75,9 @@ pub(super) fn removed_note(log: &Log, user: &UserId) -> Option<UserNote> {
     Some(UserNote { membership, ..empty_note(user) })
 }
 
-/// The part of a note that concerns these users.
+/// The part of a note that is about these users.
 pub(super) fn part_of(note: &Note, users: &[UserId]) -> Note {
-    // A few are noted, and there may be very many users.
+    // A note is about few users, and there may be very many.
     let noted: BTreeSet<&UserId> = note.users.iter().map(|about| &about.user).collect();
     let here: BTreeSet<&UserId> = users.iter().filter(|user| noted.contains(user)).collect();
     let concerns = |about: &&UserNote| here.contains(&about.user);

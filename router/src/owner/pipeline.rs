@@ -24,29 +24,29 @@ const APPEND_ENTRIES_MAX: usize = 512;
 /// Bytes of entries in one append at most (one entry may be larger).
 const APPEND_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Time between attempts of an append whose outcome is unknown: from, to.
+/// The pause before an append whose outcome is unknown is repeated: first, longest.
 const RETRY_MS: (u64, u64) = (50, 2_000);
 
-/// One thing in the pipeline.
+/// A step in the pipeline.
 pub(super) enum Step {
     /// An entry.
     Entry(Box<Pending>),
-    /// An answer that was decided behind entries, and is given behind them.
+    /// An answer decided after entries, and given after them.
     Answer(ReplyTo, Box<ReplyResult>, Option<OwnedSemaphorePermit>),
-    /// A question about what is durable, asked behind entries.
+    /// A question about the durable state, asked after entries.
     Peek(UserId, Option<Seq>, ReplyTo),
 }
 
 /// An entry that is not durable yet.
 pub(super) struct Pending {
     pub(super) draft: Draft,
-    /// The members when it was decided.
+    /// The members at the time of the decision.
     pub(super) users: Arc<[UserId]>,
     pub(super) actor: UserId,
     pub(super) session: Option<SessionId>,
     /// When it was decided.
     pub(super) decided_us: u64,
-    /// The first waits for the original, others for repeats of it.
+    /// The first waits for the original, the others for repeats of it.
     pub(super) replies: Vec<ReplyTo>,
     pub(super) _room: Option<OwnedSemaphorePermit>,
 }
@@ -80,7 +80,7 @@ impl Pipeline {
         self.waiting.push_back(step);
     }
 
-    /// Has one more waiter answered with the entry at `seq`. Gives him back if it is not here, or `most` wait for it.
+    /// Adds a waiter for the entry at `seq`. Returns it if the entry is not here, or if `most` wait for it.
     pub(super) fn wait_for(&mut self, seq: Seq, reply: ReplyTo, most: usize) -> Result<(), ReplyTo> {
         let at = |step: &Step| matches!(step, Step::Entry(pending) if pending.draft.entry.seq == seq);
         match self.under_way.iter_mut().chain(&mut self.waiting).find(|step| at(step)) {
@@ -116,7 +116,7 @@ impl Pipeline {
         self.append = Some(Box::pin(append(node.clone(), key.clone(), term, entries.into())));
     }
 
-    /// The outcome of the append under way; never, if there is none. An error comes of an append without entries only.
+    /// The outcome of the append under way; pending forever if there is none. Only an append without entries can fail.
     pub(super) async fn appended(&mut self) -> Result<Appended, StoreError> {
         match &mut self.append {
             Some(append) => {
@@ -133,7 +133,7 @@ impl Pipeline {
         std::mem::take(&mut self.under_way)
     }
 
-    /// Everything, when the term is over.
+    /// Takes all steps, when the term is over.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Step> + use<> {
         self.append = None;
         std::mem::take(&mut self.under_way).into_iter().chain(std::mem::take(&mut self.waiting))
@@ -141,7 +141,7 @@ impl Pipeline {
 }
 
 impl Step {
-    /// Tells who waits for it that it will not happen here.
+    /// Answers those who wait for this step with an error.
     pub(super) fn refuse(self, node: &Node) {
         let error = || node.unavailable();
         match self {
@@ -152,7 +152,7 @@ impl Step {
     }
 }
 
-/// Appends, and repeats as it is what has an unknown outcome, until the outcome is known (DESIGN §3).
+/// Appends entries. While the outcome is unknown, the same append is repeated (DESIGN §3).
 async fn append(
     node: Arc<Node>,
     key: ConversationKey,
@@ -172,7 +172,8 @@ async fn append(
                 }
             }
             Err(error) => {
-                // It will never succeed: this term knows something else than the store. Another begins with the truth.
+                // It will never succeed: this term disagrees with the store. The next term begins with the store's
+                // state.
                 tracing::error!(%error, "the store refused an append");
                 return Ok(Appended::Superseded);
             }

@@ -35,7 +35,7 @@ use self::write::{Write, Writes};
 /// The users whose pushes this node decides about. Sharded by user; a lock is never held across an await.
 pub(crate) struct Pushes {
     shards: Box<[Mutex<HashMap<UserKey, PushUser>>]>,
-    /// Whose turn it is to have the store asked for something, each once.
+    /// Users who wait for a turn at the store, each once.
     turns: Mutex<VecDeque<UserKey>>,
     turn_came: Notify,
     writes: Writes,
@@ -65,7 +65,7 @@ impl Pushes {
         self.turn_came.notify_one();
     }
 
-    /// Whose turn is next.
+    /// The next user to have a turn.
     async fn next_turn(&self) -> UserKey {
         loop {
             if let Some(user) = lock(&self.turns).pop_front() {
@@ -75,7 +75,7 @@ impl Pushes {
         }
     }
 
-    /// Gives those a turn that `concerns` says.
+    /// Gives a turn to the users for whom `concerns` is true.
     fn queue_all(&self, concerns: impl Fn(&UserKey, &PushUser) -> bool) {
         let mut all = Vec::new();
         for shard in &self.shards {
@@ -90,7 +90,7 @@ impl Pushes {
         all.iter().for_each(|user| self.queue(user));
     }
 
-    /// How many users are known, and how many messages are not decided.
+    /// The number of known users, and of messages that are not decided.
     fn count(&self) -> (usize, usize) {
         let of_shard = |shard: &Mutex<HashMap<UserKey, PushUser>>| {
             let users = lock(shard);
@@ -117,7 +117,7 @@ impl Node {
         }
     }
 
-    /// What an arbiter of this node goes by now.
+    /// The circumstances for a decision about a user now.
     fn push_round(&self, user: &UserKey) -> Round {
         Round {
             now: Now { ms: self.clock.monotonic_ms(), at: self.now() },
@@ -128,12 +128,12 @@ impl Node {
         }
     }
 
-    /// Whether somebody else decides about this user's pushes from now on.
+    /// Whether another node decides about this user's pushes from now on.
     fn hands_pushes_over(&self, user: &UserKey) -> bool {
         self.pushes.is_leaving.load(Ordering::Relaxed) || self.placement().home(user).incarnation != self.me
     }
 
-    /// Something happened to a user who may have a device.
+    /// Handles events of a user who may have a device.
     fn push_events(&self, user: &UserKey, events: Vec<Event>) {
         let round = self.push_round(user);
         let mut users = lock(self.pushes.shard(user));
@@ -153,7 +153,7 @@ impl Node {
         self.push_decided(user, known, out, &round);
     }
 
-    /// Whether there is room for one more in a shard, after those who can be known again have been forgotten if need be.
+    /// Whether a shard has room for one more user, if need be after forgetting those who can be loaded again.
     fn has_room_for_push_user(&self, users: &mut HashMap<UserKey, PushUser>) -> bool {
         let most = (self.options().push_users_max / SHARDS).max(1);
         if users.len() >= most {
@@ -162,13 +162,13 @@ impl Node {
         users.len() < most
     }
 
-    /// What an arbiter has decided goes to the store, and it is woken when it wants to be. The user's shard is locked, so
-    /// that decisions are written in their order.
+    /// Sends an arbiter's decisions to the store, and sets its deadline. Called with the user's shard locked, so that
+    /// the decisions are written in order.
     fn push_decided(&self, user: &UserKey, known: &mut PushUser, out: Vec<Output>, round: &Round) {
         out.iter().for_each(|output| self.note_push_step(user, output));
         let outputs: Vec<Output> = out.into_iter().filter(|output| !matches!(output, Output::Trace { .. })).collect();
         let tickets = known.decided();
-        // What is confirmed may rest on an earlier decision that is not written yet.
+        // What is confirmed may depend on an earlier decision that is not written yet.
         let writes = !outputs.is_empty() || (!tickets.is_empty() && !self.pushes.writes.is_empty());
         if writes && !self.pushes.writes.push(Write { user: user.clone(), outputs, tickets }) {
             self.figures.push.dropped_writes.increment(1);
@@ -181,7 +181,7 @@ impl Node {
         }
     }
 
-    /// Counts what an arbiter decided, and notes it for who asks what became of the message.
+    /// Counts an arbiter's decisions, and notes them in the message's trace.
     fn note_push_step(&self, user: &UserKey, output: &Output) {
         self.figures.push.note(output);
         let Some((conversation, seq, step)) = figures::traced(output) else { return };
@@ -189,7 +189,7 @@ impl Node {
         self.trace_step(&key, seq, Some(&user.user), step);
     }
 
-    /// A deadline of a user's may have come.
+    /// A user's deadline may have come.
     pub(crate) fn on_push_wake(&self, user: &UserKey) {
         let round = self.push_round(user);
         if let Some(known) = lock(self.pushes.shard(user)).get_mut(user) {
@@ -198,30 +198,30 @@ impl Node {
         }
     }
 
-    /// After a change of the view: whose home is another node now is decided about there.
+    /// After a view change: hands over the users who have another home now.
     pub(crate) fn leave_pushes(&self) {
         let placement = self.placement();
         self.pushes.queue_all(|user, _| placement.home(user).incarnation != self.me);
     }
 
-    /// The node ends: has what is held put into the queue. It is there when [`Node::has_left_pushes`].
+    /// The node ends: has everything held put into the queue. It is there when [`Node::has_left_pushes`].
     pub(crate) fn leave_all_pushes(&self) {
         self.pushes.is_leaving.store(true, Ordering::Relaxed);
         self.pushes.queue_all(|_, user| user.undecided() > 0);
     }
 
-    /// Whether nothing of what push has decided, or is to decide, is only in memory.
+    /// Whether nothing that push has decided, or has to decide, is only in memory.
     pub(crate) fn has_left_pushes(&self) -> bool {
         self.pushes.is_settled()
     }
 
-    /// For the metrics' page.
+    /// For the metrics page.
     pub(crate) fn gauge_pushes(&self) {
         let (users, undecided) = self.pushes.count();
         self.figures.push.gauge(users, undecided, self.pushes.writes.waiting());
     }
 
-    /// Told when there may be something new in the queue of pushes.
+    /// Notified when the push queue may have a new job.
     pub(crate) fn push_nudges(&self) -> Arc<Notify> {
         self.push_nudges.clone()
     }

@@ -9,16 +9,16 @@ use switchboard_protocol::{ConversationId, Seq, Timestamp, UserId};
 use switchboard_push::{Arbiter, Message, Now, Output, Preferences, Receipt, Rules, Step, Why};
 use switchboard_store::{Channel, Cursor, PushJob, UserKey};
 
-/// What one user's arbiter is to be told when it is there. Reading what it goes by takes milliseconds, and while the store
-/// does not answer there are no messages.
+/// Events that wait until a user's arbiter is loaded, at most. Loading takes milliseconds, and while the store does not
+/// answer there are no new messages.
 const WAITING_MAX: usize = 1_024;
 
-/// Messages to one user that are held at once: with one more, all go into the queue, to wait there.
+/// Messages to one user that are held at once. With one more, all go into the queue, and wait there.
 const HELD_MAX: usize = 1_024;
 
-/// What happened.
+/// Something that happened to a user.
 pub(super) enum Event {
-    /// The announcement is not confirmed while the ticket is there.
+    /// A message. Its announcement is not confirmed as long as the ticket exists.
     Message(NewMessage, Arc<Ticket>),
     Receipt {
         conversation: ConversationId,
@@ -30,7 +30,7 @@ pub(super) enum Event {
         conversation: ConversationId,
         until: Option<Timestamp>,
     },
-    /// He is no member any more, as of this entry.
+    /// The user is no longer a member, as of this entry.
     Gone {
         conversation: ConversationId,
         seq: Seq,
@@ -40,56 +40,56 @@ pub(super) enum Event {
 /// How a receipt has reached the home.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReceiptSource {
-    /// At once: what it withdraws may be known to nobody but the store.
+    /// Directly: the notification that it withdraws may be known only to the store.
     AtOnce,
-    /// With the log's end: a former home may have missed it, and have told of what was read.
+    /// With the log's end: a former home may have missed it, and have sent a notification of what was read.
     Again,
-    /// The same, for one of very many of whom hardly anyone was told anything.
+    /// The same in a large group, most of whose members were not notified of anything.
     AgainByMany,
 }
 
-/// A message, and who sent it.
+/// A message and its sender.
 pub(super) struct NewMessage {
     pub(super) message: Message,
     pub(super) from: UserId,
 }
 
-/// What holds while something is decided.
+/// The circumstances of a decision.
 pub(super) struct Round {
     pub(super) now: Now,
     pub(super) rules: Rules,
     /// Revocations and blocks of the user that the node has been told of.
     pub(super) changes: u64,
-    /// Somebody else decides about him from now on.
+    /// Another node decides about the user from now on.
     pub(super) hands_over: bool,
-    /// Another node may have put something into the queue of which this one knows nothing.
+    /// Another node may have queued something that this one does not know about.
     pub(super) is_new_here: bool,
 }
 
-/// What an arbiter goes by.
+/// What an arbiter decides by, read from the store.
 pub(super) struct Loaded {
     pub(super) channels: Vec<Channel>,
     pub(super) preferences: Preferences,
-    /// Whom he blocks.
+    /// The users whom the user blocks.
     pub(super) blocks: BTreeSet<UserId>,
-    /// As of when.
+    /// The `changes` of the round that read it.
     pub(super) changes: u64,
     pub(super) outstanding: Vec<PushJob>,
 }
 
-/// What the store says of a conversation of which something is to be told.
+/// The state of a conversation in the store, before a notification of it is sent.
 pub(super) struct Reached {
     pub(super) conversation: ConversationId,
-    /// The newest message of it that is held.
+    /// Its newest held message.
     pub(super) held_up_to: Seq,
-    /// Up to where he has got and read it, at least.
+    /// The user's cursors, at least.
     pub(super) cursor: Cursor,
-    /// He is no member any more.
+    /// The user is no longer a member.
     pub(super) has_gone: bool,
     pub(super) muted_until: Option<Timestamp>,
 }
 
-/// What the store is to be asked.
+/// What to read from the store for a user.
 pub(super) struct Asked {
     pub(super) load: Option<Load>,
     pub(super) held: Vec<(ConversationId, Seq)>,
@@ -113,32 +113,32 @@ struct Known {
     changes: u64,
 }
 
-/// See the file's comment. One without anything held can be forgotten, and made anew from the store.
+/// See the file's comment. A user without held messages can be forgotten, and loaded again from the store.
 #[derive(Default)]
 pub(super) struct PushUser {
     known: Option<Known>,
-    /// His devices or preferences are other ones.
+    /// Devices or preferences have changed since they were loaded.
     is_stale: bool,
     waiting: Vec<Event>,
     /// Messages that have come and are not decided.
     undecided: Vec<Undecided>,
     /// Tickets of what is decided.
     decided: Vec<Arc<Ticket>>,
-    /// Whether he waits for his turn to have the store asked.
+    /// Whether the user waits for a turn at the store.
     pub(super) is_queued: bool,
     wakes_ms: Option<u64>,
     touched_ms: u64,
 }
 
 impl Event {
-    /// Whether only an arbiter that is there is to hear of it.
+    /// Whether the event matters only to an arbiter that is loaded already.
     pub(super) fn is_of_the_past(&self) -> bool {
         matches!(self, Self::Receipt { source: ReceiptSource::AgainByMany, .. } | Self::Gone { .. })
     }
 }
 
 impl PushUser {
-    /// Something happened: now, or once it is known what it means. Not if too much waits for that.
+    /// Handles an event now, or once the arbiter is loaded. Returns it if too many wait for that.
     pub(super) fn take(&mut self, event: Event, round: &Round, out: &mut Vec<Output>) -> Result<(), Event> {
         self.touched_ms = round.now.ms;
         if self.waiting.is_empty() && !self.is_to_load(round) {
@@ -178,7 +178,7 @@ impl PushUser {
             Event::Receipt { conversation, upto, receipt, source } => {
                 let before = out.len();
                 self.receipt(&conversation, upto, receipt, round, out);
-                // What the former home puts into the queue now may be newer than all that has come here.
+                // The former home may still queue newer notifications than all that this one has seen.
                 let withdraws_all =
                     |output: &Output| matches!(output, Output::Withdraw { up_to_seq, .. } if *up_to_seq == upto);
                 if source == ReceiptSource::AtOnce && round.is_new_here && !out[before..].iter().any(withdraws_all) {
@@ -205,7 +205,7 @@ impl PushUser {
         self.decided.extend(got.map(|of| of.ticket));
     }
 
-    /// Sorts out what is decided by now.
+    /// Moves the tickets of messages that are decided by now.
     fn settle(&mut self) {
         let arbiter = self.known.as_ref().map(|known| &known.arbiter);
         let is_held = |of: &Undecided| arbiter.is_some_and(|arbiter| arbiter.holds(&of.conversation, of.seq));
@@ -226,14 +226,14 @@ impl PushUser {
 
     // Turns
 
-    /// Whether the store is to be asked for him.
+    /// Whether something must be read from the store.
     pub(super) fn wants_turn(&self, round: &Round) -> bool {
         let Some(Known { arbiter, .. }) = &self.known else { return true };
         let is_due = arbiter.next_deadline_ms().is_some_and(|at_ms| at_ms <= round.now.ms);
         !self.waiting.is_empty() || self.is_stale || is_due || (round.hands_over && !self.undecided.is_empty())
     }
 
-    /// What the store is to be asked for him.
+    /// What must be read from the store.
     pub(super) fn begin_turn(&mut self, round: &Round) -> Asked {
         self.is_queued = false;
         let due_ms = if round.hands_over { u64::MAX } else { round.now.ms };
@@ -245,7 +245,7 @@ impl PushUser {
         Asked { load, held: held.map(|(conversation, seq)| (conversation.clone(), seq)).collect() }
     }
 
-    /// The store has said that he has no device: nothing waits for anything any more.
+    /// The user has no device: nothing is held any more.
     pub(super) fn end_without_device(mut self, round: &Round, out: &mut Vec<Output>) {
         if let Some(known) = &mut self.known {
             known.arbiter.set_channels(&[], round.now, out);
@@ -259,7 +259,7 @@ impl PushUser {
         }
     }
 
-    /// What the store has said of him, and what follows from it.
+    /// Continues with what was read from the store.
     pub(super) fn end_turn(
         &mut self,
         loaded: Option<Loaded>,
@@ -302,7 +302,7 @@ impl PushUser {
         }
     }
 
-    /// A receipt that did not come here has come to the owner; who has gone is not told.
+    /// The owner has receipts that did not come here. Users who left are not notified.
     fn reach(&mut self, of: Reached, round: &Round, out: &mut Vec<Output>) {
         let Reached { conversation, held_up_to, cursor, has_gone, muted_until } = of;
         for (upto, receipt) in [(cursor.delivered_seq, Receipt::Delivered), (cursor.read_seq, Receipt::Read)] {
@@ -316,14 +316,14 @@ impl PushUser {
 
     // Time
 
-    /// When he is to be woken, if that is earlier than he is to be already.
+    /// The user's next deadline, if it is earlier than the one that is set.
     pub(super) fn new_deadline_ms(&mut self) -> Option<u64> {
         let deadline_ms = self.known.as_ref()?.arbiter.next_deadline_ms()?;
         let is_new = !self.is_queued && self.wakes_ms.is_none_or(|wakes_ms| deadline_ms < wakes_ms);
         is_new.then(|| *self.wakes_ms.insert(deadline_ms))
     }
 
-    /// He has been.
+    /// The deadline has come.
     pub(super) fn woken(&mut self) {
         self.wakes_ms = None;
     }
@@ -333,7 +333,7 @@ impl PushUser {
     }
 }
 
-/// Forgets half of those who can be known again, beginning with those of whom nothing was heard for longest.
+/// Forgets half of the users who can be loaded again, starting with those without events for longest.
 pub(super) fn forget_half(users: &mut HashMap<UserKey, PushUser>) {
     let of = |(key, user): (&UserKey, &PushUser)| (user.touched_ms, key.clone());
     let mut idle: Vec<_> = users.iter().filter(|(_, user)| user.can_be_forgotten()).map(of).collect();

@@ -10,24 +10,24 @@ use switchboard_store::Incarnation;
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 
-/// A further life of a node (see [`Router::go_on`]).
+/// The next life of a node (see [`Router::go_on`]).
 pub struct Life {
-    /// An incarnation of the same node that never was before.
+    /// A new incarnation of the same node.
     pub me: Incarnation,
-    /// How nodes talk, as this incarnation.
+    /// The transport, as this incarnation.
     pub bus: Arc<dyn Bus>,
-    /// Which nodes live, this one among them; if it ends, the last one stays.
+    /// The view, which contains this incarnation. If the sender is dropped, the last view stays.
     pub views: watch::Receiver<View>,
 }
 
 impl Router {
-    /// Which life of the node this is.
+    /// The node's current incarnation.
     pub fn incarnation(&self) -> Incarnation {
         self.newest().me.clone()
     }
 
-    /// Whether others have taken this life of the node for dead, and own what it owned. It owns nothing any more, and
-    /// answers `unavailable` to what needs an owner here, until it goes on in another.
+    /// Whether other nodes have fenced this incarnation and own what it owned. Then it owns nothing, and answers
+    /// `unavailable` where an owner is needed, until the node goes on as another incarnation.
     pub fn is_fenced(&self) -> bool {
         self.newest().is_fenced()
     }
@@ -38,8 +38,8 @@ impl Router {
         node.fenced().await;
     }
 
-    /// Goes on as a new incarnation, with the sessions that are connected: they notice nothing but a `resync`. The former
-    /// incarnation has to be out of the view for that; what it owned is taken over from it by whoever owns it now.
+    /// Goes on as a new incarnation with the connected sessions, which notice only a `resync`. The former incarnation
+    /// must be out of the view; the new owners take over what it owned.
     pub async fn go_on(&self, life: Life) {
         let Life { me, bus, views } = life;
         let packets = bus.subscribe(&me);
@@ -56,7 +56,7 @@ impl Router {
         former.tasks.wait().await;
     }
 
-    /// Whether this node has settled for its view: nothing of an earlier life is untold.
+    /// Whether this node has settled for its view: everything of its earlier lives has been announced.
     pub fn is_settled(&self) -> bool {
         let node = self.newest();
         let fingerprint = node.placement().view.fingerprint();
@@ -65,14 +65,14 @@ impl Router {
 
     // The end
 
-    /// Asks every client to go elsewhere, spread over `drain.spread_ms`, but not over more than `within_ms`.
+    /// Asks every client to connect elsewhere, spread over `drain.spread_ms`, but at most over `within_ms`.
     pub async fn drain(&self, within_ms: u64) {
         let node = self.node();
         node.set_draining();
         let elsewhere = node.placement().without(&node.me.node);
         let spread_ms = node.options().drain_spread_ms.min(within_ms);
         for session in node.users.all_sessions() {
-            // There may be many: who waits no longer than so long has its turn in between.
+            // There may be many sessions: the first ones that are due must be able to leave meanwhile.
             consume_budget().await;
             let after_ms = node.generator.below(spread_ms + 1);
             let url = elsewhere.as_ref().map(|elsewhere| &*elsewhere.home(&session.user).url);
@@ -80,17 +80,18 @@ impl Router {
         }
     }
 
-    /// Lets every conversation and topic go, and writes what waits: after it nothing that was answered is only in memory.
+    /// Gives up every conversation and topic, and writes what waits. Afterwards nothing that was answered is only in
+    /// memory.
     pub async fn finish(&self) {
         let node = self.node();
-        // Nobody comes back within his grace here.
+        // No user comes back to this node within their grace.
         node.users.homed().iter().for_each(|user| node.end_grace(user, u64::MAX));
         let (done, mut all_done) = tokio::sync::mpsc::channel(1);
         node.owners.order_all(|| Order::Drain { done: done.clone() }).await;
         drop(done);
         node.hand_over_topics().await;
         loop {
-            // What conversations owe to this node is confirmed by its flushes.
+            // This node's flushes confirm what conversations owe to it.
             node.leave_all_pushes();
             node.flush().await;
             tokio::select! {
@@ -106,8 +107,8 @@ impl Router {
         node.flush().await;
     }
 
-    /// Ends all of the node's tasks, wherever they are, and waits for that. Without [`Router::finish`] before, this is
-    /// what a crash would leave behind.
+    /// Ends all of the node's tasks, whatever they do, and waits for that. Without [`Router::finish`] before, it leaves
+    /// behind what a crash would.
     pub async fn shutdown(&self) {
         let node = self.node();
         node.stop();
@@ -115,7 +116,7 @@ impl Router {
     }
 }
 
-/// Starts a node's tasks. All end when it stops, and whoever stops it waits for that.
+/// Starts a node's tasks. They end when it stops; whoever stops it waits for them.
 pub(super) fn run(node: &Arc<Node>, packets: Packets, views: watch::Receiver<View>) {
     node.spawn(node.clone().receive_packets(packets));
     node.spawn(node.clone().send_packets());

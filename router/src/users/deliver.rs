@@ -12,12 +12,12 @@ use std::sync::MutexGuard;
 use switchboard_protocol::{SessionId, TenantId, UserId};
 use switchboard_store::{ConversationKey, Incarnation, UserKey};
 
-/// Whom a delivery concerns besides the sessions here.
+/// The users of a delivery that need more than the sessions here.
 #[derive(Default)]
 pub(crate) struct Further {
-    /// Who has sessions on which other node.
+    /// The users with sessions on other nodes, by node.
     pub(crate) elsewhere: BTreeMap<Incarnation, Vec<UserId>>,
-    /// Who may have a device that is pushed to, if that is concerned.
+    /// The users who may have a device, if the delivery concerns push.
     pub(crate) pushed: Vec<UserId>,
 }
 
@@ -31,8 +31,8 @@ impl Users {
         });
     }
 
-    /// A home's part, of the node and the view with this number: gives frames to the users' sessions here, but for those
-    /// held back, and notes what changes in their inboxes.
+    /// Delivers as the users' home, `me`, in the view with number `view`: gives frames to their sessions here, except
+    /// those held back, and notes the changes to their inboxes.
     pub(crate) fn deliver(
         &self,
         deliver: &Deliver,
@@ -66,7 +66,7 @@ impl Users {
         further
     }
 
-    /// Gives frames to single sessions; returns those that are not here any more.
+    /// Gives frames to single sessions; returns those that are no longer here.
     pub(crate) fn to_sessions(
         &self,
         tenant: &TenantId,
@@ -88,7 +88,7 @@ impl Users {
         gone
     }
 
-    /// Sessions whose user was removed from a conversation have it open no more.
+    /// Closes a conversation for sessions whose user was removed from it.
     pub(crate) fn closed(&self, conversation: &ConversationKey, sessions: &[(UserId, SessionId)]) {
         for (id, session_id) in sessions {
             let key = UserKey { tenant: conversation.tenant.clone(), user: id.clone() };
@@ -98,14 +98,14 @@ impl Users {
         }
     }
 
-    /// Calls `action` for each user under his shard's lock, which is kept from one to the next in the same shard.
+    /// Calls `action` for each user under the lock of their shard, which is kept for the next user of the same shard.
     fn each(&self, tenant: &TenantId, users: &[UserId], mut action: impl FnMut(&UserId, &mut Shard, &UserKey)) {
         let mut held: Option<(usize, MutexGuard<'_, Shard>)> = None;
         for id in users {
             let index = shard_of(tenant, id);
             let mut guard = match held.take() {
                 Some((at, guard)) if at == index => guard,
-                // The one held is let go before the next is taken.
+                // Release one lock before taking the next.
                 other => {
                     drop(other);
                     self.shard(index)

@@ -9,20 +9,20 @@ use std::sync::atomic::Ordering;
 use switchboard_presence::UserPresence;
 use switchboard_store::{InboxChange, Incarnation, UserKey};
 
-/// A user at his home.
+/// What the home of a user knows.
 pub(crate) struct HomeUser {
-    /// His sessions everywhere, and what he set.
+    /// The user's sessions on all nodes, and the presence that they set.
     pub(crate) presence: UserPresence<Incarnation>,
-    /// Nodes whose sessions watch him.
+    /// Nodes with sessions that watch the user.
     pub(crate) watchers: Vec<Incarnation>,
-    /// The view in which he is known to have no device that is pushed to.
+    /// The view in which the user is known to have no device.
     unreachable_in: Option<u64>,
 }
 
 impl Users {
     // Presence and watchers
 
-    /// Works on what this node as a user's home knows of him, making it if need be; forgets it if it says nothing.
+    /// Runs `work` on a user's home state, which is made if needed and dropped if it is empty afterwards.
     pub(crate) fn at_home<T>(&self, key: &UserKey, work: impl FnOnce(&mut HomeUser) -> T) -> T {
         let mut shard = self.of(key);
         let user = shard.users.entry(key.clone()).or_default();
@@ -39,13 +39,13 @@ impl Users {
         result
     }
 
-    /// Works on what this node as a user's home knows of him, if anything.
+    /// Runs `work` on a user's home state, if there is any.
     pub(crate) fn if_at_home<T>(&self, key: &UserKey, work: impl FnOnce(&mut HomeUser) -> T) -> Option<T> {
         let known = self.of(key).users.get(key).is_some_and(|user| user.home.is_some());
         known.then(|| self.at_home(key, work))
     }
 
-    /// Who this node is a home of.
+    /// The users whose home is this node.
     pub(crate) fn homed(&self) -> Vec<UserKey> {
         let homed_in = |shard: MutexGuard<'_, Shard>| -> Vec<UserKey> {
             shard.users.iter().filter(|(_, user)| user.home.is_some()).map(|(key, _)| key.clone()).collect()
@@ -55,7 +55,7 @@ impl Users {
         homed
     }
 
-    /// Forgets a user as one whose home this is.
+    /// Drops a user's home state.
     pub(crate) fn leave_home(&self, key: &UserKey) {
         let mut shard = self.of(key);
         let Some(user) = shard.users.get_mut(key) else { return };
@@ -67,14 +67,14 @@ impl Users {
 
     // Devices
 
-    /// Whether a user may have a device that is pushed to.
+    /// Whether a user may have a device for push.
     pub(crate) fn may_be_reached(&self, key: &UserKey, view: u64) -> bool {
         let mut shard = self.of(key);
         let Shard { users, unreachable, .. } = &mut *shard;
         may_be_reached(users.get(key), unreachable, key, view)
     }
 
-    /// He had none when the view with this number was. Of `most` users without sessions that is remembered.
+    /// Notes that a user had no device as of a view. At most `most` users without sessions are remembered.
     pub(crate) fn note_unreachable(&self, key: &UserKey, view: u64, most: usize) {
         let mut shard = self.of(key);
         match shard.users.get_mut(key).and_then(|user| user.home.as_mut()) {
@@ -83,7 +83,7 @@ impl Users {
         }
     }
 
-    /// He has one now.
+    /// Notes that a user has a device now.
     pub(crate) fn forget_unreachable(&self, key: &UserKey) {
         let mut shard = self.of(key);
         shard.unreachable.forget(key);
@@ -99,7 +99,7 @@ impl Users {
         self.note_in(&mut self.of(user).dirty, user, change);
     }
 
-    /// Counted while the shard is locked: what is taken has been counted before.
+    /// The count changes under the shard's lock, so that nothing is taken before it is counted.
     pub(super) fn note_in(&self, dirty: &mut Dirty, user: &UserKey, change: InboxChange) {
         let noted = dirty.note(user, change);
         if noted > 0 {
@@ -107,7 +107,8 @@ impl Users {
         }
     }
 
-    /// Takes all that waits to be written, each user's in the order in which his conversations last changed.
+    /// Takes all changes that wait to be written; each user's are in the order in which their conversations last
+    /// changed.
     pub(crate) fn take_dirty(&self) -> Vec<(UserKey, InboxChange)> {
         let mut taken = Vec::new();
         for mut shard in self.all() {
@@ -119,17 +120,17 @@ impl Users {
         taken
     }
 
-    /// What waits to be written for one user; it stays noted.
+    /// The changes that wait to be written for one user. They stay noted.
     pub(crate) fn dirty_of(&self, user: &UserKey) -> Vec<(UserKey, InboxChange)> {
         self.of(user).dirty.of(user).iter().map(|change| (user.clone(), change.clone())).collect()
     }
 
-    /// How many users have something waiting.
+    /// How many users have changes that wait.
     pub(crate) fn dirty_users(&self) -> usize {
         self.all().map(|shard| shard.dirty.users()).sum()
     }
 
-    /// What all that waits weighs.
+    /// The bytes of all changes that wait.
     pub(crate) fn dirty_bytes(&self) -> usize {
         self.dirty_bytes.load(Ordering::Relaxed)
     }

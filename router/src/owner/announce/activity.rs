@@ -14,7 +14,7 @@ use switchboard_protocol::{Seq, UserId};
 const ACTIVITY_INTERVAL_MS: u64 = 1_000;
 
 impl Conversation {
-    /// Something happened in a large group: those who do not have it open are told, at most once a second.
+    /// Something happened in a large group: members who do not have it open are told, at most once a second.
     pub(super) fn activity(&mut self) {
         let now_ms = self.node.clock.monotonic_ms();
         let earliest = self.announced.activity_sent_ms.map_or(now_ms, |sent| sent + ACTIVITY_INTERVAL_MS);
@@ -34,7 +34,7 @@ impl Conversation {
         self.tell_activity(&users, true);
     }
 
-    /// `conversation_activity` to these users, one encoding for all with the same `mentioned_seq`.
+    /// Sends `conversation_activity` to these users. It is encoded once for all users with the same `mentioned_seq`.
     pub(super) fn tell_activity(&mut self, users: &Arc<[UserId]>, owed: bool) {
         let Some(log) = &self.log else { return };
         let mut by_mention: BTreeMap<Seq, Vec<&UserId>> = BTreeMap::new();
@@ -49,14 +49,15 @@ impl Conversation {
             let frame = ConversationActivity { conversation_id, last_seq: log.durable, mentioned_seq };
             let mut frame = Outgoing::new(undroppable("conversation_activity", frame.encode(None)));
             if owed {
-                // They have the entries. Where the end is announced, what came before may have been lost on them too.
+                // Sessions that have it open get the entries instead. When the log's end is announced they get it as
+                // well, since earlier entries may have been lost on the way to them.
                 frame.skip.open = Some(self.key.conversation.clone());
             }
             let alike = if all_alike { users.clone() } else { fan_out_order(&self.key.tenant, alike.into_iter()) };
             tellings.push((alike, frame));
         }
         for (users, frame) in tellings {
-            // An empty note changes nothing, but it is confirmed, so that a lost announcement is repeated.
+            // An empty note changes nothing, but the home confirms it, so a lost announcement is repeated.
             self.tell_homes(&users, &[frame], owed.then(Note::default).as_ref());
         }
     }

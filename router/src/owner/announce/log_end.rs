@@ -12,14 +12,14 @@ use switchboard_protocol::{Seq, UserId};
 use switchboard_store::Incarnation;
 
 impl Conversation {
-    /// Announces the log's durable end, and all that inboxes keep, to everyone.
+    /// Announces the log's durable end, with everything that inboxes keep, to all members.
     pub(in crate::owner) fn announce_end(&mut self) {
         self.announce_end_to(None);
     }
 
-    /// To everyone, or to the users of one home.
+    /// The same, to the users of one home or to all.
     fn announce_end_to(&mut self, only: Option<&Incarnation>) {
-        // A conversation with nothing in its log (who began it did not get further) exists for nobody.
+        // A conversation with an empty log (its creator did not get further) exists for nobody.
         let Some(log) = self.log.as_ref().filter(|log| log.durable > Seq::ZERO) else { return };
         let placement = self.node.placement();
         let concerns =
@@ -30,7 +30,7 @@ impl Conversation {
         let activity = log.delivery(self.node.options().push_members_max) == Delivery::Activity;
         let users = members.iter().filter_map(|user| member_note(log, user)).collect();
         let of_members = Note { last, users, news: newest(log, activity) };
-        // Who was removed learns nothing of what came after.
+        // Removed members learn nothing of what came after their removal.
         let users = gone.iter().filter_map(|user| removed_note(log, user)).collect();
         let of_gone = Note { last: None, users, news: None };
         self.tell_homes(&members, &[], Some(&of_members));
@@ -38,7 +38,7 @@ impl Conversation {
         self.tell_activity(&members, false);
     }
 
-    /// A node has missed something: announces to it again, if it is owed anything. Until then it is not `done`.
+    /// A node has missed something: repeats what it is owed, if anything. `done` is dropped when that is sent.
     pub(in crate::owner) async fn repeat(&mut self, to: &Incarnation, done: Done) {
         let links = &self.node.links;
         if self.announced.told.get(to).is_none_or(|number| links.is_confirmed(to, *number)) {
@@ -47,7 +47,7 @@ impl Conversation {
         if self.log.is_some() {
             self.announce_end_to(Some(to));
         } else if self.node.owns(&self.key) {
-            // Of a term that has been parted from, who begins the next one tells.
+            // The term is over: the next one announces.
             self.on_take_over(None, None, Some(done)).await;
         } else {
             self.leaves = true;
@@ -55,10 +55,10 @@ impl Conversation {
         }
     }
 
-    /// After a change of the view: what a home had not confirmed is announced to whoever is the home now.
+    /// After a view change: announces what a former home has not confirmed to the users' new homes.
     pub(in crate::owner) fn tell_new_homes(&mut self) {
         if self.announced.told_in == Some(self.node.placement().view.number) {
-            // All of it was told since the view came.
+            // Everything was announced in this view already.
             return;
         }
         let owes = !self.announced.told.iter().all(|(home, number)| self.node.links.is_confirmed(home, *number));
