@@ -16,7 +16,7 @@ pub(crate) struct Admission {
     http: Count,
     forwarded: Count,
     requests: AtomicUsize,
-    /// There may be room again for who waits for it.
+    /// Notified when there may be room again.
     room: Notify,
 }
 
@@ -25,13 +25,13 @@ pub(crate) struct Admission {
 pub(crate) enum Kind {
     /// A connection that has become a WebSocket.
     WebSocket,
-    /// A connection that has not.
+    /// Any other connection.
     Http,
-    /// A request that a trusted proxy forwards: its connections carry those of many clients.
+    /// A request forwarded by a trusted proxy, whose connections carry those of many clients.
     ForwardedRequest,
 }
 
-/// How many there may be.
+/// The limits of a kind.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Most {
     pub(crate) in_all: usize,
@@ -44,14 +44,14 @@ struct Count {
     by_address: Mutex<HashMap<IpAddr, u32>>,
 }
 
-/// A slot, until it is dropped.
+/// A slot for a connection or forwarded request, until it is dropped.
 pub(crate) struct Slot {
     admission: Arc<Admission>,
     kind: Kind,
     address: IpAddr,
 }
 
-/// Leave to carry out one request.
+/// The permit to carry out one request.
 pub(crate) struct Permit(Arc<Admission>);
 
 impl Admission {
@@ -72,22 +72,22 @@ impl Admission {
         Some(Slot { admission: self.clone(), kind, address })
     }
 
-    /// Leave to carry out a request while fewer than `requests_max` are under way.
+    /// A permit for a request, while fewer than `requests_max` are under way.
     pub(crate) fn permit(self: &Arc<Self>, requests_max: usize) -> Option<Permit> {
         take_one(&self.requests, requests_max).then(|| Permit(self.clone()))
     }
 
-    /// Those of a kind that have a slot.
+    /// The number of slots of a kind that are taken.
     pub(crate) fn taken(&self, kind: Kind) -> usize {
         self.count(kind).in_all.load(Ordering::Relaxed)
     }
 
-    /// Ready when `has_room` may have changed. One task at a time may wait.
+    /// Ready when there may be room again. One task at a time may wait.
     pub(crate) async fn changed(&self) {
         self.room.notified().await;
     }
 
-    /// Has who waits for room look again.
+    /// Makes the task that waits for room look again.
     pub(crate) fn look_again(&self) {
         self.room.notify_one();
     }
@@ -107,7 +107,7 @@ impl Count {
     }
 }
 
-/// Whoever has one IPv6 address has a /64 network of them (RFC 6177 §2).
+/// The holder of one IPv6 address has a /64 network of them (RFC 6177 §2).
 fn counted_as(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
-/// Time between two attempts to reach a store that is not there.
+/// Time between two attempts to reach a store that does not answer.
 const STORE_AGAIN_MS: u64 = 1_000;
 
-/// Time between two looks for what has expired, each of which reads two rows of every conversation.
+/// Time between two searches for expired entries, each of which reads two rows of every conversation.
 const EXPIRE_AGAIN_MS: u64 = 3_600_000;
 
 const DAY_S: u32 = 86_400;
@@ -29,7 +29,7 @@ const DAY_S: u32 = 86_400;
 /// Opens the store.
 ///
 /// # Errors
-/// If it can't be had, or not as the configuration says. That it is not there yet is none.
+/// If it can't be opened, or not as configured. A store that does not answer yet is no error: it is waited for.
 pub(crate) async fn open_store(
     config: &Config,
     clock: &Clock,
@@ -64,8 +64,8 @@ async fn open_embedded(config: &Config, clock: &Clock, generator: &Generator) ->
     Ok(Arc::new(store))
 }
 
-/// A panic ends the process (`Cargo.toml`), and says nothing that an operator could use. While the store is opened it
-/// means that the database does not understand its files.
+/// A panic ends the process (`Cargo.toml`), and its message would not help an operator. While the store is opened, it
+/// means that the database can't read its files.
 fn taking_panics_for_damage<T>(path: &Path, open: impl FnOnce() -> T) -> T {
     let usual = panic::take_hook();
     let path = path.display().to_string();
@@ -127,14 +127,14 @@ fn scylla_options(keys: &Scylla) -> ScyllaOptions {
 /// How long entries are kept.
 ///
 /// # Errors
-/// A tenant's name that is none; the configuration takes no such.
+/// A tenant's name that is not valid; the configuration accepts none.
 fn retention(keys: &RetentionKeys) -> Result<Retention, Failure> {
     let tenants = keys.tenants.iter().map(|TenantDays { tenant, days }| anyhow::Ok((tenant.parse()?, days * DAY_S)));
     let tenants = tenants.collect::<anyhow::Result<Vec<_>>>()?;
     Ok(Retention::new(keys.days * DAY_S, tenants))
 }
 
-/// Removes what has expired, until the node closes.
+/// Removes expired entries, until the node closes.
 pub(crate) async fn keep_expiring(store: Arc<dyn Store>, clock: Clock, closing: CancellationToken) {
     loop {
         match store.expire(Timestamp::from_unix_ms(clock.wall_ms())).await {
@@ -148,31 +148,31 @@ pub(crate) async fn keep_expiring(store: Arc<dyn Store>, clock: Clock, closing: 
     }
 }
 
-/// A password as the client libraries take it.
+/// A password in the form that the client libraries take.
 fn text(secret: &Secret) -> String {
     String::from_utf8_lossy(secret.expose()).into_owned()
 }
 
-/// A node's place among the others, with what carries its packets.
+/// A node's membership among the others, with the bus.
 pub(crate) enum Others {
-    /// There are none.
+    /// It runs alone.
     Alone { bus: InProcessBus, views: watch::Sender<View> },
-    /// Those that share a Redis.
+    /// It shares a Redis with others.
     Redis {
         bus: RedisBus,
         views: watch::Receiver<View>,
         leaving: CancellationToken,
         stop: CancellationToken,
-        /// Keeps the node seen. Ends after `stop`, or when another process has taken the node's name.
+        /// The heartbeat. Ends after `stop`, or when another process has taken the node's name.
         running: JoinSet<Result<(), RedisError>>,
     },
 }
 
 impl Others {
-    /// Joins the others, from now on seen by them.
+    /// Joins the other nodes, which see it from now on.
     ///
     /// # Errors
-    /// If this can't be one of them. That Redis is not there yet is none.
+    /// If it can't be one of them. A Redis that does not answer yet is no error: it is waited for.
     pub(crate) async fn join(config: &Config, me: NodeEntry, clock: &Clock) -> Result<Self, Failure> {
         if config.bus.kind == BusKind::Memory {
             let views = watch::Sender::new(View::alone(me.incarnation, me.url));
@@ -209,7 +209,7 @@ impl Others {
         }
     }
 
-    /// Returns when this node can't be one of them any more.
+    /// Returns when this node can no longer be one of them.
     pub(crate) async fn lost(&mut self) -> Failure {
         match self {
             Self::Alone { .. } => std::future::pending().await,
@@ -220,14 +220,14 @@ impl Others {
         }
     }
 
-    /// Tells the others that they do this node's work from now on.
+    /// Tells the other nodes to do this node's work from now on.
     pub(crate) fn leave(&self) {
         if let Self::Redis { leaving, .. } = self {
             leaving.cancel();
         }
     }
 
-    /// Is gone for the others.
+    /// Leaves: the other nodes no longer see it.
     pub(crate) async fn end(&mut self) {
         if let Self::Redis { stop, running, .. } = self {
             stop.cancel();
@@ -248,7 +248,7 @@ fn redis_options(keys: &RedisKeys, heartbeat_ttl_ms: u64) -> RedisOptions {
     }
 }
 
-/// A name that is taken is like an address that is; the rest is wrong configuration.
+/// A name that is taken is like an address that is taken; everything else is wrong configuration.
 fn failure(error: RedisError) -> Failure {
     match error {
         RedisError::Namesake { .. } => Failure::CantHave(error.to_string()),

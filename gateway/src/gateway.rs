@@ -18,10 +18,10 @@ use crate::http::UserRates;
 use crate::settings::Settings;
 use crate::ws::Timers;
 
-/// After which time a client tries again that came before the node was ready, or while it drains.
+/// The time after which a client should retry that came before the node was ready, or while it drains.
 pub(crate) const UNREADY_RETRY_MS: u64 = 2_000;
 
-/// Longest wait for a dependency to say how it is.
+/// The longest wait for a dependency's state.
 const CHECK_MS_MAX: u64 = 1_000;
 
 /// See the module.
@@ -30,7 +30,7 @@ pub(crate) struct Gateway {
     pub(crate) http: Http,
     pub(crate) session: Session,
     pub(crate) push: Push,
-    /// Development mode's door: the key that signs a token for anyone. `None`: there is no such door.
+    /// Development mode: the key that signs a token for anyone. `None`: that endpoint is absent.
     pub(crate) dev_key: Option<SigningKey>,
     pub(crate) clock: Clock,
     pub(crate) generator: Generator,
@@ -43,7 +43,7 @@ pub(crate) struct Gateway {
     pub(crate) http_connections: TaskTracker,
     /// Cancelled when the node begins to drain.
     pub(crate) draining: CancellationToken,
-    /// Cancelled when what is still open is to be closed.
+    /// Cancelled when the connections that are still open have to close.
     pub(crate) closing: CancellationToken,
     settings: ArcSwap<Settings>,
     bus_kind: BusKind,
@@ -88,7 +88,7 @@ impl Gateway {
         self.settings.load()
     }
 
-    /// Puts other settings in force, for what comes after.
+    /// Replaces the settings.
     pub(crate) fn replace_settings(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
         self.admission.look_again();
@@ -112,7 +112,7 @@ impl Gateway {
         self.redis.store(redis.map(Arc::new));
     }
 
-    /// Opens the node: from here on it takes sessions and requests.
+    /// Opens the node: from now on it accepts sessions and requests.
     pub(crate) fn open(&self, router: Router, redis: Option<RedisBus>) {
         self.set_redis(redis);
         // It is opened once.
@@ -121,7 +121,7 @@ impl Gateway {
         self.give_options();
     }
 
-    /// How what the node depends on is, each in a word or two.
+    /// The state of each dependency of the node, in a word or two.
     pub(crate) async fn dependencies(&self) -> Vec<(&'static str, &'static str)> {
         let store = match self.store.get() {
             None => "opening",
@@ -139,7 +139,7 @@ impl Gateway {
         dependencies
     }
 
-    /// The store, for what needs nobody's decision.
+    /// The store, for reads that need no owner.
     ///
     /// # Errors
     /// `unavailable` while the node starts.
@@ -147,7 +147,7 @@ impl Gateway {
         self.store.get().ok_or_else(|| ProtocolError::unavailable(UNREADY_RETRY_MS))
     }
 
-    /// The router, while the node takes sessions and requests.
+    /// The router, while the node accepts sessions and requests.
     ///
     /// # Errors
     /// `unavailable` while it starts or drains.
@@ -156,18 +156,18 @@ impl Gateway {
         router.ok_or_else(|| ProtocolError::unavailable(UNREADY_RETRY_MS))
     }
 
-    /// The router, for sessions that are open, which go on while the node drains. `None` while it starts.
+    /// The router, for open sessions, which continue while the node drains. `None` while it starts.
     pub(crate) fn session_router(&self) -> Option<&Router> {
         self.router.get()
     }
 
-    /// Names the store's life.
+    /// The id of the store.
     pub(crate) fn store_id(&self) -> StoreId {
         let store_id = self.store.get().map_or("none", |store| store.store_id());
         store_id.parse().expect("a store names itself with an id")
     }
 
-    /// Whom a token speaks for.
+    /// The identity of a token.
     ///
     /// # Errors
     /// `unauthorized`.
@@ -176,7 +176,7 @@ impl Gateway {
     }
 }
 
-/// What the outcome of a check is called.
+/// The word for the outcome of a check.
 async fn state_of(check: impl Future<Output = Result<(), StoreError>>) -> &'static str {
     match tokio::time::timeout(Duration::from_millis(CHECK_MS_MAX), check).await {
         Ok(Ok(())) => "ok",

@@ -32,10 +32,10 @@ use crate::tls::Tls;
 use crate::ws::MOVE_GRACE_MS;
 use crate::{logs, metrics};
 
-/// Parts of `drain.timeout_ms`: clients move, what is left is closed, all is flushed.
+/// Shares of `drain.timeout_ms`: clients move, remaining connections are closed, everything is flushed.
 const MOVE_PERCENT: u64 = 80;
 const CLOSE_PERCENT: u64 = 90;
-/// What is left of HTTP connections gets no more time than this when the sessions have gone.
+/// The remaining HTTP connections get at most this time when the sessions have gone.
 const CLOSE_MS_MAX: u64 = 1_000;
 
 /// Runs the server until it is told to stop.
@@ -54,7 +54,7 @@ pub(crate) fn run(sources: Sources, demo: Demo) -> Result<(), Failure> {
     result
 }
 
-/// What is made of the configuration before anything runs, so that a mistake in it is found at once.
+/// Everything built from the configuration before anything runs, so that a mistake in it is found at once.
 struct Parts {
     capacity: Capacity,
     settings: Settings,
@@ -96,7 +96,7 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts, clock: Clock, demo: D
     let generator = Generator::from_entropy();
     let gateway = Arc::new(Gateway::new(&config, node_id, settings, dev_key, clock.clone(), generator));
 
-    // These live as long as the process; one that ends by itself takes the process with it.
+    // These tasks live as long as the process; one that ends by itself ends the process.
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(clients.listener, gateway.clone(), tls.clone()));
     tasks.spawn(serve_metrics(scrapers.listener, figures.clone(), gateway.closing.clone()));
@@ -130,7 +130,8 @@ async fn serve_until_stopped(loaded: Loaded, parts: Parts, clock: Clock, demo: D
     };
     tasks.spawn(async move {
         if !is_asked_by_signal {
-            // Drained over HTTP: the first signal asks for what is being done, and only a second one cuts it short.
+            // Already draining, as asked over HTTP: the first signal changes nothing, and only a second one cuts the
+            // drain short.
             stop_signals.recv().await;
         }
         stop_signals.exit_at_next().await;
@@ -178,7 +179,7 @@ async fn open(config: &Config, gateway: &Arc<Gateway>, clients: SocketAddr) -> R
     Ok(Open { router, store, worker, others })
 }
 
-/// This node, in a life that never was before.
+/// This node, as a new incarnation.
 fn new_life(config: &Config, gateway: &Gateway, clients: SocketAddr) -> NodeEntry {
     NodeEntry {
         incarnation: Incarnation { node: gateway.node_id.clone(), life: gateway.generator.u64() },
@@ -188,7 +189,7 @@ fn new_life(config: &Config, gateway: &Gateway, clients: SocketAddr) -> NodeEntr
 }
 
 impl Open {
-    /// Stays one of the nodes, if need be in another life; returns when that can't be.
+    /// Keeps the node a member, if need be as another incarnation; returns when that is impossible.
     async fn stay(&mut self, config: &Config, gateway: &Gateway, clients: SocketAddr) -> Failure {
         loop {
             tokio::select! {
@@ -201,7 +202,7 @@ impl Open {
         }
     }
 
-    /// Others have taken this life for dead: the node goes on in another, with its sessions.
+    /// Other nodes have fenced this incarnation: the node goes on as another one, with its sessions.
     async fn go_on(&mut self, config: &Config, gateway: &Gateway, clients: SocketAddr) -> Result<(), Failure> {
         if config.bus.kind == BusKind::Memory {
             let why = "bus.kind: another process works on the same store; several nodes need redis";
@@ -217,7 +218,7 @@ impl Open {
     }
 }
 
-/// Where clients reach this node.
+/// The address at which clients reach this node.
 fn own_url(config: &Config, clients: SocketAddr) -> String {
     let scheme = if config.tls.cert.is_some() { "wss" } else { "ws" };
     match &config.node.advertise_url {
@@ -242,7 +243,7 @@ struct Ready<'a> {
     metrics: SocketAddr,
 }
 
-/// Clients are told to move and moved, conversations are released, all is flushed; what takes too long is cut off.
+/// Drains: asks clients to move, releases conversations, flushes everything. What takes too long is cut off.
 async fn drain(config: &Config, gateway: &Gateway, mut open: Open) {
     let timeout_ms = config.drain.timeout_ms;
     let begun_ms = gateway.clock.monotonic_ms();
@@ -254,7 +255,7 @@ async fn drain(config: &Config, gateway: &Gateway, mut open: Open) {
     gateway.draining.cancel();
     gateway.sessions.close();
     gateway.http_connections.close();
-    // From now on the others do this node's work, and it hands over what it has.
+    // From now on the other nodes do this node's work, and it hands over what it has.
     open.others.leave();
     let moved = async {
         open.router.drain(left_ms(MOVE_PERCENT).saturating_sub(MOVE_GRACE_MS)).await;
@@ -266,7 +267,7 @@ async fn drain(config: &Config, gateway: &Gateway, mut open: Open) {
     gateway.closing.cancel();
     within(left_ms(CLOSE_PERCENT), gateway.sessions.wait()).await;
     within(left_ms(CLOSE_PERCENT).min(CLOSE_MS_MAX), gateway.http_connections.wait()).await;
-    // What a provider has not answered by then is sent again when its lease is over.
+    // What a provider has not answered by then is sent again when its lease has expired.
     within(left_ms(CLOSE_PERCENT), open.worker.finish()).await;
     let finished = async {
         open.router.finish().await;
@@ -282,7 +283,7 @@ async fn drain(config: &Config, gateway: &Gateway, mut open: Open) {
     }
 }
 
-/// What the future gives, unless it takes longer.
+/// The future's result, unless it takes longer than `ms`.
 async fn within<T>(ms: u64, future: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(Duration::from_millis(ms), future).await.ok()
 }

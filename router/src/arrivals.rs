@@ -16,7 +16,7 @@ use switchboard_protocol::CloseCode;
 use switchboard_store::{Incarnation, UserKey};
 
 impl Node {
-    /// The home's part: sessions of a user are new at a node, where he has `sessions` at all nodes now.
+    /// At the home: a user, who now has `sessions` in total, has new sessions on a node.
     pub(crate) fn on_arrivals(
         self: &Arc<Self>,
         node: &Incarnation,
@@ -41,7 +41,8 @@ impl Node {
         }
     }
 
-    /// Who is to be told which of a user's sessions is the newest. A home that has just become his may not know them all.
+    /// The nodes to be told which of a user's sessions is the newest. A new home may not know all of the user's nodes
+    /// yet.
     fn nodes_with_sessions(&self, user: &UserKey) -> BTreeSet<Incarnation> {
         let known = self.users.if_at_home(user, |home| home.presence.nodes().map(|(node, _)| node.clone()).collect());
         let mut nodes: BTreeSet<Incarnation> = known.unwrap_or_default();
@@ -52,11 +53,12 @@ impl Node {
         nodes
     }
 
-    /// What the home counts includes sessions that are about to be replaced: those that there are say which.
+    /// Refuses a session beyond the limit. The home's count includes sessions about to be replaced, so it asks the
+    /// nodes.
     async fn refuse_beyond_limit(&self, at: &Incarnation, user: &UserKey, arrival: Arrival) {
         let mut rows = Vec::new();
         for node in self.nodes_with_sessions(user) {
-            // Who does not answer can't say that he is one too many.
+            // A node that does not answer can't refuse a session.
             rows.extend(self.session_rows_at(&node, user).await.unwrap_or_default());
         }
         let different: BTreeSet<_> = rows.iter().map(|row| (&row.device_id, &row.instance_id)).collect();
@@ -70,7 +72,8 @@ impl Node {
         }
     }
 
-    /// A node has the newest session of a device's instance: that of this node, or one that takes its place.
+    /// A node has the newest session of a device's instance: either this node, or one whose session replaces the one
+    /// here.
     pub(crate) fn on_newest(self: &Arc<Self>, at: &Incarnation, user: &UserKey, newest: &Arrival) {
         let Some(session) = self.users.session_of(user, &newest.device, &newest.instance) else { return };
         let mut doing = session.doing();
@@ -83,7 +86,7 @@ impl Node {
         }
     }
 
-    /// What came to the home late may have gone since: a session makes way only for one that is there.
+    /// What reached the home late may be gone: a session is only replaced by one that exists.
     async fn replace(self: &Arc<Self>, older: Arc<Session>, at: &Incarnation, newest: &Arrival) {
         let there = self.session_rows_at(at, &older.user).await.unwrap_or_default();
         if there.iter().any(|row| row.session_id == newest.session) && self.users.remove(&older) {
@@ -92,7 +95,7 @@ impl Node {
         }
     }
 
-    /// A session here is one more than its user may have.
+    /// A session here exceeds the limit of its user.
     pub(crate) fn on_no_room(&self, user: &UserKey, arrival: &Arrival) {
         if let Some(session) = self.users.session(user, &arrival.session) {
             session.socket.close(CloseCode::Overloaded);

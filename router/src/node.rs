@@ -34,15 +34,15 @@ pub(crate) const TICK_MS: u64 = 100;
 /// Slots of the wheel: one turn is 25.6 s.
 const WHEEL_SLOTS: usize = 256;
 
-/// Whom the wheel wakes.
+/// What a deadline on the wheel is for.
 #[derive(Debug)]
 pub(crate) enum Wake {
     Conversation(ConversationKey),
     /// A user's grace may be over.
     Grace(UserKey),
-    /// A user may have moved to another home for good.
+    /// A user may have another home for good.
     LeaveHome(UserKey),
-    /// What is held of a user's pushes may be due.
+    /// Held messages of a user may be due.
     Push(UserKey),
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Node {
     pub(crate) newest_bytes: Arc<NewestBytes>,
     pub(crate) watches: Mutex<WatchTable<Watcher, UserKey>>,
     pub(crate) last_seen: Mutex<BTreeMap<UserKey, Timestamp>>,
-    /// Held for writing while inbox changes are under way to the store: who reads inboxes waits for that.
+    /// Held for writing while inbox changes are being written to the store: readers of inboxes wait for that.
     pub(crate) inbox_flush: RwLock<()>,
     /// See [`Node::turns_of`].
     turns: Box<[tokio::sync::Mutex<()>]>,
@@ -78,22 +78,22 @@ pub(crate) struct Node {
     placement: ArcSwap<Placement>,
     pub(crate) requests: crate::requests::Requests,
     next_message: AtomicU64,
-    /// Revocations and blocks that this node has been told of, by shard of users. Held while a record is put in force.
+    /// Revocations and blocks that this node was told of, counted per shard of users. Held while a record takes effect.
     user_changes: Box<[Mutex<u64>]>,
-    /// Told when some may not have reached it.
+    /// Notified when some of them may not have reached it.
     pub(crate) user_changes_missed: Notify,
     /// When the view changed last.
     view_changed_ms: AtomicU64,
-    /// Whether it has sessions of a former life, whose homes and owners have not heard of this one.
+    /// Whether it has sessions of a former life, whose homes and owners do not know this life yet.
     pub(crate) goes_on: AtomicBool,
     wheel: Mutex<Wheel<Wake>>,
     draining: AtomicBool,
-    /// Others own what this life of the node owned: it will never own anything again.
+    /// Other nodes own what this life of the node owned: it will never own anything again.
     fenced: CancellationToken,
     stop: CancellationToken,
 }
 
-/// What a node is made of.
+/// The parts that a node is made of.
 pub(crate) struct Parts {
     pub(crate) me: Incarnation,
     pub(crate) options: Options,
@@ -151,12 +151,12 @@ impl Node {
         })
     }
 
-    /// The node's next life. It has the sessions of this one, and nothing else of it.
+    /// The node's next life, with the sessions of this one and nothing else.
     pub(crate) fn next_life(&self, me: Incarnation, bus: Arc<dyn Bus>, view: View) -> Arc<Self> {
         let (options, clock, generator) = (self.options(), self.clock.clone(), self.generator.clone());
         let (store, push_nudges, unheard) = (self.store.clone(), self.push_nudges.clone(), self.unheard.clone());
         let next = Self::new(Parts { me, options, clock, generator, store, bus, view, push_nudges, unheard });
-        // Counted on, so that who compares sees that something may have been missed.
+        // The count continues, so that a reader notices that something may have been missed.
         for (next, changes) in next.user_changes.iter().zip(&self.user_changes) {
             *lock(next) = *lock(changes) + 1;
         }
@@ -169,7 +169,7 @@ impl Node {
         next
     }
 
-    /// As they are now.
+    /// The current options.
     pub(crate) fn options(&self) -> Options {
         **self.options.load()
     }
@@ -178,8 +178,8 @@ impl Node {
         self.options.store(Arc::new(options));
     }
 
-    /// Held by who reads something of a user, decides on it and writes it (settings, blocks): one after the other, by
-    /// shard of users.
+    /// Held while somebody reads something of a user, decides on it and writes it (settings, blocks), so that this
+    /// happens one at a time, per shard of users.
     pub(crate) fn turns_of(&self, user: &UserKey) -> &tokio::sync::Mutex<()> {
         &self.turns[shard_of(&user.tenant, &user.user)]
     }
@@ -199,7 +199,7 @@ impl Node {
         self.view_changed_ms.load(Ordering::Relaxed)
     }
 
-    /// Whether the ring gives this node the conversation.
+    /// Whether the ring assigns the conversation to this node.
     pub(crate) fn owns(&self, key: &ConversationKey) -> bool {
         self.placement.load().owner(key).incarnation == self.me
     }
@@ -214,7 +214,7 @@ impl Node {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// The store says that this incarnation is fenced.
+    /// The store reports this incarnation as fenced.
     pub(crate) fn note_fenced(&self) {
         if !self.fenced.is_cancelled() {
             tracing::warn!(incarnation = %self.me, "this life of the node has been fenced");
@@ -257,12 +257,13 @@ impl Node {
         });
     }
 
-    /// Runs a task that is soon done, even if the node stops meanwhile. The node owns it and waits for it at its end.
+    /// Runs a short task, which is completed even if the node stops meanwhile. The node owns it and waits for it at its
+    /// end.
     pub(crate) fn spawn_to_end(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
     }
 
-    /// Carries `work` out, whether or not the caller stays to hear what came of it.
+    /// Completes `work`, whether or not the caller waits for the result.
     ///
     /// # Errors
     /// Those of `work`, or `unavailable` when the node stops.
@@ -286,7 +287,8 @@ impl Node {
         due
     }
 
-    /// 41 bits of milliseconds since 2020, 10 bits of the node's life, 12 bits of a counter: a name, not a promise.
+    /// 41 bits of milliseconds since 2020, 10 bits of the node's life, 12 bits of a counter: unique in practice, not
+    /// guaranteed.
     pub(crate) fn snowflake(&self, at_unix_ms: i64) -> u64 {
         const EPOCH_MS: i64 = 1_577_836_800_000;
         let since = u64::try_from(at_unix_ms.saturating_sub(EPOCH_MS)).unwrap_or(0) & ((1 << 41) - 1);
@@ -294,8 +296,8 @@ impl Node {
         (since << 22) | ((self.me.life & 0x3ff) << 12) | (counter & 0xfff)
     }
 
-    /// Grows with each revocation and block of the user that this node is told of, and with those of a few others: who
-    /// reads them must not have to begin again for what anyone does.
+    /// Grows with each revocation and block of the user that this node is told of, and with those of a few other users
+    /// in the same shard: few enough that readers seldom have to start again.
     pub(crate) fn user_changes(&self, user: &UserKey) -> u64 {
         *lock(self.user_changes_of(user))
     }
@@ -304,15 +306,15 @@ impl Node {
         *lock(self.user_changes_of(user)) += 1;
     }
 
-    /// Any user's may have changed.
+    /// The changes of any user may have been missed.
     pub(crate) fn users_changed(&self) {
         for changes in &self.user_changes {
             *lock(changes) += 1;
         }
     }
 
-    /// What `keep` returns of a user's record that was read after these changes, if none has come since: what was read
-    /// before a change is never kept after it. `keep` may take the locks of watches and users.
+    /// Runs `keep` on a user's record that was read after these changes, unless another one has come since: so a record
+    /// read before a change is never kept after it. `keep` may take the locks of watches and users.
     pub(crate) fn if_unchanged<T>(&self, user: &UserKey, changes: u64, keep: impl FnOnce() -> T) -> Option<T> {
         let now = lock(self.user_changes_of(user));
         (*now == changes).then(keep)
@@ -328,8 +330,8 @@ impl Node {
 
     // Talking to other nodes
 
-    /// Gives a delivery to its users, but for the sessions held back: what a home does (DESIGN §2, step 6).
-    /// Returns whom it has to be told to push for.
+    /// Delivers to its users as their home, except to the sessions held back (DESIGN §2, step 6). Returns the users
+    /// whom push must hear of.
     pub(crate) fn deliver(&self, deliver: &Deliver, held: &Held) -> Vec<UserId> {
         let (mut giving, view) = (self.begin_giving(deliver.users.len()), self.placement.load().view.number);
         let further = self.users.deliver(deliver, held, &self.me, view, &mut giving);
@@ -341,7 +343,7 @@ impl Node {
         further.pushed
     }
 
-    /// The number of a delivery that this node has made to itself, after it has taken effect but for push.
+    /// The number of a delivery that this node made to itself; called once it has taken effect, except for push.
     pub(crate) fn told_myself(&self, deliver: &Deliver, pushed: &[UserId]) -> u64 {
         if pushed.is_empty() {
             return self.links.told_myself();
@@ -351,7 +353,7 @@ impl Node {
         number
     }
 
-    /// Gives frames to single sessions; returns those that are not here any more.
+    /// Gives frames to single sessions; returns those that are no longer here.
     pub(crate) fn to_sessions(
         &self,
         conversation: &ConversationKey,
@@ -374,7 +376,7 @@ impl Node {
 
     // Conversations
 
-    /// Says something to a conversation that this node owns, or tells who waits that it can't be said.
+    /// Sends an input to a conversation that this node owns; if it is refused, answers those who wait.
     pub(crate) fn say(self: &Arc<Self>, key: &ConversationKey, input: Input) {
         if let Err(refused) = self.owners.say(self, key, input) {
             refused.answer(self);
@@ -397,7 +399,7 @@ impl Node {
     }
 }
 
-/// Logs a store's error and says what the client is told of it.
+/// Logs a store's error, and returns the one for the client.
 pub(crate) fn unavailable(node: &Node, error: &StoreError) -> ProtocolError {
     match error {
         StoreError::Unavailable { .. } => {
@@ -416,7 +418,7 @@ pub(crate) fn unavailable(node: &Node, error: &StoreError) -> ProtocolError {
     }
 }
 
-/// Locks what no panic leaves half done.
+/// Locks a mutex. A panic never leaves its content half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

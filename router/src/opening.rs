@@ -17,12 +17,12 @@ use switchboard_protocol::server::{ConversationActivity, Frame as _, Opened};
 use switchboard_protocol::{ClientFrame, ConversationId, ErrorCode, ProtocolError, Seq, ServerFrame, SessionId};
 use switchboard_store::{ConversationKey, Incarnation};
 
-/// What is asked for until its owner answers, once each: as many as the sessions here have open, at most.
+/// Openings that wait for their owner's answer, each once. At most as many as the sessions here have open.
 #[derive(Default)]
 pub(crate) struct Reopening(Mutex<BTreeSet<(SessionId, ConversationId)>>);
 
 impl Node {
-    /// Conversations that sessions here have open are opened again at those owners that `concerns` says.
+    /// Opens the conversations that sessions here have open again, at the owners for which `concerns` is true.
     pub(crate) fn open_again(self: &Arc<Self>, concerns: impl Fn(&ConversationKey, &Incarnation) -> bool) {
         let placement = self.placement();
         for session in self.users.all_sessions() {
@@ -37,15 +37,15 @@ impl Node {
         }
     }
 
-    /// What was missed is asked for by the client, who is told where the log is now.
+    /// Opens a conversation again, and tells the client the end of the log, so that it fetches what it missed.
     async fn open_at(self: &Arc<Self>, key: ConversationKey, session: &Session) {
         if self.users.session(&session.user, &session.id).is_none() {
-            // It has ended since, and its owners have been told: nothing may be opened for it behind that.
+            // The session has ended since, and its owners were told: nothing may be opened for it after that.
             return;
         }
         let opened = match self.ask_to_open(&key, session).await {
             Err(error) => {
-                // Until it has, the session is told of activity.
+                // Until it has, the session gets activity frames.
                 session.doing().open.retain(|open| *open != key.conversation);
                 self.figures.resyncs_of_owners.increment(1);
                 session.socket.deliver(&resync());
@@ -55,7 +55,7 @@ impl Node {
         };
         let Some(opened) = opened else { return };
         if !session.doing().opening.contains(&key.conversation) {
-            // Closed meanwhile, and this came behind it.
+            // Closed meanwhile, and this answer came after that.
             let close = ConversationRef { conversation_id: key.conversation.clone() };
             drop(self.at_owner(&in_name_of(session), &key, ClientFrame::ConversationClose(close)).await);
             return;
@@ -75,8 +75,8 @@ impl Node {
         }
     }
 
-    /// Asks again, whoever is the owner by then, until it is opened or refused; `None` also if it is not wanted any more,
-    /// or if it is asked for already.
+    /// Repeats the request, to whichever node is the owner by then, until the conversation is opened or refused. `None`
+    /// also if it is no longer wanted, or requested already.
     async fn open_at_last(self: &Arc<Self>, key: &ConversationKey, session: &Session) -> Option<Opened> {
         let this = (session.id.clone(), key.conversation.clone());
         if !lock(&self.reopening.0).insert(this.clone()) {
@@ -102,7 +102,7 @@ fn in_name_of(session: &Session) -> Actor {
     Actor { user: session.user.clone(), session: Some(session.id.clone()), awaited: true }
 }
 
-/// Whether asking again may help.
+/// Whether another attempt may succeed.
 fn is_for_now(error: &ProtocolError) -> bool {
     matches!(error.code(), ErrorCode::Unavailable | ErrorCode::Overloaded)
 }

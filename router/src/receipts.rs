@@ -17,10 +17,10 @@ use tokio::sync::Notify;
 /// Time between two attempts.
 const AGAIN_MS: u64 = 500;
 
-/// Receipts that are said again at once.
+/// Receipts that are repeated at the same time.
 const AT_ONCE: usize = 64;
 
-/// A receipt, as somebody has said it.
+/// A receipt from a client.
 #[derive(Clone)]
 pub(crate) struct SaidReceipt {
     pub(crate) actor: Actor,
@@ -29,7 +29,7 @@ pub(crate) struct SaidReceipt {
     pub(crate) upto: Seq,
 }
 
-/// Those with the same grow.
+/// Of receipts with the same key, the highest replaces the others.
 type Kind = (UserKey, ConversationId, Receipt);
 
 impl SaidReceipt {
@@ -50,16 +50,16 @@ impl SaidReceipt {
     }
 }
 
-/// What has not been heard; the same for all lives of a node, so that none is lost between two.
+/// Receipts that no owner has taken yet. All lives of a node share them, so that none is lost between two.
 #[derive(Default)]
 pub(crate) struct Unheard {
     receipts: Mutex<BTreeMap<Kind, SaidReceipt>>,
-    /// Told when there is another.
+    /// Notified when there is another.
     news: Notify,
 }
 
 impl Unheard {
-    /// Keeps a receipt until it is heard; whether there was room, of `most`.
+    /// Keeps a receipt until an owner has taken it; `false` if there is no room, with `most` kept.
     fn keep(&self, said: &SaidReceipt, most: usize) -> bool {
         let mut receipts = lock(&self.receipts);
         let is_full = receipts.len() >= most;
@@ -73,7 +73,7 @@ impl Unheard {
         true
     }
 
-    /// An owner has heard it, and so all before it.
+    /// An owner has taken a receipt, and with it all lower ones.
     fn heard(&self, said: &SaidReceipt) {
         if let Entry::Occupied(known) = lock(&self.receipts).entry(said.kind())
             && known.get().upto <= said.upto
@@ -87,8 +87,8 @@ impl Unheard {
     }
 }
 
-/// A receipt that is being said, and nobody waits. It is kept if this ends otherwise than with an answer: with its
-/// session, or with this life of the node.
+/// A receipt on its way to the owner, whose answer nobody waits for. It is kept if its sending ends without an answer,
+/// with its session or with this life of the node.
 struct OnItsWay<'a> {
     node: &'a Node,
     said: SaidReceipt,
@@ -104,7 +104,7 @@ impl Drop for OnItsWay<'_> {
 }
 
 impl Node {
-    /// A receipt at its conversation's owner; one that nobody waits for gets there later, if it can't now.
+    /// Sends a receipt to the conversation's owner. One without an `id` gets there later if that is not possible now.
     pub(crate) async fn receipt_at_owner(self: &Arc<Self>, said: SaidReceipt) -> Result<Answer, ProtocolError> {
         if said.actor.awaited {
             return self.at_owner(&said.actor, &said.key(), said.frame()).await;
@@ -115,14 +115,14 @@ impl Node {
         told.unwrap_or_else(|| Ok(Answer::done()))
     }
 
-    /// What its owner says of it; `None` if it may say another thing later.
+    /// The owner's answer; `None` if another attempt may end differently.
     async fn say_receipt(self: &Arc<Self>, said: &SaidReceipt) -> Option<Result<Answer, ProtocolError>> {
         let told = self.at_owner(&said.actor, &said.key(), said.frame()).await;
         let may_pass = |error: &ProtocolError| matches!(error.code(), ErrorCode::Unavailable | ErrorCode::Overloaded);
         Some(told).filter(|told| !told.as_ref().is_err_and(may_pass))
     }
 
-    /// Says again what has not been heard, that of former lives included.
+    /// Repeats receipts that no owner has taken, those of former lives included.
     pub(crate) async fn keep_receipts_heard(self: Arc<Self>) {
         loop {
             let unheard = self.unheard.all();
@@ -161,7 +161,7 @@ mod tests {
         assert!(unheard.keep(&said(3, Receipt::Delivered), 2));
         assert!(unheard.keep(&said(4, Receipt::Read), 2));
         assert_eq!(kept(), [5, 4]);
-        // While it was said, another one has come.
+        // Another one came while it was being sent.
         assert!(unheard.keep(&said(7, Receipt::Delivered), 2));
         unheard.heard(&said(5, Receipt::Delivered));
         assert_eq!(kept(), [7, 4]);

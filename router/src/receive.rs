@@ -23,7 +23,7 @@ impl Node {
     pub(crate) async fn receive_packets(self: Arc<Self>, mut packets: Packets) {
         while let Some(packet) = packets.recv().await {
             match Packet::decode(&packet) {
-                // As if the bus had lost it: what is owed is told again, when there is room.
+                // As if the bus had lost it: it is repeated when there is room.
                 Ok(packet) if self.is_home_full() && packet.has_notes() => {
                     self.figures.bus_dropped_home.increment(packet.envelopes.len() as u64);
                 }
@@ -36,7 +36,7 @@ impl Node {
         }
     }
 
-    /// Sends what waits, a packet per node: all that has come up since the last turn leaves together.
+    /// Sends what waits, one packet per node: everything queued since the last turn leaves together.
     pub(crate) async fn send_packets(self: Arc<Self>) {
         loop {
             self.links.waiting().await;
@@ -45,7 +45,7 @@ impl Node {
                 self.figures.bus_publishes.increment(1);
                 let envelopes = packet.envelopes.len() as u64;
                 if let Err(error) = self.bus.publish(&peer, packet.encode()) {
-                    // The hole in the numbers will have it told again.
+                    // The gap in the numbers makes the receiver ask for a repeat.
                     self.figures.bus_dropped_bus.increment(envelopes);
                     tracing::debug!(%error, %peer, "a packet did not leave");
                 }
@@ -116,8 +116,8 @@ impl Node {
         }
     }
 
-    /// What a node told this one was lost. Sessions here may have missed frames; what it had told of its sessions, as
-    /// whose home or owner this is, may be over. All of it is asked for again; soon, if another gap was seen to just now.
+    /// Packets from a node were lost. Sessions here may have missed frames, and what the node said about its own
+    /// sessions may be outdated. Asks for all of it again; soon, if another gap was handled just now.
     pub(crate) fn see_to_gap(self: &Arc<Self>, from: &Incarnation) {
         let Some(upto) = self.links.see_to_gap(from) else { return };
         self.figures.bus_gaps_seen_to.increment(1);
@@ -132,18 +132,19 @@ impl Node {
         });
     }
 
-    /// Asks a node again for all that sessions here want of it, as their conversations' and topics' owner or as a home.
+    /// Asks a node again for everything that sessions here get from it, as the owner of their conversations and topics
+    /// or as a home.
     fn ask_again(self: &Arc<Self>, of: &Incarnation) {
         self.open_again(|_, owner| owner == of);
         self.watch_again(Some(of));
         self.watch_topics_again(|_, owner| owner == of);
     }
 
-    /// A node has missed what this one told it, or (0) took it for dead: all that it is owed is told again.
+    /// A node has missed packets of this one, or (0) has considered it dead: repeats everything that it is owed.
     fn on_missed(self: &Arc<Self>, from: &Incarnation, upto: u64) {
         let was_out = upto == 0;
         if was_out {
-            // It told this node of no block and no revocation.
+            // That node has sent this one no blocks and no revocations meanwhile.
             self.user_changes_missed.notify_one();
         }
         let first = Repeat { upto, was_out };
@@ -159,7 +160,7 @@ impl Node {
         }
     }
 
-    /// Tells a node again all that it is owed, then says so.
+    /// Announces again everything that a node is owed, then tells it so.
     async fn repeat(self: &Arc<Self>, to: &Incarnation, Repeat { upto, was_out }: Repeat) {
         self.register_all(Some(to));
         self.ask_again(to);
@@ -167,7 +168,7 @@ impl Node {
         let (done, mut all_done) = mpsc::channel(1);
         self.owners.order_all(|| Order::Repeat { to: to.clone(), was_out, done: done.clone() }).await;
         drop(done);
-        // Ends when each conversation has dropped its copy.
+        // The channel ends when each conversation has dropped its copy.
         while all_done.recv().await.is_some() {}
         self.resync_sessions_of(to);
         self.links.send(to, Envelope::Repeated { upto });
@@ -199,7 +200,7 @@ impl Node {
                 };
                 reply.send(self, answer.map(LocalReply::Answer));
             }
-            // In its turn: behind it come the updates.
+            // Answered in order: the updates follow it.
             Ask::TopicState { topic, window, range_s, before_ms, watch } => {
                 let asked = TopicWatch { topic: topic.topic.clone(), window, range_s, before_ms };
                 let state = self.topic_state_here(&topic, &asked, watch.then_some(from));
@@ -219,7 +220,8 @@ impl Node {
         }
     }
 
-    /// With another view it has told other homes, or will; not settled, it owes what it has told them before.
+    /// In another view it has announced to other homes, or will; until it has settled, it owes what it announced
+    /// before.
     fn sign(&self, view: u64, names_untold: bool) -> ReplyResult {
         let untold = self.settling.untold();
         let has_settled = !self.is_fenced() && self.settling.has_settled(view);
@@ -230,7 +232,7 @@ impl Node {
         }
     }
 
-    /// Answers what may take a while.
+    /// Answers requests that may take a while.
     async fn answer(self: &Arc<Self>, from: &Incarnation, ask: Ask) -> Result<Reply, ProtocolError> {
         match ask {
             Ask::User { actor, command } => {
@@ -259,7 +261,7 @@ impl Node {
             ask @ (Ask::PutPushDevice { .. }
             | Ask::RemovePushDevice { .. }
             | Ask::SetNotificationPreferences { .. }) => self.push_call(ask).await,
-            // Answered above, in their order.
+            // Answered above, in order.
             Ask::Conversation { .. }
             | Ask::Peek { .. }
             | Ask::Roll { .. }

@@ -13,28 +13,28 @@ use switchboard_protocol::ProtocolError;
 use switchboard_store::{ConversationKey, Incarnation, Release};
 use tokio::sync::oneshot;
 
-/// Who waits.
+/// The callers that wait.
 #[derive(Default)]
 pub(crate) struct Requests {
-    /// In the order in which they were asked: it is that in which they are given up.
+    /// By the order of the requests; they are given up in this order.
     waiting: Mutex<BTreeMap<u64, Waiter>>,
     last: AtomicU64,
 }
 
-/// Who waits for another node's reply.
+/// A caller that waits for another node's reply.
 struct Waiter {
     node: Incarnation,
     reply: oneshot::Sender<Result<Reply, ProtocolError>>,
 }
 
-/// A request that has left.
+/// A request that has been sent.
 struct Asked {
     request: u64,
     reply: oneshot::Receiver<Result<Reply, ProtocolError>>,
 }
 
 impl Requests {
-    /// The request's number; `None` if `most` wait already.
+    /// The number for a new request; `None` if `most` wait already.
     fn add(&self, waiter: Waiter, most: usize) -> Option<u64> {
         let mut waiting = lock(&self.waiting);
         if waiting.len() >= most {
@@ -47,16 +47,16 @@ impl Requests {
 }
 
 impl Node {
-    /// Asks another node, and waits for its reply.
+    /// Sends a request to another node, and waits for its reply.
     ///
     /// # Errors
-    /// The other node's refusal, or `unavailable` when it does not answer in time.
+    /// The other node's error, or `unavailable` if it does not answer in time.
     pub(crate) async fn ask(&self, node: &Incarnation, ask: Ask) -> Result<Reply, ProtocolError> {
         let answer = self.ask_within(node, ask, self.options().send_timeout_ms).await;
         answer.unwrap_or_else(|| Err(self.unavailable()))
     }
 
-    /// The same for so long; `None` when it has not answered by then.
+    /// The same with a time limit; `None` if it expires.
     pub(crate) async fn ask_within(
         &self,
         node: &Incarnation,
@@ -69,7 +69,7 @@ impl Node {
         }
     }
 
-    /// Asks another node: what is said to it from now on comes behind this.
+    /// Sends a request to another node. What is sent to that node later arrives after it.
     fn begin_asking(&self, node: &Incarnation, ask: Ask) -> Result<Asked, ProtocolError> {
         let (waiter, reply) = oneshot::channel();
         let most = self.options().requests_waiting_max;
@@ -81,9 +81,9 @@ impl Node {
         Ok(Asked { request, reply })
     }
 
-    /// Waits for the reply so long; `None` when it has not come by then.
+    /// Waits for the reply for this long; `None` if it has not come by then.
     async fn reply_to(&self, asked: Asked, timeout_ms: u64) -> Option<Result<Reply, ProtocolError>> {
-        // Whoever waits may give up at any time: then the request is forgotten.
+        // The caller may stop waiting at any time; then the request is forgotten.
         let _forget = Forget { requests: &self.requests, request: asked.request };
         tokio::select! {
             biased;
@@ -94,24 +94,25 @@ impl Node {
 
     /// A reply has come.
     pub(crate) fn replied(&self, request: u64, reply: Result<Reply, Refusal>) {
-        // Who has given up has nothing to be told.
+        // The caller may have given up.
         if let Some(waiter) = lock(&self.requests.waiting).remove(&request) {
             drop(waiter.reply.send(reply.map_err(Refusal::into_error)));
         }
     }
 
-    /// Nodes that live no more will not reply.
+    /// Gives up requests to dead nodes.
     pub(crate) fn forget_requests(&self, lives: impl Fn(&Incarnation) -> bool) {
         lock(&self.requests.waiting).retain(|_, waiter| lives(&waiter.node));
     }
 
-    /// Passes a command on to the conversation's owner, as the view says now. It has left when this returns, so what is
-    /// passed on one after the other arrives so.
+    /// Passes a command on to the conversation's owner in the current view. The request has been sent when this
+    /// returns, so commands arrive in the order in which they are passed on.
     pub(crate) fn pass_on(self: &Arc<Self>, key: &ConversationKey, input: CommandInput) {
         let CommandInput { actor, at, command, reply, .. } = input;
         let owner = self.placement().owner(key).incarnation.clone();
         if at != self.me {
-            // Only the session's own node passes on: it gets the reply, and the owner must know where the session is.
+            // Only the session's own node passes a command on: the reply comes to it, and the owner must know the
+            // session's node.
             reply.send(self, Err(self.unavailable()));
             return;
         }
@@ -139,7 +140,7 @@ impl Node {
     }
 }
 
-/// Forgets a request when its waiter goes.
+/// Forgets a request when its caller stops waiting.
 struct Forget<'a> {
     requests: &'a Requests,
     request: u64,

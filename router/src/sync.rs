@@ -20,7 +20,7 @@ use switchboard_store::{
     UserKey,
 };
 
-/// Conversations of one `sync` that are asked for or read at the same time.
+/// Conversations of one `sync` that are read, or asked for, at the same time.
 const READS_AT_ONCE: usize = 16;
 
 /// Where a client is: it has seen every change up to `after`, and on this page those down to `below`.
@@ -29,12 +29,12 @@ const READS_AT_ONCE: usize = 16;
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Position {
     after: u64,
-    /// While pages follow: those above `below` and up to `top` have been given.
+    /// While pages follow: those above `below` and up to `top` have been given already.
     page: Option<(u64, u64)>,
 }
 
 impl Position {
-    /// The position that a cursor stands for; `None` when it is of another store.
+    /// The position that a cursor stands for; `None` if it belongs to another store.
     fn parse(cursor: &str, store_id: &str) -> Result<Option<Self>, ProtocolError> {
         let malformed = || ProtocolError::bad_request("cursor", "must be a cursor that the server gave");
         let mut parts = cursor.split('.');
@@ -60,7 +60,7 @@ impl Position {
     }
 }
 
-/// The cursor of who has seen every change up to `after`.
+/// The cursor of a client that has seen every change up to `after`.
 pub(crate) fn cursor_after(after: u64, store_id: &str) -> String {
     Position { after, page: None }.encode(store_id)
 }
@@ -75,7 +75,7 @@ impl Node {
         let position = position.unwrap_or_default();
         let untold = self.settle().await?;
         if self.placement().home(user).incarnation != self.me {
-            // Asked by a node with an older view. Another is told what comes now, and writes it when it will.
+            // Asked by a node with an older view. The new home is told what comes now, and will write it.
             return Err(self.unavailable());
         }
         let failed = |error: StoreError| unavailable(self, &error);
@@ -116,13 +116,14 @@ impl Node {
         Ok(Answer::Sync(Sync { cursor, conversations, more, reset }))
     }
 
-    /// Whether anything has changed for a user since: what did while he went through the pages is above them all.
+    /// Whether anything has changed for a user since then. Changes made while the client reads the pages are above them
+    /// all.
     async fn has_changed(&self, user: &UserKey, after: u64) -> Result<bool, ProtocolError> {
         let page = self.store.inbox(user, InboxRange { after, below: None }, 1).await;
         Ok(!page.map_err(|error| unavailable(self, &error))?.rows.is_empty())
     }
 
-    /// Which of these the user has in his inbox.
+    /// Which of these conversations are in the user's inbox.
     async fn untold_to(&self, user: &UserKey, untold: &Untold) -> Result<Vec<ConversationId>, StoreError> {
         let of_tenant = untold.iter().filter(|key| key.tenant == user.tenant).map(|key| key.conversation.clone());
         let rows = of_tenant.map(async |conversation| {
@@ -133,8 +134,8 @@ impl Node {
         stream::iter(rows).buffered(READS_AT_ONCE).try_filter_map(async |found| Ok(found)).try_collect().await
     }
 
-    /// Large groups raise no inbox row with each message, and what is untold has not: brings their rows up to what their
-    /// owners know. Whether there was anything to be brought.
+    /// Brings the rows of large groups, and of conversations with unannounced entries, up to what their owners know,
+    /// since their inbox rows are not updated with each message. Whether any was behind.
     async fn ask_owners(self: &Arc<Self>, user: &UserKey, asked: Vec<ConversationId>) -> Result<bool, ProtocolError> {
         let asked = asked.into_iter().map(|conversation| self.ask_owner(user, conversation));
         let changes: Vec<_> =
@@ -154,7 +155,7 @@ impl Node {
         let key = ConversationKey { tenant: user.tenant.clone(), conversation };
         let peek = match self.peek(user, &key).await {
             Ok(peek) => peek,
-            // Removed a moment ago: the row will say so.
+            // Just removed: the row will say so.
             Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -167,7 +168,7 @@ impl Node {
         Ok(Some((user.clone(), change)))
     }
 
-    /// A row as `sync` tells it; `None` for a conversation that never came to be.
+    /// An inbox row in the form of `sync`; `None` for a conversation that was never created.
     async fn describe(
         self: &Arc<Self>,
         user: &UserKey,
@@ -180,7 +181,7 @@ impl Node {
             Kind::Direct(a, b) => (ConversationKind::Direct, Some(if a == user.user { b } else { a })),
             Kind::Group => (ConversationKind::Group, None),
         };
-        // Who was removed learns nothing of what came after.
+        // Removed members learn nothing of what came after their removal.
         let removed = !row.member;
         let large = row.last.ask_owner;
         let conversation = Conversation {
@@ -200,7 +201,7 @@ impl Node {
         let entries =
             if entries == 0 || removed { None } else { Some(self.newest(&key, row.last.last_seq, entries).await?) };
         let state = SyncState {
-            // Counted since he was added, as the owner does.
+            // Counted from the joining, as the owner does.
             mentioned_seq: Some(row.mentioned_seq).filter(|seq| *seq > row.membership_seq).unwrap_or(Seq::ZERO),
             last_message: row.last.preview.clone().map(last_message),
             settings: shown_settings(&row.settings),
@@ -210,7 +211,8 @@ impl Node {
         to_raw_value(&SyncConversation { conversation, state }).map(Some).map_err(|_| ProtocolError::internal())
     }
 
-    /// What the conversation is, and the user's role: as the row says, or the head and the member where that is long.
+    /// The conversation's fields and the user's role: from the row, or from the head and the member if they are too
+    /// long for it.
     async fn outline(
         self: &Arc<Self>,
         user: &UserKey,
@@ -224,7 +226,7 @@ impl Node {
         let failed = |error: StoreError| unavailable(self, &error);
         let Some(head) = self.store.head(key).await.map_err(failed)? else { return Ok(None) };
         let member = self.store.member(key, &user.user).await.map_err(failed)?.filter(|_| row.member);
-        // An owner elsewhere is ahead of what the store shows here.
+        // An owner on another node is ahead of what the store shows here.
         let is_behind = row.member && row.last.last_seq > head.end;
         let told = if is_behind { self.told_by_owner(user, key).await? } else { None };
         Ok(Some(match told {
@@ -235,7 +237,7 @@ impl Node {
         }))
     }
 
-    /// A conversation as its owner has it; none for who was removed a moment ago.
+    /// A conversation as its owner knows it; `None` for a user who was just removed.
     async fn told_by_owner(
         self: &Arc<Self>,
         user: &UserKey,
@@ -257,7 +259,7 @@ impl Node {
         end: Seq,
         entries: usize,
     ) -> Result<Vec<Box<RawValue>>, ProtocolError> {
-        /// The newest entries of one conversation in a `sync`; who wants more asks `changes`.
+        /// The newest entries of one conversation in a `sync`; for more a client asks with `changes`.
         const ENTRIES_BYTES_MAX: usize = 64 * 1024;
         let mut after = Seq::new(end.get().saturating_sub(entries as u64));
         let mut newest: VecDeque<StoredEntry> = VecDeque::new();

@@ -11,7 +11,7 @@ pub(crate) type Response = hyper::Response<Full<Bytes>>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// An answer before it is one of hyper's.
+/// An answer, before it becomes hyper's.
 pub(crate) struct Answer {
     status: StatusCode,
     body: Bytes,
@@ -19,13 +19,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Anything but JSON.
+    /// A body that is not JSON.
     pub(super) fn new(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Self {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type)]);
         Self { status, body, headers }
     }
 
-    /// Nothing but headers.
+    /// Only headers.
     pub(crate) fn empty(status: StatusCode) -> Self {
         Self { status, body: Bytes::new(), headers: HeaderMap::new() }
     }
@@ -35,14 +35,14 @@ impl Answer {
         Self::new(StatusCode::OK, JSON, http::data_body(data).into())
     }
 
-    /// `{"data":…}` with what the router's frame holds.
+    /// `{"data":…}` with the content of the router's frame.
     pub(super) fn of(answer: &switchboard_router::Answer) -> Self {
         let is_created = matches!(answer, switchboard_router::Answer::Created(_));
         let status = if is_created { StatusCode::CREATED } else { StatusCode::OK };
         Self::new(status, JSON, data_of(answer.type_name(), &answer.encode(None)).into())
     }
 
-    /// An error with another status than its code's.
+    /// An error with another status than that of its code.
     pub(super) fn error(status: StatusCode, error: &ProtocolError) -> Self {
         let mut answer = Self::new(status, JSON, http::error_body(error).into());
         if let Some(retry_after_ms) = error.retry_after_ms() {
@@ -93,13 +93,13 @@ fn data_of(type_name: &str, encoded: &str) -> String {
     format!("{{\"data\":{{{}}}", fields.strip_prefix(',').unwrap_or(fields))
 }
 
-/// The path takes other methods.
+/// 405: the path has other methods.
 pub(crate) fn no_such_method(allowed: HeaderValue) -> Answer {
     let error = ProtocolError::new(ErrorCode::BadRequest, "the path has no such method");
     Answer::error(StatusCode::METHOD_NOT_ALLOWED, &error).with(ALLOW, allowed)
 }
 
-/// There is nothing at this path.
+/// 404: there is no such path.
 pub(super) fn no_such_path() -> Answer {
     ProtocolError::new(ErrorCode::NotFound, "there is nothing at this path").into()
 }

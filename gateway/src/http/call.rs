@@ -21,7 +21,7 @@ use crate::metrics::count_send;
 /// See the module.
 pub(super) struct Call {
     pub(super) gateway: Arc<Gateway>,
-    /// `None` where anyone may ask.
+    /// `None` where no token is needed.
     pub(super) identity: Option<Identity>,
     pub(super) path: String,
     pub(super) params: Params,
@@ -31,23 +31,23 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Who asks.
+    /// The identity behind the request.
     ///
     /// # Errors
-    /// `unauthorized` where anyone may ask.
+    /// `unauthorized` where no token is needed and none was sent.
     pub(super) fn identity(&self) -> Result<&Identity, ProtocolError> {
         self.identity.as_ref().ok_or_else(|| ProtocolError::unauthorized("a token is needed"))
     }
 
-    /// The user that the path names, of the tenant of who asks.
+    /// The user that the path names, in the caller's tenant.
     pub(super) fn user_of_path(&self) -> Result<UserKey, ProtocolError> {
         Ok(UserKey { tenant: self.identity()?.user.tenant.clone(), user: self.id_of_path("user_id")? })
     }
 
-    /// An id that the path holds.
+    /// An id in the path.
     ///
     /// # Errors
-    /// `bad_request` that names it.
+    /// `bad_request` that names the parameter.
     pub(super) fn id_of_path<T: FromStr<Err = InvalidText>>(&self, name: &'static str) -> Result<T, ProtocolError> {
         self.param(name)?.parse().map_err(|error: InvalidText| ProtocolError::bad_request(name, error.to_string()))
     }
@@ -58,22 +58,22 @@ impl Call {
         param.map(|(_, value)| value.as_str()).ok_or_else(ProtocolError::not_found)
     }
 
-    /// A parameter of the query; of several the last.
+    /// A parameter of the query; the last one if it is repeated.
     pub(super) fn of_query(&self, name: &str) -> Option<&str> {
         self.query.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// How many items are asked for.
+    /// The requested number of items.
     ///
     /// # Errors
-    /// `bad_request` that names it.
+    /// `bad_request` that names the parameter.
     pub(super) fn limit_of_query(&self, default: usize, most: usize) -> Result<usize, ProtocolError> {
         let Some(text) = self.of_query("limit") else { return Ok(default) };
         let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
         limit.ok_or_else(|| ProtocolError::bad_request("limit", format!("must be a whole number from 1 to {most}")))
     }
 
-    /// Answers the question of this type.
+    /// Answers a read, by the type of its frame.
     pub(super) async fn read(self, frame_type: &str) -> Result<Answer, ProtocolError> {
         let query: Vec<_> = self.query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let limits = self.gateway.settings().parse_limits();
@@ -82,7 +82,7 @@ impl Call {
         self.carry_out(user, frame).await
     }
 
-    /// Carries out the write of this type.
+    /// Carries out a write, by the type of its frame.
     pub(super) async fn write(self, frame_type: &str) -> Result<Answer, ProtocolError> {
         let Write { frame, on_behalf_of } = self.parse_write(frame_type)?;
         let user = self.writer(on_behalf_of)?;
@@ -94,7 +94,7 @@ impl Call {
         parse_write(frame_type, &borrowed(&self.params), &self.body, &limits)
     }
 
-    /// In whose name a write is done: `as` needs the scope `server`.
+    /// The user a write is done for: `as` needs the scope `server`.
     pub(super) fn writer(&self, on_behalf_of: Option<UserId>) -> Result<UserKey, ProtocolError> {
         let identity = self.identity()?;
         match on_behalf_of {
@@ -106,7 +106,7 @@ impl Call {
         }
     }
 
-    /// Has the router do it.
+    /// Has the router carry it out.
     pub(super) async fn carry_out(self, user: UserKey, frame: ClientFrame) -> Result<Answer, ProtocolError> {
         self.identity()?.scopes.check(&frame)?;
         let requests_max = self.gateway.settings().limits.requests_waiting_max;
@@ -126,7 +126,7 @@ fn borrowed(params: &Params) -> Vec<(&str, &str)> {
     params.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
-/// The answer of what has nothing to say.
+/// The answer without content.
 pub(super) fn done() -> Answer {
     Answer::data(&serde_json::Map::new()).with_status(StatusCode::OK)
 }

@@ -23,19 +23,19 @@ use crate::ws::{Line, Session, Upgrade};
 /// Largest head of a request; a token in it has at most half of that.
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
 
-/// What is read of a refused request's body, so that its sender gets to read why.
+/// Bytes that are read of a refused request's body, so that its sender reads the reason.
 const FORGOTTEN_BYTES_MAX: u64 = 16 * 1_024 * 1_024;
 
-/// What is left of a connection when its last request has been answered.
+/// What remains of a connection when its last request has been answered.
 struct Left<S> {
     stream: S,
     /// Read beyond the last request.
     read_ahead: Bytes,
-    /// It becomes a session.
+    /// The session that it becomes.
     upgrade: Option<Upgrade>,
 }
 
-/// Serves a connection until its end. A session gets a task of its own, so that nothing of HTTP stays in memory with it.
+/// Serves a connection until its end. A session gets its own task, so that nothing of HTTP stays in memory with it.
 pub(super) async fn serve_connection<S>(gateway: Arc<Gateway>, stream: S, peer: SocketAddr, slot: Slot)
 where
     S: Line + 'static,
@@ -57,8 +57,8 @@ where
     }
 }
 
-/// Closes, and forgets what the client still sends: a socket that is dropped with something unread is reset, and the
-/// client may not get to read the answer (RFC 9112 §9.6).
+/// Closes, and discards what the client still sends: closing a socket with unread data resets it, and the client might
+/// not get to read the answer (RFC 9112 §9.6).
 async fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     if stream.shutdown().await.is_ok() {
         // Whether all of it came does not matter any more.

@@ -17,8 +17,8 @@ use crate::ws::Tcp;
 
 /// Connections that wait to be accepted: all clients of a node come back at once after a restart.
 const BACKLOG: i32 = 4_096;
-/// Bytes that the kernel takes for a reader that doesn't read, beyond those on their way: without this it takes
-/// megabytes before the session's own bound counts.
+/// Bytes that the kernel queues for a reader that does not read, besides those in flight. Without this it takes
+/// megabytes before the session's own limit applies.
 const UNSENT_BYTES: u32 = 64 * 1_024;
 /// Pause after a failed accept: the usual reason is that the descriptors have run out.
 const ACCEPT_PAUSE_MS: u64 = 50;
@@ -41,9 +41,9 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<Listening> {
     Ok(Listening { listener, address })
 }
 
-/// Takes connections until `gateway.closing`.
+/// Accepts connections until `gateway.closing`.
 pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, tls: Option<Arc<Tls>>) {
-    // The sockets of accepted connections inherit these.
+    // The sockets of accepted connections inherit these options.
     let socket = SockRef::from(&listener);
     if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES)) {
         tracing::warn!(%error, "socket options can't be set");

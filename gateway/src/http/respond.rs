@@ -24,10 +24,10 @@ use crate::ws::{Upgrade, upgrade};
 /// The path of WebSocket sessions (PROTOCOL §1).
 const WS_PATH: &str = "/v1/ws";
 
-/// What comes of a request.
+/// The result of a request.
 pub(super) struct Outcome {
     pub(super) response: Response,
-    /// The connection becomes a session.
+    /// The session that the connection becomes.
     pub(super) upgrade: Option<Upgrade>,
 }
 
@@ -93,7 +93,7 @@ async fn authenticated(mut call: Call, body: Incoming, endpoint: &'static Endpoi
     answer.with_all(rate_headers.pairs())
 }
 
-/// Whom the request's token speaks for.
+/// The identity of the request's token.
 fn identify(call: &Call) -> Result<Identity, ProtocolError> {
     let in_query = || call.query.iter().find(|(name, _)| name == "token").map(|(_, token)| token.as_str());
     let token = bearer(&call.headers).or_else(in_query);

@@ -14,7 +14,7 @@ use crate::auth::Scope;
 pub(super) type Handler = fn(Call) -> Handling;
 pub(super) type Handling = Pin<Box<dyn Future<Output = Result<Answer, ProtocolError>> + Send>>;
 
-/// A path with its methods.
+/// A path and its methods.
 pub(super) struct Route {
     /// Segments in braces are parameters, with the names of the frame's fields; `{*}` at the end is any rest.
     pub(super) path: &'static str,
@@ -28,23 +28,23 @@ pub(super) struct Endpoint {
     pub(super) action: Action,
 }
 
-/// Who may ask.
+/// Who may call it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Anyone,
     /// Anyone with a valid token.
     User,
-    /// Whose token has this scope.
+    /// Anyone whose token has this scope.
     Scoped(Scope),
 }
 
-/// What is done.
+/// What a request does.
 pub(super) enum Action {
-    /// The question of this type, its fields from the path and the query.
+    /// The read with this frame type; its fields are in the path and the query.
     Read(&'static str),
-    /// The write of this type, its fields from the path and the body.
+    /// The write with this frame type; its fields are in the path and the body.
     Write(&'static str),
-    /// Anything that is no frame.
+    /// Anything that is not a frame.
     Handle(Handler),
 }
 
@@ -83,7 +83,7 @@ pub(super) fn find(path: &str) -> Option<(&'static Route, Params)> {
 }
 
 impl Route {
-    /// The endpoint of a method; `HEAD` is that of `GET`, whose body is left away.
+    /// The endpoint of a method; `HEAD` is that of `GET`, without the body.
     pub(super) fn endpoint(&'static self, method: &Method) -> Option<&'static Endpoint> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         self.endpoints.iter().find(|endpoint| endpoint.method == *method)

@@ -8,24 +8,24 @@ use switchboard_store::{
     ConversationKey, Head, HistoryRange, Kind, PushJob, Store, StoreError, StoredMessage, UserKey,
 };
 
-/// Bytes of messages that are read: one is given whatever it has.
+/// The limit in bytes for the messages that are read. The first one is always returned, so one is.
 const MESSAGE_BYTES: usize = 1;
 
-/// What a job comes to.
+/// The result of composing a job.
 pub(super) enum Composed {
-    /// Its devices are told this.
+    /// The content for its devices.
     Body(Body),
-    /// There is nothing to tell any more, for this reason (in the trace's words).
+    /// Nothing is to be sent, for this reason (in the words of the trace).
     Nothing(&'static str),
 }
 
-/// What a job's devices are told.
+/// Composes the content for a job's devices.
 pub(super) async fn compose(store: &dyn Store, job: &PushJob) -> Result<Composed, StoreError> {
     let Some(count) = job.count else { return Ok(Composed::Body(Body::Withdraw)) };
     let user = &job.key.user;
     let key = ConversationKey { tenant: user.tenant.clone(), conversation: job.key.conversation.clone() };
-    // Of a conversation that is active at another node the store may not show yet who has been added, nor all of the log:
-    // his inbox says who is gone, and what he is to be told of is durable.
+    // If the conversation is active on another node, the store may not show new members or the end of the log yet. So
+    // the inbox decides whether the user has left; and what is notified is durable.
     if store.inbox_row(user, &key.conversation).await?.is_some_and(|row| !row.member) {
         return Ok(Composed::Nothing("not_a_member"));
     }

@@ -11,7 +11,7 @@ use switchboard_push_providers::{
 use switchboard_store::Channel;
 use tokio_util::task::TaskTracker;
 
-/// Those that are set up; the others are off.
+/// The providers that are configured; the others are off.
 #[derive(Debug, Default)]
 pub(crate) struct Providers {
     guard: Guard,
@@ -23,7 +23,7 @@ pub(crate) struct Providers {
 
 impl Providers {
     /// # Errors
-    /// Each key that no provider can be made of.
+    /// The keys from which no provider can be made.
     pub(crate) fn from_config(config: &Config, clock: &Clock) -> Result<Self, Mistakes> {
         let guard = Guard::new(&config.push.allowed_networks);
         let (web_push, fcm, apns, webhook) = (&config.web_push, &config.fcm, &config.apns, &config.webhook);
@@ -59,12 +59,12 @@ impl Providers {
         }
     }
 
-    /// Where a device may have its notifications sent to.
+    /// The target that a device may register.
     pub(crate) fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// What browsers subscribe with. `None`: Web Push is off.
+    /// The key that browsers subscribe with. `None`: Web Push is off.
     pub(crate) fn application_server_key(&self) -> Option<String> {
         self.web_push.as_ref().map(WebPush::application_server_key)
     }
@@ -80,7 +80,7 @@ impl Providers {
     }
 }
 
-/// The key at fault: that of the credential, or another one of its section.
+/// The key at fault: that of the credential, or another one in its section.
 fn key_of(credential: &str, error: &SetupError) -> String {
     let beside =
         |name| credential.rsplit_once('.').map_or_else(String::new, |(section, _)| format!("{section}.{name}"));

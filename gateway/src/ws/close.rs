@@ -11,7 +11,7 @@ use tungstenite::error::{CapacityError, Error, ProtocolError as WireError};
 pub(super) enum Ending {
     /// The client closed, with this code.
     ByClient(CloseCode),
-    /// The connection or its framing broke.
+    /// The connection failed, or its framing is invalid.
     Broken(Error),
     /// A binary message, which only `switchboard.v1.msgpack` has.
     Binary,
@@ -21,17 +21,17 @@ pub(super) enum Ending {
     AuthTimeout,
     /// A bad first token, in the frame with this `id` or in the upgrade.
     BadToken(Option<FrameId>, ProtocolError),
-    /// The token ran out.
+    /// The token has expired.
     Expired,
-    /// The router does not take the session; in answer to the frame with this `id`.
+    /// The router refused the session, in answer to the frame with this `id`.
     Refused(Option<FrameId>, ProtocolError),
-    /// Nothing came for too long.
+    /// Nothing was received for too long.
     Silent,
     /// Over its frame rate for too long; the bucket is full again after so many milliseconds.
     RateLimited(u64),
-    /// The router says so.
+    /// The router has ordered it.
     Ordered(CloseCode),
-    /// The time to move is over.
+    /// The time to move has passed.
     Moved,
     /// The process ends.
     NodeStops,
@@ -46,7 +46,7 @@ pub(super) struct Farewell {
 }
 
 impl Ending {
-    /// The one place that decides.
+    /// Decides how a session ends: the only place that does.
     pub(super) fn farewell(self) -> Farewell {
         let quietly = |code| Farewell { code, id: None, error: None };
         let saying = |code, error| Farewell { code, id: None, error: Some(error) };
@@ -95,7 +95,7 @@ fn ordered(code: CloseCode) -> Farewell {
     Farewell { code, id: None, error }
 }
 
-/// What is said before a close code is its own error, whatever the reason (PROTOCOL §8).
+/// The error before a close code is the one of that code, whatever the reason (PROTOCOL §8).
 fn refused(id: Option<FrameId>, error: ProtocolError) -> Farewell {
     let code = code_of_refusal(error.code());
     let error = match code.error_code().filter(|said| *said != error.code()) {
@@ -106,7 +106,7 @@ fn refused(id: Option<FrameId>, error: ProtocolError) -> Farewell {
     Farewell { code, id, error: Some(error) }
 }
 
-/// What the framing's errors are called in RFC 6455 §7.4.1.
+/// The close codes of framing errors (RFC 6455 §7.4.1).
 fn code_of(error: &Error) -> CloseCode {
     match error {
         Error::Capacity(CapacityError::MessageTooLong { .. }) => CloseCode::FrameTooLarge,
@@ -121,7 +121,7 @@ fn code_of_refusal(code: ErrorCode) -> CloseCode {
     match code {
         ErrorCode::Unauthorized => CloseCode::Unauthorized,
         ErrorCode::Revoked => CloseCode::Revoked,
-        // Also while the store does not answer: waiting helps.
+        // The same while the store does not answer: waiting helps.
         ErrorCode::Overloaded | ErrorCode::RateLimited | ErrorCode::Unavailable => CloseCode::Overloaded,
         _ => CloseCode::Internal,
     }

@@ -1,13 +1,13 @@
 //! The deadlines of one session. Pure: its owner passes in the time.
 
-/// A deadline that has come, the most important first.
+/// A deadline that has passed, the most important first.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// The end of the session's present stage: nobody signed in, or the time to move is over.
+    /// The end of the session's present stage: no sign-in in time, or the time to move has passed.
     Stage,
-    /// Nothing came for two and a half heartbeats.
+    /// Nothing was received for two and a half heartbeats.
     Silent,
-    /// The client is to be pinged.
+    /// A ping is due.
     Ping,
 }
 
@@ -18,9 +18,9 @@ pub(super) struct Deadlines {
     heard_at_ms: u64,
     ping_at_ms: u64,
     stage_ends_ms: Option<u64>,
-    /// The earliest time for which the session will be rung already; in the past if there is none.
+    /// The earliest time at which the session will be woken anyway; in the past if there is none.
     armed_ms: u64,
-    /// The next deadline may be another one than when the session was armed last.
+    /// The next deadline may have changed since the session was armed last.
     has_changed: bool,
 }
 
@@ -52,13 +52,13 @@ impl Deadlines {
         self.has_changed = true;
     }
 
-    /// Whether the session must look for which time it is to be rung; this is for the many turns in which it need not
-    /// even look at the clock.
+    /// Whether the session must compute when it has to be woken. In the many turns in which it need not, it does not
+    /// even read the clock.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.has_changed)
     }
 
-    /// What has come by now. A ping that is due is due once.
+    /// The deadline that has passed by now. A ping is due once.
     pub(super) fn due(&mut self, now_ms: u64) -> Option<Due> {
         self.has_changed = true;
         if self.stage_ends_ms.is_some_and(|end_ms| end_ms <= now_ms) {
@@ -74,8 +74,8 @@ impl Deadlines {
         None
     }
 
-    /// The time for which the session must be rung besides those for which it will be anyway. `other_ms` is a deadline
-    /// that is kept elsewhere.
+    /// The time at which the session must be woken, besides those at which it will be anyway. `other_ms` is a deadline
+    /// kept elsewhere.
     pub(super) fn arm_for(&mut self, now_ms: u64, other_ms: Option<u64>) -> Option<u64> {
         let next_ms = [self.stage_ends_ms, other_ms]
             .into_iter()

@@ -21,13 +21,13 @@ use crate::rate::{Bucket, Rate};
 /// A client that is over its frame rate for longer is closed (PROTOCOL §7, 4429).
 const OVER_RATE_US_MAX: u64 = 10_000_000;
 
-/// How a client keeps to its limits.
+/// How well a client keeps to its limits.
 #[derive(Default)]
 pub(super) struct Conduct {
     frames: Bucket,
-    /// Since when it has been over its frame rate.
+    /// Since when it has exceeded its frame rate.
     over_rate_since_us: Option<u64>,
-    /// When frames came that were no JSON object, of the last minute.
+    /// When the frames of the last minute came that were no JSON object.
     bad_frames_ms: Vec<u64>,
 }
 
@@ -46,7 +46,7 @@ impl<S: Line> Session<S> {
         }
     }
 
-    /// It has been answered already. It counts as a frame, or it would be the one thing that may come without limit.
+    /// The pong has been queued. A ping counts as a frame, since otherwise pings could be sent without limit.
     fn on_ping(&mut self) {
         let now_us = self.gateway.clock.monotonic_us();
         if self.take_frame(now_us).is_err() {
@@ -88,7 +88,7 @@ impl<S: Line> Session<S> {
 
     fn take_frame(&mut self, now_us: u64) -> Result<(), u64> {
         let rate = self.rate();
-        // The bucket is full: the client has kept to its rate for two seconds, whatever it does in bursts.
+        // The bucket is full: the client has kept to its rate for two seconds, bursts aside.
         if self.conduct.frames.fills_in_us(now_us) == 0 {
             self.conduct.over_rate_since_us = None;
         }
@@ -120,7 +120,7 @@ impl<S: Line> Session<S> {
         }
     }
 
-    /// Answers a frame that is not carried out, in its turn.
+    /// Answers a frame that is not carried out, in order.
     fn refuse(&mut self, id: Option<&FrameId>, frame: &ClientFrame, error: &ProtocolError) {
         if matches!(frame, ClientFrame::Send(_)) {
             count_refused_send(error);
@@ -129,14 +129,14 @@ impl<S: Line> Session<S> {
         self.put_in_turn(order, ErrorFrame::new(client_id_of(frame), error).encode(id));
     }
 
-    /// Answers what could not be read as a frame, in its turn.
+    /// Answers what could not be parsed as a frame, in order.
     fn reject(&mut self, rejection: Rejection) {
         let about = rejection.about.as_deref();
         let order = self.order(|router, user| about.and_then(|target| router.order_key_of_target(user, target)));
         self.put_in_turn(order, rejection.encode());
     }
 
-    /// What the answer has to keep its order with; nothing if no answer is awaited.
+    /// The key with which the answer keeps its order; `None` if no answer is awaited.
     fn order(&self, order: impl FnOnce(&Router, &UserKey) -> OrderKey) -> OrderKey {
         match (&self.requests, &self.stage, self.gateway.session_router()) {
             (Some(_), Stage::Open(signed_in), Some(router)) => order(router, &signed_in.connected.actor(false).user),

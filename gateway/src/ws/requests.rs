@@ -15,10 +15,10 @@ use switchboard_protocol::ClientFrame;
 use switchboard_router::OrderKey;
 use tokio::task::coop;
 
-/// A request on its way to its answer; `None` if it is not answered.
+/// A request being carried out; it yields `None` if it is not answered.
 pub(super) type Request = Pin<Box<dyn Future<Output = Option<Encoded>> + Send>>;
 
-/// A frame that may be sent.
+/// An answer, ready to be sent.
 pub(super) struct Encoded {
     /// Its `type`.
     pub(super) kind: &'static str,
@@ -32,7 +32,7 @@ pub(super) struct Requests {
     /// In the order of the frames.
     slots: VecDeque<Slot>,
     next_number: u64,
-    /// A question with a large answer is being asked, or its answer waits.
+    /// A request with a large answer is being carried out, or its answer waits.
     is_asking: bool,
 }
 
@@ -44,19 +44,19 @@ struct Slot {
 }
 
 enum State {
-    /// Waits for the question before it.
+    /// Waits for the large request before it.
     Parked(Request),
     Running,
     Done(Option<Encoded>),
 }
 
 impl Requests {
-    /// How many have no answer yet.
+    /// The number of requests without an answer.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Adds a request, which begins at the next [`Requests::poll_answer`].
+    /// Adds a request, which starts at the next [`Requests::poll_answer`].
     pub(super) fn push(&mut self, order: OrderKey, is_large: bool, request: Request) {
         let number = self.next_number;
         self.next_number += 1;
@@ -75,14 +75,14 @@ impl Requests {
         order.is_some() && self.slots.iter().any(|slot| slot.order == *order)
     }
 
-    /// Adds an answer that is there already.
+    /// Adds an answer that is already known.
     pub(super) fn push_answer(&mut self, order: OrderKey, answer: Encoded) {
         let number = self.next_number;
         self.next_number += 1;
         self.slots.push_back(Slot { number, order, is_large: false, state: State::Done(Some(answer)) });
     }
 
-    /// The next answer that may leave now; pending also if there is no request.
+    /// The next answer that may leave now. Pending if there is no request.
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Encoded> {
         loop {
             while let Some(at) = self.first_due() {
@@ -98,8 +98,8 @@ impl Requests {
         }
     }
 
-    /// Has all begin that has not yet, for a session that ends: frames that came with its end are carried out too, and
-    /// a request that has begun is another's to finish.
+    /// Starts everything that has not started yet, for a session that ends: frames that came just before its end are
+    /// carried out too. A started request is completed by another task.
     pub(super) fn hand_over(mut self) {
         let mut nobody = Context::from_waker(Waker::noop());
         while self.poll_answer(&mut nobody).is_ready() {}
@@ -111,7 +111,7 @@ impl Requests {
         }
     }
 
-    /// The first that is done and has none before it about the same conversation.
+    /// The first answer that is ready and has no unanswered request about the same conversation before it.
     fn first_due(&self) -> Option<usize> {
         (0..self.slots.len()).find(|&at| {
             let slot = &self.slots[at];
@@ -142,7 +142,7 @@ impl Requests {
     }
 }
 
-/// Whether the frame's answer may be large: up to 1 MiB, where others have some hundred bytes.
+/// Whether the answer to the frame may be large: up to 1 MiB, where others have a few hundred bytes.
 pub(super) fn is_large_question(frame: &ClientFrame) -> bool {
     matches!(
         frame,

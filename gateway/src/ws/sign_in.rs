@@ -17,22 +17,22 @@ use crate::auth::{Identity, Scope, Scopes};
 use crate::gateway::Gateway;
 use crate::metrics::{CONNECTIONS, ConnectResult, count_connect};
 
-/// What the upgrade's request says of who connects.
+/// What the upgrade request says about the client.
 #[derive(Default)]
 pub(crate) struct Hello {
     /// A token in the header or the query.
     pub(crate) token: Option<String>,
     pub(crate) device: Option<DeviceId>,
     pub(crate) instance: Option<InstanceId>,
-    /// What is wrong with the query. The client is told on the socket, where a browser can see it.
+    /// An error in the query. The client is told on the socket, where a browser can see it.
     pub(crate) fault: Option<ProtocolError>,
 }
 
-/// Whose session it is.
+/// The user of a session.
 pub(super) struct SignedIn {
     pub(super) expires_at: Timestamp,
     pub(super) scopes: Scopes,
-    /// The registration with the router, which ends with it.
+    /// The registration with the router, which ends when this is dropped.
     pub(super) connected: Connected,
 }
 
@@ -53,10 +53,10 @@ impl Drop for SignedIn {
     }
 }
 
-/// The router is being asked; nothing is read meanwhile, so frames that came right behind `auth` are carried out after it.
+/// The router is being asked. Nothing is read meanwhile, so frames right behind `auth` are carried out after it.
 pub(super) type Gate = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
-/// What the router says.
+/// The router's answer.
 pub(super) enum Verdict {
     SignedIn { id: Option<FrameId>, device: DeviceId, signed_in: Box<SignedIn> },
     Refused { id: Option<FrameId>, error: ProtocolError },
@@ -65,7 +65,7 @@ pub(super) enum Verdict {
 }
 
 impl<S: Line> Session<S> {
-    /// Begins with what the upgrade brought.
+    /// Begins with what the upgrade request says.
     pub(super) fn begin(&mut self, mut hello: Hello) {
         let (token, fault) = (hello.token.take(), hello.fault.take());
         self.stage = Stage::Anonymous(Box::new(hello));
@@ -126,10 +126,10 @@ impl<S: Line> Session<S> {
         self.put(&switchboard_protocol::server::ErrorFrame::new(None, error), id);
     }
 
-    /// Acts on what the router said.
+    /// Acts on the router's answer.
     pub(super) fn pass(&mut self, verdict: Verdict) {
         match verdict {
-            // The router may have asked everyone to move before it let this one in.
+            // The router may have asked all sessions to move before it accepted this one.
             Verdict::SignedIn { .. } if self.gateway.draining.is_cancelled() => {
                 count_connect(ConnectResult::Unready);
                 self.end(Ending::NodeStops);
@@ -160,7 +160,8 @@ impl<S: Line> Session<S> {
         }
     }
 
-    /// A renewal counts in everything (PROTOCOL §2): who is no operator any more is told no more figures of the gateway.
+    /// A renewal applies to everything (PROTOCOL §2): a user who is no longer an operator gets no more metrics of the
+    /// gateway.
     fn end_forbidden_watches(&mut self) {
         let Stage::Open(signed_in) = &self.stage else { return };
         if !signed_in.scopes.contains(Scope::Operator) && signed_in.connected.unwatch_own_topics() {

@@ -20,11 +20,11 @@ use crate::gateway::Gateway;
 use crate::http::{Answer, Response, bearer, no_such_method};
 use crate::metrics::{ConnectResult, count_connect};
 
-/// The subprotocol that there is, and that is spoken when none is asked for.
+/// The only subprotocol, which is also spoken if none is requested.
 const JSON_PROTOCOL: &str = "switchboard.v1.json";
 /// Length of `Sec-WebSocket-Key`: 16 bytes in base64.
 const KEY_CHARS: usize = 24;
-/// After which time a client tries again that found no room.
+/// The time after which a client should retry for which there was no room.
 const NO_ROOM_RETRY_MS: u64 = 5_000;
 
 /// A connection that may become a session.
@@ -36,7 +36,7 @@ pub(crate) struct Upgrade {
 /// Answers a request for a WebSocket from `address`.
 ///
 /// # Errors
-/// The answer with which it is refused: 400, 403, 405 or 503.
+/// The answer that refuses it: 400, 403, 405 or 503.
 pub(crate) fn upgrade(
     gateway: &Arc<Gateway>,
     address: IpAddr,
@@ -74,7 +74,7 @@ fn refused(result: ConnectResult, answer: Answer) -> Box<Answer> {
     Box::new(answer)
 }
 
-/// The value of `Sec-WebSocket-Accept`; `None` if this is no upgrade to WebSocket.
+/// The value of `Sec-WebSocket-Accept`; `None` if the request is no upgrade to WebSocket.
 fn accept_key(request: &Request<Incoming>) -> Option<HeaderValue> {
     let headers = request.headers();
     let key = headers.get(SEC_WEBSOCKET_KEY)?;
@@ -89,7 +89,7 @@ fn accept_key(request: &Request<Incoming>) -> Option<HeaderValue> {
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
 }
 
-/// Whether a list in a header has a token, in any case.
+/// Whether a list in a header contains a token, ignoring case.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     list(headers, name).any(|item| item.eq_ignore_ascii_case(token))
 }
@@ -99,14 +99,14 @@ fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Of a list, the first that is known; of a list with none known, none (RFC 6455 §4.2.2).
+/// The first known entry of a list; `None` if none is known (RFC 6455 §4.2.2).
 fn chosen_protocol(headers: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
     list(headers, &SEC_WEBSOCKET_PROTOCOL)
         .any(|protocol| protocol == JSON_PROTOCOL)
         .then(|| (SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(JSON_PROTOCOL)))
 }
 
-/// A request without an `Origin` comes from no page.
+/// A request without an `Origin` comes from no web page.
 fn is_allowed_origin(gateway: &Gateway, headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };

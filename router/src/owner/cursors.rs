@@ -21,20 +21,20 @@ use switchboard_store::{Cursor, HistoryRange, Receipt, StoreError};
 /// "without one it is durable within a second", and "at most one frame per second and conversation" (PROTOCOL §3).
 const INTERVAL_MS: u64 = 1_000;
 
-/// A cursor that nobody waits for is written after this: the write has its share of the second.
+/// A cursor that nobody waits for is written after this time, which leaves the rest of the second to the write.
 const WRITE_AFTER_MS: u64 = 500;
 
 /// Senders whose newest message's receipts are counted in a large group.
 const SENDERS_MAX: usize = 256;
 
-/// Cursors on their way to the store, and receipts on their way to others.
+/// Cursors on their way to the store, and receipts on their way to other members.
 #[derive(Default)]
 pub(super) struct CursorWrites {
     dirty: BTreeMap<UserId, Cursor>,
     waiting: Vec<ReplyTo>,
     write_due_ms: Option<u64>,
     under_way: Option<UnderWay>,
-    /// Group: whose cursors have moved since the last `receipts`.
+    /// Group: the members whose cursors have moved since the last `receipts`.
     moved: BTreeMap<UserId, Timestamp>,
     tell_due_ms: Option<u64>,
     told_ms: Option<u64>,
@@ -45,7 +45,7 @@ pub(super) struct CursorWrites {
 /// A sender's newest message in a large group.
 struct Newest {
     seq: Seq,
-    /// As the sender was told last.
+    /// The counts that the sender was sent last.
     counts: Counts,
 }
 
@@ -63,7 +63,7 @@ struct UnderWay {
 }
 
 impl CursorWrites {
-    /// Whether the store has all of them.
+    /// Whether the store has all cursors.
     pub(super) fn is_empty(&self) -> bool {
         self.dirty.is_empty() && self.under_way.is_none()
     }
@@ -72,7 +72,7 @@ impl CursorWrites {
         [self.write_due_ms.filter(|_| self.under_way.is_none()), self.tell_due_ms].into_iter().flatten().min()
     }
 
-    /// The outcome of the write under way; never, if there is none.
+    /// The outcome of the write under way; pending forever if there is none.
     pub(super) async fn written(&mut self) -> Result<(), StoreError> {
         match &mut self.under_way {
             Some(under_way) => (&mut under_way.write).await,
@@ -116,7 +116,7 @@ impl Conversation {
         }
     }
 
-    /// Moves a member's cursors; `None` if there is nothing to move. Never back, never past what is durable.
+    /// Moves a member's cursors, forward and up to the durable end only; `None` if they stay.
     async fn move_cursor(
         &mut self,
         user: &UserId,
@@ -142,7 +142,7 @@ impl Conversation {
         Ok(Some((after, at)))
     }
 
-    /// How many messages there are up to an entry: known for the last ones, else read from the log.
+    /// The number of messages up to an entry: known for the last entries, otherwise read from the log.
     async fn messages_at(&mut self, seq: Seq) -> Result<u64, ProtocolError> {
         let log = self.log.as_ref().ok_or_else(ProtocolError::internal)?;
         if let Some(mark) = log.marked(seq) {
@@ -154,7 +154,7 @@ impl Conversation {
         stored.first().map(|entry| entry.messages).ok_or_else(ProtocolError::internal)
     }
 
-    /// The newest message up to an entry: known for the last ones, else read from the log.
+    /// The newest message up to an entry: known for the last entries, otherwise read from the log.
     async fn message_at(&mut self, seq: Seq) -> Result<Option<MessageId>, ProtocolError> {
         #[derive(serde::Deserialize)]
         struct Named {
@@ -171,7 +171,8 @@ impl Conversation {
         Ok(Some(named.message_id))
     }
 
-    /// Members whom a durable message mentions; the log alone would tell it for a while only.
+    /// Notes the cursors of members whom a durable message mentions, to be written: the log tells of a mention only for
+    /// a while.
     pub(super) fn note_mentions(&mut self, mentioned: &[UserId]) {
         for user in mentioned {
             if let Some(cursor) = self.log.as_ref().and_then(|log| log.members.get(user)).map(|member| member.cursor) {
@@ -186,7 +187,7 @@ impl Conversation {
         self.cursors.write_due_ms.get_or_insert(due_ms);
     }
 
-    /// Writes what is due, or what someone waits for.
+    /// Writes cursors that are due, or that somebody waits for.
     pub(super) fn write_cursors(&mut self, now_ms: u64) {
         let cursors = &mut self.cursors;
         let due = cursors.write_due_ms.is_some_and(|due_ms| due_ms <= now_ms) || !cursors.waiting.is_empty();
@@ -196,7 +197,7 @@ impl Conversation {
         cursors.write_due_ms = None;
         let (dirty, waiting) = (std::mem::take(&mut cursors.dirty), std::mem::take(&mut cursors.waiting));
         let (node, key, rows) = (self.node.clone(), self.key.clone(), dirty.clone().into_iter().collect::<Vec<_>>());
-        // The owner of a term that began before the write may have announced an older cursor since.
+        // The owner of a term that began before the write may have announced an older cursor.
         let term = self.log.as_ref().map(|log| log.term).filter(|_| !waiting.is_empty());
         let write = Box::pin(async move {
             if !rows.is_empty() {
@@ -213,7 +214,7 @@ impl Conversation {
         let Some(under_way) = self.cursors.under_way.take() else { return };
         let result = written.map_err(|error| unavailable(&self.node, &error));
         if result.is_err() {
-            // They are written with what has come since; each value only grows.
+            // They are written together with later ones; each value only grows.
             for (user, cursor) in under_way.cursors {
                 self.cursors.dirty.entry(user).or_insert(cursor);
             }
@@ -243,7 +244,7 @@ impl Conversation {
         self.tell_receipts(now_ms);
     }
 
-    /// `read_marker`, and the inbox row.
+    /// Sends `read_marker`, and updates the inbox row.
     fn tell_reader(&mut self, moved: &Moved) {
         let Some(log) = &self.log else { return };
         let Cursor { read_seq, read_messages, .. } = moved.cursor;
@@ -259,13 +260,13 @@ impl Conversation {
         self.tell_homes(&Arc::from([moved.user.clone()]), &[frame], Some(&note));
     }
 
-    /// Direct: the other user is told at once.
+    /// Direct conversation: sends the receipt to the other user at once.
     async fn tell_peer(&mut self, moved: &Moved, peer: UserId) {
         let seq = match moved.receipt {
             Receipt::Delivered => moved.cursor.delivered_seq,
             Receipt::Read => moved.cursor.read_seq,
         };
-        // If the log can't be read now, the cursor is told to whoever asks for the members.
+        // If the log can't be read now, the other user sees the cursor when they ask for the members.
         let Ok(Some(message_id)) = self.message_at(seq).await else { return };
         let (conversation_id, user, at) = (self.key.conversation.clone(), moved.user.clone(), moved.at);
         let (kind, json) = match moved.receipt {
@@ -282,7 +283,7 @@ impl Conversation {
         self.tell_homes(&Arc::from([peer]), &[Outgoing::new(undroppable(kind, json))], None);
     }
 
-    /// Groups: what has moved, to sessions that have the conversation open.
+    /// Groups: sends the cursors that have moved to sessions that have the conversation open.
     pub(super) fn tell_receipts(&mut self, now_ms: u64) {
         if self.cursors.tell_due_ms.is_none_or(|due_ms| now_ms < due_ms) {
             return;
@@ -298,9 +299,9 @@ impl Conversation {
         }
     }
 
-    /// Both cursors of who has moved, to each open session, without the reader's own.
+    /// Sends both cursors of everyone who moved to each open session, without the reader's own.
     fn tell_group(&mut self, receipts: &[UserReceipt]) {
-        // Whose cursors have moved may all have gone since.
+        // All of these users may have left since.
         if receipts.is_empty() {
             return;
         }
@@ -324,7 +325,7 @@ impl Conversation {
         }
     }
 
-    /// Large groups: to each sender, how many have his newest message.
+    /// Large groups: sends each sender the counts for their newest message.
     fn tell_counts(&mut self) {
         let Some(log) = &self.log else { return };
         let reached = Reached::new(log.members.values().map(|member| member.cursor));
@@ -341,7 +342,7 @@ impl Conversation {
             }
         }
         for (at, sessions) in self.sessions.open(|(user, _)| told.contains_key(user)) {
-            // A user's sessions are one behind the other.
+            // A user's sessions follow each other.
             for own in sessions.chunk_by(|(a, _), (b, _)| a == b) {
                 let frames = told.get(&own[0].0).cloned().into_iter().collect();
                 self.tell_sessions(&at, own.to_vec(), frames);
@@ -374,7 +375,7 @@ fn user_receipts(log: &Log, moved: &BTreeMap<UserId, Timestamp>) -> Vec<UserRece
     moved.iter().filter_map(receipt).collect()
 }
 
-/// How far all members' cursors are, in ascending order: many senders ask for it.
+/// All members' cursors in ascending order, since many senders' counts are taken from them.
 struct Reached {
     delivered: Vec<Seq>,
     read: Vec<Seq>,

@@ -10,10 +10,11 @@ use switchboard_protocol::server::{ConversationUpdated, Membership};
 use switchboard_protocol::{Custom, EntryFrame, ErrorCode, ProtocolError, Role, Seq, ServerFrame, Timestamp, UserId};
 use switchboard_store::{Cursor, Member};
 
-/// What the ids of one membership entry may take as JSON: the rest of it is below 1 KiB, and an answer has to hold it.
+/// The bytes of the ids of one membership entry as JSON. The rest is below 1 KiB, and the entry must fit into an
+/// answer.
 const IDS_BYTES_MAX: usize = ANSWER_ITEMS_BYTES_MAX - 1_024;
 
-/// The first entry of a group adds its members; a group that has one is there already.
+/// The first entry of a group adds its members; a group with an entry exists already.
 pub(super) fn create(
     context: &Context<'_>,
     log: &mut Log,
@@ -134,7 +135,7 @@ pub(super) fn role(
     Change { roles, ..Change::default() }.decide(context, log, user, "user_id")
 }
 
-/// When the last owner goes, the longest-standing member becomes owner.
+/// When the last owner leaves, the longest-standing member becomes owner.
 fn successor(log: &Log, removed: &[UserId]) -> BTreeMap<UserId, Role> {
     let stays = |id: &UserId| removed.binary_search(id).is_err();
     let owner_stays = log.members.iter().any(|(id, member)| member.role == Role::Owner && stays(id));
@@ -160,13 +161,13 @@ fn refuse_too_many(members: usize, field: &'static str) -> Result<(), ProtocolEr
     Ok(())
 }
 
-/// A group that would have too many members from the start.
+/// Refuses a group with too many members from the start.
 pub(super) fn refuse_too_many_members(creator: &UserId, create: &ConversationCreate) -> Result<(), ProtocolError> {
     let others = create.members.iter().filter(|member| *member != creator).count();
     refuse_too_many(others + 1, "members")
 }
 
-/// What a membership entry says.
+/// The content of a membership entry.
 #[derive(Default)]
 struct Change {
     added: Vec<UserId>,
@@ -176,7 +177,7 @@ struct Change {
 
 impl Change {
     /// # Errors
-    /// `too_large`, naming the `field` with the ids: no answer could ever hold the entry.
+    /// `too_large`, naming the `field` with the ids: the entry would not fit into an answer.
     fn decide(
         self,
         context: &Context<'_>,
@@ -211,7 +212,7 @@ impl Change {
         Ok(Decided::Entry(Box::new(Draft { removed, to_all, ..Draft::new(entry, Answering::Ok) })))
     }
 
-    /// What the ids take in the entry, as JSON.
+    /// The bytes of the ids in the entry, as JSON.
     fn ids_bytes(&self) -> usize {
         /// Quotes, colons and commas, and the longest role.
         const ROLE_BYTES: usize = r#""":"moderator","#.len();
@@ -220,7 +221,7 @@ impl Change {
         ids.chain(roles).sum()
     }
 
-    /// As the store's projection does it.
+    /// Like the projection in the store.
     fn apply(&self, context: &Context<'_>, log: &mut Log, seq: Seq, at: Timestamp) {
         for id in &self.removed {
             log.members.remove(id);

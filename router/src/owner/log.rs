@@ -14,23 +14,23 @@ use switchboard_protocol::server::{Conversation, ConversationKind, Delivery};
 use switchboard_protocol::{MessageId, ProtocolError, Role, Seq, TenantId, Timestamp, UserId};
 use switchboard_store::{Begun, ConversationKey, ConversationMeta, InboxLast, Kind, Member, Preview, TermNumber};
 
-/// How many of the last entries' message counts are kept for receipts; older ones are read from the log.
+/// Entries at the end of the log whose message counts are kept for receipts. Older ones are read from the log.
 const MARKS_MAX: usize = 1_024;
 
 /// See the file's comment.
 pub(super) struct Log {
     pub(super) term: TermNumber,
-    /// The last `seq` given out.
+    /// The last `seq` assigned.
     pub(super) end: Seq,
-    /// Messages up to `end`.
+    /// The number of messages up to `end`.
     pub(super) messages: u64,
-    /// The last `seq` that is durable: what anyone may know of.
+    /// The last durable `seq`: nobody may learn of anything after it.
     pub(super) durable: Seq,
-    /// Messages up to `durable`.
+    /// The number of messages up to `durable`.
     pub(super) durable_messages: u64,
     /// The time of the last entry decided in this term.
     pub(super) last_at: Option<Timestamp>,
-    /// What inbox rows carry of it.
+    /// The part that inbox rows carry.
     pub(super) outline: Outlined,
     /// The last entries up to `durable`.
     pub(super) newest: Newest,
@@ -38,15 +38,15 @@ pub(super) struct Log {
     pub(super) preview: Option<Preview>,
     pub(super) meta: ConversationMeta,
     pub(super) members: BTreeMap<UserId, Member>,
-    /// Removed lately, with the entry that did it: still to be told until they have confirmed.
+    /// Recently removed users, with the entry that removed them: announced until they have confirmed it.
     pub(super) removed: BTreeMap<UserId, Seq>,
     /// The members in the order of the fan-out; replaced when they change.
     pub(super) everyone: Arc<[UserId]>,
     pub(super) recent: Recent,
-    /// States of messages that commands were about.
+    /// States of messages that recent commands were about.
     pub(super) states: States,
     marks: VecDeque<Mark>,
-    /// Direct: whether one blocks the other; read when first needed.
+    /// Direct conversation: whether one user blocks the other; read when first needed.
     pub(super) blocked: Option<bool>,
 }
 
@@ -65,7 +65,7 @@ impl Log {
         for send in begun.recent {
             recent.note(&send.from, &send.client_id, send.seq, send.at.unix_ms());
             for user in send.mentions.iter().filter(|user| **user != send.from) {
-                // Those that are no members when they are mentioned are ignored (PROTOCOL §3).
+                // Mentioned users who are not members are ignored (PROTOCOL §3).
                 if let Some(member) = members.get_mut(user).filter(|member| member.joined_seq < send.seq) {
                     member.cursor.mentioned_seq = member.cursor.mentioned_seq.max(send.seq);
                 }
@@ -93,28 +93,28 @@ impl Log {
         }
     }
 
-    /// The member, or the error that does not tell whether the conversation exists.
+    /// The member, or the same error as for a conversation that does not exist.
     pub(super) fn member(&self, user: &UserId) -> Result<&Member, ProtocolError> {
         self.members.get(user).ok_or_else(ProtocolError::not_found)
     }
 
-    /// The members, without those whose adding is not durable yet.
+    /// The members whose joining is durable.
     pub(super) fn durable_members(&self) -> impl Iterator<Item = &UserId> {
         self.members.iter().filter(|(_, member)| member.joined_seq <= self.durable).map(|(user, _)| user)
     }
 
-    /// Everyone has confirmed what there is to tell of those who were removed.
+    /// Forgets the durable removals, which all homes have confirmed.
     pub(super) fn forget_removed(&mut self) {
         let durable = self.durable;
         self.removed.retain(|_, seq| *seq > durable);
     }
 
-    /// Who was removed lately and, as far as is durable, for good.
+    /// Recently removed users whose removal is durable.
     pub(super) fn durably_removed(&self) -> impl Iterator<Item = &UserId> {
         self.removed.iter().filter(|(_, seq)| **seq <= self.durable).map(|(user, _)| user)
     }
 
-    /// The members have changed.
+    /// Recomputes what depends on the members.
     pub(super) fn members_changed(&mut self, tenant: &TenantId) {
         self.everyone = fan_out_order(tenant, self.members.keys());
         self.meta.members_count = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
@@ -134,7 +134,7 @@ impl Log {
         peer_of(&self.meta.kind, user)
     }
 
-    /// What is durable, for inboxes.
+    /// The durable state for inbox rows.
     pub(super) fn last(&self, push_members_max: usize) -> InboxLast {
         InboxLast {
             last_seq: self.durable,
@@ -145,7 +145,7 @@ impl Log {
         }
     }
 
-    /// The conversation as `user` sees it after everything decided so far: to be told when that is durable.
+    /// The conversation as `user` sees it after everything decided so far; to be sent once that is durable.
     pub(super) fn conversation(
         &self,
         key: &ConversationKey,
@@ -157,7 +157,7 @@ impl Log {
         Ok(shown(key, &self.meta, user, member, end, push_members_max))
     }
 
-    /// Notes how many messages there are at an entry that has become durable.
+    /// Notes the number of messages at an entry that has become durable.
     pub(super) fn mark(&mut self, seq: Seq, messages: u64, message_id: Option<MessageId>) {
         let message_id = message_id.or_else(|| self.marks.back().and_then(|mark| mark.message_id));
         self.marks.push_back(Mark { seq, messages, message_id });
@@ -166,14 +166,14 @@ impl Log {
         }
     }
 
-    /// The mark of an entry, if it is one of the last.
+    /// The mark of an entry, if it is among the last ones.
     pub(super) fn marked(&self, seq: Seq) -> Option<Mark> {
         let first = self.marks.front()?.seq;
         let index = usize::try_from(seq.get().checked_sub(first.get())?).ok()?;
         self.marks.get(index).copied()
     }
 
-    /// Who is left with the role `owner`.
+    /// The number of members with the role `owner`.
     pub(super) fn owners(&self) -> usize {
         self.members.values().filter(|member| member.role == Role::Owner).count()
     }
@@ -220,12 +220,12 @@ fn peer_of<'a>(kind: &'a Kind, user: &UserId) -> Option<&'a UserId> {
     }
 }
 
-/// What a conversation of so many members delivers (PROTOCOL §3, "Large groups").
+/// How a conversation of this size delivers entries (PROTOCOL §3, "Large groups").
 pub(super) fn delivery_to(members: usize, push_members_max: usize) -> Delivery {
     if members > push_members_max { Delivery::Activity } else { Delivery::Full }
 }
 
-/// Ordered so that a home's shards are each locked once (see `users.rs`).
+/// Orders users so that a home locks each of its shards once (see `users.rs`).
 pub(super) fn fan_out_order<'a>(tenant: &TenantId, users: impl Iterator<Item = &'a UserId>) -> Arc<[UserId]> {
     let mut ordered: Vec<(usize, UserId)> = users.map(|user| (shard_of(tenant, user), user.clone())).collect();
     ordered.sort_by_key(|(shard, _)| *shard);

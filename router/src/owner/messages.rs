@@ -17,8 +17,8 @@ pub(super) async fn send(
     send: Send,
 ) -> Result<Decided, ProtocolError> {
     let at = context.now(log);
-    // Before anything else: a repeat gets its first result, even from who is blocked since (PROTOCOL §3, `client_id`). Also
-    // before anything is forgotten: what is known here was not looked for in the log.
+    // First of all, since a repeat gets its first result, even from a user who has been blocked since (PROTOCOL §3,
+    // `client_id`), and since what is remembered now was not searched for in the log.
     if let Some(first) = find_repeat(context, log, user, &send).await? {
         return Ok(first);
     }
@@ -52,7 +52,7 @@ pub(super) async fn send(
     Ok(Decided::Entry(Box::new(Draft { mentioned, ..Draft::new(entry, Answering::Sent(sent)) })))
 }
 
-/// The first result of a send that came before, if there is one.
+/// The first result of a send that is a repeat.
 async fn find_repeat(
     context: &Context<'_>,
     log: &Log,
@@ -72,7 +72,7 @@ async fn find_repeat(
     Ok(None)
 }
 
-/// The `sent` of a stored message, if it is this user's with this name.
+/// The `sent` of a stored message, if it is this user's with this `client_id`.
 pub(super) fn same_send(json: &[u8], user: &UserId, client_id: &ClientId) -> Option<Sent> {
     let message: Message = serde_json::from_slice(json).ok()?;
     (message.from == *user && message.client_id == *client_id).then_some(Sent {
@@ -171,7 +171,7 @@ pub(super) async fn react(
     Ok(context.plain(log, EntryFrame::Reaction(frame), at))
 }
 
-/// Changes the reactions; whether there was anything to change.
+/// Changes the reactions; whether anything changed.
 fn change_reaction(
     reactions: &mut Vec<ReactionState>,
     user: &UserId,
@@ -206,7 +206,7 @@ fn change_reaction(
     }
 }
 
-/// The message that a command is about, as it is after everything decided so far.
+/// The state of the message that a command is about, after everything decided so far.
 async fn state_of<'a>(context: &Context<'_>, log: &'a mut Log, target: Seq) -> Result<&'a KnownState, ProtocolError> {
     log.states.forget(context.node.options().message_states_bytes, log.durable, target);
     if log.states.get(target).is_none() {
@@ -226,7 +226,7 @@ async fn state_of<'a>(context: &Context<'_>, log: &'a mut Log, target: Seq) -> R
     Ok(known)
 }
 
-/// In a direct conversation sends, edits and reactions of either are refused while one blocks the other.
+/// In a direct conversation, sends, edits and reactions of both users are refused while one blocks the other.
 async fn refuse_blocked(context: &Context<'_>, log: &mut Log) -> Result<(), ProtocolError> {
     let switchboard_store::Kind::Direct(a, b) = log.meta.kind.clone() else { return Ok(()) };
     let blocked = match log.blocked {

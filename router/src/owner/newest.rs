@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use switchboard_protocol::Seq;
 
-/// One conversation keeps at most so much, so that a few busy ones leave room for the others.
+/// The most that one conversation keeps, so that a few busy ones leave room for the others.
 const BYTES_MAX: usize = 8 * 1024;
 
-/// What is older is not shown from here: it may have expired in the store since (`retention`).
+/// Older entries are not given out from here: they may have expired in the store (`retention`).
 const AGE_MS_MAX: u64 = 60 * 60 * 1_000;
 
-/// What an entry is taken to need besides its text.
+/// The size that an entry counts for besides its text.
 const ENTRY_BYTES: usize = 128;
 
-/// What all conversations of a node keep, and may.
+/// The bytes that all conversations of a node keep, and their limit.
 #[derive(Debug, Default)]
 pub(crate) struct NewestBytes(AtomicUsize);
 
@@ -46,7 +46,7 @@ impl Newest {
         Self { entries: VecDeque::new(), bytes: 0, all: all.clone() }
     }
 
-    /// The next entry is durable, since `now_ms`. `all_max` bounds what all conversations keep.
+    /// Adds the next durable entry. `all_max` bounds what all conversations keep.
     pub(super) fn push(&mut self, seq: Seq, json: &Bytes, now_ms: u64, all_max: usize) {
         let bytes = ENTRY_BYTES + json.len();
         self.bytes += bytes;
@@ -63,7 +63,7 @@ impl Newest {
         self.all.0.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Every entry after `after`; none if some of them are not here, or are too old.
+    /// Every entry after `after`; `None` if some of them are not here, or too old.
     pub(super) fn after(&self, after: Seq, now_ms: u64) -> Option<impl Iterator<Item = &Bytes>> {
         let skipped = after.next().get().checked_sub(self.entries.front()?.seq.get())?;
         let mut newer = self.entries.iter().skip(usize::try_from(skipped).ok()?).peekable();

@@ -15,7 +15,7 @@ use switchboard_store::{ConversationKey, Member as StoredMember};
 use tokio::sync::OwnedSemaphorePermit;
 
 impl Conversation {
-    /// A question with an answer of its own: it is answered as of here, behind everything that was decided before.
+    /// A question with its own answer, as of now: the answer follows everything decided before.
     pub(super) fn on_question(&mut self, input: CommandInput) {
         let CommandInput { actor, at, command, reply, _room, .. } = input;
         let user = &actor.user.user;
@@ -31,7 +31,7 @@ impl Conversation {
         self.answer_in_order(reply, _room, result.map(|frame| LocalReply::Answer(Answer::Frame(frame))));
     }
 
-    /// Answers behind the entries that are not durable yet, so that the answer may tell of them.
+    /// Answers after the entries that are not durable yet, so that the answer may include them.
     pub(super) fn answer_in_order(&mut self, reply: ReplyTo, room: Option<OwnedSemaphorePermit>, result: ReplyResult) {
         if self.log.is_some() {
             self.pipeline.push(Step::Answer(reply, Box::new(result), room));
@@ -40,7 +40,7 @@ impl Conversation {
         }
     }
 
-    /// Where the log is, once everything before is durable.
+    /// Answers where the log ends, once everything before is durable.
     pub(super) async fn on_peek(&mut self, user: UserId, after: Option<Seq>, reply: ReplyTo) {
         match self.peek_at_rest(&user).await {
             Ok(Some(peek)) => reply.send(&self.node, Ok(LocalReply::Peek(Box::new(peek)))),
@@ -52,7 +52,7 @@ impl Conversation {
     /// `None` if a term runs, or now does.
     async fn peek_at_rest(&mut self, user: &UserId) -> Result<Option<Peek>, ProtocolError> {
         if !self.node.owns(&self.key) {
-            // The view has just changed: who asks asks again.
+            // The view has just changed: the caller asks again.
             return Err(self.node.unavailable());
         }
         if let Some(rest) = self.at_rest(user).await? {
@@ -62,12 +62,12 @@ impl Conversation {
         Ok(None)
     }
 
-    /// Everything before it is durable.
+    /// Everything before the question is durable.
     pub(super) fn answer_peek(&self, user: &UserId, after: Option<Seq>, reply: ReplyTo) {
         reply.send(&self.node, self.peek(user, after).map(|peek| LocalReply::Peek(Box::new(peek))));
     }
 
-    /// Members, and where the log ends: for who administers.
+    /// Members, and the end of the log, for administrators.
     pub(super) async fn roll(&mut self, asked: &RollAsked) -> Result<Roll, ProtocolError> {
         if !self.node.owns(&self.key) {
             return Err(self.node.unavailable());
@@ -93,7 +93,7 @@ impl Conversation {
     fn peek(&self, user: &UserId, after: Option<Seq>) -> Result<Peek, ProtocolError> {
         let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
         let member = log.member(user)?;
-        // Who is about to be added is told when that is durable.
+        // A member whose joining is not durable yet is announced once it is.
         if member.joined_seq > log.durable {
             return Err(ProtocolError::not_found());
         }
@@ -134,7 +134,7 @@ fn roll_of<'a>(asked: &RollAsked, end: Seq, all: impl Iterator<Item = (&'a UserI
     Roll { end, members, more: rest.next().is_some() }
 }
 
-/// A page of members, of all in the order of their ids.
+/// A page of the members, in the order of their ids.
 pub(super) fn page_of<'a>(
     key: &ConversationKey,
     asked: &ConversationMembers,

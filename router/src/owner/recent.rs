@@ -10,18 +10,18 @@ pub(crate) const RECENT_ENTRIES_MAX: u64 = 10_000;
 /// "for 24 hours" (PROTOCOL §3).
 pub(crate) const RECENT_MS: i64 = 24 * 60 * 60 * 1_000;
 
-/// Sends of the last 24 hours or 10,000 entries, as hashes: at most 280 KB. What a hash finds is verified in the log.
+/// Sends of the last 24 hours or 10,000 entries, as hashes: at most 280 KB. A hash that matches is verified in the log.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     found: hashbrown::HashMap<u64, Seq>,
     /// In the order of `seq`: (seq, Unix ms, hash).
     order: VecDeque<(Seq, i64, u64)>,
-    /// Every send after this one is known.
+    /// Every send after this entry is known.
     after: Seq,
 }
 
 impl Recent {
-    /// Empty, knowing every send after `after`.
+    /// An empty one that knows every send after `after`.
     pub(super) fn new(after: Seq) -> Self {
         Self { after, ..Self::default() }
     }
@@ -33,7 +33,7 @@ impl Recent {
         self.order.push_back((seq, at_ms, hash));
     }
 
-    /// Where a send with this name would be.
+    /// The entry that a send with this `client_id` may have.
     pub(super) fn find(&self, from: &UserId, client_id: &ClientId) -> Option<Seq> {
         self.found.get(&hash(from, client_id)).copied()
     }
@@ -43,7 +43,7 @@ impl Recent {
         self.after
     }
 
-    /// Forgets what is older than the promise.
+    /// Forgets sends older than promised.
     pub(super) fn forget_old(&mut self, end: Seq, now_ms: i64) {
         while let Some((seq, at_ms, hash)) = self.order.front().copied() {
             if end.get().saturating_sub(seq.get()) < RECENT_ENTRIES_MAX && now_ms.saturating_sub(at_ms) < RECENT_MS {
@@ -51,7 +51,7 @@ impl Recent {
             }
             self.order.pop_front();
             self.after = seq;
-            // The same name may have been used again since.
+            // The same `client_id` may have been used again since.
             if self.found.get(&hash) == Some(&seq) {
                 self.found.remove(&hash);
             }

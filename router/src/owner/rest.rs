@@ -13,23 +13,23 @@ use switchboard_protocol::server::Delivery;
 use switchboard_protocol::{ProtocolError, ServerFrame, UserId};
 use switchboard_store::{Head, InboxLast, Kind, Member, StoreError};
 
-/// How a conversation lies in the store, and who asks.
+/// A conversation's head in the store, and the member who asks.
 pub(super) struct AtRest {
     head: Head,
     member: Member,
 }
 
-/// Whom something ephemeral goes to.
+/// The recipients of an ephemeral frame.
 #[derive(Clone)]
 pub(super) struct Audience {
     pub(super) delivery: Delivery,
-    /// In the order of the fan-out; nobody in a large group, where it goes to those who have it open.
+    /// In the order of the fan-out. Empty for a large group, where only sessions that have it open get it.
     pub(super) everyone: Arc<[UserId]>,
 }
 
 impl Conversation {
-    /// The conversation as a member finds it in the store; `None` where a term runs, or one that was not ended may have
-    /// left something untold.
+    /// The conversation as the store has it, for a member; `None` if a term runs, or if the last one was not ended and
+    /// may have left something unannounced.
     pub(super) async fn at_rest(&mut self, user: &UserId) -> Result<Option<AtRest>, ProtocolError> {
         if self.log.is_some() {
             return Ok(None);
@@ -44,7 +44,7 @@ impl Conversation {
         Ok(Some(AtRest { head, member }))
     }
 
-    /// Answers what needs no term if none runs; gives back what does.
+    /// Answers commands that need no term if none runs; returns the others.
     pub(super) async fn answer_at_rest(&mut self, input: CommandInput) -> Option<CommandInput> {
         let needs_none = matches!(
             input.command,
@@ -71,7 +71,7 @@ impl Conversation {
         None
     }
 
-    /// A question's answer; `None` for what is ephemeral, whose audience is known then.
+    /// The answer to a question; `None` for an ephemeral command, whose audience is known afterwards.
     async fn told_at_rest(&mut self, rest: AtRest, input: &CommandInput) -> Result<Option<ServerFrame>, ProtocolError> {
         let push_members_max = self.node.options().push_members_max;
         match &input.command {
@@ -113,7 +113,7 @@ impl Conversation {
         Ok(Audience { delivery, everyone })
     }
 
-    /// Whom something ephemeral goes to now.
+    /// The recipients of an ephemeral frame now.
     pub(super) fn audience(&self) -> Option<Audience> {
         let of_term = |log: &Log| Audience {
             delivery: log.delivery(self.node.options().push_members_max),
@@ -124,7 +124,7 @@ impl Conversation {
 }
 
 impl AtRest {
-    /// The head is where the log ends, for every reader, until a term begins.
+    /// While no term runs, the head has the end of the log, for every reader.
     pub(super) fn peek(self, push_members_max: usize) -> Peek {
         let Self { head, member } = self;
         let members = usize::try_from(head.meta.members_count).unwrap_or(usize::MAX);

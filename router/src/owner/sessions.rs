@@ -17,7 +17,7 @@ use switchboard_store::Incarnation;
 /// Sessions of one node.
 pub(super) type OpenSessions = Vec<(UserId, SessionId)>;
 
-/// Kept by the owner without any term: ephemeral traffic needs none.
+/// Kept by the owner, with or without a term: ephemeral traffic needs none.
 #[derive(Default)]
 pub(super) struct Sessions {
     open: BTreeMap<Incarnation, BTreeSet<(UserId, SessionId)>>,
@@ -25,7 +25,7 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// The open sessions that `wanted` chooses, by node.
+    /// The open sessions for which `wanted` is true, by node.
     pub(super) fn open(&self, wanted: impl Fn(&(UserId, SessionId)) -> bool) -> Vec<(Incarnation, OpenSessions)> {
         let chosen = |sessions: &BTreeSet<_>| sessions.iter().filter(|session| wanted(session)).cloned().collect();
         let by_node = self.open.iter().map(|(at, sessions)| (at.clone(), chosen(sessions)));
@@ -59,17 +59,17 @@ impl Sessions {
         }
     }
 
-    /// Nodes that live no more took their sessions with them.
+    /// The sessions of dead nodes are gone.
     pub(super) fn forget_dead(&mut self, view: &View) {
         self.open.retain(|at, _| view.reaches(at));
     }
 
-    /// A node's sessions will be told anew.
+    /// Forgets a node's sessions, which it will announce again.
     pub(super) fn forget_node(&mut self, node: &Incarnation) {
         self.open.remove(node);
     }
 
-    /// A user who is no member any more sees nothing more; these were his open sessions.
+    /// Removes a user who is no longer a member. Returns the user's open sessions.
     fn forget_user(&mut self, user: &UserId) -> Vec<(Incarnation, OpenSessions)> {
         let forgotten = self.open(|(other, _)| other == user);
         for (at, sessions) in &forgotten {
@@ -80,7 +80,7 @@ impl Sessions {
 }
 
 impl Conversation {
-    /// Typing, signals and closing: nothing here is stored.
+    /// Typing, signals and closing: none of these is stored.
     pub(super) fn on_ephemeral(&mut self, input: CommandInput) {
         let CommandInput { actor, at, command, reply, .. } = input;
         let result = self.ephemeral(&actor.user.user, actor.session.as_ref(), &at, command);
@@ -94,7 +94,7 @@ impl Conversation {
         at: &Incarnation,
         command: Command,
     ) -> Result<(), ProtocolError> {
-        // Where no term runs, the store has been asked.
+        // Without a term, the store has been asked for the members.
         if let Some(log) = &self.log {
             log.member(user)?;
         }
@@ -126,8 +126,8 @@ impl Conversation {
         }
     }
 
-    /// A member was removed: his sessions have the conversation open no more, and are told so, as what they believe
-    /// decides what else they get.
+    /// A member was removed: closes the conversation for the member's sessions, and tells them so, as their own state
+    /// decides which frames they accept.
     pub(super) fn close_for(&mut self, user: &UserId) {
         for (at, sessions) in self.sessions.forget_user(user) {
             if at == self.node.me {
@@ -139,7 +139,7 @@ impl Conversation {
         self.stop_typing(user, None);
     }
 
-    /// Nobody types for more than 5 s without saying so again.
+    /// Typing ends 5 s after its last frame.
     pub(super) fn expire_typing(&mut self, now_ms: u64) {
         let mut stopped = Vec::new();
         self.sessions.typing.expire(now_ms, |user| stopped.push(user.clone()));
@@ -148,7 +148,7 @@ impl Conversation {
         }
     }
 
-    /// Sessions have closed, or a node has found them closed.
+    /// Sessions have closed, or their node has found them closed.
     pub(super) fn on_sessions_gone(&mut self, at: &Incarnation, sessions: &[(UserId, SessionId)]) {
         for (user, session) in sessions {
             self.sessions.remove(at, user, session);
@@ -156,7 +156,7 @@ impl Conversation {
         }
     }
 
-    /// To the other members' sessions; in a large group to those that have it open.
+    /// Sends to the other members' sessions; in a large group, to those that have it open.
     fn tell_typing(&mut self, user: &UserId, starts: bool) {
         let (conversation_id, user_id) = (self.key.conversation.clone(), user.clone());
         let (kind, json) = if starts {
@@ -164,7 +164,7 @@ impl Conversation {
         } else {
             ("typing_stop", TypingStop { conversation_id, user_id }.encode(None))
         };
-        // One key for both: a stop that waits makes a start that waits pointless, and the other way round.
+        // One key for both: a waiting stop makes a waiting start pointless, and vice versa.
         let delivery = ephemeral("typing", json, &[self.key.conversation.as_str(), user.as_str()]);
         let mut frame = Outgoing::new(crate::delivery::Delivery { kind, ..delivery });
         frame.skip.hidden_from = Some(user.clone());
@@ -191,7 +191,7 @@ impl Conversation {
         self.tell_others_open(user, Some(session), &frame);
     }
 
-    /// To sessions that have the conversation open: all but this one, or (`None`) all but this user's.
+    /// Sends to sessions that have the conversation open, except this one or (`None`) all of this user's.
     fn tell_others_open(&mut self, user: &UserId, session: Option<&SessionId>, frame: &Outgoing) {
         let others = self.sessions.open(|(other, id)| match session {
             Some(session) => id != session,

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use switchboard_protocol::{Seq, UserId};
 use switchboard_store::MessageState;
 
-/// Message states that run ahead of the store as the log does.
+/// Message states, ahead of the store as the log is.
 #[derive(Debug, Default)]
 pub(super) struct States {
     known: BTreeMap<Seq, KnownState>,
     bytes: usize,
 }
 
-/// A message's state, and the last entry that may still change it if it fails.
+/// A message's state, and the last entry that changes it and may still fail.
 #[derive(Debug)]
 pub(super) struct KnownState {
     pub(super) from: UserId,
@@ -21,7 +21,7 @@ pub(super) struct KnownState {
 }
 
 impl KnownState {
-    /// As the store has it.
+    /// Adds a state as the store has it.
     pub(super) fn stored(from: UserId, state: MessageState) -> Self {
         let bytes = weight(&state);
         Self { from, state, changed_by: Seq::ZERO, bytes }
@@ -38,7 +38,7 @@ impl States {
         self.known.insert(message, known);
     }
 
-    /// The entry `by` changes a message in place; whether there was anything to change.
+    /// The entry `by` changes a message in place; whether anything changed.
     ///
     /// # Errors
     /// That of `change`, which must then have changed nothing.
@@ -58,7 +58,7 @@ impl States {
         Ok(changed)
     }
 
-    /// With more than `bytes_max`, forgets those with nothing under way: the store has them. `next` is needed now.
+    /// Above `bytes_max`, forgets states without a change under way, since the store has them. `next` is needed now.
     pub(super) fn forget(&mut self, bytes_max: usize, durable: Seq, next: Seq) {
         if self.bytes > bytes_max {
             self.known.retain(|message, known| *message == next || known.changed_by > durable);
@@ -67,7 +67,7 @@ impl States {
     }
 }
 
-/// About what a state takes in memory.
+/// About the size of a state in memory.
 fn weight(state: &MessageState) -> usize {
     let edited = state.edited.as_ref().map_or(0, |(content, _)| content.as_str().len());
     let user = |user: &UserId| size_of::<UserId>() + user.as_str().len();

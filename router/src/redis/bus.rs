@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
-/// Packets that leave for Redis together at most.
+/// Packets that are sent to Redis together, at most.
 const PIPELINE_PACKETS_MAX: usize = 256;
 
 /// The bus of nodes that share a Redis.
@@ -36,7 +36,7 @@ struct Shared {
     queue: Mutex<Queue>,
     waiting: Notify,
     hearing: Hearing,
-    /// What comes for this node, until it is subscribed to.
+    /// The packets for this node, until it subscribes to them.
     packets: Mutex<Option<Packets>>,
 }
 
@@ -48,7 +48,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// The next ones that leave together.
+    /// The next packets to be sent together.
     fn take(&mut self) -> Vec<(String, Bytes)> {
         let count = self.packets.len().min(PIPELINE_PACKETS_MAX);
         let taken: Vec<_> = self.packets.drain(..count).collect();
@@ -58,7 +58,7 @@ impl Queue {
 }
 
 impl RedisBus {
-    /// Whether Redis can be reached and this node hears what is published to it, as far as is known.
+    /// Whether Redis is reachable and this node receives what is published to it, as far as known.
     pub fn is_connected(&self) -> bool {
         self.shared.client.is_connected() && !self.shared.hearing.is_deaf()
     }
@@ -84,12 +84,12 @@ impl Bus for RedisBus {
 
     fn subscribe(&self, _me: &Incarnation) -> Packets {
         let packets = self.shared.packets.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Who asks twice gets a channel that has ended, as `Bus` says of a node's first receiver.
+        // A second subscriber gets a channel that has ended, as the `Bus` trait says of a node's first receiver.
         packets.unwrap_or_else(|| packet_queue(0).1)
     }
 }
 
-/// What carries packets between the queue, Redis and the node.
+/// Moves packets between the queue, Redis and the node.
 pub(super) struct Receiving {
     bus: RedisBus,
     own_channel: String,
@@ -199,7 +199,7 @@ impl Receiving {
     }
 }
 
-/// Sends what waits. One pipeline at a time: what comes meanwhile leaves together with the next.
+/// Sends waiting packets. One pipeline at a time: what comes meanwhile leaves with the next one.
 async fn publish_all(shared: &Shared, figures: &Figures) {
     loop {
         let packets = shared.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -230,7 +230,7 @@ async fn receive_all(messages: &mut Receiver<Message>, packets: &PacketSender, h
             Ok(message) => {
                 hearing.heard();
                 let packet = payload(message.value);
-                // With nothing in it, it was only to be heard.
+                // An empty packet was only sent to check the connection.
                 if !packet.is_empty() && packets.send(packet).is_err() {
                     figures.received_dropped.increment(1);
                 }
@@ -241,7 +241,7 @@ async fn receive_all(messages: &mut Receiver<Message>, packets: &PacketSender, h
     }
 }
 
-/// What was published, whoever did. That it is a packet is for the receiver to see.
+/// Passes on what was published by anybody; the receiver checks that it is a packet.
 fn payload(value: Value) -> Bytes {
     match value {
         Value::Bytes(bytes) => bytes,
@@ -250,7 +250,7 @@ fn payload(value: Value) -> Bytes {
     }
 }
 
-/// The password may have been changed there first: it is tried again.
+/// The password may have been changed in Redis first: try again.
 async fn log_refusals(client: &Client, subscriber: &SubscriberClient) {
     loop {
         let error = Connection::refusal(client, subscriber).await;

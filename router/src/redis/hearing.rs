@@ -10,29 +10,29 @@ use fred::interfaces::{ClientLike as _, PubsubInterface as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use switchboard_clock::Clock;
 
-/// What a node says to itself: a packet with nothing in it.
+/// What a node publishes to itself: an empty packet.
 const SIGN: &str = "";
 
 /// See the file's comment.
 #[derive(Default)]
 pub(super) struct Hearing {
-    /// Something has come since the last look.
+    /// Something has arrived since the last check.
     heard: AtomicBool,
     deaf: AtomicBool,
 }
 
 impl Hearing {
-    /// Something has come on the node's channel.
+    /// Notes that something has arrived on the node's channel.
     pub(super) fn heard(&self) {
         self.heard.store(true, Ordering::Relaxed);
     }
 
-    /// Whether nothing has come for a TTL, though it was published.
+    /// Whether nothing has arrived for a TTL, although it was published.
     pub(super) fn is_deaf(&self) -> bool {
         self.deaf.load(Ordering::Relaxed)
     }
 
-    /// Says signs to the node's channel, and reconnects its subscriber when none has come for a TTL; never ends.
+    /// Publishes to the node's channel, and reconnects its subscriber if nothing has arrived for a TTL; never ends.
     pub(super) async fn keep(
         &self,
         channel: &str,
@@ -50,13 +50,13 @@ impl Hearing {
                 self.deaf.store(false, Ordering::Relaxed);
                 heard_ms = now_ms;
             } else if published.is_err() {
-                // Redis is away, and nothing could be heard.
+                // Redis is unreachable, so nothing could arrive.
                 heard_ms = now_ms;
             } else if now_ms.saturating_sub(heard_ms) >= ttl_ms {
                 tracing::warn!(channel, "nothing that is published comes here: subscribing anew");
                 self.deaf.store(true, Ordering::Relaxed);
                 tokio::select! {
-                    // It goes on trying by itself.
+                    // It keeps trying by itself.
                     _ = subscriber.force_reconnection() => {}
                     () = clock.sleep_ms(ttl_ms) => {}
                 }

@@ -26,7 +26,7 @@ pub(super) struct Heartbeat {
     me: NodeEntry,
     ttl_ms: u64,
     beat: Beat,
-    /// What this node's key held when it was written last.
+    /// The content of this node's key when it was written last.
     written: Option<String>,
     membership: Membership,
     views: watch::Sender<View>,
@@ -42,7 +42,7 @@ enum BeatError {
     Taken(Box<Beat>),
 }
 
-/// The names of the keys.
+/// The names of the Redis keys.
 struct Keys {
     prefix: String,
 }
@@ -78,9 +78,9 @@ impl Heartbeat {
         self.leaving.clone()
     }
 
-    /// Beats for the first time; the view then has everyone who is there.
+    /// Beats for the first time; then the view has every node that is there.
     ///
-    /// The key of a former life is waited for: it expires, unless somebody renews it.
+    /// If the key of a former life exists, waits until it expires, unless somebody renews it.
     pub(super) async fn first(&mut self) -> Result<watch::Receiver<View>, RedisError> {
         let mut former: Option<Beat> = None;
         loop {
@@ -151,7 +151,7 @@ impl Heartbeat {
         self.forget(before).await
     }
 
-    /// This node's key, and who may be there.
+    /// This node's key, and the nodes that may be alive.
     async fn look(&self) -> Result<(Option<String>, Vec<String>), Error> {
         let pipeline = self.client.pipeline();
         let () = pipeline.get(self.keys.node(self.me.incarnation.node.as_str())).await?;
@@ -159,7 +159,7 @@ impl Heartbeat {
         pipeline.all().await
     }
 
-    /// Renews this node's key, and reads those of the others.
+    /// Renews this node's key, and reads the keys of the others.
     async fn write(&mut self, names: &[String]) -> Result<BTreeMap<NodeId, Beat>, Error> {
         self.beat.number += 1;
         self.beat.leaving = self.leaving.is_cancelled();
@@ -197,7 +197,7 @@ impl Heartbeat {
         });
     }
 
-    /// Takes the names of those from the set that are gone. If they come back they put them there again.
+    /// Removes the names of dead nodes from the set. A node that comes back adds its name again.
     async fn forget(&self, before: Vec<NodeId>) -> Result<(), BeatError> {
         let still: Vec<&NodeId> = self.membership.others().collect();
         let gone: Vec<&str> = before.iter().filter(|node| !still.contains(node)).map(|node| node.as_str()).collect();
@@ -217,7 +217,7 @@ impl Heartbeat {
     }
 }
 
-/// What is no beat is no sign of life.
+/// An invalid beat is no sign of life.
 fn parse(value: &str) -> Option<Beat> {
     serde_json::from_str(value).ok()
 }

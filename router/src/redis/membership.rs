@@ -10,20 +10,20 @@ use std::collections::BTreeMap;
 use switchboard_protocol::NodeId;
 use switchboard_store::Incarnation;
 
-/// What one look at Redis has shown.
+/// The result of one look at Redis.
 #[derive(Debug)]
 pub(super) struct Seen {
-    /// When Redis was asked (monotonic clock): nobody is found missing for longer than until then.
+    /// When Redis was asked (monotonic clock). A node is missing only up to this time.
     pub(super) asked_ms: u64,
     /// When it had answered.
     pub(super) answered_ms: u64,
-    /// Whether this node's own key was there, as this node had written it.
+    /// Whether this node's own key was there as this node had written it.
     pub(super) own_stood: bool,
-    /// What the others' keys held, as far as they were there.
+    /// The content of the other nodes' keys that were there.
     pub(super) others: BTreeMap<NodeId, Beat>,
 }
 
-/// The nodes that one node holds to be alive.
+/// The nodes that this node considers alive.
 #[derive(Debug)]
 pub(super) struct Membership {
     me: NodeEntry,
@@ -34,12 +34,12 @@ pub(super) struct Membership {
 #[derive(Debug)]
 struct Other {
     beat: Beat,
-    /// When `beat` was new.
+    /// When `beat` was first seen.
     changed_ms: u64,
 }
 
 impl Membership {
-    /// A node that knows of nobody.
+    /// A node that knows no others.
     pub(super) fn new(me: NodeEntry, ttl_ms: u64) -> Self {
         Self { me, ttl_ms, others: BTreeMap::new() }
     }
@@ -47,7 +47,7 @@ impl Membership {
     /// Takes a look into account.
     pub(super) fn look(&mut self, seen: Seen) {
         if seen.own_stood {
-            // Who drains takes its key away at its end.
+            // A node that has drained removes its key.
             self.others.retain(|node, other| !other.beat.leaving || seen.others.contains_key(node));
         }
         for (node, beat) in seen.others {
@@ -63,19 +63,19 @@ impl Membership {
         }
     }
 
-    /// Nothing could be seen: who has not been missing for a whole TTL until now gets one anew.
+    /// Redis showed nothing: every node that has not been missing for a whole TTL gets a whole one again.
     pub(super) fn spare(&mut self, now_ms: u64) {
         for other in self.others.values_mut() {
             other.changed_ms = now_ms;
         }
     }
 
-    /// The others that count as alive, those included that leave.
+    /// The other nodes that count as alive, including those that leave.
     pub(super) fn others(&self) -> impl Iterator<Item = &NodeId> {
         self.others.keys()
     }
 
-    /// The nodes of the view. Who leaves is not among them, unless nobody else is there.
+    /// The nodes of the view. Nodes that leave are not among them, unless there are no others.
     pub(super) fn nodes(&self, leaving: bool) -> Vec<NodeEntry> {
         let staying = self.others.iter().filter(|(_, other)| !other.beat.leaving);
         let mut nodes: Vec<NodeEntry> = staying.map(|(node, other)| other.beat.entry(node)).collect();
@@ -85,7 +85,7 @@ impl Membership {
         nodes
     }
 
-    /// Those that leave. They are not in the view's work, and have sessions until their clients have moved.
+    /// The nodes that leave. The view gives them no work, but they have sessions until their clients have moved.
     pub(super) fn leaving(&self, me_too: bool) -> Vec<Incarnation> {
         let others = self.others.iter().filter(|(_, other)| other.beat.leaving);
         let others = others.map(|(node, other)| other.beat.entry(node).incarnation);
