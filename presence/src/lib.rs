@@ -1,12 +1,12 @@
-//! Who is there, who is typing, and who is told: the state machines of PROTOCOL §4, as plain values.
+//! Presence and typing (PROTOCOL §4): the state machines, as plain values.
 //!
 //! The router embeds one [`UserPresence`] per user at the user's home, one [`Typing`] per active conversation at its
-//! owner, and one [`WatchTable`] per node. It does the locking, the delivery and the timers: nothing here waits, spawns,
-//! sends or reads a clock. Every method that depends on time takes it as an argument, monotonic (`now_ms`) for
-//! deadlines and wall (`at`) for what is shown, so a run is replayed from its inputs.
+//! owner, and one [`WatchTable`] per node. It does the locking, the delivery and the timers: nothing here waits,
+//! spawns, sends or reads a clock. Every method that depends on time takes it as an argument, monotonic (`now_ms`) for
+//! deadlines and wall (`at`) for what is shown, so a run can be replayed from its inputs.
 //!
-//! Timers are lazy. A deadline that is given out need never be cancelled: whoever is called too early, or for
-//! something that has passed, changes nothing.
+//! Timers are lazy. A deadline never has to be cancelled: a call that comes too early, or for something that has
+//! passed, changes nothing.
 //!
 //! Signals need no state here: a newer one replaces an older one in a slow reader's queue, which the gateway owns.
 

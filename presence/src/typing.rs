@@ -1,5 +1,5 @@
-//! Who is typing in one conversation (PROTOCOL §4): the throttle of `typing_start`, and the `typing_stop` that the server
-//! sends by itself. Owns the typists of one conversation; who else is told, and who is a member, is not its business.
+//! Who is typing in one conversation (PROTOCOL §4): the throttle of `typing_start`, and the `typing_stop` that the
+//! server sends by itself. Owns the typists of one conversation; recipients and membership are not its business.
 
 /// At most one `typing_start` of a user goes out in this time (PROTOCOL §4).
 pub const TYPING_INTERVAL_MS: u64 = 2_000;

@@ -1,6 +1,7 @@
-//! One user's presence at his home (PROTOCOL §4, DESIGN §6): his sessions counted by node, the status that he set, and the
-//! grace in which a reconnect is not seen. Owns no timer and stores nothing: the home calls back at the deadline that it
-//! is given, tells the watchers what it is handed, and stores the last seen of what is shown as offline.
+//! One user's presence at home (PROTOCOL §4, DESIGN §6): the number of sessions by node, the status that the user set,
+//! and the grace period that hides a reconnect. Owns no timer and stores nothing: the home calls back at the deadline
+//! that it is given, sends the changes to the watchers, and stores the last-seen time of users who are shown as
+//! offline.
 
 use switchboard_protocol::Timestamp;
 use switchboard_protocol::client::PresenceStatus;

@@ -1,5 +1,5 @@
-//! What is shown of a user, and what of it a watcher may see (PROTOCOL §4, §8 "Blocks"). Pure functions; who blocks whom
-//! is known to the caller.
+//! What is shown of a user, and how much of it a watcher may see (PROTOCOL §4, §8 "Blocks"). Pure functions; the caller
+//! knows the blocks.
 
 use switchboard_protocol::Timestamp;
 use switchboard_protocol::server::ShownStatus;

@@ -1,5 +1,6 @@
-//! Who on this node watches whom, and what each session is still to be told (PROTOCOL §4 `presence_watch`). Owns the
-//! node's copy of what the homes said of watched users; asks no home and sends nothing itself.
+//! The presence watches of this node: who watches whom, and the changes that each session has not been sent yet
+//! (PROTOCOL §4 `presence_watch`). Owns the node's copy of what the homes said of watched users; asks no home and sends
+//! nothing itself.
 
 mod watcher;
 

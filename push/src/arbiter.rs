@@ -1,13 +1,14 @@
-//! Whether, when and how often one user is told of his messages (DESIGN §7), at his home. Owns what waits for a receipt
-//! and what was told and is not read; the home calls back at [`Arbiter::next_deadline_ms`], and carries the outputs out.
+//! Decides whether, when and how often one user is notified of messages (DESIGN §7), at the user's home. Owns the
+//! messages that wait for a receipt, and those that were notified and are not read. The home calls back at
+//! [`Arbiter::next_deadline_ms`], and carries the outputs out.
 //!
-//! A message is held for `push.hold_ms`. If until then no device of his sent `delivered` or `read` for it, it goes into
-//! the user's one notification of the conversation, which tells how many there are. That goes into the durable queue at
-//! once, with the time before which it may not be sent: the quiet hours' end, or when the rate and the last notification
-//! of the conversation allow it. What comes until then is added to it. A `delivered` takes it out of the queue; a `read`
-//! takes it back from the devices too.
+//! A message is held for `push.hold_ms`. If no device of the user has sent `delivered` or `read` for it by then, it
+//! joins the user's one notification of the conversation, which says how many messages there are. The notification goes
+//! into the durable queue at once, with the time before which it may not be sent: the end of the quiet hours, or when
+//! the rate and the last notification of the conversation allow it. Messages that come until then are added to it. A
+//! `delivered` removes it from the queue; a `read` also withdraws it from the devices.
 //!
-//! Which devices are connected is not asked: only a receipt says that a message has arrived.
+//! It does not matter which devices are connected: only a receipt shows that a message has arrived.
 
 pub(crate) mod output;
 mod record;

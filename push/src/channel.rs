@@ -1,4 +1,4 @@
-//! A table with one place for each channel.
+//! A table with one entry per channel.
 
 use switchboard_store::Channel;
 

@@ -1,4 +1,4 @@
-//! What is wrong with something that a client sent.
+//! Validation errors in what a client sent.
 
 /// A field that is missing or can't be used (PROTOCOL §7, `details`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

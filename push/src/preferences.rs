@@ -1,4 +1,4 @@
-//! What a user wants to be told of (`GET|PUT /v1/notification-preferences`, PROTOCOL §6).
+//! A user's notification preferences (`GET|PUT /v1/notification-preferences`, PROTOCOL §6).
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

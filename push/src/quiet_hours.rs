@@ -1,5 +1,5 @@
-//! The hours of the day in which a user is not disturbed, in the time zone where he lives. Zones come from the database
-//! that is built in, so that all nodes agree whatever their machines have.
+//! A user's quiet hours, in their time zone. Zones come from the built-in database, so that all nodes agree, whatever
+//! their machines have installed.
 
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;

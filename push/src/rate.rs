@@ -1,4 +1,4 @@
-//! How many notifications one user gets by one channel: a sliding hour. Owns the times of the last ones and of those to
+//! The rate of a user's notifications on one channel: a sliding hour. Owns the times of the past ones and of those to
 //! come; reads no clock.
 
 /// The span in which they are counted.

@@ -1,7 +1,8 @@
-//! The suite that every backend has to pass: each function makes one promise of the traits come true or panics.
+//! The test suite that every backend has to pass: each function checks one promise of the traits, and panics if it is
+//! broken.
 //!
-//! A backend's tests are made by [`contract_tests!`](crate::contract_tests). What the suite expects is written down here
-//! a second time, independently of how a backend does it.
+//! A backend's tests are made by [`contract_tests!`](crate::contract_tests). The expectations are written independently
+//! of how the backends work.
 
 mod fixture;
 pub mod inbox;

@@ -1,4 +1,4 @@
-//! How a store fails.
+//! The store's errors.
 
 use crate::{Incarnation, TermNumber};
 use std::path::PathBuf;

@@ -1,8 +1,9 @@
-//! The store's data as rows of one ordered map from bytes to bytes, and what each operation does to them.
+//! The store's data as rows of one ordered map from bytes to bytes, and the effect of each operation on them.
 //!
-//! Both backends that keep such a map (the embedded one and the one in memory) run this very code and add only how rows
-//! are kept: [`Rows`] is what they give, [`Engine`] how operations reach it. Nothing here does I/O, waits or locks; an
-//! operation reads rows and stages writes in a [`Transaction`], which the engine makes durable whole or not at all.
+//! Both backends with such a map (the embedded store and the one in memory) run this code and add only how rows are
+//! kept: [`Rows`] is what they provide, [`Engine`] is how operations reach it. Nothing here does I/O, waits or locks.
+//! An operation reads rows and stages writes in a [`Transaction`], which the engine makes durable as a whole or not at
+//! all.
 
 mod begun;
 mod cursors;

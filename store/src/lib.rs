@@ -1,9 +1,9 @@
-//! What the gateway keeps, as traits named after what they promise (DESIGN §3, §4, §6).
+//! The gateway's storage, as traits named after what they promise (DESIGN §3, §4, §6).
 //!
-//! Backends are `embedded.rs`, and `memory.rs` for the simulation, which both keep rows as `kv.rs` lays them out; and
-//! `scylla.rs` for several nodes, whose log is kept by `quorum.rs`. All pass the one suite in `contract.rs`.
-//! Only a backend knows its database. This crate decides nothing about who may do what, sends nothing to anyone, and
-//! gives out no `seq`: the conversation's owner does that, in the router.
+//! The backends are `embedded.rs`, and `memory.rs` for the simulation, which both use the rows of `kv.rs`; and
+//! `scylla.rs` for several nodes, whose log is kept by `quorum.rs`. All pass the suite in `contract.rs`. Only a backend
+//! knows its database. This crate decides nothing about permissions, sends nothing to anyone, and assigns no `seq`: the
+//! conversation's owner does that, in the router.
 
 #[cfg(feature = "contract")]
 pub mod contract;

@@ -1,5 +1,6 @@
-//! What push needs kept (DESIGN §6, §7): who can be reached how, what he wants to know, and the queue of what is to be
-//! sent. It is decided elsewhere; here it is only not lost, and not given to two workers at once.
+//! The storage for push (DESIGN §6, §7): how users are reached, their preferences, and the queue of notifications. What
+//! goes into the queue is decided elsewhere; the store makes sure that no job is lost, and none is given to two workers
+//! at once.
 //!
 //! `push/place.rs` has the rules of the queue, which every backend runs.
 

@@ -1,4 +1,4 @@
-//! How long entries are kept, by tenant. Says it, and removes nothing.
+//! How long entries are kept, by tenant. Removes nothing itself.
 
 use std::collections::BTreeMap;
 use switchboard_protocol::{TenantId, Timestamp};

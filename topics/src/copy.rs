@@ -1,6 +1,6 @@
-//! What one topic tells another of itself, so that its windows outlive its owner: whoever has counted something says so
-//! under a name of its own, and what is told twice, late or in another order comes to the same. So a node may be told
-//! by several at once, may have counted meanwhile, and nothing counts twice.
+//! Copies of a topic, so that its windows outlive its owner. Counts are sent under the name of the [`Counter`] that
+//! made them, and applying the same counts twice, late or in another order has the same result. So a node may get them
+//! from several nodes at once, and count events itself meanwhile, and nothing is counted twice.
 
 use std::collections::BTreeMap;
 

@@ -1,10 +1,10 @@
-//! The arithmetic of dashboards (PROTOCOL §5): events into tumbling windows per series, and what watchers are told of
-//! them, as plain values.
+//! The arithmetic of dashboards (PROTOCOL §5): events into tumbling windows per series, and the updates for watchers,
+//! as plain values.
 //!
-//! The router embeds one [`Topic`] per active topic at its owner, and merges what a slow watcher has not taken yet with
-//! [`merge()`]. It does the locking, the delivery and the timers: nothing here waits, spawns, sends or reads a clock. The
-//! time is an argument (`now_ms`, milliseconds since 1970), so a run is replayed from its inputs. A clock that goes
-//! backwards closes nothing again and opens nothing again.
+//! The router embeds one [`Topic`] per active topic at its owner, and merges updates that a slow watcher has not taken
+//! yet with [`merge()`]. It does the locking, the delivery and the timers: nothing here waits, spawns, sends or reads a
+//! clock. The time is an argument (`now_ms`, milliseconds since 1970), so a run can be replayed from its inputs. A
+//! clock that goes backwards neither closes nor opens anything again.
 
 mod copy;
 mod merge;

@@ -1,4 +1,4 @@
-//! Updates that a slow watcher has not taken yet become one (PROTOCOL §5, "conflated").
+//! Merges updates that a slow watcher has not taken yet into one (PROTOCOL §5, "conflated").
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;

@@ -1,5 +1,5 @@
-//! The windows of one series of one length: some open, at most an hour of closed ones, and what others have counted in the
-//! same hour. Empty windows are not kept.
+//! The windows of one length of one series: some open ones, at most an hour of closed ones, and the counts of other
+//! nodes for the same hour. Empty windows are not kept.
 
 use std::collections::VecDeque;
 use std::ops::Range;

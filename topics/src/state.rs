@@ -1,5 +1,5 @@
-//! What a topic tells who begins to watch it, or reads it once: the newest windows of a range, as many as an answer has room
-//! for. The rest is asked for with the start of the oldest one that came.
+//! A topic's state for a new watcher or a single read: the newest windows of a range, as many as fit into an answer. A
+//! client asks for the rest with the start of the oldest window that it got.
 
 use std::ops::Range;
 

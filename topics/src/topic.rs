@@ -1,4 +1,4 @@
-//! One topic: its series, which of their windows are open, and what has changed since watchers were last told.
+//! One topic: its series, which of their windows are open, and the changes since the last update to watchers.
 
 use foldhash::fast::RandomState;
 use hashbrown::{Equivalent, HashMap};

@@ -1,4 +1,4 @@
-//! One window of one series, while events still come for it.
+//! One window of one series, while it may still get events.
 
 use sketches_ddsketch::{Config, DDSketch};
 use switchboard_protocol::{Number, Point};

@@ -1,7 +1,8 @@
-//! One session's watches, and what it is still to be told. It knows watched users by their slot in the table only.
+//! One session's watches, and the changes that it has not been sent yet. It knows watched users only by their slot in
+//! the table.
 //!
-//! What a session was told last is not kept for each watch: it is what the user's home said last, as this session sees
-//! it, except where a change is pending, which remembers it.
+//! What a session was sent last is not stored for each watch: it is what the user's home said last, as this session
+//! sees it, unless a change is pending, which then stores it.
 
 use switchboard_protocol::Timestamp;
 

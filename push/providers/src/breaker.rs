@@ -1,4 +1,5 @@
-//! A circuit breaker: who has failed several times in a row is left alone for a while, then asked once. Reads no clock.
+//! A circuit breaker: a provider that has failed several times in a row gets no requests for a while, then a single
+//! one. Reads no clock.
 
 /// Failures in a row that open it.
 const FAILURES_MAX: u32 = 5;

@@ -1,5 +1,6 @@
-//! Where requests may go: `https` to public addresses, so that nobody has the gateway speak to what only it can reach.
-//! Judged where the name has been resolved, for that very connection: a name can't mean another address afterwards.
+//! Which addresses requests may be sent to: `https` on public addresses, so that nobody can make the gateway connect to
+//! what only it can reach. Checked where the name is resolved, for that very connection, so a name can't point to
+//! another address afterwards.
 
 use std::future::Future;
 use std::io;

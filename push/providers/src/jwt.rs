@@ -1,4 +1,4 @@
-//! The tokens by which the gateway shows providers who it is (RFC 7515, 7518): signed by `ring`, which TLS brings along.
+//! The tokens that authenticate the gateway to providers (RFC 7515, 7518), signed by `ring`, which TLS needs anyway.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! One provider's share of the worker: so many requests at once and no more, and none while it is down. A provider that
-//! is slow or away holds up its own pushes only (DESIGN §5.8). Owns the permits and the breaker.
+//! One provider's share of the worker: a limit on concurrent requests, and none while it is down. So a slow or
+//! unreachable provider delays only its own pushes (DESIGN §5.8). Owns the permits and the breaker.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,5 +1,5 @@
-//! What a push says to the application on the device, as JSON within a provider's limit; and the name under which a
-//! device keeps one notification of a conversation.
+//! The content of a push for the application on the device, as JSON within a provider's limit; and the key under which
+//! a device keeps one notification of a conversation.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

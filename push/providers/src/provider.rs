@@ -1,4 +1,4 @@
-//! What all providers have in common: what they are given, and what they answer.
+//! The common interface of providers: a push and its outcome.
 
 use std::fmt;
 

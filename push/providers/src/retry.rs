@@ -1,4 +1,4 @@
-//! When a push that failed is tried again (DESIGN §7): at once, after 5 minutes, after 30, and then no more.
+//! When a failed push is retried (DESIGN §7): at once, after 5 minutes, after 30 minutes, then never.
 
 use switchboard_clock::Generator;
 

@@ -1,4 +1,4 @@
-//! How a device is reached: as a client registers it (`PUT /v1/devices/{device_id}/push`, PROTOCOL §6), and as the store
+//! A device's target: as a client registers it (`PUT /v1/devices/{device_id}/push`, PROTOCOL §6), and as the store
 //! keeps it.
 
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Web Push: a browser's push service (RFC 8030), which can't read what it carries (RFC 8291), and to which the gateway
-//! says who it is (VAPID, RFC 8292). Owns the signing key and the tokens made with it.
+//! Web Push: a browser's push service (RFC 8030), which can't read the content (RFC 8291), and to which the gateway
+//! authenticates itself (VAPID, RFC 8292). Owns the signing key and the tokens made with it.
 
 mod encrypt;
 

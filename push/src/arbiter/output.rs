@@ -1,4 +1,4 @@
-//! What an arbiter decides, as values: for the durable queue, and for the trace of each message.
+//! The decisions of an arbiter, as values: for the durable queue, and for the trace of each message.
 
 use switchboard_protocol::{ConversationId, Seq, Timestamp};
 use switchboard_store::{Channel, Priority, PushJob, PushKey, UserKey};

@@ -1,5 +1,5 @@
-//! One conversation of a user: the messages that he has not read, and the notification that tells of them. Owns no
-//! timer and decides nothing about time of day or rate: that is the arbiter's.
+//! One conversation of a user: the unread messages, and the notification of them. Owns no timer and decides nothing
+//! about the time of day or the rate: the arbiter does.
 
 use switchboard_protocol::{ConversationId, Seq, Timestamp};
 use switchboard_store::Priority;

@@ -1,4 +1,4 @@
-//! Push: devices, preferences, and a queue that loses nothing and gives nothing to two workers at once.
+//! Push: devices, preferences, and a queue that loses no job and gives none to two workers at once.
 
 use super::fixture::time_of;
 use super::{Backend, user_key};

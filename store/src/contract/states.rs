@@ -1,4 +1,4 @@
-//! What entries make of messages and of the conversation.
+//! The states that entries give to messages and to the conversation.
 
 use super::{Backend, Conversation, user};
 use crate::{HistoryRange, MessageState, ReactionState};

@@ -1,4 +1,4 @@
-//! What is kept of users.
+//! User records.
 
 use super::fixture::time_of;
 use super::{Backend, user, user_key};

@@ -1,4 +1,4 @@
-//! What the owner of a new term is given: members, and what is to be known of the log's last stretch.
+//! What the owner of a new term gets: the members, and the recent part of the log.
 
 use super::Rows;
 use super::keys::{self, Table};

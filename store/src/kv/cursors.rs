@@ -1,4 +1,4 @@
-//! Receipt cursors: they stand in their member's row and only grow.
+//! Receipt cursors: they are part of their member's row and only grow.
 
 use super::{Rows, Transaction, keys};
 use crate::{ConversationKey, Cursor, Member, StoreError};

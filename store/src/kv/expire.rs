@@ -1,5 +1,5 @@
-//! Removing what is older than its tenant's retention: each conversation's oldest entries, in their order, so that what is
-//! left has no hole, and with each what has become of it.
+//! Removes what is older than its tenant's retention: each conversation's oldest entries, in order, so that the rest
+//! has no gap, and with each entry the state of its message.
 
 use super::engine::buffered;
 use super::keys::{self, Key, Table};

@@ -1,5 +1,5 @@
-//! Inbox rows. They stand in the order of their versions, so that a page reads just its rows; a second table knows each
-//! conversation's version, a third one which of them do not say where their conversation ends.
+//! Inbox rows. They are ordered by version, so that a page reads only its own rows. A second table has each
+//! conversation's version; a third one lists the conversations whose row does not say where they end.
 
 use super::keys::{self, Key};
 use super::{Meta, Rows, Transaction, values};

@@ -1,6 +1,6 @@
-//! How rows are named. A key is its table's byte and then its parts: texts with their length before them, so that no two
-//! different lists of parts make the same key or prefix, and numbers big-endian, so that they sort. A text that is a
-//! key's last part stands without its length, so that rows sort by it.
+//! The keys of rows. A key is its table's byte, then its parts: texts with their length in front, so that no two
+//! different lists of parts make the same key or prefix, and numbers big-endian, so that they sort. A text at the end
+//! of a key has no length, so that rows sort by it.
 
 mod parts;
 mod push;

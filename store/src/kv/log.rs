@@ -1,4 +1,4 @@
-//! What begins and ends terms and adds to logs.
+//! Beginning and ending terms, and appending to logs.
 
 use super::keys::{self, Table};
 use super::projections;

@@ -1,4 +1,4 @@
-//! What is read from logs and from the rows beside them.
+//! Reading logs, and the rows beside them.
 
 use super::keys::{self, StateKey, Table};
 use super::values::{self, HeadRow, MessageChangeRow};

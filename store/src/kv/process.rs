@@ -1,8 +1,8 @@
-//! Who may append where several processes share the rows: what `crate::quorum` promises of fences and releases, on rows
-//! that change whole. Only the store in memory has it, for the simulation of several nodes.
+//! Which process may append where several share the rows: what `crate::quorum` guarantees about fences and releases, on
+//! rows that change atomically. Only the store in memory uses it, for the simulation of several nodes.
 //!
-//! Owns which incarnations live, and which terms this process was handed out. Everything here is asked and changed while
-//! the rows are locked, in the transaction that it is about.
+//! Owns which incarnations live, and which terms this process was given. All of it is read and changed while the rows
+//! are locked, in the transaction that it belongs to.
 
 use super::Rows;
 use super::keys;

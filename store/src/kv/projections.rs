@@ -1,5 +1,5 @@
-//! What entries make of members, messages and conversations: the rows that are kept beside the log and can be had from
-//! it by folding. They change in the same batch as the log.
+//! The projections of the log: the rows of members, messages and conversations, which could be made again by folding
+//! it. They change in the same batch as the log.
 
 use super::keys::{self, Key};
 use super::values::{HeadRow, MessageChangeRow};

@@ -1,5 +1,5 @@
-//! Push: devices and preferences, a row each for a place's job and what is shown, and the index by which jobs are found
-//! when they are due. A job's row says where it stands in the index (`due`), so that both are changed together.
+//! Push: devices and preferences, a row each for the job and the shown notification of a place, and the index that
+//! finds due jobs. A job's row says where it is in the index (`due`), so that both change together.
 
 use super::keys::{self, Key, Table};
 use super::values::{self, DeadLettersRow};

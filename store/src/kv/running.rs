@@ -1,8 +1,8 @@
-//! Which terms run, for an engine whose rows no other process changes: so who asks whether his still does is answered
-//! without a row being read. There is one such question for each that a client asks about an active conversation.
+//! Which terms run, for an engine whose rows no other process changes. So the question whether a term still runs needs
+//! no read; it is asked for each question that a client asks about an active conversation.
 //!
-//! Owns a table of the newest term of each conversation in which one runs. It may run ahead of the rows and say that a term
-//! is over whose successor fails to begin; it never says of one that is over that it runs.
+//! Owns a table of the newest term of each conversation with a running one. It may be ahead of the rows, and say that a
+//! term is over whose successor fails to begin; it never says that a term runs which is over.
 
 use crate::{ConversationKey, TermNumber};
 use hashbrown::HashMap;

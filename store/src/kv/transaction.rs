@@ -1,4 +1,4 @@
-//! Writes that are not in the rows yet: one batch of operations, each of which sees the ones before it.
+//! A transaction: staged writes of one batch of operations, each of which sees the ones before it.
 
 use super::keys::{self, Key};
 use super::{Rows, values};

@@ -1,4 +1,4 @@
-//! What is kept of users: one row each, and a row on either side of every block.
+//! User records: one row each, and a row on both sides of every block.
 
 use super::keys::{self, Table};
 use super::values::{self, UserRow};

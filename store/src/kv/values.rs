@@ -1,5 +1,5 @@
-//! What stands in rows. Log entries are the frame's JSON behind a small head; everything else is a JSON object, to which
-//! later versions may add fields that have a default. So what is stored stays readable.
+//! The values of rows. A log entry is the frame's JSON behind a small header; everything else is a JSON object, to
+//! which later versions may add fields with a default. So what is stored stays readable.
 
 use super::keys::Key;
 use crate::{ConversationMeta, Incarnation, Preview, StoreError, TermNumber};

@@ -1,5 +1,5 @@
-//! What a test may have go wrong in a [`super::MemoryStore`]. Everything is drawn from one generator, so that a run is
-//! repeated from its seed.
+//! The faults that a test may inject into a [`super::MemoryStore`]. All are drawn from one generator, so that a run can
+//! be repeated from its seed.
 
 use crate::StoreError;
 use std::sync::Arc;

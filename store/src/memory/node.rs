@@ -1,4 +1,4 @@
-//! The store in memory as one of several processes has it: begins and appends are answered as the quorum store answers
+//! The store in memory as one of several processes sees it: begins and appends are answered as the quorum store answers
 //! them. Owns which of the terms are this process's.
 
 use super::{MemoryRows, MemoryStore};

@@ -1,5 +1,5 @@
-//! The rules of the queue, for one place of it and the same in every backend: what its job becomes, and what the devices
-//! show. Backends add only how a place is kept, how it is changed whole, and how jobs are found when they are due.
+//! The rules of the push queue for one of its places, the same in every backend: how its job changes, and what the
+//! devices show. Backends add only how a place is stored, how it is changed atomically, and how due jobs are found.
 //!
 //! A lease is a `due` in the future.
 

@@ -1,7 +1,7 @@
-//! The conversations that have a term in this process, or that one is begun for.
+//! The conversations that have a term in this process, or for which one is being begun.
 //!
-//! Owns the map of them. An entry lives as long as it has a term or somebody holds it, so the map is as large as the
-//! number of conversations that this node owns.
+//! Owns their map. An entry lives as long as it has a term or somebody holds it, so the map is as large as the number
+//! of conversations that this node owns.
 
 use super::term::Term;
 use crate::{ConversationKey, TermNumber};

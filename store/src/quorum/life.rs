@@ -1,7 +1,7 @@
 //! One life (incarnation) of this process: whether it has been fenced.
 //!
-//! Owns what the newest fence read said. An append may be called durable only after a fence read that *began* once the
-//! append was confirmed; all that are confirmed when a read begins share it, whatever conversation they are of.
+//! Owns the result of the newest fence read. An append may be called durable only after a fence read that *began* after
+//! the append was confirmed. All appends that are confirmed when a read begins share it, in whatever conversation.
 
 use super::Quorum;
 use crate::{Incarnation, StoreError};

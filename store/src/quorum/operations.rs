@@ -1,4 +1,4 @@
-//! What the protocol needs of a replicated store: the quorum operations, and the values that they write and read.
+//! The operations that the log protocol needs of a replicated store, and the values that they write and read.
 
 use crate::{ConversationKey, Incarnation, NewConversation, StoreError, TermNumber};
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! Raising the head's end, while a term goes on and when it ends.
+//! Raising the head's end, during a term and at its end.
 
 use super::term::Term;
 use super::{LogHead, Quorum, QuorumLog, Swapped, lock};

@@ -1,7 +1,7 @@
-//! A term that runs in this process: how far it has come.
+//! The progress of a term that runs in this process.
 //!
-//! Owns the term's progress, and whether it is over. Everything that is decided here is decided under one lock and
-//! without waiting, so that "over" and "durable" come in one order. It does no I/O.
+//! Owns the term's progress, and whether it is over. Every decision here is made under one lock and without waiting, so
+//! that "over" and "durable" have one order. It does no I/O.
 
 use super::life::Life;
 use super::{LogHead, Release, TERM_ENTRIES_MAX, WriteTimestamp};

@@ -1,9 +1,9 @@
-//! The driver's session, with what every statement has: a place among those under way, a time limit, a metric, and an
-//! error that says whether it may be repeated.
+//! The driver's session, and what every statement has: a permit to run, a time limit, a metric, and an error that says
+//! whether it may be repeated.
 //!
-//! The driver repeats on another server what breaks off at one and does no harm twice: reads, and writes that name their
-//! timestamp; at most once per server, and within the statement's time limit. Not a compare-and-set, of which it can't know
-//! whether it has been done: what becomes of that is for the caller, who has the word `Unavailable` for it.
+//! The driver repeats on another server what fails on one and can safely be repeated: reads, and writes that name their
+//! timestamp; at most once per server, and within the statement's time limit. It does not repeat a compare-and-set,
+//! since it can't know whether that was done: the caller gets `Unavailable` and decides.
 
 use super::ScyllaOptions;
 use crate::{SetupError, StoreError};

@@ -1,7 +1,7 @@
-//! Messages with what has become of them.
+//! Messages with their current states.
 //!
-//! A page is as of one end of the log: the parts in the table may be behind it, so the entries between are folded over
-//! them, or ahead of it, then the end moves there and the page is read again.
+//! A page shows the state as of one end of the log. If the states in the table are behind it, the entries between are
+//! folded over them; if they are ahead of it, the end moves there and the page is read again.
 
 use super::Core;
 use super::projections::{Part, Parts};

@@ -1,5 +1,5 @@
-//! What goes on beside the operations: projections are written behind, ends are raised. Nothing depends on when; an error
-//! leaves its work to the next round.
+//! Background work: writes projections, and raises ends. Nothing depends on when it happens; after an error, the next
+//! round does it.
 
 use super::terms::UNAPPLIED_MAX;
 use super::{Core, ScyllaOptions};

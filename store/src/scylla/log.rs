@@ -1,4 +1,4 @@
-//! The logs' trait on the log protocol.
+//! The `Log` trait on top of the log protocol.
 
 use super::history::{PageLimits, is_of_type};
 use super::housekeeping::all_of;

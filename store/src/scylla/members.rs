@@ -1,7 +1,7 @@
 //! Members: who they are, as a projection of the log, and how far they have read.
 //!
-//! Both stand in one row, in cells with timestamps of their own. Cursors are written without a look at what is there:
-//! those of who is no member, or was one in an earlier time, count for nothing when they are read.
+//! Both are in one row, in cells with their own timestamps. Cursors are written without reading the row: those of a
+//! user who is not a member, or who was one at an earlier time, are ignored when they are read.
 
 use super::Core;
 use super::client::unreadable;

@@ -1,9 +1,9 @@
-//! What entries make of members, messages and conversations, kept in tables beside the log.
+//! The projections of the log: members, messages and conversations, in tables beside it.
 //!
-//! It is a fold of the log up to `applied_seq`, written behind: first what entries change, then, once all of that is
-//! confirmed, the state with its `applied_seq`. Every write carries the timestamp of the entry that it comes from, so the
-//! same entries may be applied again, by anyone and late, and change nothing. Who reads folds the entries behind
-//! `applied_seq` himself.
+//! They are a fold of the log up to `applied_seq`, written later than the entries: first what the entries change, then,
+//! once all of that is confirmed, the state with its `applied_seq`. Every write carries the timestamp of its entry, so
+//! the same entries may be applied again, by anyone and late, without effect. A reader folds the entries after
+//! `applied_seq` itself.
 
 use super::Core;
 use super::client::unreadable;

@@ -1,4 +1,4 @@
-//! Entries of a log one page after the other, over the partitions that they are in.
+//! Reads entries of a log page by page, across the partitions that they are in.
 
 use super::Core;
 use super::quorum::{bigint, bucket};

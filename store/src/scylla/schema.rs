@@ -1,8 +1,8 @@
-//! The keyspace and its tables: made, brought to this version, and refused when they are not what they should be.
+//! The keyspace and its tables: created, migrated to this version, and refused if they do not match.
 //!
-//! Each migration is a list of statements that may be repeated. One node at a time runs them, noted with a time limit in
-//! the one table that there is from the start, and all of them through the same coordinator: two that make one table at
-//! once could make it twice.
+//! Each migration is a list of statements that may be repeated. One node at a time runs them, which it notes with a
+//! time limit in the one table that exists from the start, and all of them through the same coordinator: two
+//! coordinators that create one table at the same time could create it twice.
 
 use super::ScyllaOptions;
 use super::client::{Client, store_error, unreadable};

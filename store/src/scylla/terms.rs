@@ -1,6 +1,6 @@
-//! The terms that this process has, with what an append is checked against and what is not projected yet.
+//! The terms that this process has: what an append is checked against, and what is not projected yet.
 //!
-//! Owns the map of them. Whether a term still runs is known to `crate::quorum` alone.
+//! Owns their map. Only `crate::quorum` knows whether a term still runs.
 
 use crate::{ConversationKey, Entry, StoreError, TermNumber};
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
-//! What is kept of users: one partition each, so that a record is one read.
+//! User records: one partition each, so that a record is one read.
 //!
-//! A block stands in the blocking user's partition, numbered and changed by compare-and-set, and as a copy in the blocked
-//! one's, written with that number as its timestamp. A block that was taken back stays as a row that says so. A name has no
-//! order of its own, and is changed by compare-and-set too.
+//! A block is in the blocking user's partition, numbered and changed by compare-and-set, and copied to the blocked
+//! user's, written with that number as its timestamp. A removed block remains as a marked row. A name has no order of
+//! its own, and is changed by compare-and-set too.
 
 use super::client::unreadable;
 use super::housekeeping::all_of;

@@ -1,7 +1,7 @@
-//! Dead letters: one partition per tenant, in the order of their ids, and not more than so many.
+//! Dead letters: one partition per tenant, ordered by id, and limited in number.
 //!
-//! An id is the newest one's next, taken by compare-and-set. A letter that was put back into the queue stays as a row that
-//! says so, until it is among the oldest: no id is given twice.
+//! An id is the newest id plus one, taken by compare-and-set. A letter that was put back into the queue remains as a
+//! marked row until it is among the oldest, so that no id is given twice.
 
 use super::{ATTEMPTS_MAX, contended};
 use crate::kv::values::decode_at;

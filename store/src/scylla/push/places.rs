@@ -1,4 +1,4 @@
-//! The places of the queue: read, and changed by compare-and-set.
+//! The places of the queue: reading them, and changing them by compare-and-set.
 
 use super::queue::Hint;
 use super::{KEPT_S, channel};

@@ -1,13 +1,13 @@
-//! When jobs are due: the hints by which workers find places.
+//! The hints by which workers find due jobs.
 //!
-//! They lie in partitions of a channel, a priority, a minute and a shard, so that none grows, and what was removed from it
-//! is left behind with it. The minutes in which there are any are listed in one small partition per channel
-//! (`push_buckets`), so that nothing is searched, and a poll of a queue that is empty is one read of a few rows.
+//! Their partitions are a channel, a priority, a minute and a shard, so that none grows large, and removed rows stay
+//! behind with their minute. The minutes that have hints are listed in one small partition per channel
+//! (`push_buckets`), so that a poll of an empty queue is one read of a few rows.
 //!
-//! **A minute that is over and empty is taken off the list** without a look at a clock: it is marked as closing, by
-//! compare-and-set; then read; and taken off if nothing was there and the mark still stands. Who writes a hint looks at the
-//! list afterwards and puts the minute (back) on it, which takes the mark away. Either he came before the mark, and his
-//! hint was read, or he saw it.
+//! **A minute that is over and empty is removed from the list** without reading a clock: it is marked as closing, by
+//! compare-and-set; then it is read; and it is removed if it was empty and the mark is still there. A writer of a hint
+//! reads the list afterwards and adds the minute (again), which removes the mark. So either the hint was written before
+//! the mark, and was read, or the writer saw the mark.
 
 use super::{ATTEMPTS_MAX, KEPT_S, contended, priority, priority_number};
 use crate::scylla::Core;
