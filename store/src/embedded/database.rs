@@ -147,7 +147,7 @@ const RECENT_PART: u64 = 4;
 /// The journals together; fjall's least.
 const JOURNALS_BYTES_MAX: u64 = 256 << 20;
 const FILES_OPEN_MAX: usize = 256;
-const WORKER_THREADS: usize = 2;
+const WORKER_THREADS: usize = 1;
 
 impl Database {
     fn open(folder: &Folder, options: DatabaseOptions) -> Result<Self, StoreError> {
