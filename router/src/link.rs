@@ -55,16 +55,27 @@ impl Links {
         self.lock().get_mut(peer).map(work)
     }
 
-    /// Queues an envelope; returns its number. What waits leaves as one packet per peer.
+    /// Queues an envelope and has it leave; returns its number. What waits leaves as one packet per peer.
     pub(crate) fn send(&self, to: &Incarnation, envelope: Envelope) -> u64 {
+        let number = self.queue(to, envelope);
+        self.leave();
+        number
+    }
+
+    /// Queues an envelope that leaves with the next one that is sent, or at [`Links::leave`].
+    pub(crate) fn queue(&self, to: &Incarnation, envelope: Envelope) -> u64 {
         let mut links = self.lock();
         let (number, has_room) = links.entry(to.clone()).or_default().send(envelope, self.queue_bytes);
         drop(links);
         if !has_room {
             self.dropped.increment(1);
         }
-        self.waiting.notify_one();
         number
+    }
+
+    /// Has leave what is queued.
+    pub(crate) fn leave(&self) {
+        self.waiting.notify_one();
     }
 
     /// The number of something that this node has told itself, to be called after it has taken effect.

@@ -24,6 +24,9 @@ use crate::worker::{PhaseWork, Worker};
 
 pub(super) struct Group;
 
+/// How long several nodes are looked at before anything is sent.
+const QUIET_S: f64 = 5.0;
+
 #[async_trait(?Send)]
 impl Scenario for Group {
     fn name(&self) -> &'static str {
@@ -78,6 +81,9 @@ impl Scenario for Group {
         if let Some(everyone) = &everyone {
             everyone.size.store(talk.writers_per_group.min(layout.connected / layout.groups), Ordering::Relaxed);
         }
+        if worker.plan.addresses.len() > 1 {
+            worker.phase("quiet", async |phase| phase.hold(QUIET_S).await).await?;
+        }
         worker.phase("warm-up", async |phase| talk.run(phase, load.warm_up_s).await).await?;
         worker.phase("load", async |phase| talk.run(phase, load.duration_s).await).await?;
         worker.see_off(crowd).await
@@ -98,7 +104,10 @@ impl Scenario for Group {
             |name: &str, of: &str, percentile: f64| Figure::new(name, "ms", phase.percentile_ms(of, percentile));
         let sent = phase.counted("sent");
         let per_message = |count: f64| (sent > 0.0 && !phase.server_counters.is_empty()).then(|| count / sent);
-        let publishes = metrics_page::sum(&phase.server_counters, "switchboard_bus_publishes_total");
+        let publishes = |phase: &Phase| metrics_page::sum(&phase.server_counters, "switchboard_bus_publishes_total");
+        // Nodes tell each other that they are there, whatever is sent.
+        let quiet_per_s = round.phase("quiet").map(|quiet| publishes(quiet) / quiet.seconds);
+        let of_messages = quiet_per_s.map(|quiet_per_s| publishes(phase) - quiet_per_s * phase.seconds);
         let activity = phase.server_counters.get(r#"switchboard_frames_sent_total{type="conversation_activity"}"#);
         let figures = [
             latency("send to a member, p50", "delivery", 50.0),
@@ -112,8 +121,9 @@ impl Scenario for Group {
             Figure::new("deliveries", "1/s", Some(phase.counted("deliveries") / phase.seconds)),
             Figure::new("deliveries per message", "", (sent > 0.0).then(|| phase.counted("deliveries") / sent)),
             Figure::new("activity frames per message", "", per_message(activity.copied().unwrap_or(0.0))),
-            Figure::new("bus publishes per message", "", per_message(publishes).filter(|_| phase.servers.len() > 1))
+            Figure::new("bus publishes per message", "", of_messages.and_then(per_message))
                 .map(|figure| figure.bar(Bar::AtMost(10.0))),
+            Figure::new("bus publishes while nothing is sent", "1/s", quiet_per_s),
             Figure::new("deliveries missing", "", Some(phase.counted("expected") - phase.counted("deliveries")))
                 .map(|figure| figure.bar(Bar::AtMost(0.0))),
         ];

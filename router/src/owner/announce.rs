@@ -138,6 +138,7 @@ impl Conversation {
             }
             self.told(pending, full);
         }
+        self.node.links.leave();
         if !full {
             self.activity();
         }
@@ -213,9 +214,11 @@ impl Conversation {
     /// Sends one delivery to each home, however many of the users it has.
     pub(super) fn tell_homes(&mut self, users: &Arc<[UserId]>, frames: &[Outgoing], note: Option<&Note>) {
         self.tell_homes_but(&Held::new(), users, frames, note);
+        self.node.links.leave();
     }
 
-    /// The same, but sessions held back get no frames.
+    /// The same, but sessions held back get no frames, and what goes to other nodes is only queued: an answer behind it
+    /// then leaves in the same packet.
     fn tell_homes_but(&mut self, held: &Held, users: &Arc<[UserId]>, frames: &[Outgoing], note: Option<&Note>) {
         let by_home = self.by_home(users);
         self.node.trace_announced(&self.key, frames, &by_home);
@@ -238,7 +241,7 @@ impl Conversation {
             let pushed = self.node.deliver(&deliver, held);
             self.node.told_myself(&deliver, &pushed)
         } else {
-            self.node.links.send(home, Envelope::Deliver(deliver))
+            self.node.links.queue(home, Envelope::Deliver(deliver))
         }
     }
 
