@@ -14,13 +14,13 @@ use switchboard_presence::first_block;
 use switchboard_protocol::{CloseCode, ErrorCode, ProtocolError, Timestamp, UserId};
 use switchboard_store::{ConversationKey, StoreError, UserKey, UserRecord};
 
-/// Users' records that are read at once, when many are.
+/// User records that are read at the same time.
 const READS_AT_ONCE: usize = 16;
 
-/// The users between whom and one user there is a block, with its time.
+/// The users who have a block with one user, with its time.
 pub(crate) type Blocked = BTreeMap<UserId, Timestamp>;
 
-/// Who is blocked either way, as the store has it; the earlier time where both block, as it hides more.
+/// The users blocked either way, as the store has it; if both block, with the earlier time, which hides more.
 pub(crate) fn blocked_of(record: &UserRecord) -> Blocked {
     let mut blocked = Blocked::new();
     for (other, at) in record.blocks.iter().chain(&record.blocked_by) {
@@ -31,7 +31,7 @@ pub(crate) fn blocked_of(record: &UserRecord) -> Blocked {
 }
 
 impl Node {
-    /// `block` and `unblock`: in force, on every node, when it answers.
+    /// `block` and `unblock`: in force on every node when they return.
     pub(crate) async fn block(
         self: &Arc<Self>,
         actor: &Actor,
@@ -43,7 +43,7 @@ impl Node {
             return Err(ProtocolError::bad_request("user_id", "must be another user"));
         }
         let (node, other) = (self.clone(), other.clone());
-        // What has been written comes into force, though the session that asked for it may be gone by then.
+        // The block takes effect even if the session that asked for it is gone by then.
         self.carry_out(async move { node.put_block(&user, &other, block).await }).await
     }
 
@@ -70,7 +70,7 @@ impl Node {
         self.store.block(user, other, self.now()).await.map_err(failed)
     }
 
-    /// Refuses a user's tokens issued up to now, and closes his sessions everywhere.
+    /// Refuses a user's tokens issued up to now, and closes their sessions everywhere.
     pub(crate) async fn revoke(self: &Arc<Self>, user: UserKey) -> Result<(), ProtocolError> {
         let node = self.clone();
         self.carry_out(async move {
@@ -87,7 +87,7 @@ impl Node {
         self.ask_all(|| Ask::Disconnect { user: user.clone() }).await.map(drop)
     }
 
-    /// This node's part of a block: what it knows of the two users is read anew.
+    /// Puts a block in force on this node: reads the records of both users again.
     pub(crate) async fn on_block_changed(self: &Arc<Self>, by: &UserKey, other: &UserId) -> Result<(), ProtocolError> {
         let other_key = UserKey { tenant: by.tenant.clone(), user: other.clone() };
         self.user_changed(by);
@@ -102,7 +102,7 @@ impl Node {
         let key = ConversationKey { tenant: by.tenant.clone(), conversation };
         if self.owners.is_active(&key) {
             let reply = self.ask_here(|reply| {
-                // Without room the block is not in force, and is set again.
+                // Without room the block is not in force, and the client sets it again.
                 if let Err(refused) = self.owners.say_if_active(&key, Input::BlockChanged { reply }) {
                     refused.answer(self);
                 }
@@ -112,7 +112,7 @@ impl Node {
         Ok(())
     }
 
-    /// Reads a user's record and keeps of it what `keep` does; reads it again if a block or a revocation has come meanwhile.
+    /// Reads a user's record and runs `keep` on it; again if a block or a revocation has come meanwhile.
     async fn read_user<T>(&self, user: &UserKey, keep: impl Fn(&UserRecord) -> T) -> Result<T, StoreError> {
         loop {
             let changes = self.user_changes(user);
@@ -123,7 +123,7 @@ impl Node {
         }
     }
 
-    /// What is known of a user's blocks, some of which are `about` users for whom that may be new.
+    /// Puts a user's blocks in force, of which those with the users in `about` may be new.
     fn put_blocks_in_force<'a>(&self, user: &UserKey, blocked: Blocked, about: impl IntoIterator<Item = &'a UserId>) {
         let about = about
             .into_iter()
@@ -138,18 +138,19 @@ impl Node {
         }
     }
 
-    /// Each time when blocks and revocations may not have reached this node, as others took it for dead: reads them anew.
+    /// Reads all blocks and revocations again whenever some may not have reached this node, because other nodes
+    /// considered it dead.
     pub(crate) async fn keep_user_changes(self: Arc<Self>) {
         loop {
             self.user_changes_missed.notified().await;
-            // Who connects from here on reads what is in force.
+            // Users who connect from here on read what is in force.
             self.users_changed();
             let users = self.users.registrations().into_iter().map(|registration| registration.user);
             stream::iter(users).for_each_concurrent(READS_AT_ONCE, |user| self.read_again(user)).await;
         }
     }
 
-    /// Until the store answers, or he has gone.
+    /// Until the store answers, or the user is gone.
     async fn read_again(&self, user: UserKey) {
         while !self.users.sessions(&user).is_empty() {
             let keep = |record: &UserRecord| {
@@ -165,7 +166,8 @@ impl Node {
         }
     }
 
-    /// Closes what is connected with a token that is revoked: whoever did that closed his sessions.
+    /// Closes sessions with a revoked token: the revocation closed the user's sessions, but may not have reached this
+    /// node.
     fn close_revoked(&self, user: &UserKey, revoked_at: Option<Timestamp>) {
         for session in self.users.sessions(user) {
             if refuse_revoked(revoked_at, session.issued_at).is_err() {

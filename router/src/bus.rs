@@ -8,41 +8,41 @@ use switchboard_store::Incarnation;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// What a packet counts for while it waits, at least.
+/// The bytes that a waiting packet counts for, at least.
 const PACKET_BYTES_MIN: usize = 256;
 
-/// A packet that did not leave.
+/// Why a packet did not leave.
 #[derive(Debug, Error)]
 pub enum BusError {
-    /// The bus is away.
+    /// The bus is unreachable.
     #[error("the bus is away: {0}")]
     Down(String),
-    /// Too much waits already.
+    /// The queue is full.
     #[error("the bus is full")]
     Full,
 }
 
 /// One channel per node.
 ///
-/// Delivery: at most once or, in bad moments, several times or never. Order: that of the calls for each pair of nodes,
-/// but packets may come late. `link.rs` makes of this what the rest relies on.
+/// Delivery: normally once, but sometimes several times or never. Order: that of the calls for each pair of nodes, but
+/// packets may come late. `link.rs` builds on this what the rest relies on.
 pub trait Bus: Send + Sync {
     /// Sends to one node without waiting.
     ///
     /// # Errors
-    /// When the packet surely did not leave. A success promises nothing.
+    /// The packet certainly did not leave. Success guarantees nothing.
     fn publish(&self, to: &Incarnation, packet: Bytes) -> Result<(), BusError>;
 
-    /// What others send to `me`, from now on. A second call for the same node ends the first one's receiver.
+    /// The packets for `me`, from now on. A second call for the same node ends the first one's receiver.
     fn subscribe(&self, me: &Incarnation) -> Packets;
 }
 
-/// Packets that have come for a node and wait for it to take them, bounded in bytes.
+/// The packets that wait for a node to take them, bounded in bytes.
 pub struct Packets {
     waiting: mpsc::Receiver<(Bytes, OwnedSemaphorePermit)>,
 }
 
-/// Where [`Packets`] come from.
+/// The sending end of [`Packets`].
 #[derive(Clone, Debug)]
 pub(crate) struct PacketSender {
     waiting: mpsc::Sender<(Bytes, OwnedSemaphorePermit)>,
@@ -58,7 +58,7 @@ pub(crate) fn packet_queue(queue_bytes: usize) -> (PacketSender, Packets) {
 }
 
 impl Packets {
-    /// The next one; `None` when no more will come.
+    /// The next packet; `None` when no more will come.
     pub async fn recv(&mut self) -> Option<Bytes> {
         self.waiting.recv().await.map(|(packet, _)| packet)
     }
@@ -72,13 +72,13 @@ impl PacketSender {
         let room = self.room.clone().try_acquire_many_owned(bytes).map_err(|_| BusError::Full)?;
         match self.waiting.try_send((packet, room)) {
             Err(mpsc::error::TrySendError::Full(_)) => Err(BusError::Full),
-            // Who has gone takes nothing.
+            // The receiver is gone.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
         }
     }
 }
 
-/// The bus of nodes in one process: a queue each.
+/// The bus of nodes in one process: a queue for each.
 #[derive(Clone, Debug)]
 pub struct InProcessBus {
     queue_bytes: usize,
@@ -86,14 +86,14 @@ pub struct InProcessBus {
 }
 
 impl InProcessBus {
-    /// A bus with `queue_bytes` (`bus.queue_bytes`) for the packets that wait for each node.
+    /// A bus with `queue_bytes` (`bus.queue_bytes`) for each node's waiting packets.
     pub fn new(queue_bytes: usize) -> Self {
         Self { queue_bytes, channels: Arc::default() }
     }
 }
 
 impl Default for InProcessBus {
-    /// As the configuration's defaults say.
+    /// With the configuration's default.
     fn default() -> Self {
         Self::new(crate::Options::default().bus_queue_bytes)
     }

@@ -14,17 +14,17 @@ use std::sync::{Arc, Mutex};
 use switchboard_protocol::server::{Cursor, Frame as _};
 use switchboard_store::{InboxRange, UserKey};
 
-/// A session gets no cursor more often.
+/// The shortest time between two cursors of a session.
 const INTERVAL_MS: u64 = 60_000;
 
-/// Between reading a cursor and telling it: longer than any frame about what it covers is held back
+/// The time between reading a cursor and sending it: longer than any frame that it covers is held back
 /// (`conversation_activity`: 1 s).
 const TELL_AFTER_MS: u64 = 5_000;
 
-/// Cursors that are read at once.
+/// Cursors that are read at the same time.
 const READS_AT_ONCE: usize = 16;
 
-/// Cursors that have been read and are to be told: at most one per user and [`TELL_AFTER_MS`].
+/// Cursors that have been read and wait to be sent: at most one per user and [`TELL_AFTER_MS`].
 #[derive(Debug, Default)]
 pub(crate) struct Cursors(Mutex<VecDeque<Read>>);
 
@@ -36,7 +36,7 @@ struct Read {
 }
 
 impl Node {
-    /// These users' inboxes have changed: reads the cursors of those who have had none for long.
+    /// The inboxes of these users have changed: reads the cursors of those who got none for a while.
     pub(crate) async fn read_cursors(&self, users: impl Iterator<Item = &UserKey>) {
         let now_ms = self.clock.monotonic_ms();
         let wanted: Vec<UserKey> =
@@ -52,20 +52,20 @@ impl Node {
         .await;
     }
 
-    /// `None`: not now, but with the next change.
+    /// `None`: not now, but after the next change.
     async fn read_cursor(&self, user: UserKey, at_ms: u64) -> Option<Read> {
         let page = self.store.inbox(&user, InboxRange { after: 0, below: None }, 1).await.ok()?;
         Some(Read { user, at_ms, cursor: cursor_after(page.top, self.store.store_id()) })
     }
 
-    /// Tells the cursors that were read long enough ago.
+    /// Sends the cursors that were read long enough ago.
     pub(crate) fn tell_cursors(&self, now_ms: u64) {
         let is_due = |read: &mut Read| read.at_ms + TELL_AFTER_MS <= now_ms;
         while let Some(read) = lock(&self.cursors.0).pop_front_if(is_due) {
             let frame = Cursor { cursor: read.cursor }.encode(None);
             let delivery = Arc::new(undroppable("cursor", frame));
             for session in self.users.sessions(&read.user) {
-                // Who has done a `sync` since has a newer one.
+                // A session with a later `sync` has a newer one.
                 if session.doing().synced_ms.is_some_and(|synced_ms| synced_ms <= read.at_ms) {
                     session.socket.deliver(&delivery);
                 }
@@ -73,7 +73,7 @@ impl Node {
         }
     }
 
-    /// A session at its user's home has done a whole `sync`.
+    /// A session on its user's home node has completed a `sync`.
     pub(crate) fn note_synced(&self, actor: &crate::api::Actor) {
         if let Some(session) = self.session_of(actor) {
             let now_ms = self.clock.monotonic_ms();

@@ -24,19 +24,19 @@ pub enum Class {
     Undroppable,
     /// Ephemeral: a newer one with the same key replaces one that still waits, and it is dropped first.
     Ephemeral {
-        /// Hash of what it is about (kind of frame, conversation, user).
+        /// A hash of its subject (kind of frame, conversation, user).
         key: u64,
     },
-    /// One with the same key that still waits becomes one with it ([`Delivery::conflated`]), in its place. When even that
-    /// has no room, it is as with undroppable frames.
+    /// Merged into a waiting frame with the same key ([`Delivery::conflated`]), in that one's place. If there is no
+    /// room even for that, as for undroppable frames.
     Conflated {
-        /// Hash of the topic and its window.
+        /// A hash of the topic and its window.
         key: u64,
     },
 }
 
 impl Delivery {
-    /// What takes the place of `self`, which still waits, and of `newer`: it says what both say.
+    /// The merger of `self`, which still waits, and `newer`: it says what both say.
     pub fn conflated(self: &Arc<Self>, newer: &Arc<Self>) -> Arc<Self> {
         crate::topics::conflated(self, newer).map_or_else(|| newer.clone(), Arc::new)
     }
@@ -59,22 +59,22 @@ impl EntryRun {
     }
 }
 
-/// A socket as the router sees it; gateway implements it. Calls never block and never call back into the router.
+/// A socket as the router sees it, implemented by the gateway. Calls never block and never call back into the router.
 pub trait Socket: Send + Sync {
-    /// Queues a frame. The socket keeps its own bound (DESIGN §5.7). Frames leave in the order of the calls.
+    /// Queues a frame. The socket has its own limit (DESIGN §5.7). Frames leave in the order of the calls.
     fn deliver(&self, delivery: &Arc<Delivery>);
 
-    /// As [`Socket::deliver`], for who gives frames to many: where it answers true, the frame leaves with the
-    /// [`Socket::flush`] that its caller now owes.
+    /// As [`Socket::deliver`], for callers that give frames to many sockets: if it returns true, the frame leaves with
+    /// the [`Socket::flush`] that the caller now owes.
     fn queue(&self, delivery: &Arc<Delivery>) -> bool {
         self.deliver(delivery);
         false
     }
 
-    /// Has what was queued leave.
+    /// Sends what was queued.
     fn flush(&self) {}
 
-    /// Has the socket tell its client why, and close. What was queued before still leaves if there is time.
+    /// Tells the client why, and closes. What was queued before still leaves if there is time.
     fn close(&self, why: CloseCode);
 
     /// Asks the client to move (PROTOCOL §2 `reconnect`): after `after_ms` and a grace the socket closes with 1001.
@@ -82,7 +82,7 @@ pub trait Socket: Send + Sync {
     fn reconnect(&self, after_ms: u64, url: Option<&str>);
 }
 
-/// A frame that is not kept for slow readers, about one user in one conversation.
+/// An ephemeral frame about one user in one conversation.
 pub(crate) fn ephemeral(kind: &'static str, json: String, about: &[&str]) -> Delivery {
     let mut key = xxh3_64(kind.as_bytes());
     for part in about {

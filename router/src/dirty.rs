@@ -9,27 +9,28 @@ use smallvec::{SmallVec, smallvec};
 use switchboard_protocol::{ConversationId, Seq, UserId};
 use switchboard_store::{InboxChange, UserKey};
 
-/// What a change is taken to weigh besides its ids: itself, its share of a preview and an outline, its place in the map.
+/// The bytes that a change counts for besides its ids: itself, its share of a preview and an outline, its entry in the
+/// map.
 const CHANGE_BYTES: usize = size_of::<UserKey>() + size_of::<InboxChange>() + 512;
 
-/// Of one user, in the order in which his conversations last changed. Most have one.
+/// One user's changes, in the order in which the conversations last changed. Most have one.
 type Changes = SmallVec<[InboxChange; 1]>;
 
 /// See the file's comment.
 #[derive(Default)]
 pub(crate) struct Dirty(HashMap<UserKey, Changes>);
 
-/// What a change weighs while it waits.
+/// The bytes that a waiting change counts for.
 pub(crate) fn weight(user: &UserKey, change: &InboxChange) -> usize {
     CHANGE_BYTES + user.tenant.as_str().len() + user.user.as_str().len() + change.conversation.as_str().len()
 }
 
 impl Dirty {
-    /// Adds a change, merged with one of the same conversation, as the newest: `sync` gives the newest first, and the
-    /// store numbers changes as they come. Returns by what the whole weighs more.
+    /// Adds a change as the newest, merged with an earlier one of the same conversation: `sync` returns the newest
+    /// first, and the store numbers changes in the order of writing. Returns by how many bytes the total grows.
     pub(crate) fn note(&mut self, user: &UserKey, change: InboxChange) -> usize {
         let weight = weight(user, &change);
-        // A look-up first: the key is cloned for those only who are not there.
+        // A look-up first, so that the key is only cloned for a new user.
         let Some(waiting) = self.0.get_mut(user) else {
             self.0.insert(user.clone(), smallvec![change]);
             return weight;
@@ -47,28 +48,28 @@ impl Dirty {
         }
     }
 
-    /// Takes all of it, each user's in their order.
+    /// Takes everything, each user's changes in their order.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = (UserKey, InboxChange)> {
         self.0.drain().flat_map(|(user, changes)| changes.into_iter().map(move |change| (user.clone(), change)))
     }
 
-    /// What waits for one user.
+    /// The waiting changes of one user.
     pub(crate) fn of(&self, user: &UserKey) -> &[InboxChange] {
         self.0.get(user).map_or(&[], |changes| changes)
     }
 
-    /// How many users have something waiting.
+    /// The number of users with waiting changes.
     pub(crate) fn users(&self) -> usize {
         self.0.len()
     }
 }
 
-/// What a delivery changes for each of its users.
+/// A delivery's change for each of its users.
 pub(crate) fn change_for_all(deliver: &Deliver, note: &Note) -> InboxChange {
     InboxChange { last: note.last.clone(), ..empty_change(&deliver.conversation.conversation) }
 }
 
-/// What a delivery changes for single users besides.
+/// A delivery's changes for single users.
 pub(crate) fn changes_for_some(deliver: &Deliver, note: &Note) -> impl Iterator<Item = (UserId, InboxChange)> {
     note.users.iter().map(|about| {
         let UserNote { user, mentioned_seq, read, membership, delivered: _ } = about.clone();
@@ -89,7 +90,7 @@ pub(crate) fn empty_change(conversation: &ConversationId) -> InboxChange {
     }
 }
 
-/// What both changes together are: each part the newer one, as the store does it.
+/// Merges two changes: the newer value of each part, as the store does.
 fn merge(into: &mut InboxChange, newer: InboxChange) {
     if newer.last.as_ref().map(|last| last.last_seq) >= into.last.as_ref().map(|last| last.last_seq) {
         into.last = newer.last.or(into.last.take());

@@ -21,7 +21,7 @@ impl Node {
         let watcher = Watcher(session.clone());
         let all_known = {
             let mut watches = lock(&self.watches);
-            // Read under the lock under which a block that comes now will find these watches.
+            // Read under the lock under which a block that comes now finds these watches.
             let blocked = self.users.blocked(&actor.user);
             let target = |key: &UserKey| (key.clone(), blocked.get(&key.user).copied());
             let targets: Vec<_> = keys.iter().map(target).collect();
@@ -37,7 +37,7 @@ impl Node {
         Ok(Answer::Frame(ServerFrame::PresenceState(PresenceState { users })))
     }
 
-    /// A home that does not answer in time is told as unknown now, and its answer as a change later.
+    /// If a home does not answer in time, its users are shown as unknown now, and its answer is sent as a change later.
     async fn watch_at_homes(self: &Arc<Self>, users: &[UserKey]) {
         for (home, users) in self.by_home(users.iter().cloned()) {
             if self.watch_at(&home, users.clone()).await.is_err() {
@@ -46,7 +46,7 @@ impl Node {
         }
     }
 
-    /// Asks the homes of watched users (all of them, or one) for their presence, and for its changes from now on.
+    /// Asks the homes of watched users (all of them, or one) for their presence and later changes.
     pub(crate) fn watch_again(self: &Arc<Self>, only: Option<&Incarnation>) {
         let targets: BTreeSet<UserKey> = lock(&self.watches).targets().cloned().collect();
         for (home, users) in self.by_home(targets.into_iter()) {
@@ -65,7 +65,7 @@ impl Node {
         by_home
     }
 
-    /// Asks a home until it answers, or the view changes and all is asked anew.
+    /// Asks a home until it answers, or until the view changes and all homes are asked again.
     pub(crate) fn watch_until_answered(self: &Arc<Self>, home: Incarnation, users: Vec<UserKey>) {
         let (node, view) = (self.clone(), self.placement().view.number);
         self.spawn(async move {
@@ -75,7 +75,7 @@ impl Node {
         });
     }
 
-    /// How users look whose home this is; with `watch`, each change is told from now on.
+    /// The presence of users whose home this is; with `watch`, the changes from now on too.
     pub(crate) async fn presence_at(
         &self,
         home: &Incarnation,
@@ -91,7 +91,7 @@ impl Node {
         }
     }
 
-    /// Watches users at one home: what it tells is taken for what is shown.
+    /// Watches users at one home; its answer becomes what is shown.
     pub(crate) async fn watch_at(
         self: &Arc<Self>,
         home: &Incarnation,
@@ -120,8 +120,8 @@ impl Node {
         Ok(Answer::done())
     }
 
-    /// No session here watches these users any more. Said while [`Node::watches`] is held, so that whoever watches them
-    /// again says so after it.
+    /// No session here watches these users any more. Sent while [`Node::watches`] is held, so that a later watch is
+    /// sent after it.
     pub(crate) fn unwatch(&self, users: Vec<UserKey>) {
         let placement = self.placement();
         for user in users {
@@ -134,7 +134,7 @@ impl Node {
         }
     }
 
-    /// A watched user's presence has changed, says a node. Only his home knows: a former one tells of a user whose
+    /// A node has sent a watched user's presence. Only the current home counts: a former one may report a user whose
     /// sessions have registered elsewhere.
     pub(crate) fn on_presence(&self, from: &Incarnation, user: &UserKey, shown: Shown) {
         if self.placement().home(user).incarnation != *from {
@@ -143,7 +143,7 @@ impl Node {
         lock(&self.watches).changed(user, shown, self.clock.monotonic_ms());
     }
 
-    /// Sends watching sessions what has changed.
+    /// Sends the changes to watching sessions.
     pub(crate) fn tell_presence(&self, now_ms: u64) {
         let due = {
             let mut watches = lock(&self.watches);
@@ -158,12 +158,12 @@ impl Node {
         }
     }
 
-    /// A watching session's batch.
+    /// A batch for a watching session.
     pub(crate) fn tell_presence_to(&self, watcher: &Session, users: Vec<(UserKey, Shown)>) {
         let about: Vec<String> = users.iter().map(|(key, _)| key.user.to_string()).collect();
         let about: Vec<&str> = about.iter().map(String::as_str).collect();
         let users = users.into_iter().map(|(key, shown)| user_presence(key.user, shown)).collect();
-        // A newer batch about the same users takes the place of one that still waits.
+        // A newer batch about the same users replaces one that still waits.
         let frame = Outgoing::new(ephemeral("presence", server::Presence { users }.encode(None), &about));
         watcher.socket.deliver(&frame.delivery);
     }

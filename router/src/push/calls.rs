@@ -8,13 +8,13 @@ use switchboard_push::Preferences;
 use switchboard_store::{PushDevice, StoreError, UserKey};
 
 impl Node {
-    /// Has a home, this node or another, do something for its user.
+    /// Has the user's home, on this node or another, carry something out.
     async fn ask_home(self: &Arc<Self>, user: &UserKey, ask: Ask) -> Result<Reply, ProtocolError> {
         let home = self.placement().home(user).incarnation.clone();
         if home != self.me {
             return self.ask(&home, ask).await;
         }
-        // It is carried out though the session that asked for it may be gone by then.
+        // Carried out even if the session that asked for it is gone by then.
         let node = self.clone();
         self.carry_out(async move { node.push_call(ask).await }).await
     }
@@ -52,7 +52,7 @@ impl Node {
         self.ask_home(user, Ask::SetNotificationPreferences { user: user.clone(), preferences }).await.map(drop)
     }
 
-    /// What another node, or this one, asks of this one as a user's home.
+    /// A request to this node as a user's home.
     pub(crate) async fn push_call(&self, ask: Ask) -> Result<Reply, ProtocolError> {
         let failed = |error: StoreError| unavailable(self, &error);
         match ask {
@@ -83,7 +83,7 @@ impl Node {
         }
     }
 
-    /// What the user's arbiter goes by is read anew.
+    /// Has the user's arbiter load its data again.
     fn push_changed(&self, user: &UserKey) {
         self.users.forget_unreachable(user);
         let round = self.push_round(user);

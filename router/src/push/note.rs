@@ -11,16 +11,16 @@ use switchboard_protocol::{ConversationId, Seq, Timestamp, UserId};
 use switchboard_push::{Message, Occasion, Receipt};
 use switchboard_store::UserKey;
 
-/// Where the log ends is announced again and again: of a message that is older nobody is told who has not been by then.
+/// The log's end is announced repeatedly: nobody is notified of a message older than this because of it.
 const TOLD_LATE_MS: i64 = 86_400_000;
 
-/// Messages in a delivery's note, as push needs them.
+/// The messages of a delivery's note, for push.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct News {
     pub(crate) is_direct: bool,
-    /// Each with its sender, ascending.
+    /// Each with its sender, in ascending order.
     pub(crate) messages: Vec<(Seq, UserId)>,
-    /// Where the log's end is announced: the one message is its newest, and may have been told before.
+    /// Set when the log's end is announced: the only message is the newest one, and users may have been notified of it.
     #[serde(default)]
     pub(crate) again: Option<Again>,
 }
@@ -28,16 +28,16 @@ pub(crate) struct News {
 /// See [`News`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Again {
-    /// Messages in the log.
+    /// The number of messages in the log.
     pub(crate) messages: u64,
-    /// When the newest one was sent.
+    /// The time of the newest message.
     pub(crate) at: Timestamp,
-    /// In a large group only who is mentioned is told.
+    /// In a large group, only mentioned users are notified.
     pub(crate) only_mentioned: bool,
 }
 
 impl Node {
-    /// What a delivery means for those of its users who may have a device.
+    /// Turns a delivery into events for those of its users who may have a device.
     pub(crate) fn push_delivered(&self, deliver: &Deliver, users: &[UserId], ticket: &Arc<Ticket>) {
         let Some(note) = &deliver.note else { return };
         let mut about: BTreeMap<&UserId, Vec<&UserNote>> = BTreeMap::new();
@@ -64,7 +64,7 @@ impl Node {
         }
     }
 
-    /// The message that the log's end is for a user who has not got it.
+    /// The newest message as an event for a user who has not got it, when the log's end is announced.
     fn missed(&self, conversation: &ConversationId, news: &News, again: Again, noted: &UserNote) -> Option<NewMessage> {
         let (seq, from) = news.messages.first()?;
         let (read_seq, read_messages) = noted.read?;
@@ -79,7 +79,7 @@ impl Node {
         Some(new_message(conversation, *seq, occasion, Some(unread), from))
     }
 
-    /// A device of the user's has something, or he has read it: told to his home, before the owner is told.
+    /// Sends a receipt to the user's home, before the owner gets it.
     pub(crate) fn tell_home_of_receipt(
         &self,
         user: &UserKey,
@@ -96,7 +96,7 @@ impl Node {
         self.links.send(&home, Envelope::Receipt { user, conversation, upto, read });
     }
 
-    /// The same at the home.
+    /// Takes a receipt at the user's home.
     pub(crate) fn on_push_receipt(&self, user: &UserKey, conversation: &ConversationId, upto: Seq, receipt: Receipt) {
         if self.users.may_be_reached(user, self.placement().view.number) {
             self.push_events(
@@ -111,7 +111,7 @@ impl Node {
         }
     }
 
-    /// The user has set for how long a conversation is muted.
+    /// The user has changed how long a conversation is muted.
     pub(crate) fn on_push_muted(&self, user: &UserKey, conversation: &ConversationId, until: Option<Timestamp>) {
         if self.users.may_be_reached(user, self.placement().view.number) {
             self.push_events(user, vec![Event::Muted { conversation: conversation.clone(), until }]);
@@ -134,7 +134,7 @@ fn gone_event(conversation: &ConversationId, noted: &UserNote) -> Option<Event> 
     Some(Event::Gone { conversation: conversation.clone(), seq })
 }
 
-/// New messages, but for one's own.
+/// New messages, except the user's own.
 fn news_for(conversation: &ConversationId, news: &News, user: &UserId, about: &[&UserNote]) -> Vec<NewMessage> {
     let others = news.messages.iter().filter(|(_, from)| from != user);
     let messages = others.map(|(seq, from)| {

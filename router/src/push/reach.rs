@@ -3,8 +3,8 @@
 use hashbrown::HashSet;
 use switchboard_store::UserKey;
 
-/// For one view: in the next one a device may have been registered at another home. When it is full, the half that was not
-/// asked for lately is forgotten.
+/// Valid for one view: in the next one a device may have been registered at another home. When it is full, the half
+/// that was not looked up recently is forgotten.
 #[derive(Default)]
 pub(crate) struct Unreachable {
     view: u64,
@@ -26,7 +26,7 @@ impl Unreachable {
         true
     }
 
-    /// Notes it, as it was when `view` was; at most `most` users.
+    /// Notes that the user has no device, as of `view`; at most `most` users.
     pub(crate) fn note(&mut self, user: &UserKey, view: u64, most: usize) {
         if self.view != view {
             *self = Self { view, ..Self::default() };
@@ -37,7 +37,7 @@ impl Unreachable {
         self.young.insert(user.clone());
     }
 
-    /// He has one now.
+    /// The user has a device now.
     pub(crate) fn forget(&mut self, user: &UserKey) {
         self.young.remove(user);
         self.old.remove(user);

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use switchboard_store::Incarnation;
 
-/// By owner's node, the numbers of its envelopes of which something is not decided, or its decision in no store. Cheap to
-/// clone.
+/// By owner's node, the numbers of its envelopes with undecided messages, or with decisions that are not in the store
+/// yet. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Undecided(Arc<Mutex<BTreeMap<Incarnation, BTreeSet<u64>>>>);
 
@@ -19,13 +19,13 @@ pub(crate) struct Ticket {
 }
 
 impl Undecided {
-    /// The envelope is not confirmed for as long as the ticket is there.
+    /// A ticket: the envelope is not confirmed as long as it exists.
     pub(crate) fn hold(&self, from: &Incarnation, number: u64) -> Arc<Ticket> {
         lock(&self.0).entry(from.clone()).or_default().insert(number);
         Arc::new(Ticket { undecided: self.clone(), from: from.clone(), number })
     }
 
-    /// Up to which number, at most `number`, envelopes of `from` may be confirmed.
+    /// The highest number, at most `number`, up to which envelopes of `from` may be confirmed.
     pub(crate) fn decided(&self, from: &Incarnation, number: u64) -> u64 {
         let first = lock(&self.0).get(from).and_then(|numbers| numbers.first().copied());
         first.map_or(number, |first| number.min(first - 1))

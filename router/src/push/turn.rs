@@ -11,21 +11,21 @@ use switchboard_protocol::{ConversationId, Seq};
 use switchboard_push::{Output, Preferences};
 use switchboard_store::{ConversationKey, StoreError, UserKey};
 
-/// Users for whom the store is asked at once.
+/// Users whose turns run at the same time.
 const TURNS_AT_ONCE: usize = 32;
 
-/// Pause before the store is asked again.
+/// Pause before the store is asked again after an error.
 pub(super) const ASK_STORE_AGAIN_MS: u64 = 500;
 
-/// What the store says for a turn.
+/// What the store returned for a turn.
 struct Read {
-    /// If it was asked for.
+    /// If it had to be read.
     loaded: Option<Loaded>,
     reached: Vec<Reached>,
 }
 
 impl Node {
-    /// Has each his turn who waits for it.
+    /// Gives each waiting user a turn.
     pub(crate) async fn keep_pushes(self: Arc<Self>) {
         let turns = stream::unfold(&self, async |node| Some((node.pushes.next_turn().await, node)));
         turns.for_each_concurrent(TURNS_AT_ONCE, |user| self.push_turn(user)).await;
@@ -47,7 +47,7 @@ impl Node {
     }
 
     async fn try_push_turn(&self, user: &UserKey) -> Result<(), StoreError> {
-        // Whoever changes his devices or settings comes before it or after it.
+        // A change of the user's devices or settings comes before the turn or after it.
         let _one_at_a_time = self.turns_of(user).lock().await;
         let (view, round) = (self.placement().view.number, self.push_round(user));
         let begun = lock(self.pushes.shard(user)).get_mut(user).map(|known| known.begin_turn(&round));
@@ -59,7 +59,7 @@ impl Node {
         Ok(())
     }
 
-    /// Whether he has no device.
+    /// Whether the user has no device.
     fn end_push_turn(&self, user: &UserKey, Read { loaded, reached }: Read, round: &Round) -> bool {
         let mut out = Vec::new();
         let mut users = lock(self.pushes.shard(user));
@@ -79,12 +79,12 @@ impl Node {
         false
     }
 
-    /// Whether all of it is in the queue, and another node goes on with it.
+    /// Whether everything is in the queue, and another node continues with this user.
     fn is_decided_elsewhere(&self, known: &PushUser, round: &Round, user: &UserKey) -> bool {
         round.hands_over && known.undecided() == 0 && self.placement().home(user).incarnation != self.me
     }
 
-    /// What was decided of one who is known no more.
+    /// The decisions about a user who is forgotten.
     fn push_forgotten(&self, user: &UserKey, out: Vec<Output>) {
         out.iter().for_each(|output| self.note_push_step(user, output));
         let outputs: Vec<Output> = out.into_iter().filter(|output| !matches!(output, Output::Trace { .. })).collect();
@@ -121,7 +121,7 @@ impl Node {
             return Ok(loaded);
         }
         if let Some(preferences) = self.store.notification_preferences(user).await? {
-            // Of a later version, say: who can't be understood is told of everything.
+            // They may be of a later version. If they can't be read, the defaults apply.
             loaded.preferences = serde_json::from_str(&preferences).unwrap_or_default();
         }
         loaded.blocks = self.store.user(user).await?.blocks.into_iter().map(|(other, _)| other).collect();
@@ -131,7 +131,7 @@ impl Node {
         Ok(loaded)
     }
 
-    /// How far a conversation has reached the user, and whether he has muted it.
+    /// How far the user has got in a conversation, and whether it is muted.
     async fn reached(
         &self,
         user: &UserKey,
@@ -144,7 +144,7 @@ impl Node {
         Ok(Reached {
             conversation,
             held_up_to,
-            // While another process has the conversation the store may not show a new member.
+            // While another process owns the conversation, the store may not show a new member.
             cursor: member.map(|member| member.cursor).unwrap_or_default(),
             has_gone: row.as_ref().is_some_and(|row| !row.member),
             muted_until: row.and_then(|row| shown_settings(&row.settings).muted_until),

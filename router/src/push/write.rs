@@ -12,20 +12,20 @@ use switchboard_push::{Output, Receipt};
 use switchboard_store::{PushJob, StoreError, UserKey};
 use tokio::sync::Notify;
 
-/// Decisions that wait to be written. While there are as many no arbiter tells anything, and a withdrawal is left out.
+/// Decisions that wait to be written. With so many, no arbiter notifies, and withdrawals are left out.
 const WRITES_MAX: usize = 16_384;
 
 /// Decisions that are written together.
 const WRITES_AT_ONCE: usize = 256;
 
-/// Withdrawals under way at once.
+/// Withdrawals that run at the same time.
 const WITHDRAWALS_AT_ONCE: usize = 16;
 
-/// What was decided of one user at once.
+/// The decisions about a user at one time.
 pub(super) struct Write {
     pub(super) user: UserKey,
     pub(super) outputs: Vec<Output>,
-    /// Of what it decides: dropped when it is in the store.
+    /// The tickets of the messages that it decides: dropped when it is in the store.
     pub(super) tickets: Vec<Arc<Ticket>>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Writes {
     came: Notify,
 }
 
-/// What is to be taken out of the queue.
+/// A withdrawal of a notification.
 struct Withdrawal {
     user: UserKey,
     conversation: ConversationId,
@@ -45,7 +45,7 @@ struct Withdrawal {
     receipt: Receipt,
 }
 
-/// What can be written at once: first these jobs together, then the withdrawals, beside each other.
+/// What can be written at the same time: first these jobs together, then the withdrawals concurrently.
 #[derive(Default)]
 struct Part {
     jobs: Vec<PushJob>,
@@ -53,7 +53,7 @@ struct Part {
 }
 
 impl Writes {
-    /// Whether there was room for it; there always is for what is enqueued.
+    /// Whether there was room. A write that enqueues always has room.
     pub(super) fn push(&self, write: Write) -> bool {
         let mut waiting = lock(&self.waiting);
         let enqueues = write.outputs.iter().any(|output| matches!(output, Output::Enqueue(_)));
@@ -66,7 +66,7 @@ impl Writes {
         true
     }
 
-    /// Whether nothing more is to be enqueued for now.
+    /// Whether nothing more may be enqueued for now.
     pub(super) fn is_full(&self) -> bool {
         self.waiting() >= WRITES_MAX
     }
@@ -86,7 +86,7 @@ impl Writes {
                 let mut waiting = lock(&self.waiting);
                 let many = waiting.len().min(WRITES_AT_ONCE);
                 if many > 0 {
-                    // Under the lock, so that it is never neither waiting nor under way.
+                    // Set under the lock, so that a write is always either waiting or under way.
                     self.under_way.store(many, Ordering::SeqCst);
                     return waiting.drain(..many).collect();
                 }
@@ -97,7 +97,7 @@ impl Writes {
 }
 
 impl Node {
-    /// Writes what is decided, until the store has it.
+    /// Writes the decisions, until the store has them.
     pub(crate) async fn write_pushes(self: Arc<Self>) {
         loop {
             let writes = self.pushes.writes.next().await;
@@ -111,7 +111,7 @@ impl Node {
         }
     }
 
-    /// Each operation is repeated by itself, so that what has been done is not done anew behind what came after it.
+    /// Each operation is repeated on its own, so that none is done again after a later one.
     async fn write_push_part(&self, Part { jobs, withdrawals }: Part) {
         while !jobs.is_empty()
             && let Err(error) = self.store.enqueue_pushes(jobs.clone()).await
@@ -135,7 +135,7 @@ impl Node {
     }
 }
 
-/// Of one user everything stays in its order.
+/// Splits the writes. The order of each user's decisions is kept.
 fn in_parts(writes: Vec<Write>) -> (Vec<Part>, Vec<Arc<Ticket>>) {
     let (mut parts, mut tickets) = (vec![Part::default()], Vec::new());
     let mut withdrawn_of = BTreeSet::new();

@@ -17,15 +17,15 @@ use switchboard_protocol::ProtocolError;
 use switchboard_store::Incarnation;
 use switchboard_topics::{CopyCursor, Part};
 
-/// Windows in one piece of a topic, about: some 300 KB.
+/// The number of windows in one piece of a topic, about: some 300 KB.
 const PIECE_POINTS_MAX: usize = 4_096;
 
-/// How often who leaves tries to hand its topics over while nobody takes them.
+/// How often a leaving node tries to hand its topics over while no node takes them.
 const LAST_ATTEMPTS: usize = 2;
 
 impl Node {
-    /// Keeps every topic that this node leads whole at another node. It looks at the node's ticks, so that an idle one does
-    /// not wake for it.
+    /// Keeps a whole copy of every topic that this node leads on another node. Runs with the node's ticks, so that an
+    /// idle node does not wake for it.
     pub(crate) async fn keep_topics_copied(self: Arc<Self>) {
         loop {
             let interval_ms = self.options().topics_update_ms.next_multiple_of(TICK_MS);
@@ -34,7 +34,8 @@ impl Node {
         }
     }
 
-    /// Counts no more, and hands over all that was counted: for who leaves, whether the others know it yet or not.
+    /// Stops counting, and hands over everything counted. For a node that leaves, whether the others know it yet or
+    /// not.
     pub(crate) async fn hand_over_topics(&self) {
         self.topics.is_closed.store(true, Ordering::SeqCst);
         for _ in 0..LAST_ATTEMPTS {
@@ -44,8 +45,8 @@ impl Node {
         }
     }
 
-    /// One topic after the other, so that pieces never fill the bus. A node that does not take one, or has no room for it,
-    /// is not asked to take others now. Whether all that had to be told was taken.
+    /// Copies one topic after the other, so that pieces never fill the bus. A node that refuses one is not asked again
+    /// in this round. Whether everything due was taken.
     async fn copy_topics(&self) -> bool {
         let mut refusing = BTreeSet::new();
         for key in self.topics.held.keys() {
@@ -62,7 +63,7 @@ impl Node {
         refusing.is_empty()
     }
 
-    /// Tells a node all that is here of a topic, and leaves it to that one if it is the owner.
+    /// Sends a node everything of a topic, and leaves the topic to that node if it is the owner.
     async fn copy_topic(&self, key: &TopicKey, to: &Incarnation) -> Result<(), ProtocolError> {
         let told = self.tell_whole_topic(key, to).await;
         if told.is_err() {
@@ -82,7 +83,7 @@ impl Node {
             self.tell_piece(key, to, content).await?;
             from = next;
         }
-        // Unless the other one has missed something meanwhile, and has to be told everything once more.
+        // Unless the other node has missed something meanwhile, and must be sent everything again.
         let is_whole = self.topics.held.if_there(key, |held| {
             let copy = held.copy.as_mut().filter(|copy| copy.at == *to);
             copy.map(|copy| copy.is_whole = true).is_some()
@@ -94,7 +95,7 @@ impl Node {
         }
     }
 
-    /// Where to begin to tell; `None` if everything has been told.
+    /// Where the copy begins; `None` if the node has everything.
     fn begin_copy(&self, key: &TopicKey, to: &Incarnation) -> Option<CopyCursor> {
         let begin = |held: &mut super::Held| {
             if held.copy.as_ref().is_some_and(|copy| copy.at == *to && copy.is_whole) {
@@ -117,8 +118,8 @@ impl Node {
         }
     }
 
-    /// The next owner has all that was here but what came since the last tick; nothing comes any more. With that, this node
-    /// leads no longer: it keeps a copy if it is the heir.
+    /// The next owner has everything except what came since the last tick, and nothing more is counted here. After
+    /// that, this node no longer leads: it keeps a copy if it is the heir.
     async fn leave_topic(&self, key: &TopicKey, to: &Incarnation) -> Result<(), ProtocolError> {
         let now_ms = self.clock.wall_ms();
         let last = self.topics.held.if_there(key, |held| held.last_changes(now_ms));
@@ -126,7 +127,7 @@ impl Node {
             self.tell_piece(key, to, last).await?;
         }
         if self.counts_topic(key) {
-            // It has come back meanwhile.
+            // This node has become the owner again.
             return Ok(());
         }
         self.topics.held.if_there(key, |held| (held.told_by, held.copy) = (Some(to.clone()), None));
@@ -134,10 +135,10 @@ impl Node {
         Ok(())
     }
 
-    /// Another node tells all that it has of a topic, piece by piece.
+    /// Takes a piece of a topic from another node.
     ///
     /// # Errors
-    /// `unavailable` if by this node's view the topic is not here, `overloaded` if there is no memory for it.
+    /// `unavailable` if the topic does not belong on this node in its view, `overloaded` if there is no memory for it.
     pub(crate) fn on_topic_copy(
         &self,
         from: &Incarnation,
@@ -162,20 +163,20 @@ impl Node {
             if owns && is_new {
                 held.absorbed = Absorbed::Lately;
             }
-            // Who leads goes on leading: he has to tell, and this one may not know all of it.
+            // A leading node goes on leading: it has counts to send, which the sender may not have.
             if held.told_by.is_some() {
                 held.told_by = Some(from.clone());
             }
             is_new
         });
-        // What a copy of the owner's is told is told its own copy too, once.
+        // What the owner is sent for the first time, it also sends to its own copy.
         if let Some((heir, changes)) = passed_on.filter(|_| is_new) {
             self.links.send(&heir, changes);
         }
         Ok(())
     }
 
-    /// What has changed of a topic since its owner's last tick. Who does not know the rest asks for it.
+    /// Takes the changes of a topic since its owner's last tick. A node that does not have the rest asks for it.
     pub(crate) fn on_topic_changes(&self, from: &Incarnation, key: &TopicKey, versions: [u64; 2], parts: Vec<Part>) {
         let is_known = self.topics.held.has(key);
         if !is_known || self.on_topic_copy(from, key, versions, parts).is_err() {
@@ -183,18 +184,18 @@ impl Node {
         }
     }
 
-    /// A node to which this one tells changes of a topic does not have it, or not all of it.
+    /// A node to which this one sends a topic's changes does not have the topic, or not all of it.
     pub(crate) fn on_topic_unknown(&self, from: &Incarnation, key: &TopicKey) {
         self.topics.held.if_there(key, |held| held.copy.take_if(|copy| copy.at == *from));
     }
 
-    /// That node has missed something of what it was told.
+    /// A node has missed changes: its copies must be sent again.
     pub(crate) fn copy_topics_again(&self, to: &Incarnation) {
         self.topics.held.each(|_, held| drop(held.copy.take_if(|copy| copy.at == *to)));
     }
 
-    /// The view has changed: who leads what, and what is kept for whom, is another matter now. What another node owns now
-    /// is told that one by [`Node::keep_topics_copied`].
+    /// After a view change: updates which topics this node leads and keeps copies of. Topics that another node owns now
+    /// are sent there by [`Node::keep_topics_copied`].
     pub(crate) fn place_topics(&self) {
         let placement = self.placement();
         for key in self.topics.held.keys() {
@@ -203,7 +204,7 @@ impl Node {
                 if !owns {
                     held.watchers = Default::default();
                 }
-                // The heir of an owner that has gone leads, even where the ring has chosen a third one as the next.
+                // The heir of a dead owner leads, even if the ring has assigned the topic to a third node.
                 if owns || held.told_by.as_ref().is_some_and(|owner| !placement.view.has(owner)) {
                     held.told_by = None;
                 }
@@ -212,7 +213,7 @@ impl Node {
         }
     }
 
-    /// A copy is the heir's to keep.
+    /// Drops a copy, unless this node is the heir.
     fn drop_stray_copy(&self, key: &TopicKey) {
         if !self.owns_topic(key) && !self.is_heir(key) {
             self.topics.held.remove_if(key, |held| held.told_by.is_some());

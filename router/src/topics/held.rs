@@ -12,30 +12,31 @@ use switchboard_protocol::Window;
 use switchboard_store::Incarnation;
 use switchboard_topics::{Counter, Part, Topic, TopicLimits};
 
-/// Bytes of a topic beside its windows.
+/// The size of a topic without its windows.
 const BASE_BYTES: usize = size_of::<TopicKey>() + size_of::<Arc<Mutex<Held>>>() + size_of::<Mutex<Held>>();
 
-/// A topic of which this node has something.
+/// A topic, or a copy of one, on this node.
 pub(crate) struct Held {
     pub(super) topic: Topic,
-    /// Nodes whose sessions watch: the windows of a second, of a minute.
+    /// The watching nodes: of the windows of a second, and of a minute.
     pub(super) watchers: [BTreeSet<Incarnation>; 2],
-    /// Who keeps this node informed; `None` where what is here may be nowhere else, as it was counted here.
+    /// The node that sends this one the topic; `None` if this node leads it, as what was counted here may be nowhere
+    /// else.
     pub(super) told_by: Option<Incarnation>,
-    /// Whom this node keeps informed.
+    /// The copy that this node keeps up to date.
     pub(super) copy: Option<Copy>,
-    /// Whether something of others has come since the last tick, or had before it, that watchers were not told.
+    /// Whether counts of other nodes have come that watchers have not been sent: since the last tick, or before it.
     pub(super) absorbed: Absorbed,
-    /// It is in the table no more: who still holds it looks again.
+    /// It is no longer in the table: a holder looks it up again.
     is_gone: bool,
-    /// As the memory has been told.
+    /// The bytes that the memory counts for it.
     bytes: usize,
 }
 
-/// A copy of a topic at another node.
+/// A topic's copy on another node.
 pub(super) struct Copy {
     pub(super) at: Incarnation,
-    /// All that was there before has been taken by it; what has changed since is told it at each tick.
+    /// The node has everything from before; later changes are sent at each tick.
     pub(super) is_whole: bool,
 }
 
@@ -46,13 +47,13 @@ pub(super) enum Absorbed {
     Lately,
 }
 
-/// What has changed of a topic since the last tick, by who is sent it.
+/// A topic's changes since the last tick, by recipient.
 #[derive(Default)]
 pub(super) struct TickChanges {
     pub(super) updates: Vec<Update>,
     /// For the node that keeps a copy.
     pub(super) copy: Option<(Incarnation, Content)>,
-    /// Nodes whose watchers have to be given a new state.
+    /// Nodes whose watchers must get a new state.
     pub(super) anew: Vec<(Incarnation, Window)>,
 }
 
@@ -64,7 +65,7 @@ pub(super) struct Update {
     pub(super) frame: Outgoing,
 }
 
-/// Windows on their way to another node, with the versions of [`Window::ALL`] that they are of.
+/// Windows on their way to another node, with the versions of [`Window::ALL`] that they belong to.
 pub(super) struct Content {
     pub(super) versions: [u64; 2],
     pub(super) parts: Vec<Part>,
@@ -127,7 +128,7 @@ impl Held {
         tick
     }
 
-    /// Who watches learns of what was counted elsewhere by a new state, once no more of it comes.
+    /// The nodes whose watchers must get a new state, because counts of other nodes have come and no more of them do.
     fn anew(&mut self) -> Vec<(Incarnation, Window)> {
         let is_all = self.absorbed == Absorbed::BeforeLastTick;
         self.absorbed = if self.absorbed == Absorbed::Lately { Absorbed::BeforeLastTick } else { Absorbed::Nothing };
@@ -138,7 +139,7 @@ impl Held {
         Window::ALL.into_iter().flat_map(of).collect()
     }
 
-    /// The last that an owner has to say: what has changed since its last tick.
+    /// The changes since the owner's last tick, as its last ones.
     pub(super) fn last_changes(&mut self, now_ms: i64) -> Content {
         let changes = Window::ALL.map(|window| self.topic.take_changes(window, now_ms));
         let parts = changes.into_iter().flatten().map(|changes| changes.own).filter(|own| !own.series.is_empty());
@@ -149,7 +150,7 @@ impl Held {
         Window::ALL.map(|window| self.topic.version(window))
     }
 
-    /// Takes what another node has told. Whether anything of it was new.
+    /// Takes counts of another node. Whether any was new.
     pub(super) fn absorb(&mut self, content: Content, now_ms: i64) -> bool {
         for (window, version) in Window::ALL.into_iter().zip(content.versions) {
             self.topic.raise_version(window, version);
@@ -157,8 +158,8 @@ impl Held {
         self.topic.absorb(content.parts, now_ms)
     }
 
-    /// Whom to tell all that is here and that he may not know: the owner, or the owner's heir. Where this node counts no
-    /// more, he has to be told the last of it even if he knew the rest.
+    /// The node that must be sent everything here that it may not have: the owner, or the owner's heir. A node that
+    /// counts no more sends the last of it in any case.
     pub(super) fn copy_due(
         &self,
         key: &TopicKey,
@@ -173,7 +174,7 @@ impl Held {
     }
 }
 
-/// Where else than at this node a topic of its is: at its owner if that is another one, or at the owner's heir.
+/// The other node for a topic of this one: its owner, or, on the owner, its heir.
 pub(super) fn copy_at(key: &TopicKey, placement: &Placement, me: &Incarnation) -> Option<Incarnation> {
     let owner = &placement.topic_owner(key).incarnation;
     let at = if owner == me { &placement.topic_heir(key)?.incarnation } else { owner };
@@ -184,7 +185,7 @@ pub(super) fn limits(options: &Options) -> TopicLimits {
     TopicLimits { lateness_ms: options.topics_lateness_ms, series_max: options.topics_series_max }
 }
 
-/// The table.
+/// The table of topics.
 #[derive(Default)]
 pub(crate) struct Table {
     topics: Mutex<BTreeMap<TopicKey, Arc<Mutex<Held>>>>,
@@ -192,7 +193,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Works on a topic, making it if need be.
+    /// Runs `work` on a topic, which is made if needed.
     pub(super) fn at<T>(&self, key: &TopicKey, new: impl Fn() -> Held, work: impl FnOnce(&mut Held) -> T) -> T {
         loop {
             let held = lock(&self.topics).entry(key.clone()).or_insert_with(|| Arc::new(Mutex::new(new()))).clone();
@@ -203,14 +204,14 @@ impl Table {
         }
     }
 
-    /// Works on a topic if there is something of it.
+    /// Runs `work` on a topic, if it is here.
     pub(super) fn if_there<T>(&self, key: &TopicKey, work: impl FnOnce(&mut Held) -> T) -> Option<T> {
         let held = lock(&self.topics).get(key).cloned()?;
         let mut held = lock(&held);
         (!held.is_gone).then(|| self.work(key, &mut held, work))
     }
 
-    /// Works on each, one after the other.
+    /// Runs `work` on each topic, one after the other.
     pub(super) fn each(&self, mut work: impl FnMut(&TopicKey, &mut Held)) {
         for key in self.keys() {
             self.if_there(&key, |held| work(&key, held));
@@ -232,8 +233,8 @@ impl Table {
         lock(&self.topics).keys().cloned().collect()
     }
 
-    /// Takes a topic out of the table if that is still wanted when its lock is held. The table's lock is taken under it:
-    /// nobody does it the other way round.
+    /// Removes a topic from the table if that is still wanted once its lock is held. The table's lock is taken inside
+    /// the topic's; nobody takes them in the other order.
     pub(super) fn remove_if(&self, key: &TopicKey, is_wanted: impl FnOnce(&Held) -> bool) {
         let Some(held) = lock(&self.topics).get(key).cloned() else { return };
         let mut held = lock(&held);
@@ -244,7 +245,7 @@ impl Table {
         }
     }
 
-    /// Takes over all topics of a former life. Who watched them at this node or another says so anew.
+    /// Takes all topics of a former life over. Its watchers register again.
     pub(super) fn adopt(&self, former: &Self) {
         std::mem::swap(&mut *lock(&self.topics), &mut *lock(&former.topics));
         self.memory.swap(&former.memory);

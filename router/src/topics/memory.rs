@@ -20,7 +20,8 @@ struct Taken {
 }
 
 impl Memory {
-    /// Whether a topic may take more. The gateway's own always may: they are small, and an operator's first look.
+    /// Whether a topic may grow. The gateway's own topics always may: they are small, and the first thing that
+    /// operators look at.
     pub(super) fn has_room(&self, key: &TopicKey, options: &Options) -> bool {
         let taken = lock(&self.0);
         let of_tenant = taken.by_tenant.get(&key.tenant).copied().unwrap_or(0);
@@ -28,7 +29,7 @@ impl Memory {
         key.topic.is_own() || (taken.bytes < options.topics_memory_bytes && of_tenant < share)
     }
 
-    /// A topic takes another amount than it did.
+    /// Counts a topic's new size.
     pub(super) fn note(&self, key: &TopicKey, before: usize, now: usize) {
         if before == now {
             return;

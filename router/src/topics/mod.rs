@@ -39,14 +39,14 @@ pub(crate) struct TopicKey {
 }
 
 impl TopicKey {
-    /// The gateway's own topics are nobody's: they are the same for every tenant (PROTOCOL §5).
+    /// The gateway's own topics belong to no tenant: they are the same for all (PROTOCOL §5).
     fn of(actor: &Actor, topic: TopicId) -> Self {
         let tenant = if topic.is_own() { TenantId::default() } else { actor.user.tenant.clone() };
         Self { tenant, topic }
     }
 }
 
-/// A node's part in dashboards.
+/// The node's state for dashboards.
 #[derive(Default)]
 pub(crate) struct Topics {
     held: held::Table,
@@ -62,7 +62,7 @@ impl Topics {
         self.is_closed.load(Ordering::SeqCst)
     }
 
-    /// Takes over what a former life has counted, which others may have told anew meanwhile, and what its sessions watch.
+    /// Takes over the counts of a former life, and the watches of its sessions.
     pub(crate) fn adopt(&self, former: &Self) {
         self.held.adopt(&former.held);
         std::mem::swap(&mut *lock(&self.watched), &mut *lock(&former.watched));
@@ -103,15 +103,15 @@ impl Node {
     }
 }
 
-/// A frame of a topic for the sessions that watch it: while it waits for a slow one, it becomes one with the next.
+/// A topic's frame for the sessions that watch it. A frame that waits for a slow session is merged with the next one.
 fn watched_frame<F: Frame>(key: &TopicKey, window: Window, frame: &F) -> Outgoing {
     let seed = xxh3_64_with_seed(key.topic.as_str().as_bytes(), window.ms().unsigned_abs());
     let class = Class::Conflated { key: xxh3_64_with_seed(b"topic", seed) };
     Outgoing::new(Delivery { json: frame.encode(None).into(), kind: F::TYPE, class })
 }
 
-/// What a slow reader gets in the place of two frames of one topic and window: of each window its newest state. `None` if
-/// they are no such frames.
+/// The merger of two frames of the same topic and window: the newest state of each window. `None` if they are no such
+/// frames.
 pub(crate) fn conflated(older: &Delivery, newer: &Delivery) -> Option<Delivery> {
     let read = |delivery: &Delivery| {
         let text = std::str::from_utf8(&delivery.json).ok()?;

@@ -15,11 +15,11 @@ use switchboard_store::Incarnation;
 use switchboard_topics::{Counter, PublishError};
 
 impl Node {
-    /// Counts a batch, whole or not at all.
+    /// Counts a batch, as a whole or not at all.
     ///
     /// # Errors
-    /// What the client is to be told. `unavailable` if another node owns the topic, `overloaded` if topics, or those of
-    /// this tenant, take too much memory.
+    /// The error for the client. `unavailable` if another node owns the topic, `overloaded` if topics, or those of this
+    /// tenant, take too much memory.
     pub(crate) fn topic_publish_here(&self, key: &TopicKey, events: Vec<Event>) -> Result<Answer, ProtocolError> {
         self.check_owns(key)?;
         self.check_topic_room(key)?;
@@ -28,7 +28,8 @@ impl Node {
             key,
             || self.new_held(now_ms),
             |held| {
-                // Once more, under the lock: what comes behind the last that the next owner is told is not counted here.
+                // Checked again under the lock: nothing may be counted here after the last changes were taken for the
+                // next owner.
                 self.check_owns(key)?;
                 held.topic.set_limits(limits);
                 Ok::<_, ProtocolError>(held.topic.publish(events, now_ms))
@@ -52,7 +53,7 @@ impl Node {
         }
     }
 
-    /// The windows that are asked for. `watcher` is told of changes from now on.
+    /// The requested windows. `watcher` gets the changes from now on.
     ///
     /// # Errors
     /// `unavailable` if another node owns the topic, `overloaded` if there is nothing of it yet and no memory to watch it.
@@ -65,7 +66,7 @@ impl Node {
         self.check_owns(key)?;
         let now_ms = self.clock.wall_ms();
         let Some(watcher) = watcher else {
-            // To ask for what is not there leaves nothing behind.
+            // Reading an unknown topic creates nothing.
             let state = self.topics.held.if_there(key, |held| held.topic.state(watch, now_ms));
             return Ok(state.unwrap_or_else(|| self.new_held(now_ms).topic.state(watch, now_ms)));
         };
@@ -79,12 +80,12 @@ impl Node {
         Ok(self.topics.held.at(key, || self.new_held(now_ms), watched))
     }
 
-    /// A view that has just changed may not be everyone's yet: then it is asked again.
+    /// Not every node may have a new view yet: then the caller asks again.
     fn check_owns(&self, key: &TopicKey) -> Result<(), ProtocolError> {
         if self.counts_topic(key) { Ok(()) } else { Err(self.unavailable()) }
     }
 
-    /// Whether what comes for the topic is counted here.
+    /// Whether the topic's events are counted here.
     pub(super) fn counts_topic(&self, key: &TopicKey) -> bool {
         self.owns_topic(key) && !self.topics.is_closed()
     }
@@ -110,7 +111,7 @@ impl Node {
         self.topics.held.if_there(key, |held| held.watchers(window).remove(from));
     }
 
-    /// What a node watched is void: it has gone, or will say anew what it watches.
+    /// A node's watches are void: it is dead, or registers them again.
     pub(crate) fn on_topic_watcher_gone(&self, node: &Incarnation) {
         self.topics.held.each(|_, held| {
             held.watchers.iter_mut().for_each(|watchers| {
@@ -119,8 +120,7 @@ impl Node {
         });
     }
 
-    /// Tells watching nodes what has changed, each once per topic and window, and who keeps a copy; forgets topics of
-    /// which nothing is left.
+    /// Sends the changes to watching nodes, once per topic and window, and to the copy; drops topics that are empty.
     pub(crate) fn tick_topics(self: &Arc<Self>, now_ms: u64) {
         let options = self.options();
         if now_ms < self.topics.next_tick_ms.load(Ordering::Relaxed) {

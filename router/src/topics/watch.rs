@@ -18,14 +18,14 @@ use switchboard_protocol::server::TopicState;
 use switchboard_protocol::{ProtocolError, ServerFrame, TopicId, Window};
 use switchboard_store::Incarnation;
 
-/// What sessions of this node watch.
+/// The watches of this node's sessions.
 #[derive(Default)]
 pub(crate) struct Watched {
     topics: BTreeMap<(TopicKey, Window), WatchedTopic>,
 }
 
 struct WatchedTopic {
-    /// Whose updates count.
+    /// The node whose updates count.
     owner: Incarnation,
     sessions: Vec<Watching>,
 }
@@ -33,11 +33,11 @@ struct WatchedTopic {
 struct Watching {
     session: Arc<Session>,
     range_s: u32,
-    /// The version of the state that it has been given; `None` while that is on its way.
+    /// The version of the state that the session was given; `None` while that is on its way.
     told: Option<u64>,
-    /// The state has only just been given to the one who asked, and is not yet on its way to the client.
+    /// The state has only just been returned to the caller, and is not on its way to the client yet.
     is_fresh: bool,
-    /// What came before it could be given, with its version.
+    /// The update that waits for the state, with its version.
     pending: Option<(u64, Arc<Delivery>)>,
 }
 
@@ -69,7 +69,7 @@ impl Watching {
 }
 
 impl Watched {
-    /// Adds a session, or gives it another range. How it watched before, if it did.
+    /// Adds a session, or changes its range. Returns its former watch, if there was one.
     fn add(
         &mut self,
         key: &(TopicKey, Window),
@@ -85,7 +85,7 @@ impl Watched {
         former
     }
 
-    /// A session could not be given another range by this owner: it watches as before. Whether it needs a new state for that.
+    /// The owner refused a session's new range: it watches as before. Whether it needs a new state for that.
     fn restore(&mut self, key: &(TopicKey, Window), owner: &Incarnation, former: Watching) -> bool {
         let Some(topic) = self.topics.get_mut(key) else { return false };
         let is_same = |watching: &&mut Watching| watching.session.id == former.session.id;
@@ -99,7 +99,7 @@ impl Watched {
         watching.told.is_none()
     }
 
-    /// Removes a session. The owner, if it has nobody to tell here any more.
+    /// Removes a session. Returns the owner if no session here watches any more.
     fn remove(&mut self, key: &(TopicKey, Window), session: &Session) -> Option<Incarnation> {
         let topic = self.topics.get_mut(key)?;
         topic.sessions.retain(|watching| watching.session.id != session.id);
@@ -160,7 +160,7 @@ impl Node {
         }
     }
 
-    /// The session has its state. What has come since leaves with the tick after the next, behind the answer.
+    /// The session has its state. Updates since then leave with the tick after the next, behind the answer.
     fn topic_told(&self, key: &(TopicKey, Window), session: &Session, version: u64) {
         let mut watched = lock(&self.topics.watched);
         let Some(topic) = watched.topics.get_mut(key) else { return };
@@ -226,7 +226,7 @@ impl Node {
         }
     }
 
-    /// A topic has changed, says its owner.
+    /// The owner has sent a topic's changes.
     pub(crate) fn on_topic_update(
         &self,
         from: &Incarnation,
@@ -246,7 +246,7 @@ impl Node {
                 drop(watched);
                 self.send_queued(fan_out);
             }
-            // It has not heard that nobody watches, or that another one owns the topic.
+            // It does not know yet that nobody watches here, or that another node owns the topic.
             None => {
                 drop(watched);
                 self.topic_unwatch_at(from, &key);
@@ -254,18 +254,18 @@ impl Node {
         }
     }
 
-    /// Gives sessions what came while their state was on its way.
+    /// Gives sessions the updates that waited for their state.
     pub(crate) fn tell_topics_pending(&self) {
         let mut watched = lock(&self.topics.watched);
         watched.topics.values_mut().flat_map(|topic| &mut topic.sessions).for_each(Watching::tell_pending);
     }
 
-    /// The owner has been told what others have counted.
+    /// Counts of other nodes have reached the owner.
     pub(crate) fn on_topic_anew(self: &Arc<Self>, from: &Incarnation, topic: &TopicKey, window: Window) {
         self.watch_topics_again(|key, owner| owner == from && key.0 == *topic && key.1 == window);
     }
 
-    /// Watches anew what has another owner now, or what `concerns` says: the watchers get a new state.
+    /// Watches again the topics with a new owner, or those that `concerns` names: their watchers get a new state.
     pub(crate) fn watch_topics_again(self: &Arc<Self>, concerns: impl Fn(&(TopicKey, Window), &Incarnation) -> bool) {
         let placement = self.placement();
         let mut again = Vec::new();
@@ -273,7 +273,7 @@ impl Node {
             let owner = &placement.topic_owner(&key.0).incarnation;
             if topic.owner != *owner || concerns(key, owner) {
                 topic.owner = owner.clone();
-                // Those whose first state is on its way as well: whatever comes first is good, and then the other.
+                // Also sessions whose first state is on its way: either state is good, whichever comes first.
                 topic.sessions.iter_mut().for_each(|watching| (watching.told, watching.pending) = (None, None));
                 again.push(key.clone());
             }
@@ -281,7 +281,7 @@ impl Node {
         again.into_iter().for_each(|key| self.watch_topic_until_told(key));
     }
 
-    /// Asks the owner for as long as the view says that it is the one.
+    /// Asks the owner for as long as the view names it.
     fn watch_topic_until_told(self: &Arc<Self>, key: (TopicKey, Window)) {
         let (node, placement) = (self.clone(), self.placement());
         self.spawn(async move {
@@ -292,7 +292,7 @@ impl Node {
         });
     }
 
-    /// Asks once for each range that is watched, and gives the sessions their new state. Whether the owner answered.
+    /// Asks once for each watched range, and gives the sessions their new state. Whether the owner answered.
     async fn watch_topic_at(self: &Arc<Self>, key: &(TopicKey, Window), owner: &Incarnation) -> bool {
         let ranges: BTreeSet<u32> = {
             let watched = lock(&self.topics.watched);

@@ -84,10 +84,10 @@ impl Node {
 
     // Asking
 
-    /// What became of a message.
+    /// The trace of a message.
     ///
     /// # Errors
-    /// `not_found` for what is no message; `unavailable` if the store or a node does not answer.
+    /// `not_found` if the entry is not a message; `unavailable` if the store or a node does not answer.
     pub(crate) async fn trace(
         self: &Arc<Self>,
         key: &ConversationKey,
@@ -125,7 +125,7 @@ impl Node {
         Ok(Trace { message_id, from, stored_at, recipients, events: of_all, more })
     }
 
-    /// Who was not connected may have no device to be notified on either.
+    /// A recipient who was not connected may also have no device for notifications.
     async fn trace_devices(
         &self,
         key: &ConversationKey,
@@ -140,7 +140,7 @@ impl Node {
         Ok(TracedRecipient { why: Some(Cow::Borrowed(why)), ..recipient })
     }
 
-    /// What this node has noted.
+    /// The events that this node has noted.
     pub(crate) fn trace_events(&self, key: &ConversationKey, seq: Seq, users: &[UserId]) -> Vec<TraceEvent> {
         let mut events = self.traces.of(key, seq, |user| users.contains(user), &self.me.node);
         let left_out = events.len().saturating_sub(EVENTS_MAX);
@@ -149,7 +149,7 @@ impl Node {
         events
     }
 
-    /// Whether what happened to a message of that time has not been forgotten for its age.
+    /// Whether records of a message stored at that time are still kept.
     fn is_still_kept(&self, stored_at: Timestamp) -> bool {
         let Bounds { bytes, kept_ms, .. } = self.trace_bounds();
         bytes > 0 && self.now().unix_ms().saturating_sub(stored_at.unix_ms()) < kept_ms
@@ -163,12 +163,12 @@ fn entries_of(frames: &[Outgoing]) -> Option<EntryRun> {
     Some(EntryRun { first, last: seqs.next_back().unwrap_or(first) })
 }
 
-/// The sender may be among the first, and is left out.
+/// The page without the sender, who may be among the first.
 fn asked_roll(query: &TraceQuery) -> RollAsked {
     RollAsked { user: query.user.clone(), after: query.after.clone(), limit: query.limit.saturating_add(1) }
 }
 
-/// The recipients that are asked about, with what is known of them as members; whether there are more.
+/// The members that the query asks about; whether there are more.
 fn page(
     members: Vec<(UserId, Member)>,
     more: bool,
@@ -183,8 +183,8 @@ fn page(
     (page, more || rest.next().is_some())
 }
 
-/// What one recipient's events, in the order of time, say of the message. Each node has left out what it knew to be about
-/// others; another one may have noted that.
+/// The events of one recipient, in the order of time, that are about this message. Each node leaves out what it knows
+/// to be about other messages, but another node may have noted it.
 fn news(own: impl Iterator<Item = TraceEvent>) -> Vec<TraceEvent> {
     let mut events = Vec::new();
     for event in own {
@@ -212,7 +212,7 @@ fn recipient(
     };
     let is_on_the_way = |step: &&TraceStep| step.outcome() >= Outcome::Given;
     let arrived = events.iter().map(|event| &event.step).filter(is_on_the_way).map(TraceStep::outcome).max();
-    // Of what push did, the last word counts; but who was told by one device has been told.
+    // Of the steps of push the last one counts; but a user with a notification on one device has been notified.
     let is_told = events.iter().any(|event| matches!(event.step, TraceStep::Notified { .. }));
     let counts = |step: &&TraceStep| !(is_on_the_way(step) || is_told && step.is_failure());
     let push = events.iter().map(|event| &event.step).rfind(counts);
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(dead, (Outcome::NotNotified, Some("503".to_owned())));
         let muted = TraceStep::NotNotified { why: Cow::Borrowed("muted") };
         assert_eq!(told(bob(), vec![muted.clone()], true), (Outcome::NotNotified, Some("muted".to_owned())));
-        // What is notified afterwards is another message, unless it was held anew.
+        // A later notification is about another message, unless this one was held again.
         let (provider, device_id) = (Channel::Fcm, "phone".parse().unwrap());
         let notified = TraceStep::Notified { provider, device_id };
         for decided in [muted.clone(), TraceStep::ArrivedInTime, TraceStep::Withdrawn] {
@@ -290,7 +290,7 @@ mod tests {
             assert_eq!(told(bob(), vec![decided, waits.clone(), notified.clone()], true).0, Outcome::Notified);
         }
         assert_eq!(told(bob(), vec![notified, failed(None)], true), (Outcome::Notified, None));
-        // A session has it: that he is not notified besides is no reason.
+        // A session has it: that the user was not notified as well is no reason.
         assert_eq!(told(bob(), vec![given(), muted], true), (Outcome::Given, None));
     }
 }

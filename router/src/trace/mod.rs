@@ -60,48 +60,48 @@ pub struct TracedRecipient {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// He was no member when it was sent.
+    /// The user was not a member when it was sent.
     NotAMember,
-    /// It waits for him in the store: he gets it with his next `sync`.
+    /// It waits in the store: the user gets it with their next `sync`.
     Stored,
-    /// He was to be notified, and could not be.
+    /// The user was to be notified, but could not be.
     NotNotified,
     /// A notification waits for its time, or for its next attempt.
     NotificationWaits,
     /// A provider has the notification.
     Notified,
-    /// A session's queue got it, and no device has said that it arrived.
+    /// It is in a session's queue, but no device has confirmed it yet.
     Given,
-    /// A device has it.
+    /// A device has confirmed it.
     Delivered,
-    /// He has read it.
+    /// The user has read it.
     Read,
 }
 
-/// One thing that happened to a message.
+/// Something that happened to a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceEvent {
     /// When, by the clock of the node.
     pub at: Timestamp,
     /// At which node.
     pub node_id: NodeId,
-    /// To whom it matters, unless to all.
+    /// The user that it concerns; `None`: everyone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,
-    /// What.
+    /// What happened.
     #[serde(flatten)]
     pub step: TraceStep,
 }
 
-/// What can happen to a message on its way.
+/// What can happen to a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum TraceStep {
-    /// It was durable, and its owner announced it to the home of so many users.
+    /// It was durable, and its owner announced it to a home.
     Announced {
-        /// The node that is their home.
+        /// The home.
         home_id: NodeId,
-        /// How many of them have it there.
+        /// How many of the recipients have their home there.
         users: u32,
     },
     /// It was put into a session's queue.
@@ -111,17 +111,17 @@ pub enum TraceStep {
         /// Its device.
         device_id: DeviceId,
     },
-    /// It was put into the queues of so many more sessions, which are not told apart (`trace.sessions_max`).
+    /// It was put into the queues of more sessions, which are not named (`trace.sessions_max`).
     GivenToMore {
         /// How many.
         sessions: u32,
     },
-    /// A device said that it has everything up to there.
+    /// A device confirmed everything up to a `seq`.
     Delivered {
         /// Up to where.
         up_to_seq: Seq,
     },
-    /// He has read up to there.
+    /// The user has read everything up to a `seq`.
     Read {
         /// Up to where.
         up_to_seq: Seq,
@@ -133,20 +133,20 @@ pub enum TraceStep {
     },
     /// A receipt came before the hold was over: nobody is notified.
     ArrivedInTime,
-    /// Nobody is notified.
+    /// The user is not notified.
     NotNotified {
-        /// For this reason.
+        /// The reason.
         why: Cow<'static, str>,
     },
     /// A notification is in the durable queue.
     Queued {
         /// For which provider.
         provider: Channel,
-        /// Of how many messages it tells.
+        /// How many messages it is about.
         count: u32,
-        /// It is not sent before.
+        /// The earliest time of sending.
         not_before: Timestamp,
-        /// Why not at once.
+        /// Why it is not sent at once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<Cow<'static, str>>,
     },
@@ -177,13 +177,14 @@ pub enum TraceStep {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         again_at: Option<Timestamp>,
     },
-    /// A notification was taken out of the queue, or back from the devices.
+    /// A notification was removed from the queue, or withdrawn from the devices.
     Withdrawn,
 }
 
 impl TraceEvent {
-    /// Whether it says something of the entry after what was said before. A later cursor does not. Nor does a notification
-    /// about everything up to a later one, if this one was decided already and not held anew: it tells of others.
+    /// Whether the event adds something about the entry to those before. A later cursor does not. Nor does a
+    /// notification of everything up to a later entry, if this one was already decided and not held again: it is about
+    /// others.
     fn is_news_after(&self, before: &[Self]) -> bool {
         let mut own = before.iter().filter(|event| event.user_id == self.user_id).map(|event| &event.step);
         match &self.step {
@@ -196,7 +197,7 @@ impl TraceEvent {
 }
 
 impl TraceStep {
-    /// Whether, from then on, no notification is about the entry; `None` if it says nothing of that.
+    /// Whether no notification is about the entry from here on; `None` if the step does not say.
     fn ends_notifying(&self) -> Option<bool> {
         match self {
             Self::Held { .. } => Some(false),
@@ -205,7 +206,7 @@ impl TraceStep {
         }
     }
 
-    /// How far this says that the message has got with its recipient.
+    /// How far the message has got with its recipient, by this step.
     fn outcome(&self) -> Outcome {
         match self {
             Self::Announced { .. } | Self::GivenToMore { .. } | Self::ArrivedInTime | Self::Withdrawn => {
@@ -234,12 +235,12 @@ impl TraceStep {
         )
     }
 
-    /// Whether one device could not be notified: that is no word of the others.
+    /// Whether one device could not be notified, which says nothing about the others.
     fn is_failure(&self) -> bool {
         matches!(self, Self::DeviceGone { .. } | Self::Failed { .. })
     }
 
-    /// What it says of why the message got no further.
+    /// The reason why the message got no further, if the step has one.
     fn why(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::NotNotified { why } => Some(why.clone()),
