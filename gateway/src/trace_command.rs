@@ -35,7 +35,7 @@ const PAGE: usize = 100;
 pub(crate) struct TraceAsked {
     pub(crate) conversation: ConversationId,
     pub(crate) seq: Seq,
-    /// Only what concerns him.
+    /// Only what concerns this user.
     pub(crate) user: Option<UserId>,
     pub(crate) tenant: Option<TenantId>,
     /// The node's base, in place of what the configuration says.

@@ -1,9 +1,9 @@
-//! Links to other nodes: numbers, gaps, confirmations. Makes of a bus that drops, repeats and delays one of which no
-//! loss goes unnoticed (DESIGN §4).
+//! Links to other nodes: numbers, gaps, confirmations. On a bus that drops, repeats and delays packets, they make sure
+//! that every loss is noticed (DESIGN §4).
 //!
-//! Here: all links of a node under one lock, and who is woken when there is something to send. What one link knows is in
-//! `peer.rs`, what waits on it in `queue.rs`. Knows nothing of what envelopes mean, except that [`Envelope::Missed`] asks
-//! for a repeat of what is owed.
+//! This file has all links of a node under one lock, and wakes the sender when there is something to send. The state of
+//! one link is in `peer.rs`, its queue in `queue.rs`. Knows nothing of what envelopes mean, except that
+//! [`Envelope::Missed`] asks for a repeat of what is owed.
 
 mod peer;
 mod queue;

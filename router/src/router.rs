@@ -232,7 +232,7 @@ impl Router {
     /// Unregisters a device; with `target`, only if that is still its target. Whether it was registered.
     ///
     /// # Errors
-    /// `unavailable` if his home or the store does not answer.
+    /// `unavailable` if their home or the store does not answer.
     pub async fn remove_push_device(
         &self,
         user: &UserKey,

@@ -1,9 +1,9 @@
 //! When an inbox is complete: every node has announced what it owes (DESIGN §4, "settled").
 //!
-//! `sync` must show what was answered with `sent` before it was asked. So a home that is not alone asks, for each round
-//! of waiting syncs, every node of the view for a sign that comes behind all it has told before; and it believes no round
-//! in which a node has not yet settled for the view, or has something missing on its link. With its sign a node names the few
-//! conversations that it can't tell of, as the store does not let anyone go on with them.
+//! A `sync` must show what was answered with `sent` before the `sync` was asked. So, unless it is alone, a home asks
+//! every node of the view for a sign that comes after everything it has sent before, once for all waiting syncs. It
+//! accepts no round in which a node has not settled for the view yet, or has a gap on its link. With its sign a node
+//! names the few conversations that it can't announce, because the store does not let anyone continue them.
 
 use crate::envelope::{Ask, Reply};
 use crate::node::{Node, lock};
@@ -25,8 +25,8 @@ const UNTOLD_MAX: usize = 256;
 pub(crate) struct Settling {
     /// The view (by fingerprint) that this node has settled for.
     settled: Mutex<Option<u64>>,
-    /// Conversations that this node can't tell of now, as their part of the store does not answer. They keep nobody else's
-    /// inbox from being complete: who has one in his is told only once its owner has been asked.
+    /// Conversations that this node can't announce now, as their part of the store does not answer. They do not keep other
+    /// inboxes from being complete: a user with one of them in the inbox is answered once its owner has been asked.
     untold: Mutex<BTreeSet<ConversationKey>>,
     /// Syncs that have asked for a round.
     asked: AtomicU64,

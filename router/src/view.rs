@@ -1,6 +1,6 @@
-//! The view (which nodes are alive) and the ring (who does what), a pure function of the view.
+//! The view (which nodes are alive), and the ring (which node does what), a pure function of the view.
 //!
-//! The ring may be wrong for a moment at the cost of a detour: nothing that must hold rests on it (DESIGN §3).
+//! The ring may be wrong for a moment, at the cost of a detour: no guarantee depends on it (DESIGN §3).
 
 use crate::topics::TopicKey;
 use serde::{Deserialize, Serialize};

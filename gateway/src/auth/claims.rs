@@ -61,7 +61,7 @@ impl Scopes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) user: UserKey,
-    /// What others are shown of him in a notification.
+    /// The name that notifications show to others.
     pub(crate) name: Option<String>,
     /// `iat`, for revocation.
     pub(crate) issued_at: Option<Timestamp>,

@@ -1,7 +1,7 @@
-//! What a session's bytes go through, and how a session that sleeps lends out the end that is written to: so that who
-//! has frames for many sessions writes them one after the other, and no session has to run for it.
+//! The stream of a session's bytes. A sleeping session lends out its write end, so that the frames of a fan-out can be
+//! written to many sessions one after the other without waking them.
 //!
-//! Whoever holds the end may write, and nobody else can.
+//! Only the holder of the write end can write.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -1,7 +1,8 @@
-//! One connection over WebSocket: the only loop of it. Its arms only call methods; who signs in is in `sign_in.rs`, what
-//! waits for answers in `requests.rs`, what a client sends in `frames.rs`, what waits to be sent in `outbox.rs`, when what is due in `deadlines.rs`.
+//! One WebSocket connection, with its only loop, whose arms only call methods. Signing in is in `sign_in.rs`, requests
+//! without an answer in `requests.rs`, the client's frames in `frames.rs`, waiting frames in `outbox.rs`, deadlines in
+//! `deadlines.rs`.
 //!
-//! It is a future written by hand, so that an idle session holds what it needs and no more: its size is a test.
+//! It is a future written by hand, so that an idle session holds only what it needs; a test checks its size.
 
 use std::pin::Pin;
 use std::sync::Arc;

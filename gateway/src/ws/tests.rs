@@ -52,7 +52,7 @@ pub(super) fn session_over<S: Line>(gateway: &Arc<Gateway>, line: S) -> Session<
     Session::new(gateway.clone(), line, Bytes::new(), hello, slot)
 }
 
-/// The same over a pipe, and his end of it.
+/// The same over a pipe, and the client's end of it.
 fn session(gateway: &Arc<Gateway>) -> (Session<DuplexStream>, DuplexStream) {
     let (ours, theirs) = duplex(65_536);
     (session_over(gateway, ours), theirs)

@@ -1,4 +1,4 @@
-//! One link: the numbers of what leaves for a peer and of what has come from it, what either has confirmed, and what is
+//! One link: the numbers of envelopes sent to a peer and received from it, what each side has confirmed, and what is
 //! missing. It waits for nothing and knows no other link.
 
 use super::queue::Queue;

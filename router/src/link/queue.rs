@@ -1,4 +1,4 @@
-//! What waits for one peer, in the order of its numbers and bounded in bytes.
+//! The envelopes that wait for one peer, in the order of their numbers and bounded in bytes.
 
 use crate::envelope::Envelope;
 use std::collections::VecDeque;

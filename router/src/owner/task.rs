@@ -334,8 +334,8 @@ impl Conversation {
         }
     }
 
-    /// The store did not answer: the conversation says it to itself again. Until then nobody waits but who has it in his
-    /// inbox.
+    /// The store did not answer: the conversation repeats the input to itself later. Until then only users with the
+    /// conversation in their inbox wait for it.
     fn take_over_later(&self, done: Option<Done>) {
         let (node, key) = (self.node.clone(), self.key.clone());
         let done = done.filter(|_| !node.settling.name(&key));

@@ -80,8 +80,8 @@ impl PushFigures {
     }
 }
 
-/// What is decided, and of which message. Nothing for who has no device: that is known of him without asking an arbiter from
-/// then on, so that it would be in the trace of his first message only. Nor for what may have been withdrawn.
+/// The trace step of a decision, and its message. None for users without a device: later messages to them reach no arbiter,
+/// so only the first would have the step. None either for what may have been withdrawn.
 pub(super) fn traced(output: &Output) -> Option<(&ConversationId, Seq, TraceStep)> {
     Some(match output {
         Output::Enqueue(Notification { channel, conversation, up_to_seq, count, not_before, delay, .. }) => {

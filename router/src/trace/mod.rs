@@ -42,7 +42,7 @@ pub struct Trace {
     pub more: bool,
 }
 
-/// A recipient, and what became of the message on its way to him.
+/// A recipient, and what happened to the message on its way to them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TracedRecipient {
     /// Who.
