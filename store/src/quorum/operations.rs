@@ -76,7 +76,8 @@ pub enum Swapped {
 /// yet be, at any later time. Any other error says that it never will be. An operation that is dropped before it answers
 /// may be done as well.
 pub trait Quorum: Send + Sync {
-    /// Writes rows by quorum, each whole (all its columns), with its own timestamp. They may be in several partitions.
+    /// Writes rows by quorum, each whole (all its columns), with its own timestamp, in any order. They may be in several
+    /// partitions. An error that says that it never will be done may be about some of them: any others may be there.
     fn write_rows(
         &self,
         conversation: &ConversationKey,

@@ -5,6 +5,7 @@ use super::statements::Statements;
 use crate::quorum::{BUCKET_ENTRIES, LogHead, Quorum, Row, Swapped, WriteTimestamp};
 use crate::{ConversationKey, Incarnation, NewConversation, Retention, StoreError, TermNumber};
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use switchboard_clock::Clock;
@@ -64,15 +65,10 @@ pub(super) fn bucket(seq: Seq) -> u64 {
 
 impl Quorum for CqlQuorum {
     async fn write_rows(&self, conversation: &ConversationKey, rows: &[Row]) -> Result<(), StoreError> {
-        for rows in rows.chunk_by(|one, next| bucket(one.seq) == bucket(next.seq)) {
-            let mut rows = rows;
-            while let Some(count) = fitting(rows) {
-                let (batch, rest) = rows.split_at(count);
-                self.write_batch(conversation, batch).await?;
-                rows = rest;
-            }
-        }
-        Ok(())
+        // Side by side, as many as may be under way at all (`statements_max`). If one fails, those behind it may be there:
+        // behind the hole they are in no log.
+        let writes: Vec<_> = statements(rows).map(|rows| self.write_batch(conversation, rows)).collect();
+        try_join_all(writes).await.map(drop)
     }
 
     async fn read_rows(&self, conversation: &ConversationKey, after: Seq, upto: Seq) -> Result<Vec<Row>, StoreError> {
@@ -182,10 +178,10 @@ impl CqlQuorum {
     /// Writes rows of one bucket.
     async fn write_batch(&self, conversation: &ConversationKey, rows: &[Row]) -> Result<(), StoreError> {
         let ttl_s = self.ttl_s(&conversation.tenant);
-        let values = |row: &'_ Row| {
-            let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
+        let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
+        let values = |row: &Row| {
             let (seq, term) = (bigint(row.seq.get()), bigint(row.term.0));
-            (tenant, id, bigint(bucket(row.seq)), seq, term, row.payload.to_vec(), row.timestamp.0, ttl_s)
+            (tenant, id, bigint(bucket(row.seq)), seq, term, row.payload.clone(), row.timestamp.0, ttl_s)
         };
         let statement = &self.statements.log.insert_entry;
         match rows {
@@ -248,15 +244,21 @@ impl CqlQuorum {
     }
 }
 
-/// How many of the first rows go into one batch; none if there are none.
-fn fitting(rows: &[Row]) -> Option<usize> {
-    let mut bytes = 0;
-    let fits = |row: &&Row| {
-        bytes += row.payload.len();
-        bytes <= BATCH_BYTES_MAX
-    };
-    let fitting = rows.iter().take(BATCH_ROWS_MAX).take_while(fits).count();
-    (!rows.is_empty()).then_some(fitting.max(1))
+/// The rows that go into one statement each: those of one partition, as many as fit.
+fn statements(mut rows: &[Row]) -> impl Iterator<Item = &[Row]> {
+    std::iter::from_fn(move || {
+        let first = rows.first()?;
+        let mut bytes = 0;
+        let fits = |row: &&Row| {
+            bytes += row.payload.len();
+            bytes <= BATCH_BYTES_MAX && bucket(row.seq) == bucket(first.seq)
+        };
+        let fitting = rows.iter().take(BATCH_ROWS_MAX).take_while(fits).count();
+        // One goes whatever its size.
+        let (batch, rest) = rows.split_at(fitting.max(1));
+        rows = rest;
+        Some(batch)
+    })
 }
 
 fn columns(head: &LogHead) -> (i64, String, i64) {
@@ -292,16 +294,19 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_cut_by_rows_and_bytes() {
-        let row = |bytes: usize| Row {
-            seq: Seq::new(1),
+    fn statements_are_cut_by_rows_bytes_and_partitions() {
+        let row = |seq: u64, bytes: usize| Row {
+            seq: Seq::new(seq),
             term: TermNumber(1),
             timestamp: WriteTimestamp(1),
             payload: Bytes::from(vec![0; bytes]),
         };
-        assert_eq!(fitting(&[]), None);
-        assert_eq!(fitting(&[row(BATCH_BYTES_MAX + 1), row(1)]), Some(1), "one goes whatever its size");
-        assert_eq!(fitting(&[row(BATCH_BYTES_MAX), row(0), row(1)]), Some(2));
-        assert_eq!(fitting(&vec![row(1); BATCH_ROWS_MAX + 1]), Some(BATCH_ROWS_MAX));
+        let cut = |rows: &[Row]| statements(rows).map(<[Row]>::len).collect::<Vec<_>>();
+        assert_eq!(cut(&[]), [0_usize; 0]);
+        assert_eq!(cut(&[row(1, BATCH_BYTES_MAX + 1), row(2, 1)]), [1, 1], "one goes whatever its size");
+        assert_eq!(cut(&[row(1, BATCH_BYTES_MAX), row(2, 0), row(3, 1)]), [2, 1]);
+        assert_eq!(cut(&vec![row(1, 1); BATCH_ROWS_MAX + 1]), [BATCH_ROWS_MAX, 1]);
+        let last = BUCKET_ENTRIES - 1;
+        assert_eq!(cut(&[row(last - 1, 1), row(last, 1), row(last + 1, 1)]), [2, 1]);
     }
 }

@@ -77,14 +77,18 @@ impl Quorum for Driver {
         let conversation = number(conversation);
         let changes = {
             let store = &mut *self.0.lock();
-            if store.chance(store.weather.refused) {
-                return Err(StoreError::Unreadable { what: "rows that the store refuses".to_owned() });
-            }
             let expires = store.epoch + ROW_EPOCHS;
-            // In one partition they arrive together, in several each by itself.
+            // In one statement they arrive together, in several side by side, each by itself.
             let together = if store.chance(50) { rows.len() } else { 1 };
             let change = |rows: &[Row]| Change::Rows { conversation, rows: rows.into(), expires };
-            rows.chunks(together).map(change).collect()
+            let mut changes: Vec<Change> = rows.chunks(together).map(change).collect();
+            if store.chance(store.weather.refused) {
+                // One of them; the others may be done.
+                changes.remove(store.generator.below(changes.len() as u64) as usize);
+                store.begin_write(changes);
+                return Err(StoreError::Unreadable { what: "rows that the store refuses".to_owned() });
+            }
+            changes
         };
         self.0.write(changes).await
     }
