@@ -135,6 +135,8 @@ section! {
         raise_interval_ms: u64 = 60_000, in 10..=3_600_000;
         /// Users as whose inbox's writer this node is remembered; to write another's costs a compare-and-set.
         inbox_writers_max: usize = 100_000, in 1..=100_000_000;
+        /// Memory for the inbox rows that this node wrote last; to write another costs a read.
+        inbox_rows_bytes: usize = 33_554_432, in 65_536..=1_099_511_627_776;
     }
 }
 

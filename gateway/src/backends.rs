@@ -120,6 +120,7 @@ fn scylla_options(keys: &Scylla) -> ScyllaOptions {
         apply_interval_ms: keys.apply_interval_ms,
         raise_interval_ms: keys.raise_interval_ms,
         inbox_writers_max: keys.inbox_writers_max,
+        inbox_rows_bytes: keys.inbox_rows_bytes,
         retention: Retention::default(),
     }
 }

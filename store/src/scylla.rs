@@ -68,6 +68,8 @@ pub struct ScyllaOptions {
     pub raise_interval_ms: u64,
     /// Users whose inboxes this process remembers to be the writer of.
     pub inbox_writers_max: usize,
+    /// Of the inbox rows that this process has written, so much is kept: the next change to them needs no read.
+    pub inbox_rows_bytes: usize,
     /// How long entries are kept, from when they are written. Much longer than two rounds of raising.
     pub retention: Retention,
 }
@@ -87,6 +89,7 @@ impl ScyllaOptions {
             apply_interval_ms: 10_000,
             raise_interval_ms: 60_000,
             inbox_writers_max: 100_000,
+            inbox_rows_bytes: 32 << 20,
             retention: Retention::default(),
         }
     }
@@ -138,7 +141,7 @@ impl ScyllaStore {
             client,
             statements,
             terms: Terms::default(),
-            inboxes: Inboxes::new(options.inbox_writers_max),
+            inboxes: Inboxes::new(options.inbox_writers_max, options.inbox_rows_bytes),
             closing_buckets: push::Buckets::new(opener),
             burying: tokio::sync::Mutex::default(),
         });

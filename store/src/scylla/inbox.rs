@@ -4,11 +4,14 @@
 //! every `top` that anyone was told. Normally one process, the user's home, writes his rows; two may for a while. Each
 //! takes an *epoch* of the user by compare-and-set before it writes, and a version is epoch and count. A write counts only
 //! if, after a quorum had it, a quorum read still shows the writer's epoch: whoever takes the next one reads after that,
-//! and finds it. If not, everything is written again under an epoch of its own. A row of an earlier epoch is not known to
-//! be at a quorum, nor to have been counted: a change that it holds already is written again too, whole.
+//! and finds it. If not, everything is written again under an epoch of its own. A row that was read is not known to be at a
+//! quorum, nor to have counted: a change that it holds already is written again too, whole. One that was written here is
+//! not read again (`kept.rs`).
 //!
 //! **Reading** is done when nothing newer comes up: all versions below the newest that one read saw were confirmed before
 //! that was sent, so the next read sees them. Who writes the inbox himself knows the newest and needs one read.
+
+mod kept;
 
 use super::client::{Statement, unreadable};
 use super::housekeeping::all_of;
@@ -18,6 +21,7 @@ use super::{Core, ScyllaStore};
 use crate::kv::values::decode_at;
 use crate::{Inbox, InboxChange, InboxPage, InboxRange, InboxRow, StoreError, UserKey};
 use async_trait::async_trait;
+use kept::{KeptRows, Merged};
 use scylla::value::CqlValue;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,10 +45,11 @@ const USERS_AT_ONCE: usize = 64;
 /// Rows in one statement.
 const BATCH_ROWS_MAX: usize = 50;
 
-/// The users whose inboxes this process writes.
+/// The users whose inboxes this process writes, and what it has written.
 pub(super) struct Inboxes {
     writers: Mutex<HashMap<UserKey, Arc<Writer>>>,
     writers_max: usize,
+    kept: KeptRows,
 }
 
 /// Held by who reads or writes the inbox here.
@@ -68,15 +73,11 @@ impl Epoch {
         let count = self.newest & ((1 << COUNT_BITS) - 1);
         count + rows as u64 >= 1 << COUNT_BITS
     }
-
-    fn has(self, version: u64) -> bool {
-        version >> COUNT_BITS == self.number
-    }
 }
 
 impl Inboxes {
-    pub(super) fn new(writers_max: usize) -> Self {
-        Self { writers: Mutex::default(), writers_max }
+    pub(super) fn new(writers_max: usize, rows_bytes: usize) -> Self {
+        Self { writers: Mutex::default(), writers_max, kept: KeptRows::new(rows_bytes) }
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<UserKey, Arc<Writer>>> {
@@ -213,6 +214,7 @@ impl Core {
             }
             self.write_inbox(user, &rows).await?;
             if self.epoch_by(user, &self.statements.inbox.epoch).await? == Some(epoch.number) {
+                self.inboxes.kept.put(user, rows);
                 *writing = Some(epoch);
                 return Ok(());
             }
@@ -226,29 +228,42 @@ impl Core {
         user: &UserKey,
         changes: &[InboxChange],
         epoch: &mut Epoch,
-    ) -> Result<Vec<InboxRow>, StoreError> {
-        let mut conversations: Vec<&ConversationId> = changes.iter().map(|change| &change.conversation).collect();
-        conversations.sort_unstable();
-        conversations.dedup();
-        let found = self.inbox_rows_of(user, &conversations).await?;
-        let mut rows: BTreeMap<&ConversationId, InboxRow> = BTreeMap::new();
-        for row in found {
-            if let Ok(at) = conversations.binary_search(&&row.conversation) {
-                rows.insert(conversations[at], row);
-            }
-        }
+    ) -> Result<Vec<Merged>, StoreError> {
+        let mut rows = self.rows_before(user, changes).await?;
         let mut versions: BTreeMap<u64, &ConversationId> = BTreeMap::new();
         for change in changes {
-            let id = &change.conversation;
-            let row = rows.entry(id).or_insert_with(|| InboxRow::new(id.clone()));
-            let is_uncertain = row.version > 0 && !epoch.has(row.version) && !is_empty(change);
-            if row.merge(change) || is_uncertain {
-                versions.remove(&row.version);
-                row.version = epoch.next_version();
-                versions.insert(row.version, id);
+            let Some(merged) = rows.get_mut(&change.conversation) else { continue };
+            if merged.row.merge(change) || (merged.is_uncertain() && !is_empty(change)) {
+                versions.remove(&merged.row.version);
+                merged.row.version = epoch.next_version();
+                versions.insert(merged.row.version, &change.conversation);
             }
         }
         Ok(versions.into_values().filter_map(|id| rows.remove(id)).collect())
+    }
+
+    /// The rows that are changed as they are kept, or else as they are read.
+    async fn rows_before(
+        &self,
+        user: &UserKey,
+        changes: &[InboxChange],
+    ) -> Result<BTreeMap<ConversationId, Merged>, StoreError> {
+        let mut rows = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for InboxChange { conversation, .. } in changes {
+            rows.entry(conversation.clone()).or_insert_with(|| {
+                self.inboxes.kept.get(user, conversation).unwrap_or_else(|| {
+                    unknown.push(conversation);
+                    Merged::nothing(conversation)
+                })
+            });
+        }
+        for row in self.inbox_rows_of(user, &unknown).await? {
+            if let Some(merged) = rows.get_mut(&row.conversation) {
+                merged.row = row;
+            }
+        }
+        Ok(rows)
     }
 
     async fn next_epoch(&self, user: &UserKey) -> Result<Epoch, StoreError> {
@@ -278,15 +293,15 @@ impl Core {
         Ok(found.map(|(epoch,)| epoch.cast_unsigned()))
     }
 
-    /// Writes rows whole, in the order of their versions.
-    async fn write_inbox(&self, user: &UserKey, rows: &[InboxRow]) -> Result<(), StoreError> {
+    /// Writes what is not kept of rows, in the order of their versions.
+    async fn write_inbox(&self, user: &UserKey, rows: &[Merged]) -> Result<(), StoreError> {
         for rows in rows.chunks(BATCH_ROWS_MAX) {
             let mut statements = Vec::new();
             let mut values = Vec::new();
-            for row in rows {
-                for (statement, mut cells) in self.cells(row)? {
+            for merged in rows {
+                for (statement, mut cells) in self.cells(merged)? {
                     cells.extend([text(user.tenant.as_str()), text(user.user.as_str())]);
-                    cells.push(text(row.conversation.as_str()));
+                    cells.push(text(merged.row.conversation.as_str()));
                     statements.push(statement);
                     values.push(cells);
                 }
@@ -296,29 +311,35 @@ impl Core {
         Ok(())
     }
 
-    /// What is written of a row, each with its timestamp first. What nobody has set yet is left out.
-    fn cells(&self, row: &InboxRow) -> Result<Vec<(&Statement, Values)>, StoreError> {
-        let statements = &self.statements;
-        let seq = |seq: Seq| number(seq.get());
-        let json = serde_json::to_string(&row.last).map_err(unreadable)?;
-        let settings = serde_json::to_string(&row.settings).map_err(unreadable)?;
-        let member = Some(CqlValue::Boolean(row.member));
-        let (read, membership) = (seq(row.read_seq), seq(row.membership_seq));
-        let all = [
-            (row.version, &statements.inbox.put_version, vec![number(row.version)]),
-            (row.last.last_seq.get(), &statements.inbox.put_last, vec![text(json)]),
-            (row.mentioned_seq.get(), &statements.inbox.put_mentioned, vec![seq(row.mentioned_seq)]),
-            (row.read_seq.get(), &statements.inbox.put_read, vec![read, number(row.read_messages)]),
-            (row.membership_seq.get(), &statements.inbox.put_membership, vec![membership, member]),
-            (row.settings_number, &statements.inbox.put_settings, vec![number(row.settings_number), text(settings)]),
-        ];
-        let written = all.into_iter().filter(|(timestamp, ..)| *timestamp > 0);
-        Ok(written
-            .map(|(timestamp, statement, mut values)| {
-                values.insert(0, number(timestamp));
-                (statement, values)
-            })
-            .collect())
+    /// The parts of a row that are newer than what is kept of it, each with its timestamp first. What nobody has set yet is
+    /// none of them.
+    fn cells(&self, Merged { row, kept }: &Merged) -> Result<Vec<(&Statement, Values)>, StoreError> {
+        let statements = &self.statements.inbox;
+        let mut cells = vec![(&statements.put_version, vec![number(row.version), number(row.version)])];
+        let mut put = |statement, at: u64, values: &[Option<CqlValue>]| {
+            cells.push((statement, [&[number(at)], values].concat()));
+        };
+        if row.last.last_seq > kept.last.last_seq {
+            let last = serde_json::to_string(&row.last).map_err(unreadable)?;
+            put(&statements.put_last, row.last.last_seq.get(), &[text(last)]);
+        }
+        if row.mentioned_seq > kept.mentioned_seq {
+            let seq = row.mentioned_seq.get();
+            put(&statements.put_mentioned, seq, &[number(seq)]);
+        }
+        if row.read_seq > kept.read_seq {
+            let seq = row.read_seq.get();
+            put(&statements.put_read, seq, &[number(seq), number(row.read_messages)]);
+        }
+        if row.membership_seq > kept.membership_seq {
+            let seq = row.membership_seq.get();
+            put(&statements.put_membership, seq, &[number(seq), Some(CqlValue::Boolean(row.member))]);
+        }
+        if row.settings_number > kept.settings_number {
+            let settings = serde_json::to_string(&row.settings).map_err(unreadable)?;
+            put(&statements.put_settings, row.settings_number, &[number(row.settings_number), text(settings)]);
+        }
+        Ok(cells)
     }
 }
 

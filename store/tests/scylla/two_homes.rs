@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use switchboard_protocol::{ConversationId, Seq};
 use switchboard_store::contract::user_key;
-use switchboard_store::{Inbox as _, InboxChange, InboxLast, InboxPage, InboxRange, ScyllaStore};
+use switchboard_store::{Inbox as _, InboxChange, InboxLast, InboxPage, InboxRange, ScyllaOptions, ScyllaStore};
 use tokio::task::JoinSet;
 
 async fn stores<const N: usize>() -> [Arc<ScyllaStore>; N] {
-    let options = own_keyspace(shared_server().await);
+    stores_with(own_keyspace(shared_server().await)).await
+}
+
+async fn stores_with<const N: usize>(options: ScyllaOptions) -> [Arc<ScyllaStore>; N] {
     let mut stores = Vec::new();
     for _ in 0..N {
         stores.push(Arc::new(open(&options).await.expect("opens")));
@@ -57,6 +60,43 @@ async fn in_turn() {
     // What a home has not seen itself as written is written again, once.
     put(&other, ends_at("c", 6)).await;
     assert_eq!(since(&one, top).await.rows.len(), 1);
+}
+
+#[tokio::test]
+async fn what_one_has_kept_of_a_row_is_old() {
+    let [one, other] = stores().await;
+    put(&one, ends_at("c", 5)).await;
+    let newer = InboxChange { read: Some((Seq::new(6), 6)), ..ends_at("c", 9) };
+    put(&other, newer.clone()).await;
+    let top = since(&other, 0).await.top;
+    // Each part is news to this home; but for the mention, the row has newer ones.
+    let older = InboxChange { mentioned_seq: Seq::new(4), read: Some((Seq::new(3), 3)), ..ends_at("c", 7) };
+    put(&one, older).await;
+    let page = since(&other, top).await;
+    assert_eq!(page.rows.len(), 1, "the change has a version above every one that was told");
+    let row = &page.rows[0];
+    let parts = [row.last.last_seq, row.read_seq, row.mentioned_seq].map(Seq::get);
+    assert_eq!((parts, row.read_messages), ([9, 6, 4], 6), "nothing of what the other home wrote is lost");
+    // It does not know of those yet, and writes them once.
+    for rows in [1, 0] {
+        let top = since(&other, 0).await.top;
+        put(&one, newer.clone()).await;
+        let page = since(&other, top).await;
+        assert_eq!(page.rows.len(), rows);
+    }
+}
+
+#[tokio::test]
+async fn there_is_no_room_for_rows() {
+    let options = ScyllaOptions { inbox_rows_bytes: 0, ..own_keyspace(shared_server().await) };
+    let [one] = stores_with(options).await;
+    put(&one, ends_at("c", 5)).await;
+    put(&one, InboxChange { mentioned_seq: Seq::new(4), ..ends_at("c", 3) }).await;
+    let page = since(&one, 0).await;
+    let row = &page.rows[0];
+    assert_eq!((row.last.last_seq.get(), row.mentioned_seq.get()), (5, 4), "they are read");
+    put(&one, ends_at("c", 5)).await;
+    assert_eq!(since(&one, page.top).await.rows.len(), 1, "what was read is written again");
 }
 
 #[tokio::test]

@@ -1,0 +1,76 @@
+//! Inbox rows that were written here and have counted, kept so that the next change to one needs no read and writes
+//! nothing but the parts that it changes.
+//!
+//! A kept row may be old: another home may have written since. That does no harm, because parts only grow: what is kept is
+//! at a quorum, or something newer is, for ever. A change that the kept row holds has counted, so there is nothing to write;
+//! one that it does not hold is written, and loses where something newer is. The version is never taken from it: that
+//! another home has an epoch is found by the read behind the write, as always. So rows are kept beyond their epoch, and
+//! forgotten only for room.
+
+use crate::{InboxRow, Outline, UserKey};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use std::sync::Arc;
+use switchboard_protocol::{ConversationId, Role, UserId};
+
+/// A row in memory, without what it holds in strings.
+const ROW_BYTES: usize = size_of::<(UserKey, ConversationId)>() + size_of::<InboxRow>() + 64;
+
+/// Those that were used last, as far as there is room.
+pub(super) struct KeptRows {
+    rows: Cache<(UserKey, ConversationId), Arc<InboxRow>, Bytes>,
+}
+
+impl KeptRows {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { rows: Cache::with_weighter(bytes_max / ROW_BYTES, bytes_max as u64, Bytes) }
+    }
+
+    /// The row, with changes to it yet to come.
+    pub(super) fn get(&self, user: &UserKey, conversation: &ConversationId) -> Option<Merged> {
+        let kept = self.rows.get(&(user.clone(), conversation.clone()))?;
+        Some(Merged { row: InboxRow::clone(&kept), kept })
+    }
+
+    /// These have been written and have counted.
+    pub(super) fn put(&self, user: &UserKey, rows: Vec<Merged>) {
+        for Merged { row, .. } in rows {
+            self.rows.insert((user.clone(), row.conversation.clone()), Arc::new(row));
+        }
+    }
+}
+
+/// What a row takes.
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<(UserKey, ConversationId), Arc<InboxRow>> for Bytes {
+    fn weight(&self, _: &(UserKey, ConversationId), row: &Arc<InboxRow>) -> u64 {
+        let preview = row.last.preview.as_ref().map_or(0, |preview| preview.text.len());
+        let outline = row.last.outline.as_ref().map_or(0, |outline| {
+            let title = outline.meta.title.as_ref().map_or(0, |title| title.as_str().len());
+            let custom = outline.meta.custom.as_ref().map_or(0, |custom| custom.as_str().len());
+            size_of::<Outline>() + title + custom + outline.roles.len() * size_of::<(UserId, Role)>()
+        });
+        (ROW_BYTES + preview + outline) as u64
+    }
+}
+
+/// A row with changes merged into it.
+pub(super) struct Merged {
+    pub(super) row: InboxRow,
+    /// What is kept of it. If nothing is: one with nothing in it.
+    pub(super) kept: Arc<InboxRow>,
+}
+
+impl Merged {
+    pub(super) fn nothing(conversation: &ConversationId) -> Self {
+        let row = InboxRow::new(conversation.clone());
+        Self { kept: Arc::new(row.clone()), row }
+    }
+
+    /// Whether what it holds was read: that is not known to be at a quorum, nor to have counted.
+    pub(super) fn is_uncertain(&self) -> bool {
+        self.row.version > 0 && self.kept.version == 0
+    }
+}
