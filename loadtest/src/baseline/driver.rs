@@ -1,7 +1,8 @@
 //! The bare driver: rows as those of the log, written to the same ScyllaDB or Cassandra by nothing but the driver, with as
-//! many conversations and as many messages under way as the real load has clients and sends.
+//! many conversations and as many messages under way (`under_way` in each) as the real load has clients and sends.
 //!
-//! One message under way in a conversation is a row by itself; several are batches of one partition.
+//! One message under way in a conversation is a row by itself; several are batches of one partition, as many side by side
+//! as have so many rows together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -40,8 +40,10 @@ impl Scenario for Send {
         ]
     }
 
-    fn settings(&self, _load: &Load) -> Vec<String> {
-        vec!["limits.frames_per_s=1000000".to_owned()]
+    /// What is said to be under way is: a session's frames beyond its limit would wait unread.
+    fn settings(&self, load: &Load) -> Vec<String> {
+        let requests = load.count("under_way").max(1);
+        vec!["limits.frames_per_s=1000000".to_owned(), format!("limits.session_requests_max={requests}")]
     }
 
     /// Each client writes to a user who is not there: what is measured is the way to the disk.
