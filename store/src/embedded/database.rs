@@ -147,6 +147,8 @@ const RECENT_PART: u64 = 4;
 /// The journals together; fjall's least.
 const JOURNALS_BYTES_MAX: u64 = 256 << 20;
 const FILES_OPEN_MAX: usize = 256;
+/// Writes tables and merges them. Of several, fjall keeps the first from merging by having it put the order back into the
+/// queue, over and over: it uses a whole processor for as long as another one merges.
 const WORKER_THREADS: usize = 1;
 
 impl Database {
