@@ -10,24 +10,28 @@ use std::sync::Mutex;
 use switchboard_protocol::ProtocolError;
 use switchboard_store::{ConversationKey, Incarnation, Previous, TermNumber};
 
-/// How long a begin waits for a node that lives to let go.
+/// How long a begin waits for a live node to let go.
 pub(crate) const LET_GO_MS: u64 = 1_000;
 
-/// Pause before it is asked again: from, to. Nodes hear of a view at different times.
-const ASK_AGAIN_MS: (u64, u64) = (25, 200);
+/// The first pause before a node is asked again, as nodes learn of a view at different times. Each further one is twice as
+/// long.
+const ASK_AGAIN_MS: u64 = 25;
 
-/// How long a node that is out of the view may take to say a word.
+/// The longest of these pauses.
+const ASK_AGAIN_MS_MAX: u64 = 200;
+
+/// How long a node that is out of the view may take to answer.
 const LAST_WORD_MS: u64 = 250;
 
-/// Incarnations that are remembered as gone.
+/// Incarnations that are remembered as gone, at most.
 const GONE_MAX: usize = 1_024;
 
-/// Those that are out of the view and were asked in vain.
+/// Incarnations that are out of the view and did not answer.
 #[derive(Default)]
 pub(crate) struct Gone(Mutex<BTreeSet<Incarnation>>);
 
 impl Gone {
-    /// It is in the view (again).
+    /// Forgets those that are in the view again.
     pub(crate) fn forget(&self, lives: impl Fn(&Incarnation) -> bool) {
         lock(&self.0).retain(|gone| !lives(gone));
     }
@@ -46,10 +50,10 @@ impl Gone {
 }
 
 impl Node {
-    /// What has become of the owner whom the store names, as the next begin has to know it.
+    /// What has become of the owner that the store names, for the next begin.
     ///
     /// # Errors
-    /// `unavailable` if it lives and has not let go by `deadline_ms` (monotonic).
+    /// `unavailable` if it is alive and has not let go by `deadline_ms` (monotonic).
     pub(crate) async fn previous(
         &self,
         key: &ConversationKey,
@@ -57,7 +61,7 @@ impl Node {
         term: TermNumber,
         deadline_ms: u64,
     ) -> Result<Previous, ProtocolError> {
-        let mut pause_ms = ASK_AGAIN_MS.0;
+        let mut pause_ms = ASK_AGAIN_MS;
         loop {
             let gone = || Previous::Gone(owner.clone());
             let in_view = self.placement().view.has(owner);
@@ -72,11 +76,11 @@ impl Node {
             let answer = self.ask_within(owner, ask, if in_view { left_ms } else { LAST_WORD_MS }).await;
             match answer {
                 Some(Ok(Reply::LetGo(release))) => return Ok(Previous::Released(release)),
-                // It has ended it since.
+                // The owner has ended the term since.
                 Some(Ok(_)) => return Ok(Previous::Unknown),
-                // It lives, and keeps it or can't let go yet.
+                // The owner is alive, and keeps the conversation or can't let go yet.
                 Some(_) => {}
-                // Who drains is out of the view too, and answers.
+                // A node that drains is out of the view too, but answers.
                 None if !in_view && !self.placement().view.has(owner) => {
                     tracing::info!(%owner, "gone without a word: it is fenced");
                     self.gone.note(owner);
@@ -85,11 +89,11 @@ impl Node {
                 None => {}
             }
             self.clock.sleep_ms(pause_ms + self.generator.below(pause_ms)).await;
-            pause_ms = (pause_ms * 2).min(ASK_AGAIN_MS.1);
+            pause_ms = (pause_ms * 2).min(ASK_AGAIN_MS_MAX);
         }
     }
 
-    /// Whether the same node is in the view in another life, so that this one is over.
+    /// Whether the node is in the view as another incarnation, so that this one is over.
     fn has_another_life(&self, incarnation: &Incarnation) -> bool {
         self.placement().view.nodes.iter().any(|node| node.incarnation.node == incarnation.node)
     }

@@ -98,11 +98,11 @@ impl Conversation {
                     self.note_mentions(&pending.draft.mentioned);
                     run.pending.push(*pending);
                 }
-                Step::Answer(reply, result, _room) => {
+                Step::Answer { reply, result, _room } => {
                     self.tell_run(std::mem::take(&mut run));
                     reply.send(&self.node, *result);
                 }
-                Step::Peek(user, after, reply) => {
+                Step::Peek { user, after, reply } => {
                     self.tell_run(std::mem::take(&mut run));
                     self.answer_peek(&user, after, reply);
                 }

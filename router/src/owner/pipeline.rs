@@ -24,17 +24,20 @@ const APPEND_ENTRIES_MAX: usize = 512;
 /// Bytes of entries in one append at most (one entry may be larger).
 const APPEND_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// The pause before an append whose outcome is unknown is repeated: first, longest.
-const RETRY_MS: (u64, u64) = (50, 2_000);
+/// The first pause before an append whose outcome is unknown is repeated. Each further one is twice as long.
+const RETRY_MS: u64 = 50;
+
+/// The longest of these pauses.
+const RETRY_MS_MAX: u64 = 2_000;
 
 /// A step in the pipeline.
 pub(super) enum Step {
     /// An entry.
     Entry(Box<Pending>),
     /// An answer decided after entries, and given after them.
-    Answer(ReplyTo, Box<ReplyResult>, Option<OwnedSemaphorePermit>),
+    Answer { reply: ReplyTo, result: Box<ReplyResult>, _room: Option<OwnedSemaphorePermit> },
     /// A question about the durable state, asked after entries.
-    Peek(UserId, Option<Seq>, ReplyTo),
+    Peek { user: UserId, after: Option<Seq>, reply: ReplyTo },
 }
 
 /// An entry that is not durable yet.
@@ -146,8 +149,7 @@ impl Step {
         let error = || node.unavailable();
         match self {
             Self::Entry(pending) => pending.replies.into_iter().for_each(|reply| reply.send(node, Err(error()))),
-            Self::Answer(reply, ..) => reply.send(node, Err(error())),
-            Self::Peek(_, _, reply) => reply.send(node, Err(error())),
+            Self::Answer { reply, .. } | Self::Peek { reply, .. } => reply.send(node, Err(error())),
         }
     }
 }
@@ -162,12 +164,12 @@ async fn append(
     if entries.is_empty() {
         return node.store.append(&key, term, entries).await;
     }
-    let mut wait_ms = RETRY_MS.0;
+    let mut wait_ms = RETRY_MS;
     loop {
         match node.store.append(&key, term, entries.clone()).await {
             Ok(appended) => return Ok(appended),
             Err(error @ StoreError::Unavailable { .. }) => {
-                if wait_ms == RETRY_MS.0 {
+                if wait_ms == RETRY_MS {
                     tracing::warn!(%error, "an append's outcome is unknown: repeating it");
                 }
             }
@@ -179,6 +181,6 @@ async fn append(
             }
         }
         node.clock.sleep_ms(wait_ms + node.generator.below(wait_ms)).await;
-        wait_ms = (wait_ms * 2).min(RETRY_MS.1);
+        wait_ms = (wait_ms * 2).min(RETRY_MS_MAX);
     }
 }

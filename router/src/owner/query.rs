@@ -34,7 +34,7 @@ impl Conversation {
     /// Answers after the entries that are not durable yet, so that the answer may include them.
     pub(super) fn answer_in_order(&mut self, reply: ReplyTo, room: Option<OwnedSemaphorePermit>, result: ReplyResult) {
         if self.log.is_some() {
-            self.pipeline.push(Step::Answer(reply, Box::new(result), room));
+            self.pipeline.push(Step::Answer { reply, result: Box::new(result), _room: room });
         } else {
             reply.send(&self.node, result);
         }
@@ -44,7 +44,7 @@ impl Conversation {
     pub(super) async fn on_peek(&mut self, user: UserId, after: Option<Seq>, reply: ReplyTo) {
         match self.peek_at_rest(&user).await {
             Ok(Some(peek)) => reply.send(&self.node, Ok(LocalReply::Peek(Box::new(peek)))),
-            Ok(None) => self.pipeline.push(Step::Peek(user, after, reply)),
+            Ok(None) => self.pipeline.push(Step::Peek { user, after, reply }),
             Err(error) => reply.send(&self.node, Err(error)),
         }
     }

@@ -196,7 +196,7 @@ pub(crate) fn states(conversation: &ConversationKey, first: Seq, last: Seq) -> R
 /// What a row of [`Table::State`] is about.
 pub(crate) enum StateKey {
     Change(Seq),
-    Reaction(Seq, String, UserId),
+    Reaction { target: Seq, emoji: String, user: UserId },
 }
 
 pub(crate) fn parse_state(key: &[u8]) -> Result<StateKey, StoreError> {
@@ -206,7 +206,7 @@ pub(crate) fn parse_state(key: &[u8]) -> Result<StateKey, StoreError> {
     let target = Seq::new(parts.number()?);
     match parts.byte()? {
         STATE_CHANGE => Ok(StateKey::Change(target)),
-        STATE_REACTION => Ok(StateKey::Reaction(target, parts.text()?.to_owned(), parts.last()?)),
+        STATE_REACTION => Ok(StateKey::Reaction { target, emoji: parts.text()?.to_owned(), user: parts.last()? }),
         _ => Err(parts.unreadable()),
     }
 }
@@ -333,7 +333,9 @@ mod tests {
         assert_eq!(parse_last_user(member(&of, &bob).as_bytes()).unwrap(), bob);
         let emoji: Emoji = "👍".parse().unwrap();
         match parse_state(reaction(&of, Seq::new(3), &emoji, &bob).as_bytes()).unwrap() {
-            StateKey::Reaction(target, text, user) => assert_eq!((target.get(), text.as_str(), user), (3, "👍", bob)),
+            StateKey::Reaction { target, emoji, user } => {
+                assert_eq!((target.get(), emoji.as_str(), user), (3, "👍", bob));
+            }
             StateKey::Change(_) => panic!("a reaction"),
         }
         let user = UserKey { tenant: "t".parse().unwrap(), user: "carl".parse().unwrap() };

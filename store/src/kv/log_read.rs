@@ -212,7 +212,7 @@ fn states(
                 state.edited = change.edited;
                 state.deleted = change.deleted;
             }
-            StateKey::Reaction(target, emoji, user) => {
+            StateKey::Reaction { target, emoji, user } => {
                 let at = values::decode_number(key.as_ref(), value.as_ref())?;
                 add_reaction(states.entry(target).or_default(), &emoji, user);
                 oldest.entry((target, emoji)).and_modify(|oldest| *oldest = at.min(*oldest)).or_insert(at);
