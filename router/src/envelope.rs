@@ -230,6 +230,9 @@ pub(crate) struct Arrival {
 mod tests {
     use super::*;
     use crate::delivery::{Class, Delivery};
+    use switchboard_protocol::client::PresenceStatus;
+    use switchboard_protocol::server::ShownStatus;
+    use switchboard_store::TermNumber;
 
     fn packet(version: u8) -> Packet {
         let conversation = ConversationKey { tenant: "t".parse().unwrap(), conversation: "g:1".parse().unwrap() };
@@ -261,6 +264,48 @@ mod tests {
         assert_eq!(deliver.frames[0].delivery.class, Class::Ephemeral { key: 7 });
         assert_eq!(deliver.frames[0].delivery.kind, "message");
         assert_eq!((decoded.first, decoded.confirmed), (5, 2));
+    }
+
+    /// Nodes of this version and of the one before work in one cluster (DESIGN §5.12): whatever is renamed in the code, its
+    /// name on the bus stays.
+    #[test]
+    fn names_on_the_bus_stay() {
+        let user = UserKey { tenant: "t".parse().unwrap(), user: "bob".parse().unwrap() };
+        let at = Incarnation { node: "n1".parse().unwrap(), life: 3 };
+        let arrival = || Arrival {
+            session: "s1".parse().unwrap(),
+            device: "d1".parse().unwrap(),
+            instance: "i1".parse().unwrap(),
+        };
+        let saved = Saved { status: PresenceStatus::Away, revision: 2, last_seen_at: None };
+        let registration =
+            Registration { user: user.clone(), sessions: 1, saved: Some(saved), arrived: vec![arrival()] };
+        let conversation: ConversationId = "g:1".parse().unwrap();
+        let key = ConversationKey { tenant: user.tenant.clone(), conversation: conversation.clone() };
+        let ask = Ask::LetGo { conversation: key.clone(), term: TermNumber(4) };
+        let sessions = vec![(user.user.clone(), "s1".parse().unwrap())];
+        let look = Look { status: ShownStatus::Online, last_seen_at: Some(Timestamp::from_unix_ms(0)) };
+        let envelopes = [
+            Envelope::Request { request: 1, ask },
+            Envelope::Reply { request: 1, reply: Ok(Reply::Done) },
+            Envelope::SessionsGone { conversation: key.clone(), sessions: sessions.clone() },
+            Envelope::Closed { conversation: key, sessions },
+            Envelope::Register { users: vec![registration] },
+            Envelope::Newest { user: user.clone(), at, arrival: arrival() },
+            Envelope::NoRoom { user: user.clone(), arrival: arrival() },
+            Envelope::Unwatch { users: vec![user.clone()] },
+            Envelope::Presence { users: vec![(user.clone(), look)] },
+            Envelope::Saved { user: user.clone(), saved },
+            Envelope::Receipt { user, conversation, upto: Seq::new(5), read: true },
+            Envelope::Missed { upto: 6 },
+            Envelope::Repeated { upto: 7 },
+        ];
+        let named: Vec<serde_json::Value> = envelopes
+            .iter()
+            .map(|envelope| rmp_serde::from_slice(&rmp_serde::to_vec_named(envelope).unwrap()).unwrap())
+            .collect();
+        let known = include_str!("envelope/names.jsonl").lines().map(|line| serde_json::from_str(line).unwrap());
+        assert_eq!(named, known.collect::<Vec<serde_json::Value>>());
     }
 
     #[test]
