@@ -19,8 +19,10 @@ pub(super) struct ServerAddress {
     pub(super) storage_port: u16,
 }
 
-/// Its time limits are long, for machines that have more to do than a test. `commitlog_sync: batch`, as it has to be wherever acknowledged messages must survive a kill: the default
-/// acknowledges before the disk has the row.
+/// Its time limits are long, for machines that have more to do than a test. `commitlog_sync: batch`, as it has to be
+/// wherever acknowledged messages must survive a kill: the default acknowledges before the disk has the row. The cache of
+/// prepared statements has room for those of a hundred keyspaces, as each test has its own: in the default of 10 MiB new
+/// statements can lose their place at once.
 pub(super) fn write(folder: &Path, place: ServerAddress, options: CassandraOptions) -> io::Result<()> {
     let ServerAddress { address, seed, cql_port, storage_port } = place;
     let (authenticator, authorizer) = match options.passwords {
@@ -55,6 +57,7 @@ concurrent_writes: 128
 concurrent_reads: 32
 memtable_heap_space: 64MiB
 memtable_offheap_space: 64MiB
+prepared_statements_cache_size: 192MiB
 data_file_directories: ['{data}/data']
 commitlog_directory: '{data}/commitlog'
 saved_caches_directory: '{data}/saved_caches'
