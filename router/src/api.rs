@@ -50,6 +50,15 @@ impl Answer {
         Self::Frame(ServerFrame::Ok(server::OkFrame { seq: Some(seq), ..server::OkFrame::default() }))
     }
 
+    /// The entry that was made, or that had been made before by the same command.
+    pub fn seq(&self) -> Option<Seq> {
+        match self {
+            Self::Created(ServerFrame::Sent(sent)) | Self::Frame(ServerFrame::Sent(sent)) => Some(sent.seq),
+            Self::Frame(ServerFrame::Ok(ok)) => ok.seq,
+            _ => None,
+        }
+    }
+
     /// The frame's `type`.
     pub fn type_name(&self) -> &'static str {
         match self {

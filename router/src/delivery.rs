@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use std::sync::Arc;
-use switchboard_protocol::{CloseCode, Seq};
+use switchboard_protocol::{CloseCode, ConversationId, Seq};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// A server frame, encoded once for all its recipients.
@@ -15,6 +15,28 @@ pub struct Delivery {
     pub kind: &'static str,
     /// What a full queue may do with it.
     pub class: Class,
+    /// Where it is in its log, if it is an entry.
+    pub position: Option<LogPosition>,
+}
+
+/// Where an entry is: in which conversation's log, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPosition {
+    /// A hash of the conversation's id. Positions only order frames to one session, so a collision does no harm.
+    pub(crate) log: u64,
+    pub(crate) seq: Seq,
+}
+
+impl LogPosition {
+    /// The position of entry `seq` of this conversation.
+    pub fn new(conversation: &ConversationId, seq: Seq) -> Self {
+        Self { log: xxh3_64(conversation.as_str().as_bytes()), seq }
+    }
+
+    /// Whether both are in the same log, and this one is earlier.
+    pub fn is_before(self, other: Self) -> bool {
+        self.log == other.log && self.seq < other.seq
+    }
 }
 
 /// How a frame may be treated when its reader is slow (DESIGN §5.7).
@@ -88,10 +110,10 @@ pub(crate) fn ephemeral(kind: &'static str, json: String, about: &[&str]) -> Del
     for part in about {
         key = xxh3_64_with_seed(part.as_bytes(), key);
     }
-    Delivery { json: json.into(), kind, class: Class::Ephemeral { key } }
+    Delivery { json: json.into(), kind, class: Class::Ephemeral { key }, position: None }
 }
 
 /// A frame that is never silently dropped.
 pub(crate) fn undroppable(kind: &'static str, json: impl Into<bytes::Bytes>) -> Delivery {
-    Delivery { json: json.into(), kind, class: Class::Undroppable }
+    Delivery { json: json.into(), kind, class: Class::Undroppable, position: None }
 }

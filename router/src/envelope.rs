@@ -229,7 +229,7 @@ pub(crate) struct Arrival {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::{Class, Delivery};
+    use crate::delivery::{Class, Delivery, LogPosition};
     use switchboard_protocol::client::PresenceStatus;
     use switchboard_protocol::server::ShownStatus;
     use switchboard_store::TermNumber;
@@ -240,6 +240,7 @@ mod tests {
             json: Bytes::from_static(b"{\"type\":\"message\"}"),
             kind: "message",
             class: Class::Ephemeral { key: 7 },
+            position: Some(LogPosition { log: 9, seq: Seq::new(4) }),
         };
         let deliver = Deliver {
             conversation,
@@ -263,6 +264,7 @@ mod tests {
         assert_eq!(deliver.frames[0].delivery.json, "{\"type\":\"message\"}");
         assert_eq!(deliver.frames[0].delivery.class, Class::Ephemeral { key: 7 });
         assert_eq!(deliver.frames[0].delivery.kind, "message");
+        assert_eq!(deliver.frames[0].delivery.position, Some(LogPosition { log: 9, seq: Seq::new(4) }));
         assert_eq!((decoded.first, decoded.confirmed), (5, 2));
     }
 

@@ -42,7 +42,7 @@ mod wire;
 
 pub use api::{Actor, Answer, BlockInfo, Command, HomeNode, NewSession, OrderKey, SessionInfo};
 pub use bus::{Bus, BusError, InProcessBus, Packets};
-pub use delivery::{Class, Delivery, Socket};
+pub use delivery::{Class, Delivery, LogPosition, Socket};
 pub use options::{Options, RETRY_AFTER_MS, Url};
 pub use redis::{Redis, RedisBus, RedisError, RedisOptions};
 pub use router::{Connected, Life, OPEN_MAX, Router, Start};

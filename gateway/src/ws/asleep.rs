@@ -132,7 +132,7 @@ async fn who_waits_for_an_answer_does_not_sleep() {
     requests.push(None, false, Box::pin(async { answered.await.ok() }));
     session.requests = Some(Box::new(requests));
     let wakes = turn(&mut session);
-    drop(answer.send(Encoded { kind: "ok", json: "answer".to_owned() }));
+    drop(answer.send(Encoded { kind: "ok", json: "answer".to_owned(), position: None }));
     assert!(!session.outbox.queue(&undroppable("behind the answer")));
     assert!(count(&wakes) > 0);
     session.outbox.flush();

@@ -6,7 +6,7 @@ use switchboard_protocol::server::{ErrorFrame, Frame, Pong, ServerFrame};
 use switchboard_protocol::{
     ClientFrame, ClientId, CloseCode, FrameId, Incoming, ProtocolError, Rejection, parse_client_frame,
 };
-use switchboard_router::{Answer, OrderKey, RETRY_AFTER_MS, Router};
+use switchboard_router::{Answer, LogPosition, OrderKey, RETRY_AFTER_MS, Router};
 use switchboard_store::UserKey;
 use tungstenite::Message;
 use tungstenite::error::Error as WireError;
@@ -148,7 +148,7 @@ impl<S: Line> Session<S> {
     fn put_in_turn(&mut self, order: OrderKey, error: String) {
         match &mut self.requests {
             Some(requests) if requests.holds_up(&order) => {
-                requests.push_answer(order, Encoded { kind: ErrorFrame::TYPE, json: error });
+                requests.push_answer(order, Encoded { kind: ErrorFrame::TYPE, json: error, position: None });
             }
             _ => self.put_encoded(ErrorFrame::TYPE, &error),
         }
@@ -176,6 +176,7 @@ impl<S: Line> Session<S> {
         let Some(router) = self.gateway.session_router().cloned() else { return };
         let actor = signed_in.connected.actor(id.is_some());
         let order = router.order_key(&actor.user, &frame);
+        let conversation = order.clone();
         let is_large = is_large_question(&frame);
         let clock = self.gateway.clock.clone();
         let request = async move {
@@ -188,10 +189,14 @@ impl<S: Line> Session<S> {
             }
             match result {
                 Ok(Answer::Frame(ServerFrame::Ok(_))) if is_quiet && id.is_none() => None,
-                Ok(answer) => Some(Encoded { kind: answer.type_name(), json: answer.encode(id.as_ref()) }),
+                Ok(answer) => {
+                    let entry = conversation.zip(answer.seq());
+                    let position = entry.map(|(conversation, seq)| LogPosition::new(&conversation, seq));
+                    Some(Encoded { kind: answer.type_name(), json: answer.encode(id.as_ref()), position })
+                }
                 Err(error) => {
                     let json = ErrorFrame::new(client_id, &error).encode(id.as_ref());
-                    Some(Encoded { kind: ErrorFrame::TYPE, json })
+                    Some(Encoded { kind: ErrorFrame::TYPE, json, position: None })
                 }
             }
         };

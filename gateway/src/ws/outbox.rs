@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use switchboard_protocol::CloseCode;
-use switchboard_router::{Class, Delivery, Socket};
+use switchboard_router::{Class, Delivery, LogPosition, Socket};
 use tokio::net::tcp::OwnedWriteHalf;
 
 use super::wire::Burst;
@@ -112,6 +112,14 @@ impl Outbox {
     pub(crate) fn mark(&self) -> Mark {
         let state = self.lock();
         Mark(state.taken + state.frames.len() as u64)
+    }
+
+    /// A mark behind the last frame that comes before this entry in its log; nothing has to leave before it if none waits.
+    pub(crate) fn mark_before(&self, entry: LogPosition) -> Mark {
+        let state = self.lock();
+        let is_before = |delivery: &Arc<Delivery>| delivery.position.is_some_and(|position| position.is_before(entry));
+        let waiting = state.frames.iter().rposition(is_before).map_or(0, |last| last as u64 + 1);
+        Mark(state.taken + waiting)
     }
 
     /// Gives `accept` the frames that were waiting at `mark`, oldest first, until it says that it takes no more.

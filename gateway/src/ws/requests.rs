@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use switchboard_protocol::ClientFrame;
-use switchboard_router::OrderKey;
+use switchboard_router::{LogPosition, OrderKey};
 use tokio::task::coop;
 
 /// A request being carried out; it yields `None` if it is not answered.
@@ -23,6 +23,8 @@ pub(super) struct Encoded {
     /// Its `type`.
     pub(super) kind: &'static str,
     pub(super) json: String,
+    /// Of the entry that it stands for in the client's eyes, like `sent` for its message.
+    pub(super) position: Option<LogPosition>,
 }
 
 /// See the module.
@@ -34,6 +36,8 @@ pub(super) struct Requests {
     next_number: u64,
     /// A request with a large answer is being carried out, or its answer waits.
     is_asking: bool,
+    /// An answer that was due and could not leave yet.
+    put_back: Option<Encoded>,
 }
 
 struct Slot {
@@ -53,7 +57,7 @@ enum State {
 impl Requests {
     /// The number of requests without an answer.
     pub(super) fn len(&self) -> usize {
-        self.slots.len()
+        self.slots.len() + usize::from(self.put_back.is_some())
     }
 
     /// Adds a request, which starts at the next [`Requests::poll_answer`].
@@ -72,7 +76,7 @@ impl Requests {
 
     /// Whether an answer with this key has to wait for an earlier one.
     pub(super) fn holds_up(&self, order: &OrderKey) -> bool {
-        order.is_some() && self.slots.iter().any(|slot| slot.order == *order)
+        order.is_some() && (self.put_back.is_some() || self.slots.iter().any(|slot| slot.order == *order))
     }
 
     /// Adds an answer that is already known.
@@ -82,8 +86,16 @@ impl Requests {
         self.slots.push_back(Slot { number, order, is_large: false, state: State::Done(Some(answer)) });
     }
 
+    /// Takes back an answer that can't leave yet. It is the next one then.
+    pub(super) fn put_back(&mut self, answer: Encoded) {
+        self.put_back = Some(answer);
+    }
+
     /// The next answer that may leave now. Pending if there is no request.
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Encoded> {
+        if let Some(answer) = self.put_back.take() {
+            return Poll::Ready(answer);
+        }
         loop {
             while let Some(at) = self.first_due() {
                 if let Some(answer) = self.take(at) {
@@ -210,7 +222,7 @@ mod tests {
     }
 
     fn encoded(json: String) -> Encoded {
-        Encoded { kind: "ok", json }
+        Encoded { kind: "ok", json, position: None }
     }
 
     fn answers(requests: &mut Requests) -> Vec<String> {
@@ -263,6 +275,20 @@ mod tests {
         assert!(answers(&mut requests).is_empty());
         first.answer.send(Some("1".to_owned())).unwrap();
         assert_eq!(answers(&mut requests), ["1", "refused"]);
+    }
+
+    #[test]
+    fn an_answer_that_is_put_back_is_the_next() {
+        let mut requests = Requests::default();
+        let first = ask(&mut requests, Some("a"), false);
+        let second = ask(&mut requests, Some("a"), false);
+        first.answer.send(Some("1".to_owned())).unwrap();
+        second.answer.send(Some("2".to_owned())).unwrap();
+        let Poll::Ready(answer) = requests.poll_answer(&mut Context::from_waker(Waker::noop())) else { panic!() };
+        requests.put_back(answer);
+        assert_eq!(requests.len(), 2);
+        assert_eq!(answers(&mut requests), ["1", "2"]);
+        assert_eq!(requests.len(), 0);
     }
 
     #[test]

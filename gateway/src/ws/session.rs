@@ -90,7 +90,8 @@ impl<S: Line> Session<S> {
         self.obey(orders);
         while !self.is_closing() {
             let mut again = self.poll_gate(cx);
-            // Answers leave before the frames that were delivered after them, so that `sent` comes before what follows it.
+            // Between entries, `sent` is in the place of the client's own: what came before it in the log leaves before it, and
+            // what was delivered after it (behind the mark) leaves after it.
             let mark = if self.requests.is_some() { self.outbox.mark() } else { Mark::ALL };
             self.poll_answers(cx);
             self.take_frames(mark);
@@ -132,15 +133,22 @@ impl<S: Line> Session<S> {
     }
 
     fn poll_answers(&mut self, cx: &mut Context<'_>) {
-        let Some(requests) = &mut self.requests else { return };
+        let Some(mut requests) = self.requests.take() else { return };
         let mut tally = SentTally::default();
         while self.wire.has_room() {
             let Poll::Ready(answer) = requests.poll_answer(cx) else { break };
+            if let Some(position) = answer.position {
+                self.take_frames(self.outbox.mark_before(position));
+            }
+            if !self.wire.has_room() {
+                requests.put_back(answer);
+                break;
+            }
             self.wire.put_text(answer.json.as_bytes());
             tally.add(answer.kind);
         }
-        if requests.len() == 0 {
-            self.requests = None;
+        if requests.len() > 0 {
+            self.requests = Some(requests);
         }
     }
 

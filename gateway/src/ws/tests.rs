@@ -1,18 +1,20 @@
 //! Tests of sessions in situations that can't be provoked in a real store or a real drain at the right moment: over a
 //! pipe, with a real router on a store in memory.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use switchboard_clock::{Clock, Generator};
 use switchboard_config::Config;
-use switchboard_protocol::CloseCode;
-use switchboard_router::{InProcessBus, Router, Start, View};
+use switchboard_protocol::{CloseCode, ConversationId, Seq};
+use switchboard_router::{Class, Delivery, InProcessBus, LogPosition, Router, Socket as _, Start, View};
 use switchboard_store::{Faults, Incarnation, MemoryStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
 
 use super::line::Line;
+use super::requests::{Encoded, Requests};
 use super::session::Session;
 use super::sign_in::Hello;
 use crate::admission::{Kind, Most};
@@ -70,6 +72,43 @@ async fn said(session: Session<DuplexStream>, mut client: DuplexStream) -> (Stri
     let close = received.split_off(received.len() - 4);
     assert_eq!(close[..2], [0x88, 2], "the last frame closes");
     (String::from_utf8_lossy(&received).into_owned(), u16::from_be_bytes([close[2], close[3]]))
+}
+
+/// The text of the next frames from the server, once this ends it.
+async fn hears(session: &mut Session<DuplexStream>, client: &mut DuplexStream, ends: &str) -> String {
+    let mut received = Vec::new();
+    while !received.ends_with(ends.as_bytes()) {
+        tokio::select! {
+            () = &mut *session => panic!("the session has ended"),
+            read = client.read_buf(&mut received) => assert_ne!(read.unwrap(), 0),
+        }
+    }
+    String::from_utf8_lossy(&received).into_owned()
+}
+
+#[tokio::test]
+async fn an_answer_leaves_between_the_entries_that_it_is_between_in_the_log() {
+    let (gateway, _) = node();
+    let (mut session, mut client) = session(&gateway);
+    hears(&mut session, &mut client, "}").await;
+    let (ours, other) = ("g:1".parse().unwrap(), "g:2".parse().unwrap());
+    let entry = |json: &'static str, conversation: &ConversationId, seq: u64| {
+        let position = Some(LogPosition::new(conversation, Seq::new(seq)));
+        let (json, kind, class) = (json.into(), "message", Class::Undroppable);
+        session.outbox.deliver(&Arc::new(Delivery { json, kind, class, position }));
+    };
+    entry("[ours 5]", &ours, 5);
+    entry("[other 1]", &other, 1);
+    let position = Some(LogPosition::new(&ours, Seq::new(6)));
+    let sent = Encoded { kind: "sent", json: "[sent 6]".to_owned(), position };
+    let mut requests = Requests::default();
+    requests.push(Some(ours.clone()), false, Box::pin(ready(Some(sent))));
+    entry("[ours 7]", &ours, 7);
+    session.requests = Some(Box::new(requests));
+    let heard = hears(&mut session, &mut client, "[ours 7]").await;
+    let at = |text: &str| heard.find(text).unwrap();
+    assert!(at("[ours 5]") < at("[sent 6]"), "{heard}");
+    assert!(at("[sent 6]") < at("[other 1]"), "what need not leave before the answer does not: {heard}");
 }
 
 #[tokio::test]

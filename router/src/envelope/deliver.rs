@@ -2,7 +2,7 @@
 //! users' inboxes.
 
 use super::ITEM;
-use crate::delivery::{Class, Delivery};
+use crate::delivery::{Class, Delivery, LogPosition};
 use crate::push::News;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -60,8 +60,6 @@ pub(crate) struct UserNote {
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) delivery: Arc<Delivery>,
-    /// Its `seq`, if it is an entry.
-    pub(crate) seq: Option<Seq>,
     pub(crate) skip: Skip,
 }
 
@@ -78,7 +76,12 @@ pub(crate) struct Skip {
 
 impl Outgoing {
     pub(crate) fn new(delivery: Delivery) -> Self {
-        Self { delivery: Arc::new(delivery), seq: None, skip: Skip::default() }
+        Self { delivery: Arc::new(delivery), skip: Skip::default() }
+    }
+
+    /// Its `seq`, if it is an entry.
+    pub(crate) fn seq(&self) -> Option<Seq> {
+        self.delivery.position.map(|position| position.seq)
     }
 }
 
@@ -92,6 +95,9 @@ struct OutgoingWire {
     conflated: Option<u64>,
     #[serde(default)]
     seq: Option<Seq>,
+    /// The log that `seq` is in. Nodes of an earlier version leave it out.
+    #[serde(default)]
+    log: u64,
     skip: Skip,
 }
 
@@ -121,7 +127,8 @@ impl Serialize for Outgoing {
             kind: self.delivery.kind.to_owned(),
             ephemeral,
             conflated,
-            seq: self.seq,
+            seq: self.seq(),
+            log: self.delivery.position.map_or(0, |position| position.log),
             skip: self.skip.clone(),
         }
         .serialize(serializer)
@@ -138,6 +145,7 @@ impl<'de> Deserialize<'de> for Outgoing {
             (None, Some(key)) => Class::Conflated { key },
             (None, None) => Class::Undroppable,
         };
-        Ok(Self { delivery: Arc::new(Delivery { json: wire.json, kind, class }), seq: wire.seq, skip: wire.skip })
+        let position = wire.seq.map(|seq| LogPosition { log: wire.log, seq });
+        Ok(Self { delivery: Arc::new(Delivery { json: wire.json, kind, class, position }), skip: wire.skip })
     }
 }

@@ -12,7 +12,7 @@ use super::sessions::OpenSessions;
 use super::task::Conversation;
 use super::{LocalReply, ReplyTo};
 use crate::api::Answer;
-use crate::delivery::undroppable;
+use crate::delivery::{self, LogPosition, undroppable};
 use crate::envelope::{Deliver, Envelope, Note, Outgoing};
 use crate::link::Links;
 use crate::session::Held;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use switchboard_protocol::server::Delivery;
 use switchboard_protocol::{EntryFrame, ProtocolError, ServerFrame, UserId};
-use switchboard_store::{Incarnation, Preview};
+use switchboard_store::{ConversationKey, Incarnation, Preview};
 
 /// The users of a fan-out, in its order, by home.
 type ByHome = Vec<(Incarnation, Arc<[UserId]>)>;
@@ -121,7 +121,8 @@ impl Conversation {
         let now_us = self.node.clock.monotonic_us();
         let late_us = self.node.options().send_timeout_ms * 1_000 / 2;
         let is_late = |pending: &Pending| now_us.saturating_sub(pending.decided_us) >= late_us;
-        let frames: Vec<Outgoing> = run.pending.iter().map(|pending| outgoing(pending, is_late(pending))).collect();
+        let frames: Vec<Outgoing> =
+            run.pending.iter().map(|pending| outgoing(&self.key, pending, is_late(pending))).collect();
         let held = self.held_back(&run, full);
         if full {
             let users = run.pending.iter().flat_map(user_notes).collect();
@@ -337,10 +338,11 @@ fn advance(log: &mut Log, pending: &Pending, next: Option<&Pending>) {
 /// The frame of an entry, which is not sent to the session that made it, since the answer counts as the entry. It is
 /// sent there too if nobody waits for the answer any more, or if a waiter on another node may have given up by the time
 /// it arrives.
-fn outgoing(pending: &Pending, is_late: bool) -> Outgoing {
+fn outgoing(key: &ConversationKey, pending: &Pending, is_late: bool) -> Outgoing {
     let entry = &pending.draft.entry;
-    let mut frame = Outgoing::new(undroppable(entry.frame.type_name(), entry.json.clone()));
-    frame.seq = Some(entry.seq);
+    let delivery = undroppable(entry.frame.type_name(), entry.json.clone());
+    let position = Some(LogPosition::new(&key.conversation, entry.seq));
+    let mut frame = Outgoing::new(delivery::Delivery { position, ..delivery });
     if !is_late && !pending.replies.iter().all(ReplyTo::is_given_up) {
         frame.skip.session = pending.session.clone();
     }

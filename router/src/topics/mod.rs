@@ -107,7 +107,7 @@ impl Node {
 fn watched_frame<F: Frame>(key: &TopicKey, window: Window, frame: &F) -> Outgoing {
     let seed = xxh3_64_with_seed(key.topic.as_str().as_bytes(), window.ms().unsigned_abs());
     let class = Class::Conflated { key: xxh3_64_with_seed(b"topic", seed) };
-    Outgoing::new(Delivery { json: frame.encode(None).into(), kind: F::TYPE, class })
+    Outgoing::new(Delivery { json: frame.encode(None).into(), kind: F::TYPE, class, position: None })
 }
 
 /// The merger of two frames of the same topic and window: the newest state of each window. `None` if they are no such
@@ -128,7 +128,8 @@ pub(crate) fn conflated(older: &Delivery, newer: &Delivery) -> Option<Delivery> 
         (_, ServerFrame::TopicState(newer)) => ServerFrame::TopicState(newer),
         _ => return None,
     };
-    Some(Delivery { json: frame.encode(None::<&FrameId>).into(), kind: frame.type_name(), class: newer.class })
+    let json = frame.encode(None::<&FrameId>).into();
+    Some(Delivery { json, kind: frame.type_name(), class: newer.class, position: None })
 }
 
 fn state_with(state: TopicState, newer: &TopicUpdate) -> TopicState {

@@ -158,7 +158,7 @@ impl Node {
 
 /// The entries among frames.
 fn entries_of(frames: &[Outgoing]) -> Option<EntryRun> {
-    let mut seqs = frames.iter().filter_map(|frame| frame.seq);
+    let mut seqs = frames.iter().filter_map(Outgoing::seq);
     let first = seqs.next()?;
     Some(EntryRun { first, last: seqs.next_back().unwrap_or(first) })
 }

@@ -134,7 +134,7 @@ fn deliver_to_session(user: &User, session: &Session, frames: &[Outgoing], givin
             .is_some_and(|other| user.blocked.as_ref().is_some_and(|blocked| blocked.contains_key(other)));
         if !hidden && session.wants(&frame.skip) {
             giving.fan_out.give(&session.socket, &frame.delivery);
-            has_entry |= frame.seq.is_some();
+            has_entry |= frame.delivery.position.is_some();
         }
     }
     if has_entry {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
 fn frame(text: impl Into<Bytes>, class: Class) -> Arc<Delivery> {
-    Arc::new(Delivery { json: text.into(), kind: "message", class })
+    Arc::new(Delivery { json: text.into(), kind: "message", class, position: None })
 }
 
 pub(in crate::ws) fn undroppable(text: impl Into<Bytes>) -> Arc<Delivery> {
@@ -96,7 +96,8 @@ fn update(version: u64, points: &str) -> Arc<Delivery> {
     let json = format!(
         r#"{{"type":"topic_update","topic":"t","window":"1s","version":{version},"series":[{{"series":"s","tags":{{}},"points":[{points}]}}],"closed_until_ms":0}}"#
     );
-    Arc::new(Delivery { json: json.into(), kind: "topic_update", class: Class::Conflated { key: 1 } })
+    let class = Class::Conflated { key: 1 };
+    Arc::new(Delivery { json: json.into(), kind: "topic_update", class, position: None })
 }
 
 #[test]
