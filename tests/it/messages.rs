@@ -133,6 +133,43 @@ async fn sends_behind_each_other_keep_their_order() {
     }
 }
 
+/// Of a session that has two sends under way whenever it can: the numbers of all entries, its own by their `sent`.
+async fn talk(mut client: Client, group: Value, name: &str, entries: u64) -> Vec<u64> {
+    let message = |n: u64| json!({"type": "send", "conversation_id": group, "client_id": format!("{name}-{n}"), "content": {"text": "x"}});
+    let mut said = 2;
+    client.send(&message(1)).await;
+    client.send(&message(2)).await;
+    let mut heard = Vec::new();
+    while heard.last() != Some(&entries) {
+        let frame = client.recv().await;
+        heard.push(frame["seq"].as_u64().expect("an entry or a `sent`"));
+        if frame["type"] == "sent" && said < 50 {
+            said += 1;
+            client.send(&message(said)).await;
+        }
+    }
+    heard
+}
+
+#[tokio::test]
+async fn among_the_entries_of_others_sent_has_the_place_of_ones_own() {
+    let server = Config::new().start().await;
+    let mut alice = Client::sign_in(&server, "alice").await;
+    let bob = Client::sign_in(&server, "bob").await;
+    let carol = Client::sign_in(&server, "carol").await;
+    let group = alice.make_group(&["bob", "carol"]).await;
+    // The group's first entry is its `membership`.
+    let last = 1 + 3 * 50;
+    let (of_alice, of_bob, of_carol) = tokio::join!(
+        talk(alice, group.clone(), "alice", last),
+        talk(bob, group.clone(), "bob", last),
+        talk(carol, group, "carol", last),
+    );
+    assert_eq!(of_alice, Vec::from_iter(2..=last));
+    assert_eq!(of_bob, Vec::from_iter(1..=last));
+    assert_eq!(of_carol, Vec::from_iter(1..=last));
+}
+
 #[tokio::test]
 async fn what_is_wrong_with_a_send_is_named_and_nothing_is_stored() {
     let server = Config::new().set("limits.frame_bytes", 200_000).start().await;
