@@ -1,14 +1,14 @@
 //! Redis or the database away, under three nodes (DESIGN §5.8): what needs it is answered with `unavailable`, everything
 //! else goes on, and all comes back by itself, without a restart and without a reconnect of the clients.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::collections::HashSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use switchboard_tests::{CassandraServer, RedisServer};
+use switchboard_tests::CassandraServer;
 use tokio::task::spawn_blocking;
 
-use crate::support::cluster::{Cluster, message, until_sent};
+use crate::support::cluster::{Cluster, log_of, message, until_sent};
 use crate::support::tokens::token;
 use crate::support::{Client, Server, soon};
 
@@ -145,6 +145,42 @@ async fn redis_is_paused() {
     scene.all_is_well().await;
 }
 
+/// Does this while the database runs for a moment twice a second only: some statements take long, others too long.
+async fn with_a_slow_database(cassandra: &CassandraServer, work: impl Future<Output = ()>) {
+    let slowing = async {
+        loop {
+            cassandra.pause().unwrap();
+            tokio::time::sleep(Duration::from_millis(450)).await;
+            cassandra.resume().unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = work => cassandra.resume().unwrap(),
+        () = slowing => {}
+    }
+}
+
+#[tokio::test]
+async fn the_database_answers_slowly() {
+    let cassandra = spawn_blocking(CassandraServer::start).await.unwrap().unwrap();
+    let cluster = Cluster::on(&cassandra).await.set("limits.send_timeout_ms", SEND_TIMEOUT_MS);
+    let mut scene = Scene::new(&cluster).await;
+    with_a_slow_database(&cassandra, async {
+        for status in ["busy", "away", "busy"] {
+            scene.all_is_well().await;
+            scene.presence_goes_on(status).await;
+        }
+    })
+    .await;
+    scene.all_is_well().await;
+    for group in &scene.groups {
+        let log = log_of(&mut scene.alice, group).await;
+        // The `membership`, and five messages.
+        assert_eq!((log.len(), log.iter().collect::<HashSet<_>>().len()), (6, 6), "{log:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_database_is_paused_and_killed_alone_and_together_with_redis() {
     let mut cassandra = spawn_blocking(CassandraServer::start).await.unwrap().unwrap();
@@ -168,31 +204,18 @@ async fn the_database_is_paused_and_killed_alone_and_together_with_redis() {
     scene.all_is_well().await;
 }
 
-/// Says something to Redis, in its protocol; its answer.
-fn redis(server: &RedisServer, command: &[&[u8]]) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
-    let mut said = format!("*{}\r\n", command.len()).into_bytes();
-    for part in command {
-        said.extend(format!("${}\r\n", part.len()).bytes().chain(part.iter().copied()).chain(*b"\r\n"));
-    }
-    stream.write_all(&said).unwrap();
-    let mut answer = [0; 1_024];
-    let length = stream.read(&mut answer).unwrap();
-    String::from_utf8_lossy(&answer[..length]).into_owned()
-}
-
 #[tokio::test]
 async fn what_is_no_envelope_is_counted_and_ignored() {
     /// MessagePack of a map with the one field that every version has.
     const VERSION_200: &[u8] = b"\x81\xa7version\xcc\xc8";
     let cluster = cluster().await;
     let mut scene = Scene::new(&cluster).await;
-    let channels = redis(&cluster.redis, &[b"PUBSUB", b"CHANNELS"]);
+    let channels = cluster.redis.command(&[b"PUBSUB", b"CHANNELS"]).unwrap();
     let channels: Vec<&str> = channels.lines().filter(|line| line.contains(":bus:")).collect();
     assert_eq!(channels.len(), 3, "{channels:?}");
     for channel in channels {
         for packet in [&b"hello"[..], VERSION_200, b""] {
-            assert_eq!(redis(&cluster.redis, &[b"PUBLISH", channel.as_bytes(), packet]), ":1\r\n");
+            assert_eq!(cluster.redis.command(&[b"PUBLISH", channel.as_bytes(), packet]).unwrap(), ":1\r\n");
         }
     }
     for node in &scene.nodes {

@@ -7,8 +7,10 @@ use serde_json::json;
 use switchboard_tests::{CassandraOptions, CassandraServer, RedisServer, free_port};
 use tempfile::TempDir;
 
-use crate::support::cluster::{Cluster, until_view};
+use crate::support::cluster::{Cluster, message, until_sent, until_view};
 use crate::support::{Client, Config, Http, soon};
+
+const CERTIFICATE: &str = include_str!("keys/tls-a.cert.pem");
 
 /// Waits until somebody listens there; gives what `/readyz` says.
 async fn readiness(address: &str) -> (u16, serde_json::Value) {
@@ -72,6 +74,29 @@ async fn a_store_that_is_still_forming_is_waited_for() {
     operator.query_unpaged(user, ()).await.unwrap();
     let server = starting.ready().await;
     Client::sign_in(&server, "alice").await;
+}
+
+#[tokio::test]
+async fn redis_speaks_tls_and_must_have_a_certificate_that_is_trusted() {
+    let redis = RedisServer::start_with_tls(CERTIFICATE, include_str!("keys/tls-a.key.pem")).unwrap();
+    let folder = TempDir::new().unwrap();
+    let authority = folder.path().join("authority.pem");
+    std::fs::write(&authority, CERTIFICATE).unwrap();
+    let cluster = Cluster::new().await.set("redis.url", format!("rediss://localhost:{}", redis.port()));
+
+    let mut distrustful = cluster.config("n3").start_in(TempDir::new().unwrap());
+    distrustful.logged("InvalidCertificate(UnknownIssuer)").await;
+
+    let trusting = |node| cluster.config(node).env("SSL_CERT_FILE", &authority).start();
+    let first = trusting("n1").await;
+    let second = trusting("n2").await;
+    until_view([&first, &second], 2).await;
+    let mut alice = Client::sign_in(&first, "alice").await;
+    let mut bob = Client::sign_in(&second, "bob").await;
+    let group = alice.make_group(&["bob"]).await;
+    bob.until("membership").await;
+    until_sent(&mut alice, &message(&group, "hello")).await;
+    assert_eq!(bob.until("message").await["client_id"], "hello");
 }
 
 #[tokio::test]

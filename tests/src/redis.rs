@@ -1,18 +1,29 @@
 //! A real redis-server.
 
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::{self, BufRead as _, BufReader};
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
+/// In an option, stands for the server's port.
+const PORT: &str = "{port}";
+
+/// Of an answer, so much is read.
+const ANSWER_BYTES_MAX: usize = 4_096;
+
 /// Between looking for a free port and the server's taking it, another may have been faster.
 const PORT_ATTEMPTS: usize = 10;
+
+/// What a server says when it takes connections: a Redis, a sentinel.
+const READY: [&str; 2] = ["Ready to accept connections", "Sentinel ID is"];
 
 /// A redis-server that keeps nothing on disk, until it is dropped.
 pub struct RedisServer {
     folder: TempDir,
     port: u16,
-    options: Vec<String>,
+    arguments: Vec<String>,
     child: Child,
 }
 
@@ -30,17 +41,66 @@ impl RedisServer {
     /// # Errors
     /// See [`RedisServer::start`].
     pub fn start_with(options: &[&str]) -> io::Result<Self> {
+        let nothing_on_disk = ["--port", PORT, "--save", "", "--appendonly", "no"];
+        Self::run(tempfile::tempdir()?, &[&nothing_on_disk, options].concat())
+    }
+
+    /// Starts one that only speaks TLS, with this certificate and key (PEM).
+    ///
+    /// # Errors
+    /// See [`RedisServer::start`].
+    pub fn start_with_tls(certificate: &str, key: &str) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        fs::write(folder.path().join("cert.pem"), certificate)?;
+        fs::write(folder.path().join("key.pem"), key)?;
+        let files = ["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem", "--tls-auth-clients", "no"];
+        Self::run(folder, &[&["--port", "0", "--tls-port", PORT, "--save", ""], &files[..]].concat())
+    }
+
+    /// Starts a sentinel that watches `master` under this name, and has a replica take its place when it has been gone for
+    /// half a second.
+    ///
+    /// # Errors
+    /// See [`RedisServer::start`].
+    pub fn start_sentinel(name: &str, master: &Self) -> io::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let watched = format!(
+            "sentinel monitor {name} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {name} 500\n\
+             sentinel failover-timeout {name} 2000\n",
+            master.port
+        );
+        fs::write(folder.path().join("sentinel.conf"), watched)?;
+        Self::run(folder, &["sentinel.conf", "--sentinel", "--port", PORT])
+    }
+
+    fn run(folder: TempDir, arguments: &[&str]) -> io::Result<Self> {
         let mut failed = None;
         for _ in 0..PORT_ATTEMPTS {
             let port = crate::free_port()?;
-            match spawn(&folder, port, &options) {
-                Ok(child) => return Ok(Self { folder, port, options, child }),
+            let arguments: Vec<String> =
+                arguments.iter().map(|argument| argument.replace(PORT, &port.to_string())).collect();
+            match spawn(&folder, &arguments) {
+                Ok(child) => return Ok(Self { folder, port, arguments, child }),
                 Err(error) => failed = Some(error),
             }
         }
         Err(failed.unwrap_or_else(|| io::Error::other("no free port")))
+    }
+
+    /// Has it carry out a command; its answer as Redis wrote it.
+    ///
+    /// # Errors
+    /// If it does not answer, or speaks TLS.
+    pub fn command(&self, parts: &[&[u8]]) -> io::Result<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        let mut said = format!("*{}\r\n", parts.len()).into_bytes();
+        for part in parts {
+            said.extend(format!("${}\r\n", part.len()).bytes().chain(part.iter().copied()).chain(*b"\r\n"));
+        }
+        stream.write_all(&said)?;
+        let mut answer = [0; ANSWER_BYTES_MAX];
+        let length = stream.read(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
     }
 
     /// Where it listens, without a password.
@@ -67,7 +127,7 @@ impl RedisServer {
     /// # Errors
     /// See [`RedisServer::start`].
     pub fn start_again(&mut self) -> io::Result<()> {
-        self.child = spawn(&self.folder, self.port, &self.options)?;
+        self.child = spawn(&self.folder, &self.arguments)?;
         Ok(())
     }
 
@@ -99,10 +159,10 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(folder: &TempDir, port: u16, options: &[String]) -> io::Result<Child> {
+fn spawn(folder: &TempDir, arguments: &[String]) -> io::Result<Child> {
     let mut child = Command::new("redis-server")
-        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
-        .args(options)
+        .args(arguments)
+        .args(["--bind", "127.0.0.1"])
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -114,7 +174,7 @@ fn spawn(folder: &TempDir, port: u16, options: &[String]) -> io::Result<Child> {
     let mut said = String::new();
     for line in lines.by_ref() {
         let line = line?;
-        if line.contains("Ready to accept connections") {
+        if READY.iter().any(|ready| line.contains(ready)) {
             // What it says from now on is read, so that it never waits for a reader.
             std::thread::spawn(move || lines.for_each(drop));
             return Ok(child);

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime")]
 
+mod deployments;
+
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,8 +26,12 @@ const TTL_MS: u64 = 1_000;
 const STUCK: Duration = Duration::from_secs(30);
 
 fn options(server: &RedisServer) -> RedisOptions {
+    options_at(server.url())
+}
+
+fn options_at(url: String) -> RedisOptions {
     RedisOptions {
-        url: server.url(),
+        url,
         username: None,
         password: None,
         prefix: "test".into(),
