@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 const RUN_MS: u64 = 1_500;
 const TEXT: &str = "a message of some sixty bytes, as people write them to others";
 
-/// `conversations` at once, each with one append of `batch` messages under way at a time.
+/// Keeps `conversations` concurrent appends of `batch` messages under way, one per conversation.
 async fn run(store: &Arc<dyn Store>, clock: &Clock, conversations: usize, batch: usize) {
     let began_us = clock.monotonic_us();
     let mut owners = JoinSet::new();
@@ -38,7 +38,7 @@ async fn run(store: &Arc<dyn Store>, clock: &Clock, conversations: usize, batch:
     println!("{conversations:>6} conversations, {batch:>4} messages an append: {per_second:>8} durable messages/s");
 }
 
-/// What one write and sync of a page costs here, without any store.
+/// The cost of one bare write and sync of a page on this machine, without any store.
 fn bare_syncs(clock: &Clock, folder: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::FileExt;
     let file = std::fs::File::create(folder.join("bare"))?;

@@ -1,7 +1,7 @@
 //! The test suite that every backend has to pass: each function checks one promise of the traits, and panics if it is
 //! broken.
 //!
-//! A backend's tests are made by [`contract_tests!`](crate::contract_tests). The expectations are written independently
+//! [`contract_tests!`](crate::contract_tests) generates a backend's tests. The expectations are written independently
 //! of how the backends work.
 
 mod fixture;
@@ -25,14 +25,14 @@ use std::sync::Arc;
 /// A backend under test. Each test has its own.
 #[async_trait]
 pub trait Backend: Send + Sync {
-    /// Opens the store: an empty one at first, the same again after it was closed.
+    /// Opens the store: an empty one at first, the same one again after it was closed.
     async fn open(&self) -> Arc<dyn Store>;
 
-    /// Whether anything is left of a store that was closed.
+    /// Whether a closed store keeps its data.
     fn outlives_close(&self) -> bool;
 }
 
-/// Makes one test of each function of the suite. `$backend` is an expression that makes a new [`Backend`].
+/// Generates one test for each function of the suite. `$backend` is an expression that creates a new [`Backend`].
 #[macro_export]
 macro_rules! contract_tests {
     ($backend:expr) => {

@@ -1,11 +1,11 @@
 //! The embedded store: one folder, one process, on fjall (an LSM tree with a journal).
 //!
-//! Writes of all conversations wait in one bounded queue; a thread of the store's own takes all that wait, makes them one
-//! atomic batch, syncs the journal once and then answers them (group commit). While one sync runs, the next batch
+//! Writes of all conversations wait in one bounded queue. A dedicated thread takes all waiting writes, makes them one
+//! atomic batch, syncs the journal once and then answers them (group commit); while one sync runs, the next batch
 //! gathers. Reads go to the database directly, and see only what is committed.
 //!
-//! What it must not do: answer a write before it is synced, show what is not, or touch a folder that is not a store of
-//! its own in good order.
+//! What it must not do: answer a write before it is synced, show one that is not, or touch a folder that does not hold
+//! an intact store of its own.
 
 mod commit;
 mod database;
@@ -31,27 +31,27 @@ use switchboard_clock::{Clock, Generator};
 use switchboard_protocol::{StoreId, Timestamp};
 use tokio::sync::{Semaphore, oneshot};
 
-/// How an embedded store is opened.
+/// Options of an embedded store.
 #[derive(Clone, Debug)]
 pub struct EmbeddedOptions {
-    /// Its folder; made if it is missing.
+    /// Its folder; created if it is missing.
     pub path: PathBuf,
-    /// Memory for what is read again: blocks from the disk, and rows written lately.
+    /// Memory for caches: blocks from the disk, and recently written rows.
     pub cache_bytes: u64,
-    /// Memory for writes that are in the journal, but not in tables yet; four times as much for moments in which the
-    /// disk does not keep up. Fixed when the folder is made.
+    /// Memory for writes that are in the journal, but not in tables yet; four times as much while the disk does not
+    /// keep up. Fixed when the folder is created.
     pub memtable_bytes: u64,
     /// Free disk space below which writes are refused, so that the disk never fills up under the database.
     pub reserve_bytes: u64,
-    /// Reads under way at once; more wait.
+    /// Concurrent reads; more wait.
     pub reads_max: usize,
-    /// Reads that wait; more are refused.
+    /// Waiting reads; more are refused.
     pub reads_waiting_max: usize,
-    /// Writes that wait for the next batch.
+    /// Writes that may wait for the next batch.
     pub queue_writes_max: usize,
-    /// What they may take in memory.
+    /// Memory that the waiting writes may take.
     pub queue_bytes_max: usize,
-    /// How often a database that failed is opened anew.
+    /// How often a failed database is reopened.
     pub reopen_interval_ms: u64,
     /// How long entries are kept.
     pub retention: Retention,
@@ -75,7 +75,7 @@ impl EmbeddedOptions {
     }
 }
 
-/// A store in a folder of this machine.
+/// A store in a local folder.
 pub struct EmbeddedStore {
     store_id: StoreId,
     clock: Clock,
@@ -90,14 +90,14 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in `options.path`, or makes one in an empty or missing folder. Blocks: it reads the journal.
+    /// Opens the store in `options.path`, or creates one in an empty or missing folder. Blocks: it reads the journal.
     ///
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::Foreign`] (also for a damaged store; no data in the folder was changed) or
     /// [`StoreError::Folder`].
     ///
     /// # Panics
-    /// fjall does, at some of what it does not expect in its files: that is damage too.
+    /// fjall panics at some unexpected contents of its files; that is damage too.
     pub fn open(options: &EmbeddedOptions, clock: Clock, generator: &Generator) -> Result<Self, StoreError> {
         let folder = Folder::open(&options.path, options.memtable_bytes, generator)?;
         let store_id = folder.store_id().clone();
@@ -126,7 +126,7 @@ impl EmbeddedStore {
         })
     }
 
-    /// Lets the committer finish what waits, and waits for its end.
+    /// Lets the committer finish the waiting writes, and joins it.
     fn stop(queue: &Queue, committer: Option<JoinHandle<()>>) {
         queue.close();
         if let Some(thread) = committer
@@ -166,7 +166,7 @@ impl EmbeddedStore {
 }
 
 impl Drop for EmbeddedStore {
-    /// As [`Store::close`], for those who forgot it: the thread does not outlive its owner.
+    /// Like [`Store::close`], for callers that did not call it: the thread does not outlive its owner.
     fn drop(&mut self) {
         Self::stop(&self.queue, self.take_committer());
     }
@@ -197,8 +197,8 @@ impl Engine for EmbeddedStore {
     ) -> Result<T, StoreError> {
         let began_us = self.clock.monotonic_us();
         let answer = match cost {
-            // On the caller's thread: 1 to 4 µs, where the way to another thread and back costs 12 to 18 µs of CPU,
-            // and there is one such read for every connection. A row that is on the disk only costs one read of 4 KiB.
+            // On the caller's thread: 1 to 4 µs, whereas a switch to another thread and back costs 12 to 18 µs of CPU,
+            // and every connection does one such read. A row that is only on the disk costs one read of 4 KiB.
             ReadCost::Point => self.slot.read(operation),
             ReadCost::Scan => self.read_off_thread(operation).await,
         };

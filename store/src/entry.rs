@@ -1,4 +1,4 @@
-//! The values that go into and come out of a store.
+//! The values that stores take and return.
 
 use crate::quorum::Previous;
 use bytes::Bytes;
@@ -10,30 +10,30 @@ use switchboard_protocol::{
     ClientId, Content, ConversationId, Custom, EntryFrame, NodeId, Role, Seq, TenantId, Timestamp, Title, UserId,
 };
 
-/// A conversation, everywhere: ids are only unique within a tenant (DESIGN §5.6).
+/// A conversation, tenant included: ids are only unique within a tenant (DESIGN §5.6).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConversationKey {
-    /// Whose conversation.
+    /// The conversation's tenant.
     pub tenant: TenantId,
-    /// Which one.
+    /// Its id.
     pub conversation: ConversationId,
 }
 
-/// A user, everywhere.
+/// A user, tenant included.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UserKey {
-    /// Whose user.
+    /// The user's tenant.
     pub tenant: TenantId,
-    /// Which one.
+    /// The user's id.
     pub user: UserId,
 }
 
-/// One life of one gateway process: a new start is a new incarnation.
+/// One life of one gateway process: each start is a new incarnation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Incarnation {
     /// The configured `node.id`.
     pub node: NodeId,
-    /// Drawn at start.
+    /// Random, drawn at start.
     pub life: u64,
 }
 
@@ -47,20 +47,20 @@ impl fmt::Display for Incarnation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TermNumber(pub u64);
 
-/// An entry on its way into the log.
+/// An entry to be appended.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Its place in the log.
     pub seq: Seq,
-    /// How many messages the log holds up to and including this entry. Unread counts are differences of these.
+    /// Messages in the log up to and including this entry. Unread counts are differences of these.
     pub messages: u64,
-    /// What happened, typed: what projections are made from.
+    /// The entry as a typed frame, from which projections are made.
     pub frame: EntryFrame,
     /// The same, encoded: exactly the JSON that clients get, live and by `changes`. This is what is stored.
     pub json: Bytes,
 }
 
-/// An entry out of the log.
+/// An entry read from the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredEntry {
     /// Its place in the log.
@@ -71,7 +71,7 @@ pub struct StoredEntry {
     pub json: Bytes,
 }
 
-/// What a conversation is.
+/// The kind of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// Two users, in the order of their ids.
@@ -80,12 +80,12 @@ pub enum Kind {
     Group,
 }
 
-/// A conversation's facts other than its members.
+/// A conversation's facts, except its members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversationMeta {
     /// Direct or group.
     pub kind: Kind,
-    /// Shown name (groups).
+    /// The displayed name (groups).
     pub title: Option<Title>,
     /// The application's own object.
     pub custom: Option<Custom>,
@@ -95,7 +95,7 @@ pub struct ConversationMeta {
     pub members_count: u32,
 }
 
-/// What creates a conversation at its first term.
+/// A conversation to be created with its first term.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NewConversation {
     /// Direct: both users are members from the start. Group: the first entry, a membership, adds them.
@@ -104,7 +104,7 @@ pub struct NewConversation {
     pub title: Option<Title>,
     /// Groups only.
     pub custom: Option<Custom>,
-    /// The creator's time.
+    /// The creation time.
     pub created_at: Timestamp,
 }
 
@@ -113,52 +113,53 @@ pub struct NewConversation {
 pub struct Head {
     /// The newest term.
     pub term: TermNumber,
-    /// The log's end as far as this head knows it.
+    /// The log's end, as far as this head knows it.
     pub end: Seq,
     /// Messages up to `end`.
     pub messages: u64,
-    /// What it is.
+    /// The conversation's facts.
     pub meta: ConversationMeta,
     /// The newest message up to `end`.
     pub last_message: Option<Preview>,
-    /// Whether the newest term has been ended: then `end` is the log's end, for every reader, until the next begins.
+    /// Whether the newest term has been ended: then `end` is the log's end, for every reader, until the next term
+    /// begins.
     pub ended: bool,
 }
 
-/// Who begins a term, and with what.
+/// A request to begin a term.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    /// The owner-to-be.
+    /// The new owner.
     pub by: Incarnation,
-    /// Set when the conversation may be created by this.
+    /// Set if the conversation may be created.
     pub create: Option<NewConversation>,
     /// How far back [`Begun::recent`] must reach.
     pub recent: RecentWindow,
-    /// What is known of the owner whom the head names. A store of one process has no use for it.
+    /// What is known of the owner that the head names. Unused by stores of a single process.
     pub previous: Previous,
 }
 
 /// "24 hours or the last 10,000 entries, whichever ends first" (PROTOCOL §3).
 #[derive(Clone, Copy, Debug)]
 pub struct RecentWindow {
-    /// At most so many of the log's last entries are looked at.
+    /// Only this many of the log's last entries are examined.
     pub entries_max: u64,
     /// Entries before this time are left out.
     pub since: Timestamp,
 }
 
-/// A term that has begun: all that an owner needs to go on.
+/// A term that has begun: all that its owner needs.
 #[derive(Clone, Debug)]
 pub struct Begun {
     /// Its number.
     pub term: TermNumber,
-    /// The log's end, for every reader, for ever: what lies beyond is not in the log.
+    /// The log's end, for every reader, for ever: nothing beyond it is in the log.
     pub end: Seq,
     /// Messages up to `end`.
     pub messages: u64,
     /// Title, custom, kind.
     pub meta: ConversationMeta,
-    /// In the order of their ids.
+    /// Ordered by id.
     pub members: Vec<(UserId, Member)>,
     /// The sends within the claim's window, ascending.
     pub recent: Vec<RecentSend>,
@@ -166,27 +167,27 @@ pub struct Begun {
     pub recent_after: Seq,
     /// The newest message.
     pub last_message: Option<Preview>,
-    /// Who was removed within the claim's window and is no member now, with the entry that did it.
+    /// Users who were removed within the claim's window and are not members now, with the entry that removed them.
     pub removed: Vec<(UserId, Seq)>,
-    /// Whether an earlier term was not ended by [`crate::Log::end_term`]: something of it may not have been told to
-    /// everyone, so the log's end is to be announced.
+    /// Whether an earlier term was not ended by [`crate::Log::end_term`]: some of its entries may be unannounced, so
+    /// the log's end must be announced.
     pub untold: bool,
 }
 
-/// What is kept of a member.
+/// A stored member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// What he may do.
+    /// The member's permissions.
     pub role: Role,
-    /// When he was added last.
+    /// When the user was last added.
     pub joined_at: Timestamp,
-    /// The entry that added him (0: a direct conversation's).
+    /// The entry that added the user (0: a direct conversation's participant).
     pub joined_seq: Seq,
-    /// His receipts.
+    /// The member's receipts.
     pub cursor: Cursor,
 }
 
-/// Receipt cursors, and what is known with them; they only grow while the member stays.
+/// Receipt cursors and the values that go with them; they only grow while the user stays a member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// Delivered up to here.
@@ -195,7 +196,7 @@ pub struct Cursor {
     pub read_seq: Seq,
     /// [`Entry::messages`] at `read_seq`; grows with it.
     pub read_messages: u64,
-    /// The newest message that mentions the member since he was added; 0: none.
+    /// The newest message since the join that mentions the member; 0: none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub mentioned_seq: Seq,
 }
@@ -204,43 +205,43 @@ fn is_zero(seq: &Seq) -> bool {
     *seq == Seq::ZERO
 }
 
-/// A send, for recognising its repeat.
+/// A send, kept to recognise its repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecentSend {
     /// Sender.
     pub from: UserId,
-    /// The sender's name for it.
+    /// The id that the sender gave it.
     pub client_id: ClientId,
     /// Where it is.
     pub seq: Seq,
     /// When it was sent.
     pub at: Timestamp,
-    /// Whom it mentions (as written; members or not).
+    /// The users it mentions (as sent; members or not).
     pub mentions: Vec<UserId>,
 }
 
-/// A conversation's last message as lists show it.
+/// A conversation's last message, as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preview {
     /// Its place.
     pub seq: Seq,
     /// Its sender.
     pub from: UserId,
-    /// The first 200 characters of `content.text`, of its newest edit if there is one; empty where there is none, and
-    /// when the message was deleted.
+    /// The first 200 characters of `content.text`, or of its newest edit; empty if there is no text, or the message was
+    /// deleted.
     pub text: String,
-    /// When.
+    /// When it was sent.
     pub timestamp: Timestamp,
 }
 
-/// Which messages a history page wants.
+/// The messages that a history page should contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HistoryRange {
-    /// The newest below this `seq`.
+    /// The newest ones below this `seq`.
     Before(Seq),
-    /// The oldest above it.
+    /// The oldest ones above it.
     After(Seq),
-    /// The newest of all.
+    /// The newest ones of all.
     Newest,
 }
 
@@ -249,69 +250,69 @@ pub enum HistoryRange {
 pub struct HistoryPage {
     /// The messages.
     pub messages: Vec<StoredMessage>,
-    /// Whether there are more in the direction asked for.
+    /// Whether there are more in the requested direction.
     pub more: bool,
-    /// The log's end as of which this is: no message and no state in it is newer.
+    /// The log's end that this page is as of: no message and no state in it is newer.
     pub end: Seq,
 }
 
-/// A message and what has become of it.
+/// A message and its current state.
 #[derive(Clone, Debug)]
 pub struct StoredMessage {
     /// Its place.
     pub seq: Seq,
     /// Its `message` frame as it was sent.
     pub json: Bytes,
-    /// What came after; `None` for the most.
+    /// What later entries changed; `None` for most messages.
     pub state: Option<Box<MessageState>>,
 }
 
-/// What later entries made of a message.
+/// What later entries changed about a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageState {
     /// The newest edit.
     pub edited: Option<(Content, Timestamp)>,
-    /// Deleted: it has no content any more.
+    /// Deleted: it no longer has content.
     pub deleted: bool,
-    /// In the order of each emoji's oldest reaction that stands.
+    /// Ordered by each emoji's oldest reaction that still stands.
     pub reactions: Vec<ReactionState>,
 }
 
-/// Who reacted with one emoji.
+/// The users who reacted with one emoji.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReactionState {
     /// The emoji.
     pub emoji: String,
-    /// In the order of their ids.
+    /// Ordered by id.
     pub users: Vec<UserId>,
 }
 
-/// A user's own settings of a conversation.
+/// A user's own settings for a conversation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// No push until then.
     pub muted_until: Option<Timestamp>,
-    /// Put away.
+    /// Archived.
     pub archived: bool,
-    /// Kept on top.
+    /// Pinned to the top.
     pub pinned: bool,
 }
 
-/// A change to one inbox row. Each part replaces what the row has only if it is newer by that part's own order, so that
-/// it can be repeated and come late.
+/// A change to one inbox row. Each part replaces the row's only if it is newer by that part's own order, so a change
+/// may be repeated or come late.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboxChange {
     /// Which row.
     pub conversation: ConversationId,
-    /// `last_seq` and what goes with it; newer by `last_seq`. One for all members whom an entry is told to.
+    /// `last_seq` and what goes with it; newer by `last_seq`. Shared by all members to whom an entry is announced.
     pub last: Option<Arc<InboxLast>>,
     /// Newest message that mentions the user; only grows. 0: none.
     pub mentioned_seq: Seq,
     /// `read_seq` and the messages up to there; newer by `read_seq`.
     pub read: Option<(Seq, u64)>,
-    /// Being added (true) or removed (false) by the entry at this `seq`; newer by it.
+    /// The user was added (true) or removed (false) by the entry at this `seq`; newer by it.
     pub membership: Option<(Seq, bool)>,
-    /// The user's settings as a whole; newer by the number before them (1 above the row's).
+    /// All of the user's settings; newer by their number (1 above the row's).
     pub settings: Option<(u64, Settings)>,
 }
 
@@ -324,19 +325,19 @@ pub struct InboxLast {
     pub messages: u64,
     /// The newest message up to there.
     pub preview: Option<Preview>,
-    /// True in a conversation with delivery `activity`: this row is not raised by each entry, ask the owner.
+    /// Set in a conversation with delivery `activity`: entries do not update this row, so ask the owner.
     pub ask_owner: bool,
-    /// What the conversation is as of `last_seq`, where that is short: else it is read from the head and the member.
+    /// The conversation's outline as of `last_seq`, if it is short: otherwise it is read from the head and the member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outline: Option<Arc<Outline>>,
 }
 
-/// What lists show of a conversation besides its log; every change of it is an entry.
+/// What lists show of a conversation besides its log; each change of it is an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outline {
     /// Kind, title, custom, number of members.
     pub meta: ConversationMeta,
-    /// Members whose role is another than `member`.
+    /// The members with a role other than `member`.
     pub roles: BTreeMap<UserId, Role>,
 }
 
@@ -355,9 +356,9 @@ pub struct InboxRow {
     pub read_seq: Seq,
     /// Messages up to there: unread = `last.messages - read_messages`.
     pub read_messages: u64,
-    /// The entry that added or removed the user last (0: member since the start).
+    /// The entry that last added or removed the user (0: member since the start).
     pub membership_seq: Seq,
-    /// Whether he is a member.
+    /// Whether the user is a member.
     pub member: bool,
     /// How often the settings were set.
     pub settings_number: u64,
@@ -365,12 +366,12 @@ pub struct InboxRow {
     pub settings: Settings,
 }
 
-/// Versions strictly between the two.
+/// Versions strictly between the two bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InboxRange {
-    /// Exclusive; 0 for everything.
+    /// Exclusive; 0: from the oldest.
     pub after: u64,
-    /// Exclusive; `None` from the newest.
+    /// Exclusive; `None`: up to the newest.
     pub below: Option<u64>,
 }
 
@@ -379,27 +380,27 @@ pub struct InboxRange {
 pub struct InboxPage {
     /// The rows.
     pub rows: Vec<InboxRow>,
-    /// Below every version that this user's rows will get from now on, and at least every one they had when this was read,
-    /// but for those that a power failure may take back: where the next `after` begins.
+    /// The next `after`: below every version that this user's rows will get from now on, and at least every version
+    /// they had at the time of the read, except those that a power failure may undo.
     pub top: u64,
     /// Whether the range holds more.
     pub more: bool,
-    /// The conversations of which the user is a member and that have [`InboxLast::ask_owner`], whatever the range, in the
-    /// order of their ids.
+    /// The conversations that have [`InboxLast::ask_owner`] and the user as a member, whatever the range, ordered by
+    /// id.
     pub asked: Vec<ConversationId>,
 }
 
-/// What is kept of a user.
+/// A stored user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserRecord {
-    /// Tokens issued up to and in this second are refused.
+    /// Tokens issued in or before this second are refused.
     pub revoked_at: Option<Timestamp>,
-    /// When his last session ended.
+    /// When the user's last session ended.
     pub last_seen_at: Option<Timestamp>,
-    /// What others are shown of him in a notification, if anyone said.
+    /// The name shown to others in notifications, if any was given.
     pub name: Option<String>,
-    /// Whom he blocks, with the time.
+    /// The users whom this one blocks, and since when.
     pub blocks: Vec<(UserId, Timestamp)>,
-    /// Who blocks him, with the time.
+    /// The users who block this one, and since when.
     pub blocked_by: Vec<(UserId, Timestamp)>,
 }

@@ -4,59 +4,59 @@ use crate::{Incarnation, TermNumber};
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// Errors of a backend. Their texts are for operators' logs; no client ever sees one.
+/// Errors of a backend. Their texts are for operators' logs; no client ever sees them.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// It can't be done now and may be repeated: the disk is full, the server is away, the time is up. Whether the write
-    /// took place is open.
+    /// Not possible now, and may be retried: the disk is full, the server is down, a timeout. Whether the write took
+    /// place is open.
     #[error("store unavailable: {reason}")]
     Unavailable {
-        /// What was seen, for the log.
+        /// What happened, for the log.
         reason: String,
-        /// What it came from.
+        /// The cause.
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// Something stored can't be read back: damage, or written by a newer version.
+    /// Stored data can't be read: it is damaged, or written by a newer version.
     #[error("store holds what can't be read: {what}")]
     Unreadable {
         /// Which record and why.
         what: String,
     },
-    /// The caller broke the contract: entries that would leave a hole or take another entry's place, a term that never
-    /// began. Nothing of it is stored.
+    /// The caller broke the contract: entries that would leave a hole or take another entry's place, or a term that
+    /// never began. Nothing of it is stored.
     #[error("not what may be stored here: {what}")]
     Misplaced {
         /// Which write and why.
         what: String,
     },
-    /// The database refuses it, and always will: a row that is too large, a table that is gone, a right that is missing.
+    /// The database refuses it, and always will: a row that is too large, a missing table, a missing permission.
     #[error("the store refuses it: {source}")]
     Refused {
-        /// What it said.
+        /// The database's answer.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Another process has the conversation, and it is not known that it let go or is gone (see
+    /// Another process has the conversation, and is not known to have released it or to be gone (see
     /// [`Previous`](crate::quorum::Previous)). Nothing was done.
     #[error("{by} has it, in term {}", term.0)]
     Owned {
-        /// Who: to be asked to let go, or, if it is gone, to be fenced by the next begin.
+        /// The owner: ask it for a release or, if it is gone, have the next begin fence it.
         by: Incarnation,
         /// Its term.
         term: TermNumber,
     },
-    /// The database is not as this version and its configuration need it. No data in it was changed.
+    /// The database does not match this version or its configuration. No data in it was changed.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// This incarnation has been fenced: others own its conversations, and it will never own one again. The node goes on
-    /// as a new incarnation (DESIGN §3).
+    /// This incarnation has been fenced: others own its conversations, and it will never own one again. The node goes
+    /// on as a new incarnation (DESIGN §3).
     #[error("{incarnation} has been fenced")]
     Fenced {
-        /// Which life of this node.
+        /// The fenced life of this node.
         incarnation: Incarnation,
     },
-    /// Another process has the folder.
+    /// Another process has locked the folder.
     #[error("{} is in use by another process (is a switchboard running there?)", path.display())]
     Locked {
         /// The folder.
@@ -70,18 +70,18 @@ pub enum StoreError {
         /// What was found and what to do.
         why: String,
     },
-    /// The folder can't be made or written.
+    /// The folder can't be created or written.
     #[error("{}: {source}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         #[source]
         source: std::io::Error,
     },
 }
 
-/// What is wrong with the ScyllaDB cluster, or with what the configuration says of it.
+/// A problem with the ScyllaDB cluster, or with its configuration.
 #[derive(Debug, Error)]
 pub enum SetupError {
     /// `store.scylla.keyspace` can't be used.
@@ -105,18 +105,18 @@ pub enum SetupError {
     /// The cluster does not let this user in.
     #[error("store.scylla.username, store.scylla.password: not let in: {why}")]
     Credentials {
-        /// What it said.
+        /// The cluster's answer.
         why: String,
     },
-    /// There are not as many nodes as copies are to be kept.
+    /// The cluster has fewer nodes than the replication factor.
     #[error("store.scylla.replication_factor {wanted}: the cluster has {nodes} nodes")]
     Replication {
-        /// As configured.
+        /// The configured number of copies.
         wanted: u32,
-        /// How many there are.
+        /// The number of nodes.
         nodes: usize,
     },
-    /// What is a quorum in one data centre is none in two.
+    /// A quorum in one data centre is not a quorum in two.
     #[error("store.scylla.nodes: the cluster spans the data centres {}; it must be in one", found.join(", "))]
     DataCenters {
         /// Their names.
@@ -125,7 +125,8 @@ pub enum SetupError {
 }
 
 impl SetupError {
-    /// Whether a cluster that is still forming says so too: servers that have not joined yet, users that are not made yet.
+    /// Whether a cluster that is still forming may report this too: servers that have not joined yet, users that do not
+    /// exist yet.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Credentials { .. } | Self::Replication { .. } => true,

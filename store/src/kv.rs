@@ -1,7 +1,7 @@
 //! The store's data as rows of one ordered map from bytes to bytes, and the effect of each operation on them.
 //!
-//! Both backends with such a map (the embedded store and the one in memory) run this code and add only how rows are
-//! kept: [`Rows`] is what they provide, [`Engine`] is how operations reach it. Nothing here does I/O, waits or locks.
+//! Both backends with such a map (the embedded one and the in-memory one) run this code and add only how rows are
+//! stored: they provide [`Rows`], and [`Engine`] is how operations reach them. Nothing here does I/O, waits or locks.
 //! An operation reads rows and stages writes in a [`Transaction`], which the engine makes durable as a whole or not at
 //! all.
 
@@ -31,14 +31,14 @@ pub(crate) use transaction::{Meta, Staged, Transaction};
 use crate::StoreError;
 use std::ops::Range;
 
-/// Rows in the order of their keys, all as of one moment.
+/// A snapshot of the rows, ordered by key.
 pub(crate) trait Rows {
     /// A key or a value.
     type Bytes: AsRef<[u8]>;
 
     fn get(&self, key: &[u8]) -> Result<Option<Self::Bytes>, StoreError>;
 
-    /// The rows whose keys are in `range`, from both ends. Only what is taken is read.
+    /// The rows whose keys are in `range`, from both ends, read lazily.
     fn range(
         &self,
         range: Range<Vec<u8>>,

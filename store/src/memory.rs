@@ -21,7 +21,7 @@ use switchboard_clock::Generator;
 pub struct MemoryStore {
     store_id: String,
     rows: Mutex<MemoryRows>,
-    /// Of the processes that share it (see [`MemoryNode`]).
+    /// Shared by all processes (see [`MemoryNode`]).
     lives: Arc<Lives>,
     faults: Faults,
 }
@@ -40,12 +40,12 @@ impl MemoryStore {
         }
     }
 
-    /// The same, with what faults draw from `generator`.
+    /// The same; faults are drawn from `generator`.
     pub fn with_generator(store_id: impl Into<String>, generator: Generator) -> Self {
         Self { faults: Faults::new(generator), ..Self::new(store_id) }
     }
 
-    /// What says that this incarnation lives is lost: it counts as fenced.
+    /// Loses the `live` row of this incarnation: it counts as fenced.
     pub fn lose_life(&self, incarnation: &Incarnation) {
         self.lives.lose(incarnation);
     }
@@ -55,12 +55,12 @@ impl MemoryStore {
         self.lives.fenced()
     }
 
-    /// What goes wrong; may be changed at any time.
+    /// The faults to inject; may be changed at any time.
     pub fn faults(&self) -> &Faults {
         &self.faults
     }
 
-    /// A panic while the lock is held can't leave half a batch: batches are put in after they are made.
+    /// A panic while the lock is held can't leave half a batch: batches are applied only when they are complete.
     fn rows(&self) -> MutexGuard<'_, MemoryRows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }

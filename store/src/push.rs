@@ -1,6 +1,5 @@
-//! The storage for push (DESIGN §6, §7): how users are reached, their preferences, and the queue of notifications. What
-//! goes into the queue is decided elsewhere; the store makes sure that no job is lost, and none is given to two workers
-//! at once.
+//! The storage for push (DESIGN §6, §7): users' devices and preferences, and the queue of notifications. What goes into
+//! the queue is decided elsewhere; the store makes sure that no job is lost, and none is given to two workers at once.
 //!
 //! `push/place.rs` has the rules of the queue, which every backend runs.
 
@@ -32,10 +31,10 @@ pub enum Channel {
 }
 
 impl Channel {
-    /// Every one of them.
+    /// All channels.
     pub const ALL: [Self; 4] = [Self::WebPush, Self::Fcm, Self::Apns, Self::Webhook];
 
-    /// The word in configuration, metrics and HTTP bodies.
+    /// The name in configuration, metrics and HTTP bodies.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::WebPush => "web_push",
@@ -56,7 +55,7 @@ impl fmt::Display for Channel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
-    /// What is no message.
+    /// Anything that is not a message.
     Low,
     /// A message in a group.
     Normal,
@@ -64,87 +63,87 @@ pub enum Priority {
     High,
 }
 
-/// How one device is reached.
+/// A registered device.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushDevice {
-    /// By which provider.
+    /// Its provider.
     pub channel: Channel,
-    /// What the provider knows it by, as JSON. A secret: who has it can send to the device.
+    /// The provider's address of the device, as JSON. A secret: it allows sending to the device.
     pub target: String,
-    /// When it was registered last.
+    /// When it was last registered.
     pub registered_at: Timestamp,
 }
 
-/// Without the target.
+/// Omits the target.
 impl fmt::Debug for PushDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PushDevice({})", self.channel)
     }
 }
 
-/// What a user's devices say of all messages up to one.
+/// What a user's devices report of all messages up to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Receipt {
-    /// A device has them.
+    /// A device has received them.
     Delivered,
     /// The user has read them.
     Read,
 }
 
-/// A place in the queue: there is one job for each at the most.
+/// A place in the queue, which holds at most one job.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PushKey {
-    /// Who is told.
+    /// The recipient.
     pub user: UserKey,
-    /// Of which conversation.
+    /// The conversation.
     pub conversation: ConversationId,
-    /// By which way.
+    /// The channel.
     pub channel: Channel,
 }
 
-/// What is to be sent to a user's devices of one channel.
+/// A notification for a user's devices of one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushJob {
     /// Its place.
     pub key: PushKey,
-    /// The newest message that it is about.
+    /// The newest message that it covers.
     pub up_to_seq: Seq,
-    /// How many messages the notification tells of; `None`: what the devices show is taken back.
+    /// The number of messages in the notification; `None`: the shown notification is withdrawn.
     pub count: Option<u32>,
-    /// Of two that are due the higher one is taken first.
+    /// Of the due jobs, those with a higher priority are taken first.
     pub priority: Priority,
-    /// Not to be taken before.
+    /// Must not be taken earlier.
     pub not_before: Timestamp,
 }
 
-/// A job that a worker has until its lease runs out.
+/// A job leased to a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeasedJob {
-    /// What is to be done.
+    /// The job.
     pub job: PushJob,
     /// Which attempt this is, from 1.
     pub attempt: u32,
-    /// Names this state of the job: another one has another number.
+    /// Identifies this state of the job: it changes with each new state.
     pub number: u64,
 }
 
-/// How an attempt ended.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PushEnd {
-    /// A provider has it.
+    /// The provider has accepted it.
     Sent,
-    /// There is nobody left to send it to.
+    /// There is no device left to send it to.
     Dropped,
-    /// It failed, and is to be taken again.
+    /// It failed, and will be tried again.
     Retry {
         /// When.
         at: Timestamp,
-        /// Why, without what was sent.
+        /// Why, without the content.
         reason: String,
     },
-    /// It failed, and is not taken again unless an administrator says so.
+    /// It failed, and will not be tried again unless an administrator asks for it.
     Dead {
-        /// Why, without what was sent.
+        /// Why, without the content.
         reason: String,
     },
 }
@@ -152,28 +151,29 @@ pub enum PushEnd {
 /// A notification that could not be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Names it within its tenant; newer ones have greater ones.
+    /// Identifies it within its tenant; ids grow.
     pub id: u64,
     /// What was to be sent.
     pub job: PushJob,
     /// How often it was tried.
     pub attempts: u32,
-    /// Why it failed last.
+    /// The last failure.
     pub reason: String,
-    /// When that was.
+    /// When it failed for good.
     pub died_at: Timestamp,
 }
 
 /// Devices, preferences, the durable queue of pushes, and its dead letters.
 ///
-/// A job is given out until it has ended, at least once: to one worker at a time, as long as the workers' clocks agree
-/// better than a lease lasts. Everything is durable when it is answered, but for what only saves a repeat.
+/// A job is handed out at least once, until it has ended, and to one worker at a time, as long as the workers' clocks
+/// differ by less than a lease. Everything is durable when it is answered, except what only avoids a repeat.
 #[async_trait]
 pub trait PushStore: Send + Sync {
-    /// Registers a device, in place of what it was registered as.
+    /// Registers a device, replacing its previous registration.
     async fn put_device(&self, user: &UserKey, device: &DeviceId, registered: PushDevice) -> Result<(), StoreError>;
 
-    /// Unregisters a device; with `target` only if that is still what it is registered as. Whether it was.
+    /// Unregisters a device; with `target`, only if that is still its registered one. Returns whether it was
+    /// registered.
     async fn remove_device(
         &self,
         user: &UserKey,
@@ -181,18 +181,19 @@ pub trait PushStore: Send + Sync {
         target: Option<String>,
     ) -> Result<bool, StoreError>;
 
-    /// A user's devices, in the order of their ids.
+    /// A user's devices, ordered by id.
     async fn devices(&self, user: &UserKey) -> Result<Vec<(DeviceId, PushDevice)>, StoreError>;
 
-    /// Keeps a user's notification preferences, JSON.
+    /// Stores a user's notification preferences, as JSON.
     async fn put_notification_preferences(&self, user: &UserKey, preferences: String) -> Result<(), StoreError>;
 
-    /// A user's notification preferences, as they were put; `None` if he has put none.
+    /// A user's notification preferences, as stored; `None` if there are none.
     async fn notification_preferences(&self, user: &UserKey) -> Result<Option<String>, StoreError>;
 
-    /// Puts jobs into their places, with all attempts before them, unless the one there is about a newer message, or the
-    /// devices show what it tells of: so two homes at once make one notification, and a repeat none. If a worker has the
-    /// one there, the new one waits until it has ended. Of an error, some of it may have been done.
+    /// Puts jobs into their places, replacing earlier ones with their attempts, unless the job there covers a newer
+    /// message, or the devices already show what the new one covers: so two homes at once make one notification, and a
+    /// repeat makes none. If a worker has the job there, the new one waits until that has ended. After an error, some
+    /// of it may have been done.
     async fn enqueue_pushes(&self, jobs: Vec<PushJob>) -> Result<(), StoreError>;
 
     /// Removes the conversation's jobs up to `up_to_seq` from the queue, on all channels; jobs that a worker has leased stay.
@@ -207,8 +208,8 @@ pub trait PushStore: Send + Sync {
         at: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// At most `limit` jobs of a channel that are due at `now`, those of a higher priority first, then those that were due
-    /// first. Nobody else gets them until `lease_until`.
+    /// At most `limit` jobs of a channel that are due at `now`, by priority, then by due time. Nobody else gets them
+    /// until `lease_until`.
     async fn take_pushes(
         &self,
         channel: Channel,
@@ -217,23 +218,23 @@ pub trait PushStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<LeasedJob>, StoreError>;
 
-    /// A worker's attempt has ended, `at`. If the job has changed since it was taken, what it is now is due at once.
+    /// Ends a worker's attempt, `at`. If the job has changed since it was taken, the new job is due at once.
     async fn finish_push(&self, leased: LeasedJob, end: PushEnd, at: Timestamp) -> Result<(), StoreError>;
 
-    /// A user's notifications that wait in the queue, or that his devices show: first those, with the time at which they
-    /// were sent, then the others.
+    /// A user's notifications that the devices show, with the time at which they were sent, followed by those that wait
+    /// in the queue.
     async fn outstanding_pushes(&self, user: &UserKey) -> Result<Vec<PushJob>, StoreError>;
 
-    /// When the job of a channel became due that has waited longest; `None` if none waits.
+    /// The due time of the channel's job that has waited longest; `None` if none waits.
     async fn oldest_push(&self, channel: Channel) -> Result<Option<Timestamp>, StoreError>;
 
-    /// A tenant's dead letters with an id above `after`, in ascending order. Of more than [`DEAD_LETTERS_MAX`] the oldest
-    /// are forgotten.
+    /// A tenant's dead letters with an id above `after`, ascending. Beyond [`DEAD_LETTERS_MAX`], the oldest are
+    /// dropped.
     async fn dead_letters(&self, tenant: &TenantId, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError>;
 
-    /// Puts a dead letter back into the queue, due `at`. Whether it was there.
+    /// Puts a dead letter back into the queue, due `at`. Returns whether it existed.
     async fn retry_dead_letter(&self, tenant: &TenantId, id: u64, at: Timestamp) -> Result<bool, StoreError>;
 }
 
-/// Dead letters of one tenant that are kept.
+/// Dead letters kept per tenant.
 pub const DEAD_LETTERS_MAX: u64 = 1_000;

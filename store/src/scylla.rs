@@ -1,18 +1,18 @@
 //! The store in ScyllaDB, or anything that speaks its CQL (the tests run on Apache Cassandra): for several nodes.
 //!
-//! The log is kept by `crate::quorum`, whose operations are in `quorum.rs`. What is beside it:
+//! The log is kept by `crate::quorum`, whose operations are in `quorum.rs`. Beside it:
 //!
 //! | what | where | how it stays right |
 //! |---|---|---|
 //! | members, message states, title, preview | `projections.rs` | a fold of the log, written behind; readers fold what is not written yet |
 //! | reading | `history.rs`, `scan.rs` | up to an end from the owner or the head, as of that end |
 //! | cursors | `members.rs` | each value is its own timestamp |
-//! | inboxes | `inbox.rs` | each part by its own timestamp; versions under an epoch that a home takes |
+//! | inboxes | `inbox.rs` | each part has its own timestamp; versions under an epoch that a home takes |
 //! | users | `users.rs` | a block by compare-and-set, times as their own timestamps |
 //! | push | `push.rs` | a place of the queue by compare-and-set, found by hints that are written first |
 //! | the schema | `schema.rs` | versioned |
 //!
-//! What this must not do: trust a clock, or say that something is done which a quorum has not confirmed.
+//! What this must not do: trust a clock, or report success that a quorum has not confirmed.
 
 mod client;
 mod history;
@@ -43,39 +43,39 @@ use terms::Terms;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// How a store in ScyllaDB is found and used. Not to be shown: it holds a password.
+/// Options of a store in ScyllaDB. No `Debug`: it contains a password.
 #[derive(Clone)]
 pub struct ScyllaOptions {
-    /// Nodes that are asked for the others: `host:port`.
+    /// Contact points, `host:port`: the driver discovers the other servers from them.
     pub nodes: Vec<String>,
-    /// The keyspace; made if it is missing.
+    /// The keyspace; created if it is missing.
     pub keyspace: String,
-    /// Copies of each row.
+    /// Replicas of each row.
     pub replication_factor: u32,
     /// User and password.
     pub credentials: Option<(String, String)>,
-    /// Time limit of each statement, the wait for its turn included.
+    /// Time limit of each statement, including the wait for a permit.
     pub request_timeout_ms: u64,
-    /// Time after which a read without an answer is asked of another server too; 0: never.
+    /// Time after which an unanswered read is sent to another server as well; 0: never.
     pub speculate_after_ms: u64,
-    /// Statements under way at once; more wait.
+    /// Concurrent statements; more wait.
     pub statements_max: usize,
-    /// Statements that wait; more are refused.
+    /// Waiting statements; more are refused.
     pub statements_waiting_max: usize,
-    /// Time after which what an entry changes is written behind.
+    /// How often projections are written behind.
     pub apply_interval_ms: u64,
-    /// Time after which a head's end is raised to what is durable. Short against the time after which rows expire.
+    /// How often the ends of heads are raised to what is durable. Must be short against the retention.
     pub raise_interval_ms: u64,
-    /// Users whose inboxes this process remembers to be the writer of.
+    /// Users whose inbox epochs this process keeps in memory.
     pub inbox_writers_max: usize,
-    /// Of the inbox rows that this process has written, so much is kept: the next change to them needs no read.
+    /// Memory for cached inbox rows: the next change to a cached row needs no read.
     pub inbox_rows_bytes: usize,
-    /// How long entries are kept, from when they are written. Much longer than two rounds of raising.
+    /// How long entries are kept after they are written. Must be much longer than two rounds of raising.
     pub retention: Retention,
 }
 
 impl ScyllaOptions {
-    /// The defaults for a keyspace of the cluster that `address` belongs to.
+    /// The default options for a keyspace of the cluster that `address` belongs to.
     pub fn new(address: impl Into<String>, keyspace: impl Into<String>) -> Self {
         Self {
             nodes: vec![address.into()],
@@ -99,11 +99,11 @@ impl ScyllaOptions {
 pub struct ScyllaStore {
     store_id: String,
     core: Arc<Core>,
-    /// Ends with the store.
+    /// The tasks end when the store is dropped.
     housekeeping: Mutex<JoinSet<()>>,
 }
 
-/// What the operations share.
+/// What all operations share.
 struct Core {
     client: Arc<Client>,
     statements: Arc<Statements>,
@@ -112,7 +112,7 @@ struct Core {
     terms: Terms,
     inboxes: Inboxes,
     closing_buckets: push::Buckets,
-    /// Held by who makes a dead letter.
+    /// Held while a dead letter is written.
     burying: tokio::sync::Mutex<()>,
 }
 
@@ -120,13 +120,13 @@ struct Core {
 const CHECK_LIMIT: Duration = Duration::from_secs(1);
 
 impl ScyllaStore {
-    /// Connects, and brings the schema to this version. `opener` is a number that no other process has, the same at each
-    /// attempt: it names who is at the schema, and the store if it is new.
+    /// Connects, and migrates the schema to this version. `opener` is a number that no other process has and that stays
+    /// the same across attempts: it identifies who migrates the schema, and the store if it is new.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if no server answers yet, or another node is preparing the schema: to be repeated.
-    /// [`StoreError::Setup`] if the cluster or the configuration has to be changed first, unless it is still forming
-    /// ([`SetupError::may_pass`](crate::SetupError::may_pass)).
+    /// [`StoreError::Unavailable`] if no server answers yet, or another node is preparing the schema: retry.
+    /// [`StoreError::Setup`] if the cluster or the configuration has to be changed first, unless the cluster is still
+    /// forming ([`SetupError::may_pass`](crate::SetupError::may_pass)).
     pub async fn open(options: &ScyllaOptions, clock: Clock, opener: u64) -> Result<Self, StoreError> {
         let client = Arc::new(Box::pin(Client::connect(options, clock.clone())).await?);
         let store_id = Box::pin(schema::prepare(&client, options, &format!("{opener:016x}"))).await;
@@ -150,8 +150,8 @@ impl ScyllaStore {
     }
 }
 
-/// A table that another node has made a moment ago is not known to every server yet: what is refused while the schema is
-/// prepared is tried again.
+/// Not every server knows a table that another node has created a moment ago, so what is refused while the schema is
+/// prepared is retried.
 fn may_pass(error: StoreError) -> StoreError {
     match error {
         StoreError::Refused { source } => {
@@ -176,7 +176,7 @@ impl Store for ScyllaStore {
     async fn close(&self) -> Result<(), StoreError> {
         let mut tasks = std::mem::take(&mut *self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
-        // Spares the next owner the work, and lets readers see where logs end. Everything is durable without it.
+        // Saves the next owner work, and lets readers see where logs end. Everything is durable without it.
         if let Err(error) = housekeeping::apply_all(&self.core, 1).await {
             tracing::debug!(%error, "projections are left to the next owners");
         }

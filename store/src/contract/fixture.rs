@@ -1,4 +1,4 @@
-//! A conversation as its owner keeps it, reduced to what makes entries.
+//! A minimal owner of a conversation: just enough to make entries.
 
 use crate::{
     Appended, Begun, Claim, ConversationKey, Entry, Incarnation, Kind, NewConversation, Previous, RecentWindow, Store,
@@ -30,7 +30,7 @@ pub fn incarnation(node: u64) -> Incarnation {
     Incarnation { node: format!("n{node}").parse().expect("a node id"), life: node }
 }
 
-/// Entries are a second apart: entry `seq` is of this time.
+/// The time of entry `seq`: entries are a second apart.
 pub(super) fn time_of(seq: u64) -> Timestamp {
     Timestamp::from_unix_ms(1_700_000_000_000 + i64::try_from(seq).expect("a small number") * 1_000)
 }
@@ -39,13 +39,13 @@ pub(super) const EVERYTHING: RecentWindow = RecentWindow { entries_max: u64::MAX
 
 /// A conversation and the term in which this owner appends to it.
 pub struct Conversation {
-    /// Where it is.
+    /// The store.
     pub store: Arc<dyn Store>,
-    /// Which it is.
+    /// The conversation.
     pub key: ConversationKey,
     /// The owner's term.
     pub term: TermNumber,
-    /// The newest seq that was given out.
+    /// The newest seq that was assigned.
     pub end: u64,
     /// Messages up to there.
     pub messages: u64,
@@ -78,13 +78,13 @@ impl Conversation {
         Self { store: store.clone(), key: key.clone(), term, end, messages }
     }
 
-    /// The next term of a conversation, for the node `n{node}`. Whoever has it in another process is taken for dead.
+    /// The next term of a conversation, for the node `n{node}`. An owner in another process is taken for dead.
     pub async fn take_over(store: &Arc<dyn Store>, key: &ConversationKey, node: u64) -> (Self, Begun) {
         let mut claim = Claim { by: incarnation(node), create: None, recent: EVERYTHING, previous: Previous::Unknown };
         let begun = loop {
             match store.begin_term(key, claim.clone()).await {
                 Err(StoreError::Owned { by, .. }) => claim.previous = Previous::Gone(by),
-                // A server is away: an owner tries again.
+                // A server is down: an owner retries.
                 Err(StoreError::Unavailable { .. }) => {}
                 begun => break begun,
             }
@@ -93,7 +93,7 @@ impl Conversation {
         (Self::of(store, key, &begun), begun)
     }
 
-    /// Appends entries that this conversation has made.
+    /// Appends entries made by this conversation.
     pub async fn append<const N: usize>(&self, entries: [Entry; N]) {
         let appended = self.try_append(entries).await.expect("appends");
         assert_eq!(appended, Appended::Durable);
@@ -120,7 +120,7 @@ impl Conversation {
         Entry { seq: frame.seq(), messages: self.messages, frame, json }
     }
 
-    /// A message whose `client_id` is `c` and its seq.
+    /// A message whose `client_id` is `c` followed by its seq.
     pub fn message(&mut self, from: &str, text: &str) -> Entry {
         let content = serde_json::json!({ "text": text }).to_string();
         self.message_of(from, &content)
@@ -166,7 +166,7 @@ impl Conversation {
         }))
     }
 
-    /// A reaction to a message, or one that is taken back.
+    /// Adds or removes a reaction to a message.
     pub fn reaction(&mut self, target_seq: Seq, who: &str, emoji: &str, added: bool) -> Entry {
         let (seq, timestamp) = self.next();
         self.entry(EntryFrame::Reaction(Reaction {

@@ -10,7 +10,7 @@ pub(super) fn conversation(id: &str) -> ConversationId {
     id.parse().expect("a conversation id")
 }
 
-/// A change of nothing.
+/// An empty change.
 pub(super) fn change(id: &str) -> InboxChange {
     let conversation = conversation(id);
     InboxChange { conversation, last: None, mentioned_seq: Seq::ZERO, read: None, membership: None, settings: None }
@@ -79,7 +79,7 @@ pub async fn those_to_be_asked_are_listed(backend: &dyn Backend) {
     let store = backend.open().await;
     let large = |seq, ask_owner| Some(InboxLast { ask_owner, ..last(seq) }.into());
     let asked = async || {
-        // Whatever the page shows.
+        // Independent of the page.
         let asked = page(&store, InboxRange { after: u64::MAX, below: None }, 1).await.asked;
         asked.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -124,7 +124,7 @@ pub async fn pages_by_version(backend: &dyn Backend) {
     assert!(page(&store, ALL, 0).await.more);
 }
 
-/// A client that pages down and then asks from the first page's `top` on ends up with every row's newest state, while
+/// A client that pages down and then continues from the first page's `top` ends up with every row's newest state, while
 /// rows change all the time.
 pub async fn paging_under_change_misses_nothing(backend: &dyn Backend) {
     let store = backend.open().await;
@@ -156,7 +156,7 @@ pub async fn paging_under_change_misses_nothing(backend: &dyn Backend) {
     }
 }
 
-/// One `sync`: pages of three from the newest down to `after`; gives the next `after`.
+/// One `sync`: pages of three from the newest down to `after`. Returns the next `after`.
 async fn catch_up(store: &Arc<dyn Store>, after: u64, known: &mut BTreeMap<ConversationId, InboxRow>) -> u64 {
     let mut range = InboxRange { after, below: None };
     let mut top = None;

@@ -78,7 +78,7 @@ pub async fn cursors_only_grow(backend: &dyn Backend) {
     assert_eq!(members(&c).await.len(), 2);
 }
 
-/// Mentions count since the member was added, however late they come.
+/// Only mentions after the join count, however late they arrive.
 pub async fn mentions_stay_with_a_membership(backend: &dyn Backend) {
     let store = backend.open().await;
     let mut c = Conversation::group(&store, "g").await;
@@ -98,7 +98,7 @@ pub async fn mentions_stay_with_a_membership(backend: &dyn Backend) {
     assert_eq!(mentioned(&c, 5).await, 5);
 }
 
-/// All members, in the order of their ids.
+/// All members are listed, ordered by id.
 pub async fn members_are_listed(backend: &dyn Backend) {
     let store = backend.open().await;
     let mut c = Conversation::group(&store, "g").await;

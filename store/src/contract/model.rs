@@ -1,4 +1,4 @@
-//! Long seeded runs against models: the log folded by hand, the inbox as plain maps.
+//! Long seeded runs against models: the log folded independently, and the inbox as plain maps.
 
 use super::fixture::time_of;
 use super::inbox::{ALL, change, last};
@@ -19,7 +19,7 @@ fn one_of<'a>(generator: &Generator, of: &[&'a str]) -> &'a str {
     of[usize::try_from(generator.below(of.len() as u64)).expect("an index")]
 }
 
-/// What a reader who folds a log finds. Kept apart from how backends do it: it looks at the whole log each time.
+/// The result of folding a log. Independent of the backends' implementation: it always looks at the whole log.
 #[derive(Default)]
 pub(super) struct Folded {
     pub(super) members: BTreeMap<UserId, Member>,
@@ -32,7 +32,7 @@ pub(super) struct Folded {
 /// Folds frames in the order of the log.
 pub(super) fn fold<'a>(log: impl IntoIterator<Item = &'a EntryFrame>) -> Folded {
     let mut folded = Folded::default();
-    // Of each reaction that stands, the entry that made it.
+    // For each reaction that stands, the entry that added it.
     let mut reactions: BTreeMap<(Seq, String), BTreeMap<UserId, Seq>> = BTreeMap::new();
     let mut touched = BTreeSet::new();
     for frame in log {
@@ -142,7 +142,7 @@ pub async fn the_projections_are_the_fold_of_the_log(backend: &dyn Backend) {
     }
 }
 
-/// What the store says of a conversation is what its own log folds to.
+/// Asserts that the store's answers match a fold of the log.
 pub async fn assert_is_folded(c: &Conversation, context: &str) {
     let log = whole_log(&c.store, c).await;
     let frames: Vec<EntryFrame> = log
@@ -192,7 +192,7 @@ fn random_change(generator: &Generator) -> InboxChange {
     change
 }
 
-/// Applies a change to the model's row; says whether it did anything.
+/// Applies a change to the model's row. Returns whether it had any effect.
 fn apply(row: &mut Option<InboxRow>, change: &InboxChange) -> bool {
     let mut next = row.clone().unwrap_or(InboxRow {
         conversation: change.conversation.clone(),
@@ -241,7 +241,7 @@ pub async fn the_inbox_is_what_was_put_into_it(backend: &dyn Backend) {
         let mut model: BTreeMap<String, Option<InboxRow>> = BTreeMap::new();
         for round in 0..60 {
             let before = store.inbox(&owner, ALL, 100).await.expect("reads");
-            // Now and then as many as a home has after a busy second.
+            // Occasionally as many as a home has after a busy second.
             let most = if round % 20 == 19 { 200 } else { 4 };
             let changes: Vec<InboxChange> = (0..=generator.below(most)).map(|_| random_change(&generator)).collect();
             let mut changed = BTreeSet::new();

@@ -22,7 +22,7 @@ fn key(who: &str, of: &str) -> PushKey {
     PushKey { user: user_key(who), conversation: conversation(of), channel: Channel::Fcm }
 }
 
-/// Of `count` messages up to `up_to`, due in second `due_s`.
+/// A job for `count` messages up to `up_to`, due in second `due_s`.
 fn job(key: PushKey, up_to: u64, count: u32, due_s: u64) -> PushJob {
     let (up_to_seq, not_before) = (Seq::new(up_to), time_of(due_s));
     PushJob { key, up_to_seq, count: Some(count), priority: Priority::Normal, not_before }
@@ -52,7 +52,7 @@ async fn withdraw(store: &dyn Store, of: &PushKey, up_to: u64, receipt: Receipt,
     store.withdraw_pushes(&of.user, &of.conversation, up_to, receipt, at).await.expect("withdraws");
 }
 
-/// Up to which message each job is, and how many it tells of.
+/// The newest message and the count of each job.
 fn told(jobs: &[LeasedJob]) -> Vec<(u64, Option<u32>)> {
     jobs.iter().map(|leased| (leased.job.up_to_seq.get(), leased.job.count)).collect()
 }
@@ -142,7 +142,7 @@ pub async fn two_homes_make_one_notification(backend: &dyn Backend) {
     enqueue(store, [job(key("alice", "c"), 6, 3, 2)]).await;
     let next = take_one(store, 2).await;
     assert_eq!(told(std::slice::from_ref(&next)), [(6, Some(3))]);
-    // The other one tells the same while a worker sends it.
+    // The other home enqueues the same while a worker sends it.
     enqueue(store, [job(key("alice", "c"), 6, 3, 2)]).await;
     finish(store, next, PushEnd::Sent, 3).await;
     assert_eq!(take(store, 3 + LEASE_S, 10).await, [], "the devices show it");
@@ -180,7 +180,7 @@ pub async fn what_changes_under_a_worker_waits_for_it(backend: &dyn Backend) {
     let second = take_one(store, 2).await;
     assert_eq!((second.job.up_to_seq, second.attempt), (Seq::new(2), 1));
     finish(store, second, PushEnd::Sent, 3).await;
-    // A worker that is dead holds nothing up for longer than its lease.
+    // A dead worker blocks the job no longer than its lease.
     enqueue(store, [job(key.clone(), 3, 3, 10)]).await;
     take_one(store, 10).await;
     enqueue(store, [job(key, 4, 4, 11)]).await;
@@ -191,12 +191,12 @@ pub async fn what_was_delivered_is_not_sent_and_what_was_read_is_taken_back(back
     let store = backend.open().await;
     let store = &*store;
     let key = key("alice", "c");
-    // It waits: gone, unless it is about something newer.
+    // Waiting: removed, unless it covers something newer.
     enqueue(store, [job(key.clone(), 2, 2, 0)]).await;
     withdraw(store, &key, 1, Receipt::Read, 0).await;
     withdraw(store, &PushKey { user: user_key("bob"), ..key.clone() }, 9, Receipt::Read, 0).await;
     assert_eq!(told(&take(store, 0, 10).await), [(2, Some(2))]);
-    // It is being sent: a delivered changes nothing, and after a read it is taken back once it was sent.
+    // Being sent: `delivered` changes nothing; after a `read` it is withdrawn once it has been sent.
     withdraw(store, &key, 2, Receipt::Delivered, 1).await;
     withdraw(store, &key, 2, Receipt::Read, 1).await;
     assert_eq!(take(store, 1, 10).await, []);
@@ -206,7 +206,7 @@ pub async fn what_was_delivered_is_not_sent_and_what_was_read_is_taken_back(back
     enqueue(store, [job(key.clone(), 2, 2, 100)]).await;
     withdraw(store, &key, 2, Receipt::Delivered, 100).await;
     assert_eq!(take(store, 100, 10).await, []);
-    // It was sent.
+    // Sent.
     enqueue(store, [job(key.clone(), 3, 1, 100)]).await;
     let sent = take_one(store, 100).await;
     finish(store, sent, PushEnd::Sent, 100).await;
@@ -219,7 +219,7 @@ pub async fn what_was_delivered_is_not_sent_and_what_was_read_is_taken_back(back
     finish(store, back, PushEnd::Sent, 102).await;
     withdraw(store, &key, 3, Receipt::Read, 103).await;
     assert_eq!(take(store, 103, 10).await, [], "once");
-    // Nothing is taken back that was never told: what comes next is.
+    // Something that was never notified is not withdrawn, and does not affect what comes next.
     enqueue(store, [job(key.clone(), 4, 1, 104)]).await;
     let sent = take_one(store, 104).await;
     finish(store, sent, PushEnd::Sent, 104).await;
@@ -303,8 +303,8 @@ pub async fn the_queue_outlives_a_restart(backend: &dyn Backend) {
     assert_eq!(told(&take(&*store, LEASE_S, 10).await), [(1, Some(1))]);
 }
 
-/// Homes, workers that fail and die, and receipts at random: nobody has a job that another has, and in the end each place
-/// shows the newest that was not withdrawn.
+/// Homes, and workers that fail and die, at random: no job is given to two workers, and in the end each place shows the
+/// newest message that was not withdrawn.
 pub async fn nothing_is_lost_or_given_to_two(backend: &dyn Backend) {
     let store = backend.open().await;
     for seed in 0..8 {
@@ -319,7 +319,7 @@ struct Queue<'a> {
     random: Generator,
     now_s: u64,
     up_to: u64,
-    /// The newest of each place that is to be shown.
+    /// The newest message that each place should show.
     owed: BTreeMap<PushKey, u64>,
     shown: BTreeMap<PushKey, u64>,
     leased: Vec<(LeasedJob, u64)>,

@@ -70,7 +70,7 @@ pub async fn history_has_only_messages(backend: &dyn Backend) {
 }
 
 pub async fn messages_far_apart_are_found(backend: &dyn Backend) {
-    /// Tens of entries between two messages.
+    /// Many entries between two messages.
     const BETWEEN: u64 = 70;
     let store = backend.open().await;
     let mut c = Conversation::direct(&store, "c").await;
@@ -134,7 +134,7 @@ pub async fn reads_end_where_they_are_told_and_history_says_where(backend: &dyn 
         (HistoryRange::After(Seq::new(3)), vec![4, 5], true),
         (HistoryRange::After(Seq::new(4)), vec![5, 6], false),
     ] {
-        // As of now, as the states in it are: what came after `end` is in it, and it says so.
+        // The page is as of now, like the states in it: it includes what came after `end`, and says so.
         let page = store.history(&c.key, range, end, 2, usize::MAX).await.expect("reads");
         assert_eq!((seqs(&page.messages), page.more, page.end), (expected, more, Seq::new(6)), "{range:?}");
     }

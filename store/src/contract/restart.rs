@@ -1,4 +1,4 @@
-//! Closing and opening again.
+//! Closing and reopening.
 
 use super::fixture::time_of;
 use super::inbox::{ALL, change, conversation, last};

@@ -6,7 +6,7 @@ use super::{Backend, Conversation, user};
 use crate::{ConversationKey, HistoryRange, InboxChange, Kind, UserKey};
 use switchboard_protocol::Seq;
 
-/// Pairs of ids that are the same text when they are joined, with and without the separators that ids may hold.
+/// Pairs of ids that give the same text when joined, with and without the separators that ids may contain.
 const COLLIDING: [[&str; 2]; 6] = [["ab", "c"], ["a", "bc"], ["a:b", "c"], ["a", "b:c"], ["a.b", "c"], ["a", "b.c"]];
 
 pub async fn ids_that_join_to_the_same_text_stay_apart(backend: &dyn Backend) {

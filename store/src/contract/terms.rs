@@ -222,8 +222,8 @@ pub async fn removed_members_within_the_window(backend: &dyn Backend) {
     assert_eq!(removed(u64::MAX, time_of(7)).await, []);
 }
 
-/// Owners that don't know of each other append as fast as they can. Whatever was answered with `Durable` stays, at its
-/// place; what else is there was offered, and superseded below the end of the term that did it.
+/// Owners that don't know of each other append as fast as they can. Everything that was answered with `Durable` stays
+/// in its place; anything else there was offered, and superseded below the end of the next term.
 pub async fn competing_owners_make_one_log(backend: &dyn Backend) {
     let store = backend.open().await;
     let first = Conversation::direct(&store, "c").await;

@@ -1,8 +1,8 @@
-//! The commit thread: takes all writes that wait, makes them one batch, syncs it, answers them. It is the only one that
-//! writes to the database, so terms and ends are checked against what nobody else can change.
+//! The commit thread: takes all waiting writes, makes them one batch, syncs it and answers them. It is the only writer
+//! of the database, so it can check terms and ends against rows that nobody else can change.
 //!
-//! After any error of the database the outcome of the batch is open, and so is what the next sync is worth: nothing is
-//! written any more until the database has been opened anew ([`DatabaseSlot::reopen`]), which is tried by itself.
+//! After any error of the database the outcome of the batch is open, and the next sync can't be trusted: nothing more
+//! is written until the database has been reopened ([`DatabaseSlot::reopen`]), which is retried automatically.
 
 use super::database::{Commit, DatabaseRows, DatabaseSlot};
 use super::figures::{COMMIT, Figures};
@@ -15,16 +15,16 @@ use std::time::Duration;
 use switchboard_clock::Clock;
 use tokio::sync::oneshot;
 
-/// A write that waits, whatever its operation.
+/// A waiting write of any operation.
 pub(super) trait Request: Send {
-    /// Carries the operation out; its writes count if it succeeds.
+    /// Runs the operation; its writes count if it succeeds.
     fn apply(&mut self, tx: &mut Transaction<'_, DatabaseRows>);
 
     /// Answers the caller. An error means that the batch failed: whether it is stored is open.
     fn answer(self: Box<Self>, committed: Result<(), &str>);
 }
 
-/// One operation and who waits for its outcome.
+/// One operation and the channel for its outcome.
 pub(super) struct Typed<T, F> {
     operation: Option<F>,
     outcome: Option<Result<T, StoreError>>,
@@ -54,12 +54,12 @@ where
             (Ok(()), None) => Err(StoreError::unavailable("not carried out")),
             (Err(reason), _) => Err(StoreError::unavailable(reason)),
         };
-        // Who no longer waits does not need to know.
+        // A caller that has gone away does not need the outcome.
         let _ = self.reply.send(outcome);
     }
 }
 
-/// What the commit thread runs.
+/// The state of the commit thread.
 pub(super) struct Committer {
     slot: Arc<DatabaseSlot>,
     queue: Arc<Queue>,
@@ -67,17 +67,17 @@ pub(super) struct Committer {
     figures: Arc<Figures>,
     reopen_interval: Duration,
     state: State,
-    /// Nothing after an error: then it is open what was written.
+    /// Empty after an error: then it is unknown what was written.
     recent: Recent,
 }
 
-/// What the last batch came to; changes are logged, not each batch.
+/// The state after the last batch. Only transitions are logged, not each batch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Serving,
-    /// The disk has too little space. Looked at anew for each batch.
+    /// The disk has too little space. Checked again for each batch.
     Refusing,
-    /// The database failed and is to be opened anew; whether that failed before.
+    /// The database failed and must be reopened. Holds whether reopening it has failed already.
     Failed {
         again: bool,
     },
@@ -96,7 +96,7 @@ impl Committer {
     }
 
     pub(super) fn run(mut self) {
-        // However this ends, nobody is left waiting.
+        // However this ends, no caller is left waiting.
         let _abandon = AbandonOnDrop(self.queue.clone());
         let mut reopen_at_us = 0;
         loop {
@@ -198,7 +198,7 @@ pub(super) enum Refusal {
 }
 
 impl From<StoreError> for Refusal {
-    /// There is no database to be touched.
+    /// There is no open database, so none was touched.
     fn from(error: StoreError) -> Self {
         Self::Untouched(error.to_string())
     }

@@ -1,7 +1,7 @@
-//! fjall: opened, read from, committed to, and opened anew after it failed.
+//! fjall: opened, read from, committed to, and reopened after a failure.
 //!
-//! All rows are in one keyspace, so one journal and one memtable hold every batch whole, memory has one bound, and a
-//! journal is done with as soon as the memtable is flushed.
+//! All rows are in one keyspace, so one journal and one memtable hold each batch whole, memory has one bound, and a
+//! journal can be deleted as soon as the memtable is flushed.
 
 use super::folder::Folder;
 use super::recent::Recent;
@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
-/// What must be there in a database, or fjall would make it anew: its version, the two keyspaces (its own and ours).
+/// Files that must exist in a database, or fjall would silently recreate it: its version, the two keyspaces (its own
+/// and ours).
 pub(super) const PARTS: [&str; 3] = ["version", "keyspaces/0/current", "keyspaces/1/current"];
 
 const KEYSPACE: &str = "rows";
@@ -27,7 +28,7 @@ pub(super) struct DatabaseOptions {
     pub(super) reserve_bytes: u64,
 }
 
-/// Where the open database is, unless it is just being opened anew or is closed.
+/// The open database; empty while it is being reopened, and once it is closed.
 pub(super) struct DatabaseSlot {
     folder: Folder,
     options: DatabaseOptions,
@@ -48,7 +49,7 @@ impl DatabaseSlot {
         Ok(Self { folder, options, open: RwLock::new(Some(database)), failed: AtomicBool::new(false) })
     }
 
-    /// Reads as of one moment. Does not wait while the database is being opened anew, which may take long.
+    /// Reads a consistent snapshot. Does not wait for a reopen, which may take long.
     pub(super) fn read<T>(
         &self,
         operation: impl FnOnce(&DatabaseRows) -> Result<T, StoreError>,
@@ -77,7 +78,7 @@ impl DatabaseSlot {
     }
 
     /// # Errors
-    /// [`StoreError::Unavailable`] if the disk has less space than is to be kept free.
+    /// [`StoreError::Unavailable`] if less disk space is free than the reserve.
     pub(super) fn check_space(&self) -> Result<(), StoreError> {
         let disk = rustix::fs::statvfs(self.folder.root()).map_err(io::Error::from).map_err(unavailable)?;
         let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -89,7 +90,7 @@ impl DatabaseSlot {
         Ok(())
     }
 
-    /// Whether writes are taken.
+    /// Whether writes are accepted.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         if self.failed.load(Ordering::Relaxed) {
             return Err(StoreError::unavailable("the database failed and is not open again yet"));
@@ -101,14 +102,14 @@ impl DatabaseSlot {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    /// Closes the database that failed, as soon as no read uses it, and opens it anew.
+    /// Closes the failed database, as soon as no read uses it, and reopens it.
     pub(super) fn reopen(&self) -> Result<(), StoreError> {
         self.check_space()?;
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         drop(open.take());
         self.folder.verify()?;
         let database = Database::open(&self.folder, self.options)?;
-        // Whether there is room for what the journal holds shows now, and not soon after the store has said that it is
+        // Shows now whether there is room for what the journal holds, not soon after the store has reported that it is
         // open again.
         database.flush()?;
         *open = Some(database);
@@ -133,7 +134,7 @@ pub(super) struct Database {
     recent_bytes_max: u64,
 }
 
-/// Makes an empty database. fjall keeps a keyspace's options with it.
+/// Creates an empty database. fjall stores a keyspace's options in it.
 pub(super) fn create(path: &Path, memtable_bytes: u64) -> io::Result<()> {
     let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
     let made = fjall::Database::builder(path).worker_threads(1).open();
@@ -141,14 +142,13 @@ pub(super) fn create(path: &Path, memtable_bytes: u64) -> io::Result<()> {
     made.map_err(io::Error::other)
 }
 
-/// The part of the memory for what is read again that is for rows which were just written; the rest is for blocks from the
-/// disk.
+/// The fraction (1/n) of the cache memory that is for recently written rows; the rest is for blocks from the disk.
 const RECENT_PART: u64 = 4;
-/// The journals together; fjall's least.
+/// The size limit of all journals; the minimum that fjall allows.
 const JOURNALS_BYTES_MAX: u64 = 256 << 20;
 const FILES_OPEN_MAX: usize = 256;
-/// Writes tables and merges them. Of several, fjall keeps the first from merging by having it put the order back into the
-/// queue, over and over: it uses a whole processor for as long as another one merges.
+/// Threads that write and merge tables. With several, fjall stops the first from merging by having it requeue the job
+/// over and over, which uses a whole CPU for as long as another thread merges.
 const WORKER_THREADS: usize = 1;
 
 impl Database {
@@ -174,18 +174,18 @@ impl Database {
         Ok(database)
     }
 
-    /// The rows as of now.
+    /// The current rows.
     pub(super) fn rows(&self) -> DatabaseRows {
         self.rows_and(Recent::default())
     }
 
-    /// The same for who knows some of them. For the commit thread only: nobody else may write meanwhile.
+    /// The same, with some rows cached by the caller. For the commit thread only: nobody else may write meanwhile.
     pub(super) fn rows_and(&self, recent: Recent) -> DatabaseRows {
         DatabaseRows { keyspace: self.keyspace.clone(), snapshot: self.fjall.snapshot(), recent }
     }
 
-    /// Waits until the tables have caught up enough to take one more batch. fjall itself would wait for ever for a worker
-    /// that has failed.
+    /// Waits until the tables have caught up enough to take one more batch. fjall itself would wait for ever for a
+    /// worker that has failed.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if that takes too long.
@@ -197,13 +197,13 @@ impl Database {
         if wait_until(is_writable) { Ok(()) } else { Err(StoreError::unavailable("the disk does not keep up")) }
     }
 
-    /// Makes one batch visible, whole, and with `synced` durable before that. `recent` is brought up to it.
+    /// Makes one batch visible as a whole; with `synced`, makes it durable first. Updates `recent` accordingly.
     ///
-    /// The journal has a fixed length, and new blocks and lengths are part of what `fdatasync` writes wherever they are
-    /// needed to read the data back (POSIX, synchronized I/O data integrity), so that is enough.
+    /// The journal has a fixed length, and `fdatasync` also writes new blocks and lengths if they are needed to read
+    /// the data back (POSIX, synchronized I/O data integrity), so that is enough.
     ///
     /// # Errors
-    /// Whether the batch is stored is open; this database must not be used for writing any more.
+    /// It is open whether the batch is stored; this database must not be written to any more.
     pub(super) fn commit(&self, commit: Commit, recent: &mut Recent) -> Result<(), StoreError> {
         let mode = if commit.synced { PersistMode::SyncData } else { PersistMode::Buffer };
         let mut batch = OwnedWriteBatch::with_capacity(self.fjall.clone(), commit.writes.len()).durability(Some(mode));
@@ -227,7 +227,7 @@ impl Database {
         Ok(())
     }
 
-    /// Writes all that is only in the journal and in memory into tables, synced.
+    /// Writes everything that is only in the journal and in memory into tables, synced.
     fn flush(&self) -> Result<(), StoreError> {
         self.keyspace.rotate_memtable().map_err(store_error)?;
         if wait_until(|| self.keyspace.sealed_memtable_count() == 0) {
@@ -238,7 +238,7 @@ impl Database {
     }
 }
 
-/// fjall stops writers at 4 sealed memtables and at 30 runs.
+/// fjall stalls writers at 4 sealed memtables and at 30 runs.
 const SEALED_MEMTABLES_MAX: usize = 3;
 const L0_TABLES_MAX: usize = 28;
 const POLL: Duration = Duration::from_millis(2);
@@ -254,7 +254,7 @@ fn wait_until(holds: impl Fn() -> bool) -> bool {
     holds()
 }
 
-/// The rows at one moment.
+/// A snapshot of the rows.
 pub(crate) struct DatabaseRows {
     keyspace: fjall::Keyspace,
     snapshot: fjall::Snapshot,

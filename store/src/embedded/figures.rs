@@ -1,10 +1,10 @@
-//! The embedded store's metrics, registered once, so that counting an operation costs an addition.
+//! The embedded store's metrics, registered once, so that counting an operation is a single addition.
 
 use crate::kv::OPERATIONS;
 use metrics::{Counter, Histogram, counter, histogram};
 use std::collections::HashMap;
 
-/// One store's.
+/// The metrics of one store.
 pub(super) struct Figures {
     operations: HashMap<&'static str, Operation>,
     pub(super) commit_writes: Histogram,
@@ -15,7 +15,7 @@ struct Operation {
     statements: Counter,
 }
 
-/// A batch, synced: counted beside the operations in it.
+/// The `op` of a synced batch, which is counted in addition to its operations.
 pub(super) const COMMIT: &str = "commit";
 
 impl Figures {

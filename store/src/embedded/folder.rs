@@ -1,4 +1,4 @@
-//! The store's folder: whose it is, who has it, what is in it.
+//! The store's folder: its layout, its lock, and whether it is intact.
 //!
 //! ```text
 //! lock               held by the process that has the store
@@ -6,8 +6,8 @@
 //! store/commits      see watermark.rs
 //! store/db/          fjall's
 //! ```
-//! `store` is made under another name and then renamed, so it is there whole or not at all: without it nothing has ever
-//! been answered, and what is missing in it is damage.
+//! `store` is created under another name and then renamed, so it exists as a whole or not at all. Before that, nothing
+//! was ever answered; after it, anything missing is damage.
 
 use super::database;
 use super::journal;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use switchboard_clock::Generator;
 use switchboard_protocol::StoreId;
 
-/// A folder that is this process's, with a store in it that was in order when it was opened.
+/// A locked folder whose store was intact when it was opened.
 pub(super) struct Folder {
     root: PathBuf,
     store_id: StoreId,
@@ -44,7 +44,7 @@ struct Format {
 }
 
 impl Folder {
-    /// Takes the folder, and makes a store in it if it is missing or empty.
+    /// Locks the folder, and creates a store in it if it is missing or empty.
     pub(super) fn open(root: &Path, memtable_bytes: u64, generator: &Generator) -> Result<Self, StoreError> {
         let failed = |source: io::Error| StoreError::Folder { path: root.to_owned(), source };
         std::fs::create_dir_all(root).map_err(failed)?;
@@ -63,7 +63,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Looks whether the store is whole, as far as that can be seen without the database. Changes nothing of value.
+    /// Checks that the store is complete, as far as that can be seen without the database. Changes nothing of value.
     pub(super) fn verify(&self) -> Result<(), StoreError> {
         for part in database::PARTS {
             if !self.database().join(part).exists() {
@@ -99,7 +99,7 @@ impl Folder {
         StoreError::Foreign { path: self.root.clone(), why }
     }
 
-    /// Gives the folder to whoever wants it next.
+    /// Releases the lock.
     pub(super) fn unlock(&self) {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "the store's folder can't be unlocked");
@@ -111,7 +111,7 @@ impl Folder {
     }
 }
 
-/// Without a store in it, a folder may hold nothing but what making one leaves behind when it is killed.
+/// A folder without a store may contain only what an interrupted creation leaves behind.
 fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
     let failed = |source: io::Error| StoreError::Folder { path: root.to_owned(), source };
     if root.join(STORE).exists() {

@@ -1,12 +1,14 @@
-//! Reads the database's journals through before the database does.
+//! Verifies the database's journals before the database opens them.
 //!
-//! fjall cuts a journal off at the first thing in it that it can't read, so that damage in the middle would silently take
-//! everything behind it along. Here the batches of all journals must follow each other without a gap in their commit
-//! numbers, up to the watermark at least; what is behind a journal's last whole batch is then a write that was cut off,
-//! by a crash or a full disk, and is removed. Whole batches behind the watermark are written once more: their sync may have
-//! failed, and then the system may show what is not on the disk, and no later sync says so. The format is that of fjall's database version 3 (its `journal/entry.rs`), which the database's own version
-//! file names. Not noticed: that the oldest of several journals is gone as a whole, and a lower sequence number in the
-//! first batch of all, as nothing precedes it and the format has no checksum over it.
+//! fjall cuts a journal off at the first thing that it can't read, so damage in the middle would silently discard
+//! everything behind it. Here the batches of all journals must follow each other without a gap in their commit numbers,
+//! up to the watermark at least. What is behind a journal's last whole batch is then a torn write, from a crash or a
+//! full disk, and is removed. Whole batches behind the watermark are rewritten: their sync may have failed, in which
+//! case the page cache may show what is not on the disk, and no later sync reports it. The format is that of fjall's
+//! database version 3 (its `journal/entry.rs`), which the database's own version file names.
+//!
+//! Not detected: the loss of the whole oldest of several journals, and a lower sequence number in the very first batch,
+//! since nothing precedes it and no checksum covers it.
 
 use crate::kv::{Meta, keys, values};
 use std::fs::{File, OpenOptions};
@@ -17,20 +19,20 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
-/// What is wrong with the journals, for the operator.
+/// A description of the damage, for the operator.
 pub(super) type Damage = String;
 
 /// Checks the journals in `folder` against the newest commit known to be durable.
 ///
 /// # Errors
-/// What is damaged, and nothing is changed then; or what the system said.
+/// A description of the damage, in which case nothing is changed, or the I/O error.
 pub(super) fn verify(folder: &Path, watermark: u64) -> Result<(), Damage> {
     let journals = journals(folder).map_err(|error| format!("its journals can't be listed: {error}"))?;
     let mut chain = Chain::default();
     let (mut unsure, mut torn) = (Vec::new(), Vec::new());
     for (index, path) in journals.iter().enumerate() {
         let found = read_through(path, &mut chain, watermark)?;
-        // Journals are sealed when they are full.
+        // A journal is sealed when it is full, so only the newest may be empty.
         if found.batches == 0 && index + 1 < journals.len() {
             return Err(format!("{} can't be read", path.display()));
         }
@@ -60,8 +62,8 @@ pub(super) fn verify(folder: &Path, watermark: u64) -> Result<(), Damage> {
     Ok(())
 }
 
-/// For a journal of which nothing can be read. A write that was cut off has no end; one that has was there as a whole,
-/// and may have been synced.
+/// For a journal of which nothing can be read. A torn write has no end marker; a batch that has one was written as a
+/// whole, and may have been synced.
 fn refuse_lost_batches(torn: &[(&PathBuf, u64)]) -> Result<(), Damage> {
     for (path, _) in torn {
         let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -72,7 +74,7 @@ fn refuse_lost_batches(torn: &[(&PathBuf, u64)]) -> Result<(), Damage> {
     Ok(())
 }
 
-/// Where journals can't be read any further.
+/// The places where journals become unreadable.
 fn places(torn: &[(&PathBuf, u64)]) -> String {
     torn.iter().map(|(path, at)| format!("; {} can't be read after byte {at}", path.display())).collect()
 }
@@ -97,7 +99,7 @@ fn cut_off(path: &Path, len: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Writes what stands there to the disk, which may not have it.
+/// Rewrites what the page cache shows, which the disk may not have.
 fn write_again(path: &Path, bytes: Range<u64>) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut buffer = vec![0; 1 << 16];
@@ -111,7 +113,7 @@ fn write_again(path: &Path, bytes: Range<u64>) -> io::Result<()> {
     file.sync_all()
 }
 
-/// How far the batches read so far follow each other.
+/// Checks that successive batches are contiguous.
 #[derive(Default)]
 struct Chain {
     commit: Option<u64>,
@@ -120,7 +122,7 @@ struct Chain {
 
 impl Chain {
     fn add(&mut self, batch: &Batch) -> Result<(), Damage> {
-        // They rise with each batch, but not by one: tables take some too.
+        // They grow with each batch, but not by one: tables take some too.
         if let Some(last) = self.seqno.replace(batch.seqno).filter(|last| batch.seqno <= *last) {
             return Err(format!("batch {} follows on {last}", batch.seqno));
         }
@@ -135,11 +137,11 @@ impl Chain {
 /// One journal.
 struct Found {
     batches: u64,
-    /// Where the last batch that is known to be durable ends.
+    /// The end of the last batch that is known to be durable.
     synced_bytes: u64,
-    /// Where the last whole batch ends.
+    /// The end of the last whole batch.
     whole_bytes: u64,
-    /// Journals are made at a fixed length, filled with zeros.
+    /// Journals are created at a fixed length, filled with zeros.
     rest_is_zero: bool,
 }
 
@@ -172,10 +174,10 @@ fn is_zero_from(mut file: BufReader<File>, position: u64) -> io::Result<bool> {
     }
 }
 
-/// What has to be known of a batch.
+/// The relevant facts of a batch.
 struct Batch {
     seqno: u64,
-    /// The number in its [`Meta`] row; all of ours have one.
+    /// The number in its [`Meta`] row, which all our batches have.
     commit: Option<u64>,
 }
 
@@ -189,7 +191,7 @@ struct JournalReader {
     position: u64,
 }
 
-/// Something that is no batch; where the journal ends, as far as it can be read.
+/// Something that is not a batch: the end of the journal, as far as it can be read.
 enum Stop {
     Unreadable,
     Io(io::Error),
@@ -202,7 +204,7 @@ impl From<io::Error> for Stop {
 }
 
 impl JournalReader {
-    /// The next whole batch, or `None` where there is something else.
+    /// The next whole batch, or `None` if something else follows.
     fn batch(&mut self) -> io::Result<Option<Batch>> {
         match self.try_batch() {
             Ok(batch) => Ok(Some(batch)),
@@ -213,7 +215,7 @@ impl JournalReader {
 
     fn try_batch(&mut self) -> Result<Batch, Stop> {
         let mut checksum = Xxh3::new();
-        // Of the start and the end only their form is checked, as they are outside of the checksum.
+        // The checksum does not cover the start and end markers, so only their form is checked.
         let mut unsummed = Xxh3::new();
         let [tag] = self.take(&mut unsummed)?;
         expect(tag == START)?;
@@ -258,7 +260,7 @@ impl JournalReader {
         Ok(bytes)
     }
 
-    /// Never allocates beyond what the file holds, whatever a damaged length says.
+    /// Never allocates more than the file holds, even if a length is damaged.
     fn take_vec(&mut self, len: u64, checksum: &mut Xxh3) -> Result<Vec<u8>, Stop> {
         let mut bytes = Vec::new();
         let taken = self.file.by_ref().take(len).read_to_end(&mut bytes)?;
@@ -279,7 +281,7 @@ mod tests {
     use std::fs;
     use xxhash_rust::xxh3::xxh3_64;
 
-    /// A journal as fjall writes it, of the commits `first` to `last` with some rows each; and where its batches end.
+    /// A journal as fjall writes it, with the commits `first` to `last` of some rows each, and the ends of its batches.
     fn journal(first: u64, last: u64) -> (Vec<u8>, Vec<usize>) {
         let mut bytes = Vec::new();
         let mut ends = Vec::new();
@@ -327,7 +329,7 @@ mod tests {
         let keyspace = database.keyspace("rows", fjall::KeyspaceCreateOptions::default).unwrap();
         for commit in 1..=20 {
             let mut batch = database.batch();
-            // Over 4 KiB values are compressed.
+            // Values over 4 KiB are compressed.
             batch.insert(&keyspace, format!("row {commit}"), vec![7; 1_000 * usize::try_from(commit).unwrap()]);
             batch.remove(&keyspace, "row 1");
             let meta = values::encode(&Meta { commit, ..Meta::default() }).unwrap();
@@ -397,7 +399,7 @@ mod tests {
     fn only_what_was_never_synced_is_cut_off_the_newest() {
         let (bytes, ends) = journal(1, 4);
         let whole_bytes = ends[2];
-        // All that a crash can leave of the last batch, its blocks in any order.
+        // Everything that a crash can leave of the last batch, with its blocks written in any order.
         for at in (whole_bytes..bytes.len()).step_by(3) {
             let mut torn = padded(&bytes);
             torn[at] ^= 0x41;

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Writes that wait, in the order in which they came.
+/// The waiting writes, in order of arrival.
 pub(super) struct Queue {
     writes_max: usize,
     bytes_max: usize,
@@ -27,16 +27,16 @@ pub(super) struct Waiting {
     bytes: usize,
 }
 
-/// What the commit thread finds.
+/// The result of taking from the queue.
 pub(super) enum Taken {
     Batch(Vec<Waiting>),
     /// Nothing came in time.
     Nothing,
-    /// Nothing waits, and nothing will come.
+    /// The queue is empty and closed.
     Closed,
 }
 
-/// What one batch takes at the most; one write always fits.
+/// Maximum size of a batch, except that one write always fits.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
 impl Queue {
@@ -58,7 +58,7 @@ impl Queue {
         }
         state.bytes = state.bytes.saturating_add(bytes);
         state.waiting.push_back(Waiting { request, synced, bytes });
-        // Who takes takes all, so only the first has somebody to wake.
+        // The consumer takes everything, so only the first write has to wake it.
         let is_first = state.waiting.len() == 1;
         drop(state);
         if is_first {
@@ -67,7 +67,7 @@ impl Queue {
         Ok(())
     }
 
-    /// All that waits, as far as it fits one batch; waits for it at most `patience`.
+    /// All waiting writes that fit in one batch; waits for the first for at most `patience`.
     pub(super) fn take(&self, patience: Option<Duration>) -> Taken {
         let nothing = |state: &mut State| state.waiting.is_empty() && !state.closed;
         let state = self.state();
@@ -94,13 +94,13 @@ impl Queue {
         Taken::Batch(batch)
     }
 
-    /// Takes no more writes; those that wait are still carried out.
+    /// Refuses further writes; the waiting ones are still carried out.
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.changed.notify_all();
     }
 
-    /// Takes no more writes and drops those that wait, whose callers then see that the store has closed.
+    /// Refuses further writes and drops the waiting ones, whose callers then see that the store has closed.
     pub(super) fn abandon(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -108,7 +108,7 @@ impl Queue {
         state.waiting.clear();
     }
 
-    /// The queue is in order at every moment at which the lock is free, also after a panic.
+    /// The queue is consistent whenever the lock is free, also after a panic.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,8 @@
-//! Rows as the commit thread has written them lately: it mostly changes what it has just changed, such as the heads of
-//! active conversations, and finds that here instead of in the database's tables.
+//! A cache of rows that the commit thread wrote recently: it mostly changes what it has just changed, such as the heads
+//! of active conversations, and finds it here instead of in the database's tables.
 //!
-//! The commit thread is the only one that writes, so a row that is here is the row as it is. Log entries are not kept:
-//! nobody changes them. What is written last stays; the bound is in bytes.
+//! The commit thread is the only writer, so a cached row is always current. Log entries are not cached: nobody changes
+//! them. The most recently written rows stay; the bound is in bytes.
 
 use crate::kv::keys::Table;
 use fjall::Slice;
@@ -11,13 +11,13 @@ use hashbrown::HashMap;
 /// See the file's comment.
 #[derive(Default)]
 pub(super) struct Recent {
-    /// Written since the other half was begun.
+    /// Rows written since the other half was started.
     young: HashMap<Slice, Slice>,
     old: HashMap<Slice, Slice>,
     young_bytes: u64,
 }
 
-/// What a row is taken to need in memory besides its bytes.
+/// Estimated memory overhead of a row.
 const ROW_BYTES: u64 = 96;
 
 fn row_bytes(key: &Slice, value: &Slice) -> u64 {
@@ -29,7 +29,7 @@ impl Recent {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
-    /// Notes a row that has been written; of all of them about `bytes_max` are kept.
+    /// Records a written row; about `bytes_max` are kept in total.
     pub(super) fn put(&mut self, key: &Slice, value: &Slice, bytes_max: u64) {
         if [Table::Message, Table::Entry].iter().any(|log| key.first() == Some(&(*log as u8))) {
             return;
@@ -42,7 +42,7 @@ impl Recent {
         }
     }
 
-    /// Notes that a row has been removed.
+    /// Records a removed row.
     pub(super) fn remove(&mut self, key: &[u8]) {
         if let Some((key, value)) = self.young.remove_entry(key) {
             self.young_bytes -= row_bytes(&key, &value);

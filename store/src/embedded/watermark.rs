@@ -1,8 +1,8 @@
-//! The number of the newest commit that was synced, in a file beside the database.
+//! The number of the newest synced commit, in a file beside the database.
 //!
-//! The database's own recovery stops at the first thing in its journal that it can't read, which is right for a write that
-//! a crash cut off and silent loss for anything else. This number tells the two apart. It is written after the sync it
-//! speaks of and not synced itself: what stands here is durable, whatever became of the newest of it.
+//! The database's own recovery stops at the first thing in its journal that it can't read, which is right for a write
+//! that was torn by a crash, and silent loss for anything else. This number tells the two apart. It is written after
+//! the sync that it refers to and not synced itself: whatever number is in the file, that commit is durable.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -24,7 +24,7 @@ fn encode(commit: u64) -> [u8; LEN] {
 }
 
 impl Watermark {
-    /// Makes the file at its full length, so that it never needs new space on the disk.
+    /// Creates the file at its full length, so that it never needs more disk space.
     pub(super) fn create(path: &Path) -> io::Result<()> {
         let file = File::create_new(path)?;
         file.write_all_at(&encode(0), 0)?;
@@ -35,7 +35,7 @@ impl Watermark {
         OpenOptions::new().write(true).open(path).map(Self)
     }
 
-    /// The number that stands in the file.
+    /// Reads the number from the file.
     ///
     /// # Errors
     /// `InvalidData` if it holds no number.

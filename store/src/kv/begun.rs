@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use switchboard_protocol::server::{Frame, Membership, Message};
 use switchboard_protocol::{Seq, Timestamp, UserId};
 
-/// What the owner of a term that has begun needs. Should the next one have begun meanwhile, members and cursors may be
-/// newer than this term's end; he finds out that he is superseded by his first append.
+/// What the owner of a new term needs. If the next term has begun meanwhile, members and cursors may be newer than this
+/// term's end; the owner finds out that it is superseded with its first append.
 pub(super) fn begun(
     rows: &impl Rows,
     conversation: &ConversationKey,
@@ -39,8 +39,8 @@ pub(super) fn begun(
     })
 }
 
-/// The sends of the window, ascending, and the seq after which none is missing. The window ends at the first message
-/// from the end that is too old.
+/// The sends of the window, ascending, and the seq after which none is missing. The window ends, going backwards, at
+/// the first message that is too old.
 fn recent(
     rows: &impl Rows,
     conversation: &ConversationKey,
@@ -65,7 +65,7 @@ fn recent(
     Ok((sends, after))
 }
 
-/// Whom the entries after `after` removed that are not older than `since`, and which of them did it last.
+/// The users removed by entries after `after` that are not older than `since`, each with the last such entry.
 fn removed(
     rows: &impl Rows,
     conversation: &ConversationKey,

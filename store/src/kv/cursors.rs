@@ -1,11 +1,11 @@
-//! Receipt cursors: they are part of their member's row and only grow.
+//! Receipt cursors: they are part of the member's row and only grow.
 
 use super::{Rows, Transaction, keys};
 use crate::{ConversationKey, Cursor, Member, StoreError};
 use switchboard_protocol::{Seq, UserId};
 
 impl Cursor {
-    /// Takes over what is larger; says whether anything was.
+    /// Takes over the larger values. Returns whether any was larger.
     pub(crate) fn raise(&mut self, other: &Self) -> bool {
         let before = *self;
         self.delivered_seq = self.delivered_seq.max(other.delivered_seq);
@@ -26,7 +26,7 @@ pub(super) fn put<R: Rows>(
     for (user, cursor) in cursors {
         let key = keys::member(conversation, user);
         let Some(mut member) = tx.get::<Member>(&key)? else { continue };
-        // He may have been removed and added again since: mentions count from then on.
+        // The user may have been removed and added again since: only mentions after that count.
         let counts = cursor.mentioned_seq > member.joined_seq;
         let mentioned_seq = if counts { cursor.mentioned_seq } else { Seq::ZERO };
         if member.cursor.raise(&Cursor { mentioned_seq, ..*cursor }) {

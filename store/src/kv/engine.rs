@@ -17,30 +17,30 @@ use switchboard_protocol::{ConversationId, DeviceId, Seq, TenantId, Timestamp, U
 pub(crate) enum Durability {
     /// Once it is synced to disk.
     Synced,
-    /// Once it is visible. It outlives the process, and is on disk before anything that is committed after it and
-    /// synced, but a power failure may take it back.
+    /// Once it is visible. It outlives the process, and is on disk before any later synced commit, but a power failure
+    /// may undo it.
     Buffered,
 }
 
-/// What an engine has to know of a write before it runs.
+/// What an engine has to know about a write before it runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Write {
     pub(crate) op: &'static str,
     pub(crate) durability: Durability,
-    /// About what it takes in memory while it waits.
+    /// Estimated memory while it waits.
     pub(crate) bytes: usize,
 }
 
-/// What a read may cost.
+/// The expected cost of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadCost {
-    /// One or two rows that are as a rule in memory, or known there not to exist.
+    /// One or two rows that are usually in memory, or known not to exist.
     Point,
     /// Anything more.
     Scan,
 }
 
-/// How operations reach the rows. Writes are carried out one after the other, in the order in which they were given.
+/// How operations reach the rows. Writes are carried out sequentially, in the order in which they were submitted.
 pub(crate) trait Engine: Send + Sync + 'static {
     type Rows: Rows + 'static;
 
@@ -57,12 +57,12 @@ pub(crate) trait Engine: Send + Sync + 'static {
         operation: impl FnOnce(&Self::Rows) -> Result<T, StoreError> + Send + 'static,
     ) -> impl Future<Output = Result<T, StoreError>> + Send;
 
-    /// Which of several processes this is; `None` where there is only one.
+    /// The process that this handle belongs to; `None` if there is only one.
     fn process(&self) -> Option<Arc<Process>> {
         None
     }
 
-    /// Which terms run, where only one process changes the rows.
+    /// The running terms, if only one process changes the rows.
     fn running(&self) -> Option<Arc<Running>> {
         None
     }
@@ -117,17 +117,17 @@ pub(crate) const OPERATIONS: [&str; 40] = [
     "check",
 ];
 
-/// What an item is taken to need in memory besides its texts.
+/// Estimated memory overhead of an item.
 const ITEM_BYTES: usize = 256;
 
-/// Inbox changes in one operation: a home writes those of a second together, and appends get in between.
+/// Inbox changes per operation: a home writes those of a second at once, and appends can run in between.
 const INBOX_CHANGES_AT_ONCE: usize = 64;
 
 fn synced(op: &'static str, bytes: usize) -> Write {
     Write { op, durability: Durability::Synced, bytes: bytes.saturating_add(ITEM_BYTES) }
 }
 
-/// For what is repeated or found out in another way after a power failure.
+/// For writes that are repeated or recovered in another way after a power failure.
 pub(super) fn buffered(op: &'static str, items: usize) -> Write {
     Write { op, durability: Durability::Buffered, bytes: items.saturating_add(1).saturating_mul(ITEM_BYTES) }
 }
@@ -136,8 +136,8 @@ pub(super) fn buffered(op: &'static str, items: usize) -> Write {
 impl<E: Engine> Log for E {
     async fn begin_term(&self, conversation: &ConversationKey, claim: Claim) -> Result<Option<Begun>, StoreError> {
         let key = conversation.clone();
-        // Not synced for itself: it lies in the journal before the term's first append, which is. What a power failure
-        // could take back is a term in which nothing was appended, of a process that is gone.
+        // No sync of its own: it precedes the term's first append, which is synced, in the journal. A power failure can
+        // undo only a term in which nothing was appended, of a process that is gone.
         let (recent, process) = (claim.recent, self.process());
         let begin = {
             let (process, running) = (process.clone(), self.running());
@@ -178,7 +178,7 @@ impl<E: Engine> Log for E {
     }
 
     async fn end_term(&self, conversation: &ConversationKey, term: TermNumber) -> Result<(), StoreError> {
-        // Taken back by a power failure, the conversation is taken over once more, for nothing.
+        // If a power failure undoes it, the conversation is taken over once more, needlessly.
         let (key, process, running) = (conversation.clone(), self.process(), self.running());
         let end = move |tx: &mut Transaction<'_, E::Rows>| {
             if let Some(running) = running.filter(|running| running.runs(&key, term) == Some(true)) {
@@ -274,7 +274,7 @@ impl<E: Engine> Inbox for E {
         while !all_synced {
             let part: Vec<_> = rest.drain(..rest.len().min(INBOX_CHANGES_AT_ONCE)).collect();
             all_synced = rest.is_empty();
-            // The last one's sync is that of all before it.
+            // Syncing the last one syncs all before it.
             let durability = if all_synced { Durability::Synced } else { Durability::Buffered };
             let write = Write { durability, ..synced("put_inbox", part.len() * 4 * ITEM_BYTES) };
             self.write(write, move |tx| inbox::put(tx, &part)).await?;
@@ -401,7 +401,7 @@ impl<E: Engine> PushStore for E {
         if due.is_empty() {
             return Ok(Vec::new());
         }
-        // A lease that a power failure takes back is one attempt more.
+        // A lease that is undone by a power failure costs one more attempt.
         let write = buffered("take_pushes", due.len());
         self.write(write, move |tx| push::take(tx, due, now, lease_until)).await
     }

@@ -11,10 +11,10 @@ use serde::Deserialize;
 use std::ops::Range;
 use switchboard_protocol::{Seq, Timestamp};
 
-/// Conversations that are read of at once.
+/// Conversations read at a time.
 const CONVERSATIONS_AT_ONCE: usize = 256;
 
-/// Entries that are removed in one write.
+/// Entries removed in one write.
 const ENTRIES_AT_ONCE: usize = 256;
 
 /// See [`crate::Store::expire`].
@@ -64,11 +64,11 @@ async fn expire_of<E: Engine>(
 
 struct Expired {
     entries: usize,
-    /// Of the entries and of what has become of them.
+    /// Of the entries and of their messages' states.
     rows: Vec<Key>,
 }
 
-/// The oldest entries, up to the first that stays.
+/// The oldest entries, up to the first that is kept.
 fn expired(rows: &impl Rows, conversation: &ConversationKey, cutoff: Timestamp) -> Result<Expired, StoreError> {
     let mut expired = Expired { entries: 0, rows: Vec::new() };
     for entry in log_read::from(rows, conversation, Seq::ZERO).take(ENTRIES_AT_ONCE) {

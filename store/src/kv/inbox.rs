@@ -1,5 +1,5 @@
-//! Inbox rows. They are ordered by version, so that a page reads only its own rows. A second table has each
-//! conversation's version; a third one lists the conversations whose row does not say where they end.
+//! Inbox rows, ordered by version, so that a page reads only its own rows. A second table has the version of each
+//! conversation's row; a third one lists the conversations whose row does not say where they end.
 
 use super::keys::{self, Key};
 use super::{Meta, Rows, Transaction, values};
@@ -60,12 +60,12 @@ impl InboxRow {
         }
     }
 
-    /// Whether what the row says of its conversation's end is to be asked of the owner.
+    /// Whether the owner has to be asked for the conversation's end.
     pub(crate) fn is_asked(&self) -> bool {
         self.member && self.last.ask_owner
     }
 
-    /// Takes over each part of `change` that is newer than this row's; says whether one was.
+    /// Takes over each part of `change` that is newer than this row's. Returns whether any was.
     pub(crate) fn merge(&mut self, change: &InboxChange) -> bool {
         let mut changed = false;
         if let Some(last) = change.last.as_ref().filter(|last| last.last_seq > self.last.last_seq) {
@@ -104,7 +104,7 @@ pub(super) fn page(rows: &impl Rows, user: &UserKey, range: InboxRange, limit: u
         page.push(values::decode_at(key.as_ref(), value.as_ref())?);
     }
     let more = newest_first.next().transpose()?.is_some();
-    // Who has seen rows above it is given them again: a version that a power failure takes back will be another row's.
+    // Rows above it are returned again: a version that a power failure undoes will be given to another row.
     Ok(InboxPage { rows: page, top: meta.inbox_synced(), more, asked: asked(rows, user)? })
 }
 

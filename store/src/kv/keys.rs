@@ -1,5 +1,5 @@
-//! The keys of rows. A key is its table's byte, then its parts: texts with their length in front, so that no two
-//! different lists of parts make the same key or prefix, and numbers big-endian, so that they sort. A text at the end
+//! The keys of rows. A key is its table's byte, then its parts: texts are prefixed with their length, so that different
+//! lists of parts never give the same key or prefix, and numbers are big-endian, so that they sort. A text at the end
 //! of a key has no length, so that rows sort by it.
 
 mod parts;
@@ -15,7 +15,7 @@ use crate::{ConversationKey, Incarnation, StoreError, UserKey};
 use std::ops::Range;
 use switchboard_protocol::{ConversationId, Emoji, Seq, TenantId, UserId};
 
-/// The tables, by the first byte of their keys. A number is never given to another table.
+/// The tables, by the first byte of their keys. Numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Table {
@@ -31,7 +31,7 @@ pub(crate) enum Table {
     Member = 5,
     /// By conversation and message: edit and deletion; below it, reactions.
     State = 6,
-    /// By incarnation and conversation: what is to be taken over.
+    /// By incarnation and conversation: what must be taken over.
     Active = 7,
     /// By user and version: inbox rows.
     Inbox = 8,
@@ -39,19 +39,19 @@ pub(crate) enum Table {
     InboxVersion = 9,
     /// By user: [`super::values::UserRow`].
     User = 10,
-    /// By user and the one he blocks: since when.
+    /// By user and blocked user: since when.
     Block = 11,
-    /// By user and the one who blocks him: since when.
+    /// By user and blocking user: since when.
     BlockedBy = 12,
     /// By user and conversation: the inbox rows whose owners must be asked.
     InboxAsked = 13,
-    /// By user and device: how it is reached by push.
+    /// By user and device: the push registration.
     PushDevice = 14,
-    /// By user: his notification preferences.
+    /// By user: the notification preferences.
     NotificationPreferences = 15,
     /// By user, channel and conversation: [`crate::push::JobRow`].
     PushJob = 16,
-    /// By channel, priority (the highest first), time, user and conversation: the jobs in the order in which they are due.
+    /// By channel, priority (highest first), time, user and conversation: the jobs in the order in which they are due.
     PushDue = 17,
     /// By user, channel and conversation: [`crate::push::ShownRow`].
     PushShown = 18,
@@ -61,7 +61,7 @@ pub(crate) enum Table {
     DeadLetter = 20,
 }
 
-/// A key or the prefix of one, part by part.
+/// A key or the prefix of one, built part by part.
 #[derive(Clone, Debug)]
 pub(crate) struct Key(Vec<u8>);
 
@@ -115,14 +115,14 @@ impl Key {
         &self.0
     }
 
-    /// Every key that begins with this one.
+    /// All keys that begin with this one.
     pub(crate) fn prefixed(self) -> Range<Vec<u8>> {
         let end = next_prefix(&self.0);
         self.0..end
     }
 }
 
-/// The first key after all that begin with `prefix`. There is one, since no table's byte is 255.
+/// The first key after all that begin with `prefix`. It exists, since no table's byte is 255.
 fn next_prefix(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
@@ -156,7 +156,7 @@ pub(crate) fn entry(table: Table, conversation: &ConversationKey, seq: Seq) -> K
     Key::new(table).conversation(conversation).number(seq.get())
 }
 
-/// The entries with a seq from `first` to `last`, both included.
+/// The entries with a seq from `first` to `last`, inclusive.
 pub(crate) fn entries(table: Table, conversation: &ConversationKey, first: Seq, last: Seq) -> Range<Vec<u8>> {
     let start = entry(table, conversation, first).into_bytes();
     let end = entry(table, conversation, last).prefixed().end;
@@ -188,7 +188,7 @@ pub(crate) fn reaction(conversation: &ConversationKey, target: Seq, emoji: &Emoj
         .last(user.as_str())
 }
 
-/// Everything about the messages from `first` to `last`, both included.
+/// Everything about the messages from `first` to `last`, inclusive.
 pub(crate) fn states(conversation: &ConversationKey, first: Seq, last: Seq) -> Range<Vec<u8>> {
     entries(Table::State, conversation, first, last)
 }
@@ -248,7 +248,7 @@ pub(crate) fn inbox(user: &UserKey, version: u64) -> Key {
     Key::new(Table::Inbox).user(user).number(version)
 }
 
-/// The rows with a version from `first` up to and without `end`.
+/// The rows with versions from `first` (inclusive) to `end` (exclusive).
 pub(crate) fn inbox_versions(user: &UserKey, first: u64, end: u64) -> Range<Vec<u8>> {
     inbox(user, first).into_bytes()..inbox(user, end.max(first)).into_bytes()
 }
@@ -286,7 +286,7 @@ pub(crate) fn block(table: Table, user: &UserKey, other: &UserId) -> Key {
     blocks(table, user).last(other.as_str())
 }
 
-/// Everything of a user in a table whose keys begin with him.
+/// All rows of a user in a table whose keys begin with the user.
 pub(crate) fn of_user(table: Table, user: &UserKey) -> Key {
     Key::new(table).user(user)
 }

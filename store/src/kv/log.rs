@@ -10,11 +10,11 @@ use switchboard_protocol::{EntryFrame, Seq};
 /// A term that has begun.
 pub(super) struct BegunTerm {
     pub(super) head: HeadRow,
-    /// Whether the term before was not ended.
+    /// Whether the previous term was not ended.
     pub(super) untold: bool,
 }
 
-/// `None` where there is no conversation.
+/// `None` if there is no such conversation.
 pub(super) fn begin_term<R: Rows>(
     tx: &mut Transaction<'_, R>,
     conversation: &ConversationKey,
@@ -32,7 +32,7 @@ pub(super) fn begin_term<R: Rows>(
     if let (Some(process), Some(owner)) = (process, &head.owner) {
         process.may_take(owner, head.term, &claim.previous)?;
     }
-    // The note moves with the term: its old owner has nothing left to be taken over from.
+    // The note moves with the term: nothing is left to be taken over from the old owner.
     if let Some(old) = head.owner.as_ref().filter(|old| *old != by) {
         tx.remove(keys::active(old, conversation));
     }
@@ -96,7 +96,7 @@ fn runs(head: &HeadRow, conversation: &ConversationKey, term: TermNumber, proces
     process.is_none_or(|process| process.may_append(conversation, owner, term))
 }
 
-/// What an append of nothing in `term` comes to.
+/// The outcome of an empty append in `term`.
 pub(super) fn append_nothing(
     rows: &impl Rows,
     conversation: &ConversationKey,

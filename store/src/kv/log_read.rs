@@ -62,7 +62,7 @@ pub(super) fn members(
     Ok(members.into_iter().filter(|(_, member)| is_shown(member, upto)).collect())
 }
 
-/// Where another process has the conversation, who has come since it began is not shown.
+/// While another process has the conversation, users added since its term began are not shown.
 fn is_shown(member: &Member, upto: Option<Seq>) -> bool {
     upto.is_none_or(|upto| member.joined_seq <= upto)
 }
@@ -79,7 +79,7 @@ pub(super) fn read(
     let mut page: Vec<StoredEntry> = Vec::new();
     for entry in from(rows, conversation, after).take(limit) {
         let StoredIn { entry, .. } = entry?;
-        // What is missing before the first one has expired.
+        // Only a gap inside the page matters: entries missing before the first one have expired.
         if let Some(expected) = page.last().map(|last| last.seq.next()).filter(|expected| *expected != entry.seq) {
             return Err(StoreError::Unreadable { what: format!("{conversation:?}: no entry {expected} in its log") });
         }
@@ -91,7 +91,7 @@ pub(super) fn read(
     Ok(page)
 }
 
-/// An entry and which table it is in.
+/// An entry and the table that it is in.
 pub(super) struct StoredIn {
     pub(super) table: Table,
     pub(super) entry: StoredEntry,
@@ -117,7 +117,7 @@ fn stored_entry<B: AsRef<[u8]>>(row: Result<(B, B), StoreError>) -> Result<Store
     Ok(StoredEntry { seq: keys::parse_seq(key.as_ref())?, messages, json: Bytes::copy_from_slice(json) })
 }
 
-/// Of two ascending lists the one with the lower head goes first; errors before all.
+/// Merges two ascending lists; errors come first.
 fn next_of<I>(one: &mut Peekable<I>, other: &mut Peekable<I>) -> Option<I::Item>
 where
     I: Iterator<Item = Result<StoredIn, StoreError>>,
@@ -139,7 +139,7 @@ pub(super) fn history(
     bytes_max: usize,
 ) -> Result<HistoryPage, StoreError> {
     let before = |seq: Seq| Seq::new(seq.get().saturating_sub(1));
-    // The states are as of these rows, and so the page is.
+    // The states are as of this snapshot, so the page is too.
     let end = head(rows, conversation, None)?.map_or(end, |head| head.end.max(end));
     let (first, last) = match range {
         HistoryRange::Before(seq) => (Seq::ZERO, before(seq).min(end)),
@@ -193,7 +193,7 @@ pub(super) fn message(
     Ok(Some(StoredMessage { seq, json: Bytes::copy_from_slice(json), state }))
 }
 
-/// What has become of the messages from `first` to `last`; those to which nothing happened are left out.
+/// The states of the messages from `first` to `last`; unchanged messages are left out.
 fn states(
     rows: &impl Rows,
     conversation: &ConversationKey,
@@ -201,7 +201,7 @@ fn states(
     last: Seq,
 ) -> Result<BTreeMap<Seq, MessageState>, StoreError> {
     let mut states: BTreeMap<Seq, MessageState> = BTreeMap::new();
-    // The rows of an emoji follow each other; of each the oldest reaction's seq, to sort them by.
+    // The rows of an emoji are adjacent; the seq of its oldest reaction is the sort key.
     let mut oldest: BTreeMap<(Seq, String), u64> = BTreeMap::new();
     for row in rows.range(keys::states(conversation, first, last)) {
         let (key, value) = row?;

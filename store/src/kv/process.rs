@@ -1,5 +1,5 @@
-//! Which process may append where several share the rows: what `crate::quorum` guarantees about fences and releases, on
-//! rows that change atomically. Only the store in memory uses it, for the simulation of several nodes.
+//! Which process may append when several share the rows: the guarantees of `crate::quorum` about fences and releases,
+//! on rows that change atomically. Used only by the in-memory store, to simulate several nodes.
 //!
 //! Owns which incarnations live, and which terms this process was given. All of it is read and changed while the rows
 //! are locked, in the transaction that it belongs to.
@@ -15,19 +15,19 @@ use switchboard_protocol::Seq;
 /// What the processes share besides the rows.
 #[derive(Debug, Default)]
 pub(crate) struct Lives {
-    /// Every incarnation that was ever registered, and whether it lives. One that is missing counts as fenced.
+    /// Every incarnation that was ever registered, and whether it is live. A missing one counts as fenced.
     lives: Mutex<BTreeMap<Incarnation, bool>>,
-    /// Each conversation's head when its newest term began: what is sure to be known of it to who has not that term.
+    /// Each conversation's head when its newest term began: what processes without that term are sure to know.
     begun: Mutex<HashMap<ConversationKey, HeadRow>>,
 }
 
 impl Lives {
-    /// Takes away what is known of an incarnation, as if its row had been lost.
+    /// Forgets an incarnation, as if its row had been lost.
     pub(crate) fn lose(&self, incarnation: &Incarnation) {
         lock(&self.lives).remove(incarnation);
     }
 
-    /// Those that were fenced.
+    /// The fenced incarnations.
     pub(crate) fn fenced(&self) -> Vec<Incarnation> {
         lock(&self.lives).iter().filter(|(_, lives)| !**lives).map(|(incarnation, _)| incarnation.clone()).collect()
     }
@@ -41,7 +41,7 @@ impl Lives {
     }
 }
 
-/// One process among those that share the rows.
+/// One of the processes that share the rows.
 #[derive(Debug)]
 pub(crate) struct Process {
     lives: Arc<Lives>,
@@ -65,7 +65,7 @@ impl Process {
         lock(&self.own).contains(incarnation)
     }
 
-    /// Makes sure that `me` lives and is known as this process's before it owns anything.
+    /// Makes sure that `me` is live and recorded as this process's before it owns anything.
     pub(super) fn register(&self, me: &Incarnation) -> Result<(), StoreError> {
         if lock(&self.own).insert(me.clone()) {
             lock(&self.lives.lives).entry(me.clone()).or_insert(true);
@@ -73,7 +73,7 @@ impl Process {
         if self.lives.is_live(me) { Ok(()) } else { Err(StoreError::Fenced { incarnation: me.clone() }) }
     }
 
-    /// Whether a term of `owner` may be ended by the next one of this process, now that `previous` is known.
+    /// Whether the next term of this process may end a term of `owner`, given `previous`.
     pub(super) fn may_take(
         &self,
         owner: &Incarnation,
@@ -91,7 +91,7 @@ impl Process {
         }
     }
 
-    /// A begin was answered.
+    /// Records that a begin was answered.
     pub(super) fn hand_out(&self, conversation: &ConversationKey, term: TermNumber) {
         lock(&self.terms).insert(conversation.clone(), HandedOut { term, released: false });
     }
@@ -110,7 +110,7 @@ impl Process {
         self.has(conversation, term).is_some()
     }
 
-    /// Lets a term go, which `rows` say is the newest.
+    /// Releases a term, which `rows` say is the newest.
     pub(crate) fn release(
         &self,
         rows: &impl Rows,
@@ -123,12 +123,12 @@ impl Process {
         Ok(Some(Release { term, end: head.end }))
     }
 
-    /// The next term begins with this head.
+    /// Records the head with which the next term begins.
     pub(super) fn note_begun(&self, conversation: &ConversationKey, head: &HeadRow) {
         lock(&self.lives.begun).insert(conversation.clone(), head.clone());
     }
 
-    /// The head as this process is sure to see it: while another has the term, what that has done in it may not show.
+    /// The head as this process is sure to see it: while another process has the term, progress in it may be invisible.
     pub(super) fn seen(&self, conversation: &ConversationKey, head: HeadRow) -> HeadRow {
         let is_elsewhere = head.owner.as_ref().is_some_and(|owner| !self.owns(owner));
         let begun =
@@ -136,7 +136,7 @@ impl Process {
         begun.unwrap_or(head)
     }
 
-    /// Up to which entry this process is sure to see what the log came to.
+    /// The last entry whose effects this process is sure to see.
     pub(super) fn sees_upto(&self, rows: &impl Rows, conversation: &ConversationKey) -> Result<Seq, StoreError> {
         let head = head(rows, conversation)?;
         Ok(head.map_or(Seq::ZERO, |head| self.seen(conversation, head).end))

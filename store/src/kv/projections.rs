@@ -30,8 +30,8 @@ pub(super) fn create<R: Rows>(
     Ok(head)
 }
 
-/// Brings the rows beside the log up to `entry`; `head.end` and `head.messages` are there already. What `next`, of the
-/// same append, changes as well may be left to it.
+/// Updates the rows beside the log to `entry`; `head.end` and `head.messages` are already updated. What `next`, of the
+/// same append, also changes may be left to it.
 pub(super) fn apply<R: Rows>(
     tx: &mut Transaction<'_, R>,
     conversation: &ConversationKey,
@@ -61,7 +61,7 @@ pub(super) fn apply<R: Rows>(
 }
 
 impl Preview {
-    /// Of a message as it was sent.
+    /// The preview of a message as it was sent.
     pub(crate) fn of(message: &Message) -> Self {
         Self {
             seq: message.seq,
@@ -106,7 +106,7 @@ fn on_message_updated<R: Rows>(
     let key = keys::message_change(conversation, update.target_seq);
     let mut change = tx.get::<MessageChangeRow>(&key)?.unwrap_or_default();
     if update.deleted {
-        // With the message goes what it was edited to.
+        // A deleted message loses its edits too.
         change = MessageChangeRow { edited: None, deleted: true };
     } else if let (Some(content), false) = (&update.content, change.deleted) {
         change.edited = Some((content.clone(), update.timestamp));

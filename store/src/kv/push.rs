@@ -35,7 +35,7 @@ pub(super) fn devices(rows: &impl Rows, user: &UserKey) -> Result<Vec<(DeviceId,
     .collect()
 }
 
-/// A place, and what it is changed to: with all that stands elsewhere of it.
+/// Changes a place, along with its rows elsewhere.
 fn change<R: Rows, T>(
     tx: &mut Transaction<'_, R>,
     key: &PushKey,
@@ -43,7 +43,7 @@ fn change<R: Rows, T>(
 ) -> Result<T, StoreError> {
     let before = QueuePlace { job: tx.get(&keys::push_job(key))?, shown: tx.get(&keys::push_shown(key))? };
     let mut after = before.clone();
-    // The inbox's versions serve as numbers, because none is given twice.
+    // The inbox's versions serve as numbers, because each is used only once.
     let made = make(&mut after, tx.next_inbox_version());
     if after.job != before.job {
         if let Some((priority, due)) = before.due() {
@@ -89,7 +89,7 @@ pub(super) fn withdraw<R: Rows>(
     Ok(())
 }
 
-/// The places of what is due, in the order in which it is to be taken.
+/// The places of due jobs, in the order in which they should be taken.
 pub(super) fn due(
     rows: &impl Rows,
     channel: Channel,
@@ -117,7 +117,7 @@ pub(super) fn oldest(rows: &impl Rows, channel: Channel) -> Result<Option<Timest
     Ok(oldest)
 }
 
-/// Leases those of `due` that still are.
+/// Leases those of `due` that are still due.
 pub(super) fn take<R: Rows>(
     tx: &mut Transaction<'_, R>,
     due: Vec<PushKey>,

@@ -1,8 +1,8 @@
-//! Which terms run, for an engine whose rows no other process changes. So the question whether a term still runs needs
-//! no read; it is asked for each question that a client asks about an active conversation.
+//! The running terms, for an engine whose rows no other process changes. It answers whether a term still runs without a
+//! read, which is needed for every query of a client about an active conversation.
 //!
-//! Owns a table of the newest term of each conversation with a running one. It may be ahead of the rows, and say that a
-//! term is over whose successor fails to begin; it never says that a term runs which is over.
+//! Owns the newest running term of each conversation. It may be ahead of the rows, and report a term as over whose
+//! successor then fails to begin; it never reports a term as running that is over.
 
 use crate::{ConversationKey, TermNumber};
 use hashbrown::HashMap;
@@ -17,12 +17,12 @@ impl Running {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A term is being begun: called before it can be seen in the rows.
+    /// Called when a term begins, before the rows show it.
     pub(super) fn begin(&self, conversation: &ConversationKey, term: TermNumber) {
         self.terms().insert(conversation.clone(), term);
     }
 
-    /// A term is being ended: the rows tell from now on.
+    /// Called when a term ends: the rows tell from now on.
     pub(super) fn end(&self, conversation: &ConversationKey) {
         self.terms().remove(conversation);
     }

@@ -1,4 +1,4 @@
-//! A transaction: staged writes of one batch of operations, each of which sees the ones before it.
+//! A transaction: the staged writes of a batch of operations, each of which sees those before it.
 
 use super::keys::{self, Key};
 use super::{Rows, values};
@@ -7,14 +7,14 @@ use hashbrown::HashMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The one row about the store as a whole; every batch writes it.
+/// The only row about the store as a whole; written by every batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Meta {
-    /// Counts batches, so that a missing one is noticed.
+    /// Counts batches, so that a missing one is detected.
     pub(crate) commit: u64,
-    /// The version given to an inbox row last.
+    /// The last version given to an inbox row.
     pub(crate) inbox_version: u64,
-    /// How many of the newest versions a power failure may take back, to be given again.
+    /// How many of the newest versions a power failure may undo, so that they are given again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) inbox_unsynced: u64,
 }
@@ -30,7 +30,7 @@ impl Meta {
         rows.get(key.as_bytes())?.map_or(Ok(Self::default()), |value| values::decode(&key, value.as_ref()))
     }
 
-    /// The newest version of an inbox row that is given once, whatever happens.
+    /// The newest inbox version that is never given twice, whatever happens.
     pub(crate) fn inbox_synced(&self) -> u64 {
         self.inbox_version - self.inbox_unsynced
     }
@@ -39,7 +39,7 @@ impl Meta {
 /// Rows to be written or removed.
 pub(crate) type Staged = HashMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// A batch over `base`, as its operations add to it. An operation's writes count once it has succeeded.
+/// A batch over `base`, to which operations add. An operation's writes count once it has succeeded.
 pub(crate) struct Transaction<'a, R> {
     base: &'a R,
     meta: Meta,
@@ -62,7 +62,7 @@ impl<'a, R: Rows> Transaction<'a, R> {
         })
     }
 
-    /// Runs one operation: all of its writes are taken, or, if it fails, none.
+    /// Runs one operation: if it fails, none of its writes count.
     pub(crate) fn run<T>(
         &mut self,
         operation: impl FnOnce(&mut Self) -> Result<T, StoreError>,
@@ -81,10 +81,10 @@ impl<'a, R: Rows> Transaction<'a, R> {
         outcome
     }
 
-    /// The writes of all operations with the batch's own number, in no order; nothing if there are none. `synced`: they
-    /// become visible when they are durable, and with them all before.
+    /// The writes of all operations and the batch's own number, unordered; `None` if nothing was written. With
+    /// `synced`, they become visible once they and everything before are durable.
     pub(crate) fn finish(mut self, synced: bool) -> Result<Option<(Meta, Staged)>, StoreError> {
-        // A repeat of what is visible and not durable changes nothing, and has to make it durable.
+        // A repeat of something visible but not durable changes nothing, yet has to make it durable.
         let makes_durable = synced && self.meta.inbox_unsynced > 0;
         if self.accepted.is_empty() && !makes_durable {
             return Ok(None);
@@ -100,7 +100,7 @@ impl<'a, R: Rows> Transaction<'a, R> {
         self.with(key, |value| values::decode(key, value))
     }
 
-    /// As [`Transaction::get`], without an encoding.
+    /// Like [`Transaction::get`], but not decoded.
     pub(crate) fn get_bytes(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         self.with(key, |value| Ok(value.to_vec()))
     }
@@ -126,7 +126,7 @@ impl<'a, R: Rows> Transaction<'a, R> {
         self.current.insert(key.into_bytes(), None);
     }
 
-    /// A version above every one given before, whichever the user.
+    /// A version above all earlier ones of any user.
     pub(crate) fn next_inbox_version(&mut self) -> u64 {
         self.current_inbox_version += 1;
         self.current_inbox_version

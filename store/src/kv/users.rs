@@ -1,4 +1,4 @@
-//! User records: one row each, and a row on both sides of every block.
+//! User records: one row per user, and one row on each side of every block.
 
 use super::keys::{self, Table};
 use super::values::{self, UserRow};
@@ -6,7 +6,7 @@ use super::{Rows, Transaction};
 use crate::{StoreError, UserKey, UserRecord};
 use switchboard_protocol::{Timestamp, UserId};
 
-/// A user's record as far as it stands in his one row, and whether that is all of it.
+/// The part of a user's record that is in the user's own row, and whether that is all of it.
 pub(super) fn row(rows: &impl Rows, user: &UserKey) -> Result<(UserRecord, bool), StoreError> {
     let key = keys::user(user);
     let row = match rows.get(key.as_bytes())? {

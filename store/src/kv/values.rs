@@ -1,5 +1,5 @@
-//! The values of rows. A log entry is the frame's JSON behind a small header; everything else is a JSON object, to
-//! which later versions may add fields with a default. So what is stored stays readable.
+//! The values of rows. A log entry is the frame's JSON after a small header; everything else is a JSON object, to which
+//! later versions may add fields with a default, so that stored data stays readable.
 
 use super::keys::Key;
 use crate::{ConversationMeta, Incarnation, Preview, StoreError, TermNumber};
@@ -12,7 +12,7 @@ use switchboard_protocol::{Content, Seq, Timestamp};
 pub(crate) struct HeadRow {
     /// The newest term.
     pub(crate) term: TermNumber,
-    /// Who has it; none once it has ended.
+    /// The owner; `None` once it has ended.
     pub(crate) owner: Option<Incarnation>,
     pub(crate) end: Seq,
     pub(crate) messages: u64,
@@ -38,19 +38,19 @@ pub(crate) struct UserRow {
     pub(crate) last_seen_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
-    /// How many rows the two block tables have of him, so that most users are read without a look there.
+    /// The number of rows that the two block tables have of the user: most users have none and need no further read.
     #[serde(default)]
     pub(crate) blocks: u32,
     #[serde(default)]
     pub(crate) blocked_by: u32,
 }
 
-/// Which dead letters a tenant has.
+/// The range of a tenant's dead letters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DeadLettersRow {
     /// The newest id.
     pub(crate) last: u64,
-    /// None is left up to this id.
+    /// All up to this id are gone.
     pub(crate) gone: u64,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(row).map_err(|error| StoreError::Unreadable { what: format!("row to be written: {error}") })
 }
 
-/// Reads the row at `key`. The error says where, but not what: users' texts don't belong into a log.
+/// Decodes the row at `key`. The error names the row, but omits its content: users' texts don't belong in a log.
 pub(crate) fn decode<T: DeserializeOwned>(key: &Key, value: &[u8]) -> Result<T, StoreError> {
     decode_at(key.as_bytes(), value)
 }
@@ -74,7 +74,7 @@ pub(crate) fn decode_number(key: &[u8], value: &[u8]) -> Result<u64, StoreError>
     number.map_err(|_| StoreError::Unreadable { what: format!("row {}: not a number", key.escape_ascii()) })
 }
 
-/// The form of log rows: this byte, the count of messages as 8 bytes, big-endian, then the frame's JSON.
+/// The format of log rows: this byte, the count of messages as 8 big-endian bytes, then the frame's JSON.
 const LOG_ROW: u8 = 1;
 const LOG_HEAD_BYTES: usize = 9;
 
@@ -101,7 +101,8 @@ mod tests {
     use crate::{InboxRow, Member, PushDevice};
     use std::fmt::Debug;
 
-    /// A row as some version wrote it: still read, and (for the newest version) still written so.
+    /// Asserts that a row as some version wrote it can still be read, and is (for the newest version) still written
+    /// that way.
     fn stays<T: Serialize + DeserializeOwned + PartialEq + Debug>(stored: &str) {
         let row: T = decode_at(b"key", stored.as_bytes()).unwrap();
         let written = encode(&row).unwrap();

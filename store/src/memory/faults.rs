@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use switchboard_clock::Generator;
 
-/// A handle; clones steer the same store.
+/// A handle; clones control the same store.
 #[derive(Clone, Debug)]
 pub struct Faults {
     generator: Generator,
@@ -21,7 +21,7 @@ struct FaultSettings {
     unknown_percent: AtomicU64,
 }
 
-/// What becomes of a write.
+/// The outcome of a faulty write.
 pub(super) enum Outcome {
     Done,
     /// It is done, but the caller gets an error.
@@ -35,18 +35,18 @@ impl Faults {
         Self { generator, settings: Arc::default() }
     }
 
-    /// From now on every operation fails without being done, or (false) no longer does.
+    /// With `true`, every operation fails without being done, until a call with `false`.
     pub fn unavailable(&self, unavailable: bool) {
         self.settings.unavailable.store(unavailable, Ordering::Relaxed);
     }
 
-    /// Each operation waits up to so many milliseconds before it is carried out and as long again before its answer.
-    /// Operations that are under way at once may so overtake each other. 0: none waits.
+    /// Delays each operation by a random time of up to this many milliseconds before it is carried out, and again
+    /// before its answer, so concurrent operations may overtake each other. 0: no delay.
     pub fn delay_ms_max(&self, delay_ms_max: u64) {
         self.settings.delay_ms_max.store(delay_ms_max, Ordering::Relaxed);
     }
 
-    /// So many percent of the writes end with an error whose outcome is open: half of them are done.
+    /// This percentage of writes ends with an error whose outcome is open: half of them are done.
     pub fn unknown_percent(&self, percent: u64) {
         self.settings.unknown_percent.store(percent, Ordering::Relaxed);
     }

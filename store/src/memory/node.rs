@@ -1,5 +1,5 @@
-//! The store in memory as one of several processes sees it: begins and appends are answered as the quorum store answers
-//! them. Owns which of the terms are this process's.
+//! The in-memory store as one of several processes sees it: begins and appends are answered as the quorum store answers
+//! them. Owns which terms belong to this process.
 
 use super::{MemoryRows, MemoryStore};
 use crate::kv::{Engine, Process, ReadCost, Transaction, Write};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// A process's own handle of a shared [`MemoryStore`].
 ///
-/// Who asks the [`MemoryStore`] itself sees all that is there, and takes terms as he likes.
+/// The [`MemoryStore`] itself shows everything, and gives terms to anyone.
 #[derive(Debug)]
 pub struct MemoryNode {
     shared: Arc<MemoryStore>,
@@ -17,7 +17,7 @@ pub struct MemoryNode {
 }
 
 impl MemoryNode {
-    /// A process that has no term yet.
+    /// A process that has no terms yet.
     pub fn new(shared: Arc<MemoryStore>) -> Self {
         let process = Arc::new(Process::new(shared.lives.clone()));
         Self { shared, process }

@@ -1,4 +1,4 @@
-//! A dead letter as it is stored.
+//! The stored form of a dead letter.
 
 use super::{Channel, DeadLetter, Priority, PushJob, PushKey};
 use crate::UserKey;

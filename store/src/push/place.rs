@@ -7,7 +7,7 @@ use super::{LeasedJob, Priority, PushEnd, PushJob, PushKey, Receipt};
 use serde::{Deserialize, Serialize};
 use switchboard_protocol::{Seq, Timestamp};
 
-/// What is kept of a place.
+/// A stored place.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct QueuePlace {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -20,22 +20,22 @@ pub(crate) struct QueuePlace {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct JobRow {
     pub(crate) up_to_seq: Seq,
-    /// None: what is shown is taken back.
+    /// `None`: the shown notification is withdrawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) count: Option<u32>,
     pub(crate) priority: Priority,
     pub(crate) not_before: Timestamp,
     /// When it may be taken (again).
     pub(crate) due: Timestamp,
-    /// A worker has it, or what it replaced.
+    /// A worker has this job, or the one that it replaced.
     pub(crate) leased: bool,
     /// How often it was taken.
     pub(crate) attempts: u32,
-    /// Another one each time that it is put or taken.
+    /// Changes each time the job is put or taken.
     pub(crate) number: u64,
 }
 
-/// What a user's devices of a channel show of a conversation.
+/// The notification of a conversation that a user's devices of one channel show.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ShownRow {
     pub(crate) up_to_seq: Seq,
@@ -45,7 +45,7 @@ pub(crate) struct ShownRow {
 }
 
 impl QueuePlace {
-    /// Where the job stands among those that are to be taken.
+    /// The job's position among the due jobs.
     pub(crate) fn due(&self) -> Option<(Priority, Timestamp)> {
         self.job.as_ref().map(|job| (job.priority, job.due))
     }
@@ -57,7 +57,8 @@ impl QueuePlace {
         if is_waiting || is_shown {
             return;
         }
-        // Until the worker that has the one there is done, or its lease over: the older one must not come last.
+        // Wait until the worker that has the current job is done, or its lease is over, so that the older one is not
+        // sent last.
         let leased_until = self.job.as_ref().filter(|found| found.leased).map(|found| found.due);
         let PushJob { key: _, up_to_seq, count, priority, not_before } = *job;
         self.job = Some(JobRow {
@@ -75,11 +76,12 @@ impl QueuePlace {
     /// See [`PushStore::withdraw_pushes`](super::PushStore::withdraw_pushes).
     pub(crate) fn withdraw(&mut self, key: &PushKey, up_to_seq: Seq, receipt: Receipt, at: Timestamp, number: u64) {
         let job = self.job.as_ref();
-        // A receipt may name an entry that there is not yet: what is told of it then is not taken back now.
+        // A receipt may name an entry that does not exist yet: notifications of later messages must not be withdrawn
+        // now.
         let told_up_to = job.map(|job| job.up_to_seq).max(self.shown.map(|shown| shown.up_to_seq));
         let Some(up_to_seq) = told_up_to.map(|told| told.min(up_to_seq)) else { return };
         let is_newer = job.is_some_and(|job| job.up_to_seq > up_to_seq);
-        // What a worker is just sending is shown in a moment.
+        // What a worker is sending right now will be shown in a moment.
         let is_leased = job.is_some_and(|job| job.leased && job.count.is_some());
         if !is_newer && !is_leased && job.is_some_and(|job| job.count.is_some()) {
             self.job = None;
@@ -105,7 +107,8 @@ impl QueuePlace {
         Some(LeasedJob { job: job.of(key), attempt: job.attempts, number })
     }
 
-    /// See [`PushStore::finish_push`](super::PushStore::finish_push). Whether the job is to become a dead letter.
+    /// See [`PushStore::finish_push`](super::PushStore::finish_push). Returns whether the job should become a dead
+    /// letter.
     pub(crate) fn finish(&mut self, leased: &LeasedJob, end: &PushEnd, at: Timestamp) -> bool {
         let has_nobody_left = *end == PushEnd::Dropped && leased.job.count.is_none();
         if *end == PushEnd::Sent || has_nobody_left {
@@ -114,10 +117,10 @@ impl QueuePlace {
         let shown_up_to = self.shown.map(|shown| shown.up_to_seq);
         let Some(job) = self.job.as_mut() else { return false };
         if job.number != leased.number {
-            // It is another one by now, which waited for this; or another worker has it.
+            // Either a newer job, which waited for this one, is here now, or another worker has the job.
             let is_waiting = job.leased && job.attempts == 0;
             if is_waiting && job.count.is_some() && shown_up_to >= Some(job.up_to_seq) {
-                // Two homes at once have told the same.
+                // Two homes have enqueued the same notification.
                 self.job = None;
             } else if is_waiting {
                 (job.due, job.leased) = (job.not_before, false);
@@ -129,11 +132,11 @@ impl QueuePlace {
             return false;
         }
         self.job = None;
-        // That something was not taken back is no letter: the next notification replaces it.
+        // A failed withdrawal is not a dead letter: the next notification replaces what is shown.
         matches!(end, PushEnd::Dead { .. }) && leased.job.count.is_some()
     }
 
-    /// Notes what the devices show now.
+    /// Records what the devices show now.
     fn note_shown(&mut self, job: &PushJob, at: Timestamp) {
         if self.shown.is_some_and(|shown| shown.up_to_seq > job.up_to_seq) {
             return;

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use switchboard_protocol::Seq;
 
 impl<Q: Quorum> QuorumLog<Q> {
-    /// Appends entries from `first` on. They follow what is durable in `term`, or repeat it. With none, it is only found
-    /// out whether the term still runs: nobody can have begun another one before a fence read that says `live`.
+    /// Appends entries from `first` on. They follow what is durable in `term`, or repeat it. With no entries, it only
+    /// checks that the term still runs: before a fence read that says `live`, nobody can have begun another one.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: the outcome is open; the same append is to be repeated, and nothing else is accepted.
-    /// [`StoreError::Misplaced`]: a hole, another entry's place, something else than the append that is open, or a term
-    /// that has not begun. Any other is the store's refusal for good: the term is over.
+    /// [`StoreError::Unavailable`]: the outcome is open; the same append must be repeated, and no other is accepted.
+    /// [`StoreError::Misplaced`]: a hole, another entry's place, something else than the open append, or a term that
+    /// has not begun. Any other error is a refusal for good: the term is over.
     pub async fn append(
         &self,
         conversation: &ConversationKey,
@@ -71,7 +71,7 @@ impl<Q: Quorum> QuorumLog<Q> {
             Some(Row { seq, term: term.number, timestamp, payload: payload.clone() })
         });
         let Some(rows) = rows.collect::<Option<Vec<Row>>>() else {
-            // The term has no place for so many: there is another one for them.
+            // The term has no timestamps left for so many; the next term has.
             term.stop();
             return Ok(Appended::Superseded);
         };
@@ -85,8 +85,8 @@ impl<Q: Quorum> QuorumLog<Q> {
             }
             term.confirm(upto);
         }
-        // Confirmed is not durable: who has fenced this node may have looked for the rows before they were there. If the
-        // node was not fenced after that, whoever fences it will find them.
+        // Confirmed is not durable: a node that fenced this one may have read the tail before the rows were there. If
+        // this node is not fenced now, any later fence comes before a tail read that finds them.
         if term.life.is_live(&self.quorum).await? { Ok(term.make_durable(upto)) } else { Ok(Appended::Superseded) }
     }
 
@@ -104,7 +104,7 @@ impl<Q: Quorum> QuorumLog<Q> {
         Ok(rows.iter().map(|row| &row.payload).eq(payloads))
     }
 
-    /// An append of a term that nobody has here: over, unless there never was one.
+    /// An append in a term that this process does not have: over, unless there never was one.
     async fn not_running(&self, conversation: &ConversationKey, term: TermNumber) -> Result<Appended, StoreError> {
         match self.quorum.read_head(conversation).await? {
             Some(head) if term <= head.term => Ok(Appended::Superseded),

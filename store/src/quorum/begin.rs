@@ -5,25 +5,25 @@ use super::{LogHead, Quorum, QuorumLog, Release, Swapped, WriteTimestamp};
 use crate::{ConversationKey, Incarnation, NewConversation, StoreError, TermNumber};
 use switchboard_protocol::Seq;
 
-/// How often a begin starts anew because another one was faster.
+/// How often a begin starts again because another one was faster.
 const BEGIN_ATTEMPTS_MAX: u32 = 16;
 
-/// Rows read and written again at a time when a conversation is taken over.
+/// Rows read and rewritten at a time during a takeover.
 const TAIL_ROWS_MAX: u64 = 256;
 
-/// What is known of the owner whom the head names, if he is not of this process.
+/// What the caller knows of the owner that the head names, if that is another process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Previous {
-    /// Nothing: [`Beginning::Owned`] says who he is.
+    /// Nothing: [`Beginning::Owned`] names the owner.
     #[default]
     Unknown,
-    /// He has let go of a term. If the head names another one, that is as good as nothing.
+    /// It has released a term. If the head names another term, this counts as [`Previous::Unknown`].
     Released(Release),
-    /// This incarnation's heartbeat is gone and it does not answer: it may be fenced.
+    /// The heartbeat of this incarnation is gone and it does not answer: it may be fenced.
     Gone(Incarnation),
 }
 
-/// What beginning a term came to.
+/// The outcome of beginning a term.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Beginning {
     /// The term is the caller's.
@@ -32,28 +32,28 @@ pub enum Beginning {
         term: TermNumber,
         /// The log's end, for every reader, for ever.
         end: Seq,
-        /// Whether the term before was not ended: what it made durable may not have been told to everyone.
+        /// Whether the previous term was not ended: some of what it made durable may be unannounced.
         untold: bool,
     },
-    /// Another process has it. It is to be asked for its release, or, if it is gone, to be fenced.
+    /// Another process has it. Ask it for its release, or fence it if it is gone.
     Owned {
-        /// Who.
+        /// The owner.
         by: Incarnation,
-        /// In which term.
+        /// Its term.
         term: TermNumber,
     },
-    /// There is no such conversation, and it may not be made.
+    /// There is no such conversation, and it may not be created.
     Missing,
 }
 
 impl<Q: Quorum> QuorumLog<Q> {
-    /// Begins the next term of a conversation for `by`. A term of it that runs in this process is over with this call.
-    /// With `create`, a conversation that does not exist is made.
+    /// Begins the next term of a conversation for `by`. This call ends any term of it that runs in this process. With
+    /// `create`, a conversation that does not exist is created.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] if `by` is: the node has to go on as a new incarnation. [`StoreError::Unavailable`] if the
-    /// store did not answer, or others kept beginning terms. The term may have begun all the same, but nobody appends in
-    /// it: the next begin goes on from there.
+    /// [`StoreError::Fenced`] if `by` is: the node has to go on as a new incarnation. [`StoreError::Unavailable`] if
+    /// the store did not answer, or others kept beginning terms. The term may have begun all the same, but nobody
+    /// appends in it: the next begin continues from there.
     pub async fn begin_term(
         &self,
         conversation: &ConversationKey,
@@ -66,7 +66,7 @@ impl<Q: Quorum> QuorumLog<Q> {
         let _only = here.beginning.lock().await;
         let stopped = here.term().map(|term| (term.number, term.stop()));
         for _ in 0..BEGIN_ATTEMPTS_MAX {
-            // 1. What stands there, as of now.
+            // 1. The current head.
             let (old, end) = match (self.quorum.read_head(conversation).await?, create) {
                 (None, None) => return Ok(Beginning::Missing),
                 (None, Some(new)) => (Old::Nothing(new), Seq::ZERO),
@@ -75,14 +75,14 @@ impl<Q: Quorum> QuorumLog<Q> {
                     Final::OwnedBy(by) => return Ok(Beginning::Owned { by, term: head.term }),
                 },
             };
-            // 5. Only one of those who have come this far gets it.
+            // 5. Of all that have come this far, only one succeeds.
             let Some((head, noted)) = self.take(conversation, &old, by, end).await? else { continue };
             here.put(Term::new(head.term, life, head.end, noted));
             let last_owner = old.owner();
             if let Some(last) = last_owner.filter(|last| *last != by)
                 && let Err(error) = self.forget_note(conversation, last, old.term()).await
             {
-                // It is taken over once more, for nothing.
+                // The conversation is taken over once more, needlessly.
                 tracing::debug!(%error, "a note in active stays");
             }
             return Ok(Beginning::Begun { term: head.term, end: head.end, untold: last_owner.is_some() });
@@ -90,8 +90,8 @@ impl<Q: Quorum> QuorumLog<Q> {
         Err(StoreError::unavailable("others keep beginning terms of this conversation"))
     }
 
-    /// Where the log ends once the term of `head` is over, and no more of it can become durable. `stopped` is the newest
-    /// term that was handed out here, with what it has confirmed.
+    /// The end of the log once the term of `head` is over, and no more of it can become durable. `stopped` is the
+    /// newest term that was handed out here, with what it has confirmed.
     async fn final_end(
         &self,
         conversation: &ConversationKey,
@@ -101,15 +101,15 @@ impl<Q: Quorum> QuorumLog<Q> {
     ) -> Result<Final, StoreError> {
         let Some(owner) = &head.owner else { return Ok(Final::End(head.end)) };
         if self.is_of_this_process(owner) {
-            // For oneself: what is not confirmed is forgotten. A term that is not known here was never handed out, or was
-            // forgotten when it was over: nobody appends in it either.
+            // Our own term: what is not confirmed is dropped. A term that is not known here was never handed out, or
+            // was forgotten when it was over: nobody appends in it either.
             if let Some((_, confirmed)) = stopped.filter(|(term, _)| *term == head.term) {
                 return Ok(Final::End(confirmed));
             }
         } else {
             match previous {
                 Previous::Released(release) if release.term == head.term => return Ok(Final::End(release.end)),
-                // 2. From here on, nothing of his that has not been durable before will be.
+                // 2. After this, nothing more of the fenced node's term becomes durable.
                 Previous::Gone(gone) if gone == owner => self.fence(gone).await?,
                 _ => return Ok(Final::OwnedBy(owner.clone())),
             }
@@ -117,12 +117,12 @@ impl<Q: Quorum> QuorumLog<Q> {
         self.settle_tail(conversation, head).await.map(Final::End)
     }
 
-    /// Makes all that was ever durable, and whatever else is found with it, unmissable: the rows that belong to the log
-    /// behind the head's end. Gives the last one's place.
+    /// Makes sure that no later reader misses what was ever durable, or what else was found with it: the rows that
+    /// belong to the log behind the head's end. Returns the place of the last one.
     async fn settle_tail(&self, conversation: &ConversationKey, head: &LogHead) -> Result<Seq, StoreError> {
         let mut end = head.end;
         loop {
-            // 3. A confirmed row is seen by every quorum; one that is not may be seen now, and not by the next reader.
+            // 3. Every quorum sees a confirmed row; an unconfirmed one may be seen now, and not by the next reader.
             let upto = Seq::new(end.get() + TAIL_ROWS_MAX);
             let mut rows = self.quorum.read_rows(conversation, end, upto).await?;
             let places = end.get() + 1..;
@@ -130,7 +130,7 @@ impl<Q: Quorum> QuorumLog<Q> {
             rows.truncate(in_log.count());
             let Some(last) = rows.last() else { return Ok(end) };
             end = last.seq;
-            // 4. So all are written once more, as they are.
+            // 4. So all are rewritten, unchanged.
             self.quorum.write_rows(conversation, &rows).await?;
             if end < upto {
                 return Ok(end);
@@ -138,8 +138,8 @@ impl<Q: Quorum> QuorumLog<Q> {
         }
     }
 
-    /// Sets the head to the next term and notes the conversation as active. The head of the new term, if it is `by`'s, with
-    /// the note's timestamp.
+    /// Sets the head to the next term and notes the conversation as active. Returns the head of the new term, if it is
+    /// `by`'s, with the note's timestamp.
     async fn take(
         &self,
         conversation: &ConversationKey,
@@ -160,7 +160,7 @@ impl<Q: Quorum> QuorumLog<Q> {
             Ok(Swapped::Applied) => Some(new),
             Ok(Swapped::Refused(_)) => None,
             Err(StoreError::Unavailable { .. }) => {
-                // What stands there holds: the end too, which may be that of an earlier attempt.
+                // What is in the head holds, including the end, which may be that of an earlier attempt.
                 let head = self.quorum.read_head(conversation).await?;
                 head.filter(|head| head.term == new.term && head.owner == new.owner)
             }
@@ -173,7 +173,7 @@ impl<Q: Quorum> QuorumLog<Q> {
     }
 }
 
-/// What a begin goes on from.
+/// What a begin starts from.
 enum Old<'a> {
     Nothing(&'a NewConversation),
     Head(LogHead),
@@ -197,6 +197,6 @@ impl Old<'_> {
 
 enum Final {
     End(Seq),
-    /// It is not for this process to say.
+    /// Only that process can say.
     OwnedBy(Incarnation),
 }

@@ -1,7 +1,7 @@
 //! The conversations that have a term in this process, or for which one is being begun.
 //!
-//! Owns their map. An entry lives as long as it has a term or somebody holds it, so the map is as large as the number
-//! of conversations that this node owns.
+//! Owns their map. An entry lives as long as it has a term or somebody holds it, so the map is bounded by the number of
+//! conversations that this node owns.
 
 use super::term::Term;
 use crate::{ConversationKey, TermNumber};
@@ -14,9 +14,9 @@ pub(super) struct Conversations(Mutex<HashMap<ConversationKey, Arc<Conversation>
 
 #[derive(Default)]
 pub(super) struct Conversation {
-    /// Held by who begins a term: of two at once in one process, each would take the other's term for its own.
+    /// Held while a term is begun: two begins at once in one process would each take the other's term for its own.
     pub(super) beginning: tokio::sync::Mutex<()>,
-    /// The newest term that was handed out here. It may be over; then it still says how far it came.
+    /// The newest term that was handed out here. Once it is over, it still says how far it got.
     term: Mutex<Option<Arc<Term>>>,
 }
 
@@ -39,7 +39,7 @@ impl Conversations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a conversation in the map as long as the answer lives.
+    /// Keeps a conversation in the map for the lifetime of the returned guard.
     pub(super) fn hold<'a>(&'a self, key: &'a ConversationKey) -> Held<'a> {
         let conversation = self.map().entry(key.clone()).or_default().clone();
         Held { all: self, key, conversation }
@@ -49,13 +49,13 @@ impl Conversations {
         self.map().get(key).and_then(|conversation| conversation.term())
     }
 
-    /// Forgets a term that is over. Whoever begins the next one here finds out from the store how far it came.
+    /// Forgets a term that is over. The next begin here finds out from the store how far it got.
     pub(super) fn forget(&self, key: &ConversationKey, number: TermNumber) {
         let held = self.hold(key);
         held.slot().take_if(|term| term.number == number);
     }
 
-    /// In the order of their keys, so that a simulation finds the same one each time.
+    /// Ordered by key, so that a simulation is deterministic.
     pub(super) fn terms(&self) -> Vec<(ConversationKey, Arc<Term>)> {
         let terms =
             |(key, conversation): (&ConversationKey, &Arc<Conversation>)| Some((key.clone(), conversation.term()?));
@@ -82,7 +82,7 @@ impl Deref for Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let mut map = self.all.map();
-        // The map's and this one: nobody else can come to hold it while the map is locked.
+        // The map's and this one: while the map is locked, nobody else can acquire it.
         if Arc::strong_count(&self.conversation) == 2 && self.conversation.slot().is_none() {
             map.remove(self.key);
         }

@@ -1,7 +1,7 @@
 //! One life (incarnation) of this process: whether it has been fenced.
 //!
 //! Owns the result of the newest fence read. An append may be called durable only after a fence read that *began* after
-//! the append was confirmed. All appends that are confirmed when a read begins share it, in whatever conversation.
+//! the append was confirmed. All appends, of any conversation, that are confirmed when a read begins share it.
 
 use super::Quorum;
 use crate::{Incarnation, StoreError};
@@ -10,17 +10,17 @@ use tokio::sync::{Mutex, watch};
 
 pub(super) struct Life {
     me: Incarnation,
-    /// Counts who asked, so that a round can say whom it covers.
+    /// Numbers the requests, so that a round can say which it covers.
     asked: AtomicU64,
-    /// Held by who reads.
+    /// Held by the reader.
     reading: Mutex<()>,
     newest: watch::Sender<Round>,
 }
 
-/// One fence read that has ended.
+/// A completed fence read.
 #[derive(Clone, Copy, Debug)]
 struct Round {
-    /// Everyone up to this one had asked before it began.
+    /// All requests up to this one came before it began.
     covers: u64,
     seen: Seen,
 }
@@ -28,7 +28,7 @@ struct Round {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Live,
-    /// For ever.
+    /// Permanent.
     Fenced,
     /// The store did not answer.
     Nothing,
@@ -44,15 +44,15 @@ impl Life {
         &self.me
     }
 
-    /// What is known without asking.
+    /// What is known without asking the store.
     pub(super) fn is_fenced(&self) -> bool {
         self.newest.borrow().seen == Seen::Fenced
     }
 
     /// Whether a fence read that begins after this call says `live`.
     ///
-    /// Whoever finds nobody reading reads, for all that have asked by then; the others wait for the next one. Dropping
-    /// the reader lets another one read.
+    /// If nobody is reading, the caller reads for all that have asked by then; the others wait for the next read. If
+    /// the reader is dropped, another one takes over.
     pub(super) async fn is_live(&self, quorum: &impl Quorum) -> Result<bool, StoreError> {
         let asked = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut rounds = self.newest.subscribe();

@@ -4,11 +4,11 @@ use super::term::Term;
 use super::{LogHead, Quorum, QuorumLog, Swapped, lock};
 use crate::{ConversationKey, StoreError, TermNumber};
 
-/// How often a raise is tried with another `end` than the one that was last heard of. One is enough: only this term's
-/// owner sets it.
+/// How often a raise is retried with another `end` than the last known one. One retry is enough: only this term's owner
+/// sets it.
 const RAISE_ATTEMPTS_MAX: u32 = 4;
 
-/// A round ends when so many conversations have failed in it: then it is the store that does not answer.
+/// A round stops after this many conversations have failed: the store is not answering then.
 const RAISE_FAILURES_MAX: usize = 8;
 
 /// Which conversations have their end raised.
@@ -16,26 +16,26 @@ const RAISE_FAILURES_MAX: usize = 8;
 pub enum Raise {
     /// Those with a whole bucket behind it: [`QuorumLog::bucket_filled`] says when.
     FullBuckets,
-    /// Those that had something behind it at the last such round already. With a round every so often, an entry is behind
-    /// the end for no longer than two of them: they have to be short against the time after which rows expire.
+    /// Those that already had something behind it in the last such round. So an entry is behind the end for no longer
+    /// than two rounds, which have to be short against the time after which rows expire.
     Aged,
 }
 
 impl<Q: Quorum> QuorumLog<Q> {
-    /// Returns when a term has filled a bucket since the last call: then it is time for [`Raise::FullBuckets`].
+    /// Returns when a term has filled a bucket since the last call: then [`Raise::FullBuckets`] is due.
     pub async fn bucket_filled(&self) {
         self.bucket_filled.notified().await;
     }
 
-    /// Raises the ends of all conversations for which it is time, one after the other. Those of terms that are over as well,
-    /// as long as the head names them: nobody else may look at the conversation before its rows expire. Terms that are
+    /// Raises the ends of all conversations that are due, one after the other. That includes terms that are over, as
+    /// long as the head names them: nobody else may look at the conversation before its rows expire. Terms that are
     /// over and have nothing left to raise are forgotten.
     ///
-    /// What it can't help: if no node runs for as long as rows live, those behind the ends expire.
+    /// Limitation: if no node runs for as long as rows live, the rows behind the ends expire.
     ///
     /// # Errors
-    /// The first one. A conversation that failed is due again in the next round; after a few of them the others
-    /// are left for it too, which begins with them.
+    /// The first one. A conversation that failed is due again in the next round. After several failures the rest is
+    /// left to the next round too, which begins with it.
     pub async fn raise_ends(&self, which: Raise) -> Result<(), StoreError> {
         let mut failures = Vec::new();
         let mut terms = self.conversations.terms();
@@ -61,18 +61,18 @@ impl<Q: Quorum> QuorumLog<Q> {
         failures.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// Ends `term` with nothing owed: the head's end is the log's end then, and whoever begins the next term has nothing
-    /// to find out. Nothing happens if the term does not run here.
+    /// Ends `term` with nothing owed: then the head's end is the log's end, and the next owner has nothing to find out.
+    /// Does nothing if the term does not run here.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: the term is over, but the head may not say so yet; to be called again.
+    /// [`StoreError::Unavailable`]: the term is over, but the head may not say so yet; call it again.
     pub async fn end_term(&self, conversation: &ConversationKey, term: TermNumber) -> Result<(), StoreError> {
         let Some(term) = self.conversations.term(conversation).filter(|running| running.number == term) else {
             return Ok(());
         };
         term.stop();
         self.set_end(conversation, &term, Then::Ends).await?;
-        // This note and no later one: another term of this node's may have begun since.
+        // This note and no later one: this node may have begun another term since.
         self.quorum.remove_active(term.life.me(), conversation, term.noted).await?;
         self.conversations.forget(conversation, term.number);
         Ok(())
@@ -90,7 +90,7 @@ impl<Q: Quorum> QuorumLog<Q> {
             }
             match self.quorum.swap_head(conversation, &old, &new).await? {
                 Swapped::Applied => term.heard_of_end(durable),
-                // An earlier raise, whose outcome was not known, was done after all.
+                // An earlier raise with an unknown outcome was applied after all.
                 Swapped::Refused(Some(now)) if now.owner == old.owner && now.term == old.term => {
                     term.heard_of_end(now.end);
                     continue;
@@ -107,7 +107,7 @@ impl<Q: Quorum> QuorumLog<Q> {
     }
 }
 
-/// What becomes of the term.
+/// What happens to the term.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
     GoesOn,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_protocol::Seq;
 
-/// How many entries share a partition of the log's table; the head's end is raised once for so many (DESIGN §6).
+/// Entries per partition of the log's table; the head's end is raised once for each (DESIGN §6).
 pub const BUCKET_ENTRIES: u64 = 4096;
 
 pub(super) struct Term {
@@ -23,24 +23,24 @@ pub(super) struct Term {
     progress: Mutex<Progress>,
     /// Held by the append under way.
     pub(super) appending: tokio::sync::Mutex<Unsettled>,
-    /// Held by who sets the head's end.
+    /// Held while the head's end is set.
     pub(super) raising: tokio::sync::Mutex<()>,
 }
 
-/// The payloads behind the durable ones that an append has tried to write: what they came to is not known, so they are
-/// what the next append must repeat.
+/// The payloads behind the durable ones that an append has tried to write, with an unknown outcome: the next append
+/// must repeat them.
 #[derive(Default)]
 pub(super) struct Unsettled(pub(super) Vec<Bytes>);
 
 #[derive(Clone, Copy, Debug)]
 struct Progress {
-    /// Nothing more will be durable in this term, as far as this process has the say.
+    /// Nothing more will become durable in this term, as far as this process decides.
     over: bool,
     /// Up to here, a quorum has confirmed the rows.
     confirmed: Seq,
-    /// Up to here, that was before a fence read which said `live`: this is in the log for ever.
+    /// Up to here, a fence read that began after the confirmation said `live`: this is in the log for ever.
     durable: Seq,
-    /// The head's end, as last heard.
+    /// The last known end of the head.
     head_end: Seq,
     /// What was durable at the last round of raising.
     durable_last_round: Seq,
@@ -64,7 +64,7 @@ impl Term {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The timestamp of the entry at `seq`; none when the term has no place for it.
+    /// The timestamp of the entry at `seq`; `None` if the term has no timestamp left for it.
     pub(super) fn timestamp(&self, seq: Seq) -> Option<WriteTimestamp> {
         let offset = seq.get().checked_sub(self.began_at.get())?;
         (1..TERM_ENTRIES_MAX).contains(&offset).then(|| WriteTimestamp::of(self.number, offset))
@@ -74,14 +74,14 @@ impl Term {
         self.progress().over || self.life.is_fenced()
     }
 
-    /// Ends the term for this process: from now on no append of it becomes durable. Up to where it was confirmed.
+    /// Ends the term for this process: from now on no append in it becomes durable. Returns how far it was confirmed.
     pub(super) fn stop(&self) -> Seq {
         let mut progress = self.progress();
         progress.over = true;
         progress.confirmed
     }
 
-    /// The same, for another node to go on from what is durable.
+    /// The same, so that another node can go on from what is durable.
     pub(super) fn release(&self) -> Release {
         let mut progress = self.progress();
         progress.over = true;
@@ -96,13 +96,14 @@ impl Term {
         upto <= self.progress().confirmed
     }
 
-    /// A quorum has the rows up to here.
+    /// Records that a quorum has the rows up to here.
     pub(super) fn confirm(&self, upto: Seq) {
         let mut progress = self.progress();
         progress.confirmed = progress.confirmed.max(upto);
     }
 
-    /// A fence read that began after that said `live`. If the term is over, whoever ended it has not counted on these.
+    /// Records that a fence read that began after the confirmation said `live`. If the term is over, whoever ended it
+    /// did not count these entries.
     pub(super) fn make_durable(&self, upto: Seq) -> Appended {
         let mut progress = self.progress();
         if progress.over {
@@ -112,7 +113,7 @@ impl Term {
         Appended::Durable
     }
 
-    /// The head that names this term, as last heard, and up to where its end may be raised.
+    /// The head that names this term, as last known, and how far its end may be raised.
     pub(super) fn head(&self) -> (LogHead, Seq) {
         let progress = self.progress();
         let owner = Some(self.life.me().clone());
@@ -124,7 +125,7 @@ impl Term {
         progress.head_end = progress.head_end.max(end);
     }
 
-    /// Whether the head's end is where the durable entries end, or the head names another term.
+    /// Whether the head's end is the durable end, or the head names another term.
     pub(super) fn is_raised(&self) -> bool {
         let progress = self.progress();
         progress.head_end >= progress.durable

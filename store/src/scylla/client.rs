@@ -1,9 +1,9 @@
-//! The driver's session, and what every statement has: a permit to run, a time limit, a metric, and an error that says
+//! The driver's session, and what every statement has: a permit to run, a time limit, metrics, and an error that says
 //! whether it may be repeated.
 //!
-//! The driver repeats on another server what fails on one and can safely be repeated: reads, and writes that name their
-//! timestamp; at most once per server, and within the statement's time limit. It does not repeat a compare-and-set,
-//! since it can't know whether that was done: the caller gets `Unavailable` and decides.
+//! The driver retries on another server what can safely be repeated: reads, and writes that name their timestamp; at
+//! most once per server, and within the statement's time limit. It does not retry a compare-and-set, because it can't
+//! know whether that was applied: the caller gets `Unavailable` and decides.
 
 use super::ScyllaOptions;
 use crate::{SetupError, StoreError};
@@ -35,13 +35,13 @@ use switchboard_clock::Clock;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-/// How often the driver asks a silent connection whether it is alive, and how long it waits for the answer.
+/// The interval and the timeout of the driver's keepalive on idle connections.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 
-/// Rows fetched at a time where a partition is read whole.
+/// Page size for reads of whole partitions.
 const PAGE_ROWS: i32 = 1_000;
 
-/// A prepared statement under the name that metrics have for it.
+/// A prepared statement and its metrics.
 pub(super) struct Statement {
     pub(super) prepared: PreparedStatement,
     figures: Figures,
@@ -75,7 +75,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects; says at once what is wrong with the credentials.
+    /// Connects. Wrong credentials are reported at once.
     pub(super) async fn connect(options: &ScyllaOptions, clock: Clock) -> Result<Self, StoreError> {
         let time_limit = Duration::from_millis(options.request_timeout_ms);
         let speculation = (options.speculate_after_ms > 0).then(|| {
@@ -113,7 +113,7 @@ impl Client {
         })
     }
 
-    /// Prepares a statement, in which `KS` stands for the keyspace; metrics call it `op`.
+    /// Prepares a statement, in which `KS` stands for the keyspace. `op` is its name in the metrics.
     pub(super) async fn prepare(&self, op: &'static str, cql: &str) -> Result<Statement, StoreError> {
         let cql = cql.replace("KS.", &format!("{}.", self.keyspace));
         let is_compared = cql.contains(" IF ");
@@ -126,7 +126,7 @@ impl Client {
         Ok(Statement { prepared, figures: Figures::of(op) })
     }
 
-    /// Prepares a read of a whole partition, or of many rows: it fetches them page by page.
+    /// Prepares a read of a whole partition, or of many rows, which is fetched page by page.
     pub(super) async fn prepare_paged(&self, op: &'static str, cql: &str) -> Result<Statement, StoreError> {
         let mut statement = self.prepare(op, cql).await?;
         statement.prepared.set_page_size(PAGE_ROWS);
@@ -137,17 +137,17 @@ impl Client {
     pub(super) async fn prepare_serial(&self, op: &'static str, cql: &str) -> Result<Statement, StoreError> {
         let mut statement = self.prepare(op, cql).await?;
         statement.prepared.set_consistency(Consistency::LocalSerial);
-        // The driver must not ask two servers at once: their Paxos rounds would hinder each other.
+        // Speculative execution would run two Paxos rounds that hinder each other.
         statement.prepared.set_is_idempotent(false);
         Ok(statement)
     }
 
-    /// From now on everything is answered with [`StoreError::Unavailable`].
+    /// From now on every statement fails with [`StoreError::Unavailable`].
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    /// Runs a statement that gives no rows, or few.
+    /// Runs a statement that returns no rows, or few.
     pub(super) async fn execute(
         &self,
         statement: &Statement,
@@ -156,21 +156,21 @@ impl Client {
         self.bounded(&statement.figures, Box::pin(self.session.execute_unpaged(&statement.prepared, values))).await
     }
 
-    /// Runs a compare-and-set; whether it was applied.
+    /// Runs a compare-and-set. Returns whether it was applied.
     pub(super) async fn compare_and_set(
         &self,
         statement: &Statement,
         values: impl SerializeRow,
     ) -> Result<bool, StoreError> {
         let row: Option<Row> = self.row(statement, values).await?;
-        // The first column of both servers' answers; which ones follow differs between them.
+        // Only the first column (`[applied]`) is the same on both servers.
         match row.and_then(|row| row.columns.into_iter().next().flatten()) {
             Some(CqlValue::Boolean(applied)) => Ok(applied),
             other => Err(unreadable(format!("answer to a compare-and-set: {other:?}"))),
         }
     }
 
-    /// The one row that a statement may find.
+    /// Runs a statement that returns at most one row.
     pub(super) async fn row<R>(&self, statement: &Statement, values: impl SerializeRow) -> Result<Option<R>, StoreError>
     where
         R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
@@ -179,7 +179,7 @@ impl Client {
         found.maybe_first_row().map_err(unreadable)
     }
 
-    /// All rows that a statement finds, page by page; each page has its own time limit.
+    /// Returns all rows of a statement, page by page; the time limit applies to each page.
     pub(super) async fn rows<R>(&self, statement: &Statement, values: impl SerializeRow) -> Result<Vec<R>, StoreError>
     where
         R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
@@ -200,7 +200,8 @@ impl Client {
         }
     }
 
-    /// Writes to one partition in one statement: on each replica, all of it is there or nothing. No compare-and-set.
+    /// Runs several writes to one partition as one statement: each replica has all of it or nothing. Not a
+    /// compare-and-set.
     pub(super) async fn batch(
         &self,
         figures: &Figures,
@@ -214,7 +215,7 @@ impl Client {
         self.bounded(figures, Box::pin(self.session.batch(&batch, values))).await.map(drop)
     }
 
-    /// Waits for a place among the statements under way, if there is one to wait in.
+    /// Waits for a permit to run a statement, unless too many statements are waiting already.
     async fn permit(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         if let Ok(permit) = self.under_way.try_acquire() {
             return Ok(permit);
@@ -224,7 +225,7 @@ impl Client {
         self.under_way.acquire().await.map_err(|_| StoreError::unavailable("closed"))
     }
 
-    /// `run` is boxed: the driver's futures are large, and would be in each future that awaits one.
+    /// `run` is boxed: the driver's futures are large, and would make every future that awaits one as large.
     async fn bounded<T>(
         &self,
         figures: &Figures,
@@ -260,7 +261,7 @@ fn profile(
         .into_handle()
 }
 
-/// What can't be read of an answer.
+/// The error for an answer that can't be decoded.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn unreadable(what: impl ToString) -> StoreError {
     StoreError::Unreadable { what: what.to_string() }
@@ -273,8 +274,8 @@ pub(super) fn store_error(error: ExecutionError) -> StoreError {
     StoreError::Unavailable { reason: error.to_string(), source: Some(Box::new(error)) }
 }
 
-/// Whether it was not done and never will be. Everything that is not known to be so may have been done, or be done yet.
-/// A right that is missing is not among it: Cassandra says so too while the tables that hold the rights can't be read.
+/// Whether the statement was not applied and never will be. Anything else may have been applied, or may still be. A
+/// missing permission does not count: Cassandra also reports it while the tables with the permissions can't be read.
 fn is_refusal(error: &ExecutionError) -> bool {
     match error {
         ExecutionError::BadQuery(BadQuery::SerializationError(_) | BadQuery::ValuesTooLongForKey(..)) => true,

@@ -1,7 +1,7 @@
 //! Messages with their current states.
 //!
-//! A page shows the state as of one end of the log. If the states in the table are behind it, the entries between are
-//! folded over them; if they are ahead of it, the end moves there and the page is read again.
+//! A page shows the state as of one end of the log. If the states in the table are behind that end, the entries in
+//! between are folded over them; if they are ahead of it, the end moves there and the page is read again.
 
 use super::Core;
 use super::projections::{Part, Parts};
@@ -16,10 +16,10 @@ use std::collections::BTreeMap;
 use switchboard_protocol::server::{Budget, Frame as _, Message};
 use switchboard_protocol::{Seq, UserId};
 
-/// How often the end may move while a page is read. It does when projections are written, so hardly ever twice.
+/// How often the end may move while a page is read. It moves when projections are written, so hardly ever twice.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// What a page may hold.
+/// Limits of a page.
 #[derive(Clone, Copy)]
 pub(super) struct PageLimits {
     pub(super) messages: usize,
@@ -82,7 +82,7 @@ impl Core {
         Ok(Some(message))
     }
 
-    /// Where the log ends as far as this process has the say.
+    /// The end of the log, as far as this process decides it.
     pub(super) fn end_here(&self, conversation: &ConversationKey) -> Seq {
         self.log.end_here(conversation).map_or(Seq::ZERO, |(_, end)| end)
     }
@@ -138,12 +138,12 @@ fn add_states(messages: &mut [StoredMessage], mut states: BTreeMap<Seq, MessageS
     }
 }
 
-/// The states that pieces make, where `newer` ones take the place of others. Messages to which nothing happened that
-/// still stands are left out.
+/// The states of messages from their parts; a part in `newer` replaces the one in `parts`. Messages without any part
+/// that still stands are left out.
 fn states(mut parts: Parts, newer: Parts) -> Result<BTreeMap<Seq, MessageState>, StoreError> {
     parts.extend(newer);
     let mut states: BTreeMap<Seq, MessageState> = BTreeMap::new();
-    // Of each emoji, the oldest reaction that stands: they are shown in that order.
+    // For each emoji, the oldest reaction that still stands: emojis are shown in that order.
     let mut reactions: BTreeMap<(Seq, String), (Seq, Vec<UserId>)> = BTreeMap::new();
     for ((target, part), state) in parts {
         match part {

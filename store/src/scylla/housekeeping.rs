@@ -1,5 +1,5 @@
-//! Background work: writes projections, and raises ends. Nothing depends on when it happens; after an error, the next
-//! round does it.
+//! Background work: writes projections and raises ends. Correctness never depends on when it happens; after an error,
+//! the next round makes up for it.
 
 use super::terms::UNAPPLIED_MAX;
 use super::{Core, ScyllaOptions};
@@ -9,13 +9,13 @@ use std::sync::Arc;
 use switchboard_clock::Clock;
 use tokio::task::JoinSet;
 
-/// Conversations whose projections are written at once.
+/// Conversations whose projections are written concurrently.
 const APPLIED_AT_ONCE: usize = 16;
 
-/// Time before the next round when one has failed.
+/// Delay before the next round after a failed one.
 const AGAIN_MS: u64 = 1_000;
 
-/// The tasks; they end when the set is dropped.
+/// Starts the tasks; they end when the set is dropped.
 pub(super) fn start(core: &Arc<Core>, options: &ScyllaOptions, clock: &Clock) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(apply(core.clone(), clock.clone(), options.apply_interval_ms));
@@ -24,8 +24,8 @@ pub(super) fn start(core: &Arc<Core>, options: &ScyllaOptions, clock: &Clock) ->
     tasks
 }
 
-/// Writes projections: from time to time all of them, and those of a conversation in which many entries wait for it at
-/// once.
+/// Writes projections: periodically for all conversations, and immediately for those that have accumulated many
+/// unprojected entries.
 async fn apply(core: Arc<Core>, clock: Clock, interval_ms: u64) {
     let mut due_ms = clock.monotonic_ms() + interval_ms;
     loop {
@@ -46,8 +46,8 @@ async fn apply(core: Arc<Core>, clock: Clock, interval_ms: u64) {
     }
 }
 
-/// Writes the projections of all terms with so many entries that wait for it, up to what is durable now; one that fails
-/// holds no other up.
+/// Writes the projections of all terms with at least `at_least` unprojected entries, up to what is durable now. A
+/// failure of one does not stop the others.
 ///
 /// # Errors
 /// The first one.
@@ -59,7 +59,7 @@ pub(super) async fn apply_all(core: &Arc<Core>, at_least: u64) -> Result<(), Sto
     all_of(applications, APPLIED_AT_ONCE).await
 }
 
-/// Runs what is to be done, so many at once and all of it.
+/// Runs all of `work`, at most `at_once` at a time, even if some of it fails.
 ///
 /// # Errors
 /// The first one.
@@ -70,7 +70,7 @@ where
     results_of(work, at_once).await.into_iter().collect()
 }
 
-/// Runs what is to be done, so many at once and all of it. What each came to, in their order.
+/// Runs all of `work`, at most `at_once` at a time, and returns the results in order.
 pub(super) async fn results_of<F, T>(work: impl Iterator<Item = F>, at_once: usize) -> Vec<Result<T, StoreError>>
 where
     F: Future<Output = Result<T, StoreError>> + Send + 'static,

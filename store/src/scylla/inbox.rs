@@ -1,14 +1,16 @@
 //! Inboxes: rows whose parts merge by their own timestamps, under versions that only grow.
 //!
-//! **Versions.** A client has seen everything up to the `top` of a page, so a row that changes later needs a version above
-//! every `top` that anyone was told. Normally one process, the user's home, writes his rows; two may for a while. Each
-//! takes an *epoch* of the user by compare-and-set before it writes, and a version is epoch and count. A write counts only
-//! if, after a quorum had it, a quorum read still shows the writer's epoch: whoever takes the next one reads after that,
-//! and finds it. If not, everything is written again under an epoch of its own. A row that was read is not known to be at a
-//! quorum, nor to have counted: a change that it holds already is written again too, whole. One that was written here is
-//! not read again (`kept.rs`).
+//! **Versions.** A client has seen everything up to the `top` of a page, so a row that changes later needs a version
+//! above every `top` that was ever returned. Normally one process, the user's home, writes the user's rows; for a while
+//! there may be two. Each takes an *epoch* of the user by compare-and-set before it writes, and a version is epoch and
+//! count. A write counts only if, after it is at a quorum, a quorum read still shows the writer's epoch: the taker of
+//! the next epoch reads after that, and finds the write. If the epoch has changed, everything is written again under a
+//! new one. A row that was read is not known to be at a quorum, nor to have counted: a change that it already contains
+//! is written again too, whole. A row that was written here is not read again (`kept.rs`).
 //!
-//! **Reading** is done when nothing newer comes up: all versions below the newest that one read saw were confirmed before
+//! **Reading** is done when nothing newer comes up: all versions below the newest that one read saw were confirmed
+//! before that one was sent, so the next read sees them. A process that writes the inbox itself knows the newest
+//! version and needs only one read.
 //! that was sent, so the next read sees them. Who writes the inbox himself knows the newest and needs one read.
 
 mod kept;
@@ -27,35 +29,35 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_protocol::{ConversationId, Seq};
 
-/// A version's lower bits count the rows written in an epoch. The whole of it is a write timestamp too, which ScyllaDB
-/// takes up to some days from now in microseconds: enough for 60 million epochs of one user.
+/// A version's lower bits count the rows written in an epoch. The whole version is also a write timestamp, which
+/// ScyllaDB accepts up to some days from now in microseconds: enough for 60 million epochs of one user.
 const COUNT_BITS: u32 = 24;
 
-/// How often another home may come between before a write is given up for now.
+/// How often another home may interfere before a write fails.
 const WRITE_ATTEMPTS_MAX: u32 = 4;
 const EPOCH_ATTEMPTS_MAX: u32 = 8;
 const READ_ATTEMPTS_MAX: u32 = 8;
 
-/// Of the users that are remembered, one in so many is forgotten when there is no room.
+/// The fraction of the remembered users that is forgotten when there is no room: one in this many.
 const FORGOTTEN_PART: usize = 16;
 
-/// Users whose changes are written at once.
+/// Users whose changes are written concurrently.
 const USERS_AT_ONCE: usize = 64;
 
 /// Rows in one statement.
 const BATCH_ROWS_MAX: usize = 50;
 
-/// The users whose inboxes this process writes, and what it has written.
+/// The users whose inboxes this process writes, and the rows that it has written.
 pub(super) struct Inboxes {
     writers: Mutex<HashMap<UserKey, Arc<Writer>>>,
     writers_max: usize,
     kept: KeptRows,
 }
 
-/// Held by who reads or writes the inbox here.
+/// Locked by each read or write of the inbox in this process.
 type Writer = tokio::sync::Mutex<Option<Epoch>>;
 
-/// What this process may write under. Forgotten when a write's outcome is not known.
+/// The epoch that this process may write under. Forgotten when a write's outcome is unknown.
 #[derive(Clone, Copy)]
 struct Epoch {
     number: u64,
@@ -88,7 +90,8 @@ impl Inboxes {
         self.map().get(user).cloned()
     }
 
-    /// Whoever is forgotten takes a new epoch with his next write: some of those that nobody uses now, whichever they are.
+    /// Returns the user's writer. If there is no room, forgets arbitrary users that are not in use; they take a new
+    /// epoch with their next write.
     fn writer(&self, user: &UserKey) -> Arc<Writer> {
         let mut map = self.map();
         if map.len() >= self.writers_max {
@@ -136,8 +139,8 @@ impl Inbox for ScyllaStore {
     }
 }
 
-/// A row as it is stored: conversation, version, last, `mentioned_seq`, `read_seq`, `read_messages`, `membership_seq`,
-/// member, `settings_number`, settings.
+/// A stored row: conversation, version, last, `mentioned_seq`, `read_seq`, `read_messages`, `membership_seq`, member,
+/// `settings_number`, settings.
 type Columns = (
     String,
     Option<i64>,
@@ -163,7 +166,7 @@ impl Core {
         conversations: &[&ConversationId],
     ) -> Result<Vec<InboxRow>, StoreError> {
         let mut rows = Vec::new();
-        // ScyllaDB takes 100 in one statement.
+        // ScyllaDB accepts 100 in one statement.
         for conversations in conversations.chunks(BATCH_ROWS_MAX) {
             let ids: Vec<&str> = conversations.iter().map(|conversation| conversation.as_str()).collect();
             let values = (user.tenant.as_str(), user.user.as_str(), ids);
@@ -175,7 +178,7 @@ impl Core {
         Ok(rows)
     }
 
-    /// All rows, so that none with a version below the newest is missing.
+    /// All rows, complete: none with a version below the newest is missing.
     async fn read_inbox(&self, user: &UserKey) -> Result<Vec<InboxRow>, StoreError> {
         let newest = |rows: &[InboxRow]| rows.iter().map(|row| row.version).max().unwrap_or_default();
         let writer = self.inboxes.known(user);
@@ -202,7 +205,7 @@ impl Core {
         let writer = self.inboxes.writer(user);
         let mut writing = writer.lock().await;
         for _ in 0..WRITE_ATTEMPTS_MAX {
-            // Taken out: if this fails or is dropped, what it has written is not known.
+            // Taken out: if this write fails or is dropped, it is unknown what was written.
             let mut epoch = match writing.take().filter(|epoch| !epoch.is_full(changes.len())) {
                 Some(epoch) => epoch,
                 None => self.next_epoch(user).await?,
@@ -242,7 +245,7 @@ impl Core {
         Ok(versions.into_values().filter_map(|id| rows.remove(id)).collect())
     }
 
-    /// The rows that are changed as they are kept, or else as they are read.
+    /// The rows that are changed, from the cache or else from the store.
     async fn rows_before(
         &self,
         user: &UserKey,
@@ -293,7 +296,7 @@ impl Core {
         Ok(found.map(|(epoch,)| epoch.cast_unsigned()))
     }
 
-    /// Writes what is not kept of rows, in the order of their versions.
+    /// Writes the parts of rows that are not cached, ordered by version.
     async fn write_inbox(&self, user: &UserKey, rows: &[Merged]) -> Result<(), StoreError> {
         for rows in rows.chunks(BATCH_ROWS_MAX) {
             let mut statements = Vec::new();
@@ -311,8 +314,8 @@ impl Core {
         Ok(())
     }
 
-    /// The parts of a row that are newer than what is kept of it, each with its timestamp first. What nobody has set yet is
-    /// none of them.
+    /// The parts of a row that are newer than the cached ones, each with its timestamp first. Parts that were never set
+    /// are left out.
     fn cells(&self, Merged { row, kept }: &Merged) -> Result<Vec<(&Statement, Values)>, StoreError> {
         let statements = &self.statements.inbox;
         let mut cells = vec![(&statements.put_version, vec![number(row.version), number(row.version)])];

@@ -1,4 +1,4 @@
-//! The `Log` trait on top of the log protocol.
+//! The `Log` trait, on top of the log protocol.
 
 use super::history::{PageLimits, is_of_type};
 use super::housekeeping::all_of;
@@ -19,15 +19,15 @@ use std::sync::Arc;
 use switchboard_protocol::server::{Budget, Frame as _, Membership, Message};
 use switchboard_protocol::{Seq, UserId};
 
-/// Notes of a dead node's that are removed at once.
+/// Notes of a dead node that are removed concurrently.
 const NOTES_AT_ONCE: usize = 64;
 
-/// What is known of a term when it begins.
+/// What a new term starts with.
 struct TermStart {
     term: TermNumber,
     /// The durable end of the log.
     end: Seq,
-    /// The term before was not ended: its last entries may be unannounced.
+    /// The previous term was not ended cleanly: its last entries may be unannounced.
     untold: bool,
 }
 
@@ -71,8 +71,8 @@ impl Log for ScyllaStore {
     }
 
     async fn end_term(&self, conversation: &ConversationKey, term: TermNumber) -> Result<(), StoreError> {
-        // Nothing more becomes durable from here on: once the head says that the term has ended, readers take the
-        // projections for complete.
+        // Nothing more may become durable from here on: once the head says that the term has ended, readers assume that
+        // the projections are complete.
         if let Some(release) = self.core.log.release(conversation, term) {
             self.core.bring_up(conversation, release.end).await?;
         }
@@ -113,14 +113,15 @@ impl Log for ScyllaStore {
         while page.len() < limit {
             let Some(entries) = scan.next().await? else { break };
             for entry in entries {
-                // What is missing before the first one has expired.
+                // Only a gap inside the page matters: entries missing before the first one have expired.
                 let expected = page.last().map(|last| last.seq.next()).filter(|expected| *expected != entry.seq);
                 if let Some(expected) = expected {
                     if self.core.quorum.retention.seconds_of(&conversation.tenant).is_none() {
                         let what = format!("{conversation:?}: no entry {expected} in its log");
                         return Err(StoreError::Unreadable { what });
                     }
-                    // What goes does so about in the order in which it was written: these are next.
+                    // Entries expire roughly in the order in which they were written, so those before the gap are about
+                    // to go too.
                     page.clear();
                 }
                 if page.len() == limit || !budget.take(entry.json.len()) {
@@ -182,7 +183,7 @@ impl Cursors for ScyllaStore {
 }
 
 impl Core {
-    /// Removes a note, unless the head still names who wrote it.
+    /// Removes a note, unless the head still names its writer as the owner.
     async fn remove_note(&self, dead: &Incarnation, conversation: &ConversationKey) -> Result<(), StoreError> {
         let head = self.quorum.read_head(conversation).await?;
         if head.as_ref().is_some_and(|head| head.owner.as_ref() == Some(dead)) {
@@ -191,7 +192,7 @@ impl Core {
         self.log.forget_note(conversation, dead, head.map_or(TermNumber(1), |head| head.term)).await
     }
 
-    /// Writes what `term` has made durable and is not projected.
+    /// Projects what `term` has made durable and is not projected yet.
     pub(super) async fn apply(&self, conversation: &ConversationKey, term: &LocalTerm) -> Result<(), StoreError> {
         let _only = term.applying.lock().await;
         let end = term.end();
@@ -202,7 +203,8 @@ impl Core {
         Ok(())
     }
 
-    /// The same for the term that runs here, if one does. If another process has it, its members are asked for there.
+    /// The same for the term that runs in this process, if one does. If another process has it, members are queried
+    /// there.
     async fn apply_here(&self, conversation: &ConversationKey) -> Result<(), StoreError> {
         match self.terms.get(conversation) {
             Some(term) => self.apply(conversation, &term).await,
@@ -235,7 +237,7 @@ impl Core {
         })
     }
 
-    /// What the window shows, from the end back to its first entry or the first message that is too old.
+    /// Reads what the window covers, backwards from the end to its first entry or the first message that is too old.
     async fn recent(
         &self,
         conversation: &ConversationKey,
@@ -280,7 +282,7 @@ impl Recent {
             let membership: Membership = decode_at(at.as_bytes(), &entry.json)?;
             if membership.timestamp >= window.since {
                 for user in membership.removed {
-                    // The newest comes first.
+                    // Entries are visited newest first, and the newest counts.
                     self.removed.entry(user).or_insert(membership.seq);
                 }
             }

@@ -1,7 +1,7 @@
-//! Members: who they are, as a projection of the log, and how far they have read.
+//! The members of a conversation, as a projection of the log, and their cursors.
 //!
 //! Both are in one row, in cells with their own timestamps. Cursors are written without reading the row: those of a
-//! user who is not a member, or who was one at an earlier time, are ignored when they are read.
+//! user who is not a member, or that date from an earlier membership, are ignored when they are read.
 
 use super::Core;
 use super::client::unreadable;
@@ -15,29 +15,29 @@ use std::collections::BTreeMap;
 use switchboard_protocol::server::Membership;
 use switchboard_protocol::{Role, Seq, Timestamp, UserId};
 
-/// The membership of who was removed. Not null: that leaves a tombstone, which a replica that was away for long forgets
-/// while it still has the membership.
+/// The membership of a removed user. Not null: a null leaves a tombstone, which may be purged while a replica that was
+/// away for long still has the membership.
 const NO_MEMBER: &str = "";
 
 /// Statements in one batch of a conversation's members.
 const BATCH_STATEMENTS_MAX: usize = 100;
 
-/// What the log says of a member.
+/// A membership as the log defines it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct MembershipRow {
     role: Role,
     joined_at: Timestamp,
     joined_seq: Seq,
-    /// Messages in the log up to there.
+    /// The number of messages in the log up to the entry that added the user.
     joined_messages: u64,
-    /// The entry that changed this last.
+    /// The entry that last changed this row.
     changed_seq: Seq,
 }
 
-/// A member as he is stored: membership, `delivered_seq`, `read_seq`, `read_messages`, `mentioned_seq`.
+/// A stored member: user, membership, `delivered_seq`, `read_seq`, `read_messages`, `mentioned_seq`.
 type MemberRow = (String, Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
 
-/// A write to be batched: the statement's values.
+/// The values of a statement in a batch.
 pub(super) type Values = Vec<Option<CqlValue>>;
 
 pub(super) fn text(value: impl Into<String>) -> Option<CqlValue> {
@@ -52,12 +52,12 @@ pub(super) fn number(value: u64) -> Option<CqlValue> {
 #[derive(Default)]
 pub(super) struct Memberships {
     pub(super) all: BTreeMap<UserId, MembershipRow>,
-    /// Who has changed, with his newest entry's timestamp.
+    /// The users that changed, each with the timestamp of the newest entry about them.
     changed: BTreeMap<UserId, WriteTimestamp>,
 }
 
 impl Memberships {
-    /// A direct conversation's two, who are there from the start.
+    /// Adds a participant of a direct conversation, who is a member from the start.
     pub(super) fn add_first(&mut self, user: &UserId, joined_at: Timestamp) {
         let (joined_seq, changed_seq) = (Seq::ZERO, Seq::ZERO);
         let row = MembershipRow { role: Role::Member, joined_at, joined_seq, joined_messages: 0, changed_seq };
@@ -65,7 +65,7 @@ impl Memberships {
         self.changed.insert(user.clone(), WriteTimestamp::FIRST);
     }
 
-    /// Folds an entry in. Rows may be ahead of it, if they were written and what follows was not.
+    /// Folds an entry in. The stored rows may be ahead of it, if they were written but the new `applied_seq` was not.
     pub(super) fn apply(&mut self, membership: &Membership, messages: u64, timestamp: WriteTimestamp) {
         let seq = membership.seq;
         for user in &membership.added {
@@ -82,7 +82,7 @@ impl Memberships {
             }
         }
         for (user, role) in &membership.roles {
-            // An entry may add someone and give him a role.
+            // One entry may both add a user and assign a role.
             if let Some(row) = self.all.get_mut(user).filter(|row| row.changed_seq <= seq) {
                 (row.role, row.changed_seq) = (*role, seq);
                 self.changed.insert(user.clone(), timestamp);
@@ -143,7 +143,7 @@ impl Core {
         self.write_members(writes).await
     }
 
-    /// Writes cursors; each part is its own timestamp, so that a late one that is smaller changes nothing.
+    /// Writes cursors. Each value is its own timestamp, so a late, smaller one changes nothing.
     pub(super) async fn write_cursors(
         &self,
         conversation: &ConversationKey,
@@ -189,7 +189,8 @@ fn parse(membership: &str) -> Result<MembershipRow, StoreError> {
     decode_at(b"members membership", membership.as_bytes())
 }
 
-/// A row as a member, unless he is none. What is behind the entry that added him is of an earlier time.
+/// Decodes a row; `None` if the user is not a member. Cursors below the entry that added the user belong to an earlier
+/// membership.
 fn member(row: MemberRow) -> Result<Option<(UserId, Member)>, StoreError> {
     let (user, membership, delivered, read, read_messages, mentioned) = row;
     let Some(membership) = membership.filter(|membership| membership != NO_MEMBER) else { return Ok(None) };

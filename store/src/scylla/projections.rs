@@ -2,7 +2,7 @@
 //!
 //! They are a fold of the log up to `applied_seq`, written later than the entries: first what the entries change, then,
 //! once all of that is confirmed, the state with its `applied_seq`. Every write carries the timestamp of its entry, so
-//! the same entries may be applied again, by anyone and late, without effect. A reader folds the entries after
+//! applying the same entries again, by any node and however late, has no effect. A reader folds the entries after
 //! `applied_seq` itself.
 
 use super::Core;
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use switchboard_protocol::server::{ConversationUpdated, Message, MessageUpdated, Reaction};
 use switchboard_protocol::{Content, EntryFrame, Seq, UserId};
 
-/// Entries that are folded before what they change is written.
+/// Entries that are folded before their changes are written.
 const FOLD_ENTRIES_MAX: u64 = 512;
 
 /// Message states in one batch.
@@ -31,12 +31,12 @@ pub(super) struct State {
     pub(super) messages: u64,
     pub(super) meta: ConversationMeta,
     pub(super) last_message: Option<Preview>,
-    /// Whether that has been deleted: no edit gives it a text again.
+    /// Whether the last message has been deleted: no edit gives it a text again.
     #[serde(default)]
     last_is_deleted: bool,
 }
 
-/// The state at `applied`, up to where the tables are projected.
+/// The state at `applied`, the end of what is projected to the tables.
 #[derive(Clone, Debug)]
 pub(super) struct Projected {
     pub(super) applied: Seq,
@@ -55,7 +55,7 @@ impl State {
     }
 }
 
-/// What a message's later entries made of it, piece by piece.
+/// The parts of a message that later entries change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     Edit,
@@ -64,29 +64,30 @@ pub(super) enum Part {
     Reaction(String, String),
 }
 
-/// A piece's newest version.
+/// The newest version of a part.
 #[derive(Clone, Debug)]
 pub(super) struct PartState {
     pub(super) entry: Seq,
     pub(super) timestamp: WriteTimestamp,
-    /// An edit's content and time as JSON; of a deletion and a reaction that stands, anything. Empty: taken back.
+    /// For an edit, its content and time as JSON; for a deletion or a reaction that stands, any value. Empty: taken
+    /// back.
     pub(super) value: String,
 }
 
-/// Of a deletion and a reaction that stands.
+/// The value of a deletion, or of a reaction that stands.
 const STANDS: &str = "1";
 
 pub(super) type Parts = BTreeMap<(Seq, Part), PartState>;
 
-/// Entries, folded into a state.
+/// Entries folded into a state.
 pub(super) struct Fold {
     pub(super) state: State,
-    /// Up to here.
+    /// The last entry that is folded in.
     pub(super) end: Seq,
     timestamp: WriteTimestamp,
     cursors: BTreeMap<UserId, Cursor>,
     pub(super) parts: Parts,
-    /// Read when the first entry comes that changes them.
+    /// Read when the first entry that changes them is folded in.
     memberships: Option<Memberships>,
 }
 
@@ -124,8 +125,8 @@ impl Fold {
         Ok(())
     }
 
-    /// What follows is not there. Before anything was, it has expired; what has expired goes about in the order in which it
-    /// was written.
+    /// The next entry is missing. That is allowed before the first entry that is there, and wherever a retention
+    /// applies: entries expire only roughly in the order in which they were written.
     fn expect_expired(&self, core: &Core, conversation: &ConversationKey) -> Result<(), StoreError> {
         let is_first = self.timestamp == WriteTimestamp::FIRST;
         if is_first || core.quorum.retention.seconds_of(&conversation.tenant).is_some() {
@@ -151,7 +152,7 @@ impl Fold {
         if update.deleted {
             self.put_part(target, Part::Deletion, STANDS.to_owned());
         }
-        // With the message goes what it was edited to.
+        // A deleted message loses its edits too.
         self.put_part(target, Part::Edit, edited.unwrap_or_default());
         if let Some(last) = self.state.last_message.as_mut().filter(|last| last.seq == target) {
             self.state.last_is_deleted |= update.deleted;
@@ -178,8 +179,9 @@ impl Fold {
 }
 
 impl Core {
-    /// A conversation's state with its `applied_seq`; before the first one, as it was made. None where there is no such
-    /// conversation. Everything that entries up to there have changed is in the tables.
+    /// A conversation's state with its `applied_seq`; if nothing has been applied, the state it was created with.
+    /// `None` if there is no such conversation. The tables contain everything that the entries up to `applied_seq`
+    /// changed.
     pub(super) async fn read_state(&self, conversation: &ConversationKey) -> Result<Option<Projected>, StoreError> {
         let key = (conversation.tenant.as_str(), conversation.conversation.as_str());
         let found: Option<(i64, String)> = self.client.row(&self.statements.projections.state, key).await?;
@@ -219,7 +221,8 @@ impl Core {
         Ok(fold)
     }
 
-    /// Brings the tables up to `end`, which is durable. The state there, unless the conversation does not exist.
+    /// Brings the tables up to `end`, which is durable. Returns the state there, or `None` if there is no such
+    /// conversation.
     pub(super) async fn bring_up(
         &self,
         conversation: &ConversationKey,
@@ -238,8 +241,8 @@ impl Core {
         Ok(Some(projected))
     }
 
-    /// A direct conversation has its members from the start. Written again until an entry is applied: that it was is not
-    /// known before.
+    /// A direct conversation has its members from the start. They are written again until an entry is applied: before
+    /// that, nothing shows that it has been done.
     async fn write_first_members(&self, conversation: &ConversationKey, state: &State) -> Result<(), StoreError> {
         let Kind::Direct(one, other) = &state.meta.kind else { return Ok(()) };
         let mut memberships = Memberships::default();
@@ -278,7 +281,7 @@ impl Core {
         Ok(())
     }
 
-    /// The pieces of the messages from `first` to `last` as far as they are in the table.
+    /// The stored parts of the messages from `first` to `last`.
     pub(super) async fn read_parts(
         &self,
         conversation: &ConversationKey,

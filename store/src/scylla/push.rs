@@ -1,16 +1,16 @@
 //! Push: devices, preferences, the queue and its dead letters.
 //!
-//! **A place** of the queue is one row (`push_deliveries`), changed whole by compare-and-set under a number that only
-//! grows; what it is changed to is decided by `crate::push::QueuePlace`, as in every backend (`places.rs`).
+//! **A place** of the queue is one row (`push_deliveries`), changed as a whole by compare-and-set under a number that
+//! only grows; `crate::push::QueuePlace` decides what it becomes, as in every backend (`places.rs`).
 //!
-//! **When it is due** stands in `push_queue`, by which workers find it (`queue.rs`). A row there is written before the place
-//! says so, and is only a hint to look: what the place does not say is removed by whoever finds it. So no order of deaths
-//! leaves a job that nobody finds.
+//! **When it is due** is in `push_queue`, which workers poll (`queue.rs`). A row there is written before the place
+//! changes, and is only a hint: a reader that finds a hint that does not match its place removes it. So a job is found
+//! whenever and in whatever order nodes die.
 //!
-//! **Dead letters** are one partition per tenant, in the order of their ids (`letters.rs`).
+//! **Dead letters** are one partition per tenant, ordered by id (`letters.rs`).
 //!
-//! Devices and preferences have no order of their own: they are changed by compare-and-set, so that no clock decides which
-//! of two stays. Times are the callers' (see [`PushStore`]); nothing here asks a clock.
+//! Devices and preferences have no order of their own: they are changed by compare-and-set, so that no clock decides
+//! which of two changes wins. Times are the callers' (see [`PushStore`]); nothing here reads a clock.
 
 mod letters;
 mod places;
@@ -28,11 +28,11 @@ use places::Change;
 use std::collections::BTreeMap;
 use switchboard_protocol::{ConversationId, DeviceId, Seq, TenantId, Timestamp};
 
-/// How often a row is tried again because somebody else changed it meanwhile.
+/// How often a change of a row is retried because somebody else changed it meanwhile.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// How long a job that nobody takes is kept, and what is known of what devices show: as long as push services keep what
-/// they can't deliver. Bounds the queue of a channel that no node serves any more.
+/// How long untaken jobs, and the record of what devices show, are kept: as long as push services keep undeliverable
+/// messages. Bounds the queue of a channel that no node serves any more.
 const KEPT_S: i32 = 28 * 24 * 60 * 60;
 
 fn contended(what: &str) -> StoreError {
@@ -170,7 +170,7 @@ impl PushStore for ScyllaStore {
         });
         let (done, outcome) = self.core.carry_out(changes).await;
         leased.retain(|leased| done.contains(&leased.job.key));
-        // Those of which it is not known wait for the end of their lease.
+        // Jobs whose outcome is unknown wait for the end of their lease.
         if leased.is_empty() { outcome.map(|()| leased) } else { Ok(leased) }
     }
 
@@ -179,7 +179,7 @@ impl PushStore for ScyllaStore {
         for _ in 0..ATTEMPTS_MAX {
             let mut changes = self.core.read_places([leased.job.key.clone()].into_iter()).await?;
             let is_dead = changes.iter_mut().any(|change| change.after.finish(&leased, &end, at));
-            // Before it is out of the queue: rather twice than not at all.
+            // Before the job leaves the queue: duplicating it is better than losing it.
             if let PushEnd::Dead { reason } = &end
                 && is_dead
                 && !is_buried
@@ -217,13 +217,13 @@ impl PushStore for ScyllaStore {
 
     async fn retry_dead_letter(&self, tenant: &TenantId, id: u64, at: Timestamp) -> Result<bool, StoreError> {
         let Some((letter, text)) = self.core.dead_letter(tenant, id).await? else { return Ok(false) };
-        // In the queue before it is no letter any more: rather twice than not at all.
+        // Queued before it stops being a letter: duplicating it is better than losing it.
         self.enqueue_pushes(vec![PushJob { not_before: at, ..letter.job }]).await?;
         self.core.end_dead_letter(tenant, id, &text).await
     }
 }
 
-/// A priority as CQL has it. A number is never given to another one.
+/// A priority as stored. Numbers are never reused.
 fn priority_number(priority: Priority) -> i32 {
     match priority {
         Priority::Low => 0,

@@ -1,4 +1,4 @@
-//! The operations of the log protocol (`crate::quorum`) in CQL.
+//! The operations of the log protocol (`crate::quorum`), in CQL.
 
 use super::client::{Client, Statement, unreadable};
 use super::statements::Statements;
@@ -16,13 +16,13 @@ use xxhash_rust::xxh3::xxh3_64;
 const LIVE: &str = "live";
 const FENCED: &str = "fenced";
 
-/// A head without an owner. Not null, which the two servers might compare differently.
+/// The owner of a head that has none. Not null: the two servers might compare nulls differently.
 const NOBODY: &str = "";
 
 /// Partitions that an incarnation's notes are spread over.
 const ACTIVE_SHARDS: u64 = 16;
 
-/// What one batch may hold. Cassandra limits batches over several partitions only, ScyllaDB warns from 128 KiB on.
+/// Limits of one batch. Cassandra limits only batches over several partitions; ScyllaDB warns from 128 KiB on.
 const BATCH_BYTES_MAX: usize = 64 << 10;
 const BATCH_ROWS_MAX: usize = 128;
 
@@ -34,8 +34,8 @@ pub(super) struct CqlQuorum {
     pub(super) retention: Arc<Retention>,
 }
 
-/// The timestamps of this process's notes. They follow the clock where that goes forward, for no other reason than that the
-/// servers throw away what has been removed only when nothing as old is left that was written with a lower timestamp.
+/// The timestamps of this process's notes. They follow the clock as long as it moves forward, but only for garbage
+/// collection: the servers purge a tombstone only when no data as old is left with a lower timestamp.
 pub(super) struct NoteTimes {
     clock: Clock,
     last: AtomicI64,
@@ -54,7 +54,7 @@ impl NoteTimes {
     }
 }
 
-/// A seq, term or count as CQL has it.
+/// A seq, term or count as a CQL `bigint`.
 pub(super) fn bigint(number: u64) -> i64 {
     number.cast_signed()
 }
@@ -65,8 +65,8 @@ pub(super) fn bucket(seq: Seq) -> u64 {
 
 impl Quorum for CqlQuorum {
     async fn write_rows(&self, conversation: &ConversationKey, rows: &[Row]) -> Result<(), StoreError> {
-        // Side by side, as many as may be under way at all (`statements_max`). If one fails, those behind it may be there:
-        // behind the hole they are in no log.
+        // In parallel, limited only by `statements_max`. If one fails, those behind it may have been written: behind
+        // the hole they are in no log.
         let writes: Vec<_> = statements(rows).map(|rows| self.write_batch(conversation, rows)).collect();
         try_join_all(writes).await.map(drop)
     }
@@ -194,13 +194,13 @@ impl CqlQuorum {
         }
     }
 
-    /// The TTL of what is written for a tenant; 0: none.
+    /// The TTL for what is written for a tenant; 0: none.
     pub(super) fn ttl_s(&self, tenant: &TenantId) -> i32 {
         self.retention.seconds_of(tenant).map_or(0, |seconds| i32::try_from(seconds).unwrap_or(i32::MAX))
     }
 
-    /// The conversations that incarnations other than `living` have noted. Notes of the living come and go: what is left of
-    /// those that went is not read.
+    /// The conversations noted by incarnations that are not in `living`. The partitions of living ones are skipped:
+    /// their notes come and go, and reading them would mean reading the tombstones.
     pub(super) async fn active(
         &self,
         living: &[Incarnation],
@@ -222,7 +222,7 @@ impl CqlQuorum {
         Ok(active)
     }
 
-    /// The head for readers, who go no further than it says: one that is a moment old shows them less.
+    /// The head for readers, who read no further than its end: a slightly stale head only shows them less.
     pub(super) async fn head_shown(&self, conversation: &ConversationKey) -> Result<Option<LogHead>, StoreError> {
         self.head_by(&self.statements.log.head_shown, conversation).await
     }
@@ -244,7 +244,7 @@ impl CqlQuorum {
     }
 }
 
-/// The rows that go into one statement each: those of one partition, as many as fit.
+/// The rows of each statement: rows of one partition, as many as fit.
 fn statements(mut rows: &[Row]) -> impl Iterator<Item = &[Row]> {
     std::iter::from_fn(move || {
         let first = rows.first()?;
@@ -254,7 +254,7 @@ fn statements(mut rows: &[Row]) -> impl Iterator<Item = &[Row]> {
             bytes <= BATCH_BYTES_MAX && bucket(row.seq) == bucket(first.seq)
         };
         let fitting = rows.iter().take(BATCH_ROWS_MAX).take_while(fits).count();
-        // One goes whatever its size.
+        // At least one, whatever its size.
         let (batch, rest) = rows.split_at(fitting.max(1));
         rows = rest;
         Some(batch)
@@ -272,7 +272,7 @@ fn shard(conversation: &ConversationKey) -> i32 {
     i32::try_from(hash % ACTIVE_SHARDS).unwrap_or_default()
 }
 
-/// The node's id and the life that [`Incarnation`] shows behind a `~`, which no id holds.
+/// The node's id and the life, as [`Incarnation`] displays them: separated by a `~`, which no id contains.
 fn parse_incarnation(text: &str) -> Result<Incarnation, StoreError> {
     let parts = text.split_once('~');
     let parsed = parts.and_then(|(node, life)| Some((node.parse().ok()?, u64::from_str_radix(life, 16).ok()?)));

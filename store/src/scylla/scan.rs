@@ -1,4 +1,4 @@
-//! Reads entries of a log page by page, across the partitions that they are in.
+//! Reads entries of a log page by page, across partitions.
 
 use super::Core;
 use super::quorum::{bigint, bucket};
@@ -17,7 +17,7 @@ pub(super) enum Order {
     Descending,
 }
 
-/// What is left to be read.
+/// The range that is still to be read.
 pub(super) struct Scan<'a> {
     core: &'a Core,
     conversation: &'a ConversationKey,
@@ -28,12 +28,12 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// The entries from `first` to `last`.
+    /// A scan over the entries from `first` to `last`.
     pub(super) fn new(core: &'a Core, conversation: &'a ConversationKey, first: Seq, last: Seq, order: Order) -> Self {
         Self { core, conversation, first: first.get(), end: last.get().saturating_add(1), order }
     }
 
-    /// The next ones, at least one; none when there are no more.
+    /// The next entries, at least one; `None` when there are no more.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<StoredEntry>>, StoreError> {
         while self.first < self.end {
             let page = self.next_of_bucket().await?;
@@ -41,15 +41,15 @@ impl<'a> Scan<'a> {
                 return Ok(Some(page));
             }
             if self.order == Order::Descending {
-                // It has expired, and so has all below.
+                // This entry has expired, and so have all below it.
                 return Ok(None);
             }
         }
         Ok(None)
     }
 
-    /// Goes on at the next message behind `passed`, which was given last: any number of reactions may lie between. Entries
-    /// say how many messages the log holds up to them, so it need not read them all.
+    /// Continues at the next message after `passed`, the last entry that was returned: any number of reactions may lie
+    /// in between. Entries say how many messages the log holds up to them, so a search skips most of the reactions.
     pub(super) async fn skip_to_message(&mut self, passed: &StoredEntry) -> Result<(), StoreError> {
         match self.order {
             Order::Ascending => {
@@ -64,7 +64,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// The first entry of what is left up to which the log holds so many messages.
+    /// The first entry of the remaining range up to which the log holds this many messages.
     async fn first_with(&self, messages: u64) -> Result<Option<Seq>, StoreError> {
         let (mut first, mut end, mut found) = (self.first, self.end, None);
         while first < end {
@@ -110,7 +110,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// An entry out of its row's payload.
+/// Decodes an entry from its row's payload.
 pub(super) fn decode(seq: Seq, payload: &[u8]) -> Result<StoredEntry, StoreError> {
     let (messages, json) = decode_entry(format!("entry {seq}").as_bytes(), payload)?;
     Ok(StoredEntry { seq, messages, json: Bytes::copy_from_slice(json) })

@@ -1,8 +1,8 @@
 //! The keyspace and its tables: created, migrated to this version, and refused if they do not match.
 //!
-//! Each migration is a list of statements that may be repeated. One node at a time runs them, which it notes with a
-//! time limit in the one table that exists from the start, and all of them through the same coordinator: two
-//! coordinators that create one table at the same time could create it twice.
+//! Each migration is a list of repeatable statements. One node at a time runs them, under a lock with a TTL in the one
+//! table that exists from the start, and always through the same coordinator: two coordinators that create a table at
+//! the same time could create it twice.
 
 use super::ScyllaOptions;
 use super::client::{Client, store_error, unreadable};
@@ -15,10 +15,10 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::{Consistency, Statement};
 use std::collections::BTreeSet;
 
-/// A part of a migration, which may be done again.
+/// A repeatable step of a migration.
 enum Step {
     Run(&'static str),
-    /// A column is added, for which one of the two servers has no `IF NOT EXISTS`.
+    /// Adds a column. A variant of its own because one of the two servers has no `IF NOT EXISTS` for it.
     AddColumn {
         table: &'static str,
         column: &'static str,
@@ -28,7 +28,7 @@ enum Step {
 
 use Step::{AddColumn, Run};
 
-/// What turns version n into n + 1. Never changed once released: a later version adds a list.
+/// Migration n turns version n into n + 1. Never changed once released: a later version adds a list.
 const MIGRATIONS: [&[Step]; 2] = [FIRST, PUSH];
 
 const FIRST: &[Step] = &[
@@ -45,7 +45,7 @@ const FIRST: &[Step] = &[
      emoji text, user_id text, entry_seq bigint, value text,
      PRIMARY KEY ((tenant, conversation, bucket), seq, part, emoji, user_id))"),
     Run("CREATE TABLE IF NOT EXISTS KS.nodes (node text PRIMARY KEY, state text)"),
-    // Notes come and go: what is left of those that went is thrown away soon. One that comes back costs a take-over.
+    // Notes come and go, so tombstones are purged soon. A note that reappears costs one take-over.
     Run("CREATE TABLE IF NOT EXISTS KS.active (node text, shard int, tenant text, conversation text, term bigint,
      PRIMARY KEY ((node, shard), tenant, conversation)) WITH gc_grace_seconds = 600"),
     Run("CREATE TABLE IF NOT EXISTS KS.inbox (tenant text, user_id text, conversation text, version bigint, last text,
@@ -58,8 +58,8 @@ const FIRST: &[Step] = &[
      PRIMARY KEY ((tenant, user_id), side, other))"),
 ];
 
-/// Push, and what it shows of who has sent something. Tables in which rows go for good throw away what is left of them
-/// soon: one that comes back is found to be stale once more.
+/// Push, and its traces of what was sent. In tables whose rows are removed for good, tombstones are purged soon: a row
+/// that reappears is recognized as stale again.
 const PUSH: &[Step] = &[
     AddColumn { table: "users", column: "name", is: "text static" },
     Run(
@@ -80,14 +80,14 @@ const PUSH: &[Step] = &[
      PRIMARY KEY ((channel), priority, bucket)) WITH gc_grace_seconds = 600"),
     Run("CREATE TABLE IF NOT EXISTS KS.dead_letters (tenant text, id bigint, letter text,
      PRIMARY KEY ((tenant), id))"),
-    // What knows no push works with this too (DESIGN §5.12).
+    // A version without push works with this schema too (DESIGN §5.12).
     Run("INSERT INTO KS.store (part, value) VALUES ('schema_oldest', '1') IF NOT EXISTS"),
 ];
 
-/// The table that is there before any migration: the schema's version, who migrates, the store's id.
+/// The table that exists before any migration: the schema's version, the migrating node, the store's id.
 const STORE: &str = "CREATE TABLE IF NOT EXISTS KS.store (part text PRIMARY KEY, value text)";
 
-/// A node that died while it migrated is out of the way after this.
+/// The migration lock expires after this, so that a node that died does not block the others.
 const MIGRATING_S: u32 = 120;
 
 const KEYSPACE_BYTES_MAX: usize = 48;
@@ -95,7 +95,7 @@ const KEYSPACE_BYTES_MAX: usize = 48;
 #[expect(clippy::cast_possible_truncation, reason = "few")]
 const NEWEST: u32 = MIGRATIONS.len() as u32;
 
-/// Makes what is missing. The store's id.
+/// Creates what is missing. Returns the store's id.
 pub(super) async fn prepare(client: &Client, options: &ScyllaOptions, me: &str) -> Result<String, StoreError> {
     let schema = Schema { client, keyspace: &options.keyspace };
     schema.check_name()?;
@@ -130,7 +130,7 @@ impl Schema<'_> {
         Err(self.wrong_keyspace("a name is 1 to 48 of a-z, 0-9 and _, and begins with a letter"))
     }
 
-    /// The one data centre.
+    /// The name of the only data centre.
     fn data_center(&self, replication_factor: u32) -> Result<String, StoreError> {
         let cluster = self.client.session.get_cluster_state();
         let nodes = cluster.get_nodes_info();
@@ -157,8 +157,8 @@ impl Schema<'_> {
                 "CREATE KEYSPACE IF NOT EXISTS {keyspace}
                  WITH replication = {{'class': 'NetworkTopologyStrategy', '{data_center}': {replication_factor}}}"
             );
-            // Without tablets, under which versions of ScyllaDB before 2025.4 have no compare-and-set. Versions before 6
-            // and Cassandra do not know the word.
+            // Without tablets, with which ScyllaDB before 2025.4 has no compare-and-set. Cassandra and ScyllaDB before
+            // 6 do not know the keyword.
             if cluster.get_nodes_info().iter().any(|node| node.sharder().is_some()) {
                 let made = self.define(&format!("{make} AND tablets = {{'enabled': false}}")).await;
                 if !matches!(made, Err(StoreError::Refused { .. })) {
@@ -183,7 +183,7 @@ impl Schema<'_> {
         )))
     }
 
-    /// Whether it has been made before. No table is put among those of something else.
+    /// Whether the keyspace contains a store. Tables are never created beside those of something else.
     async fn is_there(&self) -> Result<bool, StoreError> {
         let select = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
         let tables: Vec<(String,)> = self.rows(select, (self.keyspace,)).await?;
@@ -237,8 +237,8 @@ impl Schema<'_> {
         }
     }
 
-    /// The oldest version that works with a schema newer than it, as the migration to that has noted: a node of the
-    /// version before may be started again during an upgrade (DESIGN §5.12).
+    /// The oldest version that works with a newer schema, as that schema's migration recorded: a node of the previous
+    /// version may be restarted during an upgrade (DESIGN §5.12).
     async fn oldest_in_use(&self) -> Result<Option<u32>, StoreError> {
         Ok(self.part("schema_oldest").await?.and_then(|oldest| oldest.parse().ok()))
     }
@@ -269,7 +269,7 @@ impl Schema<'_> {
         Statement::new(cql.replace("KS.", &format!("{}.", self.keyspace)))
     }
 
-    /// Changes the schema, through the node whose id is the lowest.
+    /// Changes the schema, through the node with the lowest id.
     async fn define(&self, cql: &str) -> Result<(), StoreError> {
         let mut statement = self.statement(cql);
         let cluster = self.client.session.get_cluster_state();
@@ -277,7 +277,7 @@ impl Schema<'_> {
         let first = first.map(|node| SingleTargetLoadBalancingPolicy::new(NodeIdentifier::HostId(node.host_id), None));
         statement.set_load_balancing_policy(first);
         Box::pin(self.client.session.query_unpaged(statement, ())).await.map_err(store_error)?;
-        // Also if there was nothing left to do: another node may have defined it a moment ago.
+        // Even if there was nothing to do: another node may have defined it a moment ago.
         let agreed = Box::pin(self.client.session.await_schema_agreement()).await;
         agreed.map(drop).map_err(|error| StoreError::unavailable(error.to_string()))
     }

@@ -1,9 +1,9 @@
-//! Every statement of this backend but those of the schema, prepared once when the store is opened: one struct for each group
-//! of tables.
+//! All statements of this backend except those of the schema, prepared once when the store is opened: one struct per
+//! group of tables.
 //!
-//! A write to a table without compare-and-set names its timestamp, so that no clock of any node decides which of two writes
-//! stays. Entries, and what is projected from them, carry the entry's timestamp. Values that only grow are their own
-//! timestamps (DESIGN §3). Notes in `active` carry a counter of the only node that writes them.
+//! Writes to tables without compare-and-set name their timestamp, so that no node's clock decides which of two writes
+//! wins. Entries and their projections carry the entry's timestamp. Values that only grow are their own timestamps
+//! (DESIGN §3). Notes in `active` carry a counter of the only node that writes them.
 
 mod devices;
 mod inbox;
@@ -40,7 +40,7 @@ pub(super) struct Statements {
     pub(super) places: PlaceStatements,
     pub(super) queue: QueueStatements,
     pub(super) letters: LetterStatements,
-    /// Reads one row, to see whether the store answers.
+    /// Reads one row, to check that the store answers.
     pub(super) check: Statement,
 }
 

@@ -1,4 +1,4 @@
-//! The terms that this process has: what an append is checked against, and what is not projected yet.
+//! The terms of this process: what appends are checked against, and what is not projected yet.
 //!
 //! Owns their map. Only `crate::quorum` knows whether a term still runs.
 
@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_protocol::{EntryFrame, Seq};
 use tokio::sync::Notify;
 
-/// Entries of one conversation after which its projections are written without waiting for their time. So many rows, and
-/// no more by much, does the next owner read, and whoever reads at another node.
+/// Unprojected entries of one conversation that trigger a write of its projections. It is also roughly the most that
+/// the next owner, or a reader at another node, has to fold.
 pub(super) const UNAPPLIED_MAX: u64 = 256;
 
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub(super) struct Terms {
 pub(super) struct LocalTerm {
     pub(super) number: TermNumber,
     progress: Mutex<Progress>,
-    /// Held by who writes the projections.
+    /// Held while projections are written.
     pub(super) applying: tokio::sync::Mutex<()>,
 }
 
@@ -41,7 +41,7 @@ impl Terms {
         self.map().get(conversation).cloned()
     }
 
-    /// A term has begun at `end`, up to which everything is projected.
+    /// Records that a term has begun at `end`, up to which everything is projected.
     pub(super) fn put(&self, conversation: &ConversationKey, number: TermNumber, end: Seq, messages: u64) {
         let progress = Mutex::new(Progress { end, messages, applied: end });
         let term = Arc::new(LocalTerm { number, progress, applying: tokio::sync::Mutex::default() });
@@ -59,7 +59,7 @@ impl Terms {
         }
     }
 
-    /// The terms with so many entries that are not projected, or more.
+    /// The terms with at least `at_least` unprojected entries.
     pub(super) fn unapplied(&self, at_least: u64) -> Vec<(ConversationKey, Arc<LocalTerm>)> {
         let unapplied = |(key, term): (&ConversationKey, &Arc<LocalTerm>)| {
             (term.unapplied() >= at_least).then(|| (key.clone(), term.clone()))
@@ -67,7 +67,7 @@ impl Terms {
         self.map().iter().filter_map(unapplied).collect()
     }
 
-    /// `entries` are durable.
+    /// Records that `entries` are durable.
     pub(super) fn note_durable(&self, term: &LocalTerm, entries: &[Entry]) {
         let Some(last) = entries.last() else { return };
         {
@@ -81,7 +81,7 @@ impl Terms {
         }
     }
 
-    /// Returns when a term has many entries that are not projected.
+    /// Returns when a term has many unprojected entries.
     pub(super) async fn wait_for_many(&self) {
         self.many.notified().await;
     }
@@ -92,7 +92,7 @@ impl LocalTerm {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The log's end as far as it is durable.
+    /// The durable end of the log.
     pub(super) fn end(&self) -> Seq {
         self.progress().end
     }
@@ -102,7 +102,7 @@ impl LocalTerm {
         progress.end.get() - progress.applied.get()
     }
 
-    /// Everything up to `seq` is projected.
+    /// Records that everything up to `seq` is projected.
     pub(super) fn note_applied(&self, seq: Seq) {
         let mut progress = self.progress();
         progress.applied = progress.applied.max(seq);
@@ -112,8 +112,8 @@ impl LocalTerm {
         self.progress().applied >= seq
     }
 
-    /// Whether entries follow each other, and the log if they begin where it ends. Those that repeat it are compared with
-    /// what is stored.
+    /// Checks that entries are contiguous, and follow the log if they begin at its end. Repeated entries are compared
+    /// with what is stored.
     pub(super) fn check(&self, entries: &[Entry]) -> Result<(), StoreError> {
         let progress = *self.progress();
         let mut before = entries.first().and_then(|first| {

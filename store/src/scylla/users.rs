@@ -1,8 +1,8 @@
 //! User records: one partition each, so that a record is one read.
 //!
 //! A block is in the blocking user's partition, numbered and changed by compare-and-set, and copied to the blocked
-//! user's, written with that number as its timestamp. A removed block remains as a marked row. A name has no order of
-//! its own, and is changed by compare-and-set too.
+//! user's partition, with that number as its timestamp. A removed block remains as a marked row. A name has no order of
+//! its own, so it is changed by compare-and-set too.
 
 use super::client::unreadable;
 use super::housekeeping::all_of;
@@ -11,16 +11,16 @@ use crate::{StoreError, UserKey, UserRecord, Users};
 use async_trait::async_trait;
 use switchboard_protocol::{Timestamp, UserId};
 
-/// How often a block is tried again because another device of the user's changed it meanwhile.
+/// How often a block is retried because another device of the same user changed it meanwhile.
 const BLOCK_ATTEMPTS_MAX: u32 = 8;
 
-/// Users whose times are written at once.
+/// Users whose times are written concurrently.
 const USERS_AT_ONCE: usize = 64;
 
-/// Since when: of a block that was taken back.
+/// The `since_ms` of a removed block.
 const NOT_BLOCKED: i64 = i64::MIN;
 
-/// How often a name is tried again because another session of the user's set it meanwhile.
+/// How often a name is retried because another session of the same user set it meanwhile.
 const NAME_ATTEMPTS_MAX: u32 = 8;
 
 /// `revoked_ms`, `last_seen_ms`, `name`, then a block's side, other user and `since_ms`.
@@ -92,7 +92,7 @@ impl Core {
             let found: Option<(i64, i64)> = self.client.row(&self.statements.users.block, key).await?;
             let applied = match found {
                 None if since_ms == NOT_BLOCKED => return Ok(()),
-                // It is as it should be; whether the copy is as well is not known.
+                // Already in the requested state, but the copy may not be.
                 Some((number, since)) if (since == NOT_BLOCKED) == (since_ms == NOT_BLOCKED) => {
                     return self.copy_block(user, other, number, since).await;
                 }

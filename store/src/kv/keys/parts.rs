@@ -1,8 +1,8 @@
-//! Takes a key apart into the parts that it was made of.
+//! Splits a key into its parts.
 
 use crate::StoreError;
 
-/// A key, and the parts of it that are not read yet.
+/// The unread parts of a key.
 pub(super) struct Parts<'a> {
     key: &'a [u8],
     rest: &'a [u8],

@@ -26,7 +26,7 @@ pub(crate) fn notification_preferences(user: &UserKey) -> Key {
     of_user(Table::NotificationPreferences, user)
 }
 
-/// A channel's number in keys. One is never given to another channel.
+/// A channel's number in keys. Numbers are never reused.
 fn channel_byte(channel: Channel) -> u8 {
     match channel {
         Channel::WebPush => 1,
@@ -50,7 +50,7 @@ fn priority_byte(priority: Priority) -> u8 {
     }
 }
 
-/// Times before 1970 are as good as 1970.
+/// Times before 1970 count as 1970.
 fn time_number(at: Timestamp) -> u64 {
     u64::try_from(at.unix_ms()).unwrap_or(0)
 }
@@ -83,12 +83,12 @@ pub(crate) fn push_due(of: &PushKey, priority: Priority, due: Timestamp) -> Key 
     push_due_at(of.channel, priority, time_number(due)).user(&of.user).last(of.conversation.as_str())
 }
 
-/// What is due at `now` or was before.
+/// Everything due at or before `now`.
 pub(crate) fn push_due_until(channel: Channel, priority: Priority, now: Timestamp) -> Range<Vec<u8>> {
     push_due_at(channel, priority, 0).into_bytes()..push_due_at(channel, priority, time_number(now) + 1).into_bytes()
 }
 
-/// When the job of a key of [`Table::PushDue`] is due, and its place.
+/// The due time and the place of the job of a key of [`Table::PushDue`].
 pub(crate) fn parse_push_due(key: &[u8]) -> Result<(Timestamp, PushKey), StoreError> {
     let mut parts = Parts::new(key);
     let channel = channel(&mut parts)?;

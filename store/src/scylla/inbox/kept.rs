@@ -1,11 +1,11 @@
-//! Inbox rows that were written here and have counted, kept so that the next change to one needs no read and writes
-//! nothing but the parts that it changes.
+//! A cache of inbox rows that were written here and have counted, so that the next change to one needs no read and
+//! writes only the parts that it changes.
 //!
-//! A kept row may be old: another home may have written since. That does no harm, because parts only grow: what is kept is
-//! at a quorum, or something newer is, for ever. A change that the kept row holds has counted, so there is nothing to write;
-//! one that it does not hold is written, and loses where something newer is. The version is never taken from it: that
-//! another home has an epoch is found by the read behind the write, as always. So rows are kept beyond their epoch, and
-//! forgotten only for room.
+//! A cached row may be stale: another home may have written since. That is harmless, because parts only grow: what is
+//! cached is at a quorum, or something newer is, for ever. A change that the cached row already contains has counted,
+//! so there is nothing to write; any other change is written, and loses against anything newer. Versions never come
+//! from the cache: the read after the write shows whether another home has taken an epoch, as always. So rows stay
+//! cached beyond their epoch, and are evicted only to make room.
 
 use crate::{InboxRow, Outline, UserKey};
 use quick_cache::Weighter;
@@ -13,10 +13,10 @@ use quick_cache::sync::Cache;
 use std::sync::Arc;
 use switchboard_protocol::{ConversationId, Role, UserId};
 
-/// A row in memory, without what it holds in strings.
+/// The size of a row in memory, without its strings.
 const ROW_BYTES: usize = size_of::<(UserKey, ConversationId)>() + size_of::<InboxRow>() + 64;
 
-/// Those that were used last, as far as there is room.
+/// The most recently used rows, as far as there is room.
 pub(super) struct KeptRows {
     rows: Cache<(UserKey, ConversationId), Arc<InboxRow>, Bytes>,
 }
@@ -26,13 +26,13 @@ impl KeptRows {
         Self { rows: Cache::with_weighter(bytes_max / ROW_BYTES, bytes_max as u64, Bytes) }
     }
 
-    /// The row, with changes to it yet to come.
+    /// The cached row, with no changes merged yet.
     pub(super) fn get(&self, user: &UserKey, conversation: &ConversationId) -> Option<Merged> {
         let kept = self.rows.get(&(user.clone(), conversation.clone()))?;
         Some(Merged { row: InboxRow::clone(&kept), kept })
     }
 
-    /// These have been written and have counted.
+    /// Caches rows that have been written and have counted.
     pub(super) fn put(&self, user: &UserKey, rows: Vec<Merged>) {
         for Merged { row, .. } in rows {
             self.rows.insert((user.clone(), row.conversation.clone()), Arc::new(row));
@@ -40,7 +40,7 @@ impl KeptRows {
     }
 }
 
-/// What a row takes.
+/// The weight of a row.
 #[derive(Clone)]
 struct Bytes;
 
@@ -59,7 +59,7 @@ impl Weighter<(UserKey, ConversationId), Arc<InboxRow>> for Bytes {
 /// A row with changes merged into it.
 pub(super) struct Merged {
     pub(super) row: InboxRow,
-    /// What is kept of it. If nothing is: one with nothing in it.
+    /// The cached row; an empty one if nothing is cached.
     pub(super) kept: Arc<InboxRow>,
 }
 
@@ -69,7 +69,7 @@ impl Merged {
         Self { kept: Arc::new(row.clone()), row }
     }
 
-    /// Whether what it holds was read: that is not known to be at a quorum, nor to have counted.
+    /// Whether the row was read from the store: then it is not known to be at a quorum, nor to have counted.
     pub(super) fn is_uncertain(&self) -> bool {
         self.row.version > 0 && self.kept.version == 0
     }

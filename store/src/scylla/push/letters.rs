@@ -1,7 +1,7 @@
 //! Dead letters: one partition per tenant, ordered by id, and limited in number.
 //!
 //! An id is the newest id plus one, taken by compare-and-set. A letter that was put back into the queue remains as a
-//! marked row until it is among the oldest, so that no id is given twice.
+//! marked row until it is among the oldest, so that no id is used twice.
 
 use super::{ATTEMPTS_MAX, contended};
 use crate::kv::values::decode_at;
@@ -12,17 +12,17 @@ use crate::scylla::quorum::bigint;
 use crate::{DEAD_LETTERS_MAX, DeadLetter, LeasedJob, StoreError};
 use switchboard_protocol::{TenantId, Timestamp};
 
-/// What a letter has become that was put back into the queue.
+/// The content of a letter that was put back into the queue.
 const ENDED: &str = "";
 
 impl Core {
-    /// Makes a dead letter.
+    /// Adds a dead letter.
     pub(super) async fn bury(&self, leased: &LeasedJob, reason: &str, at: Timestamp) -> Result<(), StoreError> {
         let statements = &self.statements;
         let tenant = leased.job.key.user.tenant.as_str();
         let row = DeadLetterRow::new(leased.job.clone(), leased.attempt, reason.to_owned(), at);
         let letter = serde_json::to_string(&row).map_err(unreadable)?;
-        // One at a time in this process: a provider that refuses all makes many, which would stand in each other's way.
+        // One at a time per process: a provider that refuses everything produces many, and they would conflict.
         let _burying = self.burying.lock().await;
         for _ in 0..ATTEMPTS_MAX {
             let id = self.newest_letter(tenant).await? + 1;
@@ -38,7 +38,7 @@ impl Core {
         Err(contended("the list of dead letters"))
     }
 
-    /// 0: none.
+    /// The newest letter's id; 0: none.
     async fn newest_letter(&self, tenant: &str) -> Result<u64, StoreError> {
         let found: Option<(i64,)> = self.client.row(&self.statements.letters.newest, (tenant,)).await?;
         Ok(found.map_or(0, |(id,)| id.cast_unsigned()))
@@ -56,7 +56,7 @@ impl Core {
         letters.map(|(id, letter)| parse(tenant, id.cast_unsigned(), &letter)).collect()
     }
 
-    /// A letter, and as it is stored.
+    /// A letter, decoded and as stored.
     pub(super) async fn dead_letter(
         &self,
         tenant: &TenantId,
@@ -68,7 +68,7 @@ impl Core {
         found.map(|(letter,)| Ok((parse(tenant, id, &letter)?, letter))).transpose()
     }
 
-    /// The letter is in the queue again; whether it was a letter until now.
+    /// Marks a letter that is in the queue again. Returns whether it was a letter until now.
     pub(super) async fn end_dead_letter(&self, tenant: &TenantId, id: u64, letter: &str) -> Result<bool, StoreError> {
         let values = (ENDED, tenant.as_str(), bigint(id), letter);
         self.client.compare_and_set(&self.statements.letters.end, values).await

@@ -1,4 +1,4 @@
-//! The places of the queue: reading them, and changing them by compare-and-set.
+//! The places of the queue: read, and changed by compare-and-set.
 
 use super::queue::Hint;
 use super::{KEPT_S, channel};
@@ -13,13 +13,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use switchboard_protocol::{ConversationId, Timestamp};
 
-/// Users whose places are read or changed at once.
+/// Users whose places are read or changed concurrently.
 const USERS_AT_ONCE: usize = 32;
 
-/// A hint that its place does not bear out (yet) is left to who wrote it for this long after the time that it names.
+/// For this long after its due time, a hint that does not match its place is left to its writer, who may not be done
+/// yet.
 const UNFINISHED_MS: i64 = 60_000;
 
-/// A place as it was read, and as it is to be.
+/// A place as it was read, and as it should become.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
     pub(super) key: PushKey,
@@ -39,18 +40,18 @@ impl Change {
         Ok(Self { key, number, before: place, after })
     }
 
-    /// Of the change; also the timestamp of what is written in the queue along with it.
+    /// The number of the changed place; also the timestamp of the hint written with it.
     pub(super) fn number_after(&self) -> u64 {
         self.number + 1
     }
 
-    /// Where the job is to stand in the queue, if it does not yet.
+    /// The hint that the change needs and that is not there yet.
     fn hint_after(&self) -> Option<Hint> {
         let (priority, due) = self.after.due().filter(|due| Some(*due) != self.before.due())?;
         Some(Hint { key: self.key.clone(), priority, due, number: self.number_after() })
     }
 
-    /// Where it stands and is not to stand any more.
+    /// The hint that the change makes obsolete.
     fn hint_before(&self) -> Option<Hint> {
         let (priority, due) = self.before.due().filter(|due| Some(*due) != self.after.due())?;
         Some(Hint { key: self.key.clone(), priority, due, number: self.number_after() })
@@ -102,7 +103,7 @@ impl Core {
         found.into_iter().map(change).collect()
     }
 
-    /// The places that hints name, where these are right. What they are not any more is removed.
+    /// The places named by hints, where the hints are right. Stale hints are removed.
     pub(super) async fn hinted(self: &Arc<Self>, hints: Vec<Hint>, now: Timestamp) -> Result<Vec<Change>, StoreError> {
         let reads = hints.into_iter().map(|hint| {
             let core = self.clone();
@@ -118,8 +119,9 @@ impl Core {
         Ok(found?.into_iter().flatten().collect())
     }
 
-    /// Deals with a hint that its place does not bear out. It is of an earlier state, or who wrote it has not got to the
-    /// place yet; if he died in between, he is made to find that he comes too late, should he live after all.
+    /// Resolves a hint that does not match its place. Either it belongs to an earlier state, or its writer has not
+    /// written the place yet. If the writer died in between, the place's number is raised, so that the write fails
+    /// should it still come.
     async fn settle(&self, place: Change, hint: Hint, now: Timestamp) -> Result<(), StoreError> {
         let is_over = hint.number <= place.number;
         if is_over {
@@ -132,8 +134,8 @@ impl Core {
         Ok(())
     }
 
-    /// Changes places, each unless somebody else has changed it since it was read, in which case it is as if this had not
-    /// been asked for. The places that are now as they were to be, and whether it is known of all.
+    /// Applies changes to places. A change is dropped if somebody else has changed its place since it was read. Returns
+    /// the places that were changed, and an error if any outcome is unknown.
     pub(super) async fn carry_out(
         self: &Arc<Self>,
         changes: Vec<Change>,
@@ -144,7 +146,7 @@ impl Core {
         if let Err(error) = self.put_hints(changes.iter().filter_map(Change::hint_after).collect()).await {
             return (done, Err(error));
         }
-        // Those of one user one after the other: they are one partition, and would stand in each other's way.
+        // The places of one user in sequence: they share a partition, and concurrent compare-and-sets would conflict.
         changes.sort_by(|one, other| one.key.cmp(&other.key));
         let of_users = changes.chunk_by(|one, other| one.key.user == other.key.user).map(<[Change]>::to_vec);
         let swaps = of_users.map(|changes| {
@@ -169,7 +171,7 @@ impl Core {
         for change in changes {
             match self.swap(&change, change.number_after()).await {
                 Ok(true) => {}
-                // The hint stays: it may be another's too by now. If not, it is removed when it is due.
+                // The hint stays: it may belong to another change by now. If not, it is removed when it is due.
                 Ok(false) => continue,
                 Err(error) => return (done, Err(error)),
             }
@@ -183,7 +185,7 @@ impl Core {
         (done, Ok(()))
     }
 
-    /// Puts the place, as it is to be and with this number, in place of what was read; whether that was still there.
+    /// Replaces the place that was read by the new one, with this number. Returns whether it was still unchanged.
     async fn swap(&self, change: &Change, number: u64) -> Result<bool, StoreError> {
         let statements = &self.statements;
         let PushKey { user, conversation, channel } = &change.key;

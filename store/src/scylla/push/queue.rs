@@ -1,13 +1,13 @@
 //! The hints by which workers find due jobs.
 //!
-//! Their partitions are a channel, a priority, a minute and a shard, so that none grows large, and removed rows stay
+//! They are partitioned by channel, priority, minute and shard, so that no partition grows large, and tombstones stay
 //! behind with their minute. The minutes that have hints are listed in one small partition per channel
 //! (`push_buckets`), so that a poll of an empty queue is one read of a few rows.
 //!
-//! **A minute that is over and empty is removed from the list** without reading a clock: it is marked as closing, by
-//! compare-and-set; then it is read; and it is removed if it was empty and the mark is still there. A writer of a hint
-//! reads the list afterwards and adds the minute (again), which removes the mark. So either the hint was written before
-//! the mark, and was read, or the writer saw the mark.
+//! **A minute that is over and empty is removed from the list** without reading a clock: it is marked as closing by
+//! compare-and-set, then it is read, and it is removed if it was empty and the mark is still there. After writing a
+//! hint, its writer reads the list and adds the minute (again), which removes the mark. So either the hint was written
+//! before the mark, and was read, or the writer saw the mark.
 
 use super::{ATTEMPTS_MAX, KEPT_S, contended, priority, priority_number};
 use crate::scylla::Core;
@@ -23,31 +23,31 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const BUCKET_MS: i64 = 60_000;
 
-/// Partitions of one minute.
+/// Shards of one minute.
 const SHARDS: i32 = 8;
 
-/// Minutes read in one statement: ScyllaDB takes 100 partitions.
+/// Minutes read in one statement: ScyllaDB accepts 100 partitions.
 const BUCKETS_AT_ONCE: usize = 12;
 
-/// Minutes that are taken off the list by one poll.
+/// Minutes that one poll removes from the list.
 const CLOSED_AT_ONCE: usize = 4;
 
-/// Hints written at once.
+/// Hints written concurrently.
 const HINTS_AT_ONCE: usize = 64;
 
-/// The state of a minute that is on the list, unless it is closing.
+/// The state of a listed minute that is not closing.
 const OPEN: &str = "open";
 
-/// Longer than any hint is kept.
+/// The TTL of a list row: longer than that of any hint.
 const LISTED_S: i32 = 2 * KEPT_S;
 
-/// That a place has a job at a time, or will have, or had.
+/// Says that a place has, will have, or had a job due at a time.
 #[derive(Clone, Debug)]
 pub(super) struct Hint {
     pub(super) key: PushKey,
     pub(super) priority: Priority,
     pub(super) due: Timestamp,
-    /// The place's, of the change that this is part of; the write timestamp.
+    /// The place's number in the change that this hint belongs to; the write timestamp.
     pub(super) number: u64,
 }
 
@@ -76,14 +76,14 @@ struct Bucket {
     state: String,
 }
 
-/// Names each attempt of this process to close a minute.
+/// Generates a unique mark for each attempt of this process to close a minute.
 pub(in crate::scylla) struct Buckets {
     process: u64,
     attempts: AtomicU64,
 }
 
 impl Buckets {
-    /// `process` is a number that no other one has.
+    /// `process` is a number that no other process has.
     pub(in crate::scylla) fn new(process: u64) -> Self {
         Self { process, attempts: AtomicU64::new(0) }
     }
@@ -94,7 +94,7 @@ impl Buckets {
 }
 
 impl Core {
-    /// What may be due at `now`, in the order in which it is to be taken.
+    /// The hints that are due at `now`, in the order in which they should be taken.
     pub(super) async fn due(&self, channel: Channel, now: Timestamp, limit: usize) -> Result<Vec<Hint>, StoreError> {
         let mut buckets = self.buckets(channel).await?;
         buckets.retain(|listed| listed.bucket <= bucket(now));
@@ -136,7 +136,7 @@ impl Core {
         Ok(oldest)
     }
 
-    /// The list: those of the highest priority first, and then the oldest.
+    /// The list, by priority (highest first), then oldest first.
     async fn buckets(&self, channel: Channel) -> Result<Vec<Bucket>, StoreError> {
         let found: Vec<(i32, i64, String)> =
             self.client.rows(&self.statements.queue.buckets, (channel.as_str(),)).await?;
@@ -146,7 +146,7 @@ impl Core {
         Ok(buckets)
     }
 
-    /// The hints of minutes of one priority that are due `until` then: of each partition the first ones.
+    /// The hints of one priority's minutes that are due at `until`: the first ones of each partition.
     async fn hints(
         &self,
         channel: Channel,
@@ -196,7 +196,7 @@ impl Core {
         self.client.execute(&self.statements.queue.put_hint, values).await.map(drop)
     }
 
-    /// Removes a hint, unless it has been written anew in a change with a greater number.
+    /// Removes a hint, unless a change with a greater number has rewritten it.
     pub(super) async fn remove_hint(&self, hint: &Hint) -> Result<(), StoreError> {
         let Hint { key: PushKey { user, conversation, channel }, priority, due, number } = hint;
         let values = (
@@ -213,7 +213,7 @@ impl Core {
         self.client.execute(&self.statements.queue.remove_hint, values).await.map(drop)
     }
 
-    /// Sees to it that a minute is on the list, and stays there as long as there is anything in it now.
+    /// Makes sure that a minute is on the list, and stays there as long as it contains anything written until now.
     async fn list(&self, channel: Channel, priority: Priority, bucket: i64) -> Result<(), StoreError> {
         let statements = &self.statements;
         let key = (channel.as_str(), priority_number(priority), bucket);
@@ -235,7 +235,7 @@ impl Core {
         Err(contended("the list of the queue's minutes"))
     }
 
-    /// Takes a minute off the list, if there is nothing in it.
+    /// Removes a minute from the list if it is empty.
     async fn close(&self, channel: Channel, listed: &Bucket) -> Result<(), StoreError> {
         let key = (channel.as_str(), priority_number(listed.priority), listed.bucket);
         let closing = self.closing_buckets.closing();
@@ -244,7 +244,7 @@ impl Core {
         }
         let found = self.hints(channel, std::slice::from_ref(listed), Timestamp::MAX, 1).await?;
         if !found.is_empty() {
-            // The next attempt, or who writes the next hint, replaces the mark.
+            // The next attempt, or the next writer of a hint, replaces the mark.
             return Ok(());
         }
         let (channel, priority, bucket) = key;
@@ -263,8 +263,8 @@ impl Core {
 mod tests {
     use super::*;
 
-    /// Who has read under a mark of his own may not take a minute off the list under a later one: between the two somebody
-    /// may have put it back.
+    /// An attempt that read under one mark must not remove the minute under a later one: a writer may have listed the
+    /// minute again in between.
     #[test]
     fn no_two_attempts_to_close_a_minute_have_the_same_mark() {
         let (one, other) = (Buckets::new(1), Buckets::new(2));

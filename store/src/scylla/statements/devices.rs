@@ -1,4 +1,4 @@
-//! The statements of devices and notification preferences. Their rows are compared and set.
+//! The statements of devices and notification preferences. Their rows are changed by compare-and-set.
 
 use crate::StoreError;
 use crate::scylla::client::{Client, Statement};

@@ -1,4 +1,4 @@
-//! The statements of inboxes and their epochs. Epochs are compared and set.
+//! The statements of inboxes and their epochs. Epochs are changed by compare-and-set.
 
 use crate::StoreError;
 use crate::scylla::client::{Client, Figures, Statement};
@@ -6,7 +6,7 @@ use crate::scylla::client::{Client, Figures, Statement};
 pub(in crate::scylla) struct InboxStatements {
     pub(in crate::scylla) rows: Statement,
     pub(in crate::scylla) some_rows: Statement,
-    /// Of the puts below, which go in batches.
+    /// For batches of the puts below.
     pub(in crate::scylla) put_batch: Figures,
     pub(in crate::scylla) put_version: Statement,
     pub(in crate::scylla) put_last: Statement,

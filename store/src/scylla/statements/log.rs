@@ -1,4 +1,4 @@
-//! The statements of the log: entries, and the heads of conversations. Heads are compared and set.
+//! The statements of the log: entries, and the heads of conversations. Heads are changed by compare-and-set.
 
 use crate::StoreError;
 use crate::scylla::client::{Client, Figures, Statement};

@@ -4,7 +4,7 @@ use crate::StoreError;
 use crate::scylla::client::{Client, Figures, Statement};
 
 pub(in crate::scylla) struct MemberStatements {
-    /// Of the puts below, which go in batches.
+    /// For batches of the puts below.
     pub(in crate::scylla) put_batch: Figures,
     pub(in crate::scylla) put_membership: Statement,
     pub(in crate::scylla) put_delivered: Statement,

@@ -1,4 +1,4 @@
-//! The statements of nodes: whether an incarnation lives, compared and set, and the `active` notes of each.
+//! The statements of nodes: whether an incarnation is live (by compare-and-set), and its `active` notes.
 
 use crate::StoreError;
 use crate::scylla::client::{Client, Statement};

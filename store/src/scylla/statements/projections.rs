@@ -1,4 +1,4 @@
-//! The statements of what is projected from the log: a conversation's state, and the states of its messages.
+//! The statements of the log's projections: a conversation's state, and the states of its messages.
 
 use crate::StoreError;
 use crate::scylla::client::{Client, Figures, Statement};

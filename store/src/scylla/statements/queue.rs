@@ -1,5 +1,5 @@
-//! The statements by which due jobs are found: hints, whose timestamps are the numbers of their places, and the list of
-//! buckets that may hold any, which is compared and set.
+//! The statements that find due jobs: hints, whose timestamps are the numbers of their places, and the list of buckets
+//! that may hold any, which is changed by compare-and-set.
 
 use crate::StoreError;
 use crate::scylla::client::{Client, Statement};

@@ -1,4 +1,4 @@
-//! The statements of users: revocation, last seen, name and blocks. Names and blocks are compared and set.
+//! The statements of users: revocation, last seen, name and blocks. Names and blocks are changed by compare-and-set.
 
 use crate::StoreError;
 use crate::scylla::client::{Client, Statement};
