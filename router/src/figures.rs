@@ -6,7 +6,7 @@ use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-/// One node's.
+/// The metrics of one node.
 pub(crate) struct Figures {
     pub(crate) delivery_duration_s: Histogram,
     pub(crate) conversations_active: Gauge,
@@ -78,7 +78,7 @@ impl Figures {
     }
 }
 
-/// For who reads the page of metrics.
+/// Descriptions for the metrics page.
 fn describe() {
     describe_histogram!(
         "switchboard_delivery_duration_seconds",
@@ -123,14 +123,14 @@ fn describe() {
     );
 }
 
-/// There from the start: an alert on what is missing would not see it come.
+/// Exported from the start: an alert on a missing series would not see its first increment.
 pub(crate) fn shown(counter: Counter) -> Counter {
     counter.increment(0);
     counter
 }
 
-/// For gauges.
+/// A number as a gauge's value.
 pub(crate) fn count(number: usize) -> f64 {
-    // Exact far beyond what fits into memory.
+    // Exact, far beyond what fits into memory.
     u32::try_from(number).map_or(f64::INFINITY, f64::from)
 }

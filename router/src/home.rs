@@ -139,12 +139,12 @@ impl Node {
         }
     }
 
-    /// A user's grace may be over.
+    /// A user's grace period may be over.
     pub(crate) fn on_grace_over(&self, user: &UserKey) {
         self.end_grace(user, self.clock.monotonic_ms());
     }
 
-    /// Ends a user's grace if it is over at `now_ms`.
+    /// Ends a user's grace period if it is over at `now_ms`.
     pub(crate) fn end_grace(&self, user: &UserKey, now_ms: u64) {
         let shown = self.users.if_at_home(user, |home| home.presence.grace_over(now_ms)).flatten();
         self.publish(user, shown);

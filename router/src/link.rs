@@ -1,8 +1,8 @@
-//! Links to other nodes: numbers, gaps, confirmations. On a bus that drops, repeats and delays packets, they make sure
-//! that every loss is noticed (DESIGN §4).
+//! The links to other nodes: numbering, gaps and confirmations. On a bus that drops, repeats and delays packets, they
+//! make sure that every loss is detected (DESIGN §4).
 //!
 //! This file has all links of a node under one lock, and wakes the sender when there is something to send. The state of
-//! one link is in `peer.rs`, its queue in `queue.rs`. Knows nothing of what envelopes mean, except that
+//! one link is in `peer.rs`, its queue in `queue.rs`. Links do not interpret envelopes, except that
 //! [`Envelope::Missed`] asks for a repeat of what is owed.
 
 mod peer;
@@ -18,19 +18,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_store::Incarnation;
 use tokio::sync::Notify;
 
-/// Peers, living or dead, whose numbers are kept.
+/// Peers, alive or dead, whose numbers are kept.
 const LINKS_MAX: usize = 1_024;
 
-/// All links of a node, the one to itself included (which carries nothing, but whose numbers are confirmed alike).
+/// All links of a node, including one to itself (which carries nothing, but whose numbers are confirmed in the same
+/// way).
 pub(crate) struct Links {
     me: Incarnation,
-    /// What may wait for one peer. Beyond it envelopes are dropped, and the peer notices the hole in the numbers.
+    /// Bytes that may wait for one peer. Beyond that, envelopes are dropped, and the peer detects the gap in the
+    /// numbers.
     queue_bytes: usize,
     dropped: Counter,
     links: Mutex<BTreeMap<Incarnation, Link>>,
-    /// What is not to be confirmed though it is handled and flushed.
+    /// Envelopes that must not be confirmed yet, although they are handled and flushed.
     undecided: Undecided,
-    /// Told when there is something to send.
+    /// Notified when there is something to send.
     waiting: Notify,
 }
 
@@ -50,12 +52,13 @@ impl Links {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works on the link to a peer, if there is one.
+    /// Runs `work` on the link to a peer, if there is one.
     fn with<T>(&self, peer: &Incarnation, work: impl FnOnce(&mut Link) -> T) -> Option<T> {
         self.lock().get_mut(peer).map(work)
     }
 
-    /// Queues an envelope and has it leave; returns its number. What waits leaves as one packet per peer.
+    /// Queues an envelope for sending at once, and returns its number. Everything queued for a peer leaves as one
+    /// packet.
     pub(crate) fn send(&self, to: &Incarnation, envelope: Envelope) -> u64 {
         let number = self.queue(to, envelope);
         self.leave();
@@ -73,17 +76,17 @@ impl Links {
         number
     }
 
-    /// Has leave what is queued.
+    /// Sends what is queued.
     pub(crate) fn leave(&self) {
         self.waiting.notify_one();
     }
 
-    /// The number of something that this node has told itself, to be called after it has taken effect.
+    /// Takes a number for something that this node announced to itself. Called after it has taken effect.
     pub(crate) fn told_myself(&self) -> u64 {
         self.lock().entry(self.me.clone()).or_default().tell_myself()
     }
 
-    /// The same, not to be confirmed for as long as the ticket is there.
+    /// The same, but the number is not confirmed as long as the ticket exists.
     pub(crate) fn told_myself_undecided(&self) -> (u64, Arc<Ticket>) {
         let mut links = self.lock();
         let link = links.entry(self.me.clone()).or_default();
@@ -92,18 +95,18 @@ impl Links {
         (link.tell_myself(), ticket)
     }
 
-    /// An envelope of the peer is not to be confirmed for as long as the ticket is there. To be called before it is
-    /// [handled](Links::handled).
+    /// Prevents the confirmation of the peer's envelope as long as the ticket exists. Must be called before the
+    /// envelope is [handled](Links::handled).
     pub(crate) fn hold(&self, peer: &Incarnation, number: u64) -> Arc<Ticket> {
         self.undecided.hold(peer, number)
     }
 
-    /// The peer is to confirm the envelope with this number.
+    /// Records that the peer has to confirm the envelope with this number.
     pub(crate) fn owe(&self, peer: &Incarnation, number: u64) {
         self.with(peer, |link| link.owe(number));
     }
 
-    /// How many announcements are owed to all peers.
+    /// The number of announcements owed to all peers.
     pub(crate) fn owed(&self) -> usize {
         self.lock().values().map(Link::owed).sum()
     }
@@ -113,7 +116,7 @@ impl Links {
         self.waiting.notified().await;
     }
 
-    /// The packets that are to leave now.
+    /// The packets to send now.
     pub(crate) fn take_packets(&self) -> Vec<(Incarnation, Packet)> {
         let mut packets = Vec::new();
         for (peer, link) in self.lock().iter_mut().filter(|(peer, _)| **peer != self.me) {
@@ -122,8 +125,8 @@ impl Links {
         packets
     }
 
-    /// The heartbeat: has every link to `peers` speak, and asks again for what was missed. Returns who has gaps that are
-    /// to be seen to now.
+    /// The heartbeat: makes every link to `peers` send a packet, and asks again for what was missed. Returns the peers
+    /// whose gaps must be handled now.
     pub(crate) fn heartbeat<'a>(&self, peers: impl Iterator<Item = &'a Incarnation>) -> Vec<Incarnation> {
         let (mut missed, mut grown) = (Vec::new(), Vec::new());
         {
@@ -143,54 +146,56 @@ impl Links {
         grown
     }
 
-    /// Takes a packet: what in it is new, and whether something before it is missing.
+    /// Takes a packet. Returns what is new in it, and whether something before it is missing.
     pub(crate) fn receive(&self, packet: Packet) -> Received {
         self.lock().entry(packet.from.clone()).or_default().receive(packet)
     }
 
-    /// The peer's envelopes up to `number` have taken effect.
+    /// Records that the peer's envelopes up to `number` have taken effect.
     pub(crate) fn handled(&self, peer: &Incarnation, number: u64) {
         self.with(peer, |link| link.handled(number));
     }
 
-    /// The peer has told again what it owed from its envelopes up to `upto`.
+    /// Records that the peer has repeated what it owed from its envelopes up to `upto`.
     pub(crate) fn repeated(&self, peer: &Incarnation, upto: u64) {
         self.with(peer, |link| link.repeated(upto));
     }
 
-    /// Up to which number envelopes of the peer are missing, if that is to be seen to now; else the heartbeat says when.
+    /// The number up to which the peer's envelopes are missing, if the gap should be handled now; otherwise the
+    /// heartbeat says when.
     pub(crate) fn see_to_gap(&self, peer: &Incarnation) -> Option<u64> {
         self.with(peer, Link::see_to_gap).flatten()
     }
 
-    /// The gap has been seen to: what was in it is asked for.
+    /// Records that a gap has been handled, and asks the peer for what was in it.
     pub(crate) fn has_seen_to_gap(&self, peer: &Incarnation, upto: u64) {
         self.with(peer, Link::has_seen_to_gap);
         self.send(peer, Envelope::Missed { upto });
     }
 
-    /// The peer has missed something. Whether that is to be told again from here; else it is by who tells it again now.
+    /// Records that the peer has missed something. Returns whether the caller should repeat it; otherwise the repeat
+    /// that is running will be followed by another.
     pub(crate) fn begin_repeat(&self, peer: &Incarnation, repeat: Repeat) -> bool {
         self.lock().entry(peer.clone()).or_default().begin_repeat(repeat)
     }
 
-    /// It has been told again. What it has missed besides is to be told again now.
+    /// Ends a repeat. Returns the next one, if the peer has missed something else meanwhile.
     pub(crate) fn next_repeat(&self, peer: &Incarnation) -> Option<Repeat> {
         self.with(peer, Link::next_repeat).flatten()
     }
 
-    /// Whether something of this peer is missing.
+    /// Whether envelopes of this peer are missing.
     pub(crate) fn has_gap(&self, peer: &Incarnation) -> bool {
         self.lock().get(peer).is_some_and(Link::has_gap)
     }
 
-    /// What a flush that begins now will cover: per peer, the number that [`Links::flushed`] may then confirm.
+    /// What a flush that begins now will cover: for each peer, the number that [`Links::flushed`] may then confirm.
     pub(crate) fn before_flush(&self) -> Vec<(Incarnation, u64)> {
         let decided = |peer: &Incarnation, number| (peer.clone(), self.undecided.decided(peer, number));
         self.lock().iter().map(|(peer, link)| decided(peer, link.covered())).collect()
     }
 
-    /// The flush is durable.
+    /// Records that the flush is durable.
     pub(crate) fn flushed(&self, covered: Vec<(Incarnation, u64)>) {
         let mut links = self.lock();
         for (peer, number) in covered {
@@ -208,9 +213,10 @@ impl Links {
         self.lock().get(peer).is_some_and(|link| link.is_confirmed(number))
     }
 
-    /// Gives up what waits for peers that live no more.
+    /// Drops what waits for dead peers.
     ///
-    /// Their numbers stay, as a node that was only taken for dead goes on with its own; of the very many, they go.
+    /// Their numbers stay, because a node that was only taken for dead continues with its own; beyond `LINKS_MAX` they
+    /// are dropped too.
     pub(crate) fn forget_queues(&self, lives: impl Fn(&Incarnation) -> bool) {
         let mut links = self.lock();
         if links.len() > LINKS_MAX {

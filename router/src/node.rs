@@ -27,8 +27,8 @@ use tokio::sync::{Notify, RwLock, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The wheel's tick, and so the accuracy of every deadline here; the gateway's sessions are rung at the same moments. With
-/// half of it an idle node took half as much processor time again.
+/// The wheel's tick, and so the accuracy of every deadline here; the gateway's sessions are woken at the same moments.
+/// With half of it, an idle node used 1.5 times the CPU.
 pub(crate) const TICK_MS: u64 = 100;
 
 /// Slots of the wheel: one turn is 25.6 s.
@@ -38,7 +38,7 @@ const WHEEL_SLOTS: usize = 256;
 #[derive(Debug)]
 pub(crate) enum Wake {
     Conversation(ConversationKey),
-    /// A user's grace may be over.
+    /// A user's grace period may be over.
     Grace(UserKey),
     /// A user may have another home for good.
     LeaveHome(UserKey),

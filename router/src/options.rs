@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use switchboard_config::Config;
 
-/// What `unavailable` and `overloaded` tell a client to wait where nothing better is known.
+/// The `retry_after_ms` of `unavailable` and `overloaded` where nothing better is known.
 pub const RETRY_AFTER_MS: u64 = 1_000;
 
 /// The router's part of the configuration; the keys' meanings are in `docs/configuration.md`.
@@ -81,7 +81,7 @@ pub struct Options {
     pub push_users_max: usize,
     /// `push.devices_max`
     pub push_devices_max: usize,
-    /// What `unavailable` and `overloaded` tell the client to wait.
+    /// The `retry_after_ms` of `unavailable` and `overloaded`.
     pub retry_after_ms: u64,
 }
 
@@ -136,5 +136,5 @@ impl Default for Options {
     }
 }
 
-/// Where clients reach a node: the base of `/v1/connect` and `reconnect`.
+/// A node's URL for clients: the base of `/v1/connect` and `reconnect`.
 pub type Url = Arc<str>;

@@ -35,7 +35,7 @@ impl Node {
         let stored = self.store.read(&key, asked.after, end, limit, ANSWER_ITEMS_BYTES_MAX).await;
         let stored = stored.map_err(|error: StoreError| unavailable(self, &error))?;
         match (stored.first(), stored.last()) {
-            // What was there has expired.
+            // The entries after `after` have expired.
             (Some(first), _) if first.seq != asked.after.next() => Ok(answer(Vec::new(), false, true)),
             (_, Some(last)) => {
                 let more = last.seq < end;
@@ -57,7 +57,8 @@ impl Node {
         let page = page.map_err(|error| unavailable(self, &error))?;
         let messages = page.messages.into_iter().map(|message| as_it_is_now(message, &user.user));
         let mut messages = messages.collect::<Result<Vec<_>, _>>()?;
-        // Edits and reactions make messages longer than what was read; what is furthest from where was asked goes.
+        // Edits and reactions make messages longer than what was read; those furthest from the requested position are
+        // dropped.
         let newest_first = !matches!(range, HistoryRange::After(_));
         if newest_first {
             messages.reverse();
@@ -75,7 +76,7 @@ impl Node {
     }
 }
 
-/// A message with what came after applied. The most have nothing, and are given as they were stored.
+/// A message with later changes applied. Most have none, and are returned as they were stored.
 fn as_it_is_now(message: StoredMessage, user: &UserId) -> Result<Box<RawValue>, ProtocolError> {
     let Some(state) = message.state else { return raw(&message.json) };
     let Message { conversation_id, message_id, seq, from, client_id, content, timestamp } =

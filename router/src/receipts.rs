@@ -29,7 +29,7 @@ pub(crate) struct SaidReceipt {
     pub(crate) upto: Seq,
 }
 
-/// Of receipts with the same key, the highest replaces the others.
+/// Among receipts with the same key, the highest replaces the others.
 type Kind = (UserKey, ConversationId, Receipt);
 
 impl SaidReceipt {
@@ -59,7 +59,7 @@ pub(crate) struct Unheard {
 }
 
 impl Unheard {
-    /// Keeps a receipt until an owner has taken it; `false` if there is no room, with `most` kept.
+    /// Keeps a receipt until an owner has taken it; `false` if `most` are kept already.
     fn keep(&self, said: &SaidReceipt, most: usize) -> bool {
         let mut receipts = lock(&self.receipts);
         let is_full = receipts.len() >= most;

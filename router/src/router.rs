@@ -28,7 +28,7 @@ use tokio::sync::{Notify, watch};
 /// Conversations that one session may have open at once.
 pub const OPEN_MAX: usize = 200;
 
-/// What a router is started with.
+/// The parts and settings of a router.
 pub struct Start {
     /// This incarnation of the node.
     pub me: Incarnation,
@@ -229,10 +229,10 @@ impl Router {
         self.node().put_push_device(user, device, registered).await
     }
 
-    /// Unregisters a device; with `target`, only if that is still its target. Whether it was registered.
+    /// Unregisters a device; with `target`, only if that is still its target. Returns whether it was registered.
     ///
     /// # Errors
-    /// `unavailable` if their home or the store does not answer.
+    /// `unavailable` if the user's home or the store does not answer.
     pub async fn remove_push_device(
         &self,
         user: &UserKey,
@@ -342,8 +342,8 @@ impl Connected {
         &self.session.id
     }
 
-    /// Ends the session's watches of the gateway's own topics, when its user may no longer watch them. Whether there
-    /// were any.
+    /// Ends the session's watches of the gateway's own topics, when its user may no longer watch them. Returns whether
+    /// there were any.
     pub fn unwatch_own_topics(&self) -> bool {
         self.router.newest().topic_unwatch_own(&self.session)
     }

@@ -1,9 +1,9 @@
 //! When an inbox is complete: every node has announced what it owes (DESIGN §4, "settled").
 //!
-//! A `sync` must show what was answered with `sent` before the `sync` was asked. So, unless it is alone, a home asks
-//! every node of the view for a sign that comes after everything it has sent before, once for all waiting syncs. It
-//! accepts no round in which a node has not settled for the view yet, or has a gap on its link. With its sign a node
-//! names the few conversations that it can't announce, because the store does not let anyone continue them.
+//! A `sync` must show what was answered with `sent` before the `sync` was requested. So, unless it is alone, a home
+//! asks every node of the view for a sign that follows everything it sent before; one round serves all waiting syncs. A
+//! round fails if a node has not settled for the view yet, or has a gap on its link. With its sign a node names the few
+//! conversations that it can't announce, because the store does not let anyone continue them.
 
 use crate::envelope::{Ask, Reply};
 use crate::node::{Node, lock};
@@ -14,31 +14,31 @@ use std::sync::{Arc, Mutex};
 use switchboard_protocol::ProtocolError;
 use switchboard_store::{ConversationKey, Incarnation};
 
-/// Pause between two looks at a view that has not settled.
+/// The pause before the next round after a failed one.
 const LOOK_AGAIN_MS: u64 = 20;
 
-/// Conversations that a node names as untold; with more it does not settle.
+/// Conversations that a node may name as untold; with more it does not settle.
 const UNTOLD_MAX: usize = 256;
 
-/// What has settled, and the rounds.
+/// The state of settling, and its rounds.
 #[derive(Default)]
 pub(crate) struct Settling {
     /// The view (by fingerprint) that this node has settled for.
     settled: Mutex<Option<u64>>,
-    /// Conversations that this node can't announce now, as their part of the store does not answer. They do not keep other
-    /// inboxes from being complete: a user with one of them in the inbox is answered once its owner has been asked.
+    /// Conversations that this node can't announce now, because their part of the store does not answer. They do not
+    /// make all inboxes incomplete: only a user who has one of them in the inbox must wait for its owner's answer.
     untold: Mutex<BTreeSet<ConversationKey>>,
-    /// Syncs that have asked for a round.
+    /// The number of syncs that have asked for a round.
     asked: AtomicU64,
-    /// The last one; held while the next is under way.
+    /// The last completed round; locked during the next one.
     done: tokio::sync::Mutex<Round>,
 }
 
 #[derive(Default)]
 struct Round {
-    /// Syncs up to this one have had it.
+    /// It covers syncs up to this one.
     upto: u64,
-    /// What some node could not tell.
+    /// The conversations that some node could not announce.
     untold: Untold,
 }
 
@@ -46,7 +46,7 @@ struct Round {
 pub(crate) type Untold = Arc<BTreeSet<ConversationKey>>;
 
 impl Settling {
-    /// This node has announced all that it owed when the view came, but for what it names.
+    /// This node has announced all that it owed when the view came, except for the untold conversations.
     pub(crate) fn settled(&self, view: u64) {
         *lock(&self.settled) = Some(view);
     }
@@ -60,7 +60,7 @@ impl Settling {
         *lock(&self.settled) == Some(view)
     }
 
-    /// Names a conversation as untold; whether there was room for it.
+    /// Names a conversation as untold. Returns whether there was room for it.
     pub(crate) fn name(&self, key: &ConversationKey) -> bool {
         let mut untold = lock(&self.untold);
         if untold.len() < UNTOLD_MAX {
@@ -69,7 +69,7 @@ impl Settling {
         untold.contains(key)
     }
 
-    /// Its end has been announced, or is another node's to announce.
+    /// The conversation's end has been announced, or another node must announce it.
     pub(crate) fn told(&self, key: &ConversationKey) {
         lock(&self.untold).remove(key);
     }
@@ -84,11 +84,11 @@ impl Settling {
 }
 
 impl Node {
-    /// Returns when every node has announced to this one all that it had answered before the call, but for the
-    /// conversations that it returns.
+    /// Returns when every node has announced to this one everything that it had answered before the call, except for
+    /// the returned conversations.
     ///
     /// # Errors
-    /// `unavailable` if that does not come to pass in `limits.send_timeout_ms`.
+    /// `unavailable` if that does not happen within `limits.send_timeout_ms`.
     pub(crate) async fn settle(&self) -> Result<Untold, ProtocolError> {
         tokio::select! {
             biased;
@@ -100,7 +100,7 @@ impl Node {
     async fn settle_in_rounds(&self) -> Untold {
         let mine = self.settling.asked.fetch_add(1, Ordering::Relaxed) + 1;
         let mut done = self.settling.done.lock().await;
-        // A round that began after this call has ended: it was for this call too.
+        // A round that began after this call covers it, whoever started the round.
         while done.upto < mine {
             let upto = self.settling.asked.load(Ordering::Relaxed);
             match self.round().await {
@@ -124,7 +124,8 @@ impl Node {
         Ok(signs.into_iter().flatten().chain(self.settling.untold()).collect())
     }
 
-    /// The sign of a node that has settled for the view: it comes behind all that was told before. What it can't tell.
+    /// Asks a node for its sign for the view, which follows everything that it announced before. Returns the
+    /// conversations that it can't announce.
     async fn sign_of(&self, peer: &Incarnation, view: u64) -> Result<Vec<ConversationKey>, ProtocolError> {
         let reply = self.ask(peer, Ask::Barrier { view, names_untold: true }).await?;
         match reply {

@@ -25,7 +25,7 @@ const READS_AT_ONCE: usize = 16;
 
 /// Where a client is: it has seen every change up to `after`, and on this page those down to `below`.
 ///
-/// Written as `s1.<store>.<after>[.<below>.<top>]`: opaque to clients, and no promise to anyone.
+/// Encoded as `s1.<store>.<after>[.<below>.<top>]`: opaque to clients, and not a stable format.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Position {
     after: u64,
@@ -75,7 +75,7 @@ impl Node {
         let position = position.unwrap_or_default();
         let untold = self.settle().await?;
         if self.placement().home(user).incarnation != self.me {
-            // Asked by a node with an older view. The new home is told what comes now, and will write it.
+            // Asked by a node with an older view. The new home gets the announcements now, and will write them.
             return Err(self.unavailable());
         }
         let failed = |error: StoreError| unavailable(self, &error);
@@ -116,8 +116,8 @@ impl Node {
         Ok(Answer::Sync(Sync { cursor, conversations, more, reset }))
     }
 
-    /// Whether anything has changed for a user since then. Changes made while the client reads the pages are above them
-    /// all.
+    /// Whether anything has changed for a user after this version. Changes made while the client reads the pages have
+    /// higher versions than all of them.
     async fn has_changed(&self, user: &UserKey, after: u64) -> Result<bool, ProtocolError> {
         let page = self.store.inbox(user, InboxRange { after, below: None }, 1).await;
         Ok(!page.map_err(|error| unavailable(self, &error))?.rows.is_empty())
@@ -134,8 +134,8 @@ impl Node {
         stream::iter(rows).buffered(READS_AT_ONCE).try_filter_map(async |found| Ok(found)).try_collect().await
     }
 
-    /// Brings the rows of large groups, and of conversations with unannounced entries, up to what their owners know,
-    /// since their inbox rows are not updated with each message. Whether any was behind.
+    /// Updates the rows of large groups, and of conversations with unannounced entries, from their owners, since these
+    /// inbox rows are not updated with each message. Returns whether any was behind.
     async fn ask_owners(self: &Arc<Self>, user: &UserKey, asked: Vec<ConversationId>) -> Result<bool, ProtocolError> {
         let asked = asked.into_iter().map(|conversation| self.ask_owner(user, conversation));
         let changes: Vec<_> =
@@ -155,7 +155,7 @@ impl Node {
         let key = ConversationKey { tenant: user.tenant.clone(), conversation };
         let peek = match self.peek(user, &key).await {
             Ok(peek) => peek,
-            // Just removed: the row will say so.
+            // The user was just removed: the row will say so.
             Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -201,7 +201,7 @@ impl Node {
         let entries =
             if entries == 0 || removed { None } else { Some(self.newest(&key, row.last.last_seq, entries).await?) };
         let state = SyncState {
-            // Counted from the joining, as the owner does.
+            // Counted from the join, as the owner does.
             mentioned_seq: Some(row.mentioned_seq).filter(|seq| *seq > row.membership_seq).unwrap_or(Seq::ZERO),
             last_message: row.last.preview.clone().map(last_message),
             settings: shown_settings(&row.settings),
@@ -259,7 +259,7 @@ impl Node {
         end: Seq,
         entries: usize,
     ) -> Result<Vec<Box<RawValue>>, ProtocolError> {
-        /// The newest entries of one conversation in a `sync`; for more a client asks with `changes`.
+        /// The bytes of one conversation's newest entries in a `sync`; clients get more with `changes`.
         const ENTRIES_BYTES_MAX: usize = 64 * 1024;
         let mut after = Seq::new(end.get().saturating_sub(entries as u64));
         let mut newest: VecDeque<StoredEntry> = VecDeque::new();

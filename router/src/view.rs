@@ -12,25 +12,25 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 /// Points on the ring per unit of weight. With 160 the busiest of ten equal nodes has about 10 % more than its share.
 const POINTS_PER_WEIGHT: u16 = 160;
 
-/// A node that is alive.
+/// A living node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeEntry {
-    /// Which life of which node.
+    /// The life of the node.
     pub incarnation: Incarnation,
-    /// Its share relative to others; 1 unless configured.
+    /// Its share of the work relative to others; 1 unless configured.
     pub weight: u16,
     /// Where its clients connect.
     pub url: Arc<str>,
 }
 
-/// The nodes that are alive, numbered.
+/// The living nodes, numbered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Grows with each change, within one node's sight.
+    /// Grows with each change; each node numbers its own views.
     pub number: u64,
-    /// In the order of their incarnations; never empty.
+    /// Ordered by incarnation; never empty.
     pub nodes: Arc<[NodeEntry]>,
-    /// Those that drain, in the same order: the others do their work, but they still have sessions.
+    /// The draining nodes, in the same order: others do their work, but they still have sessions.
     pub leaving: Arc<[Incarnation]>,
 }
 
@@ -42,7 +42,7 @@ impl View {
         Self { number, nodes: nodes.into(), leaving: Arc::default() }
     }
 
-    /// The same with those that drain.
+    /// The same view, with these draining nodes.
     pub fn with_leaving(self, mut leaving: Vec<Incarnation>) -> Self {
         leaving.sort();
         leaving.dedup();
@@ -50,12 +50,12 @@ impl View {
         Self { leaving: leaving.into(), ..self }
     }
 
-    /// The view of a node that is alone.
+    /// The view of a single node.
     pub fn alone(incarnation: Incarnation, url: Arc<str>) -> Self {
         Self::new(1, vec![NodeEntry { incarnation, weight: 1, url }])
     }
 
-    /// The same for the same nodes, whoever sees them.
+    /// Equal for views of the same nodes, whichever node computes it.
     pub(crate) fn fingerprint(&self) -> u64 {
         self.nodes.iter().fold(1, |hash, node| {
             xxh3_64_with_seed(node.incarnation.node.as_str().as_bytes(), hash ^ node.incarnation.life)
@@ -67,17 +67,17 @@ impl View {
         self.nodes.iter().map(|node| &node.incarnation).filter(move |peer| *peer != me)
     }
 
-    /// The other nodes, those that drain included.
+    /// The other nodes, draining ones included.
     pub(crate) fn reached<'a>(&'a self, me: &'a Incarnation) -> impl Iterator<Item = &'a Incarnation> {
         self.peers(me).chain(self.leaving.iter().filter(move |peer| *peer != me))
     }
 
-    /// Whether this very life of the node is in it, or drains.
+    /// Whether this very life of the node is in the view, or drains.
     pub(crate) fn reaches(&self, incarnation: &Incarnation) -> bool {
         self.has(incarnation) || self.leaving.binary_search(incarnation).is_ok()
     }
 
-    /// Whether this very life of the node is in it.
+    /// Whether this very life of the node is in the view.
     pub fn has(&self, incarnation: &Incarnation) -> bool {
         self.nodes.binary_search_by(|node| node.incarnation.cmp(incarnation)).is_ok()
     }
@@ -85,7 +85,7 @@ impl View {
 
 /// Consistent hashing with virtual nodes (Karger et al., 1997).
 ///
-/// Points come from `node.id`, not from the incarnation: a node that starts again takes its old places.
+/// Points come from `node.id`, not from the incarnation: a restarted node gets its old positions.
 #[derive(Debug)]
 struct Ring {
     /// (position, index into the view's nodes), ascending.
@@ -112,7 +112,7 @@ impl Ring {
         index as usize
     }
 
-    /// The index of the node that is responsible if that one goes.
+    /// The index of the node that takes over if that one goes.
     fn next_index_of(&self, hash: u64) -> Option<usize> {
         let responsible = self.index_of(hash);
         let after = self.points.partition_point(|(position, _)| *position < hash);

@@ -1,4 +1,4 @@
-//! What a node does on a view change, which gives conversations new owners and users new homes (DESIGN §4).
+//! The actions of a node on a view change, which gives conversations new owners and users new homes (DESIGN §4).
 
 use crate::delivery::undroppable;
 use crate::envelope::Envelope;
@@ -15,21 +15,21 @@ use switchboard_protocol::server::{Frame as _, Resync};
 use switchboard_store::{ConversationKey, Incarnation};
 use tokio::sync::{mpsc, watch};
 
-/// Time between the heartbeats on links: a lost last envelope is noticed after it.
+/// The interval of heartbeats on links. A heartbeat reveals the loss of the last envelope before it.
 const HEARTBEAT_MS: u64 = 1_000;
 
-/// Pause before the store is asked again what is to be taken over.
+/// The pause before the store is asked again what must be taken over.
 const ASK_STORE_AGAIN_MS: u64 = 500;
 
 impl Node {
-    /// Follows the view until it ends, the first one included.
+    /// Follows the view until it ends, starting with the current one.
     pub(crate) async fn follow_views(self: Arc<Self>, mut views: watch::Receiver<View>) {
         loop {
             let view = views.borrow_and_update().clone();
             let number = view.number;
             tokio::select! {
                 biased;
-                // What the next view needs is done for it anew: nobody waits for what has become pointless.
+                // A newer view repeats what it needs, so the work for an outdated one is dropped.
                 () = newer(&views, number) => continue,
                 () = self.on_view(view) => {}
             }
@@ -45,20 +45,20 @@ impl Node {
         let fingerprint = view.fingerprint();
         tracing::info!(view = view.number, nodes = view.nodes.len(), "the view has changed");
         self.figures.view_members.set(count(view.nodes.len()));
-        // The same nodes may have been the view before: what was settled for it then has to be settled anew.
+        // The same set of nodes may have been the view before: what was settled for it then must be settled again.
         self.settling.unsettle();
         self.place(Placement::new(view.clone()));
 
-        // One that this node took for dead, and that lives, has to tell anew what was forgotten of it.
+        // A node that this one took for dead, and that is alive, must announce again what was forgotten.
         for back in view.reached(&self.me).filter(|node| !before.view.reaches(node)) {
             self.links.send(back, Envelope::Missed { upto: 0 });
         }
-        // Who drains has its sessions until they have moved.
+        // A draining node keeps its sessions until they have moved.
         for gone in before.view.reached(&self.me).filter(|node| !view.reaches(node)) {
             self.on_node_gone(gone);
         }
         self.links.forget_queues(|peer| view.reaches(peer));
-        // Who was out of the view before may live, and answers.
+        // A node that was out of the previous view may still be alive and answer.
         self.forget_requests(|peer| view.reaches(peer) || !before.view.reaches(peer));
         self.gone.forget(|node| view.has(node));
         self.register_all(None);
@@ -75,7 +75,7 @@ impl Node {
 
         for (incarnation, mut conversations) in self.hand_over_all().await {
             conversations.retain(|key| !self.settling.is_named(key));
-            // If this fails, they are taken over once more: harmless.
+            // If this fails, they are taken over once more, which is harmless.
             drop(self.store.forget_active(&incarnation, &conversations).await);
         }
         if !self.is_fenced() {
@@ -83,11 +83,11 @@ impl Node {
         }
     }
 
-    /// Returns when each conversation has told what it owed, has been let go or taken over, or is named as untold; those of
-    /// the dead.
+    /// Returns when each conversation has announced what it owed, has been released or taken over, or is named as
+    /// untold. The result is the conversations of dead nodes.
     async fn hand_over_all(self: &Arc<Self>) -> BTreeMap<Incarnation, Vec<ConversationKey>> {
         let (done, mut all_done) = mpsc::channel(1);
-        // Read before: a note that moves here meanwhile is that of a conversation which is told of the view.
+        // Read first: if a note moves to this node meanwhile, its conversation gets the order about the view.
         let active = self.read_active().await;
         let ordered = self.owners.order_all(|| Order::View { done: done.clone() });
         let ((), dead) = tokio::join!(ordered, self.take_over_dead(active, &done));
@@ -96,7 +96,7 @@ impl Node {
         dead
     }
 
-    /// The conversations that nodes which live no more have noted as their own.
+    /// The conversations that dead nodes have noted as their own.
     async fn read_active(&self) -> Vec<(Incarnation, ConversationKey)> {
         let placement = self.placement();
         let living: Vec<_> = placement.view.nodes.iter().map(|node| node.incarnation.clone()).collect();
@@ -111,7 +111,7 @@ impl Node {
         }
     }
 
-    /// Has the conversations of nodes that live no more, as far as they are this node's now, begin a term.
+    /// Begins a term for each conversation of a dead node that this node owns now.
     async fn take_over_dead(
         self: &Arc<Self>,
         active: Vec<(Incarnation, ConversationKey)>,
@@ -124,12 +124,12 @@ impl Node {
                 dead.entry(incarnation).or_default().push(key);
             }
         }
-        // One that has no room holds nobody else up.
+        // A conversation whose queue is full delays no other.
         join_all(dead.values().flatten().map(|key| self.say_until_taken(key, Some(done.clone())))).await;
         dead
     }
 
-    /// Many conversations may be taken over at once, and one may be full: waits for room, and nobody else with it.
+    /// Waits for room in the conversation's queue: many are taken over at once, and any of them may be full.
     pub(crate) async fn say_until_taken(self: &Arc<Self>, key: &ConversationKey, mut done: Option<mpsc::Sender<()>>) {
         while self.may_own() {
             let input = Input::TakeOver { released: None, reply: None, done: done.clone() };
@@ -141,7 +141,7 @@ impl Node {
         }
     }
 
-    /// Registers the users with sessions here at their homes: at all of them, or at one.
+    /// Registers the users with sessions here at their homes: at all homes, or at one.
     pub(crate) fn register_all(self: &Arc<Self>, only: Option<&Incarnation>) {
         let placement = self.placement();
         let mut by_home: BTreeMap<Incarnation, Vec<crate::envelope::Registration>> = BTreeMap::new();
@@ -158,8 +158,8 @@ impl Node {
         }
     }
 
-    /// Sessions whose user's home is another node now: what came before that knew of them was lost on them. Their `sync`
-    /// comes behind their registration, on the same link.
+    /// Sends `resync` to sessions whose user has another home now: the new home did not know them when earlier messages
+    /// came. Their `sync` follows their registration on the same link.
     fn resync_moved(&self, has_moved: impl Fn(&Session, &Incarnation) -> bool) {
         let placement = self.placement();
         for session in self.users.all_sessions() {
@@ -170,7 +170,7 @@ impl Node {
         }
     }
 
-    /// Frames between this node and another were lost: sessions of users whose home it is may have missed some.
+    /// Sends `resync` to the sessions of users at this home: packets between the nodes were lost, with frames for them.
     pub(crate) fn resync_sessions_of(&self, home: &Incarnation) {
         let placement = self.placement();
         for session in self.users.all_sessions() {
@@ -181,7 +181,8 @@ impl Node {
         }
     }
 
-    /// Which sessions a home has told of may be among what was lost: announced again, they would look like the newest.
+    /// The home's announcements of these sessions may be among what was lost. If the sessions were announced again,
+    /// they would look like the newest.
     pub(crate) fn note_told_of(&self, home: &Incarnation) {
         let placement = self.placement();
         for session in self.users.all_sessions() {
@@ -193,13 +194,13 @@ impl Node {
 
     // Time
 
-    /// Writes what waits, as often as the configuration says, and earlier when much waits.
+    /// Writes pending changes at the configured interval, and earlier when there are many.
     pub(crate) async fn keep_flushed(self: Arc<Self>) {
         let (mut flush_ms, mut failed) = (0, false);
         loop {
             self.clock.sleep_to_next_ms(crate::node::TICK_MS).await;
             let now_ms = self.clock.monotonic_ms();
-            // Early when much waits, unless the store has just failed.
+            // Early if there are many changes, unless the store has just failed.
             let options = self.options();
             let many = self.users.dirty_users() >= options.home_dirty_max;
             let early = !failed && (many || self.users.dirty_bytes() >= options.home_dirty_bytes / 2);
@@ -210,7 +211,7 @@ impl Node {
         }
     }
 
-    /// Turns the wheel and beats on the links. Never waits for the store: what is ephemeral goes on without it.
+    /// Turns the wheel and sends the heartbeats. Never waits for the store: ephemeral traffic goes on without it.
     pub(crate) async fn keep_time(self: Arc<Self>) {
         let mut beat_ms = 0;
         loop {
@@ -242,15 +243,15 @@ impl Node {
         }
     }
 
-    /// A conversation that has no room for its tick gets it a little later: it counts on it.
+    /// Retries later if the conversation's queue is full: the conversation relies on its tick.
     fn tick(&self, key: ConversationKey, now_ms: u64) {
         if self.owners.say_if_active(&key, Input::Tick).is_err() && self.owners.is_active(&key) {
             self.wake_at(now_ms + crate::node::TICK_MS, Wake::Conversation(key));
         }
     }
 
-    /// Writes inboxes and last-seen times; what fails is tried again with the next flush.
-    /// Whether all is written.
+    /// Writes inboxes and last-seen times. What fails is retried with the next flush. Returns whether everything was
+    /// written.
     pub(crate) async fn flush(&self) -> bool {
         let flushed = [self.flush_inboxes().await, self.flush_last_seen().await];
         for error in flushed.iter().filter_map(|flushed| flushed.as_ref().err()) {
@@ -264,7 +265,7 @@ pub(crate) fn resync() -> Arc<crate::delivery::Delivery> {
     Arc::new(undroppable("resync", Resync {}.encode(None)))
 }
 
-/// Returns when a newer view than `number` has come.
+/// Returns when there is a newer view than `number`.
 async fn newer(views: &watch::Receiver<View>, number: u64) {
     let mut views = views.clone();
     if views.wait_for(|view| view.number != number).await.is_err() {

@@ -6,55 +6,56 @@ use crate::envelope::{ENVELOPE_VERSION, Envelope, Packet};
 use std::collections::VecDeque;
 use switchboard_store::Incarnation;
 
-/// Announcements to one peer that are counted while it has not confirmed them.
+/// Unconfirmed announcements to one peer that are counted, at most.
 const OWED_COUNTED_MAX: usize = 65_536;
 
 #[derive(Debug)]
 pub(super) struct Link {
-    /// Number of the next envelope to the peer.
+    /// The number of the next envelope to the peer.
     next: u64,
     queue: Queue,
     /// Inbox changes from our envelopes up to here are durable at the peer.
     confirmed: u64,
-    /// The numbers of announcements to the peer beyond that, ascending.
+    /// The numbers of the unconfirmed announcements to the peer, ascending.
     owed: VecDeque<u64>,
-    /// Number of the next envelope from the peer.
+    /// The number of the next envelope from the peer.
     expected: u64,
     /// The peer's envelopes up to here have been handled.
     handled: u64,
-    /// Numbers from the peer that did not come, first and last, until it says that it has repeated what they held.
+    /// The first and last number from the peer that did not arrive, until the peer says that it has repeated their
+    /// content.
     gap: Option<(u64, u64)>,
-    /// Whether there is more in the gap than what was last seen to.
+    /// Whether the gap has grown since it was last handled.
     gap_grew: bool,
     seeing_to: SeeingTo,
-    /// What the peer has missed, while it is told that again.
+    /// The repeat that is running for the peer.
     repeating: Option<Repeat>,
-    /// What it has missed besides, to be told behind that.
+    /// What the peer has missed besides, to be repeated after that.
     repeat_next: Option<Repeat>,
     /// Inbox changes from the peer's envelopes up to here are durable.
     flushed: u64,
-    /// A packet must leave even if it holds nothing new: to confirm, or to show the next number.
+    /// A packet must be sent even if it is empty: to confirm, or to show the next number.
     speak: bool,
 }
 
-/// A gap is seen to (see [`Link::see_to_gap`]) at most once between two heartbeats: it costs much, and the more that is
-/// lost, the less there may be of that.
+/// A gap is handled (see [`Link::see_to_gap`]) at most once between two heartbeats: it is expensive, and the more is
+/// lost, the less often it should happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SeeingTo {
-    /// None has been since the last heartbeat.
+    /// No gap has been handled since the last heartbeat.
     Nothing,
-    /// One is.
+    /// One is being handled.
     Gap,
-    /// One has been.
+    /// One has been handled.
     Done,
 }
 
-/// What a peer is to be told again.
+/// What must be repeated to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Repeat {
     /// It has missed envelopes up to this number.
     pub(crate) upto: u64,
-    /// It took this node for dead, and told it of no block.
+    /// It took this node for dead, and sent it no blocks.
     pub(crate) was_out: bool,
 }
 
@@ -88,29 +89,29 @@ impl Default for Link {
     }
 }
 
-/// What a packet came to.
+/// The result of receiving a packet.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
-    /// The envelopes that are new, in their order.
+    /// The new envelopes, in order.
     pub(crate) envelopes: Vec<Envelope>,
-    /// The number of the last of them, for [`super::Links::handled`].
+    /// The number of the last one, for [`super::Links::handled`].
     pub(crate) last: u64,
     /// Whether something before them is missing.
     pub(crate) missed: bool,
 }
 
-/// What a heartbeat finds missing.
+/// What is missing at a heartbeat.
 pub(super) enum Missing {
-    /// More than was last seen to.
+    /// More than when the gap was last handled.
     More,
-    /// What has been seen to, up to this number: it is to be asked for again.
+    /// Numbers up to this one, in a gap that was handled: ask again.
     Still(u64),
 }
 
 impl Link {
     // To the peer
 
-    /// The number of what is told next.
+    /// The next number.
     pub(super) fn next(&self) -> u64 {
         self.next
     }
@@ -121,32 +122,32 @@ impl Link {
         number
     }
 
-    /// Queues an envelope: its number, and whether there was room for it.
+    /// Queues an envelope. Returns its number, and whether there was room.
     pub(super) fn send(&mut self, envelope: Envelope, bytes_max: usize) -> (u64, bool) {
         let number = self.take_number();
         (number, self.queue.push(number, envelope, bytes_max))
     }
 
-    /// Something has been told without an envelope, and has taken effect: its number.
+    /// Takes a number for something that was announced without an envelope, and has taken effect.
     pub(super) fn tell_myself(&mut self) -> u64 {
         let number = self.take_number();
         self.handled = number;
         number
     }
 
-    /// The next packet, if there is something to say.
+    /// The next packet, if there is anything to send.
     pub(super) fn take_packet(&mut self, me: &Incarnation) -> Option<Packet> {
         let speaks = std::mem::take(&mut self.speak);
         if self.queue.is_empty() && !speaks {
             return None;
         }
         let (first, envelopes) = self.queue.take();
-        // An empty packet shows the next number, so that a lost last packet is noticed.
+        // An empty packet shows the next number, so that the loss of the last packet is detected.
         let first = if envelopes.is_empty() { self.next } else { first };
         Some(Packet { version: ENVELOPE_VERSION, from: me.clone(), first, confirmed: self.flushed, envelopes })
     }
 
-    /// The peer is to confirm this number.
+    /// Records that the peer has to confirm this number.
     pub(super) fn owe(&mut self, number: u64) {
         if self.owed.len() < OWED_COUNTED_MAX {
             self.owed.push_back(number);
@@ -166,7 +167,7 @@ impl Link {
         while self.owed.pop_front_if(|owed| *owed <= self.confirmed).is_some() {}
     }
 
-    /// The peer lives no more.
+    /// Drops what waits for a dead peer.
     pub(super) fn give_up(&mut self) {
         self.queue = Queue::default();
         self.owed = VecDeque::new();
@@ -174,7 +175,7 @@ impl Link {
 
     // What the peer has missed
 
-    /// Whether it is to be told again from here; else it is by who tells it again now.
+    /// Whether the caller should repeat it; otherwise a running repeat covers it or will be followed by another.
     pub(super) fn begin_repeat(&mut self, repeat: Repeat) -> bool {
         match self.repeating {
             None => {
@@ -189,7 +190,7 @@ impl Link {
         }
     }
 
-    /// It has been told again: what is to be told next.
+    /// Ends a repeat; returns the next one.
     pub(super) fn next_repeat(&mut self) -> Option<Repeat> {
         self.repeating = self.repeat_next.take();
         self.repeating
@@ -197,7 +198,7 @@ impl Link {
 
     // From the peer
 
-    /// What in a packet is new, and whether something before it is missing.
+    /// What is new in a packet, and whether something before it is missing.
     pub(super) fn receive(&mut self, packet: Packet) -> Received {
         self.confirm(packet.confirmed);
         let mut received = Received::default();
@@ -219,12 +220,12 @@ impl Link {
         self.handled = self.handled.max(number);
     }
 
-    /// What a flush that begins now will cover: nothing behind a gap.
+    /// What a flush that begins now will cover: nothing after a gap.
     pub(super) fn covered(&self) -> u64 {
         self.gap.map_or(self.handled, |(from, _)| self.handled.min(from - 1))
     }
 
-    /// What has come up to `number` is durable: whether that is new.
+    /// Records that everything up to `number` is durable. Returns whether that is new.
     pub(super) fn flushed(&mut self, number: u64) -> bool {
         let is_new = number > self.flushed;
         if is_new {
@@ -244,7 +245,7 @@ impl Link {
         }
         match self.gap? {
             _ if self.gap_grew => Some(Missing::More),
-            // It must not be asked before all here know that something is missing.
+            // Not while a gap is being handled: first, everyone here must know that something is missing.
             (_, upto) if self.seeing_to == SeeingTo::Nothing => Some(Missing::Still(upto)),
             _ => None,
         }
@@ -254,7 +255,7 @@ impl Link {
         self.gap.is_some()
     }
 
-    /// Up to which number something is missing, if that is to be seen to now.
+    /// The number up to which envelopes are missing, if the gap should be handled now.
     pub(super) fn see_to_gap(&mut self) -> Option<u64> {
         let (_, upto) = self.gap.filter(|_| self.gap_grew && self.seeing_to == SeeingTo::Nothing)?;
         self.gap_grew = false;
@@ -266,7 +267,7 @@ impl Link {
         self.seeing_to = SeeingTo::Done;
     }
 
-    /// The peer has told again what it owed from its envelopes up to `upto`.
+    /// Records that the peer has repeated what it owed from its envelopes up to `upto`.
     pub(super) fn repeated(&mut self, upto: u64) {
         if self.gap.is_some_and(|(_, last)| last <= upto) {
             self.gap = None;

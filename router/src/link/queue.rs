@@ -1,16 +1,16 @@
-//! The envelopes that wait for one peer, in the order of their numbers and bounded in bytes.
+//! The envelopes that wait for one peer, ordered by number and bounded in bytes.
 
 use crate::envelope::Envelope;
 use std::collections::VecDeque;
 
-/// What is in one packet at most; one envelope always fits.
+/// Limits of a packet; one envelope always fits.
 const PACKET_ENVELOPES_MAX: usize = 256;
 const PACKET_BYTES_MAX: usize = 1024 * 1024;
 
-/// Envelopes that wait: a run of numbers.
+/// Waiting envelopes with consecutive numbers.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Number of the first.
+    /// The number of the first one.
     first: u64,
     envelopes: VecDeque<Envelope>,
     bytes: usize,
@@ -21,7 +21,7 @@ impl Queue {
         self.envelopes.is_empty()
     }
 
-    /// Whether it took the envelope: not with a hole before it, and not beyond `bytes_max` (one always has room).
+    /// Adds an envelope. Refuses it (`false`) if there is a gap before it, or beyond `bytes_max` (one always has room).
     pub(super) fn push(&mut self, number: u64, envelope: Envelope, bytes_max: usize) -> bool {
         let bytes = envelope.bytes();
         if self.envelopes.is_empty() {
@@ -34,7 +34,7 @@ impl Queue {
         true
     }
 
-    /// What leaves in the next packet, and the number of its first.
+    /// Takes the envelopes of the next packet, with the number of the first.
     pub(super) fn take(&mut self) -> (u64, Vec<Envelope>) {
         let (first, mut taken, mut bytes) = (self.first, Vec::new(), 0);
         while let Some(next) = self.envelopes.front() {

@@ -17,39 +17,39 @@ use switchboard_protocol::{ErrorCode, ProtocolError};
 use switchboard_store::{Appended, ConversationKey, Previous, Release, StoreError};
 use tokio::sync::mpsc;
 
-/// Inputs that are taken before what has become durable is looked at.
+/// Inputs that are taken in a row before durable steps and timers get their turn.
 const INPUTS_PER_TURN: usize = 256;
 
-/// A conversation's owner while it is active. All of its state is this task's own.
+/// An active conversation at its owner. Only this task uses its state.
 pub(super) struct Conversation {
     pub(super) node: Arc<Node>,
     pub(super) key: ConversationKey,
     pub(super) inputs: mpsc::Receiver<Input>,
     pub(super) orders: mpsc::Receiver<Order>,
-    /// The term that runs, if one does.
+    /// The running term, if any.
     pub(super) log: Option<Log>,
-    /// The store did not say whether a term has begun: it is begun again.
+    /// The store did not say whether a term has begun, so it must be begun again.
     pub(super) begin_in_doubt: bool,
-    /// Another node has it and does not let go: it is not asked again before.
+    /// Another node has the conversation and does not release it: it is not asked again before this time.
     pub(super) kept_until_ms: u64,
-    /// The term that ran.
+    /// The term that ran before, until it has ended.
     pub(super) parting: Parting,
     pub(super) pipeline: Pipeline,
     pub(super) sessions: Sessions,
     pub(super) cursors: CursorWrites,
     pub(super) search: Search,
-    /// Who is told of typing while no term runs.
+    /// The recipients of typing while no term runs.
     pub(super) audience_at_rest: Option<Audience>,
     pub(super) announced: Announced,
-    /// When something was last said to it.
+    /// When the last input came.
     pub(super) last_used_ms: u64,
-    /// The next [`Input::Tick`] that is coming.
+    /// When the scheduled [`Input::Tick`] is due.
     next_tick_ms: Option<u64>,
-    /// It is to be let go, as the view or the drain wants it.
+    /// It must be given up, because of the view or because the node drains.
     pub(super) leaves: bool,
-    /// Dropped when it has been.
+    /// Dropped when it has been given up.
     leaving: Vec<Done>,
-    /// Dropped when what it owes of a term that has been parted from is told by the next one, or named as untold.
+    /// Dropped when the next term has announced what a former term owes, or when it is named as untold.
     pub(super) untold: Vec<Done>,
 }
 
@@ -112,13 +112,13 @@ impl Conversation {
         }
     }
 
-    /// Whether as much waits to become durable, or for a search, as may wait to be taken.
+    /// Whether the steps that wait for durability, or for a search, have reached the limit of the queue.
     fn is_full(&self) -> bool {
         self.pipeline.waiting().max(self.search.len()) >= self.node.options().conversation_queue_max
     }
 
-    /// Takes what has been said, so that what came together is appended together; not for ever, as what is durable or due
-    /// must have its turn.
+    /// Takes the waiting inputs together, so that their entries are appended together; but only so many, so that
+    /// durable steps and timers get their turn.
     async fn on_inputs(&mut self, first: Input) {
         let mut next = Some(first);
         for _ in 0..INPUTS_PER_TURN {
@@ -151,7 +151,7 @@ impl Conversation {
             Input::LetGo { term, reply } => self.on_let_go(term, reply).await,
             Input::Tick => {
                 if self.begin_in_doubt {
-                    // Not answered: with the next tick.
+                    // Without an answer, the next tick asks again.
                     if self.begin(None).await.is_err() {
                         self.name_untold();
                     }
@@ -166,7 +166,7 @@ impl Conversation {
             Order::NodeMissed { node } => self.sessions.forget_node(&node),
             Order::Repeat { to, was_out, done } => {
                 if was_out {
-                    // That node may have told this one of no block.
+                    // That node may not have sent this one blocks.
                     self.forget_blocked();
                 }
                 self.repeat(&to, done).await;
@@ -212,7 +212,7 @@ impl Conversation {
     /// A command that may make an entry.
     async fn on_change(&mut self, mut input: CommandInput) {
         let Some(log) = &mut self.log else { return };
-        // What is said of the members before this very command is what gets it, save for those it adds.
+        // An entry goes to the members before it, and to those that it adds.
         let before = log.everyone.clone();
         let context = Context { node: &self.node, key: &self.key };
         let command = std::mem::replace(&mut input.command, Command::Ping);
@@ -254,7 +254,7 @@ impl Conversation {
                 tracing::info!("the term is over: what waited is refused");
                 self.give_up();
                 if self.node.owns(&self.key) {
-                    // What it owed is announced by its next term.
+                    // The next term announces what this one owed.
                     self.on_take_over(None, None, None).await;
                 }
             }
@@ -265,7 +265,7 @@ impl Conversation {
         }
     }
 
-    /// Forgets the term. What was not durable may or may not be in the log: the clients' repeats find out.
+    /// Drops the term. What was not durable may or may not be in the log: the clients find out when they repeat it.
     pub(super) fn give_up(&mut self) {
         self.log = None;
         self.announced.forget();
@@ -277,7 +277,7 @@ impl Conversation {
         }
     }
 
-    /// The incarnation is fenced: all that waits is refused, and so is what comes.
+    /// The incarnation is fenced: refuses everything that waits.
     fn abandon(mut self) {
         self.give_up();
         self.inputs.close();
@@ -287,14 +287,14 @@ impl Conversation {
     }
 
     pub(super) async fn on_take_over(&mut self, released: Option<Release>, reply: Option<ReplyTo>, done: Option<Done>) {
-        // What may be untold has been announced by `begin`; whoever waits for that has it in order.
+        // `begin` has announced what may be unannounced, and links keep the order.
         let result = self.take_over(released).await.map(|()| LocalReply::Done);
         match &result {
-            // Whose it is now takes it over.
+            // The new owner takes it over.
             Err(_) if !self.node.owns(&self.key) => self.node.settling.told(&self.key),
             Err(error) if error.code() == ErrorCode::Unavailable => self.take_over_later(done),
             Err(error) => {
-                // One conversation that can't be read keeps nobody else from being up to date.
+                // One unreadable conversation must not keep the node from settling.
                 tracing::error!(%error, conversation = %self.key.conversation, "can't take a conversation over");
                 self.node.settling.told(&self.key);
             }
@@ -317,7 +317,7 @@ impl Conversation {
         self.begin_after(previous, None).await.map(drop)
     }
 
-    /// What an earlier term of this node left untold may be another's to tell since.
+    /// Another node may have to announce what an earlier term of this node left untold.
     async fn give_up_if_superseded(&mut self) -> Result<(), ProtocolError> {
         let Some(log) = &self.log else { return Ok(()) };
         let head = self.node.store.head(&self.key).await.map_err(|error| unavailable(&self.node, &error))?;
@@ -327,15 +327,15 @@ impl Conversation {
         Ok(())
     }
 
-    /// What is known of a block between the two is read anew when it is needed.
+    /// Forgets whether one user of a direct conversation blocks the other: it is read again when needed.
     fn forget_blocked(&mut self) {
         if let Some(log) = &mut self.log {
             log.blocked = None;
         }
     }
 
-    /// The store did not answer: the conversation repeats the input to itself later. Until then only users with the
-    /// conversation in their inbox wait for it.
+    /// The store did not answer: repeats the input later. Until then only users with the conversation in their inbox
+    /// wait for it.
     fn take_over_later(&self, done: Option<Done>) {
         let (node, key) = (self.node.clone(), self.key.clone());
         let done = done.filter(|_| !node.settling.name(&key));
@@ -345,19 +345,20 @@ impl Conversation {
         });
     }
 
-    /// The view has changed: what is another's now is let go; what stays is told to the members' new homes.
+    /// The view has changed: gives the conversation up if another node owns it now; otherwise announces to the members'
+    /// new homes what is owed.
     async fn on_view(&mut self, done: Done) {
         self.sessions.forget_dead(&self.node.placement().view);
         let owns = self.node.owns(&self.key);
         if owns && !self.node.is_draining() {
-            // As an earlier view wanted it.
+            // An earlier view wanted it to be given up.
             self.leaves = false;
             self.leaving.clear();
             self.untold.clear();
         }
         let owes = !self.parting.is_over() && !self.announced.owes_nothing(&self.node.links);
         if owns && (owes || self.begin_in_doubt) {
-            // What an earlier term left untold is this node's to tell (again).
+            // This node must announce (again) what an earlier term left untold.
             self.on_take_over(None, None, Some(done)).await;
         } else if owns {
             self.tell_new_homes();
@@ -366,7 +367,7 @@ impl Conversation {
             self.write_cursors(u64::MAX);
             self.leaves = true;
             if self.log.is_some() {
-                // What keeps it from being let go keeps nobody from being up to date.
+                // Announced even if it can't be given up yet, so that settling does not wait for that.
                 self.tell_new_homes();
             } else if !self.parting.is_over() || self.begin_in_doubt {
                 self.untold.push(done);
@@ -374,10 +375,10 @@ impl Conversation {
         }
     }
 
-    /// What is due now.
+    /// Does what is due now.
     fn on_tick(&mut self) {
         let now_ms = self.node.clock.monotonic_ms();
-        // A tick that was ordered before an earlier one changes nothing about what is coming.
+        // A tick that was superseded by an earlier one does not change what is scheduled.
         if self.next_tick_ms.is_some_and(|next_ms| next_ms <= now_ms) {
             self.next_tick_ms = None;
         }
@@ -390,7 +391,7 @@ impl Conversation {
         }
     }
 
-    /// Has the node's wheel call back for what is due next.
+    /// Schedules the next tick on the node's wheel.
     fn schedule(&mut self) {
         let idle_ms = self.last_used_ms + self.node.options().conversation_idle_ms;
         let check_ms = self.node.clock.monotonic_ms() + self.node.options().inbox_flush_ms;
@@ -398,7 +399,7 @@ impl Conversation {
             self.sessions.next_deadline_ms(),
             self.cursors.next_deadline_ms(),
             self.announced.next_deadline_ms(),
-            // Once idle, it is looked at now and then whether what is owed has been confirmed.
+            // Once idle, check periodically whether what is owed has been confirmed.
             Some(idle_ms.max(check_ms)).filter(|_| self.sessions.is_empty()),
             (self.leaves || !self.parting.is_over() || self.begin_in_doubt).then_some(check_ms),
         ];
@@ -410,7 +411,7 @@ impl Conversation {
     }
 }
 
-/// Whether what comes of a command is noted in inboxes.
+/// Whether the command's effects are noted in inboxes.
 fn changes_inboxes(command: &Command) -> bool {
     !matches!(
         command,

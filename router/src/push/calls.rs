@@ -8,13 +8,13 @@ use switchboard_push::Preferences;
 use switchboard_store::{PushDevice, StoreError, UserKey};
 
 impl Node {
-    /// Has the user's home, on this node or another, carry something out.
+    /// Sends a request to the user's home, on this node or another.
     async fn ask_home(self: &Arc<Self>, user: &UserKey, ask: Ask) -> Result<Reply, ProtocolError> {
         let home = self.placement().home(user).incarnation.clone();
         if home != self.me {
             return self.ask(&home, ask).await;
         }
-        // Carried out even if the session that asked for it is gone by then.
+        // Completed even if the session that asked for it is gone by then.
         let node = self.clone();
         self.carry_out(async move { node.push_call(ask).await }).await
     }
@@ -83,7 +83,7 @@ impl Node {
         }
     }
 
-    /// Has the user's arbiter load its data again.
+    /// Makes the user's arbiter reload its data.
     fn push_changed(&self, user: &UserKey) {
         self.users.forget_unreachable(user);
         let round = self.push_round(user);

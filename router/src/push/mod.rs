@@ -204,7 +204,7 @@ impl Node {
         self.pushes.queue_all(|user, _| placement.home(user).incarnation != self.me);
     }
 
-    /// The node ends: has everything held put into the queue. It is there when [`Node::has_left_pushes`].
+    /// The node ends: puts everything held into the queue. [`Node::has_left_pushes`] says when that is done.
     pub(crate) fn leave_all_pushes(&self) {
         self.pushes.is_leaving.store(true, Ordering::Relaxed);
         self.pushes.queue_all(|_, user| user.undecided() > 0);
@@ -215,7 +215,7 @@ impl Node {
         self.pushes.is_settled()
     }
 
-    /// For the metrics page.
+    /// Updates the gauges.
     pub(crate) fn gauge_pushes(&self) {
         let (users, undecided) = self.pushes.count();
         self.figures.push.gauge(users, undecided, self.pushes.writes.waiting());

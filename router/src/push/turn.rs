@@ -84,7 +84,7 @@ impl Node {
         round.hands_over && known.undecided() == 0 && self.placement().home(user).incarnation != self.me
     }
 
-    /// The decisions about a user who is forgotten.
+    /// Handles the decisions about a user who is forgotten.
     fn push_forgotten(&self, user: &UserKey, out: Vec<Output>) {
         out.iter().for_each(|output| self.note_push_step(user, output));
         let outputs: Vec<Output> = out.into_iter().filter(|output| !matches!(output, Output::Trace { .. })).collect();

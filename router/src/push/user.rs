@@ -13,7 +13,7 @@ use switchboard_store::{Channel, Cursor, PushJob, UserKey};
 /// answer there are no new messages.
 const WAITING_MAX: usize = 1_024;
 
-/// Messages to one user that are held at once. With one more, all go into the queue, and wait there.
+/// Messages to one user that are held at once. One more moves all of them into the queue, where they wait.
 const HELD_MAX: usize = 1_024;
 
 /// Something that happened to a user.
@@ -40,9 +40,9 @@ pub(super) enum Event {
 /// How a receipt has reached the home.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReceiptSource {
-    /// Directly: the notification that it withdraws may be known only to the store.
+    /// Directly: only the store may know the notification that it withdraws.
     AtOnce,
-    /// With the log's end: a former home may have missed it, and have sent a notification of what was read.
+    /// With the log's end: a former home may have missed it, and notified the user of what was read.
     Again,
     /// The same in a large group, most of whose members were not notified of anything.
     AgainByMany,
@@ -66,7 +66,7 @@ pub(super) struct Round {
     pub(super) is_new_here: bool,
 }
 
-/// What an arbiter decides by, read from the store.
+/// The input of an arbiter's decisions, read from the store.
 pub(super) struct Loaded {
     pub(super) channels: Vec<Channel>,
     pub(super) preferences: Preferences,

@@ -12,7 +12,7 @@ use switchboard_push::{Output, Receipt};
 use switchboard_store::{PushJob, StoreError, UserKey};
 use tokio::sync::Notify;
 
-/// Decisions that wait to be written. With so many, no arbiter notifies, and withdrawals are left out.
+/// Decisions that wait to be written, at most. At the limit, no arbiter notifies, and withdrawals are dropped.
 const WRITES_MAX: usize = 16_384;
 
 /// Decisions that are written together.
@@ -53,7 +53,7 @@ struct Part {
 }
 
 impl Writes {
-    /// Whether there was room. A write that enqueues always has room.
+    /// Returns whether there was room. A write that enqueues always has room.
     pub(super) fn push(&self, write: Write) -> bool {
         let mut waiting = lock(&self.waiting);
         let enqueues = write.outputs.iter().any(|output| matches!(output, Output::Enqueue(_)));

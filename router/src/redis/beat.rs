@@ -6,22 +6,22 @@ use std::sync::Arc;
 use switchboard_protocol::NodeId;
 use switchboard_store::Incarnation;
 
-/// The value of the key of a `node.id`. JSON, so that an operator can read it; a field that one version adds is skipped
-/// by the one before.
+/// The value of the key of a `node.id`. JSON, so that an operator can read it; the previous version skips fields that a
+/// newer one adds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Beat {
-    /// Which life of the node says this.
+    /// The life of the node.
     pub(super) life: u64,
-    /// One more each time: that it changes is the sign of life.
+    /// Incremented with each beat: a change is the sign of life.
     pub(super) number: u64,
     /// See [`NodeEntry::weight`].
     pub(super) weight: u16,
     /// See [`NodeEntry::url`].
     pub(super) url: Arc<str>,
-    /// It drains: others do its work from now on.
+    /// The node drains: others do its work from now on.
     #[serde(default)]
     pub(super) leaving: bool,
-    /// The program's version, for who looks.
+    /// The program's version, for operators.
     #[serde(default)]
     pub(super) version: String,
 }
@@ -39,7 +39,7 @@ impl Beat {
         }
     }
 
-    /// The node that says this.
+    /// The node that this beat is from.
     pub(super) fn entry(&self, node: &NodeId) -> NodeEntry {
         let incarnation = Incarnation { node: node.clone(), life: self.life };
         NodeEntry { incarnation, weight: self.weight, url: self.url.clone() }

@@ -10,25 +10,25 @@ use fred::types::config::{Config, ReconnectPolicy};
 use std::time::Duration;
 use thiserror::Error;
 
-/// The longest wait between two attempts to reconnect; the shortest is a fiftieth of it.
+/// The longest wait between two reconnect attempts; the shortest is a fiftieth of it.
 const RECONNECT_MAX_MS: u32 = 2_000;
 
-/// Of a wait between two attempts, at random.
+/// Random addition to such a wait.
 const RECONNECT_JITTER_MS: u32 = 100;
 
 /// Packets that the library keeps between its socket and the bus.
 const RECEIVED_MAX: usize = 4_096;
 
-/// What may stand before the `://` of an address.
+/// The accepted schemes of an address.
 const SCHEMES: [&str; 6] = ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
 
-/// An address that can't be one.
+/// An invalid address.
 #[derive(Debug, Error)]
 pub enum AddressError {
-    /// Not one of the schemes.
+    /// An unknown scheme.
     #[error("it must begin with one of {}", SCHEMES.map(|scheme| format!("{scheme}://")).join(", "))]
     Scheme,
-    /// Something else in it.
+    /// Any other error in it.
     #[error(transparent)]
     Other(#[from] RedisClientError),
 }
@@ -40,7 +40,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Sets the clients up; nothing is connected yet.
+    /// Configures the clients; nothing is connected yet.
     pub(super) fn new(options: &RedisOptions) -> Result<Self, AddressError> {
         if !options.url.split_once("://").is_some_and(|(scheme, _)| SCHEMES.contains(&scheme)) {
             return Err(AddressError::Scheme);
@@ -59,7 +59,7 @@ impl Connection {
             .with_connection_config(|connection| {
                 connection.connection_timeout = limit;
                 connection.internal_command_timeout = limit;
-                // A packet is sent once: what is lost is told again by who owes it.
+                // A packet is sent once: the sender repeats what is lost.
                 connection.max_command_attempts = 1;
                 connection.reconnect_on_auth_error = true;
                 connection.tcp.nodelay = Some(true);
@@ -78,14 +78,14 @@ impl Connection {
 
     /// Connects both, however long it takes.
     pub(super) async fn open(&self) {
-        // Both go on by themselves, as do all reconnects; `quit` ends them.
+        // Both run by themselves and reconnect on their own; `quit` ends them.
         drop((self.commands.connect(), self.subscriber.connect(), self.subscriber.manage_subscriptions()));
         while self.commands.wait_for_connect().await.is_err() || self.subscriber.wait_for_connect().await.is_err() {
-            // The library tries again; this only waits on.
+            // The library retries; this only keeps waiting.
         }
     }
 
-    /// Logs what goes wrong with the connections, and returns when Redis does not let this user in.
+    /// Logs connection errors, and returns when Redis rejects the credentials.
     pub(super) async fn refusal(client: &Client, subscriber: &SubscriberClient) -> RedisClientError {
         let (mut commands, mut subscriptions) = (client.error_rx(), subscriber.error_rx());
         loop {

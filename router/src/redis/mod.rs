@@ -30,10 +30,10 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Heartbeats in one TTL. A node is seen to be gone after the TTL, plus what it takes from one look to the next, twice.
+/// Heartbeats per TTL. A dead node is detected after the TTL plus two intervals at most.
 const BEATS_PER_TTL: u64 = 10;
 
-/// How Redis is reached and used; the keys' meanings are in `docs/configuration.md`.
+/// How to connect to Redis; the keys' meanings are in `docs/configuration.md`.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
     /// `redis.url`
@@ -52,28 +52,28 @@ pub struct RedisOptions {
     pub heartbeat_ttl_ms: u64,
 }
 
-/// Why a node can't use Redis. Its being away is no error: it is waited for.
+/// Why a node can't use Redis. An unreachable Redis is not an error: the node waits for it.
 #[derive(Debug, Error)]
 pub enum RedisError {
-    /// The configuration can't work.
+    /// The configuration is invalid.
     #[error("redis.url: {0}")]
     Url(#[from] connection::AddressError),
-    /// Redis does not let this user in.
+    /// Redis rejects the credentials.
     #[error("redis.username, redis.password: not let in: {0}")]
     Credentials(#[source] fred::error::Error),
-    /// Two processes have one name.
+    /// Two processes use the same name.
     #[error(
         "node.id: {node:?} is taken by the node at {url} (its key in Redis is renewed): give each node a name of its own"
     )]
     Namesake {
         /// The name.
         node: NodeId,
-        /// Where the other one is.
+        /// The URL of the other one.
         url: Arc<str>,
     },
 }
 
-/// A node's place among the others, from [`Redis::join`] until [`Redis::run`] returns.
+/// A node's membership among the others, from [`Redis::join`] until [`Redis::run`] returns.
 pub struct Redis {
     bus: RedisBus,
     receiving: bus::Receiving,
@@ -83,13 +83,14 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Joins the other nodes: waits for Redis, listens on the node's own channel, and only then lets itself be seen.
+    /// Joins the other nodes: waits for Redis, subscribes to the node's own channel, and only then becomes visible.
     ///
-    /// Redis being away is logged and waited for. A former life of this node, whose key may still be there, is waited
-    /// for, for one TTL at most.
+    /// If Redis is unreachable, that is logged, and this waits. If the key of a former life of this node still exists,
+    /// this waits for it to expire, for one TTL at most.
     ///
     /// # Errors
-    /// [`RedisError::Url`] at once, [`RedisError::Credentials`] when Redis is there; [`RedisError::Namesake`] when the former life turns out to be another process.
+    /// [`RedisError::Url`] at once, [`RedisError::Credentials`] once Redis is reachable; [`RedisError::Namesake`] if
+    /// the former life turns out to be another process.
     pub async fn join(options: &RedisOptions, me: NodeEntry, clock: Clock) -> Result<Self, RedisError> {
         let connection = Connection::new(options)?;
         let (bus, receiving) = bus::open(options, &connection, &me.incarnation, clock.clone()).await?;
@@ -99,26 +100,26 @@ impl Redis {
         Ok(Self { bus, receiving, heartbeat, views, leaving })
     }
 
-    /// What carries packets. It is subscribed to as the node that has joined, once.
+    /// The transport for packets. It is subscribed as the joined node, once.
     pub fn bus(&self) -> RedisBus {
         self.bus.clone()
     }
 
-    /// Who is alive.
+    /// The current view.
     pub fn views(&self) -> watch::Receiver<View> {
         self.views.clone()
     }
 
-    /// To be cancelled when this node drains: from then on the others do its work.
+    /// Cancel it when this node drains: from then on the others do its work.
     pub fn leaving(&self) -> CancellationToken {
         self.leaving.clone()
     }
 
-    /// Carries packets and keeps the node's key alive until `stop`; then the key is taken away.
+    /// Carries packets and keeps the node's key alive until `stop`; then removes the key.
     ///
     /// # Errors
-    /// [`RedisError::Namesake`] when another process has taken this node's name, which it can when this one has been
-    /// stopped for longer than the TTL.
+    /// [`RedisError::Namesake`] when another process has taken this node's name, which is possible if this one was
+    /// suspended for longer than the TTL.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RedisError> {
         let Self { receiving, heartbeat, .. } = self;
         let last_beat = CancellationToken::new();

@@ -10,7 +10,7 @@ use switchboard_store::Incarnation;
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 
-/// The next life of a node (see [`Router::go_on`]).
+/// The parameters of a node's next life (see [`Router::go_on`]).
 pub struct Life {
     /// A new incarnation of the same node.
     pub me: Incarnation,
@@ -80,11 +80,11 @@ impl Router {
         }
     }
 
-    /// Gives up every conversation and topic, and writes what waits. Afterwards nothing that was answered is only in
-    /// memory.
+    /// Gives up every conversation and topic, and writes everything that waits. Afterwards nothing that was answered
+    /// exists only in memory.
     pub async fn finish(&self) {
         let node = self.node();
-        // No user comes back to this node within their grace.
+        // No user returns to this node within the grace period.
         node.users.homed().iter().for_each(|user| node.end_grace(user, u64::MAX));
         let (done, mut all_done) = tokio::sync::mpsc::channel(1);
         node.owners.order_all(|| Order::Drain { done: done.clone() }).await;
@@ -107,8 +107,8 @@ impl Router {
         node.flush().await;
     }
 
-    /// Ends all of the node's tasks, whatever they do, and waits for that. Without [`Router::finish`] before, it leaves
-    /// behind what a crash would.
+    /// Aborts all of the node's tasks, whatever they are doing, and waits for that. Without [`Router::finish`] before,
+    /// it leaves behind what a crash would.
     pub async fn shutdown(&self) {
         let node = self.node();
         node.stop();
@@ -116,7 +116,7 @@ impl Router {
     }
 }
 
-/// Starts a node's tasks. They end when it stops; whoever stops it waits for them.
+/// Starts a node's tasks. They end when the node stops; the caller of the stop waits for them.
 pub(super) fn run(node: &Arc<Node>, packets: Packets, views: watch::Receiver<View>) {
     node.spawn(node.clone().receive_packets(packets));
     node.spawn(node.clone().send_packets());

@@ -4,7 +4,7 @@
 use crate::figures::shown;
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
-/// One node's.
+/// The metrics of one node.
 pub(crate) struct TopicFigures {
     pub(crate) active: Gauge,
     pub(crate) copies: Gauge,

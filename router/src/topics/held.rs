@@ -18,16 +18,16 @@ const BASE_BYTES: usize = size_of::<TopicKey>() + size_of::<Arc<Mutex<Held>>>() 
 /// A topic, or a copy of one, on this node.
 pub(crate) struct Held {
     pub(super) topic: Topic,
-    /// The watching nodes: of the windows of a second, and of a minute.
+    /// The watching nodes: of the 1 s windows, and of the 1 min windows.
     pub(super) watchers: [BTreeSet<Incarnation>; 2],
-    /// The node that sends this one the topic; `None` if this node leads it, as what was counted here may be nowhere
-    /// else.
+    /// The node that sends this one the topic; `None` if this node leads the topic: what was counted here may exist
+    /// nowhere else.
     pub(super) told_by: Option<Incarnation>,
     /// The copy that this node keeps up to date.
     pub(super) copy: Option<Copy>,
-    /// Whether counts of other nodes have come that watchers have not been sent: since the last tick, or before it.
+    /// Whether counts of other nodes have arrived that watchers have not been sent: since the last tick, or before it.
     pub(super) absorbed: Absorbed,
-    /// It is no longer in the table: a holder looks it up again.
+    /// It is no longer in the table, so its holder must look it up again.
     is_gone: bool,
     /// The bytes that the memory counts for it.
     bytes: usize,

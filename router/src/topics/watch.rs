@@ -85,7 +85,7 @@ impl Watched {
         former
     }
 
-    /// The owner refused a session's new range: it watches as before. Whether it needs a new state for that.
+    /// The owner refused a session's new range: it watches as before. Returns whether it needs a new state for that.
     fn restore(&mut self, key: &(TopicKey, Window), owner: &Incarnation, former: Watching) -> bool {
         let Some(topic) = self.topics.get_mut(key) else { return false };
         let is_same = |watching: &&mut Watching| watching.session.id == former.session.id;
@@ -281,7 +281,7 @@ impl Node {
         again.into_iter().for_each(|key| self.watch_topic_until_told(key));
     }
 
-    /// Asks the owner for as long as the view names it.
+    /// Repeats the request as long as the view names this owner.
     fn watch_topic_until_told(self: &Arc<Self>, key: (TopicKey, Window)) {
         let (node, placement) = (self.clone(), self.placement());
         self.spawn(async move {

@@ -1,5 +1,5 @@
-//! A message's trace: noting what this node does with a message, and assembling the answer from the store and from what all
-//! nodes have noted.
+//! A message's trace: records what this node does with a message, and assembles the answer from the store and the
+//! records of all nodes.
 
 use super::kept::{Bounds, GivenTo, Record, What};
 use super::{Outcome, Trace, TraceEvent, TraceQuery, TraceStep, TracedRecipient};
@@ -17,10 +17,10 @@ use switchboard_store::{ConversationKey, HistoryRange, Incarnation, Member, Rece
 /// Events that one node returns for one page of recipients.
 const EVENTS_MAX: usize = 2_000;
 
-/// Recipients whose devices are read at once.
+/// Recipients whose devices are read concurrently.
 const DEVICES_AT_ONCE: usize = 16;
 
-/// Nobody had a session to give it to.
+/// The recipient had no session.
 const NOT_CONNECTED: &str = "not_connected";
 
 impl Node {
@@ -168,7 +168,7 @@ fn asked_roll(query: &TraceQuery) -> RollAsked {
     RollAsked { user: query.user.clone(), after: query.after.clone(), limit: query.limit.saturating_add(1) }
 }
 
-/// The members that the query asks about; whether there are more.
+/// The members that the query asks about, and whether there are more.
 fn page(
     members: Vec<(UserId, Member)>,
     more: bool,
@@ -183,8 +183,8 @@ fn page(
     (page, more || rest.next().is_some())
 }
 
-/// The events of one recipient, in the order of time, that are about this message. Each node leaves out what it knows
-/// to be about other messages, but another node may have noted it.
+/// The events of one recipient, ordered by time, that are about this message. Each node leaves out what it knows to be
+/// about other messages, but another node may have recorded it.
 fn news(own: impl Iterator<Item = TraceEvent>) -> Vec<TraceEvent> {
     let mut events = Vec::new();
     for event in own {
@@ -212,7 +212,7 @@ fn recipient(
     };
     let is_on_the_way = |step: &&TraceStep| step.outcome() >= Outcome::Given;
     let arrived = events.iter().map(|event| &event.step).filter(is_on_the_way).map(TraceStep::outcome).max();
-    // Of the steps of push the last one counts; but a user with a notification on one device has been notified.
+    // The last push step counts; but a user with a notification on one device has been notified.
     let is_told = events.iter().any(|event| matches!(event.step, TraceStep::Notified { .. }));
     let counts = |step: &&TraceStep| !(is_on_the_way(step) || is_told && step.is_failure());
     let push = events.iter().map(|event| &event.step).rfind(counts);
@@ -290,7 +290,7 @@ mod tests {
             assert_eq!(told(bob(), vec![decided, waits.clone(), notified.clone()], true).0, Outcome::Notified);
         }
         assert_eq!(told(bob(), vec![notified, failed(None)], true), (Outcome::Notified, None));
-        // A session has it: that the user was not notified as well is no reason.
+        // A session got it, so it does not matter that the user was not notified as well.
         assert_eq!(told(bob(), vec![given(), muted], true), (Outcome::Given, None));
     }
 }

@@ -1,5 +1,6 @@
-//! The trace records of this node: the newest ones, in the order of noting, within `trace.bytes` and `trace.kept_s`. Noting
-//! one costs a lock and a push. Reading scans all of them, which happens only when an administrator asks for a trace.
+//! The trace records of this node: the newest ones, in order of recording, within `trace.bytes` and `trace.kept_s`.
+//! Recording costs a lock and a push. Reading scans all records, which happens only when an administrator asks for a
+//! trace.
 
 use super::{TraceEvent, TraceStep};
 use crate::delivery::EntryRun;
@@ -12,13 +13,13 @@ use switchboard_store::{ConversationKey, Receipt};
 use crate::node::lock;
 use crate::session::Session;
 
-/// How much is kept.
+/// The limits of the records.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// 0: nothing is kept.
+    /// 0: nothing is recorded.
     pub(crate) bytes: usize,
     pub(crate) kept_ms: i64,
-    /// Sessions of one delivery that are named; the others are only counted.
+    /// Sessions of one delivery that are named; the rest are only counted.
     pub(crate) sessions_max: usize,
 }
 
@@ -41,7 +42,7 @@ pub(super) struct Record {
 }
 
 pub(super) enum What {
-    /// An owner announced the entries to homes, each of so many users.
+    /// An owner announced the entries to homes, each with its number of users.
     Announced(SmallVec<[(NodeId, u32); 1]>),
     /// The entries were given to sessions.
     Given(GivenTo),
@@ -61,7 +62,7 @@ struct GivenSession {
 pub(crate) struct GivenTo {
     /// The first few, up to `named_max`.
     named: SmallVec<[GivenSession; 1]>,
-    /// How many more.
+    /// The number of others.
     more: u32,
     named_max: usize,
 }

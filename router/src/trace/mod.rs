@@ -14,18 +14,18 @@ use switchboard_store::Channel;
 
 pub(crate) use kept::{GivenTo, Traces};
 
-/// What is asked of a message's trace.
+/// The parameters of a request for a message's trace.
 #[derive(Clone, Debug)]
 pub struct TraceQuery {
-    /// Only this recipient, or whoever else is asked about.
+    /// Only this recipient.
     pub user: Option<UserId>,
-    /// Only recipients behind this one, in the order of ids.
+    /// Only recipients after this one, ordered by id.
     pub after: Option<UserId>,
-    /// At most so many recipients.
+    /// Maximum number of recipients.
     pub limit: usize,
 }
 
-/// A message, and what became of it.
+/// A message and its history.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Trace {
     /// The message.
@@ -34,29 +34,29 @@ pub struct Trace {
     pub from: UserId,
     /// When it was stored.
     pub stored_at: Timestamp,
-    /// What concerns no single recipient.
+    /// Events that concern no particular recipient.
     pub events: Vec<TraceEvent>,
-    /// The recipients in the order of their ids, the sender left out.
+    /// The recipients, ordered by id, without the sender.
     pub recipients: Vec<TracedRecipient>,
-    /// Whether there are more behind the last one.
+    /// Whether there are more after the last one.
     pub more: bool,
 }
 
 /// A recipient, and what happened to the message on its way to them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TracedRecipient {
-    /// Who.
+    /// The recipient.
     pub user_id: UserId,
-    /// In a word.
+    /// The outcome in a word.
     pub outcome: Outcome,
-    /// Why it went no further, where that is known.
+    /// Why it got no further, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<Cow<'static, str>>,
-    /// What nodes noted of it, in the order of time.
+    /// The nodes' records of it, ordered by time.
     pub events: Vec<TraceEvent>,
 }
 
-/// How far a message has got with one recipient; each is more than the one before.
+/// How far a message has got with one recipient, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -64,11 +64,11 @@ pub enum Outcome {
     NotAMember,
     /// It waits in the store: the user gets it with their next `sync`.
     Stored,
-    /// The user was to be notified, but could not be.
+    /// The user should have been notified, but could not be.
     NotNotified,
     /// A notification waits for its time, or for its next attempt.
     NotificationWaits,
-    /// A provider has the notification.
+    /// A provider has accepted the notification.
     Notified,
     /// It is in a session's queue, but no device has confirmed it yet.
     Given,
@@ -81,11 +81,11 @@ pub enum Outcome {
 /// Something that happened to a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceEvent {
-    /// When, by the clock of the node.
+    /// When, by the node's clock.
     pub at: Timestamp,
-    /// At which node.
+    /// The node.
     pub node_id: NodeId,
-    /// The user that it concerns; `None`: everyone.
+    /// The affected user; `None`: everyone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,
     /// What happened.
@@ -113,17 +113,17 @@ pub enum TraceStep {
     },
     /// It was put into the queues of more sessions, which are not named (`trace.sessions_max`).
     GivenToMore {
-        /// How many.
+        /// The number of sessions.
         sessions: u32,
     },
     /// A device confirmed everything up to a `seq`.
     Delivered {
-        /// Up to where.
+        /// The last `seq`.
         up_to_seq: Seq,
     },
     /// The user has read everything up to a `seq`.
     Read {
-        /// Up to where.
+        /// The last `seq`.
         up_to_seq: Seq,
     },
     /// Push waits for a receipt.
@@ -140,9 +140,9 @@ pub enum TraceStep {
     },
     /// A notification is in the durable queue.
     Queued {
-        /// For which provider.
+        /// The provider.
         provider: Channel,
-        /// How many messages it is about.
+        /// The number of messages that it covers.
         count: u32,
         /// The earliest time of sending.
         not_before: Timestamp,
@@ -150,30 +150,30 @@ pub enum TraceStep {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<Cow<'static, str>>,
     },
-    /// A provider has the notification for a device.
+    /// A provider has accepted the notification for a device.
     Notified {
-        /// Which provider.
+        /// The provider.
         provider: Channel,
-        /// Which device.
+        /// The device.
         device_id: DeviceId,
     },
-    /// A provider says that the device is no longer there: its registration was removed.
+    /// A provider reports that the device is gone: its registration was removed.
     DeviceGone {
-        /// Which provider.
+        /// The provider.
         provider: Channel,
-        /// Which device.
+        /// The device.
         device_id: DeviceId,
     },
     /// An attempt to notify failed.
     Failed {
-        /// Which provider.
+        /// The provider.
         provider: Channel,
-        /// For which device.
+        /// The device.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device_id: Option<DeviceId>,
-        /// What it answered.
+        /// The provider's answer.
         reason: String,
-        /// The next attempt; none: it was given up.
+        /// The next attempt; `None`: it was given up.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         again_at: Option<Timestamp>,
     },
@@ -183,8 +183,8 @@ pub enum TraceStep {
 
 impl TraceEvent {
     /// Whether the event adds something about the entry to those before. A later cursor does not. Nor does a
-    /// notification of everything up to a later entry, if this one was already decided and not held again: it is about
-    /// others.
+    /// notification of everything up to a later entry, if this one was already decided and not held again: that is
+    /// about other entries.
     fn is_news_after(&self, before: &[Self]) -> bool {
         let mut own = before.iter().filter(|event| event.user_id == self.user_id).map(|event| &event.step);
         match &self.step {
@@ -197,7 +197,7 @@ impl TraceEvent {
 }
 
 impl TraceStep {
-    /// Whether no notification is about the entry from here on; `None` if the step does not say.
+    /// Whether no later notification covers the entry; `None` if the step does not say.
     fn ends_notifying(&self) -> Option<bool> {
         match self {
             Self::Held { .. } => Some(false),
@@ -206,7 +206,7 @@ impl TraceStep {
         }
     }
 
-    /// How far the message has got with its recipient, by this step.
+    /// How far the message has got with its recipient, according to this step.
     fn outcome(&self) -> Outcome {
         match self {
             Self::Announced { .. } | Self::GivenToMore { .. } | Self::ArrivedInTime | Self::Withdrawn => {
@@ -223,7 +223,7 @@ impl TraceStep {
         }
     }
 
-    /// Whether it is about everything up to a `seq`, as notifications are.
+    /// Whether it covers everything up to a `seq`, as notifications do.
     fn is_up_to(&self) -> bool {
         matches!(
             self,
@@ -235,12 +235,12 @@ impl TraceStep {
         )
     }
 
-    /// Whether one device could not be notified, which says nothing about the others.
+    /// Whether one device could not be notified, which does not affect the others.
     fn is_failure(&self) -> bool {
         matches!(self, Self::DeviceGone { .. } | Self::Failed { .. })
     }
 
-    /// The reason why the message got no further, if the step has one.
+    /// Why the message got no further, if the step has a reason.
     fn why(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::NotNotified { why } => Some(why.clone()),

@@ -1,5 +1,5 @@
-//! `conversation_activity`: what members of a large group get in place of its entries while they do not have it open, at most
-//! once a second (PROTOCOL §3, "Large groups").
+//! `conversation_activity`: what members of a large group get instead of its entries while they do not have it open, at
+//! most once a second (PROTOCOL §3, "Large groups").
 
 use crate::delivery::undroppable;
 use crate::envelope::{Note, Outgoing};
