@@ -4,17 +4,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A shared, seedable source of random numbers: session ids, jitter, spreads. Cheap to clone; clones share the stream.
 ///
-/// Not for secrets: keys come from the operating system's generator where they are made.
+/// Not for secrets: keys come from the operating system's generator.
 #[derive(Clone, Debug)]
 pub struct Generator(Arc<Mutex<fastrand::Rng>>);
 
 impl Generator {
-    /// Seeded by the process's own entropy.
+    /// Seeded from the process's entropy.
     pub fn from_entropy() -> Self {
         Self(Arc::new(Mutex::new(fastrand::Rng::new())))
     }
 
-    /// The stream that belongs to `seed`, the same on every run.
+    /// The stream of `seed`, the same on every run.
     pub fn from_seed(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))))
     }

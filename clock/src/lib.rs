@@ -1,9 +1,10 @@
-//! Injected time and randomness, and the timer wheel that everything with many deadlines shares.
+//! Injected time and randomness, and the timer wheel shared by everything with many deadlines.
 //!
-//! Nothing else in the workspace reads the system's clock (`clippy.toml` bans it), and what the simulation runs has no other
+//! Nothing else in the workspace reads the system's clock (`clippy.toml` bans it), and the simulated code has no other
 //! source of time and randomness (a test bans them). So the routing core runs under a paused tokio clock and a seeded
-//! generator, and a failing run is replayed from its seed.
-//! This crate owns no state beyond what its values hold, and knows nothing of the gateway's words.
+//! generator, and a failing run can be replayed from its seed.
+//!
+//! This crate owns no state beyond what its values hold, and knows no concepts of the gateway.
 
 mod generator;
 mod wheel;
@@ -19,7 +20,7 @@ use std::time::Duration;
 /// Wall time and monotonic time. Cheap to clone.
 ///
 /// Monotonic time is tokio's, which a test pauses and advances; wall time is the system's or, in a simulation, derived
-/// from the monotonic one with a skew that the test sets. No correctness rests on wall time (DESIGN §3).
+/// from the monotonic one with a skew that the test sets. Correctness never depends on wall time (DESIGN §3).
 #[derive(Clone)]
 pub struct Clock {
     origin: tokio::time::Instant,
@@ -39,7 +40,7 @@ impl Clock {
     }
 
     /// A clock that starts at `origin_ms` (Unix milliseconds) and follows tokio's time, which a test may pause.
-    /// `skew_ms` is added to what the wall shows and may be changed, and so jump, at any time.
+    /// `skew_ms` is added to wall time and may change, and so jump, at any time.
     pub fn simulated(origin_ms: i64, skew_ms: Arc<AtomicI64>) -> Self {
         Self { origin: tokio::time::Instant::now(), wall: Wall::Simulated { origin_ms, skew_ms } }
     }
@@ -70,8 +71,8 @@ impl Clock {
         tokio::time::sleep_until(self.origin + Duration::from_millis(deadline_ms)).await;
     }
 
-    /// Waits until [`Clock::monotonic_ms`] is next a multiple of `interval_ms`, for what is looked at again and again: all
-    /// who wait so wake together, and an idle process wakes less often than if each had a beat of his own.
+    /// Waits until [`Clock::monotonic_ms`] is next a multiple of `interval_ms`, for periodic work: all waiters with the
+    /// same interval wake together, so an idle process wakes less often than if each had its own phase.
     pub async fn sleep_to_next_ms(&self, interval_ms: u64) {
         let interval_ms = interval_ms.max(1);
         self.sleep_until_ms((self.monotonic_ms() / interval_ms + 1) * interval_ms).await;

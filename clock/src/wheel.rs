@@ -1,14 +1,14 @@
 //! A hashed timer wheel (Varghese and Lauck, "Hashed and hierarchical timing wheels", scheme 6).
 //!
 //! One wheel holds the deadlines of many things (every session of a node, every typist of a conversation) at the cost
-//! of one vector slot each, where a timer of its own would cost a hundred bytes and a wake-up each. There is no
-//! cancelling: who is woken looks whether there still is something to do, and puts itself back for its next deadline.
+//! of one vector slot each, where a separate timer would cost a hundred bytes and a wake-up. There is no cancelling: an
+//! item that is woken checks whether there is still something to do, and is inserted again for its next deadline.
 
-/// Items, each due at a tick. Owned by whoever turns it; not shared.
+/// Items, each due at a tick. Owned by the task that turns it; not shared.
 #[derive(Debug)]
 pub struct Wheel<T> {
     tick_ms: u64,
-    /// The next tick to be turned over. Everything due before it has been given out.
+    /// The next tick to process. Everything due before it has been fired.
     next_tick: u64,
     slots: Vec<Vec<Due<T>>>,
     len: usize,
@@ -21,15 +21,15 @@ struct Due<T> {
 }
 
 impl<T> Wheel<T> {
-    /// A wheel of `slots` slots of `tick_ms` milliseconds that begins at `now_ms`. Deadlines further away than one turn
-    /// stay in their slot for further turns.
+    /// A wheel of `slots` slots of `tick_ms` milliseconds that begins at `now_ms`. Items with deadlines further away
+    /// than one turn stay in their slot for further turns.
     pub fn new(tick_ms: u64, slots: usize, now_ms: u64) -> Self {
         let tick_ms = tick_ms.max(1);
         let slots = (0..slots.max(1)).map(|_| Vec::new()).collect();
         Self { tick_ms, next_tick: now_ms / tick_ms, slots, len: 0 }
     }
 
-    /// Has `item` given out by the first [`Wheel::turn`] at or after `deadline_ms`, at most a tick late.
+    /// Schedules `item` for the first [`Wheel::turn`] at or after `deadline_ms`, at most a tick late.
     pub fn insert(&mut self, deadline_ms: u64, item: T) {
         let tick = deadline_ms.div_ceil(self.tick_ms).max(self.next_tick);
         let slot = self.slot_of(tick);
@@ -37,10 +37,10 @@ impl<T> Wheel<T> {
         self.len += 1;
     }
 
-    /// Gives `fire` every item that is due at `now_ms`, oldest tick first.
+    /// Calls `fire` with every item that is due at `now_ms`, oldest tick first.
     pub fn turn(&mut self, now_ms: u64, mut fire: impl FnMut(T)) {
         let last_tick = now_ms / self.tick_ms;
-        // After a long pause one turn over all slots finds everything that is due.
+        // After a long pause, one turn over all slots finds everything that is due.
         let turns = (last_tick + 1).saturating_sub(self.next_tick).min(self.slots.len() as u64);
         for tick in self.next_tick..self.next_tick + turns {
             let slot = self.slot_of(tick);
@@ -57,12 +57,12 @@ impl<T> Wheel<T> {
         self.next_tick = self.next_tick.max(last_tick + 1);
     }
 
-    /// How many items wait.
+    /// The number of waiting items.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing waits.
+    /// Whether no items wait.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -112,7 +112,7 @@ mod tests {
             now_ms += generator.below(if generator.percent(5) { 900 } else { 9 });
             let mut fired = due(&mut wheel, now_ms);
             fired.sort_unstable();
-            // A tick late at the most, never early.
+            // At most a tick late, never early.
             assert!(fired.iter().all(|deadline| *deadline <= now_ms), "early");
             for deadline in &fired {
                 let at = waiting.iter().position(|w| w == deadline).expect("fired twice");

@@ -1,4 +1,4 @@
-//! The items of `auth.keys`: one key that tokens are checked with, chosen by their `kid`.
+//! The items of `auth.keys`: keys that verify tokens, selected by their `kid`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,19 @@ use crate::nearest::nearest;
 use crate::secret::Secret;
 use crate::value::{Value, string, wrong_type};
 
-/// Shortest secret for HS256, in bytes (RFC 7518 §3.2: as long as the hash).
+/// Minimum length of an HS256 secret, in bytes (RFC 7518 §3.2: as long as the hash).
 pub(crate) const HS256_BYTES_MIN: usize = 32;
 
-/// A key that tokens are checked with.
+/// A key that verifies tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthKey {
-    /// The `kid` of the tokens that it checks.
+    /// The `kid` of the tokens that it verifies.
     pub kid: String,
     /// The algorithm and its key.
     pub material: KeyMaterial,
 }
 
-/// An algorithm (RFC 7518 §3.1, RFC 8037 §3.1) and the key that it checks with.
+/// An algorithm (RFC 7518 §3.1, RFC 8037 §3.1) and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyMaterial {
     /// HMAC with SHA-256 and a secret of at least 32 bytes.
@@ -48,7 +48,7 @@ impl KeyMaterial {
     }
 }
 
-/// A public key as PEM. Whether it is one of its algorithm is found out by who uses it.
+/// A public key as PEM. Whether it fits its algorithm is checked where it is used.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
     pem: String,
@@ -72,7 +72,7 @@ impl PublicKey {
         &self.pem
     }
 
-    /// Refuses what is obviously something else, above all a private key.
+    /// Refuses what is obviously something else, in particular a private key.
     fn check(&self) -> Result<(), Problem> {
         let is = |label: &str| self.pem.lines().any(|line| line.starts_with("-----BEGIN ") && line.contains(label));
         if is("PRIVATE KEY") {
@@ -116,7 +116,7 @@ impl Value for Vec<AuthKey> {
             return None;
         };
         if items.is_empty() {
-            // Nobody could sign in, and it must not be taken for development mode.
+            // Nobody could sign in, and it must not be mistaken for development mode.
             mistakes.push(at, Problem::Wrong("empty; leave it out for development mode".to_owned()));
             return None;
         }
@@ -156,10 +156,10 @@ impl AuthKey {
     }
 }
 
-/// One item of the list while it is read.
+/// An item of the list, while it is read.
 struct Item<'a> {
     table: &'a toml::Table,
-    /// The item's own place, such as `auth.keys[0]`.
+    /// The item's path, such as `auth.keys[0]`.
     at: &'a str,
     mistakes: &'a mut Mistakes,
 }
@@ -176,7 +176,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// The text of a field; `None` if it is missing or no text, which is a mistake already noted.
+    /// The text of a field; `None` if it is missing or not a string, which has been recorded as a mistake.
     fn text(&mut self, field: &str) -> Option<&'a str> {
         let value = self.table.get(field)?;
         string(value, &format!("{}.{field}", self.at), "text", self.mistakes)
@@ -207,7 +207,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Refuses the field, and its file, that belong to other algorithms.
+    /// Refuses a field that belongs to other algorithms, and its `_file`.
     fn refuse_other(&mut self, alg: &str, field: &str) {
         for field in [field.to_owned(), format!("{field}_file")] {
             if self.table.contains_key(&field) {
@@ -236,7 +236,7 @@ impl<'a> Item<'a> {
         Some(key)
     }
 
-    /// Makes the key from `field` or from the file in `<field>_file`; exactly one must be there.
+    /// Makes the key from `field` or from the file in `<field>_file`; exactly one must be set.
     fn given_or_file<T>(
         &mut self,
         field: &str,

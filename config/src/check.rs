@@ -1,4 +1,4 @@
-//! What is wrong only in connection with something else. A key that is wrong by itself is not looked at again.
+//! Checks of keys in combination. A key that is wrong by itself is not checked again.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -11,7 +11,7 @@ use crate::mistake::{Mistakes, Problem};
 use crate::secret::Secret;
 use crate::sections::{Auth, Tls};
 
-/// Adds what is wrong with a whole configuration.
+/// Checks a whole configuration, and adds the mistakes.
 pub(crate) fn check(config: &Config, mistakes: &mut Mistakes) {
     check_tls(&config.tls, mistakes);
     check_auth(&config.auth, mistakes);
@@ -23,7 +23,7 @@ pub(crate) fn check(config: &Config, mistakes: &mut Mistakes) {
         ("session.reconnect_max_ms", session.reconnect_max_ms),
         mistakes,
     );
-    // A message that no session has room for would close every reader.
+    // A message that fits into no session's queue would close every reader.
     let limits = &config.limits;
     check_order(
         ("limits.content_bytes", limits.content_bytes),
@@ -46,7 +46,7 @@ fn check_tls(tls: &Tls, mistakes: &mut Mistakes) {
     }
 }
 
-/// What several nodes need to be one gateway.
+/// The requirements for several nodes to be one gateway.
 fn check_cluster(config: &Config, mistakes: &mut Mistakes) {
     let (store, bus) = (config.store.kind, config.bus.kind);
     if bus == BusKind::Redis {
@@ -78,7 +78,7 @@ fn check_cluster(config: &Config, mistakes: &mut Mistakes) {
     }
 }
 
-/// A provider has all of its credentials, or none.
+/// A provider needs all of its credentials, or none.
 fn check_push(config: &Config, mistakes: &mut Mistakes) {
     let mut beside = |given: Option<String>, needed: &[(&str, bool)]| {
         let Some(given) = given else { return };

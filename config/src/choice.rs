@@ -1,4 +1,4 @@
-//! Keys whose value is one of a few words.
+//! Keys with a fixed set of values.
 
 use crate::value::Text;
 
@@ -11,7 +11,7 @@ macro_rules! choice {
         }
 
         impl $Choice {
-            /// The word that the configuration uses.
+            /// The word used in the configuration.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$Variant => $word,)+ }
             }
@@ -53,29 +53,29 @@ choice! {
 }
 
 choice! {
-    /// How a line of the log is written.
+    /// The format of log lines.
     LogFormat {
         /// `Text` on a terminal, else `Json`.
         Auto = "auto",
         /// For people.
         Text = "text",
-        /// One JSON object a line.
+        /// One JSON object per line.
         Json = "json",
     } one of "auto, text, json"
 }
 
 choice! {
-    /// The least important that is logged.
+    /// The lowest level that is logged.
     LogLevel {
         /// Nothing.
         Off = "off",
-        /// What needs a person.
+        /// A person has to act.
         Error = "error",
-        /// What may need one.
+        /// A person may have to act.
         Warn = "warn",
-        /// What the process does as a whole.
+        /// Events of the whole process.
         Info = "info",
-        /// What it does for each session and conversation.
+        /// Events of single sessions and conversations.
         Debug = "debug",
         /// Every step.
         Trace = "trace",

@@ -18,12 +18,12 @@ macro_rules! config {
         }
 
         impl Config {
-            /// Every section, described.
+            /// Descriptions of all sections.
             pub(crate) fn sections() -> Vec<Described> {
                 vec![$($Section::describe(),)+]
             }
 
-            /// Takes everything from what was given; the rest are the defaults.
+            /// Takes all given values; the others get their defaults.
             pub(crate) fn read(given: &mut Given) -> Self {
                 Self { $($field: $Section::read(given),)+ }
             }
@@ -91,13 +91,13 @@ config! {
     log: Log,
 }
 
-/// The sections that a running server reads again on SIGHUP.
+/// The sections that a running server reloads on SIGHUP.
 pub(crate) const RELOADED: [&str; 7] =
     ["node.tls", "auth", "push.web_push", "push.fcm", "push.apns", "push.webhook", "limits"];
 
 impl Config {
-    /// Whether no key is set that tokens could be checked with, so that the server makes its own and gives anyone a
-    /// token (OPERATING, "Development mode").
+    /// Whether no token key is set, so that the server creates its own and gives anyone a token (OPERATING,
+    /// "Development mode").
     pub fn is_development(&self) -> bool {
         self.auth.hs256_secret.is_none() && self.auth.keys.is_empty()
     }
@@ -107,8 +107,7 @@ impl Config {
         self.to_table().to_string()
     }
 
-    /// Takes over the sections named in [`RELOADED`]. A port that speaks TLS goes on doing so, and one that does not
-    /// doesn't begin to.
+    /// Takes over the sections named in [`RELOADED`]. TLS is neither switched on nor off.
     pub(crate) fn take_reloadable(&mut self, new: &Self) {
         if self.tls.cert.is_some() == new.tls.cert.is_some() {
             self.tls = new.tls.clone();
@@ -121,7 +120,7 @@ impl Config {
         self.limits = new.limits.clone();
     }
 
-    /// The keys whose values differ, as far as they may be shown.
+    /// The keys whose values differ. A change from one hidden secret to another does not show.
     pub(crate) fn keys_that_differ(&self, other: &Self) -> Vec<String> {
         let (these, others) = (self.to_table(), other.to_table());
         let names = Self::sections().into_iter().flat_map(|section| section.keys).map(|key| key.name);
@@ -129,7 +128,7 @@ impl Config {
     }
 }
 
-/// The table of a section such as `node.tls`, made if it is missing.
+/// The table of a section such as `node.tls`; created if it is missing.
 fn table_at<'a>(root: &'a mut toml::Table, section: &str) -> &'a mut toml::Table {
     section.split('.').fold(root, |table, name| {
         let below = table.entry(name).or_insert_with(|| Toml::Table(toml::Table::new()));

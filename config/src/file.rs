@@ -1,4 +1,4 @@
-//! Reading the files that the configuration names, none longer than its bound.
+//! Reads the files named in the configuration, up to a size limit.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,9 +6,9 @@ use std::path::Path;
 
 use crate::mistake::Problem;
 
-/// Longest secret or public key, in bytes.
+/// Maximum size of a secret or public key, in bytes.
 pub(crate) const SECRET_BYTES_MAX: u64 = 65_536;
-/// Longest configuration file, in bytes.
+/// Maximum size of the configuration file, in bytes.
 pub(crate) const CONFIG_BYTES_MAX: u64 = 1_048_576;
 
 /// Reads a whole file of at most `bytes_max` bytes.

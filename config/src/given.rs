@@ -1,4 +1,4 @@
-//! The values that were given, by key, before they have types: later layers replace earlier ones.
+//! The given values by key, before they are typed: later layers replace earlier ones.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(crate) enum Layer {
     Set,
 }
 
-/// Values by key, and what is wrong with them.
+/// The given values by key, and their mistakes.
 pub(crate) struct Given {
     sections: Vec<Described>,
     values: BTreeMap<String, (Layer, Toml)>,
@@ -29,7 +29,7 @@ pub(crate) struct Given {
 }
 
 impl Given {
-    /// Nothing given yet, of the keys of these sections.
+    /// No values yet, for the keys of these sections.
     pub(crate) fn new(sections: Vec<Described>) -> Self {
         Self { sections, values: BTreeMap::new(), mistakes: Mistakes::default() }
     }
@@ -50,7 +50,7 @@ impl Given {
         }
     }
 
-    /// Adds a value of the environment or of `--set`: as it is for text keys, else as TOML.
+    /// Adds a value of the environment or of `--set`: taken literally for text keys, otherwise parsed as TOML.
     pub(crate) fn add_text(&mut self, layer: Layer, name: &str, text: &str) {
         let value = match self.key(name) {
             Some(key) if !key.is_text => match text.parse::<Toml>() {
@@ -74,7 +74,7 @@ impl Given {
         self.values.insert(name.to_owned(), (layer, value));
     }
 
-    /// Takes the value of a key, if it was given and is right.
+    /// Takes the value of a key, if it was given and is valid.
     pub(crate) fn take<T: Value>(&mut self, name: &str) -> Option<T> {
         let value = self.values.remove(name);
         let Some(from_file) = T::FROM_FILE else { return self.typed(name, &value?.1) };

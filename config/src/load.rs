@@ -11,10 +11,10 @@ use crate::file;
 use crate::given::{Given, Layer};
 use crate::mistake::{Mistake, Mistakes, Problem};
 
-/// What every variable of the environment that is a key begins with.
+/// The prefix of environment variables that are keys.
 const ENV_PREFIX: &str = "SWITCHBOARD__";
 
-/// Where the configuration comes from.
+/// The sources of the configuration.
 #[derive(Clone, Default)]
 pub struct Sources {
     file: Option<PathBuf>,
@@ -23,8 +23,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The configuration file (TOML), if there is one; the environment, of which only `SWITCHBOARD__…` is looked at;
-    /// and each `key=value` of `--set`, of which a later one wins.
+    /// The configuration file (TOML), if there is one; the environment, of which only `SWITCHBOARD__…` is used; and
+    /// each `key=value` of `--set`, of which a later one wins.
     pub fn new(
         file: Option<PathBuf>,
         env: impl IntoIterator<Item = (OsString, OsString)>,
@@ -35,12 +35,12 @@ impl Sources {
     }
 }
 
-/// `SWITCHBOARD__NODE__TLS__CERT` is `node.tls.cert`.
+/// The key of a variable: `SWITCHBOARD__NODE__TLS__CERT` is `node.tls.cert`.
 fn key_of_variable(name: &str) -> Option<String> {
     name.strip_prefix(ENV_PREFIX).map(|rest| rest.to_ascii_lowercase().replace("__", "."))
 }
 
-/// A configuration and where it came from.
+/// A configuration and its sources.
 pub struct Loaded {
     /// The effective configuration.
     pub config: Config,
@@ -51,29 +51,28 @@ impl Config {
     /// Reads the sources.
     ///
     /// # Errors
-    /// Everything that is wrong with them, not only the first.
+    /// All mistakes in them, not only the first.
     pub fn load(sources: Sources) -> Result<Loaded, Mistakes> {
         let config = read(&sources)?;
         Ok(Loaded { config, sources })
     }
 }
 
-/// What SIGHUP brings, to be taken over as a whole or not at all.
+/// The result of a SIGHUP, which is applied as a whole or not at all.
 pub struct Reload {
-    /// What is in force with it.
+    /// The configuration that is now in force.
     pub loaded: Loaded,
-    /// The keys whose change has to wait for a restart.
+    /// The changed keys that take effect only after a restart.
     pub waiting: Vec<String>,
 }
 
 impl Loaded {
-    /// Reads the sources again (SIGHUP). Of what they hold now, only the sections that a running server can change are
-    /// taken over: `auth`, `limits`, the providers of push, and `node.tls`, the last only if TLS is neither switched on
-    /// nor off by it.
+    /// Reads the sources again (SIGHUP). Only the sections that a running server can change are applied: `auth`,
+    /// `limits`, the providers of push, and `node.tls`, the last only if that switches TLS neither on nor off.
     ///
     /// # Errors
-    /// Everything that is wrong with the sources. To enter or leave development mode is a mistake here: a running
-    /// server doesn't open its door to everyone.
+    /// All mistakes in the sources. Entering or leaving development mode is a mistake here: a running server must not
+    /// open itself to everyone.
     pub fn reload(&self) -> Result<Reload, Mistakes> {
         let new = read(&self.sources)?;
         if new.is_development() != self.config.is_development() {
@@ -120,7 +119,7 @@ fn read_file(path: &Path) -> Result<toml::Table, Mistake> {
     text.parse::<toml::Table>().map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
-        // Only the message: the error's full text quotes the line, which may hold a secret.
+        // Only the message: the error's full text quotes the line, which may contain a secret.
         Mistake::new(format!("{}:{line}", path.display()), Problem::Syntax(error.message().to_owned()))
     })
 }

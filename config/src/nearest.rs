@@ -1,7 +1,7 @@
-//! Which known key somebody may have meant.
+//! Finds the known key that somebody may have meant.
 
-/// The candidate most like `unknown`. A candidate whose last part is like the whole of `unknown` counts as near, so
-/// that `listen` finds `node.listen`.
+/// The candidate most similar to `unknown`. Also matches the last part of a candidate, so that `listen` finds
+/// `node.listen`.
 ///
 /// Returns `unknown` itself if there are no candidates.
 pub(crate) fn nearest<'a>(unknown: &'a str, candidates: impl IntoIterator<Item = &'a str>) -> &'a str {

@@ -1,4 +1,4 @@
-//! The address of a Redis, a Redis Cluster or its sentinels, which may hold passwords.
+//! The address of a Redis, a Redis Cluster or Sentinels, which may contain passwords.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,17 @@ use crate::value::{FromFile, Value, string};
 
 const SCHEMES: [&str; 6] = ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
 
-/// Begins the sentinels' password in a URL.
+/// The parameter of a URL with the sentinels' password.
 const SENTINEL_PASSWORD: &str = "sentinelPassword=";
 
 const WRONG: &str = "not an address of Redis (redis, redis-cluster or redis-sentinel, with an s (rediss) for TLS, \
                      then ://host:port)";
 
-/// A URL of Redis. What shows it hides the passwords.
+/// A Redis URL. Its displayed form hides the passwords.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
     text: String,
-    /// The file it was read from, which may be shown.
+    /// The file it was read from; not secret.
     file: Option<PathBuf>,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for RedisUrl {
         let (address, query) =
             self.text.split_once('?').map_or((&*self.text, None), |(address, query)| (address, Some(query)));
         let (user, host) = address.rsplit_once('@').unwrap_or(("", address));
-        // The first colon ends the scheme.
+        // The first colon is that of the scheme.
         match user.match_indices(':').nth(1) {
             Some((colon, _)) => write!(f, "{}:{HIDDEN}@{host}", &user[..colon])?,
             None => f.write_str(address)?,

@@ -1,4 +1,4 @@
-//! The reference of all keys, `docs/configuration.md`, from their declaration.
+//! Generates the reference of all keys, `docs/configuration.md`, from their declaration.
 
 use crate::config::{Config, RELOADED};
 use crate::section::{Described, Key};

@@ -1,4 +1,4 @@
-//! Property: what `check-config` prints is a configuration file that loads as the same configuration.
+//! Property test: the output of `check-config` is a configuration file that loads as the same configuration.
 
 use std::path::Path;
 
@@ -8,8 +8,7 @@ use proptest::sample::{select, subsequence};
 use crate::section::Key;
 use crate::{Config, Loaded, Sources};
 
-/// Keys with the same value in each case would not tell much: each integer is anywhere in its range, each text one
-/// of several.
+/// Values vary between cases: each integer anywhere in its range, each text one of several.
 fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
     if let Some(range) = &key.range {
         return range.clone().prop_map(|number| number.to_string()).boxed();
@@ -54,9 +53,9 @@ fn value(key: &Key, folder: &Path) -> BoxedStrategy<String> {
     select(choices.iter().map(|&choice| choice.to_owned()).collect::<Vec<_>>()).boxed()
 }
 
-/// Some keys with values, as `--set` takes them.
+/// Some keys with values, as arguments of `--set`.
 fn sets(folder: &Path) -> impl Strategy<Value = Vec<String>> {
-    // Secrets given as themselves are hidden, so they can't load back.
+    // Secrets given directly are hidden in the output, so they can't be loaded back.
     let hidden = [
         "auth.hs256_secret",
         "store.scylla.password",
@@ -98,7 +97,7 @@ fn a_rendered_configuration_loads_back_equal() {
     let config =
         ProptestConfig { failure_persistence: None, max_global_rejects: 16_384, ..ProptestConfig::with_cases(256) };
     proptest!(config, |(sets in sets(folder.path()))| {
-        // Some cases contradict themselves; those are another test's subject.
+        // Some cases are contradictory, which another test covers.
         let Ok(loaded) = load(None, sets) else { return Err(TestCaseError::reject("contradiction")) };
         std::fs::write(&file, loaded.config.render()).unwrap();
         prop_assert_eq!(loaded.config, load(Some(&file), Vec::new()).unwrap().config);

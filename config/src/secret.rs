@@ -9,19 +9,19 @@ use crate::file;
 use crate::mistake::{Mistakes, Problem};
 use crate::value::{FromFile, Value, string};
 
-/// What is shown in place of a secret.
+/// What is shown instead of a secret.
 pub(crate) const HIDDEN: &str = "(hidden)";
 
-/// A secret, used as its bytes.
+/// A secret, used as raw bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     bytes: Vec<u8>,
-    /// The file it was read from, which may be shown.
+    /// The file it was read from; not secret.
     file: Option<PathBuf>,
 }
 
 impl Secret {
-    /// A secret given as itself.
+    /// A secret given directly.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self { bytes: bytes.into(), file: None }
     }
@@ -35,12 +35,12 @@ impl Secret {
         Ok(Self { bytes, file: Some(path.to_owned()) })
     }
 
-    /// The secret itself. Not to be logged.
+    /// The secret itself. Must not be logged.
     pub fn expose(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The key it was given by: `key` or `<key>_file`.
+    /// The key that it was given with: `key` or `<key>_file`.
     pub(crate) fn given_by(&self, key: &str) -> String {
         match self.file {
             Some(_) => format!("{key}_file"),
@@ -48,7 +48,7 @@ impl Secret {
         }
     }
 
-    /// Puts the file's path, or a sign that something is hidden, into a table.
+    /// Writes the file's path, or a placeholder for a hidden value, into a table.
     pub(crate) fn write_to(&self, key: &str, table: &mut toml::Table) {
         match &self.file {
             Some(file) => table.insert(format!("{key}_file"), file.to_string_lossy().into_owned().into()),

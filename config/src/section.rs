@@ -1,5 +1,5 @@
-//! `section!`: one declaration per section, from which come its struct, its defaults, the list of known keys with
-//! their ranges, the reading, the rendering and the reference (`docs/configuration.md`).
+//! `section!`: generates a section's struct, its defaults, the list of known keys with their ranges, reading, rendering
+//! and the reference (`docs/configuration.md`) from one declaration.
 //!
 //! ```text
 //! section! {
@@ -11,8 +11,8 @@
 //! }
 //! ```
 //!
-//! A key's type says how its value is written ([`Value`]); `in` gives an integer's range, `shown` replaces a default
-//! in the reference that depends on the machine.
+//! A key's type determines how its value is written ([`Value`]); `in` gives an integer's range, `shown` replaces a
+//! machine-dependent default in the reference.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -20,16 +20,16 @@ use std::path::PathBuf;
 use crate::given::Given;
 use crate::value::Value;
 
-/// What is known about one key.
+/// The description of a key.
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
-    /// The whole key, such as `limits.frame_bytes`.
+    /// The full key, such as `limits.frame_bytes`.
     pub(crate) name: String,
     /// The type's name in the reference.
     pub(crate) type_name: String,
-    /// `--set` and the environment give the value as it is, not as TOML.
+    /// `--set` and the environment give the value literally, not as TOML.
     pub(crate) is_text: bool,
-    /// The value, or a part of it, is never shown in a mistake.
+    /// Mistakes never show the value or a part of it.
     pub(crate) is_secret: bool,
     /// Allowed values of an integer, in the unit that ends the key's name.
     pub(crate) range: Option<RangeInclusive<i64>>,
@@ -40,7 +40,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Describes a key of type `T` with its default, and the key of its file if it can be given as one.
+    /// Describes a key of type `T` with its default, and its `_file` key if it can be given as a file.
     pub(crate) fn of<T: Value>(
         name: &str,
         default: &T,
@@ -70,20 +70,20 @@ impl Key {
     }
 }
 
-/// The key under which a file holds the value of `key`.
+/// The key for a file that holds the value of `key`.
 pub(crate) fn file_key(key: &str) -> String {
     format!("{key}_file")
 }
 
-/// A section with its keys, for who looks keys up or writes about them.
+/// A section with its keys, for lookups and for the reference.
 pub(crate) struct Described {
     pub(crate) name: &'static str,
     pub(crate) about: String,
-    /// In the order of their declaration.
+    /// In order of declaration.
     pub(crate) keys: Vec<Key>,
 }
 
-/// A struct whose fields are the keys of a section. Implemented by `section!` only.
+/// A struct whose fields are the keys of a section. Implemented only by `section!`.
 pub(crate) trait Section: Sized {
     /// The section's name, such as `limits` or `node.tls`.
     const NAME: &'static str;
@@ -91,10 +91,10 @@ pub(crate) trait Section: Sized {
     /// Describes the section and its keys.
     fn describe() -> Described;
 
-    /// Takes the section's values from what was given; the others are the defaults.
+    /// Takes the section's given values; the others get their defaults.
     fn read(given: &mut Given) -> Self;
 
-    /// Puts the section's values into its own table.
+    /// Writes the section's values into its own table.
     fn write(&self, section: &mut toml::Table);
 }
 

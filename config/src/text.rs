@@ -1,4 +1,4 @@
-//! Keys whose value is text of a certain form: names, addresses, origins, paths.
+//! Keys whose value is text in a certain format: names, addresses, origins, paths.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::value::Text;
 
-/// Longest name of a node, in bytes (PROTOCOL §1, ids).
+/// Maximum length of a node's name, in bytes (PROTOCOL §1, ids).
 const NODE_NAME_BYTES_MAX: usize = 128;
 
 /// The name of a node: 1 to 128 bytes of `A-Z a-z 0-9 _ - . : @` (PROTOCOL §1, ids).
@@ -18,7 +18,7 @@ const NODE_NAME_BYTES_MAX: usize = 128;
 pub struct NodeName(String);
 
 impl NodeName {
-    /// This machine's host name; characters that a name can't have become `-`.
+    /// This machine's host name; invalid characters become `-`.
     pub fn of_host() -> Self {
         Self::sanitised(&gethostname::gethostname().to_string_lossy())
     }
@@ -59,8 +59,7 @@ impl Text for NodeName {
     }
 }
 
-/// The base of the URLs under which clients reach a node: scheme, host, port and perhaps a path, without a `/` at
-/// the end.
+/// The base URL of a node for clients: scheme, host, port and optionally a path, without a trailing `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdvertiseUrl(String);
 
@@ -137,7 +136,7 @@ fn uri(text: &str, schemes: &[&str]) -> Option<Uri> {
 pub struct HostPort(String);
 
 impl HostPort {
-    /// As it is written.
+    /// As written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -158,7 +157,7 @@ impl Text for HostPort {
     }
 }
 
-/// The name of a keyspace, which needs no quotes in CQL.
+/// The name of a keyspace that needs no quotes in CQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyspace(String);
 
@@ -191,10 +190,10 @@ impl Text for Keyspace {
     }
 }
 
-/// Most days: CQL keeps no row with an end for longer than twenty years.
+/// Maximum number of days: CQL limits a TTL to twenty years.
 const RETENTION_DAYS_MAX: u32 = 7_300;
 
-/// A tenant with the days for which what is his is kept.
+/// A tenant and its retention in days.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantDays {
     /// The tenant's id.
@@ -219,10 +218,10 @@ impl Text for TenantDays {
     }
 }
 
-/// Longest prefix of Redis's keys, in bytes.
+/// Maximum length of the prefix of Redis keys, in bytes.
 const REDIS_PREFIX_BYTES_MAX: usize = 64;
 
-/// What names in Redis begin with: no braces, which have a meaning in a Redis Cluster.
+/// The prefix of names in Redis: without braces, which have a meaning in a Redis Cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisPrefix(String);
 
@@ -253,7 +252,7 @@ impl Text for RedisPrefix {
     }
 }
 
-/// Any text but the empty one.
+/// Any non-empty text.
 impl Text for String {
     const TYPE: &'static str = "text";
     const EXPECTED: &'static str = "a text of at least one character";

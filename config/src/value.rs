@@ -1,4 +1,4 @@
-//! How the value of a key is read from TOML, written back and named in the reference: one type, one way.
+//! How values of keys are read from TOML, rendered, and named in the reference, by type.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -7,14 +7,14 @@ use toml::Value as Toml;
 
 use crate::mistake::{Mistakes, Problem};
 
-/// Makes a value from the file that `<key>_file` names.
+/// Makes a value from the file named by `<key>_file`.
 pub(crate) type FromFile<T> = fn(&Path) -> Result<T, Problem>;
 
-/// A type that a key can have.
+/// A type of keys.
 pub(crate) trait Value: Sized {
-    /// `--set` and the environment give the value as it is, not as TOML.
+    /// `--set` and the environment give the value literally, not as TOML.
     const IS_TEXT: bool = false;
-    /// No mistake shows the value.
+    /// Mistakes never show the value.
     const IS_SECRET: bool = false;
     /// The value may also be given as a file.
     const FROM_FILE: Option<FromFile<Self>> = None;
@@ -22,13 +22,13 @@ pub(crate) trait Value: Sized {
     /// The type's name in the reference and in mistakes, such as `integer`.
     fn type_name() -> String;
 
-    /// Reads the value of the key `at`; what is wrong goes to `mistakes`.
+    /// Reads the value of the key `at`; problems go to `mistakes`.
     fn read(value: &Toml, at: &str, mistakes: &mut Mistakes) -> Option<Self>;
 
     /// The value as TOML, with secrets hidden; `None`: not set.
     fn to_toml(&self) -> Option<Toml>;
 
-    /// Puts the value into its section's table.
+    /// Writes the value into its section's table.
     fn write(&self, key: &str, section: &mut toml::Table) {
         if let Some(value) = self.to_toml() {
             section.insert(key.to_owned(), value);
@@ -36,14 +36,14 @@ pub(crate) trait Value: Sized {
     }
 }
 
-/// A value that is written as text, and is given as it is by `--set` and the environment.
+/// A value that is written as text, and given literally by `--set` and the environment.
 pub(crate) trait Text: Sized {
     /// The type's name in the reference.
     const TYPE: &'static str;
-    /// What a wrong value is told to be not, such as `an address (ip:port)`.
+    /// What a wrong value should have been, such as `an address (ip:port)`.
     const EXPECTED: &'static str;
 
-    /// The value of this text; `None` if it is none.
+    /// Parses the text; `None` if it is invalid.
     fn parse(text: &str) -> Option<Self>;
 
     /// The text that [`Text::parse`] reads back as this value.
@@ -128,7 +128,7 @@ macro_rules! integer {
             }
 
             fn to_toml(&self) -> Option<Toml> {
-                // A value comes from TOML or is a default; neither is beyond i64.
+                // A value comes from TOML or is a default; neither exceeds i64.
                 Some(Toml::Integer(i64::try_from(*self).unwrap_or(i64::MAX)))
             }
         }
@@ -136,7 +136,7 @@ macro_rules! integer {
 }
 integer!(u32, u64, usize);
 
-/// 0 stands for "no number": no limit, or one that the server finds out by itself.
+/// 0 stands for "no number": no limit, or one that the server determines.
 impl Value for Option<NonZeroU32> {
     fn type_name() -> String {
         u32::type_name()
@@ -168,7 +168,7 @@ pub(crate) fn string<'a>(value: &'a Toml, at: &str, expected: &str, mistakes: &m
     text
 }
 
-/// The problem of a value that is of another TOML type than `expected`.
+/// The problem of a value whose TOML type is not `expected`.
 pub(crate) fn wrong_type(expected: &str, value: &Toml) -> Problem {
     Problem::WrongType { expected: expected.to_owned(), found: value.type_str() }
 }

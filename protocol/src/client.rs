@@ -1,5 +1,5 @@
-//! The frames that clients send (PROTOCOL §2 to §5), as types. How they are read from text is in `parse`; an HTTP
-//! request is read into the same types (`http`).
+//! The frames that clients send (PROTOCOL §2 to §5), as types. `parse` reads them from text; an HTTP request is read
+//! into the same types (`http`).
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -11,10 +11,10 @@ use crate::text::{Emoji, SignalKind, Title};
 use crate::timestamp::Timestamp;
 use crate::topic::{Event, Window};
 
-/// Defines [`ClientFrame`] from the list of its types, once: the variant, its payload and its `type`.
+/// Defines [`ClientFrame`] from one list of its types: the variant, its payload and its `type`.
 macro_rules! client_frames {
     ($($(#[$doc:meta])* $variant:ident($payload:ty) = $name:literal,)*) => {
-        /// One frame of a client.
+        /// A client frame.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum ClientFrame {
             $($(#[$doc])* $variant($payload),)*
@@ -42,7 +42,7 @@ macro_rules! client_frames {
                 }
             }
 
-            /// Reads the payload of the frame with this `type`; `None` if there is none.
+            /// Reads the payload of the frame with this `type`; `None` if the type is unknown.
             pub(crate) fn read(
                 type_name: &str,
                 fields: &crate::fields::Fields<'_>,
@@ -108,7 +108,7 @@ pub struct Auth {
 }
 
 impl std::fmt::Debug for Auth {
-    /// Without the token: it must not get into a log.
+    /// Omits the token, which must not get into a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Auth")
             .field("device_id", &self.device_id)
@@ -124,22 +124,22 @@ pub struct Send {
     pub target: SendTarget,
     pub client_id: ClientId,
     pub content: Content,
-    /// The `last_seq` that the client knew when it first tried: its `client_id` counts back to there.
+    /// The `last_seq` that the client knew at its first attempt: a repeat is recognised back to there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_seq: Option<Seq>,
 }
 
-/// Where a message goes.
+/// The destination of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum SendTarget {
     #[serde(rename = "conversation_id")]
     Conversation(ConversationId),
-    /// The direct conversation with this user, made on demand.
+    /// The direct conversation with this user, created on demand.
     #[serde(rename = "to")]
     To(UserId),
 }
 
-/// Makes a group; its sender becomes a member and `owner`.
+/// Creates a group; the sender becomes a member and `owner`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConversationCreate {
     pub kind: GroupKind,
@@ -148,18 +148,18 @@ pub struct ConversationCreate {
     pub title: Option<Title>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub custom: Option<Custom>,
-    /// Besides the creator; sorted, each once, maybe none, maybe the creator among them.
+    /// In addition to the creator; sorted, without duplicates, may be empty, may contain the creator.
     pub members: Vec<UserId>,
 }
 
-/// The only `kind` that is made by request.
+/// The only `kind` that is created by request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupKind {
     Group,
 }
 
-/// Changes what is given and leaves the rest.
+/// Changes the given fields and leaves the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConversationUpdate {
     pub conversation_id: ConversationId,
@@ -169,7 +169,7 @@ pub struct ConversationUpdate {
     pub custom: Option<Custom>,
 }
 
-/// Asks for members in the order of their user ids.
+/// Asks for members, ordered by user id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConversationMembers {
     pub conversation_id: ConversationId,
@@ -181,16 +181,16 @@ pub struct ConversationMembers {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MemberAdd {
     pub conversation_id: ConversationId,
-    /// Sorted, each once, at least one.
+    /// Sorted, without duplicates, at least one.
     pub user_ids: Vec<UserId>,
-    /// `member` if the client named none.
+    /// `member` if the client did not give one.
     pub role: Role,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MemberRemove {
     pub conversation_id: ConversationId,
-    /// Sorted, each once, at least one.
+    /// Sorted, without duplicates, at least one.
     pub user_ids: Vec<UserId>,
 }
 
@@ -215,7 +215,7 @@ pub struct React {
     pub emoji: Emoji,
 }
 
-/// Asks for messages as they are now.
+/// Asks for messages in their current state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HistoryGet {
     pub conversation_id: ConversationId,
@@ -224,13 +224,13 @@ pub struct HistoryGet {
     pub limit: u32,
 }
 
-/// Which messages of a conversation; answered in ascending order in any case.
+/// The requested messages of a conversation; always answered in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HistoryRange {
     Newest,
-    /// The newest below this seq.
+    /// The newest ones below this seq.
     Before(Seq),
-    /// From the one after this seq upward.
+    /// The oldest ones after this seq.
     After(Seq),
 }
 
@@ -254,7 +254,7 @@ pub struct ChangesGet {
     pub limit: u32,
 }
 
-/// Asks what changed for the user since `cursor`; without one, for everything.
+/// Asks what changed for the user since `cursor`; without a cursor, for everything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SyncGet {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -263,11 +263,11 @@ pub struct SyncGet {
     pub limit: u32,
 }
 
-/// The user's own settings of a conversation; what is `None` stays as it is.
+/// The user's own settings of a conversation; fields that are `None` stay unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConversationSettingsSet {
     pub conversation_id: ConversationId,
-    /// `Some(None)` (a `null`) ends the muting.
+    /// `Some(None)` (a `null`) unmutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub muted_until: Option<Option<Timestamp>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -276,7 +276,7 @@ pub struct ConversationSettingsSet {
     pub pinned: Option<bool>,
 }
 
-/// Something ephemeral for the sessions that have the conversation open.
+/// Ephemeral data for the sessions that have the conversation open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SignalSend {
     pub conversation_id: ConversationId,
@@ -289,7 +289,7 @@ pub struct PresenceSet {
     pub status: PresenceStatus,
 }
 
-/// A frame about a conversation and nothing else.
+/// A frame that names only a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConversationRef {
     pub conversation_id: ConversationId,
@@ -309,7 +309,7 @@ pub struct UserRef {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UserList {
-    /// Sorted, each once, maybe none.
+    /// Sorted, without duplicates, may be empty.
     pub user_ids: Vec<UserId>,
 }
 
@@ -321,13 +321,14 @@ pub struct TopicPublish {
     pub events: Vec<Event>,
 }
 
-/// Watches a topic's windows of one length, from `range_s` ago on. By HTTP, or with `before_ms`: reads them once.
+/// Watches a topic's windows of one length, starting `range_s` ago. By HTTP, or with `before_ms`: reads them once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TopicWatch {
     pub topic: TopicId,
     pub window: Window,
     pub range_s: u32,
-    /// Only windows that begin before then, in milliseconds since 1970: the next part of what did not fit into an answer.
+    /// Only windows that begin before this time, in milliseconds since 1970: the part that did not fit into the last
+    /// answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before_ms: Option<i64>,
 }
@@ -338,7 +339,7 @@ pub struct TopicUnwatch {
     pub window: Window,
 }
 
-/// What a member may do in a group (PROTOCOL §3); in a direct conversation both are `member`.
+/// A member's role in a group (PROTOCOL §3); in a direct conversation both are `member`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -347,7 +348,7 @@ pub enum Role {
     Member,
 }
 
-/// What a user sets about himself (PROTOCOL §4). What others see is [`crate::server::ShownStatus`].
+/// The presence that a user sets (PROTOCOL §4). What others see is [`crate::server::ShownStatus`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PresenceStatus {

@@ -1,14 +1,14 @@
-//! Brings the JSON that clients pass to each other into its compact form: no whitespace, and text as UTF-8 rather than
-//! as escapes. Field order, repeated keys and the spelling of numbers stay as they are.
+//! Converts JSON that clients send to each other into compact form: no whitespace, and text as UTF-8 instead of
+//! escapes. Field order, repeated keys and the spelling of numbers are preserved.
 //!
-//! What a strict JSON reader (or MessagePack) could not hold is refused here, once, rather than handed to every reader:
-//! half a surrogate pair, a number beyond the doubles, nesting without end (RFC 7493, I-JSON).
+//! What a strict JSON reader (or MessagePack) could not represent is rejected here, once, instead of in every reader:
+//! an unpaired surrogate, a number beyond the range of a double, unlimited nesting (RFC 7493, I-JSON).
 
 use std::borrow::Cow;
 
 use crate::limits::JSON_DEPTH_MAX;
 
-/// Why JSON is not passed on.
+/// Why JSON is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CompactFault {
     TooDeep,
@@ -26,8 +26,8 @@ impl CompactFault {
     }
 }
 
-/// The compact form of `json`, which must be valid JSON (a `RawValue`'s text); borrowed if it is compact already.
-/// Uses no recursion, and gives back no more bytes than it was given.
+/// The compact form of `json`, which must be valid JSON (a `RawValue`'s text); borrowed if it is compact already. Uses
+/// no recursion, and returns no more bytes than it was given.
 pub(crate) fn compact(json: &str) -> Result<Cow<'_, str>, CompactFault> {
     let mut writer = Writer { json, position: 0, kept_to: 0, out: String::new() };
     let mut depth = 0usize;
@@ -57,7 +57,7 @@ pub(crate) fn compact(json: &str) -> Result<Cow<'_, str>, CompactFault> {
 struct Writer<'a> {
     json: &'a str,
     position: usize,
-    /// What is before this is in `out` already, or was left out.
+    /// Everything before this has been copied to `out`, or was left out.
     kept_to: usize,
     out: String,
 }
@@ -67,7 +67,7 @@ impl<'a> Writer<'a> {
         self.json.as_bytes().get(self.position).copied()
     }
 
-    /// Puts `text` in the place of the next `len` bytes.
+    /// Replaces the next `len` bytes by `text`.
     fn replace(&mut self, len: usize, text: &str) {
         self.out.push_str(&self.json[self.kept_to..self.position]);
         self.out.push_str(text);
@@ -119,7 +119,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// The character that a `\uXXXX` or a pair of them stands for, and its length in bytes.
+    /// The character that a `\uXXXX` or a pair of them represents, and the escape's length in bytes.
     fn unicode_escape(&self) -> Option<(char, usize)> {
         let first = self.hex_unit(self.position)?;
         if let Some(character) = char::from_u32(u32::from(first)) {
@@ -136,8 +136,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// How a character stands in a compact JSON string: only quote, backslash and control characters need an escape
-/// (RFC 8259 §7).
+/// A character as it is written in a compact JSON string: only quotes, backslashes and control characters need an
+/// escape (RFC 8259 §7).
 fn escaped(character: char) -> Cow<'static, str> {
     match character {
         '"' => "\\\"".into(),

@@ -1,6 +1,6 @@
-//! The JSON that clients give each other through the server: a message's `content`, a conversation's `custom`, a
-//! signal's `data`. Kept as compact text and passed on unchanged in meaning; only `content.text`, `content.mentions`
-//! and `content.ciphertext` are ever looked at (PROTOCOL §3).
+//! The JSON that clients send each other through the server: a message's `content`, a conversation's `custom`, a
+//! signal's `data`. Stored as compact text and passed on without a change of meaning; only `content.text`,
+//! `content.mentions` and `content.ciphertext` are ever read (PROTOCOL §3).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::fields::{FieldValue, Fields, parse_user_ids};
 use crate::ids::UserId;
 use crate::limits::{CUSTOM_BYTES_MAX, MENTIONS_MAX, PREVIEW_CHARS, SIGNAL_DATA_BYTES_MAX};
 
-/// JSON that is no object, or not JSON at all, where [`Content`] or [`Custom`] was expected.
+/// JSON that is not an object, or no JSON at all, where [`Content`] or [`Custom`] was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON object that can be passed on")]
 pub struct InvalidJson;
@@ -30,8 +30,8 @@ impl Content {
     /// Checks a client's content.
     ///
     /// # Errors
-    /// `too_large` naming `content` if it has more than `bytes_max` bytes as compact JSON; `bad_request` naming
-    /// `content` if it is no object, or `content.mentions` if that is not a list of at most 100 user ids.
+    /// `too_large` naming `content` if it exceeds `bytes_max` bytes as compact JSON; `bad_request` naming
+    /// `content` if it is not an object, or `content.mentions` if that is not a list of at most 100 user ids.
     pub fn parse(json: &str, bytes_max: usize) -> Result<Self, ProtocolError> {
         Self::from_raw(raw("content", json)?, bytes_max)
     }
@@ -52,10 +52,10 @@ impl Content {
         Ok(content)
     }
 
-    /// Takes back what [`Content::as_str`] gave, as a store keeps it.
+    /// Converts the stored result of [`Content::as_str`] back.
     ///
     /// # Errors
-    /// If the text is not a JSON object, so that a corrupt row cannot break the frame it is put in.
+    /// If the text is not a JSON object, so that a corrupt row can't break the frame that contains it.
     pub fn from_stored(text: String) -> Result<Self, InvalidJson> {
         Json::object_from_stored(text).map(Self)
     }
@@ -79,7 +79,7 @@ impl Content {
         Some(text)
     }
 
-    /// `content.mentions`, sorted, each once.
+    /// `content.mentions`, sorted, without duplicates.
     pub fn mentions(&self) -> Vec<UserId> {
         self.field("mentions").and_then(|raw| parse_user_ids(raw, MENTIONS_MAX).ok()).unwrap_or_default()
     }
@@ -90,7 +90,7 @@ impl Content {
     }
 
     fn field(&self, name: &str) -> Option<&RawValue> {
-        // Compact JSON has no escapes where there could be none: without the name there is no such field.
+        // Compact JSON has no unnecessary escapes, so without this name there is no such field.
         if !self.as_str().contains(name) {
             return None;
         }
@@ -119,7 +119,7 @@ impl Custom {
         Ok(custom)
     }
 
-    /// Takes back what [`Custom::as_str`] gave, as a store keeps it.
+    /// Converts the stored result of [`Custom::as_str`] back.
     ///
     /// # Errors
     /// If the text is not a JSON object.
@@ -133,7 +133,7 @@ impl Custom {
     }
 }
 
-/// A signal's `data`: any JSON of at most 1 KiB in its compact form. Cloning is cheap.
+/// A signal's `data`: any JSON of at most 1 KiB in compact form. Cloning is cheap.
 #[derive(Clone, Serialize)]
 #[serde(transparent)]
 pub struct SignalData(Json);
@@ -159,7 +159,7 @@ impl SignalData {
     }
 }
 
-/// Compact JSON that is known to be valid, so that it is put into a frame without being read again.
+/// Compact JSON that is known to be valid, so it can be inserted into a frame without another check.
 #[derive(Clone)]
 struct Json(Arc<RawValue>);
 
@@ -203,7 +203,7 @@ fn no_json(field: &'static str) -> ProtocolError {
 }
 
 impl Serialize for Json {
-    /// As itself in JSON; as its text in other formats (the bus and the store use some), which cannot take it in.
+    /// Raw in JSON; as a string in other formats (used by the bus and the store), which can't embed it.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
             self.0.serialize(serializer)
@@ -221,8 +221,8 @@ fn deserialize_raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Raw
     }
 }
 
-/// Equality, `Debug` (without what users wrote: it must not get into a log) and `Deserialize` (of what the server
-/// sent).
+/// Equality, `Debug` (without users' content, which must not get into a log) and `Deserialize` (of the server's own
+/// output).
 macro_rules! json_value {
     ($name:ident, $from_raw:expr) => {
         impl PartialEq for $name {

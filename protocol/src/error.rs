@@ -1,5 +1,5 @@
-//! Error and close codes (PROTOCOL §7), and the error that refuses a request. No error here holds an internal error's
-//! text: what is in it is shown to the client.
+//! Error and close codes (PROTOCOL §7), and the error that rejects a request. These errors are shown to clients, so
+//! none contains the text of an internal error.
 
 use std::borrow::Cow;
 
@@ -71,8 +71,8 @@ impl ErrorCode {
         }
     }
 
-    /// The HTTP status. PROTOCOL §7 gives none to `unknown_type`, `revoked`, `silent`, `replaced` and
-    /// `slow_consumer`, which belong to sockets; theirs here are what the same refusal is called in HTTP.
+    /// The HTTP status. PROTOCOL §7 gives none to `unknown_type`, `revoked`, `silent`, `replaced` and `slow_consumer`,
+    /// which concern sockets; theirs are those of the equivalent HTTP refusals.
     pub const fn http_status(self) -> u16 {
         match self {
             Self::BadRequest | Self::UnknownType => 400,
@@ -96,13 +96,13 @@ pub enum Reconnect {
     Yes,
     WithBackoff,
     WithNewToken,
-    /// After `retry_after_ms` of the error before the close.
+    /// After the `retry_after_ms` of the error before the close.
     AfterRetry,
     ThenSync,
     No,
 }
 
-/// The close codes that the server uses, and 1006, which is never sent: a client's own sign for a broken connection.
+/// The close codes that the server uses, and 1006, which is never sent: clients use it for a broken connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum CloseCode {
@@ -170,7 +170,7 @@ impl CloseCode {
         }
     }
 
-    /// The code of the `error` frame that goes before a close with a 44xx or 45xx code (PROTOCOL §2, §8).
+    /// The code of the `error` frame that precedes a close with a 44xx or 45xx code (PROTOCOL §2, §8).
     pub const fn error_code(self) -> Option<ErrorCode> {
         match self {
             Self::NotAnObject => Some(ErrorCode::BadRequest),
@@ -186,14 +186,14 @@ impl CloseCode {
     }
 }
 
-/// One field that was refused: its path (`limit`, `content.mentions`, `user_ids[3]`) and why.
+/// A rejected field: its path (`limit`, `content.mentions`, `user_ids[3]`) and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
     pub field: Cow<'static, str>,
     pub message: Cow<'static, str>,
 }
 
-/// A refusal as the client is told it, over a socket or HTTP. 40 bytes: it is in the error arm of many results.
+/// An error as the client gets it, over a socket or HTTP. 40 bytes: it is the error of many results.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct ProtocolError {
@@ -202,7 +202,7 @@ pub struct ProtocolError {
     rest: Option<Box<Rest>>,
 }
 
-/// What few errors have.
+/// The fields that few errors have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Rest {
     retry_after_ms: Option<u64>,
@@ -235,7 +235,7 @@ impl ProtocolError {
         Self::new(ErrorCode::Forbidden, message)
     }
 
-    /// Also for what the user may not know to exist, so it says nothing about what was looked for.
+    /// Also used for what the user must not know to exist, so it says nothing about what was looked for.
     pub fn not_found() -> Self {
         Self::new(ErrorCode::NotFound, "there is no such thing, or you may not see it")
     }
@@ -260,7 +260,7 @@ impl ProtocolError {
         Self::new(ErrorCode::Overloaded, "the server has no room").with_retry_after_ms(retry_after_ms)
     }
 
-    /// A dependency is down; the client repeats with the same `client_id`.
+    /// A dependency is down; the client repeats the request with the same `client_id`.
     pub fn unavailable(retry_after_ms: u64) -> Self {
         Self::new(ErrorCode::Unavailable, "temporarily unavailable: repeat with the same client_id")
             .with_retry_after_ms(retry_after_ms)

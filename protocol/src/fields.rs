@@ -1,9 +1,8 @@
-//! Reads the fields of one JSON object by name, each into its type, and says which one is at fault.
+//! Reads the fields of one JSON object by name, each into its type, and reports which one is at fault.
 //!
-//! A derived `Deserialize` would stop at a duplicate key, echo the client's own text in its messages and not say which
-//! field is missing. Here the object is scanned once, the fields that some frame knows are kept as slices of the text
-//! (so the memory is bounded by the number of known names, whatever the client sends), and of a repeated key the last
-//! one counts, as in JavaScript.
+//! A derived `Deserialize` would stop at a duplicate key, echo the client's own text in its messages and not name a
+//! missing field. Here the object is scanned once and known fields are kept as slices of the text (so memory is bounded
+//! by the number of known names, whatever the client sends). Of a repeated key the last value counts, as in JavaScript.
 
 use std::fmt;
 
@@ -13,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::error::ProtocolError;
 use crate::ids::{UserId, parse_decimal};
 
-/// A field's type: how it is read from JSON and from a path or query, and what to say if it cannot be.
+/// A field's type: how it is read from JSON and from a path or query, and what is expected of it.
 pub(crate) trait FieldValue: DeserializeOwned {
     /// The end of a sentence that begins with "must be".
     const EXPECTED: &'static str;
@@ -22,13 +21,13 @@ pub(crate) trait FieldValue: DeserializeOwned {
         serde_json::from_str(raw.get()).ok()
     }
 
-    /// Not for types that no path or query holds.
+    /// Not for types that can't be in a path or query.
     fn from_text(_: &str) -> Option<Self> {
         None
     }
 }
 
-/// Where a field came from: the frame or body, or (HTTP) the path or query.
+/// The source of a field: the frame or body, or (HTTP) the path or query.
 #[derive(Clone, Copy)]
 enum Source<'a> {
     Json(&'a RawValue),
@@ -54,7 +53,7 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// Adds a field from a path or query; it takes the place of one in the body.
+    /// Adds a field from a path or query, which replaces one from the body.
     pub(crate) fn set_text(&mut self, name: &'static str, text: &'a str) {
         self.set(name, Source::Text(text));
     }
@@ -66,7 +65,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// `null` counts as absent, as clients that write all their fields mean it.
+    /// `null` counts as absent, for clients that always write all their fields.
     fn present(&self, name: &str) -> Option<Source<'a>> {
         self.found
             .iter()
@@ -79,12 +78,12 @@ impl<'a> Fields<'a> {
         self.present(name).is_some()
     }
 
-    /// Whether the field is there and `null`, where that means something.
+    /// Whether the field is present and `null`, where that has a meaning.
     pub(crate) fn is_null(&self, name: &str) -> bool {
         self.found.iter().any(|(known, source)| *known == name && source.is_null())
     }
 
-    /// The field's JSON, `null` included; `None` also if it came from a path or query.
+    /// The field's JSON, including `null`; also `None` if it came from a path or query.
     pub(crate) fn json(&self, name: &str) -> Option<&'a RawValue> {
         self.found.iter().find(|(known, _)| *known == name).and_then(|(_, source)| match source {
             Source::Json(raw) => Some(*raw),
@@ -105,7 +104,7 @@ impl<'a> Fields<'a> {
         self.optional(name)?.ok_or_else(|| missing(name))
     }
 
-    /// A number within `min` and `max`, both included.
+    /// A number between `min` and `max`, inclusive.
     pub(crate) fn number(&self, name: &'static str, default: u32, min: u32, max: u32) -> Result<u32, ProtocolError> {
         let out_of_range = || must_be(name, format!("a whole number from {min} to {max}"));
         let number = match self.present(name) {
@@ -116,7 +115,7 @@ impl<'a> Fields<'a> {
         number.filter(|number| (min..=max).contains(number)).ok_or_else(out_of_range)
     }
 
-    /// A list of user ids, of which `min` to `max` are expected; sorted, each once.
+    /// A list of `min` to `max` user ids; returned sorted, without duplicates.
     pub(crate) fn user_ids(&self, name: &'static str, min: usize, max: usize) -> Result<Vec<UserId>, ProtocolError> {
         if !self.has(name) {
             return Err(missing(name));
@@ -172,7 +171,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 }
 
-/// Reads a key as the one of `names` that it equals, without keeping its text.
+/// Matches a key with one of `names`, without keeping its text.
 struct NameSeed {
     names: &'static [&'static str],
 }
@@ -197,7 +196,7 @@ impl Visitor<'_> for NameSeed {
     }
 }
 
-/// Why a list of user ids was refused.
+/// Why a list of user ids was rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ListFault {
     NotAList,
@@ -205,7 +204,7 @@ pub(crate) enum ListFault {
     Element(usize),
 }
 
-/// At most `max` user ids, sorted and each once. A longer list is scanned to its end, but not kept.
+/// At most `max` user ids, sorted, without duplicates. A longer list is scanned to its end, but not kept.
 pub(crate) fn parse_user_ids(raw: &RawValue, max: usize) -> Result<Vec<UserId>, ListFault> {
     let mut json = serde_json::Deserializer::from_str(raw.get());
     let mut user_ids = json.deserialize_seq(UserIdsVisitor { max }).map_err(|_| ListFault::NotAList)??;

@@ -1,4 +1,4 @@
-//! HTTP requests and answers (PROTOCOL §6). A request is the client frame that asks the same: the route says which,
+//! HTTP requests and answers (PROTOCOL §6). A request is the equivalent client frame: the route determines its type,
 //! and the path, the query and the body hold its fields, with the same checks. An answer's `data` is the payload of the
 //! server frame that answers it. Routes, methods and headers are the gateway's.
 
@@ -11,7 +11,7 @@ use crate::ids::{ConversationId, DeviceId, InstanceId, NodeId, Seq, SessionId, U
 use crate::parse::{FIELD_NAMES, ParseLimits};
 use crate::timestamp::Timestamp;
 
-/// A write, and in whose name.
+/// A write, and the user on whose behalf it is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     pub frame: ClientFrame,
@@ -19,8 +19,8 @@ pub struct Write {
     pub on_behalf_of: Option<UserId>,
 }
 
-/// Reads a write: the frame with this `type`, its fields from the body (one JSON object, or nothing) and from the
-/// path, which comes first. The path's values are percent-decoded and named as the frame's fields.
+/// Reads a write: the frame with this `type`, with its fields from the body (one JSON object, or nothing) and from the
+/// path, which takes precedence. The path's values are percent-decoded and named like the frame's fields.
 ///
 /// # Errors
 /// As [`crate::parse_client_frame`].
@@ -41,8 +41,8 @@ pub fn parse_write(
     Ok(Write { frame: read_frame(frame_type, &fields, limits)?, on_behalf_of })
 }
 
-/// Reads a question: the frame with this `type`, its fields from the query and from the path, which comes first; both
-/// percent-decoded. Of a repeated parameter the last one counts; unknown ones are ignored.
+/// Reads a query: the frame with this `type`, with its fields from the query string and from the path, which takes
+/// precedence; both percent-decoded. Of a repeated parameter the last one counts; unknown ones are ignored.
 ///
 /// # Errors
 /// As [`crate::parse_client_frame`].
@@ -87,7 +87,7 @@ pub fn data_body<T: Serialize>(data: &T) -> String {
     serde_json::to_string(&Success::<&T> { data, meta: None }).expect("payloads serialise")
 }
 
-/// The body of a refusal. `retry_after_ms` is told in `Retry-After`.
+/// The body of an error. `retry_after_ms` becomes `Retry-After`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub error: FailureError,

@@ -1,4 +1,4 @@
-//! Ids and numbers as newtypes that cannot hold what PROTOCOL §1 and §3 forbid. They are held per session and per
+//! Ids and numbers as newtypes that can't hold what PROTOCOL §1 and §3 forbid. They are held per session and per
 //! member, so they are small: 24 bytes, without an allocation up to 23 bytes of text.
 
 use std::fmt;
@@ -30,7 +30,7 @@ checked_text! {
     DeviceId, is_id, ID_EXPECTED
 }
 checked_text! {
-    /// A conversation; made by the server and opaque to clients.
+    /// A conversation; the id is assigned by the server and opaque to clients.
     ConversationId, is_id, ID_EXPECTED
 }
 checked_text! {
@@ -47,12 +47,12 @@ impl TopicId {
     }
 }
 checked_text! {
-    /// A tenant: nothing crosses from one to another.
+    /// A tenant; tenants are isolated from each other.
     TenantId, is_id, ID_EXPECTED
 }
 
 impl Default for TenantId {
-    /// The tenant of a token that names none (PROTOCOL §1).
+    /// The tenant of a token without one (PROTOCOL §1).
     fn default() -> Self {
         Self(smol_str::SmolStr::new_static("default"))
     }
@@ -67,20 +67,20 @@ checked_text! {
     SessionId, is_id, ID_EXPECTED
 }
 checked_text! {
-    /// The store's life: another one than before tells a client to forget what it kept (PROTOCOL §2).
+    /// The store's life: if it changes, clients must discard what they cached (PROTOCOL §2).
     StoreId, is_id, ID_EXPECTED
 }
 checked_text! {
-    /// An instance of a device, such as a browser tab; a missing one is the empty one (PROTOCOL §1, "Frames").
+    /// An instance of a device, such as a browser tab; empty if it is missing (PROTOCOL §1, "Frames").
     #[derive(Default)]
     InstanceId, is_id_or_empty, "a string of at most 128 bytes of A-Z a-z 0-9 _ - . : @"
 }
 checked_text! {
-    /// What makes a send count once. Any text.
+    /// The idempotency key of a send. Any text.
     ClientId, |text| (1..=CLIENT_ID_BYTES_MAX).contains(&text.len()), "a string of 1 to 128 bytes"
 }
 checked_text! {
-    /// A client frame's `id`, echoed by its answer.
+    /// A client frame's `id`, echoed in the answer.
     FrameId, |text| text.len() <= FRAME_ID_BYTES_MAX, "a string of at most 64 bytes"
 }
 
@@ -149,8 +149,8 @@ impl FieldValue for Seq {
     }
 }
 
-/// A message's Snowflake: a name for logs and people (clients address by [`Seq`]). A decimal string in JSON, because
-/// 64 bits are more than JavaScript's numbers hold.
+/// A message's Snowflake id, for logs and people (clients address messages by [`Seq`]). A decimal string in JSON,
+/// because JavaScript's numbers can't hold 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(u64);
 
@@ -192,7 +192,7 @@ impl<'de> Deserialize<'de> for MessageId {
     }
 }
 
-/// Digits only: Rust's own parser would also take a leading `+`.
+/// Digits only: Rust's own parser also accepts a leading `+`.
 pub(crate) fn parse_decimal(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }

@@ -1,8 +1,8 @@
-//! The wire protocol of Switchboard, version 1: every frame, error and HTTP body of PROTOCOL.md as a type that cannot
-//! hold what the contract forbids, with every limit in one place ([`limits`]).
+//! The wire protocol of Switchboard, version 1: every frame, error and HTTP body of PROTOCOL.md as a type that can't
+//! hold what the contract forbids, with all limits in one place ([`limits`]).
 //!
-//! It owns no state, does no I/O and reads no clock. Whether a request is allowed (membership, roles, blocks) is not
-//! decided here, only whether it is well formed.
+//! It owns no state, does no I/O and reads no clock. It checks whether a request is well formed, not whether it is
+//! allowed (membership, roles, blocks).
 
 pub mod client;
 mod compact;

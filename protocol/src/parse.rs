@@ -1,8 +1,8 @@
-//! From the text of a WebSocket message to a [`ClientFrame`], or to the error that answers it. Never panics.
+//! Parses the text of a WebSocket message into a [`ClientFrame`], or into the error that answers it. Never panics.
 //!
-//! What it allocates is bounded by the text, whose size the gateway bounds (`frame_bytes`): the scan keeps slices of
-//! it, one per known field name; strings, ids and compacted JSON are no longer than what they were read from; and a
-//! list stops growing at its limit.
+//! Allocations are bounded by the text, whose size the gateway limits (`frame_bytes`): the scan keeps slices of it, one
+//! per known field name; strings, ids and compacted JSON are no longer than their source; and a list stops growing at
+//! its limit.
 
 use crate::client::{
     Auth, ChangesGet, ClientFrame, ConversationCreate, ConversationMembers, ConversationRef, ConversationSettingsSet,
@@ -24,24 +24,25 @@ use crate::topic::parse_events;
 /// The limits that an operator sets.
 #[derive(Debug, Clone, Copy)]
 pub struct ParseLimits {
-    /// Bytes of `content` as compact JSON, at most.
+    /// Maximum bytes of `content` as compact JSON.
     pub content_bytes: usize,
 }
 
-/// A frame and the `id` that its answer carries.
+/// A frame and the `id` for its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incoming {
     pub id: Option<FrameId>,
     pub frame: ClientFrame,
 }
 
-/// Why a frame was not read, and what its `error` carries besides.
+/// Why a frame was rejected, and what its `error` contains besides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     pub id: Option<FrameId>,
-    /// Of a `send` only.
+    /// Only for `send`.
     pub client_id: Option<ClientId>,
-    /// The conversation that the frame is about, as far as that can be read: answers keep their order within one.
+    /// The conversation that the frame is about, as far as that can be read: answers keep their order within a
+    /// conversation.
     pub about: Option<Box<SendTarget>>,
     pub error: ProtocolError,
     /// The third such frame within a minute closes the socket with 4400 (PROTOCOL §7).
@@ -55,7 +56,7 @@ impl Rejection {
     }
 }
 
-/// Every field name that some client frame or HTTP body knows; the others are ignored.
+/// Every field name of some client frame or HTTP body; others are ignored.
 pub(crate) const FIELD_NAMES: &[&str] = &[
     "type",
     "id",
@@ -94,7 +95,7 @@ pub(crate) const FIELD_NAMES: &[&str] = &[
     "as",
 ];
 
-/// Reads one frame of a client.
+/// Parses one client frame.
 ///
 /// # Errors
 /// `bad_request` naming the field that is missing, malformed or out of its limits; `too_large` naming `content`;
@@ -123,7 +124,7 @@ fn read_frame(fields: &Fields<'_>, limits: &ParseLimits) -> Result<ClientFrame, 
     ClientFrame::read(&type_name, fields, limits).unwrap_or_else(|| Err(ProtocolError::unknown_type()))
 }
 
-/// An `error` for a `send` carries its `client_id` (PROTOCOL §3), as far as it can be read.
+/// An `error` for a `send` contains its `client_id` (PROTOCOL §3), if that can be read.
 fn client_id_of_send(fields: &Fields<'_>) -> Option<ClientId> {
     let type_name = fields.optional::<String>("type").ok()??;
     if type_name == "send" { fields.optional("client_id").ok()? } else { None }
@@ -134,7 +135,7 @@ fn target_of(fields: &Fields<'_>) -> Option<SendTarget> {
     conversation.or_else(|| fields.optional("to").ok().flatten().map(SendTarget::To))
 }
 
-/// A client frame's payload: how it is read from the fields of a frame or an HTTP request.
+/// A client frame's payload, and how it is read from the fields of a frame or an HTTP request.
 pub(crate) trait Payload: Sized {
     fn read(fields: &Fields<'_>, limits: &ParseLimits) -> Result<Self, ProtocolError>;
 }

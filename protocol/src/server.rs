@@ -1,8 +1,8 @@
 //! The frames that the server sends (PROTOCOL §1 to §5), as types that write exactly the documented JSON, and read it
-//! again (for clients, the harness and tests).
+//! back (for clients, the harness and tests).
 //!
-//! A payload struct holds a frame's fields without `type` and `id`, so it is also what HTTP answers under `data`.
-//! Lists are generic over their items, so that an answer can be put together from items that are JSON already.
+//! A payload struct holds a frame's fields without `type` and `id`, so it is also the `data` of HTTP answers. Lists are
+//! generic over their items, so that an answer can be assembled from items that are JSON already.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -42,7 +42,7 @@ pub trait Frame: Serialize {
     }
 }
 
-/// What stands around every frame's fields.
+/// The envelope of every frame's fields.
 #[derive(Serialize)]
 struct Tagged<'a, T> {
     #[serde(rename = "type")]
@@ -55,10 +55,10 @@ struct Tagged<'a, T> {
 
 /// Writes a frame's JSON in one pass.
 pub(crate) fn encode_tagged<T: Serialize>(type_name: &'static str, id: Option<&FrameId>, fields: &T) -> String {
-    /// Most frames fit, so that their text is not moved while it grows.
+    /// Most frames fit, so they are not reallocated while they grow.
     const FRAME_BYTES: usize = 512;
     let mut json = Vec::with_capacity(FRAME_BYTES);
-    // Serialisation fails only for maps whose keys are no strings, and no frame has one.
+    // Serialization fails only for maps with keys that are not strings, and no frame has one.
     serde_json::to_writer(&mut json, &Tagged { type_name, id, fields }).expect("frames serialise");
     String::from_utf8(json).expect("JSON is UTF-8")
 }
@@ -90,7 +90,7 @@ macro_rules! frame_type {
 }
 pub(crate) use frame_type;
 
-/// Defines an enum of frames from the list of their payloads, once.
+/// Defines an enum of frames from the list of their payloads.
 macro_rules! frames {
     ($(#[$doc:meta])* $name:ident { $($variant:ident($payload:ty),)* }) => {
         $(#[$doc])*
@@ -180,7 +180,8 @@ frames! {
     }
 }
 
-/// Bytes that a page may take. The first item is let through whatever its size, or nobody would ever get past it.
+/// The byte budget of a page. The first item is always let through, whatever its size, so that a client can get past
+/// it.
 #[derive(Debug)]
 pub struct Budget {
     bytes_max: usize,
@@ -188,12 +189,12 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget of which nothing is used.
+    /// An unused budget.
     pub fn new(bytes_max: usize) -> Self {
         Self { bytes_max, used: None }
     }
 
-    /// Whether `bytes` more fit; if so they count.
+    /// Takes `bytes` from the budget if they fit. Returns whether they did.
     pub fn take(&mut self, bytes: usize) -> bool {
         let used = self.used.unwrap_or(0).saturating_add(bytes);
         let fits = self.used.is_none() || used <= self.bytes_max;
@@ -204,11 +205,11 @@ impl Budget {
     }
 }
 
-/// Encodes items for an answer until the next one would take them over `bytes_max`. `true` if some were left
-/// out, which the answer says with `more`.
+/// Encodes items for an answer until the next one would exceed `bytes_max`. `true` if some were left out, which the
+/// answer reports as `more`.
 ///
-/// The items come in the order of their importance: for a `history` whose newest messages matter, newest first, to be
-/// turned round afterwards.
+/// The items come in order of importance: for a `history` whose newest messages matter, newest first, to be reversed
+/// afterwards.
 pub fn fit_items<T: Serialize>(items: impl IntoIterator<Item = T>, bytes_max: usize) -> (Vec<Box<RawValue>>, bool) {
     let mut fitting = Vec::new();
     let mut budget = Budget::new(bytes_max);
@@ -237,7 +238,7 @@ mod tests {
     #[test]
     fn items_fit_up_to_the_limit_and_not_one_past_it() {
         let items = ["aaaa", "bbbb", "cccc"];
-        // Six bytes each with their quotes, and a comma.
+        // Each item has six bytes with its quotes, and a comma.
         let fit = |bytes_max| {
             let (fitting, cut) = fit_items(items, bytes_max);
             (fitting.len(), cut)

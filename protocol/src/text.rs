@@ -1,17 +1,17 @@
-//! Short texts with a rule, as newtypes: the macro that makes them (ids use it too), and those that are no ids.
+//! Short validated texts as newtypes: the macro that defines them (also used for ids), and those that are not ids.
 
 use crate::limits::{EMOJI_BYTES_MAX, SIGNAL_KIND_BYTES_MAX, TITLE_BYTES_MAX};
 
-/// A text that its newtype does not accept.
+/// A text that its newtype rejects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be {expected}")]
 pub struct InvalidText {
-    /// What would have been accepted, as the end of a sentence that begins with "must be".
+    /// What would be accepted, as the end of a sentence that begins with "must be".
     pub expected: &'static str,
 }
 
-/// A newtype over a cheaply cloned string (24 bytes; up to 23 bytes of text without an allocation) that holds only
-/// what `$accepts` lets through.
+/// A newtype over a cheaply cloned string (24 bytes; up to 23 bytes of text without an allocation) that holds only what
+/// `$accepts` accepts.
 macro_rules! checked_text {
     ($(#[$meta:meta])* $name:ident, $accepts:expr, $expected:expr) => {
         $(#[$meta])*
@@ -106,16 +106,16 @@ checked_text! {
 }
 
 checked_text! {
-    /// What a reaction says, as the client names it.
+    /// The content of a reaction, as the client names it.
     Emoji, |text| (1..=EMOJI_BYTES_MAX).contains(&text.len()), "a string of 1 to 64 bytes"
 }
 
 checked_text! {
-    /// What a signal is about; a newer signal of a sender replaces the older ones of the same kind.
+    /// The topic of a signal; a newer signal of a sender replaces older ones of the same kind.
     SignalKind, |text| (1..=SIGNAL_KIND_BYTES_MAX).contains(&text.len()), "a string of 1 to 64 bytes"
 }
 
-/// Reads a string by `FromStr`, without a copy in between.
+/// Reads a string through `FromStr`, without an intermediate copy.
 pub(crate) struct ParsedVisitor<T> {
     expected: &'static str,
     parsed: std::marker::PhantomData<T>,
@@ -135,7 +135,7 @@ impl<T: std::str::FromStr> serde::de::Visitor<'_> for ParsedVisitor<T> {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
-        // The text itself stays out of the error: it may be as long as the frame.
+        // The text itself is left out of the error: it may be as long as the frame.
         text.parse().map_err(|_| E::custom(format_args!("must be {}", self.expected)))
     }
 }
@@ -147,7 +147,7 @@ mod tests {
     use crate::ids::{ClientId, FrameId, InstanceId, Seq, UserId};
     use crate::limits::{CLIENT_ID_BYTES_MAX, FRAME_ID_BYTES_MAX, ID_BYTES_MAX, SEQ_MAX};
 
-    /// The messages are constants, so that they cost nothing; this holds them to the limits.
+    /// The messages are constants, to cost nothing; this test checks them against the limits.
     #[test]
     fn messages_name_the_limits() {
         let messages = [

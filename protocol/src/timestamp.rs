@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::fields::FieldValue;
 use crate::text::{InvalidText, ParsedVisitor};
 
-/// Milliseconds since 1970-01-01T00:00:00Z, within the years 0000 to 9999 that RFC 3339 can write.
+/// Milliseconds since 1970-01-01T00:00:00Z, within the years 0000 to 9999 that RFC 3339 can represent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -22,7 +22,7 @@ impl Timestamp {
     /// 9999-12-31T23:59:59.999Z
     pub const MAX: Timestamp = Timestamp(253_402_300_799_999);
 
-    /// Values outside of [`Timestamp::MIN`] and [`Timestamp::MAX`] are cut to them.
+    /// Values beyond [`Timestamp::MIN`] and [`Timestamp::MAX`] are clamped.
     pub const fn from_unix_ms(unix_ms: i64) -> Self {
         if unix_ms < Self::MIN.0 {
             Self::MIN
@@ -39,7 +39,7 @@ impl Timestamp {
 }
 
 impl Timestamp {
-    /// The characters, put together by hand: times are in every frame and row, and `write!` takes ten times as long.
+    /// Formatted by hand: times are in every frame and row, and `write!` takes ten times as long.
     fn text(self) -> [u8; 24] {
         // The range of the type is within that of `OffsetDateTime`, so the fallback is never taken.
         let time = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
@@ -78,7 +78,7 @@ impl fmt::Debug for Timestamp {
 impl FromStr for Timestamp {
     type Err = InvalidText;
 
-    /// Takes any offset; what is finer than a millisecond is cut off.
+    /// Accepts any offset; anything finer than a millisecond is truncated.
     fn from_str(text: &str) -> Result<Self, InvalidText> {
         let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidText { expected: EXPECTED })?;
         Ok(Self::from_unix_ms(time.unix_timestamp() * 1_000 + i64::from(time.millisecond())))

@@ -1,7 +1,7 @@
-//! What dashboards are made of (PROTOCOL §5): events as publishers send them, and the windows that watchers get.
+//! Dashboards (PROTOCOL §5): events as publishers send them, and the windows that watchers get.
 //!
-//! A batch of events is the largest thing that a client sends, so it is read in one pass, straight into its types. Only a
-//! batch that is refused by that pass is read again event by event, which finds the field at fault.
+//! A batch of events is the largest thing that a client sends, so it is read in one pass, directly into its types. Only
+//! a batch that this pass rejects is read again event by event, to find the field at fault.
 
 use std::fmt;
 
@@ -18,12 +18,12 @@ use crate::text::checked_text;
 use crate::timestamp::Timestamp;
 
 checked_text! {
-    /// What an event counts towards, such as `clicks`.
+    /// The name of a series of events, such as `clicks`.
     SeriesName, |text| (1..=SERIES_BYTES_MAX).contains(&text.len()), "a string of 1 to 128 bytes"
 }
 
 checked_text! {
-    /// What a tag tells series apart by, such as `country`.
+    /// The name of a tag, which distinguishes series, such as `country`.
     TagName, |text| (1..=TAG_NAME_BYTES_MAX).contains(&text.len()), "a string of 1 to 64 bytes"
 }
 
@@ -32,15 +32,15 @@ checked_text! {
     TagValue, |text| text.len() <= TAG_VALUE_BYTES_MAX, "a string of at most 128 bytes"
 }
 
-/// A finite number: what JSON can write. A whole one is written without a fraction.
+/// A finite number, as JSON can represent it. An integer is written without a fraction.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Number(f64);
 
-// No NaN gets in.
+// It is never NaN.
 impl Eq for Number {}
 
 impl Number {
-    /// What is beyond the finite numbers is cut to them, and NaN to 0: a sum may overflow.
+    /// Infinite numbers are clamped, and NaN becomes 0: a sum may overflow.
     pub fn saturating(number: f64) -> Self {
         if number.is_nan() { Self(0.0) } else { Self(number.clamp(f64::MIN, f64::MAX)) }
     }
@@ -52,10 +52,10 @@ impl Number {
 
 impl Serialize for Number {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        /// 2^53, up to which each whole number is a float.
+        /// 2^53, up to which every integer is exactly representable.
         const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
         if self.0.fract() == 0.0 && self.0.abs() < WHOLE_MAX {
-            // Exact: it is whole and within 53 bits.
+            // Exact: it is an integer within 53 bits.
             #[allow(clippy::cast_possible_truncation)]
             return serializer.serialize_i64(self.0 as i64);
         }
@@ -74,7 +74,7 @@ impl FieldValue for Number {
     const EXPECTED: &'static str = "a finite number";
 }
 
-/// The tags of an event, in the order of their names, each name once: equal sets are equal values.
+/// The tags of an event, sorted by name, without duplicates: equal sets are equal values.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tags(Box<[(TagName, TagValue)]>);
 
@@ -87,7 +87,7 @@ impl Tags {
         self.0.is_empty()
     }
 
-    /// About what they take in memory.
+    /// Estimated size in memory.
     pub fn bytes(&self) -> usize {
         let texts = self.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         self.0.len() * size_of::<(TagName, TagValue)>() + texts
@@ -129,7 +129,7 @@ impl<'de> Visitor<'de> for TagsVisitor {
         let mut tags: Vec<(TagName, TagValue)> = Vec::new();
         while let Some((name, value)) = map.next_entry::<TagName, TagValue>()? {
             match tags.binary_search_by(|(known, _)| known.cmp(&name)) {
-                // Of a repeated one the last counts, as everywhere.
+                // Of repeated names the last one counts, as everywhere.
                 Ok(at) => tags[at].1 = value,
                 Err(_) if tags.len() == TAGS_MAX => return Err(A::Error::custom("too many tags")),
                 Err(at) => {
@@ -151,7 +151,7 @@ impl FieldValue for Tags {
 pub struct Event {
     pub series: SeriesName,
     pub value: Number,
-    /// `None`: when it arrives at the server.
+    /// `None`: the time of arrival at the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Tags::is_empty")]
@@ -171,7 +171,7 @@ pub(crate) fn parse_events(raw: &RawValue) -> Result<Vec<Event>, ProtocolError> 
     }
 }
 
-/// At most [`EVENTS_MAX`] events, or an error: what it allocates is bounded.
+/// At most [`EVENTS_MAX`] events, or an error: so its allocations are bounded.
 struct Bounded(Vec<Event>);
 
 impl<'de> Deserialize<'de> for Bounded {
@@ -201,7 +201,7 @@ impl<'de> Deserialize<'de> for Bounded {
     }
 }
 
-/// An event from an object; what is derived would take an array of its values too.
+/// An event from an object; a derived `Deserialize` would also accept an array of its values.
 struct EventObject(Event);
 
 impl<'de> Deserialize<'de> for EventObject {
@@ -224,8 +224,8 @@ impl<'de> Deserialize<'de> for EventObject {
     }
 }
 
-/// The rules of all other frames, event by event: a repeated field's last value counts, `null` is absent, and what is
-/// malformed is named.
+/// Applies the rules of all other frames to each event: a repeated field's last value counts, `null` counts as absent,
+/// and malformed fields are named.
 fn parse_one_by_one(raw: &RawValue) -> Result<Vec<Event>, ProtocolError> {
     let wrong = || ProtocolError::bad_request("events", format!("must be an array of 1 to {EVENTS_MAX} events"));
     let Slices(slices) = serde_json::from_str(raw.get()).map_err(|_| wrong())?;
@@ -249,13 +249,13 @@ fn parse_event(index: usize, raw: &RawValue) -> Result<Event, ProtocolError> {
     event().map_err(|error: ProtocolError| in_event(index, &error))
 }
 
-/// The error about a field of an event, as one about the whole request.
+/// Turns the error about a field of an event into one about the whole request.
 fn in_event(index: usize, error: &ProtocolError) -> ProtocolError {
     let detail = &error.details()[0];
     ProtocolError::bad_request(format!("events[{index}].{}", detail.field), detail.message.clone())
 }
 
-/// An array's elements as they stand; those past [`EVENTS_MAX`] + 1 are scanned, but not kept.
+/// The raw elements of an array; those beyond [`EVENTS_MAX`] + 1 are scanned, but not kept.
 struct Slices<'a>(Vec<&'a RawValue>);
 
 impl<'de> Deserialize<'de> for Slices<'de> {
@@ -284,7 +284,7 @@ impl<'de> Deserialize<'de> for Slices<'de> {
     }
 }
 
-/// How long a topic's windows are. They begin at whole multiples of it.
+/// The length of a topic's windows, which begin at integer multiples of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Window {
     #[serde(rename = "1s")]
@@ -303,7 +303,7 @@ impl Window {
         }
     }
 
-    /// The start of the window in which this time is.
+    /// The start of the window that contains this time.
     pub const fn start_ms(self, unix_ms: i64) -> i64 {
         unix_ms - unix_ms.rem_euclid(self.ms())
     }
@@ -321,7 +321,8 @@ impl FieldValue for Window {
     }
 }
 
-/// What one window of one series holds: `[start_ms,count,sum,min,max,p50,p95,p99]`. Only windows with events are told.
+/// The content of one window of one series: `[start_ms,count,sum,min,max,p50,p95,p99]`. Only windows with events are
+/// sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Point {
     /// Milliseconds since 1970.
@@ -338,7 +339,7 @@ pub struct Point {
 type PointArray = (i64, u64, Number, Number, Number, Number, Number, Number);
 
 impl Point {
-    /// The longest that one is as JSON, with a comma behind it.
+    /// The maximum size of a point as JSON, with a trailing comma.
     pub const JSON_BYTES_MAX: usize = 192;
 }
 
@@ -361,12 +362,12 @@ impl<'de> Deserialize<'de> for Point {
     }
 }
 
-/// The windows of one series: of one name with one set of tags.
+/// The windows of one series, that is, of one name with one set of tags.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeriesPoints {
     pub series: SeriesName,
     pub tags: Tags,
-    /// In the order of their times.
+    /// Ordered by time.
     pub points: Vec<Point>,
 }
 
@@ -420,7 +421,7 @@ mod tests {
         assert_eq!([59_999, 60_000, -1].map(|ms| Window::Minute.start_ms(ms)), [0, 60_000, -60_000]);
     }
 
-    /// Both ways of reading say the same wherever the fast one says anything.
+    /// Both ways of reading agree wherever the fast one succeeds.
     #[test]
     fn an_event_is_small() {
         assert_eq!((size_of::<Event>(), size_of::<Point>()), (64, 64));
@@ -445,7 +446,7 @@ mod tests {
             }),
         ];
         prop::collection::vec(field, 0..5).prop_map(|fields| {
-            // So that most are accepted; a field that comes twice is accepted too.
+            // So that most are accepted; a repeated field is accepted too.
             format!(
                 "{{\"series\":\"s\",\"value\":1,{}\"y\":0}}",
                 fields.iter().map(|f| format!("{f},")).collect::<String>()

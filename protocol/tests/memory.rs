@@ -1,4 +1,4 @@
-//! What reading a frame allocates is bounded by the frame's own size, whatever is in it.
+//! The allocations of parsing a frame are bounded by the frame's size, whatever it contains.
 
 use std::alloc::System;
 
@@ -10,11 +10,11 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const FRAME_BYTES: usize = 65_536;
 
-/// Bytes allocated over all, at most, per byte of the frame. The dearest are lists of user ids, with 6: 24 bytes for the
-/// 4 of `"a",`.
+/// Maximum total of allocated bytes per byte of the frame. Lists of user ids cost most, with 6: 24 bytes for the 4 of
+/// `"a",`.
 const PER_BYTE_MAX: usize = 8;
 
-/// What a frame may take besides: its fields, an error.
+/// Maximum additional bytes of a frame: its fields, an error.
 const FIXED_MAX: usize = 4_096;
 
 /// A frame of 64 KiB in which `unit` is repeated.
@@ -23,7 +23,7 @@ fn filled(before: &str, unit: &str, after: &str) -> String {
     [before, &unit.repeat(count), after].concat()
 }
 
-// One test for all: the allocator counts what any thread does.
+// A single test: the allocator counts all threads.
 #[test]
 fn allocations_are_bounded_by_the_frame() {
     let send = r#"{"type":"send","to":"bob","client_id":"c","content":"#;

@@ -14,12 +14,12 @@ use switchboard_config::{Config, Loaded, Mistakes, Sources};
 /// A secret that is long enough.
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// Loads `--set` values alone.
+/// Loads only `--set` values.
 fn set(sets: &[&str]) -> Result<Loaded, Mistakes> {
     load(None, &[], sets)
 }
 
-/// Loads a configuration file alone.
+/// Loads only a configuration file.
 fn toml(text: &str) -> Result<Loaded, Mistakes> {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let file = write(folder.path(), "switchboard.toml", text);

@@ -260,7 +260,7 @@ fn keys_that_contradict_each_other() {
         let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
         assert_eq!(lines(set(&sets)), [told]);
     }
-    // A frame too small for the largest content contradicts nothing: such a content can't come.
+    // Not a contradiction: a content that does not fit into a frame never arrives.
     assert_eq!(lines(set(&["limits.frame_bytes=1024"])), [""; 0]);
 }
 

@@ -1,4 +1,4 @@
-//! `docs/configuration.md` says what the declaration says.
+//! `docs/configuration.md` matches the declaration.
 
 use std::path::Path;
 

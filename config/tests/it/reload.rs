@@ -39,7 +39,7 @@ fn the_certificate_may_move() {
     let Ok(Reload { loaded, waiting }) = loaded.reload() else { panic!("no mistake is there") };
     assert_eq!((waiting, &loaded.config.tls.cert), (vec![], &Some(new)));
 
-    // TLS itself is not switched off under its clients.
+    // TLS is not switched off for connected clients.
     write(folder.path(), "switchboard.toml", "");
     let Ok(Reload { loaded: same, waiting }) = loaded.reload() else { panic!("no mistake is there") };
     assert_eq!((waiting, &same.config), (vec!["node.tls.cert".to_owned(), "node.tls.key".to_owned()], &loaded.config));

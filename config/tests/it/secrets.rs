@@ -1,4 +1,4 @@
-//! `auth.*`: secrets and keys, their files, and that nothing shows them.
+//! `auth.*`: secrets and keys, their files, and that they are never shown.
 
 use switchboard_config::KeyMaterial;
 

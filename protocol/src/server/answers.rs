@@ -11,22 +11,22 @@ use crate::server::{EntryFrame, Frame, frame_type};
 use crate::text::{Emoji, Title};
 use crate::timestamp::Timestamp;
 
-/// What was asked is done.
+/// The request has been carried out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OkFrame {
-    /// The entry that it made; `last_seq` where nothing changed. For the acting session it counts as the entry.
+    /// The entry that was created; `last_seq` if nothing changed. For the acting session it counts as the entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<Seq>,
-    /// `topic_publish`: events that count.
+    /// `topic_publish`: the number of counted events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<u32>,
-    /// `topic_publish`: events that came when their window was closed, and are left out.
+    /// `topic_publish`: the number of events that arrived after their window was closed, and are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late: Option<u32>,
 }
 frame_type!(OkFrame = "ok");
 
-/// What was asked is refused, or the socket is about to be closed.
+/// The request is rejected, or the socket is about to be closed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorFrame {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +41,7 @@ pub struct ErrorFrame {
 frame_type!(ErrorFrame = "error");
 
 impl ErrorFrame {
-    /// `client_id` is that of the `send` that is refused.
+    /// `client_id` is that of the rejected `send`.
     pub fn new(client_id: Option<ClientId>, error: &ProtocolError) -> Self {
         Self {
             client_id,
@@ -54,7 +54,7 @@ impl ErrorFrame {
 }
 
 impl From<ErrorFrame> for ProtocolError {
-    /// The error again, as one node tells it another.
+    /// The error again, as a node passes it to another one.
     fn from(frame: ErrorFrame) -> Self {
         let mut error = Self::new(frame.code, frame.message);
         if let Some(retry_after_ms) = frame.retry_after_ms {
@@ -72,12 +72,12 @@ pub struct Sent {
     pub message_id: MessageId,
     pub seq: Seq,
     pub timestamp: Timestamp,
-    /// It was durable before: this is the first result again.
+    /// It was durable before: this repeats the first result.
     pub duplicate: bool,
 }
 frame_type!(Sent = "sent");
 
-/// A conversation as one of its members sees it.
+/// A conversation as a member sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conversation {
     pub conversation_id: ConversationId,
@@ -93,7 +93,7 @@ pub struct Conversation {
     pub delivery: Delivery,
     pub last_seq: Seq,
     pub read_seq: Seq,
-    /// Messages of others after `read_seq`; exact.
+    /// The exact number of messages of others after `read_seq`.
     pub unread: u64,
 }
 frame_type!(Conversation = "conversation");
@@ -105,20 +105,20 @@ pub enum ConversationKind {
     Group,
 }
 
-/// What a conversation's members get live (PROTOCOL §3, "Large groups").
+/// What members of a conversation get live (PROTOCOL §3, "Large groups").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
     /// Every entry.
     Full,
-    /// Entries where the conversation is open, else `conversation_activity`.
+    /// Entries if the conversation is open, otherwise `conversation_activity`.
     Activity,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Members<M = Member> {
     pub conversation_id: ConversationId,
-    /// In the order of `user_id`.
+    /// Ordered by `user_id`.
     pub members: Vec<M>,
     pub more: bool,
 }
@@ -136,7 +136,7 @@ pub struct Member {
     pub read_seq: Seq,
 }
 
-/// Messages as they are now, in ascending order.
+/// Messages in their current state, ascending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History<M = HistoryMessage> {
     pub conversation_id: ConversationId,
@@ -149,7 +149,7 @@ impl<M: Serialize> Frame for History<M> {
     const TYPE: &'static str = "history";
 }
 
-/// A message with its edits, its deletion and its reactions applied. Carries the `type` of a message.
+/// A message with its edits, its deletion and its reactions applied. Contains the `type` of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "message")]
 pub struct HistoryMessage {
@@ -185,7 +185,8 @@ pub struct Changes<E = EntryFrame> {
     pub entries: Vec<E>,
     pub last_seq: Seq,
     pub more: bool,
-    /// Too old or too many: the client forgets the conversation's messages and uses `history`. No entries then.
+    /// Too old or too many: the client discards the conversation's messages and uses `history`. `entries` is empty
+    /// then.
     #[serde(default, skip_serializing_if = "is_false")]
     pub reset: bool,
 }
@@ -194,7 +195,7 @@ impl<E: Serialize> Frame for Changes<E> {
     const TYPE: &'static str = "changes";
 }
 
-/// The conversation is open: from `last_seq` on, nothing is left out.
+/// The conversation is open: after `last_seq`, nothing is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
     pub conversation_id: ConversationId,
@@ -204,7 +205,7 @@ pub struct Opened {
 }
 frame_type!(Opened = "opened");
 
-/// How the watched users are.
+/// The presence of the watched users.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PresenceState {
     pub users: Vec<UserPresence>,
@@ -215,11 +216,11 @@ frame_type!(PresenceState = "presence_state");
 pub struct UserPresence {
     pub user_id: UserId,
     pub status: ShownStatus,
-    /// `None` if it is not known, or not shown.
+    /// `None` if it is unknown, or not shown.
     pub last_seen_at: Option<Timestamp>,
 }
 
-/// A user's presence as others see it: who is invisible looks offline.
+/// A user's presence as others see it: an invisible user looks offline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShownStatus {

@@ -1,5 +1,5 @@
-//! The entries of a conversation's log as frames (PROTOCOL §3): sent live when they are durable, and again as they are
-//! in `changes` and `sync`.
+//! The entries of a conversation's log as frames (PROTOCOL §3): sent live once they are durable, and again unchanged in
+//! `changes` and `sync`.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::text::{Emoji, Title};
 use crate::timestamp::Timestamp;
 
 frames! {
-    /// The frame of one entry. As an item of a list it carries its `type`.
+    /// The frame of one entry. As an item of a list it contains its `type`.
     EntryFrame {
         Message(Message),
         MessageUpdated(MessageUpdated),
@@ -53,7 +53,7 @@ impl Serialize for EntryFrame {
 
 impl<'de> Deserialize<'de> for EntryFrame {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Not as a tagged enum: serde would take the content apart, which is to stay as it is written.
+        // Not as a tagged enum: serde would parse the content, which must stay as it was written.
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         let (_, entry) = Self::decode(raw.get()).map_err(serde::de::Error::custom)?;
         Ok(entry)
@@ -77,7 +77,7 @@ frame_type!(Message = "message");
 pub struct MessageUpdated {
     pub conversation_id: ConversationId,
     pub seq: Seq,
-    /// The message that it is about.
+    /// The message that it changes.
     pub target_seq: Seq,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<Content>,
@@ -92,17 +92,17 @@ frame_type!(MessageUpdated = "message_updated");
 pub struct Reaction {
     pub conversation_id: ConversationId,
     pub seq: Seq,
-    /// The message that it is about.
+    /// The message that it belongs to.
     pub target_seq: Seq,
     pub user_id: UserId,
     pub emoji: Emoji,
-    /// `false`: taken back.
+    /// `false`: removed.
     pub added: bool,
     pub timestamp: Timestamp,
 }
 frame_type!(Reaction = "reaction");
 
-/// Who came, who went, and whose role is another one.
+/// Added and removed members, and changed roles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     pub conversation_id: ConversationId,
@@ -131,7 +131,7 @@ pub struct ConversationUpdated {
 }
 frame_type!(ConversationUpdated = "conversation_updated");
 
-/// For fields that are written only when they are true.
+/// For fields that are written only if they are true.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if gives a reference")]
 pub(crate) fn is_false(value: &bool) -> bool {
     !value

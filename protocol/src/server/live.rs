@@ -1,5 +1,4 @@
-//! Frames that come without being asked for and are no entries: receipts, activity, typing, signals, presence
-//! (PROTOCOL §3, §4).
+//! Unsolicited frames that are not entries: receipts, activity, typing, signals, presence (PROTOCOL §3, §4).
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +15,7 @@ pub struct Cursor {
 }
 frame_type!(Cursor = "cursor");
 
-/// There are entries up to `last_seq` to ask for.
+/// There are entries up to `last_seq` to fetch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversationActivity {
     pub conversation_id: ConversationId,
@@ -26,7 +25,7 @@ pub struct ConversationActivity {
 }
 frame_type!(ConversationActivity = "conversation_activity");
 
-/// Direct: the other user's device has everything up to `seq`.
+/// Direct: the other user's device has received everything up to `seq`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryReceipt {
     pub conversation_id: ConversationId,
@@ -64,7 +63,7 @@ pub struct UserReceipt {
     pub at: Timestamp,
 }
 
-/// Larger group: to the sender, how many of the others have his newest message.
+/// Larger group: sent to the sender; how many of the others have the sender's newest message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptCounts {
     pub conversation_id: ConversationId,

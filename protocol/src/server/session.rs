@@ -30,7 +30,7 @@ pub struct ReconnectRange {
     pub max_ms: u64,
 }
 
-/// What the operator has set for each session.
+/// The operator's limits for each session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionLimits {
     pub frame_bytes: usize,
@@ -53,13 +53,13 @@ frame_type!(Pong = "pong");
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reconnect {
     pub after_ms: u64,
-    /// `None` when there is no other node.
+    /// `None` if there is no other node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 frame_type!(Reconnect = "reconnect");
 
-/// Events may have been lost on the way: the client does `sync`.
+/// Events may have been lost: the client must `sync`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resync {}
 frame_type!(Resync = "resync");

@@ -1,4 +1,4 @@
-//! `sync` and the user's own settings of his conversations (PROTOCOL §3).
+//! `sync` and the user's own settings of conversations (PROTOCOL §3).
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -13,9 +13,9 @@ use crate::timestamp::Timestamp;
 pub struct Sync<C = SyncConversation> {
     pub cursor: String,
     pub conversations: Vec<C>,
-    /// Again with the new cursor.
+    /// Ask again with the new cursor.
     pub more: bool,
-    /// The cursor was not known any more: this is everything.
+    /// The cursor is no longer known: this is everything.
     #[serde(default, skip_serializing_if = "is_false")]
     pub reset: bool,
 }
@@ -24,7 +24,7 @@ impl<C: Serialize> Frame for Sync<C> {
     const TYPE: &'static str = "sync";
 }
 
-/// A conversation in `sync`: the fields of `conversation` and these.
+/// A conversation in `sync`: the fields of `conversation`, and those of [`SyncState`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SyncConversation<E = EntryFrame> {
     #[serde(flatten)]
@@ -33,7 +33,7 @@ pub struct SyncConversation<E = EntryFrame> {
     pub state: SyncState<E>,
 }
 
-/// What `sync` says about a conversation besides the fields of `conversation`.
+/// What `sync` says about a conversation in addition to the fields of `conversation`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncState<E = EntryFrame> {
     /// The newest message that mentions the user; 0: none.
@@ -41,18 +41,18 @@ pub struct SyncState<E = EntryFrame> {
     /// `None` if there is no message yet.
     pub last_message: Option<LastMessage>,
     pub settings: Settings,
-    /// The user is no member any more.
+    /// The user is no longer a member.
     #[serde(default, skip_serializing_if = "is_false")]
     pub removed: bool,
-    /// The newest; `None` if none were asked for.
+    /// The newest ones; `None` if none were requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entries: Option<Vec<E>>,
 }
 
 impl<'de> Deserialize<'de> for SyncConversation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Not flattened: serde would take `custom` and the entries' content apart, which are to stay as they are
-        // written. So the same object is read twice, by each part.
+        // Not flattened: serde would parse `custom` and the entries' content, which must stay as they were written. So
+        // both parts read the same object.
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         let conversation = serde_json::from_str(raw.get()).map_err(serde::de::Error::custom)?;
         let state = serde_json::from_str(raw.get()).map_err(serde::de::Error::custom)?;

@@ -1,4 +1,4 @@
-//! What clients give each other arrives with the meaning that it was sent with.
+//! What clients send each other arrives with the meaning with which it was sent.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -28,7 +28,7 @@ fn any_object() -> impl Strategy<Value = Value> {
     prop::collection::btree_map("[A-Z]{1,4}", any_json(), 0..6).prop_map(|map| Value::Object(map.into_iter().collect()))
 }
 
-/// Compact JSON written otherwise: with whitespace between the tokens, and characters as escapes.
+/// The same JSON with whitespace between the tokens, and characters as escapes.
 fn loosely(compact: &str, seed: u64) -> String {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut loose = String::new();
@@ -72,7 +72,7 @@ proptest! {
     fn content_means_what_was_sent_and_is_compact(object in any_object(), seed: u64) {
         let compact = object.to_string();
         let loose = loosely(&compact, seed);
-        // Compared as read from text: reading a float from its text is not exact in this reader.
+        // Compared after parsing: this reader does not parse floats exactly.
         let read = |json: &str| serde_json::from_str::<Value>(json).unwrap();
         prop_assert_eq!(read(&loose), read(&compact), "the test's own writer");
 

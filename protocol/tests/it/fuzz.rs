@@ -1,6 +1,6 @@
-//! Frames as nobody would send them: the golden examples cut, spliced and overwritten, for a bounded number of rounds.
-//! Reading never panics; what is accepted means the same when it is written and read again; what is refused has an
-//! error that a client can read.
+//! Malformed frames: the golden examples cut, spliced and overwritten, for a bounded number of rounds. Parsing never
+//! panics; what is accepted keeps its meaning when it is written and read again; what is rejected has an error that a
+//! client can read.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -10,7 +10,7 @@ use crate::golden::{LIMITS, frames};
 
 const ROUNDS: u64 = 100_000;
 
-/// Text that is likely to matter to a JSON reader.
+/// Text that is significant to a JSON reader.
 const TOKENS: &[&str] = &[
     "{",
     "}",
@@ -98,7 +98,7 @@ fn fuzz(seed: u64, frames: &[String], check: fn(&str) -> bool) {
         let other = random.choice(frames).unwrap();
         accepted += u64::from(check(&mutate(&mut random, text, other)));
     }
-    // Both outcomes are met often, or the mutations are too wild or too tame.
+    // Both outcomes must be frequent, or the mutations are too wild or too tame.
     assert!((ROUNDS / 50..ROUNDS * 49 / 50).contains(&accepted), "{accepted} of {ROUNDS} accepted");
 }
 

@@ -1,5 +1,5 @@
-//! The examples in `golden/` that client authors read: each frame is read and written again byte for byte, and each
-//! refused one gets exactly the error that stands beside it.
+//! The examples in `golden/` for client authors: each frame is read and written again byte for byte, and each rejected
+//! one gets exactly the documented error.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use switchboard_protocol::{ClientFrame, Incoming, ParseLimits, ServerFrame, pars
 
 pub(crate) const LIMITS: ParseLimits = ParseLimits { content_bytes: 32_768 };
 
-/// One file: what a frame type is for, by example.
+/// One file: examples of a frame type.
 #[derive(Deserialize)]
 struct Golden {
     about: String,
@@ -23,13 +23,13 @@ struct Example {
     client: Option<Box<RawValue>>,
     /// The client's frame with its defaults written out.
     means: Option<Box<RawValue>>,
-    /// What the same session gets.
+    /// The frames that the same session gets.
     #[serde(default)]
     server: Vec<Box<RawValue>>,
-    /// What other sessions get.
+    /// The frames that other sessions get.
     #[serde(default)]
     others: Vec<Box<RawValue>>,
-    /// What the frame is refused with, before anything is asked of the router.
+    /// The error of a frame that is rejected before the router gets it.
     error: Option<Box<RawValue>>,
 }
 
@@ -104,7 +104,7 @@ fn client_frames_are_read_and_written_again() {
     for example in files().into_iter().flat_map(|(_, golden)| golden.examples) {
         let Some(client) = example.client.filter(|_| example.error.is_none()) else { continue };
         let incoming = parse(client.get());
-        // Where the frame leaves defaults out, `means` has them.
+        // If the frame omits defaults, `means` contains them.
         let expected = example.means.as_deref().unwrap_or(&client).get();
         assert_eq!(written(&incoming), expected);
         assert_eq!(parse(expected), incoming);

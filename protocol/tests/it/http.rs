@@ -1,4 +1,4 @@
-//! HTTP requests are the client frames that ask the same, with the same checks.
+//! HTTP requests are the equivalent client frames, with the same checks.
 
 use switchboard_protocol::client::{HistoryRange, SendTarget};
 use switchboard_protocol::http::{data_body, error_body, parse_read, parse_write};
@@ -65,7 +65,7 @@ fn malformed_writes_are_refused_naming_the_field() {
     }
     let bad_path = parse_write("delete", &[("conversation_id", "g 1"), ("seq", "1")], b"", &LIMITS).unwrap_err();
     assert_eq!(refused_field(&bad_path), "conversation_id");
-    // A list is not something that a query can hold.
+    // A query can't contain a list.
     let watch = parse_read("presence_watch", &[], &[("user_ids", "bob")], &LIMITS).unwrap_err();
     assert_eq!(refused_field(&watch), "user_ids");
 }

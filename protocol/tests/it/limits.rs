@@ -1,4 +1,4 @@
-//! Every limit and rule of PROTOCOL.md that one frame can break: at it, and one past it.
+//! Every limit and rule of PROTOCOL.md that a single frame can violate: at the limit, and one past it.
 
 use serde_json::{Value, json};
 use switchboard_protocol::limits::{
@@ -95,7 +95,7 @@ fn a_frame_id_has_at_most_64_bytes_and_a_malformed_one_is_not_echoed() {
     for malformed in [json!("x".repeat(65)), json!(1), json!(["x"])] {
         assert_eq!(refuses(&json!({"type": "ping", "id": malformed}), "id").id, None);
     }
-    // What else is wrong is not looked at.
+    // Other mistakes are not examined.
     let rejection = refuses(&json!({"type": "send", "id": 1, "client_id": "c"}), "id");
     assert_eq!(rejection.client_id.unwrap().as_str(), "c");
 }

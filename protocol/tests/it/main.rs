@@ -1,4 +1,4 @@
-//! The wire protocol as its users meet it: golden examples, every limit, properties, fuzzing.
+//! The wire protocol as its users see it: golden examples, limits, properties, fuzzing.
 
 #![expect(clippy::unwrap_used, reason = "this is all test code")]
 

@@ -1,4 +1,4 @@
-//! Every frame with other values than in its example: what was read is written again with the same meaning. Equal JSON
+//! Every frame with other values than in its example keeps its meaning when it is read and written again. Equal JSON
 //! before and after shows that no field is lost, added or renamed.
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use crate::golden::{LIMITS, frames};
 
 const VARIATIONS: u64 = 300;
 
-/// Values of the same kind in the place of the leaves.
+/// Replaces the leaves by values of the same kind.
 fn vary(value: &mut Value, random: &mut fastrand::Rng) {
     match value {
         Value::Null => {}
@@ -31,14 +31,14 @@ fn vary_text(text: &str, random: &mut fastrand::Rng) -> String {
     if text.parse::<u64>().is_ok() {
         return random.u64(..).to_string();
     }
-    // Words of a short list (roles, codes) would be refused, so that some texts stay as they are.
+    // Words of a fixed set (roles, codes) would be rejected when changed, so some texts stay.
     if random.u8(..4) > 0 {
         return text.to_owned();
     }
     (0..random.usize(1..64)).map(|_| random.alphanumeric()).collect()
 }
 
-/// Tries variations of each frame, and says the types of which some were taken.
+/// Tries variations of each frame, and returns the types of which some were accepted.
 fn round_trips(texts: &[String], written_again: impl Fn(&str) -> Option<String>) -> BTreeSet<String> {
     let mut random = fastrand::Rng::with_seed(3);
     let mut types = BTreeSet::new();
@@ -55,7 +55,7 @@ fn round_trips(texts: &[String], written_again: impl Fn(&str) -> Option<String>)
     types
 }
 
-/// `deleted`, `removed` and `reset` are written only when they are true, and so is a `topic_state`'s `more`.
+/// `deleted`, `removed` and `reset` are written only if they are true, and so is a `topic_state`'s `more`.
 fn without_false_flags(mut value: Value) -> Value {
     match &mut value {
         Value::Array(items) => items.iter_mut().for_each(|item| *item = without_false_flags(item.take())),
@@ -75,7 +75,7 @@ fn client_frames_of_every_type() {
     let types = round_trips(&frames().accepted, |text| {
         let incoming = parse_client_frame(text, &LIMITS).ok()?;
         let written = incoming.frame.encode(incoming.id.as_ref());
-        // Defaults that are left out are written; lists of users are sorted.
+        // Omitted defaults are written; lists of users are sorted.
         let unchanged =
             serde_json::from_str::<Value>(&written).unwrap() == serde_json::from_str::<Value>(text).unwrap();
         let again = parse_client_frame(&written, &LIMITS).unwrap();
