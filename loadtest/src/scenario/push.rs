@@ -31,8 +31,8 @@ const PER_HOUR: usize = 1_000;
 /// `push.lease_ms` and `push.timeout_ms` of spawned nodes: what a node has taken when it is killed is soon another's.
 const LEASE_MS: usize = 2_000;
 const TIMEOUT_MS: usize = 1_000;
-/// How long notifications are waited for after the last send, beside the hold.
-const TOLD_WITHIN_S: f64 = 30.0;
+/// How long the next notification is waited for, beside the hold.
+const PATIENCE_S: f64 = 30.0;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// Sends without an answer when it is to go as fast as it can.
 const UNDER_WAY_MAX: u64 = 512;
@@ -203,17 +203,21 @@ impl Post {
         self.writers[*writer].send(to, number, intended_ns, &client_id(&self.run, 0, number, intended_ns));
     }
 
-    /// Waits until the push service knows of everything that was acknowledged, but not for ever.
+    /// Waits until the push service knows of everything that was acknowledged, or hears nothing new any more.
     async fn told(&mut self, phase: &mut PhaseWork<'_>) -> Result<()> {
         let (meters, said) = (phase.meters().clone(), self.said);
         phase.drain(|| meters.sent.total() + meters.send_errors.total() >= said).await;
-        let until_ns = now_ns() + ((self.hold_s + TOLD_WITHIN_S) * NS_PER_S as f64) as u64;
+        let patience_ns = ((self.hold_s + PATIENCE_S) * NS_PER_S as f64) as u64;
+        let (mut fewest, mut until_ns) = (u64::MAX, u64::MAX);
         loop {
             if self.workers > 1 {
                 self.ledger.learn(&phase.meet("told", self.ledger.told()).await?);
             }
             // All leave together.
             let untold = phase.sum("untold", self.ledger.untold()).await?;
+            if untold < fewest {
+                (fewest, until_ns) = (untold, now_ns() + patience_ns);
+            }
             let over = phase.sum("over", u64::from(now_ns() > until_ns)).await?;
             if untold == 0 || over > 0 {
                 break;
