@@ -1,8 +1,8 @@
-//! Baselines: the same thing done bare, in a process of its own whose processor time is counted apart, with the same
-//! clients and the same schedule as the real thing, right behind it.
+//! Baselines: the same work done by a bare program in a process of its own, whose CPU time is counted separately, with
+//! the same clients and the same schedule as the real run, directly after it.
 //!
-//! A baseline has a program (`switchboard-loadtest baseline NAME …`, which prints a ready line as a node does, and ends
-//! with its standard input) and a load that workers play against it.
+//! A baseline has a program (`switchboard-loadtest baseline NAME …`, which prints a ready line like a node, and ends
+//! when its standard input does) and a load that workers run against it.
 
 mod accept;
 mod append;
@@ -19,7 +19,7 @@ use crate::client::network::Entry;
 use crate::control::Load;
 use crate::worker::Worker;
 
-/// Accepts and upgrades, and holds the connection.
+/// Accepts, upgrades and holds connections.
 pub(crate) const ACCEPT: &str = "accept";
 /// Sends each message back.
 pub(crate) const ECHO: &str = "echo";
@@ -28,15 +28,15 @@ pub(crate) const ECHO: &str = "echo";
 pub(crate) const SEND: &str = "send";
 /// Appends to the embedded store.
 pub(crate) const APPEND: &str = "append";
-/// Writes to a ScyllaDB or Cassandra.
+/// Writes to ScyllaDB or Cassandra.
 pub(crate) const DRIVER: &str = "driver";
 
-/// How far clients go in.
+/// How far clients connect.
 pub(crate) fn entry(name: &str) -> Entry {
     if name == SEND { Entry::Connected } else { Entry::Upgraded }
 }
 
-/// Plays the load of a baseline.
+/// Runs the load of a baseline.
 pub(crate) async fn load(name: &str, worker: &mut Worker) -> Result<()> {
     match name {
         ACCEPT => accept::load(worker).await,
@@ -47,7 +47,7 @@ pub(crate) async fn load(name: &str, worker: &mut Worker) -> Result<()> {
     }
 }
 
-/// What the program of a baseline is called with.
+/// The arguments of a baseline's program.
 pub(crate) fn arguments(name: &str, load: &Load) -> Vec<String> {
     let numbers = match name {
         APPEND | DRIVER => vec![load.connections, load.count("under_way"), load.count("text_bytes")],
@@ -73,7 +73,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
 
 fn serve(arguments: &[String]) -> Result<()> {
     let (name, rest) = arguments.split_first().context("which baseline?")?;
-    // Numbers, and behind them addresses.
+    // Numbers, followed by addresses.
     let (numbers, servers) = rest.split_at(rest.iter().take_while(|word| word.parse::<usize>().is_ok()).count());
     let numbers = numbers.iter().map(|number| number.parse()).collect::<Result<Vec<usize>, _>>()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -95,19 +95,19 @@ fn serve(arguments: &[String]) -> Result<()> {
             () = end_of_input() => Ok(()),
         }
     });
-    // To read standard input can't be given up, and to drop the runtime would wait for it.
+    // A read of standard input can't be cancelled, and dropping the runtime would wait for it.
     runtime.shutdown_background();
     result
 }
 
-/// Who started this program has gone, or wants it to end.
+/// Returns when the harness has gone, or wants this program to end.
 async fn end_of_input() {
     let mut input = tokio::io::stdin();
-    // Nothing is ever said there.
+    // Nothing is ever sent there.
     let _ = tokio::io::copy(&mut input, &mut tokio::io::sink()).await;
 }
 
-/// A listener on a free port, which the ready line tells.
+/// A listener on a free port, announced in the ready line.
 async fn listen() -> Result<tokio::net::TcpListener> {
     let socket = tokio::net::TcpSocket::new_v4()?;
     socket.bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))?;

@@ -1,4 +1,4 @@
-//! What happens to spawned nodes while clients verify: one after the other is killed, stopped or restarted.
+//! Faults of spawned nodes while clients verify: one node after the other is killed, stopped or restarted.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use anyhow::Result;
 use crate::meter::{NS_PER_S, now_ns};
 use crate::nodes::Server;
 
-/// From the beginning of the load to the first blow, and between two.
+/// The time from the start of the load to the first fault, and between two.
 const BLOW_EVERY_NS: u64 = 3 * NS_PER_S;
-/// How long a stopped node stands still.
+/// How long a stopped node is suspended.
 const STOPPED: Duration = Duration::from_millis(1_500);
 
-/// What is done to a node.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blow {
-    /// kill -9, then started again on the same store.
+    /// kill -9, then a restart on the same store.
     Kill,
     /// SIGSTOP, and SIGCONT some time later.
     Stop,
-    /// SIGTERM, then started again when it has drained.
+    /// SIGTERM, then a restart once it has drained.
     Restart,
 }
 
@@ -37,12 +37,12 @@ impl FromStr for Blow {
     }
 }
 
-/// When which node is next.
+/// The schedule of faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Chaos {
     blow: Blow,
     next_node: usize,
-    /// While a load runs.
+    /// Set while a load runs.
     next_ns: Option<u64>,
 }
 
@@ -61,7 +61,7 @@ impl Chaos {
         self.next_ns = None;
     }
 
-    /// Strikes if it is time to; says what it does.
+    /// Injects the next fault if it is due, and reports it.
     ///
     /// # Errors
     /// The node does not come back.

@@ -1,8 +1,8 @@
-//! A client of PROTOCOL.md that costs little: its processor time is shared with the server that it measures.
+//! A cheap client of PROTOCOL.md: it shares the machine's CPU with the server that it measures.
 //!
-//! Frames are not decoded on the hot path; [`scan`] finds the few fields that are needed. An idle client holds no buffer.
-//! It knows no scenario and no report.
-//! With `--verify`, `follow.rs` makes each client keep to PROTOCOL §3 and write down what it sees.
+//! Frames are not decoded on the hot path; [`scan`] finds the few fields that are needed. An idle client holds no
+//! buffer. It knows nothing of scenarios and reports. With `--verify`, `follow.rs` makes each client follow PROTOCOL §3
+//! and record what it sees.
 
 pub(crate) mod address;
 mod catch_up;

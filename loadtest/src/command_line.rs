@@ -1,4 +1,4 @@
-//! The command line. Only reads it, and names every mistake in it at once.
+//! Parses the command line, and reports all mistakes in it at once.
 
 mod given;
 
@@ -69,39 +69,39 @@ Ctrl-C ends a run early, with the figures of what was measured so far; once more
 Exit codes: 0, 1 when --verify found something wrong or nothing could be measured, 2 for a wrong command line.
 ";
 
-/// A run lasts at most an hour: nobody is meant to forget one.
+/// A run lasts at most an hour, in case somebody forgets it.
 const DURATION_MAX_S: f64 = 3_600.0;
-/// Connections of one client process, and of one node: `nofile` is 20,000 on the smaller machines.
+/// Connections per client process, and per node: `nofile` is 20,000 on smaller machines.
 pub(crate) const CONNECTIONS_PER_PROCESS_MAX: usize = 18_000;
 const PROCESSES_MAX: usize = 64;
 const SPAWN_MAX: usize = 32;
 const REPEAT_MAX: usize = 100;
-/// Runs on one page: each has a colour of its own.
+/// Runs on one page, each with its own colour.
 const COMPARED_MAX: usize = 6;
 const RATE_MAX: f64 = 10_000_000.0;
 
 /// What is to be done.
 pub(crate) enum Command {
     Run(Box<Run>),
-    /// Makes a page of what several runs have written.
+    /// Makes a page from the reports of several runs.
     Compare {
         files: Vec<PathBuf>,
         html: PathBuf,
     },
-    /// Prints a table of what several runs have written.
+    /// Prints a table from the reports of several runs.
     Markdown {
         files: Vec<PathBuf>,
     },
     List,
     Help,
     Version,
-    /// A process of its own; not for people.
+    /// A worker process; internal.
     Worker,
-    /// Likewise.
+    /// A baseline's process; internal.
     Baseline(Vec<String>),
 }
 
-/// A scenario and everything about it.
+/// A scenario and all its parameters.
 pub(crate) struct Run {
     pub(crate) scenario: &'static dyn Scenario,
     pub(crate) spawn: usize,
@@ -117,7 +117,7 @@ pub(crate) struct Run {
     pub(crate) repeat: usize,
     pub(crate) is_without_baseline: bool,
     pub(crate) is_verified: bool,
-    /// Clients go to the nodes where they are at home.
+    /// Clients connect to their home nodes.
     pub(crate) is_at_home: bool,
     pub(crate) history: Option<PathBuf>,
     pub(crate) chaos: Option<Blow>,
@@ -126,7 +126,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The program of nodes that are started.
+    /// The binary of spawned nodes.
     ///
     /// # Errors
     /// It was not given, and is not beside this one.
@@ -135,10 +135,10 @@ impl Run {
     }
 }
 
-/// Reads the arguments after the program's name.
+/// Parses the arguments after the program's name.
 ///
 /// # Errors
-/// Every mistake, one each.
+/// All mistakes.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Vec<String>> {
     let mut args = args.into_iter().peekable();
     match args.peek().and_then(|word| word.to_str()) {

@@ -1,8 +1,8 @@
-//! What the coordinator and its worker processes say to each other: one JSON value a line, over the worker's standard
+//! The protocol between the coordinator and its worker processes: one JSON value per line, over the worker's standard
 //! input and output.
 //!
-//! Workers run in lockstep by *gates*: who reaches one waits until all have, and gets what the others brought along.
-//! The beginning and the end of a phase are gates too, at which the coordinator looks at what the processes have used.
+//! Workers run in lockstep through *gates*: a worker that reaches one waits until all have, and gets what the others
+//! contributed. The beginning and the end of a phase are gates too, at which the coordinator samples the processes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::provider::Site;
 pub(crate) enum Order {
     /// The first one.
     Start(Box<Plan>),
-    /// Everyone has reached the gate; what each brought, in the order of the workers.
+    /// All workers have reached the gate; their contributions, ordered by worker.
     Pass(Vec<Value>),
     /// End the load early, and report.
     Stop,
@@ -34,12 +34,12 @@ pub(crate) enum Said {
         gate: Gate,
         brought: Value,
     },
-    /// What was counted in a second of a phase.
+    /// The counters of one second of a phase.
     Tick {
         second: u64,
         sample: Sample,
     },
-    /// The end, with what went wrong on the way and how often.
+    /// The end, with the problems on the way and their counts.
     Done {
         complaints: BTreeMap<String, u64>,
     },
@@ -51,57 +51,57 @@ pub(crate) enum Gate {
     Meet(String),
     Begin(String),
     End(String),
-    /// Nodes that were started here are killed, and started again on their stores.
+    /// Kills the nodes that were spawned, and restarts them on their stores.
     Restart,
-    /// The first node that was started here is killed for good.
+    /// Kills the first spawned node for good.
     Kill,
 }
 
-/// Whose load is played, by name.
+/// The load to run, by name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Work {
     Scenario(String),
     Baseline(String),
 }
 
-/// What a worker is to do.
+/// A worker's instructions.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) work: Work,
-    /// This worker's number, and how many there are.
+    /// This worker's number, and the number of workers.
     pub(crate) worker: usize,
     pub(crate) workers: usize,
-    /// Tells this round's users and messages from those of all others.
+    /// Distinguishes this round's users and messages from all others.
     pub(crate) run: String,
     pub(crate) addresses: Vec<Address>,
-    /// Certificates in PEM, where an address wants TLS.
+    /// Certificates in PEM, if an address uses TLS.
     pub(crate) ca: Option<String>,
     pub(crate) entry: Entry,
     pub(crate) load: Load,
-    /// Clients follow the log, and come back when a session is lost.
+    /// Clients follow the log, and reconnect when a session is lost.
     pub(crate) is_followed: bool,
-    /// Clients ask where their home is (`GET /v1/connect`), and go there.
+    /// Clients ask for their home (`GET /v1/connect`), and connect there.
     pub(crate) is_at_home: bool,
-    /// The folder into which workers write what their clients say and see.
+    /// The folder for the histories of the workers' clients.
     pub(crate) history: Option<PathBuf>,
-    /// The push service that the nodes were told of.
+    /// The push service that the nodes are configured with.
     pub(crate) provider: Option<Site>,
 }
 
-/// How much of it. Rates and connections are those of all workers together.
+/// The amount of load. Rates and connections are totals over all workers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Load {
     pub(crate) connections: usize,
     pub(crate) rate: f64,
     pub(crate) warm_up_s: f64,
     pub(crate) duration_s: f64,
-    /// Connections have TLS.
+    /// Connections use TLS.
     #[serde(default)]
     pub(crate) is_tls: bool,
-    /// How many nodes are one gateway.
+    /// The number of nodes in the gateway.
     #[serde(default)]
     pub(crate) nodes: usize,
-    /// `host:port` of the ScyllaDB or Cassandra of nodes that are started for this; none where their store is embedded.
+    /// `host:port` of the ScyllaDB or Cassandra of spawned nodes; empty if their store is embedded.
     #[serde(default)]
     pub(crate) scylla: Vec<String>,
     /// The scenario's own parameters, by name.
@@ -112,13 +112,13 @@ impl Load {
     /// A parameter as a number.
     ///
     /// # Panics
-    /// It was not declared: the command line has checked that every parameter is there and is what it should be.
+    /// If it was not declared: the command line has checked that every parameter is there and valid.
     pub(crate) fn number(&self, name: &str) -> f64 {
         let text = self.params.get(name).map(String::as_str).unwrap_or_default();
         text.parse().unwrap_or_else(|_| panic!("{name} is declared as a number"))
     }
 
-    /// As [`Load::number`], a whole one.
+    /// Like [`Load::number`], as an integer.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "declared as a whole number")]
     pub(crate) fn count(&self, name: &str) -> usize {
         self.number(name) as usize
@@ -126,12 +126,12 @@ impl Load {
 }
 
 impl Plan {
-    /// Which of `total` things are this worker's: every `workers`-th.
+    /// This worker's share of `total` things: every `workers`-th.
     pub(crate) fn share(&self, total: usize) -> impl Iterator<Item = usize> + use<> {
         (self.worker..total).step_by(self.workers.max(1))
     }
 
-    /// A user of this run, and his connection: `number` is one of this worker's share.
+    /// A user of this run, and their connection: `number` is one of this worker's share.
     pub(crate) fn who(&self, number: usize) -> Who {
         Who { user: self.user(number), number: (number / self.workers.max(1)) as u64, node: number }
     }
@@ -141,7 +141,7 @@ impl Plan {
         format!("{}-{number}", self.run)
     }
 
-    /// The share of the rate: as many parts as workers.
+    /// This worker's equal share of the rate.
     pub(crate) fn rate_share(&self) -> f64 {
         self.load.rate / self.workers.max(1) as f64
     }

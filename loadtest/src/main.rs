@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use command_line::Command;
 
-/// The node's: the baselines are to differ from it in what they do, not in how memory is allocated.
+/// The same as the node's: baselines should differ from it in what they do, not in how memory is allocated.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Ok(Command::Baseline(arguments)) => baseline::run(&arguments),
         Ok(command) => match coordinate(command) {
             Ok(true) => ExitCode::SUCCESS,
-            // What is wrong has been said.
+            // The problem has been reported.
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {
                 eprintln!("{error:#}");
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether everything is as it should be.
+/// Returns whether everything is right.
 fn coordinate(command: Command) -> Result<bool> {
     match command {
         Command::Run(run) => {

@@ -1,4 +1,4 @@
-//! What measures: time, the schedule of sends, latencies, counters, and what processes use.
+//! Measuring: time, the schedule of sends, latencies, counters, and resource use of processes.
 //!
 //! Nothing here knows the protocol or a scenario.
 
@@ -11,8 +11,8 @@ pub(crate) mod timer;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds of the machine's monotonic clock, which all its processes share: a moment noted by one worker can be
-/// compared with one noted by another. (`Clock` of `switchboard-clock` starts at its own zero in each process.)
+/// Nanoseconds of the machine's monotonic clock, which all processes share, so that times of different workers can be
+/// compared. (`Clock` of `switchboard-clock` starts at its own zero in each process.)
 pub(crate) fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)

@@ -1,6 +1,6 @@
-//! Processes that are measured: nodes of Switchboard that the harness starts, and the programs of the baselines.
+//! The measured processes: nodes of Switchboard that the harness spawns, and the programs of baselines.
 //!
-//! Each has a folder of its own that goes away with it. Whatever way the harness ends, short of kill -9, they end too.
+//! Each has a temporary folder. However the harness ends, short of kill -9, they end too.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -26,35 +26,35 @@ use crate::client::dial::tcp;
 use crate::meter::metrics_page::{self, Series};
 use crate::meter::process::{ProcessUse, look_at};
 
-/// How long a process may take until it is ready.
+/// How long a process may take to become ready.
 const READY_MAX: Duration = Duration::from_secs(60);
 
-/// Between looks at whether nodes know of each other.
+/// Poll interval while nodes discover each other.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Raises the soft limit of descriptors to the hard one, and gives it.
+/// Raises the soft limit of descriptors to the hard one, and returns it.
 pub(crate) fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    // Without the right to raise it, it stays as it is.
+    // Without permission, it stays as it is.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// How long a node may take to end after SIGTERM: `drain.timeout_ms` and some more.
+/// How long a node may take to end after SIGTERM: `drain.timeout_ms` and a margin.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 
-/// How nodes are started.
+/// Options of spawned nodes.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeOptions {
     pub(crate) binary: PathBuf,
-    /// `key=value`, as `switchboard --set` takes them; later ones win.
+    /// `key=value`, as for `switchboard --set`; later ones win.
     pub(crate) settings: Vec<String>,
     pub(crate) secret: String,
     pub(crate) redis_url: Option<String>,
     pub(crate) environment: Vec<(&'static str, OsString)>,
 }
 
-/// A server that can be measured.
+/// A measured server.
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) address: Address,
@@ -62,24 +62,24 @@ pub(crate) struct Server {
     process: Option<Process>,
 }
 
-/// A server that was started here.
+/// A server that was spawned here.
 struct Process {
     child: Child,
     start: Start,
-    /// Where it runs and keeps its store.
+    /// Its working directory and store.
     folder: TempDir,
-    /// What its former lives have used: a node that was killed and started again is one server.
+    /// CPU time of its earlier lives: a node that was killed and restarted counts as one server.
     former_cpu_us: u64,
 }
 
-/// What is executed.
+/// The program to run.
 enum Start {
     Node(NodeOptions),
-    /// Arguments for this very program.
+    /// Arguments for this program.
     Baseline(Vec<String>),
 }
 
-/// The line on a server's standard output (OPERATING, "Output").
+/// The ready line on a server's standard output (OPERATING, "Output").
 #[derive(Deserialize)]
 struct Ready {
     listen: std::net::SocketAddr,
@@ -87,20 +87,20 @@ struct Ready {
 }
 
 impl Server {
-    /// One that runs somewhere already.
+    /// A server that is running elsewhere.
     pub(crate) fn given(address: Address, metrics: Option<Address>) -> Self {
         Self { name: address.authority(), address, metrics, process: None }
     }
 
-    /// Starts a node and waits until it is ready.
+    /// Spawns a node and waits until it is ready.
     ///
     /// # Errors
-    /// The binary is not there, or ends instead of being ready (it has said why on standard error).
+    /// The binary is missing, or ends instead of becoming ready (having said why on standard error).
     pub(crate) async fn node(name: &str, options: &NodeOptions) -> Result<Self> {
         Self::start(name, Start::Node(options.clone())).await
     }
 
-    /// Starts a baseline's program.
+    /// Spawns a baseline's program.
     ///
     /// # Errors
     /// As [`Server::node`].
@@ -121,14 +121,14 @@ impl Server {
         })
     }
 
-    /// What it has used since its start; `None` when it runs elsewhere, or is dead right now.
+    /// What it has used since its start; `None` if it runs elsewhere, or is dead right now.
     pub(crate) fn look(&self) -> Option<ProcessUse> {
         let process = self.process.as_ref()?;
         let now = look_at(process.child.id()?).ok()?;
         Some(ProcessUse { cpu_us: now.cpu_us + process.former_cpu_us, ..now })
     }
 
-    /// Its own counters; `None` when it has none that can be had.
+    /// Its own counters; `None` if they are not available.
     pub(crate) async fn counters(&self) -> Option<Series> {
         let metrics = self.metrics.as_ref()?;
         let request =
@@ -137,7 +137,7 @@ impl Server {
         status.is_success().then(|| metrics_page::parse(&String::from_utf8_lossy(&page)))
     }
 
-    /// Waits until it knows of so many nodes, itself included.
+    /// Waits until it knows this many nodes, including itself.
     ///
     /// # Errors
     /// That takes too long.
@@ -155,15 +155,15 @@ impl Server {
         known.with_context(|| format!("{} does not find the other nodes", self.name))
     }
 
-    /// Whether it was started here, has ended, and nobody wanted that.
+    /// Its exit status, if it was spawned here and has ended unexpectedly.
     pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
         self.process.as_mut()?.child.try_wait().ok()?
     }
 
-    /// kill -9, and a new life on the same store and address.
+    /// kill -9, then a restart on the same store and address.
     ///
     /// # Errors
-    /// It was not started here, or does not come back.
+    /// It was not spawned here, or does not come back.
     pub(crate) async fn kill_and_start(&mut self) -> Result<()> {
         self.former_life();
         let Some(process) = &mut self.process else { bail!("{} was not started here", self.name) };
@@ -171,17 +171,17 @@ impl Server {
         self.start_again().await
     }
 
-    /// kill -9, and no other life: from now on it is as one that runs elsewhere and tells nothing.
+    /// kill -9 without a restart: from now on it is treated as running elsewhere, without data.
     ///
     /// # Errors
-    /// It was not started here.
+    /// It was not spawned here.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         let Some(mut process) = self.process.take() else { bail!("{} was not started here", self.name) };
         process.child.kill().await?;
         Ok(())
     }
 
-    /// SIGTERM, and a new life when it has drained.
+    /// SIGTERM, then a restart once it has drained.
     ///
     /// # Errors
     /// It does not end, or does not come back.
@@ -198,7 +198,7 @@ impl Server {
         self.start_again().await
     }
 
-    /// SIGSTOP, and SIGCONT later.
+    /// SIGSTOP, and SIGCONT after `time`.
     pub(crate) async fn stand_still(&mut self, time: Duration) {
         if let Some(process) = &self.process {
             process.signal(Signal::STOP);
@@ -207,7 +207,7 @@ impl Server {
         }
     }
 
-    /// Notes what this life has used, before it ends.
+    /// Records what this life has used, before it ends.
     fn former_life(&mut self) {
         let used = self.look();
         if let (Some(process), Some(used)) = (&mut self.process, used) {
@@ -224,10 +224,10 @@ impl Server {
         Ok(())
     }
 
-    /// Ends it. A node is killed: nobody needs its store any more, and to drain takes time.
+    /// Ends it. A node is killed: its store is no longer needed, and draining takes time.
     pub(crate) async fn end(mut self) {
         if let Some(process) = &mut self.process {
-            // It may have ended by itself.
+            // It may have ended already.
             let _ = process.child.kill().await;
         }
     }
@@ -237,13 +237,13 @@ impl Process {
     fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(pid) = pid {
-            // It may have ended by itself.
+            // It may have ended already.
             let _ = kill_process(pid, signal);
         }
     }
 }
 
-/// `setting` comes after all others, so it wins.
+/// `setting` comes last, so it wins.
 async fn launch(name: &str, start: &Start, folder: &Path, setting: Option<&str>) -> Result<(Child, Ready)> {
     let mut command = match start {
         Start::Node(options) => node_command(name, options, folder, setting),
@@ -253,7 +253,7 @@ async fn launch(name: &str, start: &Start, folder: &Path, setting: Option<&str>)
             command
         }
     };
-    // A group of its own: Ctrl-C on the terminal is for the harness alone, which ends them in order.
+    // A separate process group: Ctrl-C on the terminal goes only to the harness, which ends them in order.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let mut child = command.spawn().with_context(|| format!("{program} can't be started"))?;
@@ -270,7 +270,7 @@ async fn launch(name: &str, start: &Start, folder: &Path, setting: Option<&str>)
 
 fn node_command(name: &str, options: &NodeOptions, folder: &Path, last: Option<&str>) -> Command {
     let mut command = Command::new(&options.binary);
-    // In the environment rather than the arguments, which everyone on the machine can read.
+    // In the environment instead of the arguments, which everyone on the machine can read.
     command.env("SWITCHBOARD__AUTH__HS256_SECRET", &options.secret);
     command.envs(options.environment.iter().map(|(name, value)| (name, value)));
     if let Some(url) = &options.redis_url {
@@ -290,7 +290,7 @@ fn node_command(name: &str, options: &NodeOptions, folder: &Path, last: Option<&
     command
 }
 
-/// A secret for nodes that are started here.
+/// A random secret for spawned nodes.
 ///
 /// # Errors
 /// The system has no random numbers.
@@ -303,7 +303,7 @@ pub(crate) fn new_secret() -> Result<String> {
 /// `switchboard` beside this program.
 ///
 /// # Errors
-/// It is not there.
+/// It is missing.
 pub(crate) fn binary_beside() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let beside = own.parent().context("this program is in no folder")?.join("switchboard");

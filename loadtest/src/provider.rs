@@ -1,8 +1,8 @@
-//! The application's own server, which nodes that are started here send their notifications to (docs/protocol.md, "Push").
-//! It refuses what the contract has a receiver refuse, and hands on the rest. It knows no scenario.
+//! The application's own server, to which spawned nodes send their notifications (docs/protocol.md, "Push"). It refuses
+//! what the contract requires a receiver to refuse, and passes on the rest. It knows nothing of scenarios.
 //!
-//! The coordinator takes the port, as nodes have to know it when they start ([`Reserved`]); then all workers listen there
-//! ([`Provider`]), and each connection is one worker's, as the kernel chooses.
+//! The coordinator reserves the port, which nodes must know when they start ([`Reserved`]); then all workers listen on
+//! it ([`Provider`]), and the kernel assigns each connection to one of them.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -32,34 +32,34 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::meter::now_ns;
 use crate::nodes;
 
-/// Of this machine's names; nobody believes it but the nodes of a run.
+/// For this machine's names; trusted only by the nodes of a run.
 const CERT: &[u8] = include_bytes!("../../tests/it/keys/tls-a.cert.pem");
 const KEY: &[u8] = include_bytes!("../../tests/it/keys/tls-a.key.pem");
 
-/// More than a notification may have (docs/protocol.md, "Push").
+/// Larger than any notification (docs/protocol.md, "Push").
 const BODY_BYTES_MAX: usize = 8 * 1_024;
-/// A request's age above which it is refused.
+/// Older requests are refused.
 const AGE_MAX_S: u64 = 300;
 const CONNECTIONS_WAITING_MAX: u32 = 128;
 
-/// Where it is, and what requests are signed with.
+/// Its address, and the secret that signs requests.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Site {
     port: u16,
     secret: String,
 }
 
-/// A port that nobody else gets, and what nodes have to know of it.
+/// A reserved port, and the configuration that nodes need for it.
 pub(crate) struct Reserved {
     pub(crate) site: Site,
     trusted: NamedTempFile,
-    /// It does not listen: whoever connects gets to a worker.
+    /// It does not listen, so connections go to a worker.
     _socket: TcpSocket,
 }
 
 impl Reserved {
     /// # Errors
-    /// There is no port, or no room for a file.
+    /// No free port, or no disk space for a file.
     pub(crate) fn new() -> Result<Self> {
         let socket = bound(0)?;
         let site = Site { port: socket.local_addr()?.port(), secret: nodes::new_secret()? };
@@ -68,7 +68,7 @@ impl Reserved {
         Ok(Self { site, trusted, _socket: socket })
     }
 
-    /// As `switchboard --set` takes them.
+    /// As arguments of `switchboard --set`.
     pub(crate) fn settings(&self) -> Vec<String> {
         vec![
             format!("push.webhook.url=https://localhost:{}/", self.site.port),
@@ -76,7 +76,7 @@ impl Reserved {
         ]
     }
 
-    /// What nodes have in their environment.
+    /// The environment of the nodes.
     pub(crate) fn environment(&self) -> Vec<(&'static str, OsString)> {
         vec![
             ("SWITCHBOARD__PUSH__WEBHOOK__SECRET", self.site.secret.clone().into()),
@@ -85,7 +85,7 @@ impl Reserved {
     }
 }
 
-/// A socket that shares its port with those of this user's other processes which do the same.
+/// A socket that shares its port with those of the same user's other processes that also share it.
 fn bound(port: u16) -> Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseport(true)?;
@@ -93,7 +93,7 @@ fn bound(port: u16) -> Result<TcpSocket> {
     Ok(socket)
 }
 
-/// What a user's device is told of a conversation.
+/// A notification of a conversation to a user's device.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Notification {
     #[serde(rename = "type")]
@@ -104,17 +104,17 @@ pub(crate) struct Notification {
     pub(crate) text: Option<String>,
 }
 
-/// Gets each notification with its `Switchboard-Id`, and when it came.
+/// Called for each notification, with its `Switchboard-Id` and the time of arrival.
 pub(crate) type OnNotification = Box<dyn Fn(&Notification, &str, u64) + Send + Sync>;
 
-/// A worker's part of it. Dropped, it ends.
+/// A worker's part of the provider. Dropping it ends it.
 pub(crate) struct Provider {
     _tasks: JoinSet<()>,
 }
 
 impl Provider {
     /// # Errors
-    /// The port can't be had.
+    /// The port is not available.
     pub(crate) fn start(site: &Site, on_notification: OnNotification) -> Result<Self> {
         let listener = bound(site.port)?.listen(CONNECTIONS_WAITING_MAX).context("the push service has no port")?;
         let receiver = Receiver { key: hmac::Key::new(hmac::HMAC_SHA256, site.secret.as_bytes()), on_notification };
@@ -138,7 +138,7 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, receiver: Arc<Receiver>)
                     Ok::<_, std::convert::Infallible>(response)
                 }
             });
-            // A node that is killed breaks off.
+            // A killed node breaks its connection off.
             let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
         });
         while connections.try_join_next().is_some() {}
@@ -197,7 +197,7 @@ mod tests {
     const NOTIFICATION: &[u8] =
         br#"{"type":"notification","tenant":"t","user_id":"u","device_id":"d","conversation_id":"d:1","up_to_seq":3}"#;
 
-    /// What a receiver answers, and the ids of what it handed on.
+    /// The receiver's answer, and the ids that it passed on.
     fn answers(body: &[u8], signed_with: &str, age_s: i64) -> (StatusCode, Vec<String>) {
         let ids: Arc<Mutex<Vec<String>>> = Arc::default();
         let handed = ids.clone();

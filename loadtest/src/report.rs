@@ -1,6 +1,7 @@
-//! What a run came to: one value that is printed as a table, written as JSON, drawn as a page, and compared with others.
+//! The result of a run: one value that is printed as a table, written as JSON, drawn as a page, and compared with
+//! others.
 //!
-//! Nothing here measures. The JSON has a version of its own ([`FORMAT`]): a file of today stays readable.
+//! Nothing here measures. The JSON has its own version ([`FORMAT`]), so that today's files stay readable.
 
 pub(crate) mod figure;
 pub(crate) mod html;
@@ -25,13 +26,13 @@ use crate::verify::Verdict;
 /// Version of the JSON.
 pub(crate) const FORMAT: u32 = 1;
 
-/// A run: a scenario, repeated so many times, each with its baselines.
+/// A run: a scenario, repeated several times, each with its baselines.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) format: u32,
     pub(crate) scenario: String,
     pub(crate) version: String,
-    /// The harness's own, which is the server's when that was built with it.
+    /// The harness's own, which is also the server's if they were built together.
     pub(crate) commit: String,
     pub(crate) started_at: String,
     pub(crate) machine: Machine,
@@ -40,17 +41,17 @@ pub(crate) struct Report {
     pub(crate) load: Load,
     pub(crate) processes: usize,
     pub(crate) nodes: usize,
-    /// Settings of nodes that were started here.
+    /// Settings of spawned nodes.
     pub(crate) settings: Vec<String>,
     /// It was ended early.
     pub(crate) is_interrupted: bool,
-    /// What makes the figures doubtful.
+    /// Doubts about the figures.
     pub(crate) warnings: Vec<String>,
     pub(crate) repeats: Vec<Repeat>,
     pub(crate) figures: Vec<Summary>,
 }
 
-/// The real thing once, and its baselines right behind it.
+/// The real run once, followed by its baselines.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Repeat {
     pub(crate) round: Round,

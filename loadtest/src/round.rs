@@ -1,4 +1,4 @@
-//! One round: workers play a load against servers, and what was counted and used in each phase is put together.
+//! One round: workers run a load against servers, and the counters and resource use of each phase are collected.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -24,18 +24,18 @@ use crate::nodes::Server;
 use crate::report::progress;
 use crate::report::round::{Phase, ProcessShare, Round, Second, Usage};
 
-/// Lines of all workers that were not looked at yet.
+/// Unprocessed lines of all workers.
 const LINES_MAX: usize = 1_024;
-/// Rates of a shorter time say nothing: the last one of a phase, or what has piled up while a node was restarted.
+/// Rates over a shorter time are meaningless: the last second of a phase, or what has piled up while a node restarted.
 const SHOWN_MIN_S: f64 = 0.2;
-/// How long workers may be silent altogether: they speak each second within a phase, and between phases when they are
-/// through with something.
+/// How long all workers may be silent: they report each second within a phase, and between phases when they finish
+/// something.
 const SILENCE_MAX: Duration = Duration::from_secs(600);
 
-/// Plays `plan` with `plan.workers` processes.
+/// Runs `plan` with `plan.workers` processes.
 ///
 /// # Errors
-/// A worker could not do its share, or a server has ended.
+/// A worker failed, or a server has ended.
 pub(crate) async fn play(
     plan: &Plan,
     title: &str,
@@ -105,7 +105,7 @@ async fn order(stdin: &mut ChildStdin, order: &Order) -> Result<()> {
     Ok(())
 }
 
-/// What all processes have used, at one moment.
+/// A sample of the resource use of all processes.
 struct Look {
     at_ns: u64,
     servers: Vec<Option<ProcessUse>>,
@@ -113,7 +113,7 @@ struct Look {
     machine_cpu_us: u64,
 }
 
-/// A phase that is under way.
+/// A running phase.
 struct Running {
     name: String,
     begin: Look,
@@ -121,7 +121,7 @@ struct Running {
     last: Look,
     latencies: BTreeMap<String, Latencies>,
     phase: Phase,
-    /// Seconds of which not all workers have told yet, with how many have.
+    /// Seconds that not all workers have reported yet, with the number of reports.
     seconds: BTreeMap<u64, (usize, Sample)>,
 }
 
@@ -281,7 +281,7 @@ impl Referee<'_> {
         }
     }
 
-    /// All workers have told about a second: looks at the processes, and shows how it goes.
+    /// All workers have reported a second: samples the processes, and shows progress.
     fn on_second(&mut self, second: u64) {
         let now = self.look();
         let Some(running) = &mut self.phase else { return };

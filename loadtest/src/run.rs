@@ -1,4 +1,4 @@
-//! A whole run: the servers, the rounds with their baselines, and the report.
+//! A whole run: servers, rounds with their baselines, and the report.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,16 +28,16 @@ use crate::round;
 use crate::scenario::Scenario;
 use crate::verify::{self, Verdict};
 
-/// The generator's own delay above which its latencies say more about it than about the server.
+/// The generator's own delay above which its latencies say more about the generator than about the server.
 const LAG_MAX_MS: f64 = 1.0;
-/// Share of the machine that others may use before they disturb.
+/// CPU share of other processes above which they disturb.
 const FOREIGN_CPU_MAX: f64 = 0.1;
-/// Share of one processor above which a client process is the bottleneck.
+/// Share of one CPU above which a client process is the bottleneck.
 const CLIENT_CPU_MAX: f64 = 0.9;
 
-/// Measures, prints, and writes what is to be written.
+/// Measures, prints, and writes the requested files.
 ///
-/// `false`: `--verify` has found something wrong.
+/// Returns `false` if `--verify` has found a violation.
 ///
 /// # Errors
 /// Nothing could be measured, or a file can't be written.
@@ -55,7 +55,7 @@ pub(crate) async fn run(run: &Run) -> Result<bool> {
                 stop.cancel();
                 tokio::select! {
                     measured = &mut measure => measured?,
-                    // Dropping what measures kills what it has started.
+                    // Dropping the run kills what it has spawned.
                     () = interrupted() => anyhow::bail!("ended at once"),
                 }
             }
@@ -78,7 +78,7 @@ pub(crate) async fn run(run: &Run) -> Result<bool> {
     Ok(report.verdicts().all(|verdict| verdict.violations == 0))
 }
 
-/// Ctrl-C, or the signal with which a supervisor ends a process.
+/// Ctrl-C, or the signal by which a supervisor ends a process.
 async fn interrupted() {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
@@ -146,7 +146,7 @@ async fn measure(run: &Run, report: &mut Report, stop: &CancellationToken) -> Re
     Ok(())
 }
 
-/// The scenario, once, against nodes of its own or those that were given.
+/// Runs the scenario once, against spawned nodes or the given ones.
 async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -> Result<(Round, Option<Verdict>)> {
     let mut servers = Vec::new();
     let provider = if run.spawn > 0 && run.scenario.has_provider() { Some(Reserved::new()?) } else { None };
@@ -192,7 +192,7 @@ async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -
     Ok((played?, verdict))
 }
 
-/// What makes spawned nodes one gateway, on a store that is empty and a bus on which nobody else is.
+/// The settings that make spawned nodes one gateway, on an empty store and a bus of their own.
 fn shared(run: &Run, number: usize) -> Vec<String> {
     let name = format!("loadtest_{:x}_{number}", Clock::system().wall_ms());
     let mut settings = Vec::new();
@@ -211,12 +211,12 @@ fn shared(run: &Run, number: usize) -> Vec<String> {
     settings
 }
 
-/// How many copies are kept of what is written to these servers.
+/// The number of replicas on these servers.
 pub(crate) fn replicas(scylla: &[String]) -> usize {
     scylla.len().min(3)
 }
 
-/// Checks what the clients wrote down, and keeps it if it is wanted.
+/// Checks the clients' histories, and keeps them if requested.
 fn verdict(run: &Run, folder: &Path) -> Result<Verdict> {
     let operations = verify::read_folder(folder)?;
     if let Some(path) = &run.history {
@@ -236,7 +236,7 @@ fn plan(run: &Run, work: Work, load: &Load, number: usize, addresses: Vec<Addres
         work,
         worker: 0,
         workers: run.processes,
-        // Users and messages of former runs may still be there, in a deployment that was not started for this.
+        // Users and messages of earlier runs may still exist in a deployment that was not spawned.
         run: format!("l{:x}-{number}", Clock::system().wall_ms()),
         addresses,
         ca: run.ca.clone(),
@@ -253,7 +253,7 @@ fn figures_of(scenario: &dyn Scenario, load: &Load, repeat: &Repeat) -> Vec<Figu
     scenario.figures(load, &repeat.round, &repeat.baselines)
 }
 
-/// What makes the figures doubtful.
+/// Doubts about the figures.
 fn warnings(report: &Report) -> Vec<String> {
     let mut warnings = Vec::new();
     let phases = report.repeats.iter().flat_map(|repeat| &repeat.round.phases);

@@ -1,8 +1,8 @@
-//! The scenarios: what is measured, one file each.
+//! The scenarios, one file each.
 //!
 //! A scenario has two halves. Its load ([`Scenario::work`]) runs in the worker processes, in phases. Its figures
-//! ([`Scenario::figures`]) are computed by the coordinator from what the phases showed, and need nothing else: so they can
-//! be tested without a server.
+//! ([`Scenario::figures`]) are computed by the coordinator from the results of the phases alone, so they can be tested
+//! without a server.
 
 mod active;
 mod connect;
@@ -32,7 +32,7 @@ use crate::report::figure::Figure;
 use crate::report::round::{Phase, Round};
 use crate::worker::Worker;
 
-/// What can be measured.
+/// A measurable scenario.
 #[async_trait(?Send)]
 pub(crate) trait Scenario: Sync {
     fn name(&self) -> &'static str;
@@ -40,7 +40,7 @@ pub(crate) trait Scenario: Sync {
     /// One line for `list`.
     fn about(&self) -> &'static str;
 
-    /// How much load there is when the command line does not say.
+    /// The load if the command line does not say otherwise.
     fn defaults(&self) -> Defaults;
 
     /// Its own parameters.
@@ -48,17 +48,17 @@ pub(crate) trait Scenario: Sync {
         &[]
     }
 
-    /// What nodes that are started for it are set to, besides what the user sets.
+    /// Settings of spawned nodes, in addition to the user's.
     fn settings(&self, _load: &Load) -> Vec<String> {
         Vec::new()
     }
 
-    /// Whether its clients follow the log even where nothing is verified: those who come back have to.
+    /// Whether its clients follow the log even without verification, as reconnecting clients must.
     fn is_followed(&self) -> bool {
         false
     }
 
-    /// Whether nodes that are started for it have a push service, at which the workers listen.
+    /// Whether spawned nodes have a push service, for which the workers listen.
     fn has_provider(&self) -> bool {
         false
     }
@@ -66,7 +66,7 @@ pub(crate) trait Scenario: Sync {
     /// The load of one worker.
     async fn work(&self, worker: &mut Worker) -> Result<()>;
 
-    /// The baselines that run right behind it; `round` is what it has shown just now.
+    /// The baselines that run directly afterwards; `round` is the result of the real run.
     fn baselines(&self, _load: &Load, _round: &Round) -> Vec<Baseline> {
         Vec::new()
     }
@@ -75,17 +75,17 @@ pub(crate) trait Scenario: Sync {
     fn figures(&self, load: &Load, round: &Round, baselines: &BTreeMap<String, Round>) -> Vec<Figure>;
 }
 
-/// Load as it is unless said otherwise.
+/// The default load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Defaults {
     pub(crate) connections: usize,
-    /// Sends a second; 0 where the scenario has none.
+    /// Sends per second; 0 if the scenario has no sends.
     pub(crate) rate: f64,
     pub(crate) warm_up_s: f64,
     pub(crate) duration_s: f64,
 }
 
-/// A parameter that only one scenario has. All are numbers.
+/// A parameter of a single scenario. All are numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Param {
     pub(crate) name: &'static str,
@@ -97,16 +97,16 @@ impl Param {
     const TEXT_BYTES: Self = Self { name: "text_bytes", default: 64.0, about: "length of each message's text" };
 }
 
-/// A bare program that does the same thing, and the load for it.
+/// A bare program that does the same work, and its load.
 #[derive(Clone, Debug)]
 pub(crate) struct Baseline {
-    /// One of `baseline::NAMES`; the load of the same name is played against it.
+    /// One of `baseline::NAMES`; the load of the same name is run against it.
     pub(crate) name: &'static str,
     pub(crate) load: Load,
 }
 
 impl Baseline {
-    /// A bare `send` of what was just delivered: as many frames a second, each to as many `readers`.
+    /// A bare `send` of what was delivered: the same rate of frames, each to the same number of `readers`.
     fn bare_send(load: &Load, phase: &Phase, readers: usize, frames_per_write: f64) -> Self {
         let mut load = Load { connections: readers, ..load.clone() };
         let frame_bytes = (phase.counted("bytes") / phase.counted("frames").max(1.0)).round();
@@ -116,7 +116,7 @@ impl Baseline {
     }
 }
 
-/// Of the servers' writes to sockets, how many percent were shared by so many frames.
+/// The share of the servers' socket writes, in percent, by the number of frames in a write.
 fn writes_by_frames(phase: &Phase) -> Vec<Option<Figure>> {
     let writes = |least: u32| {
         let name = format!(r#"switchboard_writes_total{{frames="{least}"}}"#);
@@ -147,7 +147,7 @@ static ALL: &[&dyn Scenario] = &[
     &mixed::Mixed,
 ];
 
-/// All of them, in the order of `list`.
+/// All scenarios, in the order of `list`.
 pub(crate) fn all() -> &'static [&'static dyn Scenario] {
     ALL
 }

@@ -1,7 +1,7 @@
-//! What clients said and saw, written down as it happens, and what is wrong with it.
+//! Records what clients do and see, and checks it.
 //!
-//! Every session of a run with `--verify` writes here by itself (`client/follow.rs`): a scenario does nothing for it.
-//! A worker writes a file of its own; the coordinator puts them together and checks them.
+//! Every session of a run with `--verify` records by itself (`client/follow.rs`): scenarios do nothing for it. Each
+//! worker writes a file of its own; the coordinator merges them and checks them.
 
 mod check;
 mod evidence;
@@ -22,12 +22,12 @@ use anyhow::{Context, Result};
 
 use crate::meter::now_ns;
 
-/// Where a worker's sessions write: one operation a line, as JSON.
+/// The file to which a worker's sessions write: one operation per line, as JSON.
 pub(crate) struct Log(Mutex<BufWriter<File>>);
 
 impl Log {
     /// # Errors
-    /// The file can't be made.
+    /// The file can't be created.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("{}: can't be made", path.display()))?;
         Ok(Self(Mutex::new(BufWriter::new(file))))
@@ -37,7 +37,7 @@ impl Log {
         let operation = Operation { at_ns: now_ns(), client: client.to_owned(), what };
         let Ok(mut line) = serde_json::to_vec(&operation) else { return };
         line.push(b'\n');
-        // A full disk shows at `finish`.
+        // A full disk is reported by `finish`.
         let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
     }
 
@@ -48,10 +48,10 @@ impl Log {
     }
 }
 
-/// All operations in the files of a folder, in the order of time.
+/// All operations in the files of a folder, ordered by time.
 ///
 /// # Errors
-/// A file can't be read, or a line of it is not understood.
+/// A file can't be read, or a line is invalid.
 pub(crate) fn read_folder(folder: &Path) -> Result<Vec<Operation>> {
     let mut operations = Vec::new();
     for file in folder.read_dir()? {

@@ -1,4 +1,4 @@
-//! A worker process: plays its share of a scenario, in lockstep with the others, and reports what it counts each second.
+//! A worker process: runs its share of a scenario, in lockstep with the others, and reports its counters each second.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,13 +24,13 @@ use crate::meter::{NS_PER_S, now_ns};
 use crate::verify::Log;
 use crate::{baseline, nodes, scenario};
 
-/// Orders that were not looked at yet: there is never more than one pass and one stop.
+/// Unprocessed orders: there is never more than one pass and one stop.
 const ORDERS_MAX: usize = 4;
-/// How long deliveries are waited for after the last send.
+/// How long to wait for deliveries after the last send.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
-/// Moments that are taken one after the other when they are late.
+/// Late moments that are taken in a row before yielding.
 const IN_A_ROW_MAX: u32 = 32;
-/// Within a second, and some more.
+/// A second, and a margin.
 const FLUSHED_AFTER: Duration = Duration::from_millis(1_200);
 const DRAIN_STEP: Duration = Duration::from_millis(5);
 
@@ -39,7 +39,7 @@ pub(crate) struct Worker {
     pub(crate) plan: Plan,
     pub(crate) network: Arc<Network>,
     pub(crate) recorder: Recorder,
-    /// When the load is to end early.
+    /// Cancelled when the load should end early.
     pub(crate) stop: CancellationToken,
     passes: mpsc::Receiver<Vec<Value>>,
     timer: Timer,
@@ -54,7 +54,7 @@ pub(crate) fn run() -> ExitCode {
     let result = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime");
     let result = result.and_then(|runtime| {
         let result = runtime.block_on(work());
-        // To read standard input can't be given up, and to drop the runtime would wait for it.
+        // A read of standard input can't be cancelled, and dropping the runtime would wait for it.
         runtime.shutdown_background();
         result
     });
@@ -62,7 +62,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(complaints) => Said::Done { complaints },
         Err(error) => Said::Failed(format!("{error:#}")),
     };
-    // Without a reader there is nobody to tell.
+    // Without a reader there is nobody to report to.
     let _ = say(&last);
     ExitCode::SUCCESS
 }
@@ -109,7 +109,7 @@ async fn work() -> Result<std::collections::BTreeMap<String, u64>> {
     Ok(worker.network.complaints.take())
 }
 
-/// Passes orders on. Without a coordinator the process ends: nobody would stop it.
+/// Passes orders on. The process ends with the coordinator, because nobody else would stop it.
 async fn listen(starts: mpsc::Sender<Plan>, passing: mpsc::Sender<Vec<Value>>, stop: CancellationToken) {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -139,7 +139,7 @@ fn say(said: &Said) -> Result<()> {
 }
 
 impl Worker {
-    /// Waits until all workers are here, and gives what each brought.
+    /// Waits until all workers are here, and returns their contributions.
     ///
     /// # Errors
     /// The coordinator has gone.
@@ -147,7 +147,7 @@ impl Worker {
         self.pass(Gate::Meet(name.to_owned()), brought).await
     }
 
-    /// Kills the nodes that were started here, and starts them again.
+    /// Kills the spawned nodes, and restarts them.
     ///
     /// # Errors
     /// The coordinator has gone.
@@ -155,8 +155,8 @@ impl Worker {
         self.pass(Gate::Restart, Value::Null).await.map(drop)
     }
 
-    /// The end of the load. Where it is to be checked, everyone asks for everything once more, when nobody of any worker
-    /// sends any more.
+    /// The end of the load. If it is verified, every client asks for everything once more, once no worker sends any
+    /// more.
     ///
     /// # Errors
     /// The coordinator has gone.
@@ -176,7 +176,7 @@ impl Worker {
         pass(&mut self.passes, gate, brought).await
     }
 
-    /// Does `what` as a phase: what is counted in it, and what the processes use meanwhile, stands together in the report.
+    /// Runs `what` as a phase, which the report shows with its counters and resource use.
     ///
     /// # Errors
     /// Those of `what`.
@@ -225,7 +225,7 @@ async fn pass(passes: &mut mpsc::Receiver<Vec<Value>>, gate: Gate, brought: Valu
     passes.recv().await.context("the coordinator has gone")
 }
 
-/// What a phase's work can use.
+/// What the work of a phase can use.
 pub(crate) struct PhaseWork<'a> {
     begun_ns: u64,
     stop: &'a CancellationToken,
@@ -237,10 +237,11 @@ pub(crate) struct PhaseWork<'a> {
 }
 
 impl PhaseWork<'_> {
-    /// Calls `send` at `rate` a second for `duration_s`, with the number and the intended moment of each, however long
-    /// any takes. Gives how many there were.
+    /// Calls `send` at `rate` per second for `duration_s`, with the number and the intended moment of each, however
+    /// long a call takes. Returns the number of calls.
     ///
     /// # Errors
+    /// The timer's.
     /// The timer's.
     pub(crate) async fn pace(&mut self, rate: f64, duration_s: f64, mut send: impl FnMut(u64, u64)) -> Result<u64> {
         let sends = self.sends;
@@ -254,7 +255,7 @@ impl PhaseWork<'_> {
         Ok(count)
     }
 
-    /// Moments at `rate` a second for `duration_s`; at a rate of zero, one after the other as fast as they are taken.
+    /// Moments at `rate` per second for `duration_s`; at a rate of zero, one after the other as fast as they are taken.
     pub(crate) fn turns(&mut self, rate: f64, duration_s: f64) -> Turns<'_> {
         let (now_ns, duration_ns) = (now_ns(), seconds_ns(duration_s));
         let pace = (rate > 0.0).then(|| Pace::new(now_ns, rate, duration_ns));
@@ -269,12 +270,12 @@ impl PhaseWork<'_> {
         }
     }
 
-    /// What the sessions count.
+    /// The sessions' counters.
     pub(crate) fn meters(&self) -> &Meters {
         self.meters
     }
 
-    /// As [`Worker::meet`], within a phase.
+    /// Like [`Worker::meet`], within a phase.
     ///
     /// # Errors
     /// The coordinator has gone.
@@ -282,15 +283,15 @@ impl PhaseWork<'_> {
         pass(self.passes, Gate::Meet(name.to_owned()), brought).await
     }
 
-    /// Has the first node killed.
+    /// Kills the first node.
     ///
     /// # Errors
-    /// The coordinator has gone, or did not start the nodes.
+    /// The coordinator has gone, or did not spawn the nodes.
     pub(crate) async fn kill_first_node(&mut self) -> Result<()> {
         pass(self.passes, Gate::Kill, Value::Null).await.map(drop)
     }
 
-    /// What all workers have brought, added up.
+    /// The sum of all workers' contributions.
     ///
     /// # Errors
     /// The coordinator has gone.
@@ -298,8 +299,8 @@ impl PhaseWork<'_> {
         Ok(self.meet(name, own.into()).await?.iter().filter_map(Value::as_u64).sum())
     }
 
-    /// Adds what all workers have said in this phase to `said`, and waits until each of this worker's `readers` has got
-    /// all of it.
+    /// Adds what all workers have sent in this phase to `said`, and waits until each of this worker's `readers` has
+    /// received all of it.
     ///
     /// # Errors
     /// The coordinator has gone.
@@ -310,12 +311,12 @@ impl PhaseWork<'_> {
         Ok(())
     }
 
-    /// Whether the load is to end.
+    /// Whether the load should end.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.is_cancelled()
     }
 
-    /// Waits for `duration_s`, or until the load is to end.
+    /// Waits for `duration_s`, or until the load should end.
     pub(crate) async fn hold(&mut self, duration_s: f64) -> Result<()> {
         tokio::select! {
             waited = self.timer.until(self.begun_ns + seconds_ns(duration_s)) => waited?,
@@ -324,7 +325,7 @@ impl PhaseWork<'_> {
         Ok(())
     }
 
-    /// Waits until `is_drained`, but not for ever: what is missing then shows in the counters.
+    /// Waits until `is_drained`, within a limit: what is missing then shows in the counters.
     pub(crate) async fn drain(&mut self, is_drained: impl Fn() -> bool) {
         let until_ns = now_ns() + u64::try_from(DRAIN_MAX.as_nanos()).unwrap_or(u64::MAX);
         while !is_drained() && now_ns() < until_ns {
@@ -332,7 +333,8 @@ impl PhaseWork<'_> {
         }
     }
 
-    /// Waits for what is measured itself: until `is_done`, for `most_s` at most, or until the load is to end.
+    /// Waits for something that is itself measured: until `is_done`, for at most `most_s`, or until the load should
+    /// end.
     pub(crate) async fn until(&mut self, most_s: f64, is_done: impl Fn() -> bool) {
         let until_ns = now_ns() + seconds_ns(most_s);
         while !is_done() && now_ns() < until_ns && !self.is_stopped() {
@@ -340,17 +342,17 @@ impl PhaseWork<'_> {
         }
     }
 
-    /// Waits until what was said without an `id` is durable: within a second (PROTOCOL §3, "Receipts and unread").
+    /// Waits until what was sent without an `id` is durable: within a second (PROTOCOL §3, "Receipts and unread").
     pub(crate) async fn flushed(&mut self) {
         tokio::time::sleep(FLUSHED_AFTER).await;
     }
 }
 
-/// Moments at which something is meant to be done.
+/// The moments of a schedule.
 pub(crate) struct Turns<'a> {
     pace: Option<Pace>,
     end_ns: u64,
-    /// How many were taken without a wait.
+    /// The number that were taken without a wait.
     in_a_row: u32,
     stop: &'a CancellationToken,
     timer: &'a Timer,
@@ -359,7 +361,8 @@ pub(crate) struct Turns<'a> {
 }
 
 impl Turns<'_> {
-    /// Waits for the next and gives the moment for which it was meant; `None` when all are over, or the load is to end.
+    /// Waits for the next intended moment and returns it; `None` at the end of the schedule, or when the load should
+    /// end.
     ///
     /// # Errors
     /// The timer's.
@@ -377,7 +380,7 @@ impl Turns<'_> {
                 () = self.stop.cancelled() => {}
             }
         } else if self.in_a_row >= IN_A_ROW_MAX {
-            // The sessions' tasks write what was put, even where this one is late all the time.
+            // Lets the sessions' tasks write, even if this one is always late.
             self.in_a_row = 0;
             tokio::task::yield_now().await;
         }
@@ -391,7 +394,7 @@ impl Turns<'_> {
         Ok(due.map(|(_, intended_ns)| intended_ns))
     }
 
-    /// What the sessions count.
+    /// The sessions' counters.
     pub(crate) fn meters(&self) -> &Meters {
         self.meters
     }

@@ -1,5 +1,5 @@
-//! Bare accept and upgrade: what any WebSocket server on tokio does before it has done anything of its own. The
-//! connection is then held by a task that reads, with a small buffer.
+//! Bare accept and upgrade: what any WebSocket server on tokio does before any work of its own. The connection is then
+//! held by a task that reads, with a small buffer.
 
 use anyhow::Result;
 use futures_util::StreamExt;
@@ -24,7 +24,7 @@ pub(super) async fn serve() -> Result<()> {
 
 async fn hold(socket: tokio::net::TcpStream) {
     let config = WebSocketConfig::default().read_buffer_size(1_024).write_buffer_size(0);
-    // Boxed, so that the task does not keep room for the handshake.
+    // Boxed, so that the task does not reserve space for the handshake.
     let upgraded = Box::pin(accept_async_with_config(socket, Some(config))).await;
     let Ok(mut socket) = upgraded else { return };
     while let Some(Ok(_)) = socket.next().await {}

@@ -1,5 +1,5 @@
-//! Bare batched appends: the embedded store by itself, synced to disk, with as many conversations and as many messages
-//! in an append as the real load has clients and sends under way.
+//! Bare batched appends: the embedded store alone, synced to disk, with as many conversations as the real load has
+//! clients, and as many messages in an append as it has sends under way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use super::own_load::{self, Writers};
 /// The program.
 pub(super) async fn serve(conversations: usize, batch: usize, text_bytes: usize) -> Result<()> {
     let (clock, text) = (Clock::system(), "x".repeat(text_bytes));
-    // The folder that the harness has made for this process.
+    // The folder that the harness created for this process.
     let options = EmbeddedOptions::new(std::env::current_dir()?.join("store"));
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&options, clock, &Generator::from_entropy())?);
     own_load::serve(async |writers: &mut Writers| {
@@ -33,7 +33,7 @@ pub(super) async fn serve(conversations: usize, batch: usize, text_bytes: usize)
     .await
 }
 
-/// A conversation as its owner keeps it, reduced to what makes messages.
+/// A minimal owner of a conversation: just enough to make messages.
 struct Owner {
     store: Arc<dyn Store>,
     key: ConversationKey,

@@ -1,8 +1,8 @@
-//! The bare driver: rows as those of the log, written to the same ScyllaDB or Cassandra by nothing but the driver, with as
+//! The bare driver: rows like those of the log, written to the same ScyllaDB or Cassandra by the driver alone, with as
 //! many conversations and as many messages under way (`under_way` in each) as the real load has clients and sends.
 //!
-//! One message under way in a conversation is a row by itself; several are batches of one partition, as many side by side
-//! as have so many rows together.
+//! One message under way in a conversation is a single row; several are batches of one partition, as many in parallel
+//! as hold that many rows together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,11 +18,11 @@ use switchboard_clock::Clock;
 use super::own_load::{self, Writers};
 use crate::run::replicas;
 
-/// Rows of a batch, where so many are under way in a conversation.
+/// Maximum rows of a batch.
 const BATCH_ROWS_MAX: usize = 16;
-/// Rows of a partition, as many as the log has.
+/// Rows of a partition, as in the log.
 const PARTITION_ROWS: u64 = 4_096;
-/// What an entry of the log has around its text, in bytes.
+/// The size of a log entry without its text, in bytes.
 const AROUND_TEXT_BYTES: usize = 190;
 
 /// The program.
@@ -50,11 +50,11 @@ pub(super) async fn serve(servers: &[String], conversations: usize, under_way: u
     .await
 }
 
-/// Where rows go, and how.
+/// The table that rows are written to, and the statement.
 struct Table {
     session: Session,
     insert: PreparedStatement,
-    /// Of one statement.
+    /// Rows of one statement.
     rows: usize,
     batch: Batch,
     payload: Vec<u8>,
@@ -87,7 +87,7 @@ impl Table {
         Ok(Self { session, insert, rows, batch, payload })
     }
 
-    /// The rows from `first` on.
+    /// Writes the rows from `first` on.
     async fn write(&self, conversation: &str, first: u64) -> Result<()> {
         let row = |seq: u64| {
             let (bucket, seq) = ((seq / PARTITION_ROWS).cast_signed(), seq.cast_signed());

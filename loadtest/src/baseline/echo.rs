@@ -1,5 +1,4 @@
-//! A bare echo on tokio-tungstenite: the way there and back without anything done in between. The frames are those that
-//! the real load sends.
+//! A bare echo on tokio-tungstenite: the round trip without any work in between. The frames are those of the real load.
 
 use std::sync::Arc;
 
@@ -45,7 +44,7 @@ pub(super) async fn load(worker: &mut Worker) -> Result<()> {
     });
     let mut crowd = Crowd::new(worker.network.clone());
     let clients = crowd.connect(people, 32).await?;
-    // As long as the id of a user would be.
+    // As long as a user's id.
     let places = vec![format!(r#""to":"{}-0000-0""#, worker.plan.run); clients.len()];
     let (text, rate) = ("x".repeat(load.count("text_bytes")), worker.plan.rate_share());
     let mut talk = Talk::new(clients, places, text, false, &worker.network.meters);

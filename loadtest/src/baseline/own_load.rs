@@ -1,4 +1,4 @@
-//! Baselines that are their own load: nobody connects but the harness, which asks how many messages are durable.
+//! Baselines that generate their own load: only the harness connects, and asks how many messages are durable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +12,14 @@ use super::listen;
 use crate::client::dial;
 use crate::worker::{PhaseWork, Worker};
 
-/// What writes without an end, and how many messages it has made durable.
+/// Writers that run until they are stopped, and the number of messages that they have made durable.
 #[derive(Default)]
 pub(super) struct Writers {
     pub(super) tasks: JoinSet<Result<()>>,
     pub(super) durable: Arc<AtomicU64>,
 }
 
-/// The program: writes from the moment a connection comes until it is closed, and tells the number on it at each byte.
+/// The program: writes from the moment a connection comes until it is closed, and sends the number on it for each byte.
 pub(super) async fn serve(begin: impl AsyncFnOnce(&mut Writers) -> Result<()>) -> Result<()> {
     let listener = listen().await?;
     let (mut socket, _) = listener.accept().await?;
@@ -32,25 +32,25 @@ pub(super) async fn serve(begin: impl AsyncFnOnce(&mut Writers) -> Result<()>) -
 }
 
 async fn tell(socket: &mut TcpStream, durable: &AtomicU64) -> Result<()> {
-    // The harness closes when it has seen enough.
+    // The harness closes the connection when it is done.
     while socket.read_u8().await.is_ok() {
         socket.write_u64(durable.load(Ordering::Relaxed)).await?;
     }
     Ok(())
 }
 
-/// The load: looks on.
+/// The load: only watches.
 pub(super) async fn load(worker: &mut Worker) -> Result<()> {
     let load = worker.plan.load.clone();
     let address = worker.network.addresses.first().context("no address")?;
-    // The first worker watches; there is nothing for the others to do.
+    // The first worker watches; the others have nothing to do.
     let mut socket = if worker.plan.worker == 0 { Some(dial::tcp(address, None).await?) } else { None };
     worker.phase("warm-up", async |phase| watch(&mut socket, phase, load.warm_up_s).await).await?;
     worker.phase("load", async |phase| watch(&mut socket, phase, load.duration_s).await).await?;
     Ok(())
 }
 
-/// Counts what becomes durable as the real load counts what is answered.
+/// Counts what becomes durable like the real load counts answers.
 async fn watch(socket: &mut Option<TcpStream>, phase: &mut PhaseWork<'_>, duration_s: f64) -> Result<()> {
     let Some(socket) = socket else { return Ok(()) };
     let mut before = ask(socket).await?;

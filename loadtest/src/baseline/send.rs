@@ -22,7 +22,7 @@ pub(super) async fn serve(readers: usize, write_bytes: usize) -> Result<()> {
     for _ in 0..readers {
         sockets.push(blocking(listener.accept().await?.0)?);
     }
-    // Comes when all readers are there.
+    // It connects when all readers are there.
     let writer = blocking(listener.accept().await?.0)?;
     tokio::task::spawn_blocking(move || copy(writer, &mut sockets, write_bytes)).await?
 }
@@ -84,7 +84,7 @@ impl Play {
     }
 }
 
-/// How far the readers of this worker are.
+/// The progress of this worker's readers.
 struct Seen {
     deliveries: Counter,
     readers: u64,
@@ -93,13 +93,13 @@ struct Seen {
 }
 
 impl Seen {
-    /// Frames that not all have got yet; `said` of them in this phase.
+    /// Frames that not all readers have received yet; `said` of them in this phase.
     fn under_way(&self, said: u64) -> u64 {
         (self.said + said).saturating_sub(self.deliveries.total() / self.readers.max(1))
     }
 }
 
-/// At the rate of the real load, or as fast as it goes; gives how many frames there were.
+/// Writes at the rate of the real load, or as fast as possible; returns the number of frames.
 async fn write(
     writer: &mut tokio::net::TcpStream,
     phase: &mut PhaseWork<'_>,
@@ -112,7 +112,7 @@ async fn write(
     let mut said = 0;
     let mut turns = phase.turns(load.rate / frames as f64, duration_s);
     while let Some(intended_ns) = turns.next().await? {
-        // What is in the buffers of a thousand sockets would take half a minute to drain.
+        // What the buffers of a thousand sockets hold would take half a minute to drain.
         if load.rate <= 0.0 && seen.under_way(said) > load.count("under_way") as u64 {
             continue;
         }
@@ -124,7 +124,7 @@ async fn write(
     Ok(said)
 }
 
-/// A frame as the server sends it, of so many bytes on the wire.
+/// A frame as the server sends it, with this many bytes on the wire.
 fn put_frame(bytes: &mut Vec<u8>, run: &str, intended_ns: u64, frame_bytes: usize) {
     let payload_bytes = match frame_bytes {
         0..=127 => frame_bytes.saturating_sub(2),

@@ -1,4 +1,4 @@
-//! Where a node is, and from which address a client goes there.
+//! A node's address, and the source address of clients that connect to it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
@@ -6,7 +6,8 @@ use std::str::FromStr;
 use hyper::Uri;
 use serde::{Deserialize, Serialize};
 
-/// A node's address, as `ws://host:port` or `http://host:port`, or with TLS `wss:` or `https:`; with or without the path of the WebSocket.
+/// A node's address, as `ws://host:port` or `http://host:port`, or `wss:` or `https:` for TLS; with or without the path
+/// of the WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Address {
     pub(crate) host: String,
@@ -46,25 +47,25 @@ impl FromStr for Address {
     }
 }
 
-/// Connections from one source address, of the 28,232 ephemeral ports that there are by default: so few that the first port
-/// that the kernel looks at is free, though those of closed connections are not for a minute.
+/// Connections per source address, of the 28,232 ephemeral ports that exist by default: so few that the first port that
+/// the kernel tries is free, although those of closed connections stay in use for a minute.
 const PER_SOURCE_MAX: u64 = 256;
 
-/// Gives each connection a source address, so that ports last. Only loopback has so many addresses.
+/// Gives connections different source addresses, so that ports last. Only loopback has that many addresses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sources {
     first: u32,
 }
 
 impl Sources {
-    /// `seed` tells runs and workers apart, for the ports of one run are still taken when the next begins.
+    /// `seed` distinguishes runs and workers, because the ports of one run are still in use when the next begins.
     pub(crate) fn new(seed: u64) -> Self {
-        // 127.1.0.0 to 127.254.255.255, which leaves out what others may listen on.
+        // 127.1.0.0 to 127.254.255.255, which excludes addresses that others may listen on.
         let span = 253 << 16;
         Self { first: 0x7f01_0000 + u32::try_from(seed.wrapping_mul(0x9e37_79b9) % span).unwrap_or(0) }
     }
 
-    /// The address from which connection `number` goes to `target`; `None`: as the system chooses.
+    /// The source address of connection `number` to `target`; `None`: the system chooses.
     pub(crate) fn of(self, number: u64, target: IpAddr) -> Option<IpAddr> {
         let IpAddr::V4(target) = target else { return None };
         let offset = u32::try_from(number / PER_SOURCE_MAX).unwrap_or(0);

@@ -1,5 +1,5 @@
-//! Catching up: `sync`, then `changes` for each conversation that is behind, and sends that are to be repeated. And at the
-//! end of a run that verifies, the last look at everything.
+//! Catching up: `sync`, then `changes` for each conversation that is behind, and sends to be repeated. Also the final
+//! read of everything at the end of a verified run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use super::session::Client;
 use crate::meter::now_ns;
 use crate::verify::{Asked, Seen, What};
 
-/// Between looks at whether something is so.
+/// Poll interval.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
-/// How long a client may take to come back and to be up to date. The longest wait between two attempts to come back is as
-/// long (PROTOCOL §2).
+/// How long a client may take to reconnect and to be up to date. The longest pause between two attempts is just as long
+/// (PROTOCOL §2).
 pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(30);
-/// Attempts at the last look, and the wait between two.
+/// Attempts at the final read, and the pause between two.
 const LOOKS_MAX: usize = 5;
 const NEXT_LOOK_AFTER: Duration = Duration::from_millis(500);
 
 /// Brings the client up to date, until nothing is left to do.
 ///
 /// # Errors
-/// An answer does not come, or is a refusal.
+/// An answer is missing, or an error.
 pub(super) async fn catch_up(client: &Client, network: &Arc<Network>) -> Result<()> {
     let follow = client.follow().context("this client does not follow")?;
     loop {
@@ -48,7 +48,7 @@ pub(super) async fn catch_up(client: &Client, network: &Arc<Network>) -> Result<
     }
 }
 
-/// Asks, and notes the answer; gives it with the messages of others that are new by it.
+/// Sends a request, and records the answer; returns it with the messages of others that are new.
 async fn ask(client: &Client, frame: Value, asked: Asked) -> Result<(Value, Vec<Seen>)> {
     let follow = client.follow().context("this client does not follow")?;
     let asked = Asked { at_ns: now_ns(), ..asked };
@@ -86,7 +86,7 @@ async fn changes(client: &Client, network: &Network, conversation_id: &str, know
     }
 }
 
-/// What came by `changes` has been delivered too, late as it is.
+/// Messages received through `changes` count as delivered too, however late.
 fn count(network: &Network, new: &[Seen]) {
     let now_ns = now_ns();
     for client_id in new.iter().filter_map(|seen| seen.client_id.as_deref()) {
@@ -94,7 +94,7 @@ fn count(network: &Network, new: &[Seen]) {
     }
 }
 
-/// Where the page behind this one begins; `None` when there is none, or it would be the same again.
+/// Where the next page begins; `None` if there is none, or it would be the same one again.
 fn next_page(answer: &Value, list: &str, field: &str, after: u64) -> Option<u64> {
     let last = answer[list].as_array()?.last()?[field].as_u64()?;
     (answer["more"] == true && last > after).then_some(last)
@@ -115,11 +115,11 @@ pub(super) async fn settle(client: &Client) -> Result<()> {
     tokio::time::timeout(SETTLED_WITHIN, is_settled).await.context("the client does not come to rest")?
 }
 
-/// Everything that the server has for this client is asked for once more. What a whole conversation holds is read by some
-/// of its members, and by those who were told to.
+/// Asks once more for everything that the server has for this client. Only some members of a conversation, and clients
+/// that were told to by `reset`, read its whole history.
 ///
 /// # Errors
-/// An answer does not come, or is a refusal, again and again.
+/// An answer is missing, or an error, repeatedly.
 pub(super) async fn look_back(client: &Client, network: &Arc<Network>) -> Result<()> {
     let mut looked = Ok(());
     for look in 0..LOOKS_MAX {

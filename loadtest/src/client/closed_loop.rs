@@ -1,6 +1,6 @@
-//! As fast as it goes: a client that says the next thing when the last one is answered, with a fixed number under way.
+//! A closed loop: a client that sends the next message when the last one is answered, with a fixed number under way.
 //!
-//! It finds the highest throughput. Its latencies say nothing: a slow server is asked less often.
+//! It finds the maximum throughput. Its latencies are meaningless: a slow server gets fewer requests.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,7 @@ use crate::meter::now_ns;
 use crate::meter::recorder::Counter;
 use crate::worker::PhaseWork;
 
-/// One client's loop. Nothing is said before [`ClosedLoop::begin`], or after the switch is off.
+/// One client's loop. Nothing is sent before [`ClosedLoop::begin`], or after the switch is off.
 pub(crate) struct ClosedLoop {
     client: OnceLock<Client>,
     place: OnceLock<String>,
@@ -37,7 +37,7 @@ impl ClosedLoop {
         })
     }
 
-    /// What the session calls: an answer makes room for the next.
+    /// Called by the session: an answer makes room for the next send.
     pub(crate) fn on_frame(self: &Arc<Self>) -> OnFrame {
         let own = self.clone();
         Box::new(move |kind, json, _| {
@@ -47,18 +47,18 @@ impl ClosedLoop {
         })
     }
 
-    /// Who says it, and where to, as [`Client::send`] takes it. Only the first call counts.
+    /// Sets the client and the destination, as [`Client::send`] takes it. Only the first call counts.
     pub(crate) fn attach(&self, client: &Client, place: &str) {
         self.client.get_or_init(|| client.clone());
         self.place.get_or_init(|| place.to_owned());
     }
 
-    /// Puts so many under way.
+    /// Puts this many sends under way.
     pub(crate) fn begin(&self, under_way: usize) {
         (0..under_way).for_each(|_| self.next());
     }
 
-    /// How many sends there were so far.
+    /// The number of sends so far.
     pub(crate) fn said(&self) -> u64 {
         self.said.load(Ordering::Relaxed)
     }
@@ -85,15 +85,15 @@ impl Flood {
         Self { loops, is_on }
     }
 
-    /// Keeps so many sends of each client under way for a while, and waits until all have their answers. Gives how many
-    /// there were so far, in all phases.
+    /// Keeps this many sends of each client under way for a while, and waits for all answers. Returns the number of
+    /// sends so far, in all phases.
     ///
     /// # Errors
     /// As [`PhaseWork::hold`].
     pub(crate) async fn run(&mut self, phase: &mut PhaseWork<'_>, under_way: usize, duration_s: f64) -> Result<u64> {
         let meters = phase.meters().clone();
         let answered = || meters.sent.total() + meters.send_errors.total();
-        // What was said otherwise, all of which has its answer.
+        // Other sends, which have all been answered.
         let before = answered().saturating_sub(self.said());
         self.is_on.store(true, Ordering::Relaxed);
         self.loops.iter().for_each(|closed| closed.begin(under_way));

@@ -1,4 +1,4 @@
-//! What is done with a connection to a node: the upgrade to WebSocket (RFC 6455 §4.1), or an HTTP request.
+//! The use of a connection to a node: the upgrade to WebSocket (RFC 6455 §4.1), or an HTTP request.
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use super::wire::Wire;
 
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
 
-/// Upgrades a socket; `token` goes with it if there is one.
+/// Upgrades a socket, with `token` if there is one.
 ///
 /// # Errors
 /// It was refused; the error has the status.
@@ -66,7 +66,7 @@ fn check_answer(head: &str, key: &str) -> Result<()> {
     Ok(())
 }
 
-/// Asks over HTTP, on a connection of its own.
+/// Sends an HTTP request, on a connection of its own.
 ///
 /// # Errors
 /// The server breaks off.
@@ -86,7 +86,7 @@ pub(crate) async fn http(
             answer = &mut answer => answer,
             closed = &mut connection => {
                 closed?;
-                // The server may close once it has answered: the answer is there then.
+                // The server may close once it has answered; the answer has arrived then.
                 answer.await
             }
         }
@@ -94,7 +94,7 @@ pub(crate) async fn http(
     Ok(tokio::time::timeout(CONNECT_TIMEOUT, exchange).await.context("no answer")??)
 }
 
-/// Where the ring has the user's home (PROTOCOL §1, "Placement"), as any node says.
+/// The user's home according to the ring (PROTOCOL §1, "Placement"); any node can tell.
 ///
 /// # Errors
 /// It was refused; the error has the status.

@@ -1,4 +1,4 @@
-//! Many sessions of one worker: connects them, owns their tasks, and sees them off.
+//! The sessions of a worker: connects them, owns their tasks, and closes them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use super::network::Network;
 use super::reader::OnFrame;
 use super::session::{Client, End, Session, Who};
 
-/// How long sessions may take to say goodbye.
+/// How long sessions may take to close.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
 
-/// Questions under way at once.
+/// Concurrent requests.
 const ASKED_AT_ONCE: usize = 32;
 
-/// Does what many clients do one after the other, some of it at once; the results are in their order.
+/// Runs futures of many clients, some at a time; the results are in order.
 ///
 /// # Errors
 /// The first one.
@@ -26,7 +26,7 @@ pub(crate) async fn some_at_once<T>(all: impl IntoIterator<Item = impl Future<Ou
     stream::iter(all).buffered(ASKED_AT_ONCE).try_collect().await
 }
 
-/// Sessions and their tasks. Dropped, it breaks them off.
+/// Sessions and their tasks. Dropping it aborts them.
 pub(crate) struct Crowd {
     network: Arc<Network>,
     sessions: JoinSet<End>,
@@ -38,10 +38,10 @@ impl Crowd {
         Self { network, sessions: JoinSet::new(), clients: Vec::new() }
     }
 
-    /// Connects everyone, `at_once` at a time, and gives them in the order of `people`.
+    /// Connects everyone, `at_once` at a time, and returns the clients in the order of `people`.
     ///
     /// # Errors
-    /// One of them could not connect: a measurement without him would be another one.
+    /// One of them could not connect: without it, the measurement would be a different one.
     pub(crate) async fn connect(
         &mut self,
         people: impl IntoIterator<Item = (Who, Option<OnFrame>)>,
@@ -54,7 +54,7 @@ impl Crowd {
             while opening.len() < at_once.max(1) {
                 let Some((place, (who, on_frame))) = people.next() else { break };
                 let network = self.network.clone();
-                // Boxed: an open socket would otherwise carry the future of its handshake along.
+                // Boxed: an open socket would otherwise carry the future of its handshake.
                 opening.spawn(async move {
                     let opened = Box::pin(Session::open(&network, &who, on_frame)).await;
                     (place, opened.with_context(|| format!("client {} can't connect", who.user)))
@@ -76,23 +76,23 @@ impl Crowd {
     pub(crate) async fn close(mut self) {
         self.clients.iter().for_each(Client::close);
         let all = async { while self.sessions.join_next().await.is_some() {} };
-        // Who does not answer in time is broken off.
+        // Sessions that do not close in time are aborted.
         let _ = tokio::time::timeout(GOODBYE_MAX, all).await;
     }
 
-    /// Everyone comes back, and waits for the answers to what was said; but not for ever.
+    /// Brings everyone back, and waits for the answers to all sends, within a limit.
     pub(crate) async fn settle(&self) {
         self.clients.iter().for_each(Client::return_if_away);
         let all = async {
             for client in &self.clients {
-                // Who does not come to rest is found when everyone looks back.
+                // Clients that do not settle are found by the final read.
                 let _ = settle(client).await;
             }
         };
         let _ = tokio::time::timeout(SETTLED_WITHIN, all).await;
     }
 
-    /// Everyone asks for everything once more.
+    /// Every client asks for everything once more.
     pub(crate) async fn look_back(&self) {
         let looked = self.clients.iter().map(async |client| {
             if let Err(error) = client.look_back(&self.network).await {

@@ -1,4 +1,4 @@
-//! A user's device that is told of what he misses while he has no session (docs/protocol.md, "Push").
+//! A user's device that gets notifications while the user has no session (docs/protocol.md, "Push").
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use super::network::{Entry, Network};
 use super::session::Who;
 use crate::verify::What;
 
-/// Registers one with the application's own server.
+/// Registers a device with the application's own server.
 ///
 /// # Errors
 /// It was refused; the error has the status.

@@ -1,4 +1,4 @@
-//! The way to an address: TCP, with TLS on top where the address wants it.
+//! Connects to an address: TCP, with TLS if the address requires it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,24 +17,24 @@ use tokio_util::either::Either;
 
 use super::address::{Address, Sources};
 
-/// After which time an attempt counts as failed.
+/// Attempts fail after this time.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection, boxed where it is large: most have no TLS.
+/// A connection, boxed if it is large: most don't use TLS.
 pub(crate) type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// Connects. Cheap to clone.
+/// Opens connections. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Dialer {
-    /// `None`: no address here wants TLS.
+    /// `None`: no address uses TLS.
     tls: Option<TlsConnector>,
 }
 
 impl Dialer {
-    /// For addresses of which some want TLS: servers are believed whose certificate leads to one of `ca_pem`.
+    /// For addresses some of which use TLS: trusts servers whose certificate is signed by one of `ca_pem`.
     ///
     /// # Errors
-    /// There is no certificate in it.
+    /// It contains no certificate.
     pub(crate) fn new(ca_pem: Option<&str>) -> Result<Self> {
         let Some(pem) = ca_pem else { return Ok(Self::default()) };
         let mut roots = RootCertStore::empty();
@@ -45,15 +45,15 @@ impl Dialer {
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let mut config =
             config.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth();
-        // Users come from everywhere, so no handshake is a short one.
+        // Users come from everywhere, so no handshake is abbreviated.
         config.resumption = Resumption::disabled();
         Ok(Self { tls: Some(TlsConnector::from(Arc::new(config))) })
     }
 
-    /// A connection to a node; `source` is from where, as [`tcp`] takes it.
+    /// A connection to a node; `source` is the source address, as for [`tcp`].
     ///
     /// # Errors
-    /// There is none, or the server is not to be believed.
+    /// It can't be opened, or the server is not trusted.
     pub(crate) async fn dial(&self, address: &Address, source: Option<(Sources, u64)>) -> Result<Socket> {
         let socket = tcp(address, source).await?;
         if !address.is_tls {
@@ -67,10 +67,10 @@ impl Dialer {
     }
 }
 
-/// A bare socket to an address.
+/// A TCP socket to an address.
 ///
 /// # Errors
-/// The name is not known, or nobody listens there.
+/// The name is unknown, or nobody listens there.
 pub(crate) async fn tcp(address: &Address, source: Option<(Sources, u64)>) -> Result<TcpStream> {
     let connect = async {
         let mut found = lookup_host((address.host.as_str(), address.port)).await?;

@@ -1,8 +1,8 @@
-//! What a client keeps so that it misses nothing and nothing of it is lost: the rule of PROTOCOL §3.
+//! The state with which a client misses nothing and none of its sends is lost: the rule of PROTOCOL §3.
 //!
-//! Entries are applied in the order of `seq`; what is known already is ignored; after a hole `changes` is asked for. Sends
-//! are kept until they are answered for good, and repeated with their `client_id`. Only runs that verify, or whose clients
-//! reconnect, have one of these per session: it costs a look at every frame.
+//! Entries are applied in the order of `seq`; known ones are ignored; after a gap the client asks for `changes`. Sends
+//! are kept until they are answered for good, and repeated with their `client_id`. Only runs that verify, or whose
+//! clients reconnect, have one of these per session: it costs a look at every frame.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use serde_json::Value;
 use super::scan;
 use crate::verify::{Asked, Log, Seen, What};
 
-/// What one client knows.
+/// The knowledge of one client.
 pub(crate) struct Follow {
     user: String,
     log: Option<Arc<Log>>,
-    /// Where its next `sync` begins.
+    /// The cursor for its next `sync`.
     pub(super) cursor: Option<String>,
-    /// The `seq` up to which each conversation is known without a hole.
+    /// The `seq` up to which each conversation is known without a gap.
     known: HashMap<String, u64>,
-    /// Conversations that were to be forgotten (`reset`): their messages are in `history`.
+    /// Conversations that had to be forgotten (`reset`): their messages are in `history`.
     forgotten: HashSet<String>,
-    /// Conversations for which `changes` is to be asked.
+    /// Conversations that need `changes`.
     behind: BTreeSet<String>,
-    /// `sync` is to be done.
+    /// A `sync` is due.
     pub(super) is_sync_due: bool,
     /// Sends without an answer, by `client_id`.
     unanswered: HashMap<String, Unanswered>,
     sends: u64,
-    /// Those that are to be repeated on this very session.
+    /// Those to be repeated in this session.
     again: Vec<String>,
-    /// How long to wait before that.
+    /// The delay before that.
     pub(super) again_after_ms: u64,
 }
 
@@ -41,18 +41,18 @@ struct Unanswered {
     frame: String,
 }
 
-/// What an answer means for a send.
+/// The effect of an answer on a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It is over, one way or the other.
+    /// The send has ended, successfully or not.
     Final,
     /// It will be repeated.
     Open,
-    /// It was over before.
+    /// It had ended before.
     Known,
 }
 
-/// Wait before a repeat where the server does not say.
+/// The delay before a repeat if the server does not give one.
 const RETRY_AFTER_MS: u64 = 200;
 
 impl Follow {
@@ -83,17 +83,17 @@ impl Follow {
         self.note(|| What::Ready { store_id: store_id.to_owned() });
     }
 
-    /// A session ended, and the client did not want that.
+    /// A session ended against the client's will.
     pub(super) fn on_lost(&self, why: &str) {
         self.note(|| What::Lost { why: why.to_owned() });
     }
 
-    /// The client ended its session, for a while.
+    /// The client ended its session temporarily.
     pub(super) fn on_left(&self) {
         self.note(|| What::Left);
     }
 
-    /// Something that is answered elsewhere or not at all is said.
+    /// A frame is sent that is answered elsewhere or not at all.
     pub(super) fn on_say(&self, frame: &str) {
         let json = frame.as_bytes();
         if self.log.is_none() || scan::text(json, "type") != Some("read") {
@@ -104,7 +104,7 @@ impl Follow {
         }
     }
 
-    /// `resync`: something may have been lost on the way.
+    /// `resync`: something may have been lost.
     pub(super) fn on_resync(&mut self) {
         self.note(|| What::Resync);
         self.is_sync_due = true;
@@ -155,7 +155,7 @@ impl Follow {
         Fate::Final
     }
 
-    /// An entry that came by itself; whether it is new.
+    /// An unsolicited entry. Returns whether it is new.
     pub(super) fn on_entry(&mut self, kind: &str, json: &[u8]) -> bool {
         let (Some(conversation_id), Some(seq)) = (scan::text(json, "conversation_id"), scan::number(json, "seq"))
         else {
@@ -180,14 +180,14 @@ impl Follow {
         self.is_at(conversation_id, last_seq);
     }
 
-    /// The conversation's log ends there at least.
+    /// The conversation's log ends at `last_seq` or later.
     pub(super) fn is_at(&mut self, conversation_id: &str, last_seq: u64) {
         if self.known.get(conversation_id).copied().unwrap_or(0) < last_seq {
             self.behind.insert(conversation_id.to_owned());
         }
     }
 
-    /// The rule: whether the entry is new and was applied.
+    /// The rule. Returns whether the entry is new and was applied.
     fn apply(&mut self, conversation_id: &str, seq: u64) -> bool {
         let known = match self.known.get_mut(conversation_id) {
             Some(known) => known,
@@ -203,17 +203,17 @@ impl Follow {
         false
     }
 
-    /// An answer to a question; the messages of others that are new by it.
+    /// The answer to a request. Returns the messages of others that are new.
     ///
     /// # Errors
-    /// It is not as PROTOCOL says.
+    /// It does not conform to PROTOCOL.
     pub(super) fn on_answer(&mut self, answer: &Value, asked: Asked) -> Result<Vec<Seen>> {
         let what = What::of_answer(answer, asked).context("an answer is not understood")?;
         let mut new = Vec::new();
         match &what {
             What::Changes { conversation_id, entries, last_seq, more, reset, .. } => {
                 for entry in entries {
-                    // A hole in the answer itself is for the checker: to ask again would bring the same.
+                    // A gap within the answer is left to the checker: asking again would give the same.
                     let known = self.known.entry(conversation_id.clone()).or_insert(0);
                     let is_new = entry.seq > *known;
                     *known = entry.seq.max(*known);
@@ -222,7 +222,7 @@ impl Follow {
                     }
                 }
                 if *reset {
-                    // Too much to be told: what was before is history.
+                    // Too many entries: the earlier ones are in `history`.
                     self.forgotten.insert(conversation_id.clone());
                 }
                 if !more {
@@ -242,14 +242,14 @@ impl Follow {
         Ok(new)
     }
 
-    /// A conversation that is behind, and from where.
+    /// A conversation that is behind, and its last known `seq`.
     pub(super) fn take_behind(&mut self) -> Option<(String, u64)> {
         let conversation_id = self.behind.pop_first()?;
         let known = self.known.get(&conversation_id).copied().unwrap_or(0);
         Some((conversation_id, known))
     }
 
-    /// All conversations of which anything is known; whether the client was told to read its history.
+    /// All known conversations, and whether the client was told to read their history.
     pub(super) fn conversations(&self) -> Vec<(String, bool)> {
         self.known.keys().map(|id| (id.clone(), self.forgotten.contains(id))).collect()
     }
@@ -263,13 +263,13 @@ impl Follow {
         self.is_sync_due || !self.behind.is_empty() || !self.again.is_empty()
     }
 
-    /// Sends to be repeated on this session, in their order.
+    /// The sends to be repeated in this session, in order.
     pub(super) fn take_again(&mut self) -> Vec<String> {
         let again = std::mem::take(&mut self.again);
         self.frames(|client_id| again.iter().any(|other| other == client_id))
     }
 
-    /// All sends without an answer, in their order: they are repeated on the next session.
+    /// All unanswered sends, in order: they are repeated in the next session.
     pub(super) fn take_all_again(&mut self) -> Vec<String> {
         self.again.clear();
         self.frames(|_| true)
@@ -286,7 +286,7 @@ impl Follow {
     }
 }
 
-/// Where a send goes, from its frame.
+/// The destination of a send, from its frame.
 fn place_of(frame: &str) -> String {
     let text = |name| scan::text(frame.as_bytes(), name);
     text("to").or_else(|| text("conversation_id")).unwrap_or_default().to_owned()

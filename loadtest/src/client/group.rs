@@ -1,14 +1,14 @@
-//! Groups of any size, made within the server's limits on a frame.
+//! Creates groups of any size, within the server's limits on a frame.
 
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::session::Client;
 
-/// Members that one frame names: 500 ids of 40 bytes are 20 KB, of the 64 KB that a frame may have.
+/// Members per frame: 500 ids of 40 bytes are 20 KB of the 64 KB that a frame may have.
 const MEMBERS_PER_FRAME: usize = 500;
 
-/// Makes a group of `owner` and `members`, and gives its id.
+/// Creates a group of `owner` and `members`, and returns its id.
 ///
 /// # Errors
 /// The server refuses.

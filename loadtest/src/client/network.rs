@@ -1,4 +1,4 @@
-//! What all clients of a worker have in common: where they go, how far in, and what they count.
+//! What all clients of a worker share: addresses, how far they connect, and counters.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,29 +20,29 @@ pub(crate) struct Network {
     pub(crate) entry: Entry,
     pub(crate) dialer: Dialer,
     pub(crate) sources: Sources,
-    /// Begins every `client_id` of this run, so that no other message is taken for one of ours.
+    /// The prefix of every `client_id` of this run, to recognise its messages.
     pub(crate) run: String,
     pub(crate) meters: Meters,
     pub(crate) complaints: Complaints,
-    /// Clients keep to the rule of PROTOCOL §3 and come back when their session is lost.
+    /// Clients follow the rule of PROTOCOL §3 and reconnect when their session is lost.
     pub(crate) is_followed: bool,
-    /// Clients ask where their home is, and go there.
+    /// Clients ask for their home, and connect there.
     pub(crate) is_at_home: bool,
-    /// Where they write down what they say and see.
+    /// The file for their histories.
     pub(crate) log: Option<Arc<Log>>,
     pub(crate) final_readers: FinalReaders,
 }
 
-/// Who reads which conversation from beginning to end when a run that verifies is over: not all members, or a large group
-/// would be read for hours.
+/// Who reads which conversation from beginning to end when a verified run is over: not all members, because reading a
+/// large group would take hours.
 #[derive(Default)]
 pub(crate) struct FinalReaders(Mutex<HashMap<String, Vec<String>>>);
 
-/// Of each conversation, in each worker: so what one is shown can be held against what another is.
+/// Readers per conversation and worker: so their views can be compared.
 const FINAL_READERS: usize = 2;
 
 impl FinalReaders {
-    /// Whether this user is one of those who read it.
+    /// Whether this user is one of its readers.
     pub(crate) fn claim(&self, conversation_id: &str, user: &str) -> bool {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let readers = all.entry(conversation_id.to_owned()).or_default();
@@ -53,18 +53,18 @@ impl FinalReaders {
     }
 }
 
-/// How far a client goes in.
+/// How far a client connects.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Entry {
     /// All the way to `ready`.
     SignedIn(Tokens),
     /// A WebSocket, for baselines that have no users.
     Upgraded,
-    /// Only TCP, for a baseline that writes frames and nothing else.
+    /// Only TCP, for a baseline that only writes frames.
     Connected,
 }
 
-/// What every session counts.
+/// The counters of all sessions.
 #[derive(Clone)]
 pub(crate) struct Meters {
     pub(crate) frames: Counter,
@@ -72,16 +72,16 @@ pub(crate) struct Meters {
     /// Reads from sockets: about as many as the server's writes.
     pub(crate) reads: Counter,
     pub(crate) sent: Counter,
-    /// Sends that were refused for good.
+    /// Sends that were rejected for good.
     pub(crate) send_errors: Counter,
     pub(crate) deliveries: Counter,
-    /// Sessions that ended by themselves.
+    /// Sessions that ended unexpectedly.
     pub(crate) lost: Counter,
-    /// Sessions that came back.
+    /// Sessions that were resumed.
     pub(crate) reconnects: Counter,
-    /// Clients that were brought up to date after a break.
+    /// Clients that were brought up to date after an interruption.
     pub(crate) resumed: Counter,
-    /// From the moment at which a session was wanted to the client being up to date.
+    /// From the moment at which a session was wanted until the client is up to date.
     pub(crate) resume_latency: LatencyMeter,
     /// From the intended moment of a send to `sent`.
     pub(crate) sent_latency: LatencyMeter,
@@ -124,18 +124,18 @@ impl Meters {
     }
 }
 
-/// The `client_id` of a send: it carries the moment for which that was meant. `client` and `number` make it unique.
+/// The `client_id` of a send: it contains the intended moment. `client` and `number` make it unique.
 pub(crate) fn client_id(run: &str, client: u64, number: u64, intended_ns: u64) -> String {
     format!("{run}.{client:x}.{number:x}.{intended_ns:x}")
 }
 
-/// When a send was meant to leave, from its `client_id`; `None` for those of others.
+/// The intended moment of a send, from its `client_id`; `None` for other runs' sends.
 pub(crate) fn intended_ns(client_id: &str, run: &str) -> Option<u64> {
     let (_, moment) = client_id.strip_prefix(run)?.strip_prefix('.')?.rsplit_once('.')?;
     u64::from_str_radix(moment, 16).ok()
 }
 
-/// What went wrong, and how often: for the report.
+/// Problems and their counts, for the report.
 #[derive(Default)]
 pub(crate) struct Complaints(Mutex<BTreeMap<String, u64>>);
 
@@ -171,7 +171,7 @@ mod tests {
     fn a_conversation_has_two_final_readers() {
         let readers = FinalReaders::default();
         assert!(readers.claim("g", "a") && readers.claim("g", "b") && !readers.claim("g", "c"));
-        // Whoever has to begin anew is still one of them.
+        // A reader that starts over stays a reader.
         assert!(readers.claim("g", "a") && readers.claim("h", "c"));
     }
 
