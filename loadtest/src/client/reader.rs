@@ -1,4 +1,4 @@
-//! What a session does with each frame that it reads: count it, answer who asked, follow the log.
+//! Handles each frame that a session reads: counts it, passes answers on, follows the log.
 
 use serde_json::Value;
 
@@ -7,15 +7,15 @@ use super::network::Network;
 use super::scan;
 use super::session::Shared;
 
-/// What a scenario does with a frame: its type, its JSON, and when it was read.
+/// A scenario's frame handler: gets the type, the JSON, and the time of the read.
 pub(crate) type OnFrame = Box<dyn FnMut(&str, &[u8], u64) + Send>;
 
 /// A session's reading side.
 pub(super) struct Reader {
     pub(super) on_frame: Option<OnFrame>,
-    /// What `ready` said of reconnecting; `None` before it.
+    /// The reconnect pause from `ready`; `None` before it.
     pub(super) ready: Option<Pause>,
-    /// The close frame came, with this code.
+    /// The code of the close frame, once it has come.
     pub(super) close: Option<Option<u16>>,
 }
 
@@ -27,10 +27,10 @@ pub(super) struct Pause {
 }
 
 impl Pause {
-    /// PROTOCOL's own values, for a server that has not said any.
+    /// PROTOCOL's defaults, for a server that has not given any.
     pub(super) const DEFAULT: Self = Self { min_ms: 500, max_ms: 30_000 };
 
-    /// The longest wait before an attempt: `min(max, min·2ⁿ)`.
+    /// The maximum wait before an attempt: `min(max, min·2ⁿ)`.
     pub(super) fn most_ms(self, attempt: u32) -> u64 {
         self.min_ms.saturating_mul(1 << attempt.min(20)).min(self.max_ms)
     }
@@ -105,7 +105,7 @@ fn on_sent(network: &Network, shared: &Shared, json: &[u8], at_ns: u64) -> bool 
     fate == Fate::Final
 }
 
-/// Whether the scenario is to hear of it: an error that will be mended by a repeat is none for it.
+/// Whether the scenario gets the error: not if a repeat will resolve it.
 fn on_error(network: &Network, shared: &Shared, json: &[u8]) -> bool {
     let code = scan::text(json, "code").unwrap_or("without a code");
     let message = scan::text(json, "message").unwrap_or_default();

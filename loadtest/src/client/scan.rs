@@ -1,35 +1,35 @@
 //! Finds single fields of a frame without decoding it.
 //!
-//! It trusts that the frame is a JSON object, as the server promises: of anything else it finds nothing, or something
-//! wrong, but it always ends.
+//! Trusts that the frame is a JSON object, as the server promises: in anything else it finds nothing, or something
+//! wrong, but it always terminates.
 
 use memchr::memchr2;
 
-/// The raw text of a string field at the top level, without its quotes and with its escapes as they are.
+/// The raw text of a top-level string field, without its quotes and with its escapes.
 pub(crate) fn text<'a>(json: &'a [u8], name: &str) -> Option<&'a str> {
     let value = field(json, name)?;
     let inner = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     std::str::from_utf8(inner).ok()
 }
 
-/// Whether a field at the top level is `true`.
+/// Whether a top-level field is `true`.
 pub(crate) fn is(json: &[u8], name: &str) -> bool {
     field(json, name) == Some(b"true")
 }
 
-/// A whole number at the top level.
+/// A top-level integer.
 pub(crate) fn number(json: &[u8], name: &str) -> Option<u64> {
     std::str::from_utf8(field(json, name)?).ok()?.parse().ok()
 }
 
-/// The raw value of a field at the top level.
+/// The raw value of a top-level field.
 fn field<'a>(json: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let mut at = after_space(json, 0);
     if json.get(at) != Some(&b'{') {
         return None;
     }
     loop {
-        // At the brace or the comma before the next key.
+        // `at` is the brace or the comma before the next key.
         let key_start = after_space(json, at + 1);
         let key_end = value_end(json, key_start)?;
         let colon = after_space(json, key_end);
@@ -56,7 +56,7 @@ fn after_space(json: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The position behind the value that begins at `start`.
+/// The position after the value that begins at `start`.
 fn value_end(json: &[u8], start: usize) -> Option<usize> {
     match json.get(start)? {
         b'"' => string_end(json, start),

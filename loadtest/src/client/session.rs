@@ -1,8 +1,8 @@
-//! One session: what a client has between `ready` and its end, and where it follows the log, the sessions after it.
+//! One session, from `ready` to its end, and if the client follows the log, the sessions after it.
 //!
-//! A [`Client`] is the handle with which a scenario says something; the [`Session`] is the task that reads, answers pings
-//! and writes what was said. Latencies need no table of what is under way: a send's `client_id` carries the moment for
-//! which it was meant, and comes back in `sent` and in the other side's `message`.
+//! A [`Client`] is the handle through which a scenario sends; the [`Session`] is the task that reads, answers pings and
+//! writes what was sent. Latencies need no table of sends under way: a send's `client_id` contains the intended moment,
+//! and comes back in `sent` and in the other side's `message`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
@@ -25,24 +25,24 @@ use super::reader::{OnFrame, Reader};
 use super::wire::{self, Received, Wire};
 use crate::meter::now_ns;
 
-/// How long an answer is waited for. The server itself gives up after `limits.send_timeout_ms` (5 s).
+/// How long to wait for an answer. The server itself gives up after `limits.send_timeout_ms` (5 s).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Before another attempt to catch up, where one was refused.
+/// The pause before another attempt to catch up, after an error.
 const CATCH_UP_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 mod come_back;
 
-/// Whose session it is, and where.
+/// The user of a session, and its node.
 #[derive(Clone, Debug)]
 pub(crate) struct Who {
     pub(crate) user: String,
-    /// Unique in the worker: gives the source address, and a part of each `client_id`.
+    /// Unique in the worker: determines the source address, and is part of each `client_id`.
     pub(crate) number: u64,
-    /// Which of the addresses, modulo their number.
+    /// The index of the address, modulo their number.
     pub(crate) node: usize,
 }
 
-/// Says something on a session. Cheap to clone.
+/// Sends on a session. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Client(Arc<Shared>);
 
@@ -51,7 +51,7 @@ pub(super) struct Shared {
     run: String,
     number: u64,
     user: String,
-    /// Where the client follows the log.
+    /// Set if the client follows the log.
     pub(super) follow: Option<FollowLock>,
     state: Mutex<State>,
 }
@@ -66,21 +66,21 @@ impl FollowLock {
 
 #[derive(Default)]
 struct State {
-    /// Frames that have not been given to the socket.
+    /// Frames that have not been passed to the socket.
     outgoing: Vec<u8>,
-    /// Of the session's task.
+    /// The waker of the session's task.
     waker: Option<Waker>,
     is_closing: bool,
     is_over: bool,
-    /// There is no socket right now. What is said is lost, but for sends, which are repeated.
+    /// There is no socket right now. Frames are lost, except sends, which are repeated.
     is_away: bool,
-    /// The client wants no session for now.
+    /// The client does not want a session for now.
     is_leaving: bool,
-    /// Something is under way to bring it up to date.
+    /// It is being brought up to date.
     is_catching_up: bool,
-    /// Since when it wants to be up to date and is not.
+    /// Since when it should be up to date and is not.
     wanted_ns: Option<u64>,
-    /// What is said at the beginning of each session but the first, by name.
+    /// Frames to send at the beginning of each later session, by name.
     kept: BTreeMap<&'static str, String>,
     next_id: u64,
     answers: HashMap<u64, oneshot::Sender<Value>>,
@@ -91,11 +91,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a frame with an `id` to who waits for it.
+    /// Passes a frame with an `id` to the caller that waits for it.
     pub(super) fn answer(&self, id: &str, json: &[u8]) {
         let waiting = id.parse().ok().and_then(|id: u64| self.state().answers.remove(&id));
         if let (Some(waiting), Ok(value)) = (waiting, serde_json::from_slice(json)) {
-            // Who asked may have given up.
+            // The caller may have given up.
             let _ = waiting.send(value);
         }
     }
@@ -110,7 +110,7 @@ impl Client {
         &self.0.user
     }
 
-    /// Says something that is answered elsewhere or not at all.
+    /// Sends a frame that is answered elsewhere or not at all.
     pub(crate) fn say(&self, frame: &str) {
         let mut state = self.0.state();
         if !state.is_away {
@@ -123,14 +123,14 @@ impl Client {
         }
     }
 
-    /// Has something said at the beginning of each later session, which knows nothing of what the former watched or had
-    /// open. It takes the place of what was kept under this name before.
+    /// Keeps a frame to send at the beginning of each later session, which does not know what the former one watched or
+    /// had open. It replaces the frame kept under this name before.
     pub(crate) fn keep_saying(&self, name: &'static str, frame: String) {
         self.0.state().kept.insert(name, frame);
     }
 
-    /// A `send` that was meant to leave at `intended_ns`; `place` is `"to":"…"` or `"conversation_id":"…"`, `number` tells
-    /// it from the others of this client.
+    /// A `send` with this intended moment; `place` is `"to":"…"` or `"conversation_id":"…"`, `number` distinguishes it
+    /// from the others of this client.
     pub(crate) fn send(&self, place: &str, number: u64, intended_ns: u64, text: &str) {
         let client_id = client_id(&self.0.run, self.0.number, number, intended_ns);
         let frame = format!(r#"{{"type":"send",{place},"client_id":"{client_id}","content":{{"text":"{text}"}}}}"#);
@@ -140,10 +140,10 @@ impl Client {
         self.say(&frame);
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request, and waits for the answer.
     ///
     /// # Errors
-    /// It is an `error`, or none comes.
+    /// It is an `error`, or missing.
     pub(crate) async fn ask(&self, mut frame: Value) -> Result<Value> {
         let (answer, answered) = oneshot::channel();
         let kind = frame["type"].as_str().unwrap_or_default().to_owned();
@@ -168,10 +168,11 @@ impl Client {
         Ok(answer)
     }
 
-    /// Asks for everything that the server has for this client, once more: for who checks. Nothing where the client does
-    /// not follow.
+    /// Asks once more for everything that the server has for this client, for verification. Does nothing if the client
+    /// does not follow the log.
     ///
     /// # Errors
+    /// An answer is missing, or an error.
     /// An answer does not come, or is a refusal.
     pub(crate) async fn look_back(&self, network: &Arc<Network>) -> Result<()> {
         if self.0.follow.is_none() { Ok(()) } else { look_back(self, network).await }
@@ -184,8 +185,8 @@ impl Client {
         }
     }
 
-    /// Whether the client has a session, is up to date, and has an answer to each of its sends. One that does not follow
-    /// is; one that has given up never will be.
+    /// Whether the client has a session, is up to date, and has an answer to each of its sends. Always true for a
+    /// client that does not follow the log; never for one that has given up.
     pub(super) fn is_settled(&self) -> bool {
         let Some(follow) = &self.0.follow else { return true };
         let is_still = {
@@ -195,7 +196,7 @@ impl Client {
         is_still && self.is_here() && !self.0.state().is_catching_up
     }
 
-    /// Whether a send has no answer, and the client is to stay until it has one.
+    /// Whether a send has no answer yet, so that the client should stay.
     pub(crate) fn is_waiting(&self) -> bool {
         let is_open = self.0.follow.as_ref().is_some_and(|follow| !follow.lock().is_answered());
         let state = self.0.state();
@@ -206,14 +207,14 @@ impl Client {
         self.0.state().is_over
     }
 
-    /// Ends the session, once everything that was said has left, until [`Client::come_back`].
+    /// Ends the session, once everything has been sent, until [`Client::come_back`].
     pub(crate) fn leave(&self) {
         let mut state = self.0.state();
         state.is_leaving = true;
         wake(&mut state);
     }
 
-    /// Opens the next session after [`Client::leave`]. How long it takes until the client is up to date counts from
+    /// Opens the next session after [`Client::leave`]. The time until the client is up to date counts from
     /// `intended_ns`.
     pub(crate) fn come_back(&self, intended_ns: u64) {
         let mut state = self.0.state();
@@ -222,7 +223,7 @@ impl Client {
         wake(&mut state);
     }
 
-    /// Does `sync`, for a client that follows the log; the time counts as in [`Client::come_back`].
+    /// Runs `sync`, for a client that follows the log; the time counts as in [`Client::come_back`].
     pub(crate) fn sync(&self, intended_ns: u64) {
         if let Some(follow) = &self.0.follow {
             follow.lock().is_sync_due = true;
@@ -236,7 +237,7 @@ impl Client {
         !state.is_away && !state.is_leaving && !state.is_over
     }
 
-    /// Closes the session once everything that was said has left.
+    /// Closes the session once everything has been sent.
     pub(crate) fn close(&self) {
         let mut state = self.0.state();
         state.is_closing = true;
@@ -259,18 +260,18 @@ pub(crate) struct Session {
     shared: Arc<Shared>,
     wire: Wire<Socket>,
     reader: Reader,
-    /// What is under way to bring the client up to date.
+    /// The catching up that is running.
     catching_up: Option<CatchUp>,
 }
 
-/// How a session ended.
+/// The end of a session.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The client wanted it.
+    /// The client closed it.
     Closed,
-    /// The client wanted it for a while.
+    /// The client closed it temporarily.
     Left,
-    /// It did not.
+    /// It ended against the client's will.
     Lost(String),
 }
 
@@ -278,7 +279,7 @@ impl Session {
     /// Connects and waits for `ready`.
     ///
     /// # Errors
-    /// There is no way to the node, or it refuses.
+    /// The node can't be reached, or refuses.
     pub(crate) async fn open(network: &Arc<Network>, who: &Who, on_frame: Option<OnFrame>) -> Result<(Client, Self)> {
         let follow = network.is_followed && matches!(network.entry, Entry::SignedIn(_));
         let follow = follow.then(|| FollowLock(Mutex::new(Follow::new(&who.user, network.log.clone()))));
@@ -315,7 +316,7 @@ impl Session {
             let (is_closing, is_leaving) = self.take_outgoing(cx);
             match self.wire.poll_flush(cx) {
                 Poll::Ready(Err(error)) => return Poll::Ready(self.ended(is_closing, &error.to_string())),
-                // As a device does that loses its network: without a close frame.
+                // Like a device that loses its network: without a close frame.
                 Poll::Ready(Ok(())) if is_leaving => return Poll::Ready(End::Left),
                 _ => {}
             }
@@ -330,7 +331,7 @@ impl Session {
         Poll::Pending
     }
 
-    /// Begins to catch up when there is reason to, and goes on with it.
+    /// Starts catching up if needed, and continues it.
     fn poll_catch_up(&mut self, cx: &mut Context<'_>) {
         let Some(follow) = self.shared.follow.as_ref().filter(|_| self.reader.ready.is_some()) else { return };
         loop {
@@ -352,7 +353,7 @@ impl Session {
             if let Err(error) = done {
                 self.network.complaints.note(&format!("catching up: {error:#}"));
                 let (client, network) = (Client(self.shared.clone()), self.network.clone());
-                // From the beginning: who does not know how far it came knows nothing.
+                // From the beginning: it is unknown how far it got.
                 follow.lock().is_sync_due = true;
                 self.catching_up = Some(Box::pin(async move {
                     tokio::time::sleep(CATCH_UP_AGAIN_AFTER).await;
@@ -362,7 +363,7 @@ impl Session {
         }
     }
 
-    /// The client has everything that it wanted to have.
+    /// The client is up to date.
     fn up_to_date(&self) {
         let wanted_ns = self.shared.state().wanted_ns.take();
         if let Some(wanted_ns) = wanted_ns {
@@ -371,9 +372,9 @@ impl Session {
         }
     }
 
-    /// Gives what was said to the wire, and sees that the next that is said wakes the task.
+    /// Passes outgoing frames to the socket, and makes sure that the next one wakes the task.
     ///
-    /// Whether the client wants the session to end, and whether it wants that for a while.
+    /// Returns whether the client wants the session to end, and whether only temporarily.
     fn take_outgoing(&mut self, cx: &Context<'_>) -> (bool, bool) {
         let mut state = self.shared.state();
         if !state.outgoing.is_empty() {
@@ -399,7 +400,7 @@ impl Session {
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let (reads, bytes) = (self.wire.reads, self.wire.bytes);
         let mut frames = 0;
-        // One look at the clock for all frames that came together.
+        // One clock reading for all frames that arrived together.
         let mut at_ns = None;
         let (network, shared, reader) = (&self.network, &self.shared, &mut self.reader);
         let result = self.wire.poll_read(cx, &mut |received| match received {
@@ -419,7 +420,7 @@ impl Session {
     }
 }
 
-/// The way to the node, as far as this network's clients go.
+/// The connection to the node, as far as this network's clients connect.
 async fn connected(network: &Network, who: &Who) -> Result<Wire<Socket>> {
     let any = &network.addresses[who.node % network.addresses.len()];
     let source = Some((network.sources, who.number));

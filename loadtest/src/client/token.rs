@@ -1,5 +1,5 @@
-//! How clients come by their tokens (PROTOCOL §1): signed here with the server's HS256 secret, or asked for at the door
-//! that a server in development mode has.
+//! How clients get their tokens (PROTOCOL §1): signed here with the server's HS256 secret, or requested from the token
+//! endpoint of a server in development mode.
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
@@ -18,7 +18,7 @@ use super::dial::Dialer;
 /// A run lasts an hour at most, and its set-up some minutes.
 const TOKEN_TTL_S: i64 = 3 * 3_600;
 
-/// Where tokens come from.
+/// The source of tokens.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Tokens {
     /// The server's `auth.hs256_secret`.
@@ -31,7 +31,7 @@ impl Tokens {
     /// A token for `user`.
     ///
     /// # Errors
-    /// The door is closed, or the server can't be reached.
+    /// There is no such endpoint, or the server can't be reached.
     pub(crate) async fn token(&self, dialer: &Dialer, address: &Address, user: &str) -> Result<String> {
         match self {
             Self::Secret(secret) => {
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_token_is_signed_as_rfc_7515_says() {
-        // Checked with `printf … | openssl dgst -sha256 -hmac …`.
+        // Computed with `printf … | openssl dgst -sha256 -hmac …`.
         let token = signed("0123456789abcdef0123456789abcdef", &serde_json::json!({"sub": "alice"}));
         let parts: Vec<&str> = token.split('.').collect();
         assert_eq!(parts.len(), 3);

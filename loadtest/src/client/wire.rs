@@ -1,7 +1,7 @@
 //! WebSocket frames on the client's side, read without an allocation or a copy per frame.
 //!
-//! The buffer into which a socket is read belongs to the thread; a connection keeps bytes only while a frame has come
-//! in part. Masks are zero: RFC 6455 wants one against proxies that are deceived by pages, not as a secret.
+//! The read buffer belongs to the thread; a connection stores bytes only while it has a partial frame. Masks are zero:
+//! RFC 6455 requires masking against pages that deceive proxies, not for secrecy.
 
 use std::cell::Cell;
 use std::io::{self, Cursor};
@@ -12,9 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// What one read takes at most.
+/// Maximum bytes of one read.
 const READ_BYTES: usize = 64 * 1_024;
-/// The largest message: an answer has at most 1 MiB (PROTOCOL §3), and its frame some more.
+/// The largest message: an answer has at most 1 MiB (PROTOCOL §3), plus the frame.
 const MESSAGE_BYTES_MAX: usize = 2 * 1_024 * 1_024;
 
 thread_local! {
@@ -23,23 +23,23 @@ thread_local! {
 
 /// One WebSocket.
 pub(crate) struct Wire<S> {
-    /// `None` once it was shut.
+    /// `None` once it is shut.
     socket: Option<S>,
-    /// What came with the answer to the upgrade and was not looked at yet.
+    /// Bytes that came after the answer to the upgrade, not processed yet.
     read_ahead: Vec<u8>,
-    /// A frame that has come in part.
+    /// A partial frame.
     partial: Vec<u8>,
-    /// The parts of a fragmented message.
+    /// The fragments of a message so far.
     fragments: Vec<u8>,
-    /// Bytes that the socket has not taken yet.
+    /// Bytes that the socket has not accepted yet.
     unsent: Vec<u8>,
-    /// How many reads there were.
+    /// The number of reads.
     pub(crate) reads: u64,
-    /// How many bytes were read.
+    /// The number of bytes read.
     pub(crate) bytes: u64,
 }
 
-/// What was read.
+/// A received frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received<'a> {
     Text(&'a [u8]),
@@ -48,7 +48,7 @@ pub(crate) enum Received<'a> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    /// `read_ahead` is what was read beyond the upgrade.
+    /// `read_ahead` is what was read after the upgrade.
     pub(crate) fn new(socket: S, read_ahead: Vec<u8>) -> Self {
         Self {
             socket: Some(socket),
@@ -61,7 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// Puts bytes that [`put_text`] has made.
+    /// Queues bytes made by [`put_text`].
     pub(crate) fn put_encoded(&mut self, bytes: &mut Vec<u8>) {
         if self.unsent.is_empty() {
             std::mem::swap(&mut self.unsent, bytes);
@@ -74,12 +74,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         put(&mut self.unsent, OpCode::Control(Control::Close), &1_000u16.to_be_bytes());
     }
 
-    /// Gives the socket back to the system. What was not written is lost.
+    /// Closes the socket. What was not written is lost.
     pub(crate) fn shut(&mut self) {
         self.socket = None;
     }
 
-    /// Ready when the socket has taken everything.
+    /// Ready when the socket has accepted everything.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let socket = self.socket.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         while !self.unsent.is_empty() {
@@ -93,10 +93,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Pin::new(socket).poll_flush(cx)
     }
 
-    /// Reads once and gives what is complete to `on`; pings are answered. Ready with `false` at the end.
+    /// Reads once and passes complete frames to `on`; pings are answered. Ready with `false` at the end.
     ///
     /// # Errors
-    /// The connection is broken, or what comes is no WebSocket.
+    /// The connection is broken, or the data is not WebSocket.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -141,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Poll::Ready(Ok(read > 0))
     }
 
-    /// Hands out the complete frames and gives how many bytes they had.
+    /// Passes on the complete frames and returns their size in bytes.
     fn take_frames(&mut self, bytes: &[u8], on: &mut impl FnMut(Received<'_>)) -> io::Result<usize> {
         let mut cursor = Cursor::new(bytes);
         let mut used = 0;
@@ -195,7 +195,7 @@ pub(crate) fn put_text(bytes: &mut Vec<u8>, text: &[u8]) {
 
 fn put(bytes: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
     let header = FrameHeader { opcode, mask: Some([0; 4]), ..FrameHeader::default() };
-    // Writing to a vector does not fail.
+    // Writing to a vector can't fail.
     let _ = header.format(payload.len() as u64, bytes);
     bytes.extend_from_slice(payload);
 }

@@ -1,4 +1,4 @@
-//! Options as they were given, and what they mean for a run. Every mistake is named, not only the first.
+//! The given options, and their meaning for a run. All mistakes are reported, not only the first.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,17 +18,17 @@ use crate::client::dial::Dialer;
 use crate::control::Load;
 use crate::scenario::Scenario;
 
-/// Options as they were given, one after the other, each with its text.
+/// The given options in order, each with its text.
 #[derive(Default)]
 pub(super) struct Given {
     pub(super) words: Vec<String>,
     pub(super) options: Vec<(String, String)>,
 }
 
-/// Where Debian, Alpine and others keep the authorities that are generally believed.
+/// The location of the system's CA certificates on Debian, Alpine and others.
 const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Where a node listens that was not told anything: `node.listen` and `metrics.listen`.
+/// A node's default ports: `node.listen` and `metrics.listen`.
 const LISTEN_PORT: u16 = 8080;
 const METRICS_PORT: u16 = 9464;
 
@@ -56,12 +56,12 @@ const WITH_VALUE: &[&str] = &[
     "history",
     "chaos",
 ];
-/// Of these, the ones that may be given more than once.
+/// Those of them that may be repeated.
 const REPEATABLE: &[&str] = &["set", "url", "metrics", "scylla", "param"];
 const FLAGS: &[&str] = &["homes", "no-baseline", "verify"];
 
 impl Given {
-    /// `None` at the end; a command when it is clear already.
+    /// `None` at the end; a command if it is determined already.
     pub(super) fn take_next(&mut self, parser: &mut lexopt::Parser) -> Result<Option<Option<Command>>, lexopt::Error> {
         let Some(arg) = parser.next()? else { return Ok(None) };
         match arg {
@@ -113,7 +113,7 @@ impl Given {
         kept(parsed, mistakes)
     }
 
-    /// The nodes to measure that run already, and where their metrics are.
+    /// The running nodes to measure, and their metrics' addresses.
     fn places(&self, mistakes: &mut Vec<String>) -> (Vec<Address>, Vec<Address>) {
         let given = (self.addresses("url", mistakes), self.addresses("metrics", mistakes));
         if self.values("url").chain(self.values("metrics")).chain(self.values("spawn")).next().is_some() {
@@ -212,7 +212,7 @@ impl Given {
         }
     }
 
-    /// Nodes that share nothing would be measured as one gateway, which they are not.
+    /// Nodes that share nothing are not one gateway, and must not be measured as one.
     fn check_cluster(&self, spawn: usize, mistakes: &mut Vec<String>) {
         let has = |name| self.values(name).next().is_some();
         if spawn > 1 && !(has("redis") && has("scylla")) {
@@ -231,7 +231,7 @@ impl Given {
         }
     }
 
-    /// Certificates that are believed, in PEM.
+    /// The trusted certificates, in PEM.
     fn ca(&self, is_tls: bool, mistakes: &mut Vec<String>) -> Option<String> {
         let given = self.path("ca");
         if !is_tls {
@@ -320,7 +320,7 @@ impl Given {
     }
 }
 
-/// The good ones; the others are mistakes.
+/// Returns the good ones; the others become mistakes.
 fn kept<T>(results: impl Iterator<Item = Result<T, String>>, mistakes: &mut Vec<String>) -> Vec<T> {
     let mut good = Vec::new();
     for result in results {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug)]
 pub(crate) struct Latencies(Histogram<u64>);
 
-/// The same as it is stored and sent: (microseconds, how often), ascending.
+/// The same as it is stored and sent: (microseconds, count), ascending.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts(Vec<(u64, u64)>);
 
@@ -22,7 +22,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Notes one; longer than an hour counts as an hour.
+    /// Records one; longer than an hour counts as an hour.
     pub(crate) fn record_ns(&mut self, ns: u64) {
         self.0.saturating_record(ns.div_ceil(1_000));
     }
@@ -33,7 +33,7 @@ impl Latencies {
         }
     }
 
-    /// What there is, and begins anew.
+    /// Returns the latencies so far, and resets.
     pub(crate) fn take(&mut self) -> Counts {
         let counts = self.counts();
         self.0.reset();
@@ -49,7 +49,7 @@ impl Latencies {
         self.0.len()
     }
 
-    /// In milliseconds; 0 when there are none.
+    /// In milliseconds; 0 if there are none.
     pub(crate) fn percentile_ms(&self, percentile: f64) -> f64 {
         self.0.value_at_percentile(percentile) as f64 / 1e3
     }

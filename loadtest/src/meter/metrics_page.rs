@@ -1,11 +1,11 @@
-//! A server's own counters, from its `/metrics` (Prometheus' text format).
+//! A server's own counters, from its `/metrics` (Prometheus text format).
 
 use std::collections::BTreeMap;
 
-/// Series by name with labels, as they stand in the text: `switchboard_frames_sent_total{type="message"}`.
+/// Series by name with labels, as in the text: `switchboard_frames_sent_total{type="message"}`.
 pub(crate) type Series = BTreeMap<String, f64>;
 
-/// Reads a page; lines that are not understood are left out.
+/// Parses a page; unknown lines are skipped.
 pub(crate) fn parse(page: &str) -> Series {
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -14,8 +14,7 @@ pub(crate) fn parse(page: &str) -> Series {
         .collect()
 }
 
-/// By how much each series has grown; those that have not are left out. A series that fell (the process is another one)
-/// counts from zero.
+/// The growth of each series; unchanged ones are left out. A series that fell (after a restart) counts from zero.
 pub(crate) fn growth(before: &Series, after: &Series) -> Series {
     let grown = after.iter().map(|(name, value)| {
         let before = before.get(name).copied().unwrap_or(0.0);

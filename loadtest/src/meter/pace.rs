@@ -1,4 +1,4 @@
-//! The open-loop schedule: when each send is meant to happen, whatever became of the ones before. Latency counts from
+//! The open-loop schedule: when each send is intended to happen, independent of the previous ones. Latency counts from
 //! that moment, so a server (or generator) that falls behind shows in it instead of slowing the schedule down.
 
 use super::NS_PER_S;
@@ -8,33 +8,33 @@ use super::NS_PER_S;
 pub(crate) struct Pace {
     start_ns: u64,
     per_second: f64,
-    /// How many moments there are in all.
+    /// The total number of moments.
     total: u64,
     next: u64,
 }
 
 impl Pace {
-    /// `per_second` moments a second for `duration_ns`. None at all at a rate of zero.
+    /// `per_second` moments for `duration_ns`; none at a rate of zero.
     pub(crate) fn new(start_ns: u64, per_second: f64, duration_ns: u64) -> Self {
         let total = (per_second.max(0.0) * duration_ns as f64 / NS_PER_S as f64).round() as u64;
         Self { start_ns, per_second, total, next: 0 }
     }
 
-    /// When the next one is meant to happen; `None` when all have.
+    /// When the next one is due; `None` at the end.
     pub(crate) fn next_at_ns(&self) -> Option<u64> {
-        // From the start each time, so that rounding does not add up.
+        // From the start each time, so that rounding errors don't add up.
         let since_start_ns = self.next as f64 * NS_PER_S as f64 / self.per_second;
         (self.next < self.total).then(|| self.start_ns + since_start_ns as u64)
     }
 
-    /// The next moment if it is not after `now_ns`: its number and when it was meant to be.
+    /// The next moment if it is not after `now_ns`: its number and its time.
     pub(crate) fn due(&mut self, now_ns: u64) -> Option<(u64, u64)> {
         let intended_ns = self.next_at_ns().filter(|at_ns| *at_ns <= now_ns)?;
         self.next += 1;
         Some((self.next - 1, intended_ns))
     }
 
-    /// How many moments there are in all.
+    /// The total number of moments.
     #[cfg(test)]
     pub(crate) fn total(&self) -> u64 {
         self.total

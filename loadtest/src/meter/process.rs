@@ -1,25 +1,26 @@
-//! What a process, and the machine, has used: from `/proc`.
+//! The resource use of a process, and of the machine, from `/proc`.
 
 use std::fs;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// Kernel's unit of `utime` and `stime`: `USER_HZ`, which is 100 on every Linux that Rust runs on (`proc_pid_stat(5)`).
+/// The kernel's unit of `utime` and `stime`: `USER_HZ`, which is 100 on every Linux that Rust supports
+/// (`proc_pid_stat(5)`).
 const TICKS_PER_S: u64 = 100;
 
-/// A process at one moment.
+/// A sample of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessUse {
-    /// User and system time since its start, of all its threads.
+    /// User and system time of all its threads since its start.
     pub(crate) cpu_us: u64,
     pub(crate) resident_bytes: u64,
 }
 
-/// Looks at a process.
+/// Samples a process.
 ///
 /// # Errors
-/// There is none of this id (any more).
+/// There is no process with this id (any more).
 pub(crate) fn look_at(pid: u32) -> Result<ProcessUse> {
     let read = |file| {
         let path = format!("/proc/{pid}/{file}");
@@ -30,7 +31,7 @@ pub(crate) fn look_at(pid: u32) -> Result<ProcessUse> {
     Ok(ProcessUse { cpu_us, resident_bytes: pages * rustix::param::page_size() as u64 })
 }
 
-/// The fields are counted from behind the command's name, which may contain anything.
+/// The fields are counted after the command's name, which may contain anything.
 fn cpu_us(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(11);
@@ -39,13 +40,12 @@ fn cpu_us(stat: &str) -> Option<u64> {
     Some((user + system) * (1_000_000 / TICKS_PER_S))
 }
 
-/// Processor time that the whole machine has used since its start, in microseconds: whoever shares it disturbs what is
-/// measured.
+/// CPU time of the whole machine since its start, in microseconds: other processes disturb the measurement.
 pub(crate) fn machine_cpu_us() -> Option<u64> {
     busy_us(&fs::read_to_string("/proc/stat").ok()?)
 }
 
-/// The first line is `cpu user nice system idle iowait irq softirq steal …` (`proc_stat(5)`); of these, two are idle.
+/// The first line is `cpu user nice system idle iowait irq softirq steal …` (`proc_stat(5)`); two of these are idle.
 fn busy_us(stat: &str) -> Option<u64> {
     let numbers = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
     let ticks = numbers.map(|number| number.parse().ok()).collect::<Option<Vec<u64>>>()?;

@@ -1,4 +1,4 @@
-//! A worker's counters and latencies, by name. Who counts holds a handle, so that counting is an addition.
+//! A worker's counters and latencies, by name. Counting through a handle is a single addition.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::latency::{Counts, Latencies};
 
-/// Counts something; clones count together.
+/// A counter; clones count together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counter(Arc<AtomicU64>);
 
@@ -17,13 +17,13 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// All that was ever counted.
+    /// The total count.
     pub(crate) fn total(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Takes latencies; clones take them together.
+/// A latency meter; clones record together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LatencyMeter(Arc<Mutex<Latencies>>);
 
@@ -33,7 +33,7 @@ impl LatencyMeter {
     }
 }
 
-/// What was counted in some time.
+/// What was counted during some time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sample {
     pub(crate) counters: BTreeMap<String, u64>,
@@ -41,7 +41,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Adds what another worker has counted.
+    /// Adds another worker's counts.
     pub(crate) fn merge(&mut self, other: &Self) {
         for (name, count) in &other.counters {
             *self.counters.entry(name.clone()).or_default() += count;
@@ -58,23 +58,23 @@ impl Sample {
 /// All of a worker's counters and latencies.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
-    /// With the total at the last sample.
+    /// Each with its total at the last sample.
     counters: BTreeMap<&'static str, (Counter, u64)>,
     latencies: BTreeMap<&'static str, LatencyMeter>,
 }
 
 impl Recorder {
-    /// The counter of this name, the same each time.
+    /// The counter with this name, the same each time.
     pub(crate) fn counter(&mut self, name: &'static str) -> Counter {
         self.counters.entry(name).or_default().0.clone()
     }
 
-    /// The latencies of this name, the same each time.
+    /// The latency meter with this name, the same each time.
     pub(crate) fn latency(&mut self, name: &'static str) -> LatencyMeter {
         self.latencies.entry(name).or_default().clone()
     }
 
-    /// What was counted since the last time, without what was not.
+    /// What was counted since the last call, without zeros.
     pub(crate) fn take(&mut self) -> Sample {
         let mut sample = Sample::default();
         for (name, (counter, sampled)) in &mut self.counters {

@@ -1,5 +1,5 @@
-//! A timer that is exact to some microseconds. Tokio's own timers are rounded up to milliseconds, which would be most of
-//! the latencies that are measured here.
+//! A timer with a precision of some microseconds. Tokio's own timers are rounded up to milliseconds, which would be
+//! most of the measured latencies.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,17 +18,17 @@ pub(crate) struct Timer {
 
 impl Timer {
     /// # Errors
-    /// No descriptor is left.
+    /// No descriptors are left.
     pub(crate) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         #[expect(deprecated, reason = "an OwnedFd keeps its descriptor; what takes its place is unsafe")]
         Ok(Self { descriptor: AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)? })
     }
 
-    /// Waits until `moment_ns`; at once if it is over.
+    /// Waits until `moment_ns`; returns at once if it is over.
     ///
     /// # Errors
-    /// Never as far as is known; the system's error otherwise.
+    /// None known; otherwise the system's error.
     pub(crate) async fn until(&self, moment_ns: u64) -> io::Result<()> {
         while now_ns() < moment_ns {
             let value = Timespec { tv_sec: (moment_ns / NS_PER_S) as _, tv_nsec: (moment_ns % NS_PER_S) as _ };
@@ -36,7 +36,7 @@ impl Timer {
             let setting = Itimerspec { it_interval: zero, it_value: value };
             timerfd_settime(&self.descriptor, TimerfdTimerFlags::ABSTIME, &setting)?;
             let mut ready = self.descriptor.readable().await?;
-            // An expiry that was not read yet, of a wait that was given up, ends this wait early: hence the loop.
+            // An unread expiry of a cancelled wait ends this one early: hence the loop.
             let read = ready.try_io(|descriptor| Ok(rustix::io::read(descriptor.get_ref(), &mut [0; 8])?));
             if let Ok(Err(error)) = read {
                 return Err(error);

@@ -1,4 +1,4 @@
-//! Figures: a number with its unit, what the baseline shows in the same run, the ratio, and the bar of DESIGN §8.
+//! Figures: a number with its unit, the baseline in the same run, the ratio, and the bar of DESIGN §8.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,14 +12,14 @@ pub(crate) struct Figure {
     pub(crate) bar: Option<Bar>,
 }
 
-/// The same thing done bare.
+/// The same figure of the baseline.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Baseline {
     pub(crate) name: String,
     pub(crate) value: f64,
 }
 
-/// What is to be reached.
+/// The goal.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Bar {
@@ -38,11 +38,11 @@ pub(crate) struct Summary {
     pub(crate) baseline: Option<(String, Spread)>,
     pub(crate) ratio: Option<Spread>,
     pub(crate) bar: Option<Bar>,
-    /// Of the median.
+    /// For the median.
     pub(crate) is_met: Option<bool>,
 }
 
-/// The values of all repeats, in their order.
+/// The values of all repeats, in order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -52,7 +52,7 @@ pub(crate) struct Spread {
 }
 
 impl Figure {
-    /// A figure, if there is a value for it.
+    /// A figure, if it has a value.
     pub(crate) fn new(name: &str, unit: &str, value: Option<f64>) -> Option<Self> {
         Some(Self { name: name.to_owned(), unit: unit.to_owned(), value: value?, baseline: None, bar: None })
     }
@@ -69,7 +69,7 @@ impl Figure {
 }
 
 impl Bar {
-    /// `None` when it is about a ratio, and there is none.
+    /// `None` if the bar is about a ratio, and there is none.
     pub(crate) fn is_met(self, value: f64, ratio: Option<f64>) -> Option<bool> {
         match self {
             Self::AtMost(most) => Some(value <= most),
@@ -95,7 +95,7 @@ impl Spread {
     }
 }
 
-/// Puts the figures of all repeats together, in the order of the first.
+/// Combines the figures of all repeats, in the order of the first.
 pub(crate) fn summaries(repeats: &[Vec<Figure>]) -> Vec<Summary> {
     let first = repeats.first().map(Vec::as_slice).unwrap_or_default();
     first.iter().map(|figure| summary(&figure.name, repeats)).collect()

@@ -1,7 +1,7 @@
-//! The report as a page: one file that fetches nothing and runs nothing. The charts are SVG that is drawn here, and what
-//! comes from reports is escaped by the templates.
+//! The report as a page: a single file that loads nothing and runs no scripts. The charts are SVG that is drawn here,
+//! and everything from reports is escaped by the templates.
 //!
-//! A page is of one run, or of several of the same scenario side by side.
+//! A page shows one run, or several of the same scenario side by side.
 
 mod chart;
 mod curves;
@@ -23,7 +23,7 @@ use curves::Curves;
 use findings::{findings, state};
 
 const STYLE: &str = include_str!("html/page.css");
-/// Nothing but the page's own style.
+/// Only the page's own style.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 /// Writes the page of a run.
@@ -34,10 +34,10 @@ pub(crate) fn write(path: &Path, report: &Report) -> Result<()> {
     write_page(path, std::slice::from_ref(&report.scenario), &[report])
 }
 
-/// Writes the page that compares runs with the first of them, from what `--json` wrote.
+/// Writes a page that compares runs with the first of them, from `--json` files.
 ///
 /// # Errors
-/// A file is no report, or of another scenario; or the page can't be written.
+/// A file is not a report, or of another scenario; or the page can't be written.
 pub(crate) fn compare(files: &[PathBuf], path: &Path) -> Result<()> {
     let reports = files.iter().map(|file| read(file)).collect::<Result<Vec<Report>>>()?;
     for (file, report) in files.iter().zip(&reports) {
@@ -49,7 +49,7 @@ pub(crate) fn compare(files: &[PathBuf], path: &Path) -> Result<()> {
     write_page(path, &names(files), &reports.iter().collect::<Vec<_>>())
 }
 
-/// Files' names without what they have in common: folders, if they can do without, and the extension.
+/// The files' names without their common parts: folders, if possible, and the extension.
 fn names(files: &[PathBuf]) -> Vec<String> {
     let short: Vec<String> =
         files.iter().map(|file| file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()).collect();
@@ -61,7 +61,7 @@ fn write_page(path: &Path, names: &[String], reports: &[&Report]) -> Result<()> 
     fs::write(path, page(names, reports)).with_context(|| format!("{}: can't be written", path.display()))
 }
 
-/// `names` are what reports are called when there are several.
+/// `names` are the reports' names if there are several.
 fn page(names: &[String], reports: &[&Report]) -> String {
     let scenario = reports.first().map(|report| report.scenario.as_str()).unwrap_or_default();
     let curves = Curves::new(reports, names);
@@ -111,7 +111,7 @@ fn page(names: &[String], reports: &[&Report]) -> String {
     document.into_string()
 }
 
-/// A section of charts without those that have no values.
+/// A section of charts, without those that have no values.
 fn charts(title: &str, id: &str, charts: &[Chart<'_>]) -> Markup {
     let has_values = |chart: &&Chart<'_>| chart.lines.iter().any(|line| line.points.iter().any(Option::is_some));
     let charts: Vec<&Chart<'_>> = charts.iter().filter(has_values).collect();
@@ -136,7 +136,7 @@ pub(super) mod tests {
     use crate::report::{FORMAT, Repeat};
     use crate::verify::Verdict;
 
-    /// What nobody would call anything, and what a page must not be broken by.
+    /// Nobody would use this name, but it must not break a page.
     const HOSTILE: &str = "</style><script>alert(\"1\")</script>&'";
 
     /// A report of two repeats in which everything has a value.
@@ -249,7 +249,7 @@ pub(super) mod tests {
     fn everything_in_a_report_is_escaped_and_nothing_is_fetched() {
         let text = page_of(&report()).to_lowercase();
         let json = serde_json::to_string(&report()).unwrap();
-        // Every text of the report, one after the other, is hostile.
+        // Makes each text of the report hostile in turn.
         let mut hostile = 0;
         for word in ["direct", "1.2.3", "abcdef", "a processor", "text_bytes", "bare echo", "n1", "sends", "warm-up"] {
             let other = json.replacen(&format!("\"{word}"), &format!("\"{}", HOSTILE.replace('"', "\\\"")), usize::MAX);

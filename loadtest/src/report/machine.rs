@@ -1,4 +1,4 @@
-//! The machine that a figure was measured on.
+//! The machine of a measurement.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The figures of several runs as rows of a Markdown table: for `docs/performance.md`.
+//! The figures of several runs as rows of a Markdown table, for `docs/performance.md`.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -10,16 +10,16 @@ use super::figure::{Spread, Summary};
 use super::read::read;
 use super::table::{bar, number};
 
-/// The table of what `--json` wrote, a row for each figure, and below it the command of each file.
+/// The table from `--json` files, a row for each figure, followed by each file's command.
 ///
 /// # Errors
-/// A file is no report.
+/// A file is not a report.
 pub(crate) fn table(files: &[PathBuf]) -> Result<String> {
     let reports = files.iter().map(|file| read(file)).collect::<Result<Vec<Report>>>()?;
     let mut text = String::from("| | figure | runs | baseline | ratio | bar |\n|---|---|---|---|---|---|\n");
     for (report, figure) in reports.iter().flat_map(|report| report.figures.iter().map(move |figure| (report, figure)))
     {
-        // Writing to a string does not fail.
+        // Writing to a string can't fail.
         let _ = writeln!(text, "{}", row(report, figure));
     }
     text.push('\n');

@@ -1,10 +1,10 @@
-//! A line each second, on standard error.
+//! A progress line each second, on standard error.
 
 use std::fmt::Write;
 
 use super::round::Second;
 
-/// Counters that say how a load goes; the others are in the report.
+/// Counters that show how a load is going; the others are in the report.
 pub(super) const SHOWN: &[&str] = &["connects", "sends", "sent", "deliveries", "send_errors", "sessions_lost"];
 
 pub(crate) fn show(title: &str, phase: &str, second: &Second) {
@@ -13,7 +13,7 @@ pub(crate) fn show(title: &str, phase: &str, second: &Second) {
 
 fn line(title: &str, phase: &str, second: &Second) -> String {
     let mut line = format!("[{title}] {phase} {:>3.0} s", second.at_s);
-    // Writing to a string does not fail.
+    // Writing to a string can't fail.
     for name in SHOWN {
         if let Some(count) = second.counters.get(*name) {
             let _ = write!(line, "  {name} {:.0}/s", *count as f64 / second.passed_s.max(1e-3));

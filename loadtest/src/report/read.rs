@@ -1,4 +1,4 @@
-//! Reads reports that were written with `--json`.
+//! Reads reports written with `--json`.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{FORMAT, Report};
 
-/// What tells a report from other JSON, and this version's from others.
+/// Distinguishes a report from other JSON, and this version from others.
 #[derive(Deserialize)]
 struct Head {
     format: u32,
@@ -17,7 +17,7 @@ struct Head {
 }
 
 /// # Errors
-/// The file can't be read, or is no report, or one of another version; each names it.
+/// The file can't be read, is not a report, or has another version; the error names it.
 pub(crate) fn read(path: &Path) -> Result<Report> {
     let name = path.display();
     let json = fs::read(path).with_context(|| format!("{name}: can't be read"))?;

@@ -1,4 +1,4 @@
-//! What one round has shown: its phases with their counters, latencies, processes and seconds.
+//! The result of one round: its phases with their counters, latencies, processes and seconds.
 
 use std::collections::BTreeMap;
 
@@ -8,34 +8,34 @@ use crate::meter::latency::{Counts, Latencies};
 use crate::meter::process::ProcessUse;
 use crate::meter::recorder::Sample;
 
-/// One play of a load against servers.
+/// One run of a load against servers.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Round {
     pub(crate) phases: Vec<Phase>,
-    /// What went wrong at the clients, and how often.
+    /// The clients' problems, and their counts.
     pub(crate) complaints: BTreeMap<String, u64>,
 }
 
-/// A part of a round with a name.
+/// A named part of a round.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Phase {
     pub(crate) name: String,
-    /// How long it lasted, what was waited for at its end included.
+    /// Its length, including the waits at its end.
     pub(crate) seconds: f64,
     pub(crate) counters: BTreeMap<String, u64>,
     pub(crate) latencies: BTreeMap<String, Counts>,
-    /// Of the servers that run here.
+    /// The servers on this machine.
     pub(crate) servers: Vec<ProcessShare>,
     /// All worker processes together.
     pub(crate) workers: Option<ProcessShare>,
-    /// What the whole machine has used, whoever it was.
+    /// CPU time of the whole machine, all processes included.
     pub(crate) machine_cpu_us: u64,
-    /// By how much the servers' own counters have grown, all servers together.
+    /// The growth of the servers' own counters, all servers together.
     pub(crate) server_counters: BTreeMap<String, f64>,
     pub(crate) series: Vec<Second>,
 }
 
-/// What a process has used in a phase.
+/// A process's resource use in a phase.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessShare {
     pub(crate) name: String,
@@ -47,23 +47,23 @@ pub(crate) struct ProcessShare {
 /// A second of a phase, for the curves.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Second {
-    /// Since the phase began.
+    /// Since the start of the phase.
     pub(crate) at_s: f64,
-    /// How long it was: the last one of a phase is shorter.
+    /// Its length: the last second of a phase is shorter.
     pub(crate) passed_s: f64,
     /// What was counted, by name.
     pub(crate) counters: BTreeMap<String, u64>,
     pub(crate) latencies: BTreeMap<String, Percentiles>,
-    /// Servers that run here, by name.
+    /// The servers on this machine, by name.
     pub(crate) servers: BTreeMap<String, Usage>,
     /// All worker processes together.
     pub(crate) clients: Option<Usage>,
 }
 
-/// What processes have used in a second, and have at its end.
+/// Resource use in a second, and at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Usage {
-    /// Processors: 1 is one of them, wholly.
+    /// CPUs: 1 is one of them, fully used.
     pub(crate) cpu: f64,
     pub(crate) resident_bytes: u64,
 }
@@ -83,28 +83,28 @@ impl Round {
 }
 
 impl Phase {
-    /// 0 when nothing of this name was counted.
+    /// 0 if nothing was counted under this name.
     pub(crate) fn counted(&self, name: &str) -> f64 {
         self.counters.get(name).copied().unwrap_or(0) as f64
     }
 
-    /// Processors that the clients used: 1 is one of them, wholly.
+    /// CPUs used by the clients: 1 is one of them, fully used.
     pub(crate) fn client_cpu(&self) -> f64 {
         self.workers.as_ref().map_or(0.0, |share| share.cpu_us as f64 / 1e6 / self.seconds.max(1e-3))
     }
 
-    /// Processors that processes used which have nothing to do with this.
+    /// CPUs used by unrelated processes.
     pub(crate) fn foreign_cpu(&self) -> f64 {
         let own: u64 = self.servers.iter().chain(&self.workers).map(|share| share.cpu_us).sum();
         self.machine_cpu_us.saturating_sub(own) as f64 / 1e6 / self.seconds.max(1e-3)
     }
 
-    /// All servers' processor time, in microseconds; `None` when they run elsewhere.
+    /// All servers' CPU time, in microseconds; `None` if they run elsewhere.
     pub(crate) fn server_cpu_us(&self) -> Option<f64> {
         (!self.servers.is_empty()).then(|| self.servers.iter().map(|share| share.cpu_us).sum::<u64>() as f64)
     }
 
-    /// All servers' processor time for each of so many things.
+    /// All servers' CPU time divided by `things`.
     pub(crate) fn server_cpu_us_per(&self, things: f64) -> Option<f64> {
         self.server_cpu_us().filter(|_| things > 0.0).map(|us| us / things)
     }
@@ -120,7 +120,7 @@ impl Phase {
         (!self.servers.is_empty()).then_some(bytes as f64)
     }
 
-    /// `None` when there were none.
+    /// `None` if there were none.
     pub(crate) fn percentile_ms(&self, name: &str, percentile: f64) -> Option<f64> {
         self.latencies.get(name).map(|counts| Latencies::from(counts).percentile_ms(percentile))
     }
@@ -138,7 +138,7 @@ impl ProcessShare {
 }
 
 impl Second {
-    /// What clients have counted; the rest is for who looks at processes and clocks.
+    /// What clients have counted; the rest comes from the sampling of processes.
     pub(crate) fn of(sample: &Sample) -> Self {
         let latencies = sample.latencies.iter().map(|(name, counts)| (name.clone(), Percentiles::of(counts)));
         Self { counters: sample.counters.clone(), latencies: latencies.collect(), ..Self::default() }
@@ -146,7 +146,7 @@ impl Second {
 }
 
 impl Usage {
-    /// `None` when it was not running all the time.
+    /// `None` if it was not running all the time.
     pub(crate) fn between(begin: Option<ProcessUse>, end: Option<ProcessUse>, passed_s: f64) -> Option<Self> {
         let (begin, end) = (begin?, end?);
         let cpu = end.cpu_us.saturating_sub(begin.cpu_us) as f64 / 1e6 / passed_s;

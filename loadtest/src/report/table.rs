@@ -1,4 +1,4 @@
-//! The report for people: a table of the figures, and what makes them doubtful.
+//! The report for people: a table of the figures, and doubts about them.
 
 use std::fmt::Write;
 
@@ -58,7 +58,7 @@ pub(crate) fn text(report: &Report) -> String {
     text
 }
 
-/// What the generator itself took of the machine.
+/// The generator's own share of the machine.
 fn clients(report: &Report) -> String {
     let phases = report.repeats.iter().flat_map(|repeat| &repeat.round.phases);
     let loads = phases.filter(|phase| phase.name == "load");
@@ -94,7 +94,7 @@ pub(super) fn bar(bar: Bar) -> String {
     }
 }
 
-/// `2.41 (2.30–2.55)`; without the spread when there is one value.
+/// `2.41 (2.30–2.55)`; without the spread if there is one value.
 pub(super) fn shown(spread: &Spread) -> String {
     if spread.values.len() < 2 {
         return number(spread.median);
@@ -102,7 +102,7 @@ pub(super) fn shown(spread: &Spread) -> String {
     format!("{} ({}–{})", number(spread.median), number(spread.min), number(spread.max))
 }
 
-/// Three digits are what a measurement is worth.
+/// Measurements are accurate to three digits.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 1_000.0 => {

@@ -1,5 +1,4 @@
-//! `active`: what the node keeps of each conversation while it is active: its owner, with members, cursors and recent
-//! `client_id`s.
+//! `active`: the memory of an active conversation: its owner, with members, cursors and recent `client_id`s.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +25,7 @@ impl Scenario for Active {
         "many conversations that are active at once: memory of each"
     }
 
-    /// The duration follows from the rate: one message makes a conversation.
+    /// The duration follows from the rate: each message creates a conversation.
     fn defaults(&self) -> Defaults {
         Defaults { connections: 200, rate: 5_000.0, warm_up_s: 1.0, duration_s: 4.0 }
     }
@@ -39,7 +38,7 @@ impl Scenario for Active {
         vec!["limits.frames_per_s=1000000".to_owned(), "limits.conversation_idle_ms=3600000".to_owned()]
     }
 
-    /// Everyone writes to users who are not there, to each of them once.
+    /// Everyone writes once to each of a number of users who are not connected.
     async fn work(&self, worker: &mut Worker) -> Result<()> {
         let (load, plan) = (worker.plan.load.clone(), worker.plan.clone());
         let numbers: Vec<usize> = plan.share(load.connections).collect();

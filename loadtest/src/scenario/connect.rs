@@ -1,4 +1,4 @@
-//! `connect`: what it costs to accept connections and to hold them.
+//! `connect`: the cost of accepting and holding connections.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::report::figure::{Bar, Figure};
 use crate::report::round::Round;
 use crate::worker::Worker;
 
-/// Connections that come before any is measured, so that what is made once does not count for the first.
+/// Connections before the measurement, so that one-time allocations do not count for the first ones.
 const WARM_UP_CONNECTIONS: usize = 64;
 
 pub(super) struct Connect;
@@ -67,7 +67,7 @@ impl Scenario for Connect {
     }
 
     fn baselines(&self, load: &Load, _round: &Round) -> Vec<Baseline> {
-        // One process, however many nodes there are.
+        // The baseline is one process, however many nodes there are.
         let connections = load.connections.min(CONNECTIONS_PER_PROCESS_MAX);
         let load = Load { connections, warm_up_s: 1.0, duration_s: 1.0, ..load.clone() };
         vec![Baseline { name: baseline::ACCEPT, load }]

@@ -1,5 +1,5 @@
-//! `dashboard`: events for topics that many watch. First few events, so that what updates cost shows; then, on topics that
-//! nobody watches, as many as go.
+//! `dashboard`: events for topics with many watchers. First few events, to show the cost of updates; then, on topics
+//! without watchers, as many as possible.
 
 mod publish;
 mod watch;
@@ -27,13 +27,13 @@ use crate::worker::{PhaseWork, Worker};
 
 pub(super) struct Dashboard;
 
-/// p99, from an event to the frame with it: the shortest window and 200 ms.
+/// p99, from an event to the frame that contains it: the shortest window plus 200 ms.
 const FRESHNESS_MS_MAX: f64 = 1_200.0;
 
-/// Batches under way of each publisher who goes as fast as he can.
+/// Batches under way per publisher in the phase at full speed.
 const UNDER_WAY: usize = 2;
 
-/// Handshakes under way at once.
+/// Concurrent handshakes.
 const AT_ONCE: usize = 32;
 
 #[async_trait(?Send)]
@@ -88,7 +88,7 @@ impl Scenario for Dashboard {
 
     fn baselines(&self, load: &Load, round: &Round) -> Vec<Baseline> {
         let phase = round.phase("load").filter(|phase| phase.counted("updates") > 0.0);
-        // As many frames a second to each, whatever topic they are of.
+        // The same rate of frames to each, whatever their topic.
         let bare = |phase: &Phase| {
             let rate = phase.counted("updates") / phase.seconds / load.connections as f64;
             Baseline::bare_send(&Load { rate, ..load.clone() }, phase, load.connections, 1.0)
@@ -125,17 +125,17 @@ impl Scenario for Dashboard {
     }
 }
 
-/// This worker's topics. Each is wholly in one worker: its watchers know when each batch was meant to leave.
+/// This worker's topics. Each is entirely in one worker, whose watchers know when each batch was intended to leave.
 struct Boards {
     crowd: Crowd,
     streams: Vec<Arc<Stream>>,
-    /// What is published as fast as it goes, by each publisher to a topic of his own.
+    /// What is published at full speed, by each publisher to its own topic.
     bulk: Vec<Arc<Stream>>,
     watchers: Vec<(Client, Arc<Mirror>)>,
     publishers: Vec<Arc<Publisher>>,
     ledger: Arc<Ledger>,
     flat_out: Arc<AtomicBool>,
-    /// Batches of all phases.
+    /// The number of batches in all phases.
     said: u64,
     expected: Counter,
     seen: Counter,
@@ -192,14 +192,14 @@ impl Boards {
         Ok(Self { crowd, streams, bulk, watchers, publishers, ledger, flat_out, said: 0, expected, seen })
     }
 
-    /// A batch for one topic after the other, by one publisher after the other.
+    /// Publishes batches to the topics in turn, by the publishers in turn.
     async fn watch(&mut self, phase: &mut PhaseWork<'_>, rate: f64, duration_s: f64) -> Result<()> {
         let first = self.said;
         self.said += phase
             .pace(rate, duration_s, |number, intended_ns| {
                 let number = usize::try_from(first + number).unwrap_or(0);
                 let place = number % self.streams.len();
-                // Each topic has one publisher, so that its batches come in their order.
+                // Each topic has one publisher, so that its batches arrive in order.
                 self.publishers[place % self.publishers.len()].publish(&self.streams[place], intended_ns);
                 let watchers = self.watchers.len() / self.streams.len();
                 let more = usize::from(place < self.watchers.len() % self.streams.len());
@@ -221,7 +221,7 @@ impl Boards {
         Ok(())
     }
 
-    /// What was published, and what its windows say: those that each watcher was told, and all of the last hour.
+    /// Records what was published, and the resulting windows: those that each watcher got, and all of the last hour.
     async fn write_down(&self, worker: &mut Worker) -> Result<()> {
         worker.meet("nobody publishes", Value::Null).await?;
         let log = worker.network.log.clone().context("nothing is checked")?;

@@ -1,4 +1,4 @@
-//! `direct`: many pairs that write to each other, at a rate that does not wait for the server.
+//! `direct`: many pairs that write to each other, at a rate independent of the server.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Scenario for Direct {
         let text = "x".repeat(load.count("text_bytes"));
         let (is_on, sends) = (Arc::new(AtomicBool::new(false)), worker.recorder.counter("sends"));
         let share = load.number("share");
-        // Who follows the schedule alone does not look at answers.
+        // Clients that only follow the schedule do not look at answers.
         let new_loop = || (share > 0.0).then(|| ClosedLoop::new(&text, &is_on, &sends));
         let loops: Vec<Option<Arc<ClosedLoop>>> = (0..2 * pairs.len()).map(|_| new_loop()).collect();
         let sides = pairs.iter().flat_map(|pair| [0, 1].map(|side| (*pair, side)));
@@ -129,31 +129,31 @@ impl Scenario for Direct {
     }
 }
 
-/// Messages that begin a conversation, each second and worker, before it is found how many there can be: to make one costs
-/// more than a message in it.
+/// Messages that start a conversation, per second and worker, before the search for the maximum: creating a
+/// conversation costs more than a message in it.
 const BEGUN_PER_S: f64 = 1_000.0;
 
-/// The phase in which as much is sent as is answered.
+/// The phase that sends as fast as answers come.
 const SATURATE: &str = "saturate";
 
 fn saturating_rate(round: &Round) -> Option<f64> {
     round.phase(SATURATE).map(|phase| phase.counted("sent") / phase.seconds)
 }
 
-/// Sends that go round all clients, each to its other side.
+/// Sends by all clients in turn, each to the other side.
 pub(crate) struct Talk {
     clients: Vec<Client>,
     places: Vec<String>,
     text: String,
-    /// Whether someone else gets what is sent.
+    /// Whether anyone else receives the sends.
     is_delivered: bool,
-    /// How many were said in all phases.
+    /// The number of sends in all phases.
     said: u64,
     meters: Meters,
 }
 
 impl Talk {
-    /// `places` says for each client where his sends go, as [`Client::send`] takes it.
+    /// `places` has the destination of each client's sends, as [`Client::send`] takes it.
     pub(crate) fn new(
         clients: Vec<Client>,
         places: Vec<String>,
@@ -164,7 +164,7 @@ impl Talk {
         Self { clients, places, text, is_delivered, said: 0, meters: meters.clone() }
     }
 
-    /// As fast as it goes. Gives how many a second were accepted.
+    /// Sends as fast as possible. Returns the number of accepted sends per second.
     async fn saturate(
         &mut self,
         phase: &mut PhaseWork<'_>,
@@ -175,13 +175,13 @@ impl Talk {
         let (before, began_ns) = (self.meters.sent.total(), now_ns());
         self.said += flood.run(phase, under_way, duration_s).await?;
         let (said, meters) = (self.said, &self.meters);
-        // Answers to what was under way at the end included, and the time that they took.
+        // Includes answers to sends that were under way at the end, and their time.
         let per_s = (meters.sent.total() - before) as f64 / (now_ns() - began_ns) as f64 * NS_PER_S as f64;
         phase.drain(|| meters.deliveries.total() + meters.send_errors.total() >= said).await;
         Ok(per_s)
     }
 
-    /// A phase's sends, and the wait until all have come.
+    /// Runs a phase's sends, and waits until all have arrived.
     pub(crate) async fn run(&mut self, phase: &mut PhaseWork<'_>, rate: f64, duration_s: f64) -> Result<()> {
         if self.clients.is_empty() {
             return Ok(());

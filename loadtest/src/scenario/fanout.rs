@@ -1,5 +1,5 @@
-//! `fanout`: one writes, many read. At a rate, each delivery is a write of its own; as fast as it goes (`--rate 0`), frames
-//! share writes.
+//! `fanout`: one client writes, many read. At a rate, each delivery is a separate write; as fast as possible (`--rate
+//! 0`), frames share writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::report::figure::{Bar, Figure};
 use crate::report::round::{Phase, Round};
 use crate::worker::{PhaseWork, Worker};
 
-/// Handshakes under way at once.
+/// Concurrent handshakes.
 const AT_ONCE: usize = 32;
 
 pub(super) struct Fanout;
@@ -87,7 +87,7 @@ impl Scenario for Fanout {
         let Some(phase) = round.phase("load").filter(|phase| phase.counted("deliveries") > 0.0) else {
             return Vec::new();
         };
-        // At a rate, each delivery is a write of its own; else the baseline shares writes as the servers did.
+        // At a rate, each delivery is a separate write; otherwise the baseline shares writes like the servers did.
         let frames_per_write =
             if load.rate > 0.0 { 1.0 } else { frames_per_write(phase).unwrap_or(16.0).round().max(1.0) };
         vec![Baseline::bare_send(load, phase, load.connections, frames_per_write)]
@@ -129,14 +129,14 @@ fn latency(name: &str, phase: &Phase, bare: Option<&Phase>, percentile: f64) -> 
     Figure::new(name, "ms", of(phase)).map(|figure| figure.against("bare send", bare.and_then(of)))
 }
 
-/// As the servers count them.
+/// According to the servers' counters.
 fn frames_per_write(phase: &Phase) -> Option<f64> {
     let writes = metrics_page::sum(&phase.server_counters, "switchboard_writes_total");
     let frames = metrics_page::sum(&phase.server_counters, "switchboard_frames_sent_total");
     (writes > 0.0).then(|| frames / writes)
 }
 
-/// In a large group, entries go whole only to those who have it open (PROTOCOL §3, "Large groups").
+/// In a large group, only members that have it open get entries in full (PROTOCOL §3, "Large groups").
 async fn open_if_needed(readers: &[Client], conversation: &str) -> Result<()> {
     let Some(first) = readers.first() else { return Ok(()) };
     let found = first.ask(json!({"type": "conversation_get", "conversation_id": conversation})).await?;
@@ -148,7 +148,7 @@ async fn open_if_needed(readers: &[Client], conversation: &str) -> Result<()> {
     Ok(())
 }
 
-/// Who writes: a client of the first worker.
+/// The writer: a client of the first worker.
 struct Writer {
     client: Client,
     closed: Arc<ClosedLoop>,
@@ -165,7 +165,7 @@ impl Writer {
         let text = "x".repeat(worker.plan.load.count("text_bytes"));
         let closed = ClosedLoop::new(&text, &is_on, &worker.recorder.counter("sends"));
         let who = Who { user: format!("{run}-writer"), number: members.len() as u64, node: 0 };
-        // Only a writer who does not follow a schedule goes by the answers.
+        // Only a writer without a schedule depends on the answers.
         let clients = crowd.connect([(who, Some(closed.on_frame()))], 1).await?;
         let client = clients.into_iter().next().context("the writer has no session")?;
         let conversation = group::create(&client, "fanout", members).await?;
@@ -174,7 +174,7 @@ impl Writer {
         Ok(Self { client, closed, is_on, conversation, place, text })
     }
 
-    /// Writes for so long, and gives how many sends there were.
+    /// Writes for this long, and returns the number of sends.
     async fn write(&self, phase: &mut PhaseWork<'_>, load: &Load, first: u64, duration_s: f64) -> Result<u64> {
         if load.rate > 0.0 {
             return phase
@@ -195,7 +195,7 @@ impl Writer {
 /// The readers of this worker.
 struct Audience {
     readers: u64,
-    /// How many messages there were in all phases.
+    /// The number of messages in all phases.
     said: u64,
 }
 

@@ -24,7 +24,7 @@ use crate::worker::{PhaseWork, Worker};
 
 pub(super) struct Group;
 
-/// How long several nodes are looked at before anything is sent.
+/// How long several nodes are observed before anything is sent.
 const QUIET_S: f64 = 5.0;
 
 #[async_trait(?Send)]
@@ -105,7 +105,7 @@ impl Scenario for Group {
         let sent = phase.counted("sent");
         let per_message = |count: f64| (sent > 0.0 && !phase.server_counters.is_empty()).then(|| count / sent);
         let publishes = |phase: &Phase| metrics_page::sum(&phase.server_counters, "switchboard_bus_publishes_total");
-        // Nodes tell each other that they are there, whatever is sent.
+        // Heartbeats between nodes, independent of the sends.
         let quiet_per_s = round.phase("quiet").map(|quiet| publishes(quiet) / quiet.seconds);
         let of_messages = quiet_per_s.map(|quiet_per_s| publishes(phase) - quiet_per_s * phase.seconds);
         let activity = phase.server_counters.get(r#"switchboard_frames_sent_total{type="conversation_activity"}"#);
@@ -131,12 +131,12 @@ impl Scenario for Group {
     }
 }
 
-/// Who is in which group: user `n` in group `n % groups`.
+/// The members of groups: user `n` is in group `n % groups`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Layout {
     groups: usize,
     members: usize,
-    /// Users with a session. Where there are fewer than a group has members, the others are only names.
+    /// Users with a session. If there are fewer than a group has members, the others are only names.
     connected: usize,
 }
 
@@ -151,14 +151,15 @@ impl Layout {
         (0..self.members).map(move |place| group + place * self.groups)
     }
 
-    /// Of each group: those to whom every message goes whole. The others would not write into what they don't look at.
+    /// The writers of each group: members that get every message in full. Others would not write into a group that they
+    /// don't have open.
     fn writers(self, load: &Load, is_activity: bool) -> usize {
         let open = (self.members * load.count("open_percent").min(100)).div_ceil(100).max(2);
         if is_activity { open } else { self.members }
     }
 }
 
-/// Makes this worker's groups, and gives those of all workers, by number.
+/// Creates this worker's groups, and returns those of all workers, by number.
 async fn make_groups(
     worker: &mut Worker,
     layout: Layout,
@@ -179,18 +180,18 @@ async fn make_groups(
     Ok(all)
 }
 
-/// Sends that go round all writers of this worker.
+/// Sends by all writers of this worker in turn.
 struct Talk {
-    /// Each with the number of his group, and where his sends go.
+    /// Each with the number of its group, and the destination of its sends.
     writers: Vec<(Client, usize, String)>,
     writers_per_group: usize,
-    /// This worker's users who get every message of their group, by group.
+    /// The number of this worker's users who get every message of their group, by group.
     audience: Vec<u64>,
     text: String,
     rate: f64,
-    /// How many were said in all phases.
+    /// The number of sends in all phases.
     said: u64,
-    /// How many deliveries there are to be in all phases.
+    /// The number of expected deliveries in all phases.
     due: u64,
     expected: Counter,
 }
@@ -212,7 +213,7 @@ impl Talk {
             _ => false,
         };
         let writers_per_group = layout.writers(load, is_activity);
-        // Who verifies asks for what is not sent to him.
+        // Clients that verify ask for what they are not sent.
         let is_told_all = |number: usize| worker.plan.is_followed || number / layout.groups < writers_per_group;
         let mut audience = vec![0; layout.groups];
         numbers.iter().filter(|number| is_told_all(**number)).for_each(|number| audience[number % layout.groups] += 1);
@@ -247,7 +248,7 @@ impl Talk {
         })
     }
 
-    /// A phase's sends, and the wait until all have come.
+    /// Runs a phase's sends, and waits until all have arrived.
     async fn run(&mut self, phase: &mut PhaseWork<'_>, duration_s: f64) -> Result<()> {
         let mut said = vec![0u64; self.audience.len()];
         let first = self.said;
@@ -262,7 +263,7 @@ impl Talk {
                 })
                 .await?;
         }
-        // The sending session is told by `sent`.
+        // The sending session gets `sent`.
         let own = self.said - first;
         let mut due = 0;
         for brought in phase.meet("said", json!(said)).await? {
@@ -279,13 +280,13 @@ impl Talk {
     }
 }
 
-/// Notes when a message has reached everyone who gets it. Only where they all are in one process.
+/// Records when a message has reached all its recipients. Only if they are all in one process.
 struct Everyone {
     run: String,
     latency: LatencyMeter,
-    /// How many get each message whole, its sender included.
+    /// The number of users who get each message in full, including its sender.
     size: AtomicUsize,
-    /// By `client_id`: how many have got it.
+    /// The number of users that each `client_id` has reached.
     reached: Mutex<HashMap<String, usize>>,
 }
 

@@ -1,5 +1,5 @@
-//! `mixed`: a day of a town in short. A few conversations have most of the messages, people come and go, read and type,
-//! and by day there is more of everything than by night. `loadtest/mixed.toml` explains its parameters.
+//! `mixed`: a day of a town, abridged. A few conversations have most of the messages, people come and go, read and
+//! type, and there is more activity by day than by night. `loadtest/mixed.toml` explains its parameters.
 
 mod town;
 
@@ -31,7 +31,7 @@ impl Scenario for Mixed {
         "a day's shape: Zipf conversations, sessions that come and go, readers, typists, groups; see loadtest/mixed.toml"
     }
 
-    /// The rate is that of messages at noon; the duration is the day.
+    /// The rate is that of messages at noon; the duration is that of the day.
     fn defaults(&self) -> Defaults {
         Defaults { connections: 1_000, rate: 200.0, warm_up_s: 5.0, duration_s: 30.0 }
     }
@@ -57,7 +57,8 @@ impl Scenario for Mixed {
     }
 
     fn settings(&self, _load: &Load) -> Vec<String> {
-        // A popular conversation of two is busier than people are; and who comes back gets all that he missed.
+        // A popular direct conversation is busier than real ones; and clients that come back get everything that they
+        // missed.
         vec!["limits.frames_per_s=1000000".to_owned(), "changes.max=1000000".to_owned()]
     }
 
@@ -116,7 +117,7 @@ impl Scenario for Mixed {
     }
 }
 
-/// What people do, for each message.
+/// The activities of people, per message.
 struct Mix {
     reads: f64,
     typing: f64,
@@ -134,12 +135,12 @@ impl Mix {
         }
     }
 
-    /// Things done for each message, that included.
+    /// Activities per message, including the message.
     fn all(&self) -> f64 {
         1.0 + self.reads + self.typing + self.comings
     }
 
-    /// How much goes on at a time of the day, from 0 to 1: noon is 0.5, and there is as much as there ever is.
+    /// The activity at a time of the day, from 0 to 1: noon is 0.5, with the maximum.
     fn at(&self, time: f64) -> f64 {
         self.night + (1.0 - self.night) * (1.0 - (TAU * time).cos()) / 2.0
     }
@@ -154,9 +155,9 @@ struct Day {
 }
 
 impl Day {
-    /// A phase; `time` gives the time of the day from the share of the phase that has passed.
+    /// Runs a phase; `time` maps the elapsed share of the phase to the time of the day.
     ///
-    /// The moments are noon's; at other times some of them pass with nothing done.
+    /// The moments are scheduled for noon's rate; at other times some of them pass without an activity.
     async fn pass(&mut self, phase: &mut PhaseWork<'_>, duration_s: f64, time: impl Fn(f64) -> f64) -> Result<()> {
         let rate = self.load.rate * self.mix.all();
         let mut number = 0.0;

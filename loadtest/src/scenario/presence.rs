@@ -1,4 +1,4 @@
-//! `presence`: watchers see what becomes of many users, some of whom set their status, come and go all the time.
+//! `presence`: watchers see the status of many users, who set it, come and go all the time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use crate::worker::{PhaseWork, Worker};
 
 pub(super) struct Presence;
 
-/// PROTOCOL §8: watched users of one session, at most.
+/// PROTOCOL §8: maximum watched users of a session.
 const WATCHED_MAX: usize = 500;
 
 #[async_trait(?Send)]
@@ -88,7 +88,7 @@ impl Scenario for Presence {
     }
 }
 
-/// What a user looks like to others.
+/// How others see a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
     Offline,
@@ -111,7 +111,7 @@ impl Look {
         }
     }
 
-    /// The next that a user sets who is here.
+    /// The next status that a connected user sets.
     fn next(self) -> Self {
         match self {
             Self::Online => Self::Away,
@@ -121,22 +121,22 @@ impl Look {
     }
 }
 
-/// This worker's watched users and their watchers: none watches a user of another worker, for only here is known when he
-/// was meant to change.
+/// This worker's watched users and their watchers. None watches a user of another worker, because only this worker
+/// knows when a user was intended to change.
 struct Town {
     crowd: Crowd,
     people: Arc<People>,
     users: Vec<Client>,
     watchers: Vec<Arc<Watcher>>,
-    /// Transitions of all phases.
+    /// The number of transitions in all phases.
     said: usize,
     come_and_go_percent: usize,
     wrong: Counter,
 }
 
-/// What the watched users look like.
+/// The current look of the watched users.
 struct People {
-    /// What comes before the number in a user's name.
+    /// The prefix of user names before the number.
     prefix: String,
     looks: Mutex<Vec<(Look, u64)>>,
     meters: Meters,
@@ -171,7 +171,7 @@ impl Town {
         let mut crowd = Crowd::new(worker.network.clone());
         let clients = crowd.connect((0..users).map(|number| (who(number), None)), 32).await?;
         let each = load.count("watched").min(WATCHED_MAX).min(users);
-        // All users are watched by about as many.
+        // Watchers are spread evenly over the users.
         let watchers: Vec<Arc<Watcher>> =
             (0..watchers).map(|watcher| Arc::new(Watcher::new(&people, watcher * users / watchers, each))).collect();
         let watching =
@@ -185,7 +185,7 @@ impl Town {
         Ok(Self { crowd, people, users: clients, watchers, said: 0, come_and_go_percent, wrong })
     }
 
-    /// Transitions, round all users; and the wait until all watchers see everyone as he is.
+    /// Runs transitions, for all users in turn, and waits until all watchers see every user correctly.
     async fn run(&mut self, phase: &mut PhaseWork<'_>, rate: f64, duration_s: f64) -> Result<()> {
         let first = self.said;
         let said = phase
@@ -200,13 +200,13 @@ impl Town {
         Ok(())
     }
 
-    /// Waits until all watchers see everyone as he is.
+    /// Waits until all watchers see every user correctly.
     async fn settle(&mut self, phase: &mut PhaseWork<'_>) -> Result<()> {
         phase.drain(|| self.watchers.iter().all(|watcher| watcher.wrong() == 0)).await;
         Ok(())
     }
 
-    /// User `number` (modulo all) changes: those at the beginning of each hundred come and go, the others set their status.
+    /// Changes user `number` (modulo all): the first ones of each hundred come and go, the others set their status.
     fn change(&self, number: usize, intended_ns: u64) {
         let user = number % self.users.len();
         let client = &self.users[user];
@@ -226,16 +226,16 @@ impl Town {
         } else {
             client.come_back(intended_ns);
         }
-        // In place of what he looked like before, where that is not forgotten yet.
+        // Replaces the former status, if the server has not forgotten it yet.
         client.keep_saying("status", frame);
     }
 }
 
-/// A session that watches users from `first` on, and begins anew behind the last.
+/// A session that watches consecutive users from `first` on, wrapping around.
 struct Watcher {
     people: Arc<People>,
     first: usize,
-    /// How each of them looks to it, as last told.
+    /// How it last saw each of them.
     seen: Mutex<Vec<Look>>,
 }
 
@@ -279,7 +279,7 @@ impl Watcher {
         *seen = look;
     }
 
-    /// How many users look to it other than they are.
+    /// The number of users that it does not see correctly.
     fn wrong(&self) -> u64 {
         let (looks, seen) = (lock(&self.people.looks), lock(&self.seen));
         let pairs = seen.iter().enumerate().map(|(place, look)| (look, looks[(self.first + place) % looks.len()].0));
@@ -338,7 +338,7 @@ mod tests {
             1,
         );
         assert_eq!(watcher.wrong(), 0);
-        // Of someone else nothing is kept.
+        // Other users are ignored.
         on_frame("presence", br#"{"users":[{"user_id":"u-1","status":"away"},{"user_id":"x","status":"away"}]}"#, 1);
         assert_eq!(watcher.wrong(), 0);
         on_frame("presence", br#"{"users":[{"user_id":"u-0","status":"away"}]}"#, 1);

@@ -1,5 +1,5 @@
-//! `push`: people who are away are written to, and the push service is told: first at a rate, so that it shows how long
-//! that takes, then once of each conversation as fast as it goes.
+//! `push`: users who are away get messages, and the push service gets notifications: first at a rate, to show how long
+//! that takes, then once for each conversation as fast as possible.
 
 mod ledger;
 
@@ -26,20 +26,21 @@ use crate::worker::{PhaseWork, Worker};
 
 pub(super) struct Push;
 
-/// `push.per_hour` of spawned nodes, the most that there is.
+/// `push.per_hour` of spawned nodes, the maximum.
 const PER_HOUR: usize = 1_000;
-/// `push.lease_ms` and `push.timeout_ms` of spawned nodes: what a node has taken when it is killed is soon another's.
+/// `push.lease_ms` and `push.timeout_ms` of spawned nodes: what a node has taken when it is killed soon passes to
+/// another one.
 const LEASE_MS: usize = 2_000;
 const TIMEOUT_MS: usize = 1_000;
-/// How long the next notification is waited for, beside the hold.
+/// How long to wait for the next notification, in addition to the hold.
 const PATIENCE_S: f64 = 30.0;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
-/// Sends without an answer when it is to go as fast as it can.
+/// Unanswered sends at full speed.
 const UNDER_WAY_MAX: u64 = 512;
-/// Handshakes under way at once.
+/// Concurrent handshakes.
 const AT_ONCE: usize = 32;
 
-/// The phase in which everything is said at once.
+/// The phase that sends everything at once.
 const BURST: &str = "burst";
 
 #[async_trait(?Send)]
@@ -71,7 +72,7 @@ impl Scenario for Push {
     fn settings(&self, load: &Load) -> Vec<String> {
         vec![
             format!("push.hold_ms={}", load.count("hold_ms")),
-            // Each message is told apart.
+            // Each message gets its own notification.
             "push.collapse_ms=0".to_owned(),
             format!("push.per_hour={PER_HOUR}"),
             format!("push.lease_ms={LEASE_MS}"),
@@ -98,7 +99,7 @@ impl Scenario for Push {
         let (Some(phase), Some(burst)) = (round.phase("load"), round.phase(BURST)) else { return Vec::new() };
         let both = |name: &str| Some(phase.counted(name) + burst.counted(name));
         let cpu_us = |phase: &Phase| phase.server_cpu_us_per(phase.counted("notifications"));
-        // Nothing is told within the first hold.
+        // No notifications come during the first hold.
         let per_s = |phase: &Phase| {
             phase.counted("notifications") / (phase.seconds - load.number("hold_ms") / 1e3).max(f64::EPSILON)
         };
@@ -121,19 +122,19 @@ impl Scenario for Push {
     }
 }
 
-/// This worker's writers, and those who are away. Each conversation is wholly in one worker.
+/// This worker's writers, and the users who are away. Each conversation is entirely in one worker.
 struct Post {
     crowd: Crowd,
     writers: Vec<Client>,
-    /// Of each conversation the place of who writes, and to whom.
+    /// The index of each conversation's writer, and the recipient.
     conversations: Vec<(usize, String)>,
     ledger: Arc<Ledger>,
     run: String,
     hold_s: f64,
     workers: usize,
-    /// Sends of all phases.
+    /// The number of sends in all phases.
     said: u64,
-    /// Messages of all phases of which nobody had been told when the last one ended.
+    /// Messages of all phases without a notification when the last phase ended.
     untold: Counter,
     _provider: Provider,
 }
@@ -157,7 +158,7 @@ impl Post {
         let away: Vec<_> = plan.share(users).map(|number| plan.who(load.connections + number)).collect();
         some_at_once(away.iter().map(|who| device::register(&network, who))).await?;
 
-        // All first conversations come first, so that a user's next message is far from his last.
+        // All first conversations come first, so that a user's messages are far apart.
         let (count, away) = (conversations.min(writers.len()), &away);
         let conversation =
             |user: usize, nth: usize| ((user + nth) % writers.len(), format!(r#""to":"{}""#, away[user].user));
@@ -170,14 +171,14 @@ impl Post {
         Ok(Self { crowd, writers, conversations, ledger, run, hold_s, workers, said: 0, untold, _provider: provider })
     }
 
-    /// One message after the other, round all conversations; and the wait until all are told.
+    /// Sends messages to all conversations in turn, and waits for all notifications.
     async fn write(&mut self, phase: &mut PhaseWork<'_>, rate: f64, duration_s: f64) -> Result<()> {
         let first = self.said;
         self.said += phase.pace(rate, duration_s, |number, intended_ns| self.send(first + number, intended_ns)).await?;
         self.told(phase).await
     }
 
-    /// A message in each conversation, as fast as it goes.
+    /// Sends a message to each conversation, as fast as possible.
     async fn burst(&mut self, phase: &mut PhaseWork<'_>) -> Result<()> {
         let meters = phase.meters().clone();
         let answered = || meters.sent.total() + meters.send_errors.total();
@@ -196,14 +197,14 @@ impl Post {
         Ok(())
     }
 
-    /// The text is a `client_id` too: it carries the moment to the push service.
+    /// The text is also a `client_id`: it carries the intended moment to the push service.
     fn send(&self, number: u64, intended_ns: u64) {
         let place = usize::try_from(number).unwrap_or(0) % self.conversations.len();
         let (writer, to) = &self.conversations[place];
         self.writers[*writer].send(to, number, intended_ns, &client_id(&self.run, 0, number, intended_ns));
     }
 
-    /// Waits until the push service knows of everything that was acknowledged, or hears nothing new any more.
+    /// Waits until the push service has notifications of everything that was acknowledged, or no new ones arrive.
     async fn told(&mut self, phase: &mut PhaseWork<'_>) -> Result<()> {
         let (meters, said) = (phase.meters().clone(), self.said);
         phase.drain(|| meters.sent.total() + meters.send_errors.total() >= said).await;
@@ -213,7 +214,7 @@ impl Post {
             if self.workers > 1 {
                 self.ledger.learn(&phase.meet("told", self.ledger.told()).await?);
             }
-            // All leave together.
+            // All workers end this together.
             let untold = phase.sum("untold", self.ledger.untold()).await?;
             if untold < fewest {
                 (fewest, until_ns) = (untold, now_ns() + patience_ns);

@@ -1,7 +1,8 @@
-//! `receipts`: readers say what they have received and read; what that costs, and when the sender of the messages knows.
+//! `receipts`: readers send what they have received and read; what that costs, and when the sender of the messages
+//! knows.
 //!
-//! The messages are there before: what is measured is receipts and nothing else. In groups they are told once a second
-//! (PROTOCOL §3), which is most of their latency.
+//! The messages exist before, so that only receipts are measured. In groups they are sent once a second (PROTOCOL §3),
+//! which is most of their latency.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -27,9 +28,9 @@ use crate::worker::{PhaseWork, Worker};
 
 pub(super) struct Receipts;
 
-/// Larger groups are told only how many have received and read.
+/// Larger groups only get the counts of members that have received and read.
 const MEMBERS_MAX: usize = 100;
-/// Messages without an answer while they are made.
+/// Unanswered sends while the messages are created.
 const UNDER_WAY_MAX: u64 = 512;
 
 #[async_trait(?Send)]
@@ -54,7 +55,7 @@ impl Scenario for Receipts {
     }
 
     fn settings(&self, _load: &Load) -> Vec<String> {
-        // For the messages, which are made as fast as it goes.
+        // For the messages, which are created as fast as possible.
         vec!["limits.frames_per_s=1000000".to_owned()]
     }
 
@@ -107,20 +108,20 @@ impl Scenario for Receipts {
 struct Reading {
     crowd: Crowd,
     conversations: Vec<Conversation>,
-    /// All of them, each with its steps: the first of every conversation, then the second, and so on.
+    /// All readers, each with its steps: the first readers of all conversations, then the second ones, and so on.
     readers: Vec<(Client, Arc<Steps>)>,
-    /// What was said in all phases.
+    /// The number of receipts in all phases.
     said: u64,
     receipts: Counter,
 }
 
 struct Conversation {
     sender: Client,
-    /// Where the sender's messages go.
+    /// The destination of the sender's messages.
     place: String,
 }
 
-/// Who is in which conversation: one who writes, the others read.
+/// The members of conversations: one writes, the others read.
 #[derive(Clone, Copy)]
 struct Layout {
     conversations: usize,
@@ -137,7 +138,7 @@ impl Layout {
         self.readers_each > 1
     }
 
-    /// The number of a reader, behind those of all senders.
+    /// The number of a reader, after those of all senders.
     fn reader(self, conversation: usize, reader: usize) -> usize {
         self.conversations * (reader + 1) + conversation
     }
@@ -166,7 +167,7 @@ impl Reading {
         let senders = crowd.connect(senders, 32).await?;
         let mut readers = Vec::new();
         for reader in 0..layout.readers_each {
-            // All of a conversation at the same node.
+            // All of a conversation on the same node.
             let people = numbers.iter().map(|number| (who(layout.reader(*number, reader), *number), None));
             let clients = crowd.connect(people, 32).await?;
             readers.extend(clients.into_iter().zip(steps.iter().map(|steps| steps[reader].clone())));
@@ -188,7 +189,7 @@ impl Reading {
         Ok(Self { crowd, conversations, readers, said: 0, receipts: meters.receipts })
     }
 
-    /// Makes so many messages in each conversation.
+    /// Creates this many messages in each conversation.
     async fn write(&mut self, phase: &mut PhaseWork<'_>, messages: u64, text: &str) -> Result<()> {
         let meters = phase.meters().clone();
         let (mut said, mut number) = (0, 0);
@@ -210,7 +211,7 @@ impl Reading {
         is_known.then_some(()).context("some conversations could not be written to")
     }
 
-    /// One step after the other, round all readers; and the wait until the senders know of all.
+    /// Sends the receipts of all readers in turn, and waits until the senders know all of them.
     async fn run(&mut self, phase: &mut PhaseWork<'_>, rate: f64, duration_s: f64) -> Result<()> {
         if !self.readers.is_empty() {
             let first = self.said;
@@ -229,7 +230,7 @@ impl Reading {
     }
 }
 
-/// A group, which its sender has open: receipts come to no other session.
+/// Creates a group, which its sender has open: other sessions get no receipts.
 async fn make_group(sender: &Client, readers: &[String]) -> Result<String> {
     let id = group::create(sender, "receipts", readers).await?;
     let frame = json!({"type": "conversation_open", "conversation_id": id});
@@ -347,7 +348,7 @@ mod tests {
         on_frame("read_receipt", br#"{"seq":2}"#, 9);
         assert_eq!(meters.receipts.total(), 4);
         on_frame("read_receipt", br#"{"seq":1}"#, 9);
-        // Never more than was said.
+        // Never more than was sent.
         on_frame("read_receipt", br#"{"seq":9}"#, 9);
         assert_eq!((meters.receipts.total(), meters.frames.total()), (5, 4));
     }
@@ -358,7 +359,7 @@ mod tests {
             StepMeters { receipts: Counter::default(), frames: Counter::default(), latency: LatencyMeter::default() };
         let (bob, carol) = (steps(&meters, true), steps(&meters, true));
         let mut on_frame = on_frame(vec!["bob".to_owned(), "carol".to_owned()], vec![bob.clone(), carol.clone()]);
-        // The first entry is no message.
+        // The first entry is not a message.
         on_frame("receipts", br#"{"users":[{"user_id":"bob","delivered_seq":1,"read_seq":1}]}"#, 9);
         assert_eq!(meters.receipts.total(), 0);
         on_frame(

@@ -1,4 +1,4 @@
-//! `send`: how many messages a second become durable, against what the store does by itself.
+//! `send`: how many messages per second become durable, compared with the store alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,13 +40,13 @@ impl Scenario for Send {
         ]
     }
 
-    /// What is said to be under way is: a session's frames beyond its limit would wait unread.
+    /// Makes the configured number really be under way: frames beyond a session's limit would wait unread.
     fn settings(&self, load: &Load) -> Vec<String> {
         let requests = load.count("under_way").max(1);
         vec!["limits.frames_per_s=1000000".to_owned(), format!("limits.session_requests_max={requests}")]
     }
 
-    /// Each client writes to a user who is not there: what is measured is the way to the disk.
+    /// Each client writes to a user who is not connected: only the way to the disk is measured.
     async fn work(&self, worker: &mut Worker) -> Result<()> {
         let (load, workers, run) = (worker.plan.load.clone(), worker.plan.workers, worker.plan.run.clone());
         let is_on = Arc::new(AtomicBool::new(false));

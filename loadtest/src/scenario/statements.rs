@@ -1,4 +1,4 @@
-//! Statements of the store, as the servers count them by operation (`switchboard_store_statements_total`).
+//! The store's statements, as the servers count them by operation (`switchboard_store_statements_total`).
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use crate::meter::metrics_page::Series;
 use crate::report::figure::Figure;
 use crate::report::round::Phase;
 
-/// Fewer than this for each thing say nothing about it.
+/// Smaller values are not significant.
 const SHOWN_MIN: f64 = 0.01;
 
-/// Operations of a ScyllaDB store that no send waits for: what is projected from its entry, and what a node does whether
-/// anybody sends or not. One that is not named here counts as waited for.
+/// Operations of a ScyllaDB store that no send waits for: projections of its entry, and the background work of a node.
+/// An operation that is not listed counts as waited for.
 const BEHIND: &[&str] = &[
     "active",
     "active_partitions",
@@ -28,7 +28,7 @@ const BEHIND: &[&str] = &[
     "remove_active",
 ];
 
-/// How often each operation was done.
+/// The count of each operation.
 pub(super) fn by_operation(counters: &Series) -> BTreeMap<&str, f64> {
     let named = counters.iter().filter_map(|(name, count)| {
         let op = name.strip_prefix(r#"switchboard_store_statements_total{op=""#)?.strip_suffix(r#""}"#)?;
@@ -44,7 +44,7 @@ pub(super) fn per(phase: &Phase, things: f64, thing: &str) -> Vec<Option<Figure>
     told.map(|(op, share)| Figure::new(&format!("store statements per {thing}: {op}"), "", Some(share))).collect()
 }
 
-/// How many a send may have waited for. `None`: the servers do not tell.
+/// The number of statements that sends may have waited for. `None`: the servers do not report it.
 pub(super) fn waited_for(phase: &Phase) -> Option<f64> {
     let all = by_operation(&phase.server_counters);
     let waited = all.iter().filter(|(op, _)| !BEHIND.contains(op) && !op.starts_with("push_"));

@@ -1,5 +1,5 @@
 //! `storm`: all clients of a node lose their sessions, and come back at once, each with `sync` and `changes` of what it
-//! missed. With `--param restart=1` the node was killed meanwhile and knows nothing but what its store has.
+//! missed. With `--param restart=1` the node is killed meanwhile and knows only what is in its store.
 
 use std::collections::BTreeMap;
 
@@ -20,9 +20,9 @@ use crate::worker::{PhaseWork, Worker};
 
 pub(super) struct Storm;
 
-/// Clients to which one writer writes.
+/// Clients per writer.
 const CLIENTS_PER_WRITER: usize = 100;
-/// Sends without an answer while the clients are away.
+/// Unanswered sends while the clients are away.
 const UNDER_WAY_MAX: u64 = 512;
 
 #[async_trait(?Send)]
@@ -54,7 +54,7 @@ impl Scenario for Storm {
     }
 
     fn settings(&self, _load: &Load) -> Vec<String> {
-        // For what the clients miss, which is written as fast as it goes.
+        // For the missed messages, which are written as fast as possible.
         vec!["limits.frames_per_s=1000000".to_owned()]
     }
 
@@ -80,7 +80,7 @@ impl Scenario for Storm {
     }
 
     fn baselines(&self, load: &Load, _round: &Round) -> Vec<Baseline> {
-        // What `connect` measures against; it wants to know how many handshakes are under way at once.
+        // The baseline of `connect`; it needs the number of concurrent handshakes.
         let mut load = Load { warm_up_s: 1.0, duration_s: 1.0, ..load.clone() };
         load.params.insert("at_once".to_owned(), load.connections.to_string());
         vec![Baseline { name: baseline::ACCEPT, load }]
@@ -119,7 +119,7 @@ impl Scenario for Storm {
     }
 }
 
-/// Operations of the store that read.
+/// The store's read operations.
 const READS: &[&str] = &[
     "active",
     "append_nothing",
@@ -136,15 +136,15 @@ const READS: &[&str] = &[
     "user_blocks",
 ];
 
-/// This worker's clients, and those who write to them.
+/// This worker's clients, and their writers.
 struct Town {
-    /// Each with the place of who writes to it, and where.
+    /// Each with the index of its writer, and the conversation.
     clients: Vec<(Client, usize, String)>,
     writers: Vec<Client>,
     text: String,
-    /// Sends of all phases.
+    /// The number of sends in all phases.
     said: u64,
-    /// Clients that were told to be up to date, in all phases.
+    /// The number of clients that should be up to date, in all phases.
     due: Counter,
 }
 
@@ -153,7 +153,7 @@ impl Town {
         let plan = worker.plan.clone();
         let numbers: Vec<usize> = plan.share(load.connections).collect();
         let clients = crowd.connect(numbers.iter().map(|number| (plan.who(*number), None)), 32).await?;
-        // Each worker has its own, or its clients would have nobody.
+        // Each worker has its own writers, or its clients would have none.
         let writers = numbers.len().div_ceil(CLIENTS_PER_WRITER);
         let writers = (0..writers).map(|writer| plan.who(load.connections + writer * plan.workers + plan.worker));
         let writers = crowd.connect(writers.map(|who| (who, None)), 32).await?;
@@ -165,7 +165,7 @@ impl Town {
         Ok(Self { clients, writers, text, said: 0, due })
     }
 
-    /// Every client has a conversation, and a cursor.
+    /// Gives every client a conversation, and a cursor.
     async fn prepare(&mut self, phase: &mut PhaseWork<'_>) -> Result<()> {
         self.write(phase, 1).await;
         let (meters, said) = (phase.meters().clone(), self.said);
@@ -176,20 +176,21 @@ impl Town {
         Ok(())
     }
 
-    /// Everyone goes, and misses something.
+    /// All clients leave, and miss messages.
     async fn miss(&mut self, phase: &mut PhaseWork<'_>, load: &Load) -> Result<()> {
-        // Who has had no time to come back from the storm before would take what he missed there along into this one.
+        // A client that has not recovered from the previous storm yet would carry the messages it missed there into
+        // this one.
         let meters = phase.meters().clone();
         phase.drain(|| self.is_all_back(&meters)).await;
         self.clients.iter().for_each(|(client, ..)| client.leave());
         self.write(phase, load.count("missed")).await;
         self.writers.iter().for_each(Client::leave);
-        // Inboxes are written behind, and what is written then is no part of the storm.
+        // Inboxes are written behind, and those writes must not be part of the storm.
         phase.flushed().await;
         Ok(())
     }
 
-    /// Everyone comes back, and gets what was missed.
+    /// All clients come back, and get what they missed.
     async fn come_back(&mut self, phase: &mut PhaseWork<'_>, load: &Load, most_s: f64) -> Result<()> {
         let spread_s = load.number("spread_ms") / 1e3;
         let began_ns = now_ns();
@@ -204,13 +205,13 @@ impl Town {
         Ok(())
     }
 
-    /// Whether everyone who was told to come is up to date, and has been given all that was said.
+    /// Whether every client that came back is up to date, and has received everything.
     fn is_all_back(&self, meters: &Meters) -> bool {
         let has_all = meters.deliveries.total() + meters.send_errors.total() >= self.said;
         has_all && meters.resumed.total() >= self.due.total()
     }
 
-    /// So many messages to each client, until they are durable.
+    /// Sends this many messages to each client, and waits until they are durable.
     async fn write(&mut self, phase: &mut PhaseWork<'_>, messages: usize) {
         let meters = phase.meters().clone();
         let answered = || meters.sent.total() + meters.send_errors.total();

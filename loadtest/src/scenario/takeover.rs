@@ -1,9 +1,10 @@
-//! `takeover`: one of several nodes is killed, and how long its conversations take no message.
+//! `takeover`: one of several nodes is killed; how long do its conversations accept no messages?
 //!
-//! All clients are at the other nodes, each with a conversation of its own, which any of the nodes owns. From the moment of
-//! the kill each sends into its own one again and again, until the first of these sends is accepted. Conversations that
-//! another node owned accept at once; those of the killed one once its heartbeats have run out and another node has taken
-//! over. Each send is repeated as PROTOCOL §3 wants, so what is sent too early is accepted later still.
+//! All clients are on the other nodes, each with its own conversation, which any of the nodes may own. From the moment
+//! of the kill each client keeps sending into its conversation until the first of these sends is accepted.
+//! Conversations owned by another node accept at once; those of the killed node once its heartbeat has expired and
+//! another node has taken over. Each send is repeated as PROTOCOL §3 requires, so sends that come too early are
+//! accepted later.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,14 +26,14 @@ use crate::worker::{PhaseWork, Worker};
 
 pub(super) struct Takeover;
 
-/// Of the terms that began: those whose predecessor did not end by itself.
+/// The terms that began without their predecessor having ended.
 const TAKEN_OVER: &str = r#"switchboard_terms_total{reason="takeover"}"#;
 
-/// How long conversations of a killed node may take no message, beyond the time for which a node counts as alive
-/// (DESIGN §8).
+/// How long conversations of a killed node may accept no messages, in addition to the time for which a node counts as
+/// alive (DESIGN §8).
 const BEYOND_TTL_MS: f64 = 1_000.0;
 
-/// How often a conversation is tried that accepts nothing.
+/// Sends per second into a conversation that accepts nothing.
 const TRIES_PER_S: f64 = 10.0;
 
 #[async_trait(?Send)]
@@ -45,7 +46,7 @@ impl Scenario for Takeover {
         "the first of several nodes is killed: time until its conversations accept messages again"
     }
 
-    /// The duration is how long that may take at most.
+    /// The duration is the maximum time that this may take.
     fn defaults(&self) -> Defaults {
         Defaults { connections: 300, rate: 0.0, warm_up_s: 0.0, duration_s: 30.0 }
     }
@@ -61,7 +62,7 @@ impl Scenario for Takeover {
         vec![format!("cluster.heartbeat_ttl_ms={}", load.count("heartbeat_ttl_ms"))]
     }
 
-    /// Who is told `unavailable` repeats his send.
+    /// Clients that get `unavailable` repeat their sends.
     fn is_followed(&self) -> bool {
         true
     }
@@ -123,7 +124,7 @@ impl Scenario for Takeover {
     }
 }
 
-/// Of those that were taken over, which are the ones that took longest.
+/// The median of the conversations that were taken over, which are those that took longest.
 fn median_ms(phase: &Phase, taken_over: Option<f64>) -> Option<f64> {
     let taken_over = taken_over.filter(|taken_over| *taken_over > 0.0)?;
     let half = (taken_over / 2.0 / phase.counted("accepted").max(1.0)).min(1.0);
@@ -134,9 +135,9 @@ fn last_ms(phase: &Phase, latency: &str) -> Option<f64> {
     phase.percentile_ms(latency, 100.0)
 }
 
-/// Notes for each client the first send that is accepted after the kill.
+/// Records for each client the first send that is accepted after the kill.
 struct Watch {
-    /// 0 before.
+    /// 0 before the kill.
     killed_ns: AtomicU64,
     latency: LatencyMeter,
     count: Counter,
@@ -155,7 +156,7 @@ impl Watch {
     }
 }
 
-/// This worker's clients, each with where it writes, and whether that was accepted after the kill.
+/// This worker's clients, each with its destination, and whether that has accepted a send after the kill.
 struct Town {
     clients: Vec<(Client, String, Arc<AtomicBool>)>,
     text: String,
@@ -163,7 +164,7 @@ struct Town {
 }
 
 impl Town {
-    /// A message into each conversation that has not accepted one; whether there is such a conversation.
+    /// Sends into each conversation that has not accepted a send. Returns whether there is one.
     fn say(&mut self, intended_ns: u64) -> bool {
         let before = self.said;
         for (client, place, _) in self.clients.iter().filter(|(.., accepted)| !accepted.load(Ordering::Relaxed)) {
@@ -183,7 +184,7 @@ impl Town {
         Ok(())
     }
 
-    /// Waits for the answers to all of it.
+    /// Waits for all answers.
     async fn answered(&self, phase: &mut PhaseWork<'_>) -> Result<()> {
         let (meters, said) = (phase.meters().clone(), self.said);
         phase.drain(|| meters.sent.total() + meters.send_errors.total() >= said).await;

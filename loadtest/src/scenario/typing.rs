@@ -1,4 +1,4 @@
-//! `typing`: people begin and end to type in groups; what that costs, and when the others see it.
+//! `typing`: people start and stop typing in groups; what that costs, and when the others see it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::worker::{PhaseWork, Worker};
 
 pub(super) struct Typing;
 
-/// Of each typist. Every second one is a `typing_start`, of which the server passes on one in 2 s (PROTOCOL §4).
+/// Events per typist. Every second one is a `typing_start`, of which the server passes on one in 2 s (PROTOCOL §4).
 const EVENTS_PER_S_MAX: f64 = 0.75;
 
 #[async_trait(?Send)]
@@ -87,13 +87,14 @@ fn members(load: &Load) -> usize {
     load.count("members").clamp(2, 500)
 }
 
-/// This worker's people. Each group is wholly in one worker: its members know when each of them was meant to type.
+/// This worker's people. Each group is entirely in one worker, whose members know when each of them was intended to
+/// type.
 struct Typists {
     crowd: Crowd,
     typists: Vec<(Client, String)>,
     intended: Arc<Intended>,
     members: u64,
-    /// Events of all phases.
+    /// The number of events in all phases.
     said: u64,
     expected: Counter,
 }
@@ -120,7 +121,7 @@ impl Typists {
             let others: Vec<String> = (1..members).map(|place| user(group * members + place)).collect();
             let conversation = group::create(&clients[0], "typing", &others).await?;
             for client in clients {
-                // Where the group is a large one, only those who have it open see who types.
+                // In a large group, only members that have it open see who types.
                 let frame = json!({"type": "conversation_open", "conversation_id": conversation});
                 client.keep_saying("open", frame.to_string());
                 client.ask(frame).await?;
@@ -134,7 +135,7 @@ impl Typists {
         Ok(Self { crowd, typists, intended, members: members as u64, said: 0, expected })
     }
 
-    /// Everyone in turn: begins in one round, ends in the next.
+    /// All people in turn: they start in one round, and stop in the next.
     async fn run(&mut self, phase: &mut PhaseWork<'_>, rate: f64, duration_s: f64) -> Result<()> {
         let (first, users) = (self.said, self.typists.len());
         if users > 0 {
@@ -155,9 +156,9 @@ impl Typists {
     }
 }
 
-/// When each user was last meant to begin or end.
+/// When each user was last intended to start or stop.
 struct Intended {
-    /// What comes before the number in a user's name.
+    /// The prefix of user names before the number.
     prefix: String,
     at_ns: Vec<AtomicU64>,
     frames: Counter,

@@ -1,13 +1,13 @@
-//! Judges a history. It knows nothing of a running system: operations in, violations out.
+//! Checks a history. It knows nothing of a running system: operations in, violations out.
 //!
-//! The rules are in files by what they look at. Each says what PROTOCOL or DESIGN promises, and what excuses a client
-//! that did not get it.
+//! The rules are in files by subject. Each names the promise of PROTOCOL or DESIGN, and the exceptions for clients that
+//! did not get it.
 
 use super::evidence::Evidence;
 use super::rules::{answers, log, pushes, sends, sessions, unread, windows};
 use super::{Operation, Verdict, What};
 
-/// Checks operations that are in the order of time.
+/// Checks operations, which are ordered by time.
 pub(crate) fn check(operations: &[Operation]) -> Verdict {
     let evidence = Evidence::of(operations);
     let is_acknowledged = |operation: &&Operation| matches!(operation.what, What::Ok { .. });

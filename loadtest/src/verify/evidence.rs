@@ -1,11 +1,11 @@
-//! What a history shows, put in order: what became of each send, what each session was shown and when, and what the log
-//! is at the end. It judges nothing.
+//! The facts of a history: the result of each send, what each session was shown and when, and the final log. It judges
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Operation, Outline, Seen, What};
 
-/// All that the rules look at.
+/// The input of all rules.
 #[derive(Default)]
 pub(super) struct Evidence<'a> {
     pub(super) conversations: BTreeMap<&'a str, Conversation<'a>>,
@@ -14,39 +14,39 @@ pub(super) struct Evidence<'a> {
     /// In the order in which they began.
     pub(super) sessions: Vec<Session<'a>>,
     pub(super) clients: BTreeMap<&'a str, Client<'a>>,
-    /// When a client last lost a session that it wanted to keep: what a node had not made durable may be gone since.
+    /// When a client last lost a session against its will: what a node had not made durable may be gone since.
     pub(super) last_lost_ns: u64,
     pub(super) shown: u64,
 }
 
 #[derive(Default)]
 pub(super) struct Conversation<'a> {
-    /// As the final log has them; those that it does not have, as they were first seen.
+    /// The entries of the final log, and others as they were first seen.
     pub(super) entries: BTreeMap<u64, &'a Seen>,
-    /// What was read at the end, by each who read.
+    /// The final log as read by each reader.
     pub(super) final_logs: Vec<FinalLog<'a>>,
-    /// As told at the end; empty when nobody asked.
+    /// According to the final answer; empty if nobody asked.
     pub(super) members: BTreeSet<&'a str>,
-    /// Up to there some client was told to forget and use `history`, which shows only messages.
+    /// Up to this `seq`, some client was told to forget and use `history`, which shows only messages.
     pub(super) reset_until: u64,
-    /// When what was acknowledged: by time, each with the highest `seq` so far.
+    /// The times of acknowledgements, each with the highest `seq` so far.
     acknowledged: Vec<(u64, u64)>,
 }
 
-/// The messages of a whole conversation, as `history` showed them when nobody sent any more.
+/// The messages of a whole conversation, according to `history` after the last send.
 #[derive(Default)]
 pub(super) struct FinalLog<'a> {
     pub(super) reader: &'a str,
     pub(super) asked_at_ns: u64,
     pub(super) messages: BTreeMap<u64, &'a Seen>,
     pub(super) end: u64,
-    /// Read to the end.
+    /// It was read to the end.
     pub(super) is_whole: bool,
 }
 
 #[derive(Default)]
 pub(super) struct Send<'a> {
-    /// When it was said, and in which session.
+    /// The time and the session of each attempt.
     pub(super) attempts: Vec<(u64, Option<usize>)>,
     pub(super) acknowledged: Vec<Acknowledged<'a>>,
     pub(super) fails: usize,
@@ -71,13 +71,13 @@ pub(super) struct Session<'a> {
 /// What a session was shown of a conversation without asking.
 #[derive(Default)]
 pub(super) struct Stream {
-    /// As it came.
+    /// In the order of arrival.
     pub(super) live: Vec<u64>,
     /// The highest `last_seq` of `conversation_activity`.
     pub(super) activity: u64,
 }
 
-/// `read` as a client has said it.
+/// A client's `read`.
 pub(super) struct Read {
     pub(super) at_ns: u64,
     pub(super) seq: u64,
@@ -86,24 +86,24 @@ pub(super) struct Read {
 
 #[derive(Default)]
 pub(super) struct Client<'a> {
-    /// What it was shown in any way that counts for keeping a copy: live, `sent`, `changes`, after `reset` also `history`.
+    /// Everything shown to it that counts for a copy: live, `sent`, `changes`, and after `reset` also `history`.
     pub(super) shown: BTreeMap<&'a str, BTreeSet<u64>>,
     pub(super) reset_until: BTreeMap<&'a str, u64>,
     pub(super) reads: BTreeMap<&'a str, Vec<Read>>,
-    /// When its last look at everything began.
+    /// When its final read began.
     pub(super) looked_back_ns: Option<u64>,
-    /// It has seen everything then.
+    /// The final read has completed.
     pub(super) is_done: bool,
-    /// What the whole `sync` of then showed, and when that was asked for.
+    /// The result of the complete `sync` in the final read, and when it was requested.
     pub(super) outlines: BTreeMap<&'a str, &'a Outline>,
     pub(super) synced_ns: Option<u64>,
 }
 
 impl<'a> Evidence<'a> {
-    /// `operations` are in the order of time.
+    /// `operations` are ordered by time.
     pub(super) fn of(operations: &'a [Operation]) -> Self {
         let mut evidence = Self::default();
-        // The session that each client has right now.
+        // The current session of each client.
         let mut now: BTreeMap<&str, usize> = BTreeMap::new();
         for operation in operations {
             let client = operation.client.as_str();
@@ -173,7 +173,7 @@ impl<'a> Evidence<'a> {
                 self.show(client, conversation_id, entries);
             }
             What::LookBack => {
-                // An attempt before this one has not come to its end.
+                // An earlier attempt has not completed: its results don't count.
                 let own = self.client(client);
                 own.looked_back_ns = Some(at_ns);
                 own.outlines.clear();
@@ -191,7 +191,7 @@ impl<'a> Evidence<'a> {
                 self.conversation(conversation_id).members.extend(users.iter().map(String::as_str));
             }
             What::Ready { .. } | What::Lost { .. } | What::Left | What::Info { .. } => {}
-            // Dashboards and notifications have rules of their own, which need nothing of this.
+            // Dashboards and notifications have separate rules, which don't need this.
             What::Published { .. } | What::Windows { .. } | What::Device | What::Notified { .. } => {}
         }
     }
@@ -231,7 +231,7 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    /// What comes after all operations.
+    /// Completes the evidence after the last operation.
     fn finish(&mut self) {
         for conversation in self.conversations.values_mut() {
             conversation.final_logs.retain(|log| log.is_whole);
@@ -273,13 +273,13 @@ impl<'a> Evidence<'a> {
 }
 
 impl Conversation<'_> {
-    /// The highest `seq` that was acknowledged before a moment; 0 if none was.
+    /// The highest `seq` that was acknowledged before a moment; 0 if there was none.
     pub(super) fn acknowledged_before(&self, moment_ns: u64) -> u64 {
         let before = self.acknowledged.partition_point(|(at_ns, _)| *at_ns < moment_ns);
         before.checked_sub(1).map_or(0, |last| self.acknowledged[last].1)
     }
 
-    /// Where the log ends, as far as anybody knows.
+    /// The end of the log, as far as anybody knows.
     pub(super) fn end(&self) -> u64 {
         self.final_logs.iter().map(|log| log.end).max().unwrap_or(0)
     }

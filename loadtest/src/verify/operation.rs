@@ -1,6 +1,6 @@
-//! One thing that a client said or saw. As in Jepsen's histories, a send is invoked and then ends `ok` (acknowledged),
-//! `fail` (surely not stored) or `info` (nobody knows), and everything has its time. `docs/verify.md` describes the lines
-//! for those who check them with a program of their own.
+//! An operation or observation of a client. As in Jepsen's histories, a send is invoked and then ends `ok`
+//! (acknowledged), `fail` (definitely not stored) or `info` (unknown), and everything has its time. `docs/verify.md`
+//! describes the lines for external checkers.
 
 use std::collections::BTreeMap;
 
@@ -26,13 +26,14 @@ pub(crate) enum What {
     Ready {
         store_id: String,
     },
-    /// A session ended, and the client did not want that.
+    /// A session ended against the client's will.
     Lost {
         why: String,
     },
-    /// The client ended its session, for a while.
+    /// The client ended its session temporarily.
     Left,
-    /// A send leaves; `place` is the `to` or `conversation_id` of its frame. A repeat is one more with its `client_id`.
+    /// A send leaves; `place` is the `to` or `conversation_id` of its frame. A repeat is another one with the same
+    /// `client_id`.
     Invoke {
         client_id: String,
         place: String,
@@ -44,22 +45,22 @@ pub(crate) enum What {
         seq: u64,
         duplicate: bool,
     },
-    /// An error after which the send is surely not stored, unless a former attempt was.
+    /// An error after which the send is definitely not stored, unless an earlier attempt was.
     Fail {
         client_id: String,
         code: String,
     },
-    /// An error that leaves it open.
+    /// An error that leaves the outcome open.
     Info {
         client_id: String,
         code: String,
     },
-    /// `read` leaves, without an answer.
+    /// `read` leaves; it has no answer.
     Read {
         conversation_id: String,
         seq: u64,
     },
-    /// An entry as it came by itself.
+    /// An unsolicited entry.
     Live {
         conversation_id: String,
         entry: Seen,
@@ -73,7 +74,7 @@ pub(crate) enum What {
     /// A page of `sync`.
     Sync {
         asked_at_ns: u64,
-        /// It was asked for without a cursor, or goes on with one that was.
+        /// It was requested without a cursor, or continues one that was.
         whole: bool,
         conversations: Vec<Outline>,
         more: bool,
@@ -105,34 +106,34 @@ pub(crate) enum What {
     /// A batch of events for a dashboard.
     Published {
         topic: String,
-        /// Of the events that are not late, by series.
+        /// The events that are not late, by series.
         series: BTreeMap<String, Tally>,
-        /// How many are.
+        /// The number of late events.
         late: u64,
-        /// `accepted` and `late` of the answer; none if there was no answer, or an error.
+        /// `accepted` and `late` of the answer; `None` if there was no answer, or an error.
         told: Option<(u64, u64)>,
     },
-    /// What all windows of one length that a client was told of hold together, by series.
+    /// The totals of all windows of one length that a client received, by series.
     Windows {
         topic: String,
         window: String,
         series: BTreeMap<String, Tally>,
     },
-    /// The user has a device, which is told of what he misses.
+    /// The user has a device that gets notifications.
     Device,
-    /// The push service was told of messages for the user, under this `Switchboard-Id`.
+    /// The push service got a notification for the user, with this `Switchboard-Id`.
     Notified {
         conversation_id: String,
         up_to_seq: u64,
         id: String,
     },
-    /// Nobody sends any more: from here on the client asks for everything that the server has for it.
+    /// Nobody sends any more: the client now asks for everything that the server has for it.
     LookBack,
-    /// It has got that.
+    /// It has received all of that.
     Done,
 }
 
-/// Events with whole numbers as their values, added up.
+/// The sum of events, whose values are integers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tally {
     pub(crate) count: u64,
@@ -162,11 +163,11 @@ pub(crate) struct Seen {
     pub(crate) client_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) message_id: Option<String>,
-    /// Of the content as compact JSON with sorted keys: the first eight bytes of its SHA-256. None of a message that was
-    /// changed since.
+    /// A hash of the content as compact JSON with sorted keys: the first eight bytes of its SHA-256. `None` for a
+    /// message that was changed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) content_hash: Option<String>,
-    /// Who came and who went by a `membership`.
+    /// The users added and removed by a `membership`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) added: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -186,13 +187,13 @@ pub(crate) struct Outline {
     pub(crate) removed: bool,
 }
 
-/// A question whose answer shows something.
+/// A request whose answer shows entries or conversations.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub(crate) at_ns: u64,
-    /// Of `changes` and `history`.
+    /// For `changes` and `history`.
     pub(crate) after: u64,
-    /// Of `sync`.
+    /// For `sync`.
     pub(crate) is_whole: bool,
 }
 
@@ -203,8 +204,8 @@ impl Asked {
 }
 
 impl What {
-    /// The answer to a `sync`, `changes`, `history` or `conversation_members`; `None` for any other, or one that is not
-    /// as PROTOCOL says.
+    /// The answer to a `sync`, `changes`, `history` or `conversation_members`; `None` for any other answer, or if it
+    /// does not conform to PROTOCOL.
     pub(crate) fn of_answer(answer: &Value, asked: Asked) -> Option<Self> {
         let text = |name: &str| answer[name].as_str().map(str::to_owned);
         let list = |name: &str| answer[name].as_array()?.iter().map(Seen::of).collect::<Option<Vec<Seen>>>();
@@ -220,7 +221,7 @@ impl What {
                 asked_at_ns: asked.at_ns,
                 conversation_id: text("conversation_id")?,
                 after: asked.after,
-                // With `reset` there are none.
+                // With `reset` there are no entries.
                 entries: if is("reset") { Vec::new() } else { list("entries")? },
                 last_seq: answer["last_seq"].as_u64()?,
                 more: is("more"),
@@ -309,7 +310,7 @@ mod tests {
         let hash = |content: Value| Seen::of(&json!({"seq": 1, "content": content})).unwrap().content_hash;
         assert_eq!(hash(json!({"text": "x", "y": 1})), hash(json!({"y": 1, "text": "x"})));
         assert_ne!(hash(json!({"text": "x"})), hash(json!({"text": "y"})));
-        // Of the SHA-256 of `{"text":"x"}`, as sha256sum prints it.
+        // From the SHA-256 of `{"text":"x"}`, as sha256sum prints it.
         assert_eq!(hash(json!({"text": "x"})).as_deref(), Some("fcd1ccec08db6f78"));
         let edited = json!({"seq": 1, "content": {"text": "x"}, "edited_at": "2026"});
         assert_eq!(Seen::of(&edited).unwrap().content_hash, None);

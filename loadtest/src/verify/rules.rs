@@ -1,4 +1,4 @@
-//! The rules, by what they look at.
+//! The rules, by subject.
 
 pub(super) mod answers;
 pub(super) mod log;

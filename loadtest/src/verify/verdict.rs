@@ -1,49 +1,49 @@
-//! What a check came to: violations by rule, of which the first are listed.
+//! The result of a check: violations by rule, of which the first are listed.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Violations of one rule that are listed; the others are only counted. So no rule hides another.
+/// Violations of one rule that are listed; the others are only counted, so that no rule hides another.
 const LISTED_MAX: u64 = 20;
 
-/// What must hold (PROTOCOL §3, DESIGN §5).
+/// The properties that must hold (PROTOCOL §3, DESIGN §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rule {
     /// An acknowledged message is in the log, and every member is shown every entry.
     Lost,
     /// A `client_id` has one place in the log, and a session is shown an entry once.
     Duplicate,
-    /// As [`Rule::Duplicate`], of a send whose client was never told that it succeeded.
+    /// Like [`Rule::Duplicate`], for a send whose client was never told that it succeeded.
     ShownTwiceUnacknowledged,
-    /// There is one order: that in which sends were acknowledged, and in which every session is shown them.
+    /// There is one order: the order of acknowledgement, in which every session is shown the entries.
     Reordered,
     /// A `seq` is the same entry for everyone.
     Differing,
     /// The log has no holes.
     Hole,
-    /// What was acknowledged before a question is in its answer.
+    /// What was acknowledged before a request is in its answer.
     Stale,
-    /// What was refused is not there.
+    /// What was rejected is not stored.
     RefusedButStored,
-    /// `unread` and `read_seq` of `sync` are what the log and the client's own reading make them.
+    /// `unread` and `read_seq` of `sync` match the log and the client's own reading.
     WrongUnread,
-    /// The windows of a dashboard hold what was accepted, and nothing else.
+    /// The windows of a dashboard contain exactly what was accepted.
     WrongWindow,
     /// Only members are shown anything.
     Stranger,
-    /// Everything could be looked at.
+    /// Everything could be checked.
     Unchecked,
 }
 
-/// What the check came to.
+/// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Verdict {
     pub(crate) operations: u64,
     /// Sends that were answered with `sent`.
     pub(crate) acknowledged: u64,
-    /// Entries and messages that clients were shown, each as often as it was.
+    /// Entries and messages that clients were shown, counted each time.
     #[serde(default)]
     pub(crate) shown: u64,
     /// Conversations whose whole log was read at the end.

@@ -1,9 +1,9 @@
-//! Nodes that are killed, stand still, and are restarted while everybody writes: nothing is lost, and all come back. The
-//! blow comes three seconds into the load.
+//! Nodes that are killed, suspended, and restarted while everybody writes: nothing is lost, and all come back. The
+//! fault comes three seconds into the load.
 
 use crate::support::{Harness, Ran};
 
-/// What clients say of it, whenever it was: those who are asked to move may be cut off when the load is over already.
+/// The clients' complaint about it. Clients that are asked to move may still be cut off when the load is over.
 const LOST: &str = "a session was lost";
 
 async fn ran(blow: &str) -> Ran {
@@ -21,7 +21,7 @@ async fn kill() {
     assert!(ran.stdout.contains(LOST), "{}", ran.stdout);
 }
 
-/// What was held, queued or with a worker is told when the node is back.
+/// Messages that were held, queued or with a worker are notified when the node is back.
 #[tokio::test]
 async fn kill_with_notifications_under_way() {
     let line =

@@ -1,4 +1,4 @@
-//! Several nodes, on a real redis-server and a real Cassandra.
+//! Several nodes, with a real redis-server and a real Cassandra.
 
 use std::net::SocketAddr;
 
@@ -30,7 +30,7 @@ async fn where_no_other_node_is_nothing_is_taken_over() {
     assert!(ran.stderr.contains("takeover needs several nodes"), "{}", ran.stderr);
 }
 
-/// Alone in its conversation, and with others in a batch.
+/// With single sends in a conversation, and with batches.
 #[tokio::test]
 async fn durable_sends_are_held_against_the_bare_driver() {
     for under_way in [1, 20] {
@@ -39,7 +39,7 @@ async fn durable_sends_are_held_against_the_bare_driver() {
         let baseline = &ran.report["figures"][0]["baseline"];
         assert_eq!(baseline[0], "bare driver", "{baseline}");
         assert!(baseline[1]["median"].as_f64() > Some(0.0), "{baseline}");
-        // Nodes that have just found each other may still answer `unavailable`.
+        // Nodes that have just discovered each other may still answer `unavailable`.
         assert_eq!(ran.figure("without an answer"), 0.0);
         assert!(ran.figure("durable messages") > 0.0);
         assert!(ran.figure("store statements per message before `sent`") > 0.0);

@@ -1,11 +1,11 @@
-//! How the harness is told where to go, and when to end.
+//! Where the harness connects, and when it ends.
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use crate::support::{Harness, Node, Ran};
 
-/// A node in development mode gives tokens to whoever asks.
+/// A node in development mode gives anyone a token.
 #[tokio::test]
 async fn running_nodes_are_measured_with_their_own_tokens_and_metrics() {
     let node = Node::start(&[]).await;
@@ -18,7 +18,7 @@ async fn running_nodes_are_measured_with_their_own_tokens_and_metrics() {
     let phases = ran.report["repeats"][0]["round"]["phases"].as_array().unwrap();
     let load = phases.iter().find(|phase| phase["name"] == "load").unwrap();
     assert_eq!(load["server_counters"][r#"switchboard_sends_total{result="ok"}"#], 60.0, "{}", load["server_counters"]);
-    // What runs elsewhere has no process to look at.
+    // A process that runs elsewhere can't be sampled.
     assert_eq!(load["servers"].as_array().unwrap().len(), 0);
 }
 
@@ -47,7 +47,7 @@ async fn what_goes_beyond_the_bounds_is_refused() {
     }
 }
 
-/// Ctrl-C within the load: it ends in order, and shows what was measured so far.
+/// Ctrl-C during the load: it ends in order, and shows what was measured so far.
 #[tokio::test]
 async fn ctrl_c_ends_with_what_was_measured_so_far() {
     let line = "direct --connections 6 --rate 60 --warm-up 0 --duration 600 --repeat 3 --verify";

@@ -1,4 +1,4 @@
-//! What a server does wrong is found: each test plants one fault between the harness and a real node.
+//! Server faults are found: each test plants one fault between the harness and a real node.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ async fn ran(fault: Fault) -> Ran {
     Harness::new(&line).signing().run().await
 }
 
-/// The fault is found by this rule, with its place; and the run ends accordingly.
+/// The fault is found by this rule, with its place; and the run fails accordingly.
 #[track_caller]
 fn assert_found(ran: &Ran, rule: &str) {
     let verdict = ran.verdict();
@@ -32,7 +32,7 @@ fn assert_found(ran: &Ran, rule: &str) {
     assert!(ran.stdout.contains(rule) && ran.stdout.contains(id), "{}", ran.stdout);
 }
 
-/// The first message that comes by itself with this `seq` or a later one; `None` once there was one.
+/// The first unsolicited message with this `seq` or a later one; `None` once there was one.
 fn first_live(passing: &Passing<'_>, is_done: &mut bool) -> bool {
     let is_it = !*is_done && passing.is("message") && passing.frame["seq"].as_u64() > Some(RIGHT);
     *is_done |= is_it;
@@ -99,7 +99,7 @@ async fn a_message_that_is_delivered_twice() {
     assert_found(&ran(double).await, "duplicate");
 }
 
-/// One `client_id` at two places, wherever anybody looks.
+/// One `client_id` in two places, in every view.
 #[tokio::test]
 async fn a_message_that_is_stored_twice() {
     let mut first = None;
@@ -109,7 +109,7 @@ async fn a_message_that_is_stored_twice() {
             return passing.on();
         }
         let mut forge = |message: &mut Value| {
-            // One of the pair writes the odd ones, the other the even ones, more or less; what matters is the sender.
+            // One of the pair writes roughly the odd ones, the other the even ones; what matters is the sender.
             let key = (message["conversation_id"].clone(), message["from"].clone());
             match &first {
                 None if message["seq"] == 1 => first = Some((key, message["client_id"].clone())),

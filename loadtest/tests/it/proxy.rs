@@ -1,4 +1,4 @@
-//! A server that loses, doubles and reorders: a real node behind a proxy that changes what passes.
+//! A server that loses, duplicates and reorders frames: a real node behind a proxy that changes what passes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::http::HeaderValue;
 
-/// What is wrong: gets each frame, and says what passes in its place.
+/// The fault: gets each frame, and returns what passes instead.
 pub(crate) type Fault = Box<dyn FnMut(Passing<'_>) -> Passed + Send>;
 
 /// A frame on its way.
@@ -32,12 +32,12 @@ pub(crate) struct Passed {
 }
 
 impl Passing<'_> {
-    /// As it is.
+    /// Unchanged.
     pub(crate) fn on(&self) -> Passed {
         self.as_these(vec![self.frame.clone()])
     }
 
-    /// Others in its place.
+    /// Replaced by others.
     pub(crate) fn as_these(&self, frames: Vec<Value>) -> Passed {
         if self.is_from_node {
             Passed { to_client: frames, ..Passed::default() }
@@ -46,7 +46,7 @@ impl Passing<'_> {
         }
     }
 
-    /// Whether the node says something of this type.
+    /// Whether it is a frame of this type from the node.
     pub(crate) fn is(&self, kind: &str) -> bool {
         self.is_from_node && self.frame["type"] == kind
     }

@@ -1,5 +1,5 @@
-//! Every scenario against a real node, for a moment, with `--verify`. What is looked at is whether everything that was to
-//! happen did, and nothing was found wrong; never how long it took.
+//! Every scenario against a real node, briefly, with `--verify`. The tests check whether everything happened that
+//! should, and no violation was found; never how long it took.
 
 use crate::support::{Harness, Node, Ran};
 
@@ -43,7 +43,7 @@ async fn group_that_is_delivered_to_all() {
     assert_eq!((report.counted("sends"), report.counted("deliveries")), (50, 450));
 }
 
-/// Who has it not open asks for what he was not sent.
+/// Members that do not have it open ask for what they were not sent.
 #[tokio::test]
 async fn group_that_is_delivered_to_those_who_have_it_open() {
     let line = "group --connections 30 --param members=30 --param push_members_max=5 --rate 20 --duration 1";
@@ -107,7 +107,7 @@ async fn dashboard() {
     let line =
         "dashboard --connections 20 --rate 40 --param topics=4 --param publishers=2 --param bulk=200 --duration 1";
     let report = verified(line).await;
-    // Of each topic the fifth and the ninth batch have an event that is late; two are of the warm-up.
+    // In each topic the fifth and the ninth batch have a late event; two of them are in the warm-up.
     assert_eq!((report.counted("events"), report.counted("late")), (40 * 20 - 8, 8));
     assert_eq!((report.counted("expected"), report.counted("seen")), (200, 200));
     assert!(report.figure("events per CPU second") > 0.0 && report.counted_in("ingest", "events") > 0);
@@ -120,7 +120,7 @@ async fn dashboard_over_two_processes() {
     assert_eq!((report.figure("batches not seen"), report.figure("events refused")), (0.0, 0.0));
 }
 
-/// With the warm-up everyone is written to once in each of his conversations; then comes the burst.
+/// In the warm-up each conversation of everyone gets one message; then comes the burst.
 #[tokio::test]
 async fn push() {
     let line = "push --connections 10 --rate 100 --param users=40 --param hold_ms=200 --duration 1";

@@ -1,4 +1,4 @@
-//! Nodes, and the harness as it is called.
+//! Nodes, and calls of the harness.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 
 pub(crate) const SECRET: &str = "a-secret-of-tests-that-has-32-bytes";
 
-/// `SWITCHBOARD_BIN`, as for all tests against real nodes; else the one beside the harness.
+/// `SWITCHBOARD_BIN`, as for all tests against real nodes; otherwise the one beside the harness.
 pub(crate) fn node_binary() -> PathBuf {
     let beside = || PathBuf::from(env!("CARGO_BIN_EXE_switchboard-loadtest")).with_file_name("switchboard");
     let binary = std::env::var_os("SWITCHBOARD_BIN").map_or_else(beside, PathBuf::from);
@@ -46,13 +46,13 @@ impl Node {
         Self { listen: address("listen"), metrics: address("metrics"), _child: child, _folder: folder }
     }
 
-    /// One whose tokens are signed with [`SECRET`].
+    /// A node whose tokens are signed with [`SECRET`].
     pub(crate) async fn with_secret() -> Self {
         Self::start(&[&format!("auth.hs256_secret={SECRET}")]).await
     }
 }
 
-/// The harness with arguments, which has a folder for what it writes.
+/// The harness with arguments, and a folder for its output.
 pub(crate) struct Harness {
     pub(crate) folder: TempDir,
     command: Command,
@@ -73,18 +73,18 @@ impl Harness {
         self
     }
 
-    /// Against a node that it starts.
+    /// Against a node that it spawns.
     pub(crate) fn spawning(self) -> Self {
         self.arg("--spawn").arg("1").arg("--binary").arg(node_binary())
     }
 
-    /// Against so many nodes that it starts, which are one gateway.
+    /// Against this many nodes that it spawns, which are one gateway.
     pub(crate) fn across(self, nodes: usize, redis_url: &str, scylla: SocketAddr) -> Self {
         let line = format!("--spawn {nodes} --redis {redis_url} --scylla {scylla}");
         line.split(' ').fold(self, Self::arg).arg("--binary").arg(node_binary())
     }
 
-    /// Against nodes that take tokens signed with [`SECRET`].
+    /// Against nodes that accept tokens signed with [`SECRET`].
     pub(crate) fn signing(self) -> Self {
         let path = self.folder.path().join("secret");
         std::fs::write(&path, SECRET).unwrap();
@@ -112,12 +112,12 @@ impl Harness {
     }
 }
 
-/// What a run came to.
+/// The result of a run.
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    /// `Null` when none was written.
+    /// `Null` if none was written.
     pub(crate) report: Value,
 }
 
@@ -133,7 +133,7 @@ impl Ran {
         }
     }
 
-    /// Everything went well, and nothing was found wrong. What was measured can be looked at.
+    /// Everything went well, and no violation was found. Returns the result for further checks.
     #[track_caller]
     pub(crate) fn expect_right(self) -> Self {
         assert_eq!(self.code, Some(0), "{}\n{}", self.stderr, self.stdout);
@@ -154,7 +154,7 @@ impl Ran {
         phase["counters"][counter].as_u64().unwrap_or(0)
     }
 
-    /// Of the phase with the load.
+    /// In the phase with the load.
     pub(crate) fn counted(&self, counter: &str) -> u64 {
         self.counted_in("load", counter)
     }

@@ -1,4 +1,4 @@
-//! From one session of a client to its next: the wait before an attempt, signing in anew, and what is said once more.
+//! Between two sessions of a client: the wait before an attempt, signing in again, and repeating frames.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -12,11 +12,11 @@ use crate::client::reader::Pause;
 use crate::client::wire;
 use crate::meter::now_ns;
 
-/// Attempts to come back, one after the other, before a client gives up.
+/// Consecutive attempts to reconnect before a client gives up.
 const RECONNECTS_MAX: u32 = 30;
 
 impl Session {
-    /// Serves the session, and where the client follows the log those after it, to the end.
+    /// Runs the session and, if the client follows the log, those after it, to the end.
     pub(crate) async fn run(mut self) -> End {
         loop {
             let end = poll_fn(|cx| self.poll(cx)).await;
@@ -44,23 +44,23 @@ impl Session {
         }
     }
 
-    /// The session is over: nothing can be said until there is another one.
+    /// The session is over: nothing can be sent until the next one.
     fn go(&mut self, note: impl FnOnce(&Follow)) {
         if let Some(follow) = &self.shared.follow {
             note(&follow.lock());
         }
         self.catching_up = None;
-        // The next one needs a descriptor, of which there may be no more than clients.
+        // The next one needs a descriptor, and there may be no more of them than clients.
         self.wire.shut();
         let mut state = self.shared.state();
         (state.is_away, state.is_catching_up) = (true, false);
         state.outgoing.clear();
-        // Who waits for an answer hears that there is none.
+        // Callers that wait for an answer learn that there is none.
         state.answers.clear();
     }
 
-    /// Opens the next session, does `sync`, and repeats what was not answered. Waits before each attempt but number 0.
-    /// `false`: there is no way back, or none is wanted.
+    /// Opens the next session, runs `sync`, and repeats what was not answered. Waits before each attempt except number
+    /// 0. Returns `false` if that is impossible, or no session is wanted.
     async fn come_back(&mut self, first_attempt: u32) -> bool {
         let pause = self.reader.ready.unwrap_or(Pause::DEFAULT);
         for attempt in first_attempt..RECONNECTS_MAX {
@@ -71,7 +71,7 @@ impl Session {
             if !self.shared.wanted().await {
                 return false;
             }
-            // Boxed: a session would otherwise carry the future of its next handshake along.
+            // Boxed: a session would otherwise carry the future of its next handshake.
             match Box::pin(self.reopen()).await {
                 Ok(()) => return true,
                 Err(error) => self.network.complaints.note(&format!("no way back: {}", error.root_cause())),

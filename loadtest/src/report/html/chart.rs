@@ -1,6 +1,6 @@
 //! A chart: lines over columns, drawn as SVG, with a legend and a table of the same data.
 //!
-//! It knows nothing of reports. Colours and dashes are classes; what they look like is in `page.css`.
+//! It knows nothing of reports. Colours and dashes are classes, defined in `page.css`.
 
 use std::fmt::Write;
 
@@ -10,24 +10,24 @@ use super::scale::Axis;
 use crate::report::figure::Spread;
 use crate::report::table::{number, shown};
 
-/// The drawing's own units; on the page it is as wide as there is room.
+/// In the drawing's own units; on the page it takes the available width.
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 210.0;
 const LEFT: f64 = 38.0;
 const RIGHT: f64 = 4.0;
-/// Stretches' names are here.
+/// Space for the stretches' names.
 const TOP: f64 = 20.0;
 const BOTTOM: f64 = 24.0;
-/// Of a letter, roughly: names of stretches that have no room are left out.
+/// Approximate width of a letter: names of stretches that do not fit are left out.
 const LETTER_WIDTH: f64 = 6.5;
 
-/// How many colours and dashes `page.css` has.
+/// The number of colours and dashes in `page.css`.
 const COLOURS: usize = 6;
 const DASHES: usize = 4;
 
-/// What charts have along their lower edge.
+/// The horizontal axis.
 pub(super) struct Along {
-    /// What a column is, such as "time".
+    /// The name of its quantity, such as "time".
     pub(super) name: &'static str,
     pub(super) axis: Axis,
     pub(super) columns: Vec<Column>,
@@ -39,12 +39,12 @@ pub(super) struct Column {
     pub(super) name: String,
 }
 
-/// Columns that belong together: a line does not go from one stretch to the next.
+/// Columns that belong together: lines are not connected between stretches.
 pub(super) struct Stretch {
     pub(super) name: String,
     pub(super) from: f64,
     pub(super) to: f64,
-    /// Its first column, and the one behind its last.
+    /// Its first column, and the one after its last.
     pub(super) columns: (usize, usize),
 }
 
@@ -53,22 +53,22 @@ pub(super) struct Chart<'a> {
     pub(super) unit: &'static str,
     pub(super) is_log: bool,
     pub(super) along: &'a Along,
-    /// Whose lines they are. When it's one, colours tell kinds apart, and dashes do so in any case.
+    /// The runs of the lines. If there is only one, colours distinguish kinds; dashes always do.
     pub(super) runs: &'a [String],
     pub(super) kinds: Vec<String>,
     pub(super) lines: Vec<Line>,
 }
 
-/// A value for each column, or none.
+/// A value or nothing for each column.
 pub(super) struct Line {
-    /// Places in [`Chart::runs`] and [`Chart::kinds`].
+    /// Indices into [`Chart::runs`] and [`Chart::kinds`].
     pub(super) run: usize,
     pub(super) kind: usize,
     pub(super) points: Vec<Option<Spread>>,
 }
 
 impl Chart<'_> {
-    /// `id` tells it from the page's other charts.
+    /// `id` distinguishes it from the page's other charts.
     pub(super) fn figure(&self, id: &str) -> Markup {
         html! {
             figure.chart {
@@ -130,7 +130,7 @@ impl Chart<'_> {
         }
     }
 
-    /// Its name, and where it begins.
+    /// Its name, and its start.
     fn stretch(&self, stretch: &Stretch) -> Markup {
         let (from, to) = (self.x(stretch.from), self.x(stretch.to));
         let has_room = stretch.name.chars().count() as f64 * LETTER_WIDTH < to - from;
@@ -140,7 +140,7 @@ impl Chart<'_> {
         }
     }
 
-    /// Shows a column's values to who points at it.
+    /// Shows a column's values under the pointer.
     fn pointer(&self, place: usize, column: &Column) -> Markup {
         let values: Vec<String> = self
             .lines
@@ -189,13 +189,13 @@ impl Chart<'_> {
         }
     }
 
-    /// What the lines show, for who can't see them.
+    /// A description of the lines, for people who can't see them.
     fn description(&self) -> String {
         let mut text = String::new();
         for line in &self.lines {
             let medians: Vec<f64> = line.points.iter().flatten().map(|point| point.median).collect();
             let (least, most) = extent(&medians);
-            // Writing to a string does not fail.
+            // Writing to a string can't fail.
             let _ = write!(text, "{}: {} to {} {}. ", self.name(line), number(least), number(most), self.unit);
         }
         text
@@ -229,7 +229,7 @@ impl Chart<'_> {
         LEFT + self.along.axis.place(at) * (WIDTH - LEFT - RIGHT)
     }
 
-    /// Where a line has points without a gap: the first column, and the one behind the last.
+    /// The gapless pieces of a line: the first column, and the one after the last.
     fn pieces(&self, line: &Line) -> Vec<(usize, usize)> {
         let mut pieces = Vec::new();
         for stretch in &self.along.stretches {
@@ -250,11 +250,11 @@ impl Chart<'_> {
         pieces
     }
 
-    /// `from` is the column of the first of `points`, which are all there.
+    /// `from` is the column of the first of `points`, none of which is missing.
     fn path(&self, upright: &Axis, from: usize, points: &[Option<Spread>]) -> String {
         let medians = points.iter().flatten().enumerate();
         let path = polyline(medians.map(|(place, point)| self.at(upright, from + place, point.median)));
-        // A single point is a line of no length, which shows as a dot.
+        // A single point is a line of length zero, which shows as a dot.
         format!("M{path}h0")
     }
 
@@ -275,7 +275,7 @@ fn y(upright: &Axis, value: f64) -> f64 {
     HEIGHT - BOTTOM - upright.place(value) * (HEIGHT - BOTTOM - TOP)
 }
 
-/// Marks at the ends stay within the drawing.
+/// Keeps marks at the ends within the drawing.
 fn anchor(place: f64) -> &'static str {
     match place {
         place if place > 0.95 => "end",
@@ -306,7 +306,7 @@ fn dash(kind: usize) -> String {
     format!("dash-{}", kind % DASHES)
 }
 
-/// What is between backticks is code.
+/// Text between backticks is code.
 pub(super) fn prose(text: &str) -> Markup {
     html! {
         @for (number, part) in text.split('`').enumerate() {
@@ -315,7 +315,7 @@ pub(super) fn prose(text: &str) -> Markup {
     }
 }
 
-/// A sample of a line.
+/// A sample of a line, for the legend.
 pub(super) fn swatch(style: &str) -> Markup {
     html! { svg.swatch viewBox="0 0 22 8" aria-hidden="true" { path class={ "line " (style) } d="M2 4H20" {} } }
 }

@@ -1,6 +1,6 @@
-//! From reports to charts: what was measured over time, and how latencies are distributed.
+//! Converts reports to charts: measurements over time, and distributions of latencies.
 //!
-//! The repeats of a run are one line: their median, with a band from the least to the most.
+//! The repeats of a run are one line: their median, with a band from minimum to maximum.
 
 use super::chart::{Along, Chart, Column, Line, Stretch};
 use super::scale::{Axis, Mark};
@@ -11,12 +11,12 @@ use crate::report::figure::Spread;
 use crate::report::progress::SHOWN;
 use crate::report::round::{Phase, Round, Second, Usage};
 
-/// The percentiles' last column is the one with this many nines.
+/// The number of nines in the percentiles' last column.
 const NINES_MAX: i32 = 5;
 const MARKED: &[&str] = &["50", "90", "99", "99.9", "99.99", "99.999"];
 const WARM_UP: &str = "warm-up";
 
-/// Everything that charts are made of.
+/// The data of all charts.
 pub(super) struct Curves<'a> {
     reports: &'a [&'a Report],
     names: &'a [String],
@@ -24,7 +24,7 @@ pub(super) struct Curves<'a> {
     percentiles: Along,
 }
 
-/// What a line over time shows of a second.
+/// The value of a second, for a line over time.
 type Of<'a> = dyn Fn(&Second) -> Option<f64> + 'a;
 
 impl<'a> Curves<'a> {
@@ -33,7 +33,7 @@ impl<'a> Curves<'a> {
         Self { reports, names, time: Time::new(reports), percentiles: percentiles() }
     }
 
-    /// How long all took, up to each percentile: a chart for each phase and kind of latency, baselines included.
+    /// Latencies up to each percentile: a chart for each phase and kind of latency, including baselines.
     pub(super) fn distributions(&self) -> Vec<Chart<'_>> {
         let phases = self.reports.iter().flat_map(|report| phases(report)).filter(|phase| phase.name != WARM_UP);
         let all = phases.flat_map(|phase| phase.latencies.keys().map(|name| (phase.name.as_str(), name.as_str())));
@@ -83,7 +83,7 @@ impl<'a> Curves<'a> {
         names.iter().map(chart).collect()
     }
 
-    /// A chart for each thing that is counted, those first that progress shows.
+    /// A chart for each counter, starting with those that progress shows.
     pub(super) fn rates(&self) -> Vec<Chart<'_>> {
         let mut names = once(seconds(self.reports).flat_map(|second| second.counters.keys().map(String::as_str)));
         names.sort_by_key(|name| SHOWN.iter().position(|shown| shown == name).unwrap_or(SHOWN.len()));
@@ -97,7 +97,7 @@ impl<'a> Curves<'a> {
         names.iter().map(chart).collect()
     }
 
-    /// Processors and memory, of each server and of the clients.
+    /// CPU and memory of each server and of the clients.
     pub(super) fn processes(&self) -> Vec<Chart<'_>> {
         let mut names = once(seconds(self.reports).flat_map(|second| second.servers.keys().map(String::as_str)));
         names.push(CLIENTS);
@@ -149,7 +149,7 @@ fn seconds<'a>(reports: &[&'a Report]) -> impl Iterator<Item = &'a Second> {
     reports.iter().flat_map(|report| phases(report)).flat_map(|phase| &phase.series)
 }
 
-/// Each of them once, in the order in which they came.
+/// Without duplicates, in the original order.
 fn once<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
     all.fold(Vec::new(), |mut seen, one| {
         if !seen.contains(&one) {
@@ -179,7 +179,7 @@ fn percentiles() -> Along {
     Along { name: "percentile", axis, columns, stretches: vec![stretch] }
 }
 
-/// A curve ends where not even one took longer.
+/// A curve ends where not a single sample is larger.
 fn distribution(along: &Along, rounds: &[Option<&Round>], phase: &str, name: &str) -> Vec<Option<Spread>> {
     let mut values = vec![Vec::new(); along.columns.len()];
     let all = rounds.iter().filter_map(|round| round.as_ref()?.phase(phase)?.latencies.get(name));
@@ -194,7 +194,7 @@ fn distribution(along: &Along, rounds: &[Option<&Round>], phase: &str, name: &st
     spreads(values)
 }
 
-/// What a latency is about.
+/// The title of a latency.
 fn latency(name: &str) -> String {
     match name {
         "sent" => "Send to `sent`".to_owned(),
@@ -204,7 +204,7 @@ fn latency(name: &str) -> String {
     }
 }
 
-/// The generator's own delay explains the others, and comes behind them.
+/// The generator's own delay explains the others, so it comes last.
 fn rank(name: &str) -> u8 {
     match name {
         "sent" => 0,

@@ -1,4 +1,4 @@
-//! What is wrong with a run, or makes it doubtful.
+//! Problems of a run, and doubts about it.
 
 use maud::{Markup, html};
 
@@ -6,7 +6,7 @@ use super::chart::{style, swatch};
 use crate::report::Report;
 use crate::report::table::number;
 
-/// How it went, at a glance.
+/// The result at a glance.
 pub(super) fn state(report: &Report) -> Markup {
     let bars: Vec<bool> = report.figures.iter().filter_map(|figure| figure.is_met).collect();
     let met = bars.iter().filter(|is_met| **is_met).count();
@@ -22,7 +22,7 @@ pub(super) fn state(report: &Report) -> Markup {
     }
 }
 
-/// What is wrong or doubtful; nothing at all when there is nothing, and nobody has looked.
+/// Problems and doubts; empty if there are none and nothing was verified.
 pub(super) fn findings(names: &[String], reports: &[&Report]) -> Markup {
     let has_some = |report: &&Report| {
         let mut rounds = report.repeats.iter().map(|repeat| &repeat.round);

@@ -1,6 +1,6 @@
-//! Axes: where a value is on one, and the marks along it.
+//! Axes: the position of values, and the marks.
 
-/// Marks that an axis has at most, roughly.
+/// Approximate maximum number of marks on an axis.
 const MARKS: f64 = 5.0;
 
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Mark {
 }
 
 impl Axis {
-    /// From zero to a round number that is not below `most`.
+    /// From zero to a round number of at least `most`.
     pub(super) fn from_zero(most: f64) -> Self {
         let most = if most.is_finite() && most > 0.0 { most } else { 1.0 };
         let step = round_step(most / MARKS);
@@ -27,7 +27,7 @@ impl Axis {
         Self::new(0.0, *marks.last().unwrap_or(&most), false, marks)
     }
 
-    /// From zero to `most` itself: for what has an end, such as a time.
+    /// From zero to exactly `most`: for quantities with an end, such as time.
     pub(super) fn until(most: f64) -> Self {
         let mut axis = Self::from_zero(most);
         axis.to = if most.is_finite() && most > 0.0 { most } else { 1.0 };
@@ -35,7 +35,7 @@ impl Axis {
         axis
     }
 
-    /// Logarithmic, between round numbers around positive values; what is not positive is at its lower end.
+    /// Logarithmic, between round numbers around positive values; other values are at its lower end.
     pub(super) fn log(least: f64, most: f64) -> Self {
         let least = if least.is_finite() && least > 0.0 { least } else { 1.0 };
         let most = if most.is_finite() { most.max(least) } else { least };
@@ -51,7 +51,7 @@ impl Axis {
         Self::new(from, to, true, marks.filter(|mark| *mark <= to * 1.000_1).collect())
     }
 
-    /// With marks of one's own.
+    /// With custom marks.
     pub(super) fn marked(to: f64, marks: Vec<Mark>) -> Self {
         Self { from: 0.0, to, is_log: false, marks }
     }
@@ -60,7 +60,7 @@ impl Axis {
         Self { from, to, is_log, marks: marks.into_iter().map(|at| Mark { at, text: short(at) }).collect() }
     }
 
-    /// 0 at its beginning, 1 at its end.
+    /// 0 at the start, 1 at the end.
     pub(super) fn place(&self, value: f64) -> f64 {
         let place = if self.is_log {
             (value.max(self.from) / self.from).log10() / (self.to / self.from).log10()
@@ -81,7 +81,7 @@ fn round_step(step: f64) -> f64 {
     [1.0, 2.0, 5.0].map(|digit| digit * power).into_iter().find(|round| *round >= step).unwrap_or(10.0 * power)
 }
 
-/// `0.05`, `20`, `50k`, `1.5M`: as short as a mark can be.
+/// `0.05`, `20`, `50k`, `1.5M`: as short as possible.
 fn short(value: f64) -> String {
     let (value, letter) = match value {
         value if value >= 1e9 => (value / 1e9, "G"),

@@ -1,4 +1,4 @@
-//! The page's tables: the figures and what differs between them, what was run, and what was counted.
+//! The page's tables: figures and their differences, parameters, and counters.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ fn met(is_met: Option<bool>) -> Markup {
     }
 }
 
-/// The figures of several runs, each with how it differs from the first's.
+/// The figures of several runs, each with its difference to the first.
 pub(super) fn comparison(names: &[String], reports: &[&Report]) -> Markup {
     let mut figures: Vec<&Summary> = Vec::new();
     for figure in reports.iter().flat_map(|report| &report.figures) {
@@ -83,7 +83,7 @@ pub(super) fn comparison(names: &[String], reports: &[&Report]) -> Markup {
     }
 }
 
-/// A row for the values, and one for the ratios if there are any. `figure` is the first of `all` that is there.
+/// A row for the values, and one for the ratios if there are any. `figure` is the first of `all` that exists.
 fn compared(figure: &Summary, all: &[Option<&Summary>]) -> Markup {
     let is_about_ratio = matches!(figure.bar, Some(Bar::RatioAtMost(_) | Bar::RatioAtLeast(_)));
     let ratios: Vec<Option<&Spread>> = all.iter().map(|figure| (*figure)?.ratio.as_ref()).collect();
@@ -114,7 +114,7 @@ fn compared(figure: &Summary, all: &[Option<&Summary>]) -> Markup {
     }
 }
 
-/// By how much the median is another one, and whether that is a good thing as far as the bar tells.
+/// The difference of the medians, and whether it is an improvement, as far as the bar tells.
 fn difference(first: &Spread, other: &Spread, bar: Option<Bar>) -> Markup {
     let percent = 100.0 * (other.median / first.median - 1.0);
     let is_less_better = bar.map(|bar| matches!(bar, Bar::AtMost(_) | Bar::RatioAtMost(_)));
@@ -133,7 +133,7 @@ fn difference(first: &Spread, other: &Spread, bar: Option<Bar>) -> Markup {
     html! { @if percent.is_finite() { " " span.difference.(class) { (format!("{percent:+.1} %").replace('-', "−")) } } }
 }
 
-/// What was run, where and when. Rows that are not the same for all runs stand out.
+/// The parameters, time and place of the runs. Rows that differ between runs are highlighted.
 pub(super) fn particulars(names: &[String], reports: &[&Report]) -> Markup {
     let all: Vec<Vec<(String, String)>> = reports.iter().map(|report| particulars_of(report)).collect();
     let mut heads: Vec<&str> = Vec::new();
@@ -191,7 +191,7 @@ fn particulars_of(report: &Report) -> Vec<(String, String)> {
     rows.chain(load.params.clone()).collect()
 }
 
-/// What each phase came to: clients' and servers' own counters, and what the processes used.
+/// The totals of each phase: clients' and servers' counters, and resource use.
 pub(super) fn counters(names: &[String], reports: &[&Report]) -> Markup {
     let mut phases: Vec<&str> = Vec::new();
     for phase in reports.iter().flat_map(|report| &report.repeats).flat_map(|repeat| &repeat.round.phases) {

@@ -1,5 +1,5 @@
-//! Time as charts have it: the phases of a round one after another, in columns of a second each, or of several when it's
-//! long. What is between the phases is not measured, and left out.
+//! The time axis of charts: the phases of a round one after another, in columns of a second, or of several seconds in
+//! long runs. What is between phases is not measured, and left out.
 
 use super::chart::{Along, Column, Stretch};
 use super::scale::Axis;
@@ -7,10 +7,10 @@ use crate::report::figure::Spread;
 use crate::report::round::{Phase, Second};
 use crate::report::{Repeat, Report};
 
-/// Columns of a chart, roughly.
+/// Approximate maximum number of columns.
 const COLUMNS_MAX: f64 = 240.0;
-/// What is shorter is no second: its rates and percentiles are those of a handful, and would be a jump at each phase's end.
-/// It is in the phase's totals and distributions.
+/// Shorter seconds are left out: their rates and percentiles come from a few samples, and would jump at each phase's
+/// end. They are included in the phase's totals and distributions.
 const SECOND_MIN_S: f64 = 0.5;
 
 pub(super) struct Time {
@@ -19,7 +19,7 @@ pub(super) struct Time {
 }
 
 impl Time {
-    /// Each phase is as long as the longest of its name.
+    /// Each phase is as long as the longest with its name.
     pub(super) fn new(reports: &[&Report]) -> Self {
         let lengths = lengths(reports);
         let total_s: f64 = lengths.iter().map(|(_, length_s)| length_s).sum();
@@ -27,7 +27,7 @@ impl Time {
         let (mut columns, mut stretches, mut from) = (Vec::new(), Vec::new(), 0.0);
         for (name, length_s) in lengths {
             let first = columns.len();
-            // What is left at the end belongs to the last column, if it's less than half of one.
+            // A remainder of less than half a column belongs to the last column.
             for number in 1..=(length_s / step_s).round().max(1.0) as usize {
                 let end_s = number as f64 * step_s;
                 columns.push(Column { at: from + end_s - step_s / 2.0, name: format!("{name} {end_s} s") });
@@ -45,7 +45,7 @@ impl Time {
         Self { along: Along { name: "time", axis, columns, stretches }, step_s }
     }
 
-    /// A line: all repeats' values in each column.
+    /// The values of all repeats in each column.
     pub(super) fn line(&self, repeats: &[Repeat], of: &dyn Fn(&Second) -> Option<f64>) -> Vec<Option<Spread>> {
         let mut values = vec![Vec::new(); self.along.columns.len()];
         for phase in repeats.iter().flat_map(|repeat| &repeat.round.phases) {
@@ -61,7 +61,7 @@ impl Time {
     fn column(&self, phase: &str, second: &Second) -> Option<usize> {
         let stretch = self.along.stretches.iter().find(|stretch| stretch.name == phase)?;
         let (first, end) = stretch.columns;
-        // A second ends some milliseconds after the clock has struck.
+        // A second is reported some milliseconds after its end.
         let number = (second.at_s.round() - 1.0).max(0.0) / self.step_s;
         Some(first.saturating_add(number as usize).min(end - 1))
     }
@@ -78,12 +78,12 @@ fn lengths<'a>(reports: &[&'a Report]) -> Vec<(&'a str, f64)> {
     lengths
 }
 
-/// Those of all repeats.
+/// The phases of all repeats.
 pub(super) fn phases(report: &Report) -> impl Iterator<Item = &Phase> {
     report.repeats.iter().flat_map(|repeat| &repeat.round.phases)
 }
 
-/// What is known of each column.
+/// The spread of each column.
 pub(super) fn spreads(values: Vec<Vec<f64>>) -> Vec<Option<Spread>> {
     values.into_iter().map(|values| (!values.is_empty()).then(|| Spread::of(values))).collect()
 }

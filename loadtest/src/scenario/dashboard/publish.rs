@@ -1,4 +1,4 @@
-//! What is published: batches whose sums are known, and what became of each.
+//! Publishing: batches with known sums, and their results.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,24 +15,24 @@ use crate::meter::now_ns;
 use crate::meter::recorder::Counter;
 use crate::verify::{Log, Tally, What};
 
-/// The series that has one event of each batch, so that a watcher can tell which batches he has seen.
+/// The series with one event per batch, which shows a watcher the number of batches seen.
 pub(super) const BATCHES: &str = "batches";
 
-/// Long enough ago for any `topics.lateness_ms`.
+/// Earlier than any `topics.lateness_ms` allows.
 const LATE_MS: i64 = 600_000;
 
-/// Batches of one topic that are told apart by their values.
+/// Batches of one topic that have different values.
 const VARIANTS: usize = 4;
 
-/// What is said of a topic, again and again.
+/// The batches of a topic, repeated.
 pub(super) struct Stream {
     pub(super) topic: String,
     variants: Vec<Variant>,
-    /// When each batch was meant to leave, in the order of their sending.
+    /// The intended moment of each batch, in the order of sending.
     moments_ns: Mutex<Vec<u64>>,
 }
 
-/// A batch, but for its `id`.
+/// A batch without its `id`.
 struct Variant {
     /// What follows the `id`.
     rest: String,
@@ -42,19 +42,19 @@ struct Variant {
 }
 
 impl Stream {
-    /// Batches of `events` events over `series` series, beside the one of [`BATCHES`]; one in four has an event that is
-    /// late.
+    /// Batches of `events` events over `series` series, in addition to the one of [`BATCHES`]; one in four has a late
+    /// event.
     pub(super) fn new(topic: String, events: usize, series: usize) -> Self {
         let variants = (0..VARIANTS).map(|number| Variant::new(&topic, number, events, series)).collect();
         Self { topic, variants, moments_ns: Mutex::default() }
     }
 
-    /// How many were said.
+    /// The number of batches that were sent.
     pub(super) fn said(&self) -> usize {
         self.moments_ns.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// When these were meant to leave, counted from 0.
+    /// The intended moments of these batches, counted from 0.
     pub(super) fn moments_ns(&self, numbers: std::ops::Range<usize>) -> Vec<u64> {
         let moments = self.moments_ns.lock().unwrap_or_else(PoisonError::into_inner);
         moments.get(numbers.start..numbers.end.min(moments.len())).unwrap_or_default().to_vec()
@@ -75,7 +75,7 @@ impl Variant {
         let late = u64::from(number == 0);
         for event in 1..events.max(2) {
             let (name, value) = (format!("s{}", event % series.max(1)), (number * 104_729 + event * 7_919) % 1_000);
-            // Writing into memory does not fail.
+            // Writing into memory can't fail.
             let _ = write!(list, r#",{{"series":"{name}","value":{value},"tags":{{"country":"nl"}}"#);
             if late == 1 && event == 1 {
                 let _ = write!(list, r#","timestamp":"{late_at}""#);
@@ -89,14 +89,14 @@ impl Variant {
     }
 }
 
-/// All that was published by this worker, and what came of it.
+/// Everything that was published by this worker, and its result.
 #[derive(Default)]
 pub(super) struct Ledger(Mutex<Vec<Entry>>);
 
 struct Entry {
     stream: Arc<Stream>,
     variant: usize,
-    /// What the answer says was counted and what was late; `None` while there is none, or an error.
+    /// The counted and late events according to the answer; `None` if there is none, or an error.
     told: Option<(u64, u64)>,
     is_answered: bool,
 }
@@ -106,12 +106,12 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether each was answered.
+    /// Whether all were answered.
     pub(super) fn is_settled(&self) -> bool {
         self.entries().iter().all(|entry| entry.is_answered)
     }
 
-    /// Writes it down, for who checks.
+    /// Records it for the check.
     pub(super) fn note(&self, publisher: &str, log: &Log) {
         for entry in self.entries().iter() {
             let variant = &entry.stream.variants[entry.variant];
@@ -121,17 +121,17 @@ impl Ledger {
     }
 }
 
-/// Who publishes: a session, and what it does when it is answered.
+/// A publisher: its session, and how it reacts to answers.
 pub(super) struct Publisher {
     client: OnceLock<Client>,
     ledger: Arc<Ledger>,
-    /// As fast as it goes, while this is on: the next batch when one is answered.
+    /// While this is on, it publishes the next batch as soon as one is answered.
     flat_out: Arc<AtomicBool>,
     next: OnceLock<Arc<Stream>>,
     counts: Counts,
 }
 
-/// What all publishers of a worker count.
+/// The counters of all publishers of a worker.
 #[derive(Clone)]
 pub(super) struct Counts {
     pub(super) accepted: Counter,
@@ -150,7 +150,7 @@ impl Publisher {
         })
     }
 
-    /// Its session, and what it publishes when it goes as fast as it can. Only the first call counts.
+    /// Sets its session, and what it publishes at full speed. Only the first call counts.
     pub(super) fn attach(&self, client: &Client, flat_out: &Arc<Stream>) {
         self.client.get_or_init(|| client.clone());
         self.next.get_or_init(|| flat_out.clone());
@@ -167,7 +167,7 @@ impl Publisher {
         client.say(&format!(r#"{{"type":"topic_publish","id":"p{id}"{}"#, stream.variants[variant].rest));
     }
 
-    /// Puts so many batches under way.
+    /// Puts this many batches under way.
     pub(super) fn begin(&self, under_way: usize) {
         (0..under_way).for_each(|_| self.go_on());
     }

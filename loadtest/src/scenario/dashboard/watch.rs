@@ -1,4 +1,4 @@
-//! Who watches: what he knows of his topic by what he was told, and how old it was when it came.
+//! Watching: a watcher's copy of a topic, and the age of updates on arrival.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,13 +11,13 @@ use crate::client::reader::OnFrame;
 use crate::meter::recorder::{Counter, LatencyMeter};
 use crate::verify::Tally;
 
-/// What all watchers of a worker count.
+/// The counters of all watchers of a worker.
 #[derive(Clone)]
 pub(super) struct Counts {
     pub(super) updates: Counter,
-    /// Batches of which watchers have been told, by each of them.
+    /// Batches that watchers have received, counted per watcher.
     pub(super) seen: Counter,
-    /// From the moment for which a batch was meant to the frame with it.
+    /// From a batch's intended moment to the frame that contains it.
     pub(super) freshness: LatencyMeter,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Counts {
 pub(super) struct Mirror {
     stream: Arc<Stream>,
     counts: Counts,
-    /// Also of what is only looked at when somebody checks.
+    /// Whether it also keeps what is only needed for the check.
     is_whole: bool,
     windows: Mutex<Windows>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Mirror {
 #[derive(Default)]
 struct Windows {
     series: HashMap<String, BTreeMap<i64, Tally>>,
-    /// Batches that are in them, and the most that ever were.
+    /// The number of batches in them, and its maximum so far.
     batches: u64,
     seen: u64,
 }
@@ -86,7 +86,7 @@ impl Mirror {
         }
     }
 
-    /// What all windows hold together, by series.
+    /// The totals of all windows, by series.
     pub(super) fn sums(&self) -> BTreeMap<String, Tally> {
         let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = |of_one: &BTreeMap<i64, Tally>| of_one.values().copied().fold(Tally::default(), Tally::plus);
@@ -108,7 +108,7 @@ impl Windows {
     }
 }
 
-/// The same of an answer to `topic_watch`.
+/// The same for an answer to `topic_watch`.
 pub(super) fn sums_of(state: &serde_json::Value) -> anyhow::Result<BTreeMap<String, Tally>> {
     let frame = TopicFrame::deserialize(state)?;
     let mut windows = Windows::default();

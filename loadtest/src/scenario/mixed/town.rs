@@ -1,6 +1,6 @@
-//! A worker's people and their conversations, and what a single one of them does. When is not decided here.
+//! A worker's people and their conversations, and the actions of a single one. The timing is decided elsewhere.
 //!
-//! Nobody knows anyone of another worker, so nothing has to be told between workers.
+//! Nobody knows anyone of another worker, so workers need not exchange anything.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use crate::meter::now_ns;
 use crate::meter::recorder::{Counter, LatencyMeter};
 use crate::worker::{PhaseWork, Worker};
 
-/// How often someone else is looked for, of a conversation whose member is not here.
+/// Random members of a conversation that are tried, to find one with a session.
 const ATTEMPTS: usize = 4;
 /// Smallest group.
 const GROUP_MEMBERS_MIN: usize = 3;
@@ -32,14 +32,14 @@ pub(super) struct Town {
     crowd: Crowd,
     users: Vec<User>,
     conversations: Vec<Conversation>,
-    /// The most popular first: up to where each reaches on a line from 0 to the last one's end.
+    /// The most popular first: the end of each one's part of a line that starts at 0.
     popularity: Vec<(f64, usize)>,
     known: Arc<Known>,
     rng: Rng,
     text: String,
-    /// Sends that were said.
+    /// The number of sends.
     said: u64,
-    /// Those away.
+    /// The people who are away.
     away: Vec<usize>,
     here: Vec<usize>,
     due: Counter,
@@ -49,20 +49,20 @@ pub(super) struct Town {
 
 struct User {
     client: Client,
-    /// The large group that he has open.
+    /// The large group that the person has open.
     open: Option<usize>,
 }
 
 struct Conversation {
     members: Vec<usize>,
-    /// Entries go whole to those who have it open.
+    /// Entries go in full only to members that have it open.
     is_activity: bool,
 }
 
 /// What the sessions have learnt about the conversations.
 struct Known {
     run: String,
-    /// What comes before the number in a user's name.
+    /// The prefix of user names before the number.
     prefix: String,
     by_id: Mutex<HashMap<String, usize>>,
     /// Direct conversations by their users, the smaller number first.
@@ -127,7 +127,7 @@ impl Town {
         })
     }
 
-    /// The first message of each direct conversation, which makes it.
+    /// Sends the first message of each direct conversation, which creates it.
     pub(super) async fn prepare(&mut self, phase: &mut PhaseWork<'_>) -> Result<()> {
         let mut pairs: Vec<(usize, usize)> = self.known.directs.keys().copied().collect();
         pairs.sort_unstable();
@@ -147,13 +147,13 @@ impl Town {
         Ok(())
     }
 
-    /// Waits until every send is answered, but for those of people who went before the answer: they hear of it when they
+    /// Waits until every send is answered, except those of people who left before the answer: they get it when they
     /// come home.
     pub(super) async fn answered(&self, phase: &mut PhaseWork<'_>) {
         phase.drain(|| !self.users.iter().any(|user| user.client.is_waiting())).await;
     }
 
-    /// Someone writes. `false`: there was nobody.
+    /// Someone writes. Returns `false` if there was nobody.
     pub(super) fn send(&mut self, intended_ns: u64) -> bool {
         let Some((conversation, user, id)) = self.someone() else { return false };
         let place = format!(r#""conversation_id":"{id}""#);
@@ -163,7 +163,7 @@ impl Town {
         true
     }
 
-    /// Someone reads up to the end; a large group is opened for that, in place of the one before.
+    /// Someone reads up to the end; a large group is opened for that, replacing the one before.
     pub(super) fn read(&mut self) {
         let Some((conversation, user, id)) = self.someone() else { return };
         let seq = self.known.last_seq[conversation].load(Ordering::Relaxed);
@@ -185,7 +185,7 @@ impl Town {
         self.users[user].client.say(&json!({"type": "typing_start", "conversation_id": id}).to_string());
     }
 
-    /// Someone comes if fewer than this share of all are here, else someone goes.
+    /// Someone comes if fewer than this share of all are here, otherwise someone leaves.
     pub(super) fn come_or_go(&mut self, share: f64, intended_ns: u64) {
         let (from, is_coming) = if (self.here.len() as f64) < share * self.users.len() as f64 {
             (&mut self.away, true)
@@ -206,7 +206,7 @@ impl Town {
         }
     }
 
-    /// Everyone comes, and gets what he missed.
+    /// Everyone comes, and gets what they missed.
     pub(super) async fn come_home(&mut self, phase: &mut PhaseWork<'_>) -> Result<()> {
         for user in self.away.drain(..) {
             self.users[user].client.come_back(now_ns());
@@ -221,7 +221,7 @@ impl Town {
         self.crowd
     }
 
-    /// A conversation by its popularity, a member who is here, and its id.
+    /// A conversation chosen by popularity, a connected member, and its id.
     fn someone(&mut self) -> Option<(usize, usize, String)> {
         let (end, _) = *self.popularity.last()?;
         let at = self.rng.f64() * end;
@@ -243,7 +243,7 @@ impl Known {
         name.strip_prefix(&self.prefix)?.parse().ok()
     }
 
-    /// Makes a group; whether entries go whole only to those who have it open.
+    /// Creates a group. Returns whether entries go in full only to members that have it open.
     async fn make_group(&self, group: usize, members: &[usize], clients: &[Client]) -> Result<bool> {
         let (owner, others) = members.split_first().context("a group without members")?;
         let names: Vec<String> = others.iter().map(|user| self.name(*user)).collect();
@@ -268,7 +268,7 @@ impl Known {
         })
     }
 
-    /// A message that came by itself.
+    /// An unsolicited message.
     fn on_message(&self, user: usize, json: &[u8], at_ns: u64) {
         let intended_ns = scan::text(json, "client_id").and_then(|client_id| intended_ns(client_id, &self.run));
         if let Some(intended_ns) = intended_ns {
@@ -297,18 +297,18 @@ fn watch_contacts(clients: &[Client], known: &Known, contacts: usize, rng: &mut 
     }
 }
 
-/// So many of `0..of`, each at most once.
+/// `many` of `0..of`, without duplicates.
 fn some(many: usize, of: usize, rng: &mut Rng) -> Vec<usize> {
     rng.choose_multiple(0..of, many.min(of))
 }
 
-/// Group `n` of all workers has a share of the largest one's members that goes as `1 / n`.
+/// The size of group `n` of all workers, relative to the largest one, is `1 / n`.
 fn groups(load: &Load, numbers: impl Iterator<Item = usize>, users: usize, rng: &mut Rng) -> Vec<Vec<usize>> {
     let largest = load.count("group_members_max");
     numbers.map(|number| some((largest / (number + 1)).max(GROUP_MEMBERS_MIN), users, rng)).collect()
 }
 
-/// Each user with so many others; where two have chosen each other it is one.
+/// Each user with a number of others; mutual choices are merged.
 fn directs(users: usize, each: usize, rng: &mut Rng) -> Vec<(usize, usize)> {
     let chosen = (0..users).flat_map(|user| some(each, users, rng).into_iter().map(move |other| (user, other)));
     let mut pairs: Vec<(usize, usize)> =
@@ -318,7 +318,7 @@ fn directs(users: usize, each: usize, rng: &mut Rng) -> Vec<(usize, usize)> {
     pairs
 }
 
-/// Where each rank's part of the line ends.
+/// The end of each rank's part of the line.
 fn zipf(ranks: Vec<usize>, exponent: f64) -> Vec<(f64, usize)> {
     let mut end = 0.0;
     let parts = ranks.into_iter().enumerate().map(|(rank, conversation)| {

@@ -1,4 +1,4 @@
-//! What was acknowledged in each conversation, and what the push service was told of it.
+//! The acknowledged messages of each conversation, and their notifications.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -14,18 +14,18 @@ use crate::meter::recorder::{Counter, LatencyMeter, Recorder};
 use crate::provider::{Notification, OnNotification};
 use crate::verify::{Log, What};
 
-/// What is counted of notifications.
+/// The counters of notifications.
 #[derive(Clone, Default)]
 pub(super) struct Counts {
-    /// Those that tell something new.
+    /// Notifications of something new.
     notifications: Counter,
-    /// Those that came before: their id is the same.
+    /// Repeated notifications with the same id.
     repeated: Counter,
-    /// Those that tell the same under another id.
+    /// Repeated notifications with another id.
     doubled: Counter,
-    /// Those that came after one that tells more.
+    /// Notifications that came after one that covers more.
     overtaken: Counter,
-    /// From the intended moment of the newest message to the push, less the hold.
+    /// From the intended moment of the newest message to the push, minus the hold.
     latency: LatencyMeter,
 }
 
@@ -41,7 +41,7 @@ impl Counts {
     }
 }
 
-/// Of a worker. Each conversation has one user who is away.
+/// A worker's ledger. Each conversation has one user who is away.
 pub(super) struct Ledger {
     run: String,
     hold_ns: u64,
@@ -52,10 +52,10 @@ pub(super) struct Ledger {
 
 #[derive(Default)]
 struct Conversation {
-    /// The newest `seq`s that were acknowledged, and told.
+    /// The newest acknowledged, and the newest notified `seq`.
     acknowledged: u64,
     told: u64,
-    /// The id of the notification that told it.
+    /// The id of that notification.
     last_id: String,
 }
 
@@ -65,7 +65,7 @@ impl Ledger {
         Self { run: run.to_owned(), hold_ns, counts, log, conversations: Mutex::default() }
     }
 
-    /// Of who writes.
+    /// For writers.
     pub(super) fn on_frame(self: Arc<Self>) -> OnFrame {
         Box::new(move |kind, json, _| {
             if let ("sent", Some(id), Some(seq)) =
@@ -78,7 +78,7 @@ impl Ledger {
         })
     }
 
-    /// Of the push service.
+    /// For the push service.
     pub(super) fn on_notification(self: Arc<Self>) -> OnNotification {
         Box::new(move |notification, id, at_ns| self.note(notification, id, at_ns))
     }
@@ -106,18 +106,18 @@ impl Ledger {
         }
     }
 
-    /// Messages that were acknowledged, and that nobody was told of.
+    /// The number of acknowledged messages without a notification.
     pub(super) fn untold(&self) -> u64 {
         self.conversations().values().map(|one| one.acknowledged.saturating_sub(one.told)).sum()
     }
 
-    /// How far each conversation is told, for other workers: theirs may be told here.
+    /// The newest notified `seq` of each conversation, for other workers: their notifications may arrive here.
     pub(super) fn told(&self) -> Value {
         let conversations = self.conversations();
         conversations.iter().filter(|(_, one)| one.told > 0).map(|(id, one)| (id.clone(), json!(one.told))).collect()
     }
 
-    /// What other workers were told.
+    /// Takes over what other workers received.
     pub(super) fn learn(&self, told: &[Value]) {
         let mut conversations = self.conversations();
         for (id, seq) in told.iter().filter_map(Value::as_object).flatten() {
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(ledger.untold(), 4);
         told(&ledger, 1, "a");
         assert_eq!(ledger.untold(), 3);
-        // Another worker was told.
+        // Another worker received it.
         ledger.learn(&[json!({"d:1": 3, "d:2": 9}), ledger.told()]);
         assert_eq!(ledger.untold(), 1);
         told(&ledger, 5, "b");

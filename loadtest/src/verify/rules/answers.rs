@@ -1,5 +1,5 @@
-//! What clients were answered when they asked: in order, without holes, up to date; and that at the end nobody lacks
-//! anything (PROTOCOL §3: what was answered with `sent` is in every member's next `sync`, `history` and `changes`).
+//! The answers that clients got: ordered, without gaps, up to date; and that nobody lacks anything at the end (PROTOCOL
+//! §3: what was answered with `sent` is in every member's next `sync`, `history` and `changes`).
 
 use crate::verify::evidence::{Client, Evidence};
 use crate::verify::verdict::{Rule, Verdict};
@@ -23,7 +23,7 @@ pub(crate) fn check(operations: &[Operation], evidence: &Evidence<'_>, verdict: 
         fresh(client, &operation.what, evidence, verdict);
     }
     for (name, client) in &evidence.clients {
-        // Who has not even begun was not asked to.
+        // Clients that have not begun the final read were not asked to.
         if client.looked_back_ns.is_some() {
             at_the_end(name, client, evidence, verdict);
         }
@@ -43,7 +43,7 @@ fn ascending(client: &str, what: &str, id: &str, after: u64, entries: &[Seen], v
     }
 }
 
-/// `changes` leaves nothing out, and ends only where the log does.
+/// `changes` leaves nothing out, and ends only at the end of the log.
 fn complete(client: &str, id: &str, after: u64, entries: &[Seen], last_seq: Option<u64>, verdict: &mut Verdict) {
     let mut before = after;
     let ends = last_seq.map(|last_seq| last_seq + 1);
@@ -57,7 +57,7 @@ fn complete(client: &str, id: &str, after: u64, entries: &[Seen], last_seq: Opti
     }
 }
 
-/// An answer knows what was acknowledged before it was asked for.
+/// An answer contains what was acknowledged before it was requested.
 fn fresh(client: &str, what: &What, evidence: &Evidence<'_>, verdict: &mut Verdict) {
     let (What::Changes { asked_at_ns, conversation_id, last_seq, .. }
     | What::History { asked_at_ns, conversation_id, last_seq, .. }) = what
@@ -73,7 +73,7 @@ fn fresh(client: &str, what: &What, evidence: &Evidence<'_>, verdict: &mut Verdi
     }
 }
 
-/// The client has looked back: it was shown everything of every conversation that it is a member of.
+/// After the final read, the client has been shown everything of every conversation that it is a member of.
 fn at_the_end(name: &str, client: &Client<'_>, evidence: &Evidence<'_>, verdict: &mut Verdict) {
     if !client.is_done {
         return verdict.add(Rule::Unchecked, "", 0, || format!("{name} could not ask for everything at the end"));

@@ -1,10 +1,10 @@
-//! The log at the end: it has no holes, everyone was shown the same, and everything that was shown is in it.
+//! The final log: it has no gaps, everyone was shown the same, and everything that was shown is in it.
 
 use crate::verify::evidence::{Conversation, Evidence, shown_in};
 use crate::verify::verdict::{Rule, Verdict};
 use crate::verify::{Operation, Seen};
 
-/// Holes of one conversation that are counted: a server may say that its log ends anywhere.
+/// Gaps of one conversation that are counted: a server may report any end of its log.
 const HOLES_MAX: usize = 10_000;
 
 pub(crate) fn check(operations: &[Operation], evidence: &Evidence<'_>, verdict: &mut Verdict) {
@@ -29,7 +29,7 @@ pub(crate) fn check(operations: &[Operation], evidence: &Evidence<'_>, verdict: 
     }
 }
 
-/// Every `seq` up to the end is an entry that somebody has seen: whoever has no copy asks for all `changes`.
+/// Somebody has seen an entry at every `seq` up to the end: a client without a copy asks for all `changes`.
 fn holes(id: &str, conversation: &Conversation<'_>, verdict: &mut Verdict) {
     let all = conversation.reset_until + 1..=conversation.end();
     for seq in all.filter(|seq| !conversation.entries.contains_key(seq)).take(HOLES_MAX) {
@@ -37,7 +37,7 @@ fn holes(id: &str, conversation: &Conversation<'_>, verdict: &mut Verdict) {
     }
 }
 
-/// Who reads the whole log at the end gets every message that anybody was ever shown.
+/// A client that reads the whole final log gets every message that anybody was ever shown.
 fn readers(id: &str, conversation: &Conversation<'_>, verdict: &mut Verdict) {
     for log in &conversation.final_logs {
         for (seq, entry) in conversation.entries.iter().filter(|(_, entry)| entry.is_message()) {
@@ -54,7 +54,7 @@ fn readers(id: &str, conversation: &Conversation<'_>, verdict: &mut Verdict) {
     }
 }
 
-/// The field in which two that ought to be the same differ. What one of them does not have is not compared.
+/// The field in which two views of an entry differ. Fields that one of them lacks are not compared.
 fn difference(one: &Seen, other: &Seen) -> Option<&'static str> {
     let differ = |one: &Option<String>, other: &Option<String>| one.is_some() && other.is_some() && one != other;
     if one.entry != other.entry {

@@ -1,4 +1,4 @@
-//! Who was away is told of what came, of each thing once (docs/protocol.md, "Push").
+//! Users who were away are notified of everything, once (docs/protocol.md, "Push").
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,12 +6,12 @@ use crate::verify::evidence::Evidence;
 use crate::verify::verdict::{Rule, Verdict};
 use crate::verify::{Operation, What};
 
-/// A user with a device that is notified.
+/// A user with a notified device.
 #[derive(Default)]
 struct Away<'a> {
-    /// He had a session, so he may have been shown what he is not told of.
+    /// The user had a session, and may have been shown what was not notified.
     was_here: bool,
-    /// By conversation and `up_to_seq`, the ids under which it was told.
+    /// The ids of notifications, by conversation and `up_to_seq`.
     told: BTreeMap<(&'a str, u64), BTreeSet<&'a str>>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn check(operations: &[Operation], evidence: &Evidence<'_>, verdict: 
     }
 }
 
-/// A repeat has the same id, so that a receiver knows it as one.
+/// A repeat has the same id, so that a receiver recognises it.
 fn doubled(name: &str, user: &Away<'_>, verdict: &mut Verdict) {
     for ((conversation_id, up_to_seq), ids) in user.told.iter().filter(|(_, ids)| ids.len() > 1) {
         verdict.add(Rule::Duplicate, conversation_id, *up_to_seq, || {
@@ -50,7 +50,7 @@ fn doubled(name: &str, user: &Away<'_>, verdict: &mut Verdict) {
     }
 }
 
-/// What was acknowledged is told, by itself or with what came after it.
+/// What was acknowledged is notified, by itself or with later messages.
 fn lost(sender: &str, client_id: &str, to: (&str, &Away<'_>), evidence: &Evidence<'_>, verdict: &mut Verdict) {
     let (name, user) = to;
     let Some(one) = evidence.sends.get(&(sender, client_id)).and_then(|send| send.acknowledged.first()) else { return };
@@ -70,7 +70,7 @@ mod tests {
 
     const ID: &str = "d:1";
 
-    /// Alice writes two messages to Bob, who is away; and what becomes of that.
+    /// Alice writes two messages to Bob, who is away, followed by `of_bob`.
     fn history(of_bob: Vec<What>) -> Vec<Operation> {
         let mut all = vec![at(1, "bob", What::Device), at(2, "alice", ready())];
         for seq in [1, 2] {
@@ -87,7 +87,7 @@ mod tests {
         What::Notified { conversation_id: ID.to_owned(), up_to_seq, id: id.to_owned() }
     }
 
-    /// Of notifications: nobody reads anything back here.
+    /// Only notification rules: nobody does a final read here.
     fn violations(history: &[Operation]) -> Vec<(String, u64)> {
         let listed = check_all(history).listed.into_iter();
         let of_pushes = listed.filter(|violation| violation.what.contains("notified"));

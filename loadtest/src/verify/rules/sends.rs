@@ -1,4 +1,4 @@
-//! What became of sends: what was acknowledged is there, once, and in the order in which it was.
+//! The results of sends: what was acknowledged is stored, once, and in the order of acknowledgement.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +47,7 @@ fn lost(client: &str, client_id: &str, send: &Send<'_>, evidence: &Evidence<'_>,
     }
 }
 
-/// A send whose every attempt was refused for good is not stored.
+/// A send is not stored if all its attempts were rejected for good.
 fn refused(client: &str, client_id: &str, send: &Send<'_>, evidence: &Evidence<'_>, verdict: &mut Verdict) {
     if send.fails == 0 || send.fails < send.attempts.len() {
         return;
@@ -87,14 +87,14 @@ fn places(operations: &[Operation], evidence: &Evidence<'_>, verdict: &mut Verdi
     }
 }
 
-/// A send that was acknowledged, as far as order goes.
+/// An acknowledged send, for the rules of order.
 struct Ordered<'a> {
     client: &'a str,
     client_id: &'a str,
     seq: u64,
     said_ns: u64,
     acknowledged_ns: u64,
-    /// The session, of a send that needed no second attempt.
+    /// The session, for a send that needed only one attempt.
     session: Option<usize>,
 }
 
@@ -108,7 +108,7 @@ fn in_conversation<'a>(id: &str, evidence: &'a Evidence<'_>) -> Vec<Ordered<'a>>
     all.collect()
 }
 
-/// What was said after another send had been acknowledged comes after it.
+/// A send that began after another one was acknowledged comes after it.
 fn real_time(id: &str, sends: &[Ordered<'_>], verdict: &mut Verdict) {
     let mut by_end: Vec<&Ordered<'_>> = sends.iter().collect();
     by_end.sort_by_key(|send| send.acknowledged_ns);
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn what_was_said_after_an_acknowledgement_comes_after_it() {
         let mut history = agreeing();
-        // Said and acknowledged long after 4 was.
+        // Sent and acknowledged long after 4.
         history.extend([at(70, "alice", invoke("late")), at(71, "alice", ok("late", 3))]);
         assert_finds(&history, "reordered", 3);
     }

@@ -1,4 +1,4 @@
-//! What sessions were shown without asking: each entry once, in order, and none left out (PROTOCOL §3).
+//! What sessions were shown without asking: each entry once, in order, without gaps (PROTOCOL §3).
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ pub(crate) fn check(evidence: &Evidence<'_>, verdict: &mut Verdict) {
     }
 }
 
-/// Live frames come in the order of `seq`, and each once. Holes are looked at in [`left_out`].
+/// Live frames come in the order of `seq`, each once. Gaps are checked by [`left_out`].
 fn order(id: &str, session: &Session<'_>, stream: &Stream, verdict: &mut Verdict) {
     let mut highest = 0;
     let mut seen = BTreeSet::new();
@@ -38,8 +38,8 @@ fn order(id: &str, session: &Session<'_>, stream: &Stream, verdict: &mut Verdict
     }
 }
 
-/// For the session that sends, `sent` is the entry: a `message` besides shows it twice. Who had to repeat a send may not
-/// have been known any more as its sender.
+/// For the sending session, `sent` is the entry: a `message` in addition shows it twice. After a repeat, the server may
+/// no longer have known the session as the sender.
 fn own(
     id: &str,
     number: usize,
@@ -62,7 +62,7 @@ fn own(
     }
 }
 
-/// DESIGN §5.6. The removed are told that they were.
+/// DESIGN §5.6. Removed members are told of their removal.
 fn stranger(id: &str, session: &Session<'_>, stream: &Stream, conversation: &Conversation<'_>, verdict: &mut Verdict) {
     let was_member = conversation
         .entries
@@ -73,7 +73,7 @@ fn stranger(id: &str, session: &Session<'_>, stream: &Stream, conversation: &Con
     }
 }
 
-/// A message that is in the log, and when it was said for the first time.
+/// A message in the log, and when it was first sent.
 struct Durable<'a> {
     seq: u64,
     from: &'a str,
@@ -81,7 +81,7 @@ struct Durable<'a> {
 }
 
 impl<'a> Durable<'a> {
-    /// Those of this run's clients: of others it is not known when they were said.
+    /// Those of this run's clients: for others the time of sending is unknown.
     fn all(conversation: &Conversation<'a>, evidence: &Evidence<'a>) -> Vec<Self> {
         let messages = conversation.entries.values().filter(|entry| entry.is_message());
         let said = messages.filter_map(|entry| {
@@ -93,9 +93,9 @@ impl<'a> Durable<'a> {
     }
 }
 
-/// Who was connected before a message was said is shown it, or told that there is more than was shown: by
-/// `conversation_activity` or `resync`. Of a session that broke off, only what came before the last that was shown is
-/// known to have been due.
+/// A client that was connected before a message was sent is shown it, or told that there is more than was shown: by
+/// `conversation_activity` or `resync`. For a session that broke off, only what precedes the last shown entry is known
+/// to have been due.
 fn left_out(id: &str, session: &Session<'_>, durable: &[Durable<'_>], verdict: &mut Verdict) {
     let empty = Stream::default();
     let stream = session.streams.get(id).unwrap_or(&empty);
@@ -141,7 +141,7 @@ mod tests {
         let mut history = agreeing();
         history.push(at(60, "alice", live(message(2, "alice", "a2"))));
         assert_finds(&history, "duplicate", 2);
-        // Who had to repeat it may be shown it.
+        // After a repeat it may be shown to its sender.
         history.push(at(61, "alice", invoke("a2")));
         assert!(found(&history, "duplicate").is_empty());
     }

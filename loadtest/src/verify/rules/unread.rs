@@ -1,4 +1,4 @@
-//! What the last `sync` said of unread messages, against the log and what the client has read (PROTOCOL §3, "Receipts and
+//! The unread counts of the last `sync`, compared with the log and what the client has read (PROTOCOL §3, "Receipts and
 //! unread").
 
 use crate::verify::Outline;
@@ -28,9 +28,9 @@ fn count(name: &str, id: &str, conversation: &Conversation<'_>, outline: &Outlin
     }
 }
 
-/// The cursor is where the client's own reading and sends, or his being added, have put it. `read` without an answer may
-/// be forgotten by a node that dies within a second, and lost with the session on which it was said; so of what was read
-/// before a session was lost, or on one that is over, nobody knows.
+/// The cursor is where the client's own reading and sends, or the entry that added the user, have put it. A node that
+/// dies may forget a `read` without an answer within a second, and the session may lose it; so nothing is known about
+/// what was read before a session was lost, or in one that is over.
 fn cursor(
     name: &str,
     id: &str,
@@ -77,12 +77,12 @@ mod tests {
         assert!(found(&at_cursor(3, 1), "wrong unread").is_empty());
         assert_finds(&at_cursor(4, 0), "wrong unread", 4);
         assert_finds(&at_cursor(2, 2), "wrong unread", 2);
-        // What was read may be forgotten where a node died afterwards.
+        // What was read may be forgotten if a node died afterwards.
         let mut died = at_cursor(2, 2);
         died.push(at(38, "alice", lost()));
         died.sort_by_key(|operation| operation.at_ns);
         assert!(found(&died, "wrong unread").is_empty());
-        // So may what was read on a session that is over.
+        // The same holds for what was read in a session that is over.
         let mut left = at_cursor(2, 2);
         left.extend([at(38, "bob", What::Left), at(39, "bob", ready())]);
         left.sort_by_key(|operation| operation.at_ns);

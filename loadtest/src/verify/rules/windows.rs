@@ -1,4 +1,4 @@
-//! Dashboards (PROTOCOL §5): what was accepted is in the windows, what was late is not, and nothing else is.
+//! Dashboards (PROTOCOL §5): the windows contain what was accepted, and nothing late or else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::verify::{Operation, Tally, What};
 #[derive(Default)]
 struct Published<'a> {
     accepted: BTreeMap<&'a str, Tally>,
-    /// Of batches without an answer, or with an error: each may be counted.
+    /// Batches without an answer, or with an error: each may or may not be counted.
     open: BTreeMap<&'a str, Tally>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn check(operations: &[Operation], evidence: &Evidence<'_>, verdict: 
     for operation in operations {
         if let What::Windows { topic, window, series } = &operation.what {
             looked_at.insert(topic);
-            // An owner that dies takes along what came since its last tick.
+            // An owner that dies loses what came since its last tick.
             let may_lose = evidence.last_lost_ns > 0;
             if let Some(published) = topics.get(topic.as_str()) {
                 windows(&format!("{topic} {window} at {}", operation.client), published, series, may_lose, verdict);
@@ -43,7 +43,7 @@ pub(crate) fn check(operations: &[Operation], evidence: &Evidence<'_>, verdict: 
     }
 }
 
-/// An answer tells late events apart from those that count.
+/// An answer distinguishes late events from those that count.
 fn answer(topic: &str, series: &BTreeMap<String, Tally>, late: u64, told: Option<(u64, u64)>, verdict: &mut Verdict) {
     let events = series.values().map(|tally| tally.count).sum::<u64>();
     if let Some(told) = told.filter(|told| *told != (events, late)) {

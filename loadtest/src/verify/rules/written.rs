@@ -1,4 +1,4 @@
-//! Histories written by hand, for the tests of the rules: three people in one group, and nothing wrong.
+//! Hand-written histories for the tests of the rules: three people in one group, and no violations.
 
 use crate::verify::evidence::shown_in;
 use crate::verify::{Operation, Outline, Seen, Verdict, What, check};
@@ -64,8 +64,8 @@ pub(crate) fn history_answer(after: u64, messages: Vec<Seen>, last_seq: u64) -> 
     What::History { asked_at_ns: 0, conversation_id, after, messages, last_seq, more: false }
 }
 
-/// Alice makes the group and writes 2, 3 and 4; Bob is shown all of it as it comes, and reads up to 3; Carol comes late.
-/// At the end everyone looks back, and Alice reads the whole log.
+/// Alice creates the group and writes 2, 3 and 4; Bob is shown all of it live, and reads up to 3; Carol comes late. At
+/// the end everyone does a final read, and Alice reads the whole log.
 pub(crate) fn agreeing() -> Vec<Operation> {
     let made = Seen {
         seq: 1,
@@ -104,7 +104,7 @@ pub(crate) fn agreeing() -> Vec<Operation> {
     all
 }
 
-/// As if the last history had not had this message.
+/// As if the final history did not contain this message.
 pub(crate) fn without_message(history: &[Operation], seq: u64) -> Vec<Operation> {
     let mut history = history.to_vec();
     for operation in &mut history {
@@ -127,7 +127,7 @@ pub(crate) fn without_entry(history: &[Operation], seq: u64) -> Vec<Operation> {
     history
 }
 
-/// As if the client had not been shown this message as it came, and had asked for it at once.
+/// As if the client had not been shown this message live, and had asked for it at once.
 pub(crate) fn asked_instead(history: &[Operation], client: &str, seq: u64) -> Vec<Operation> {
     let instead = |operation: &Operation| {
         if is_live_to(operation, client) && shows(operation, seq) {
