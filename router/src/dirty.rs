@@ -1,61 +1,66 @@
 //! Inbox changes at a home that wait to be written: one per user and conversation; later changes are merged into it.
 //!
-//! Each shard of `users.rs` has its own set, under the shard's lock. It counts its bytes; the limit is enforced
-//! elsewhere.
+//! Each shard of `users.rs` has its own set, under the shard's lock, and a user's entry there says which place in it is
+//! theirs. It counts its bytes; the limit is enforced elsewhere.
 
 use crate::envelope::{Deliver, Note, UserNote};
-use hashbrown::HashMap;
-use smallvec::{SmallVec, smallvec};
-use switchboard_protocol::{ConversationId, Seq, UserId};
+use smallvec::SmallVec;
+use switchboard_protocol::{ConversationId, Seq, TenantId, UserId};
 use switchboard_store::{InboxChange, UserKey};
 
-/// The bytes that a change counts for besides its ids: itself, its share of a preview and an outline, its entry in the
-/// map.
+/// The bytes that a change counts for besides its ids: itself, its share of a preview and an outline, its user's place.
 const CHANGE_BYTES: usize = size_of::<UserKey>() + size_of::<InboxChange>() + 512;
 
 /// One user's changes, in the order in which the conversations last changed. Most have one.
-type Changes = SmallVec<[InboxChange; 1]>;
+pub(crate) type Changes = SmallVec<[InboxChange; 1]>;
 
-/// See the file's comment.
+/// In the order of the users' first changes: so the next message to the same users finds them one after the other.
 #[derive(Default)]
-pub(crate) struct Dirty(HashMap<UserKey, Changes>);
+pub(crate) struct Dirty(Vec<(UserKey, Changes)>);
+
+/// Where a user's changes are, until they are taken.
+#[derive(Clone, Copy)]
+pub(crate) struct Place(u32);
 
 /// The bytes that a waiting change counts for.
-pub(crate) fn weight(user: &UserKey, change: &InboxChange) -> usize {
-    CHANGE_BYTES + user.tenant.as_str().len() + user.user.as_str().len() + change.conversation.as_str().len()
+pub(crate) fn weight(tenant: &TenantId, user: &UserId, change: &InboxChange) -> usize {
+    CHANGE_BYTES + tenant.as_str().len() + user.as_str().len() + change.conversation.as_str().len()
 }
 
 impl Dirty {
     /// Adds a change as the newest, merged with an earlier one of the same conversation: `sync` returns the newest
-    /// first, and the store numbers changes in the order of writing. Returns by how many bytes the total grows.
-    pub(crate) fn note(&mut self, user: &UserKey, change: InboxChange) -> usize {
-        let weight = weight(user, &change);
-        // A look-up first, so that the key is only cloned for a new user.
-        let Some(waiting) = self.0.get_mut(user) else {
-            self.0.insert(user.clone(), smallvec![change]);
-            return weight;
-        };
-        match waiting.iter().position(|waiting| waiting.conversation == change.conversation) {
+    /// first, and the store numbers changes in the order of writing. `place` is made for the first one of `user`. Returns
+    /// whether it is one more.
+    pub(crate) fn note(
+        &mut self,
+        place: &mut Option<Place>,
+        user: impl FnOnce() -> UserKey,
+        change: &InboxChange,
+    ) -> bool {
+        let at = place.get_or_insert_with(|| {
+            self.0.push((user(), Changes::new()));
+            Place(self.0.len() as u32 - 1)
+        });
+        let waiting = &mut self.0[at.0 as usize].1;
+        let earlier = waiting.iter().position(|waiting| waiting.conversation == change.conversation);
+        match earlier {
             Some(at) => {
                 merge(&mut waiting[at], change);
                 waiting[at..].rotate_left(1);
-                0
             }
-            None => {
-                waiting.push(change);
-                weight
-            }
+            None => waiting.push(change.clone()),
         }
+        earlier.is_none()
     }
 
-    /// Takes everything, each user's changes in their order.
-    pub(crate) fn take(&mut self) -> impl Iterator<Item = (UserKey, InboxChange)> {
-        self.0.drain().flat_map(|(user, changes)| changes.into_iter().map(move |change| (user.clone(), change)))
+    /// Takes everything. No place is valid any more.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = (UserKey, Changes)> {
+        self.0.drain(..)
     }
 
     /// The waiting changes of one user.
-    pub(crate) fn of(&self, user: &UserKey) -> &[InboxChange] {
-        self.0.get(user).map_or(&[], |changes| changes)
+    pub(crate) fn at(&self, place: Place) -> &[InboxChange] {
+        &self.0[place.0 as usize].1
     }
 
     /// The number of users with waiting changes.
@@ -91,15 +96,17 @@ pub(crate) fn empty_change(conversation: &ConversationId) -> InboxChange {
 }
 
 /// Merges two changes: the newer value of each part, as the store does.
-fn merge(into: &mut InboxChange, newer: InboxChange) {
-    if newer.last.as_ref().map(|last| last.last_seq) >= into.last.as_ref().map(|last| last.last_seq) {
-        into.last = newer.last.or(into.last.take());
+fn merge(into: &mut InboxChange, newer: &InboxChange) {
+    let last_seq = |change: &InboxChange| change.last.as_ref().map(|last| last.last_seq);
+    if newer.last.is_some() && last_seq(newer) >= last_seq(into) {
+        into.last.clone_from(&newer.last);
     }
     into.mentioned_seq = into.mentioned_seq.max(newer.mentioned_seq);
     into.read = into.read.max(newer.read);
     into.membership = into.membership.max(newer.membership);
-    if newer.settings.as_ref().map(|(number, _)| *number) > into.settings.as_ref().map(|(number, _)| *number) {
-        into.settings = newer.settings;
+    let number = |change: &InboxChange| change.settings.as_ref().map(|(number, _)| *number);
+    if number(newer) > number(into) {
+        into.settings.clone_from(&newer.settings);
     }
 }
 
@@ -109,20 +116,17 @@ mod tests {
 
     #[test]
     fn changes_wait_in_the_order_in_which_their_conversations_last_changed() {
-        let alice = UserKey { tenant: "t".parse().unwrap(), user: "alice".parse().unwrap() };
-        let mut dirty = Dirty::default();
-        let mut weighs = 0;
-        for id in ["g:c", "g:a", "g:b", "g:a"] {
-            weighs += dirty.note(&alice, empty_change(&id.parse().unwrap()));
-        }
+        let alice = || UserKey { tenant: "t".parse().unwrap(), user: "alice".parse().unwrap() };
+        let (mut dirty, mut place) = (Dirty::default(), None);
+        let ids = ["g:c", "g:a", "g:b", "g:a"];
+        let are_more = ids.map(|id| dirty.note(&mut place, alice, &empty_change(&id.parse().unwrap())));
+        assert_eq!(are_more, [true, true, true, false]);
         let ids = |changes: &[InboxChange]| -> Vec<String> {
             changes.iter().map(|change| change.conversation.to_string()).collect()
         };
-        assert_eq!(ids(dirty.of(&alice)), ["g:c", "g:b", "g:a"]);
-        let taken: Vec<_> = dirty.take().collect();
-        assert_eq!(weighs, taken.iter().map(|(user, change)| weight(user, change)).sum::<usize>());
-        let taken: Vec<_> = taken.into_iter().map(|(_, change)| change).collect();
-        assert_eq!(ids(&taken), ["g:c", "g:b", "g:a"]);
+        assert_eq!(ids(dirty.at(place.unwrap())), ["g:c", "g:b", "g:a"]);
+        let taken: Vec<_> = dirty.take().map(|(user, changes)| (user, ids(&changes))).collect();
+        assert_eq!(taken, [(alice(), ["g:c", "g:b", "g:a"].map(str::to_owned).to_vec())]);
         assert_eq!(dirty.users(), 0);
     }
 }

@@ -63,10 +63,10 @@ impl Node {
         let mut queued = fan_out.queued;
         let share = queued.len().div_ceil(TASKS_MAX).max(FLUSHES_PER_TURN);
         while !queued.is_empty() {
-            let part = queued.split_off(queued.len().saturating_sub(share));
+            let mut part = queued.split_off(queued.len().saturating_sub(share)).into_iter();
             self.spawn_to_end(async move {
-                for sockets in part.chunks(FLUSHES_PER_TURN) {
-                    sockets.iter().for_each(|socket| socket.flush());
+                while part.len() > 0 {
+                    part.by_ref().take(FLUSHES_PER_TURN).for_each(|socket| socket.flush());
                     tokio::task::yield_now().await;
                 }
             });

@@ -40,9 +40,7 @@ impl Node {
         for part in dirty.chunks(FLUSH_CHANGES_MAX) {
             if let Err(error) = self.store.put_inbox(part.to_vec()).await {
                 // Changes that were written already are written again; each field only grows.
-                for (user, change) in dirty {
-                    self.users.note(&user, change);
-                }
+                dirty.iter().for_each(|(user, change)| self.users.note(user, change));
                 return Err(error);
             }
         }

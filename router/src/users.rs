@@ -1,5 +1,6 @@
 //! The users known to this node: their sessions here and, if this node is their home, their sessions elsewhere, their
-//! presence and the inbox changes that wait to be written.
+//! presence and the inbox changes that wait to be written. One look-up finds all this, as waiting for memory is most of
+//! what a recipient of a fan-out costs here.
 //!
 //! Sharded by user. A shard's lock is held for a look-up and some pushes, never across an await. The users of a
 //! delivery are ordered by shard, so a fan-out takes each lock once, not once per recipient.
@@ -9,11 +10,11 @@ mod home;
 
 use self::home::HomeUser;
 use crate::blocks::Blocked;
-use crate::dirty::Dirty;
+use crate::dirty::{Dirty, Place};
 use crate::envelope::Registration;
 use crate::push::Unreachable;
 use crate::session::Session;
-use hashbrown::HashMap;
+use hashbrown::{Equivalent, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_presence::SavedPresence;
@@ -26,25 +27,51 @@ pub(crate) const SHARDS: usize = 32;
 /// A user, as far as this node knows them.
 #[derive(Default)]
 struct User {
-    /// Their sessions on this node.
-    sessions: Vec<Arc<Session>>,
+    /// Their sessions on this node. They rarely change, so there is no room for more.
+    sessions: Box<[Arc<Session>]>,
     blocked: Option<Box<Blocked>>,
     /// The presence that the user set, to be sent to a new home.
     saved: Option<Box<SavedPresence>>,
     /// What this node knows as the user's home.
     home: Option<Box<HomeUser>>,
+    /// Where in the shard the changes to their inbox wait to be written.
+    dirty: Option<Place>,
 }
 
 impl User {
     fn is_idle(&self) -> bool {
-        self.sessions.is_empty() && self.home.is_none()
+        self.sessions.is_empty() && self.home.is_none() && self.dirty.is_none()
+    }
+}
+
+/// As [`UserKey`], to look a user up without making one.
+#[derive(Clone, Copy, Hash)]
+struct UserRef<'a> {
+    tenant: &'a TenantId,
+    user: &'a UserId,
+}
+
+impl Equivalent<UserKey> for UserRef<'_> {
+    fn equivalent(&self, key: &UserKey) -> bool {
+        *self.user == key.user && *self.tenant == key.tenant
+    }
+}
+
+impl<'a> From<&'a UserKey> for UserRef<'a> {
+    fn from(key: &'a UserKey) -> Self {
+        Self { tenant: &key.tenant, user: &key.user }
+    }
+}
+
+impl From<&UserRef<'_>> for UserKey {
+    fn from(user: &UserRef<'_>) -> Self {
+        Self { tenant: user.tenant.clone(), user: user.user.clone() }
     }
 }
 
 #[derive(Default)]
 struct Shard {
     users: HashMap<UserKey, User>,
-    /// Inbox changes that wait to be written, of connected and other users.
     dirty: Dirty,
     /// Users without any other state here that have no device for push.
     unreachable: Unreachable,
@@ -85,12 +112,16 @@ impl Users {
         (0..SHARDS).map(|index| self.shard(index))
     }
 
-    /// Takes the users with sessions over from a former life of the node, without what that life knew as their home.
+    /// Takes the users with sessions over from a former life of the node, which keeps what it knew as their home.
     pub(crate) fn adopt(&self, former: &Self) {
         for index in 0..SHARDS {
-            let users = std::mem::take(&mut former.shard(index).users);
-            let with_sessions = users.into_iter().filter(|(_, user)| !user.sessions.is_empty());
-            self.shard(index).users.extend(with_sessions.map(|(key, user)| (key, User { home: None, ..user })));
+            let mut former = former.shard(index);
+            let with_sessions = former.users.iter_mut().filter(|(_, user)| !user.sessions.is_empty());
+            let here = with_sessions.map(|(key, user)| {
+                let left = User { home: user.home.take(), dirty: user.dirty.take(), ..User::default() };
+                (key.clone(), std::mem::replace(user, left))
+            });
+            self.shard(index).users.extend(here);
         }
     }
 
@@ -98,16 +129,18 @@ impl Users {
     pub(crate) fn add(&self, session: Arc<Session>, blocked: Blocked, most: u32) -> Option<Added> {
         let mut shard = self.of(&session.user);
         let same = |other: &Arc<Session>| other.device == session.device && other.instance == session.instance;
-        let others = shard.users.get(&session.user).map_or(&[][..], |user| &user.sessions);
+        let others = shard.users.get(&session.user).map_or(&[][..], |user| &*user.sessions);
         let older = others.iter().position(same);
         if older.is_none() && count(others) >= most {
             return None;
         }
         let user = shard.users.entry(session.user.clone()).or_default();
         user.blocked = (!blocked.is_empty()).then(|| Box::new(blocked));
-        let replaced = older.map(|at| user.sessions.swap_remove(at));
-        user.sessions.reserve_exact(1);
-        user.sessions.push(session);
+        let mut sessions = std::mem::take(&mut user.sessions).into_vec();
+        let replaced = older.map(|at| sessions.swap_remove(at));
+        sessions.reserve_exact(1);
+        sessions.push(session);
+        user.sessions = sessions.into();
         Some(Added { replaced })
     }
 
@@ -116,7 +149,9 @@ impl Users {
         let mut shard = self.of(&session.user);
         let Some(user) = shard.users.get_mut(&session.user) else { return false };
         let Some(at) = user.sessions.iter().position(|other| other.id == session.id) else { return false };
-        user.sessions.swap_remove(at);
+        let mut sessions = std::mem::take(&mut user.sessions).into_vec();
+        sessions.swap_remove(at);
+        user.sessions = sessions.into();
         if user.sessions.is_empty() {
             // The home keeps it as long as it is valid; kept here, it would come back with the user's next session.
             user.saved = None;
@@ -129,7 +164,7 @@ impl Users {
 
     /// The sessions of a user on this node.
     pub(crate) fn sessions(&self, user: &UserKey) -> Vec<Arc<Session>> {
-        self.of(user).users.get(user).map(|user| user.sessions.clone()).unwrap_or_default()
+        self.of(user).users.get(user).map(|user| user.sessions.to_vec()).unwrap_or_default()
     }
 
     /// One session of a user, if it is on this node.
@@ -182,7 +217,7 @@ impl Users {
     /// Whether a session of the user is due for a newer cursor; if so, none is again for `interval_ms`.
     pub(crate) fn wants_cursor(&self, key: &UserKey, now_ms: u64, interval_ms: u64) -> bool {
         let shard = self.of(key);
-        let sessions = shard.users.get(key).map_or(&[][..], |user| &user.sessions);
+        let sessions = shard.users.get(key).map_or(&[][..], |user| &*user.sessions);
         let wants = |session: &Arc<Session>| {
             let doing = session.doing();
             doing.synced_ms.is_some() && doing.cursor_ms + interval_ms <= now_ms
@@ -209,7 +244,7 @@ impl Users {
 }
 
 fn registration_of(key: &UserKey, user: Option<&User>) -> Registration {
-    let sessions = user.map_or(&[][..], |user| &user.sessions);
+    let sessions = user.map_or(&[][..], |user| &*user.sessions);
     Registration {
         user: key.clone(),
         sessions: count(sessions),
@@ -226,6 +261,7 @@ fn count(sessions: &[Arc<Session>]) -> u32 {
 mod tests {
     use super::*;
     use crate::delivery::{Delivery, Socket};
+    use crate::dirty::empty_change;
     use switchboard_protocol::client::PresenceStatus;
     use switchboard_protocol::{CloseCode, Timestamp};
     use switchboard_store::Incarnation;
@@ -269,6 +305,34 @@ mod tests {
         users.remove(&first);
         users.save_presence(&alice(), saved);
         assert!(users.registration_of(&alice()).saved.is_none());
+    }
+
+    #[test]
+    fn who_has_a_change_that_waits_is_known_until_it_is_taken() {
+        let users = Users::new();
+        let change = |id: &str| empty_change(&id.parse().unwrap());
+        let waiting = || (users.dirty_users(), users.dirty_of(&alice()).len());
+        let first = session("s1");
+        users.add(Arc::new(session("s1")), Blocked::new(), 10).unwrap();
+        for id in ["g:a", "g:b", "g:a"] {
+            users.note(&alice(), &change(id));
+        }
+        users.remove(&first);
+        assert_eq!(waiting(), (1, 2));
+        assert!(users.dirty_bytes() > 0);
+        assert_eq!(users.take_dirty(), [(alice(), change("g:b")), (alice(), change("g:a"))]);
+        assert_eq!((waiting(), users.dirty_bytes()), ((0, 0), 0));
+        assert!(users.of(&alice()).users.is_empty());
+    }
+
+    #[test]
+    fn the_next_life_gets_the_sessions_and_the_former_one_keeps_the_changes() {
+        let (former, next) = (Users::new(), Users::new());
+        former.add(Arc::new(session("s1")), Blocked::new(), 10).unwrap();
+        former.note(&alice(), &empty_change(&"g:a".parse().unwrap()));
+        next.adopt(&former);
+        assert_eq!((former.sessions(&alice()).len(), next.sessions(&alice()).len()), (0, 1));
+        assert_eq!((former.take_dirty().len(), next.take_dirty().len()), (1, 0));
     }
 
     /// ARCHITECTURE.md, "What a connection holds".

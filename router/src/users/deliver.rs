@@ -2,7 +2,7 @@
 //! a shard from one user to the next, as deliveries are ordered by shard.
 
 use super::home::may_be_reached;
-use super::{Shard, User, Users, shard_of};
+use super::{Shard, User, UserRef, Users, shard_of};
 use crate::dirty::{change_for_all, changes_for_some};
 use crate::envelope::{Deliver, Note, Outgoing};
 use crate::fan_out::Giving;
@@ -24,8 +24,8 @@ pub(crate) struct Further {
 impl Users {
     /// Gives frames to the users' sessions on this node.
     pub(crate) fn relay(&self, tenant: &TenantId, users: &[UserId], frames: &[Outgoing], giving: &mut Giving) {
-        self.each(tenant, users, |_, shard, key| {
-            if let Some(user) = shard.users.get(key) {
+        self.each(tenant, users, |who, shard| {
+            if let Some(user) = shard.users.get(&who) {
                 deliver_to(user, frames, &Held::new(), giving);
             }
         });
@@ -44,24 +44,29 @@ impl Users {
         let mut further = Further::default();
         let for_all = deliver.note.as_ref().map(|note| change_for_all(deliver, note));
         let concerns_push = deliver.note.as_ref().is_some_and(Note::concerns_push);
-        self.each(&deliver.conversation.tenant, &deliver.users, |id, shard, key| {
-            let user = shard.users.get(key);
-            if let Some(user) = user {
+        self.each(&deliver.conversation.tenant, &deliver.users, |who, shard| {
+            let Shard { users, dirty, unreachable } = shard;
+            // One look-up, which makes the entry where a change will wait in it.
+            let mut user = match &for_all {
+                Some(_) => Some(users.entry_ref(&who).or_default()),
+                None => users.get_mut(&who),
+            };
+            if let Some(user) = &mut user {
                 deliver_to(user, &deliver.frames, held, giving);
                 let nodes = user.home.iter().flat_map(|home| home.presence.nodes());
                 for (node, _) in nodes.filter(|(node, _)| *node != me) {
-                    further.elsewhere.entry(node.clone()).or_default().push(id.clone());
+                    further.elsewhere.entry(node.clone()).or_default().push(who.user.clone());
+                }
+                if let Some(change) = &for_all {
+                    self.note_of(who, user, dirty, change);
                 }
             }
-            if concerns_push && may_be_reached(user, &mut shard.unreachable, key, view) {
-                further.pushed.push(id.clone());
-            }
-            if let Some(change) = &for_all {
-                self.note_in(&mut shard.dirty, key, change.clone());
+            if concerns_push && may_be_reached(user.as_deref(), unreachable, who, view) {
+                further.pushed.push(who.user.clone());
             }
         });
         for (user, change) in deliver.note.iter().flat_map(|note| changes_for_some(deliver, note)) {
-            self.note(&UserKey { tenant: deliver.conversation.tenant.clone(), user }, change);
+            self.note(&UserKey { tenant: deliver.conversation.tenant.clone(), user }, &change);
         }
         further
     }
@@ -76,9 +81,8 @@ impl Users {
     ) -> Vec<(UserId, SessionId)> {
         let mut gone = Vec::new();
         for (id, session_id) in sessions {
-            let key = UserKey { tenant: tenant.clone(), user: id.clone() };
-            let shard = self.of(&key);
-            let user = shard.users.get(&key);
+            let shard = self.shard(shard_of(tenant, id));
+            let user = shard.users.get(&UserRef { tenant, user: id });
             let session = user.and_then(|user| user.sessions.iter().find(|session| session.id == *session_id));
             match (user, session) {
                 (Some(user), Some(session)) => deliver_to_session(user, session, frames, giving),
@@ -99,10 +103,10 @@ impl Users {
     }
 
     /// Calls `action` for each user under the lock of their shard, which is kept for the next user of the same shard.
-    fn each(&self, tenant: &TenantId, users: &[UserId], mut action: impl FnMut(&UserId, &mut Shard, &UserKey)) {
+    fn each(&self, tenant: &TenantId, users: &[UserId], mut action: impl FnMut(UserRef<'_>, &mut Shard)) {
         let mut held: Option<(usize, MutexGuard<'_, Shard>)> = None;
-        for id in users {
-            let index = shard_of(tenant, id);
+        for user in users {
+            let index = shard_of(tenant, user);
             let mut guard = match held.take() {
                 Some((at, guard)) if at == index => guard,
                 // Release one lock before taking the next.
@@ -111,8 +115,7 @@ impl Users {
                     self.shard(index)
                 }
             };
-            let key = UserKey { tenant: tenant.clone(), user: id.clone() };
-            action(id, &mut guard, &key);
+            action(UserRef { tenant, user }, &mut guard);
             held = Some((index, guard));
         }
     }

@@ -1,7 +1,7 @@
 //! What this node knows of users as their home: where their sessions are, their presence, whether they have a device, and the
 //! inbox changes that wait to be written.
 
-use super::{SHARDS, Shard, User, Users};
+use super::{SHARDS, Shard, User, UserRef, Users};
 use crate::dirty::{Dirty, weight};
 use crate::push::Unreachable;
 use std::sync::MutexGuard;
@@ -71,7 +71,7 @@ impl Users {
     pub(crate) fn may_be_reached(&self, key: &UserKey, view: u64) -> bool {
         let mut shard = self.of(key);
         let Shard { users, unreachable, .. } = &mut *shard;
-        may_be_reached(users.get(key), unreachable, key, view)
+        may_be_reached(users.get(key), unreachable, UserRef::from(key), view)
     }
 
     /// Notes that a user had no device as of a view. At most `most` users without sessions are remembered.
@@ -95,15 +95,17 @@ impl Users {
     // Inbox changes
 
     /// Notes a change to one user's inbox.
-    pub(crate) fn note(&self, user: &UserKey, change: InboxChange) {
-        self.note_in(&mut self.of(user).dirty, user, change);
+    pub(crate) fn note(&self, key: &UserKey, change: &InboxChange) {
+        let mut shard = self.of(key);
+        let Shard { users, dirty, .. } = &mut *shard;
+        let who = UserRef::from(key);
+        self.note_of(who, users.entry_ref(&who).or_default(), dirty, change);
     }
 
     /// The count changes under the shard's lock, so that nothing is taken before it is counted.
-    pub(super) fn note_in(&self, dirty: &mut Dirty, user: &UserKey, change: InboxChange) {
-        let noted = dirty.note(user, change);
-        if noted > 0 {
-            self.dirty_bytes.fetch_add(noted, Ordering::Relaxed);
+    pub(super) fn note_of(&self, who: UserRef<'_>, user: &mut User, dirty: &mut Dirty, change: &InboxChange) {
+        if dirty.note(&mut user.dirty, || UserKey::from(&who), change) {
+            self.dirty_bytes.fetch_add(weight(who.tenant, who.user, change), Ordering::Relaxed);
         }
     }
 
@@ -112,17 +114,29 @@ impl Users {
     pub(crate) fn take_dirty(&self) -> Vec<(UserKey, InboxChange)> {
         let mut taken = Vec::new();
         for mut shard in self.all() {
-            taken.extend(shard.dirty.take());
+            let Shard { users, dirty, .. } = &mut *shard;
+            for (key, changes) in dirty.take() {
+                if let Some(user) = users.get_mut(&key) {
+                    user.dirty = None;
+                    if user.is_idle() {
+                        users.remove(&key);
+                    }
+                }
+                taken.extend(changes.into_iter().map(|change| (key.clone(), change)));
+            }
         }
-        let weighed = taken.iter().map(|(user, change)| weight(user, change)).sum();
+        let weighed = taken.iter().map(|(key, change)| weight(&key.tenant, &key.user, change)).sum();
         self.dirty_bytes.fetch_sub(weighed, Ordering::Relaxed);
         taken.sort_by(|a, b| a.0.cmp(&b.0));
         taken
     }
 
     /// The changes that wait to be written for one user. They stay noted.
-    pub(crate) fn dirty_of(&self, user: &UserKey) -> Vec<(UserKey, InboxChange)> {
-        self.of(user).dirty.of(user).iter().map(|change| (user.clone(), change.clone())).collect()
+    pub(crate) fn dirty_of(&self, key: &UserKey) -> Vec<(UserKey, InboxChange)> {
+        let shard = self.of(key);
+        let place = shard.users.get(key).and_then(|user| user.dirty);
+        let changes = place.map_or(&[][..], |place| shard.dirty.at(place));
+        changes.iter().map(|change| (key.clone(), change.clone())).collect()
     }
 
     /// How many users have changes that wait.
@@ -136,9 +150,9 @@ impl Users {
     }
 }
 
-pub(super) fn may_be_reached(user: Option<&User>, unreachable: &mut Unreachable, key: &UserKey, view: u64) -> bool {
+pub(super) fn may_be_reached(user: Option<&User>, unreachable: &mut Unreachable, who: UserRef<'_>, view: u64) -> bool {
     match user.and_then(|user| user.home.as_ref()) {
         Some(home) => home.unreachable_in != Some(view),
-        None => !unreachable.has(key, view),
+        None => !unreachable.has(&UserKey::from(&who), view),
     }
 }
