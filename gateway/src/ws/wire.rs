@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use socket2::SockRef;
 use switchboard_protocol::CloseCode;
 use tokio::io::ReadBuf;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -221,7 +222,9 @@ impl Burst {
     pub(super) fn write(self, socket: &OwnedWriteHalf) -> Vec<u8> {
         // Before it is done: who has read what was written finds it counted.
         count_write(self.frames);
-        let sent = socket.try_write(&self.buffer).unwrap_or(0);
+        // Not `try_write`, which asks the runtime first whether there is room: that is one more wait for memory, and a full
+        // socket says so itself.
+        let sent = SockRef::from(socket.as_ref()).send(&self.buffer).unwrap_or(0);
         let unsent = self.buffer[sent..].to_vec();
         give_spare(self.buffer);
         unsent
