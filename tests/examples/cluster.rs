@@ -1,8 +1,8 @@
-//! Three nodes, a real redis-server and a real Cassandra on this machine, as one gateway in development mode: what
-//! `script/cluster` starts. Everything is in temporary folders, and gone after SIGINT or SIGTERM. A node that ends, or is
-//! killed by somebody who wants to see what becomes of the others, is started again after a while.
+//! Three nodes, a real redis-server and a real Cassandra on this machine, as one gateway in development mode: started
+//! by `script/cluster`. Everything is in temporary folders, and removed after SIGINT or SIGTERM. A node that ends, or
+//! is killed by somebody who wants to watch the others, is restarted after a while.
 //!
-//! Its arguments (`--set key=value` and so on) go to each node, behind its own.
+//! Its arguments (`--set key=value` and so on) are passed to each node, after its own.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -22,16 +22,16 @@ use tokio::task::spawn_blocking;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Of each node, on loopback: for clients, and for Prometheus.
+/// Each node's ports on loopback: for clients, and for Prometheus.
 const PORTS: [(u16, u16); 3] = [(8080, 9464), (8081, 9465), (8082, 9466)];
 
 /// Longer than a node's drain may take.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longer than the others take to notice that a node has gone (`cluster.heartbeat_ttl_ms`), and to take over.
+/// Longer than the others take to detect a dead node (`cluster.heartbeat_ttl_ms`), and to take over.
 const START_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// What runs. The nodes go first.
+/// The running processes. The nodes are dropped first.
 #[derive(Default)]
 struct Cluster {
     nodes: Vec<Node>,
@@ -67,7 +67,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Waits until somebody wants it to end.
+/// Waits for a signal to end.
 async fn signalled() -> Outcome<()> {
     let (mut interrupts, mut terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
@@ -78,7 +78,7 @@ async fn signalled() -> Outcome<()> {
 }
 
 impl Cluster {
-    /// Starts everything, and each node again when it has ended. Returns when that fails.
+    /// Starts everything, and restarts each node that has ended. Returns when that fails.
     async fn run(&mut self) -> Outcome<()> {
         let binary = env::var_os("SWITCHBOARD_BIN").ok_or("SWITCHBOARD_BIN names no switchboard")?;
         for port in PORTS.into_iter().flat_map(|(port, metrics_port)| [port, metrics_port]) {
@@ -94,7 +94,7 @@ impl Cluster {
                 format!("node.id={name}"),
                 format!("node.listen=127.0.0.1:{port}"),
                 format!("metrics.listen=127.0.0.1:{metrics_port}"),
-                // Beside it is the key that all three sign tokens with.
+                // The key with which all three sign tokens is beside it.
                 "store.path=development".to_owned(),
                 "store.kind=scylla".to_owned(),
                 format!("store.scylla.nodes=['{cassandra}']"),
@@ -130,7 +130,7 @@ impl Cluster {
         eprintln!("cluster: stopping");
         for node in &self.nodes {
             let pid = node.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-            // It may have ended by itself.
+            // It may have ended already.
             pid.map(|pid| kill_process(pid, Signal::TERM));
         }
         let all = async {
@@ -156,7 +156,7 @@ impl Node {
     }
 }
 
-/// Before anything is started that takes a while.
+/// Checked before anything is started that takes a while.
 fn is_free(port: u16) -> Outcome<()> {
     let found = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     found.map(drop).map_err(|error| format!("127.0.0.1:{port}, where a node is to listen: {error}").into())

@@ -1,5 +1,5 @@
-//! Runs a command beside a redis-server and a Cassandra of its own, whose addresses it finds in `REDIS` and `SCYLLA`; its
-//! exit code is this one's. For `script/figures cluster`.
+//! Runs a command beside its own redis-server and Cassandra, whose addresses are in `REDIS` and `SCYLLA`; exits with
+//! its exit code. For `script/figures cluster`.
 
 use std::env;
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! The rules of the workspace that the compiler does not hold.
+//! The rules of the workspace that the compiler does not enforce.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +11,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// What each package may depend on: dependencies point one way (ARCHITECTURE.md, "Code map").
+/// The allowed dependencies of each package: they point one way (ARCHITECTURE.md, "Code map").
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("switchboard-clock", &[]),
     ("switchboard-config", &[]),
@@ -27,7 +27,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("switchboard-tests", &[]),
 ];
 
-/// Crates that only one package may know.
+/// Crates that only some packages may depend on.
 const KNOWN_ONLY_TO: &[(&str, &[&str])] = &[
     ("fastrand", &["switchboard-clock", "switchboard-loadtest"]),
     ("fjall", &["switchboard-store"]),
@@ -40,7 +40,7 @@ const KNOWN_ONLY_TO: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["switchboard"]),
 ];
 
-/// Package → what it depends on, other than for its tests.
+/// Each package's dependencies, without those of its tests.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
@@ -80,7 +80,7 @@ fn only_one_package_knows_the_web_and_only_one_the_database() {
     }
 }
 
-/// What the simulation runs: time and randomness come from `switchboard_clock` only.
+/// The simulated code: its time and randomness come only from `switchboard_clock`.
 const SIMULATED: &[&str] = &[
     "presence/src",
     "push/src",
@@ -114,7 +114,7 @@ fn what_the_simulation_runs_takes_time_and_randomness_from_the_clock_crate() {
     }
 }
 
-/// `file.rs::function` in a document.
+/// Each `file.rs::function` in a document.
 fn references(text: &str) -> Vec<(String, String)> {
     let mut references = Vec::new();
     for quoted in text.split('`').skip(1).step_by(2) {
@@ -150,28 +150,28 @@ fn what_documents_refer_to_exists() {
     }
 }
 
-/// The documents that comments cite in short, with how a citation begins and how what it names stands in the document.
+/// The documents that comments cite: the prefix of a citation, and the form of the cited heading in the document.
 const CITED: &[(&str, &str, Heading)] = &[
     ("DESIGN §", "docs/design.md", section),
     ("PROTOCOL §", "docs/protocol.md", section),
     ("OPERATING, \"", "docs/operations.md", |lead| format!("- **{lead}.**")),
 ];
 
-/// Of what is cited, how it stands in the document.
+/// The form of a heading in a document, for what is cited.
 type Heading = fn(&str) -> String;
 
-/// Of `5.2`, the section's heading.
+/// The section's heading, for `5.2`.
 fn section(number: &str) -> String {
     format!("\n## {}. ", number.split('.').next().unwrap_or(number))
 }
 
-/// What follows `prefix` in a text, up to what can't belong to it.
+/// What follows `prefix` in a text, up to the first character that can't belong to it.
 fn citations<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
     let is_end = if prefix.ends_with('"') { |c: char| c == '"' } else { |c: char| !c.is_ascii_digit() && c != '.' };
     text.split(prefix).skip(1).map(move |rest| rest.split(is_end).next().unwrap_or(rest).trim_end_matches('.'))
 }
 
-/// Our own source files below a folder.
+/// Our own source files in a folder.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

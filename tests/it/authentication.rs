@@ -1,4 +1,4 @@
-//! Who gets in (PROTOCOL §1, authentication; §8, sessions).
+//! Authentication (PROTOCOL §1, authentication; §8, sessions).
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, Config, Connect, Server, Token, tokens};
 
-/// The first frame, or what the server says instead.
+/// The first frame.
 async fn first_frame(server: &Server, token: &str) -> (Value, Client) {
     let mut client = Connect::to(server).token(token).open().await;
     let frame = client.recv().await;
@@ -155,9 +155,9 @@ impl Keys {
         }
     }
 
-    /// The public keys as PEM, and the configuration that names them.
+    /// The public keys as PEM, and the configuration for them.
     fn configuration(&self) -> String {
-        // SubjectPublicKeyInfo (RFC 5480, RFC 8410): what stands before the raw key.
+        // SubjectPublicKeyInfo (RFC 5480, RFC 8410): the bytes before the raw key.
         const P256: &[u8] =
             b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
         const ED25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
@@ -199,10 +199,10 @@ async fn each_key_checks_tokens_of_its_own_algorithm_and_no_other() {
             }
         }
     }
-    // Algorithm confusion: a public key is no HMAC secret, whatever the token says.
+    // Algorithm confusion: a public key must not be used as an HMAC secret, whatever the token says.
     let public_key = include_str!("keys/rsa.public.pem");
     is_refused(&server, &Token::of("alice").header("kid", "r").sign_hs256(public_key.as_bytes())).await;
-    // A token without a `kid` is checked with `auth.hs256_secret` only.
+    // A token without a `kid` is verified only with `auth.hs256_secret`.
     is_refused(&server, &keys.sign(Token::of("alice"), "EdDSA")).await;
     is_accepted(&server, &Token::of("alice").sign()).await;
 }

@@ -71,13 +71,13 @@ async fn blocked_users_hide_from_each_other() {
     for client in [&mut alice, &mut bob] {
         client.expect_quiet().await;
     }
-    // In groups messages go on.
+    // Messages in groups are not affected.
     let send = json!({"type": "send", "conversation_id": group, "client_id": "m", "content": {"text": "x"}});
     assert_eq!(alice.ask(send).await["type"], "sent");
     assert_eq!(bob.until("message").await["from"], "alice");
 }
 
-/// What is in a user's list.
+/// The content of a user's block list.
 async fn list(server: &Server, user: &str) -> Value {
     server.http().get("/v1/blocks").token(&token(user)).send().await.data(200)["user_ids"].clone()
 }
@@ -111,7 +111,7 @@ async fn a_block_is_lifted_by_who_made_it() {
     assert_eq!(bob.ask(block("unblock", "alice")).await["type"], "ok");
     assert_eq!(bob.ask_in_vain(send_to("alice", "c1")).await.0, "blocked");
 
-    // Each has a block of his own.
+    // Each of them has blocked the other.
     bob.ask(block("block", "alice")).await;
     alice.ask(block("unblock", "bob")).await;
     assert_eq!(list(&server, "alice").await, json!(["carol"]));
@@ -166,7 +166,7 @@ async fn in_a_direct_conversation_only_what_says_something_is_blocked() {
     }
     bob.expect_quiet().await;
 
-    // One may read, see to it that it is read, and take back what one has said.
+    // Reading, marking as read, and deleting one's own messages stay allowed.
     assert_eq!(alice.ask(json!({"type": "history", "conversation_id": id})).await["last_seq"], 3);
     assert_eq!(alice.ask(about("read", 3)).await["type"], "ok");
     assert_eq!(bob.expect("read_receipt").await["read_by"], "alice");
@@ -178,7 +178,7 @@ async fn in_a_direct_conversation_only_what_says_something_is_blocked() {
 async fn a_user_blocks_as_many_as_is_configured_and_not_one_more() {
     let server = Config::new().set("limits.blocks_per_user", 2).start().await;
     let mut alice = Client::sign_in(&server, "alice").await;
-    // They come in one piece, so that none has been answered when the last is read.
+    // The frames arrive in one segment, so none has been answered when the last is read.
     for user in ["bob", "carol", "dave"] {
         alice.feed(&json!({"type": "block", "id": user, "user_id": user})).await;
     }

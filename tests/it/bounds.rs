@@ -1,5 +1,5 @@
-//! Bounds of what waits at a conversation and at a home, reached over a real node (docs/configuration.md `limits`): what is
-//! beyond them has a typed outcome and a metric, and nothing else is the worse for it.
+//! The bounds of what waits at a conversation and at a home, reached on a real node (docs/configuration.md `limits`):
+//! exceeding them has a typed outcome and a metric, and affects nothing else.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ async fn commands_beyond_a_conversations_queue_are_refused_and_all_others_are_ca
     let server = config.set("limits.frames_per_s", 1_000_000).start().await;
     let mut alice = Client::sign_in(&server, "alice").await;
     let (mut sent, mut refused) = (0_u32, 0_u32);
-    // Normally the first round is enough: its first command begins a term, and the others come in one piece.
+    // Normally the first round is enough: its first command begins a term, and the others arrive in one segment.
     let full = async {
         while refused == 0 {
             for n in 0..AT_ONCE {
@@ -42,7 +42,7 @@ async fn commands_beyond_a_conversations_queue_are_refused_and_all_others_are_ca
     assert_eq!(alice.ask(send("last")).await["seq"], sent + 1);
 }
 
-/// Far more time than a test takes.
+/// Much longer than a test takes.
 fn written_rarely() -> Config {
     Config::new().set("limits.inbox_flush_ms", 60_000).set("limits.home_dirty_max", 1)
 }

@@ -1,4 +1,4 @@
-//! Catching up page by page (PROTOCOL §3 `sync`, §8): what was answered is in every member's next one.
+//! Catching up page by page (PROTOCOL §3 `sync`, §8): what was answered is in every member's next `sync`.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ async fn who_is_added_again_starts_without_mentions() {
     assert_eq!(bob.ask(sync).await["conversations"][0]["mentioned_seq"], 5);
 }
 
-/// What a `sync` with this cursor tells about conversations, and the next cursor.
+/// The conversations in a `sync` with this cursor, and the next cursor.
 async fn changed(client: &mut Client, cursor: &mut Value) -> Vec<Value> {
     let sync = client.ask(json!({"type": "sync", "cursor": cursor})).await;
     assert_eq!((&sync["more"], sync.get("reset")), (&json!(false), None), "{sync}");
@@ -79,7 +79,7 @@ async fn what_counts_as_change_is_in_the_next_sync_and_nothing_else() {
     assert_eq!(changed(&mut alice, &mut hers).await.len(), 2);
     assert_eq!(changed(&mut bob, &mut his).await.len(), 2);
 
-    // Alice's frame, and whether Bob's `sync` has something of it too.
+    // Alice's frame, and whether it changes Bob's `sync`.
     let in_group = |mut frame: Value| {
         frame["conversation_id"] = group.clone();
         frame
@@ -110,7 +110,7 @@ async fn what_counts_as_change_is_in_the_next_sync_and_nothing_else() {
             }
         }
     }
-    // One's own cursors count, another's do not.
+    // One's own cursors appear, others' do not.
     bob.ask(in_group(json!({"type": "send", "client_id": "c2", "content": {"text": "x"}}))).await;
     changed(&mut alice, &mut hers).await;
     changed(&mut bob, &mut his).await;
@@ -250,7 +250,7 @@ async fn a_cursor_of_another_store_gives_everything_anew() {
     assert_eq!(changed(&mut alice, &mut cursor).await, [] as [Value; 0]);
 }
 
-/// Notes each conversation's `last_seq`; gives how many there were.
+/// Records each conversation's `last_seq`; returns how many there were.
 fn learn(known: &mut BTreeMap<String, u64>, sync: &Value) -> usize {
     let conversations = sync["conversations"].as_array().expect("a list");
     for conversation in conversations {
@@ -260,7 +260,7 @@ fn learn(known: &mut BTreeMap<String, u64>, sync: &Value) -> usize {
     conversations.len()
 }
 
-/// How often each operation that reads was done.
+/// The count of each read operation.
 async fn reads(server: &Server) -> BTreeMap<&'static str, u64> {
     const READS: [&str; 8] =
         ["user", "inbox", "head", "member", "members", "read", "begin_term_read", "append_nothing"];

@@ -1,4 +1,4 @@
-//! Several nodes as one gateway: who is where makes no difference.
+//! Several nodes as one gateway: it does not matter who is connected where.
 
 use serde_json::json;
 
@@ -50,12 +50,12 @@ async fn a_user_is_known_with_his_sessions_at_all_nodes() {
     until_view(&nodes, 3).await;
     let (mut phone, _) = Client::sign_in_as(&nodes[0], "alice", "phone").await;
     let (mut laptop, _) = Client::sign_in_as(&nodes[1], "alice", "laptop").await;
-    // Alice's home answers; so it has heard of them.
+    // Alice's home answers, so it knows both sessions.
     for client in [&mut phone, &mut laptop] {
         let synced = async { while client.ask(json!({"type": "sync"})).await["type"] != "sync" {} };
         soon("a sync", synced).await;
     }
-    // The limit counts both; one that takes another's place is none too many.
+    // The limit counts both; a session that replaces another one does not exceed it.
     let (mut tablet, _) = Client::sign_in_as(&nodes[2], "alice", "tablet").await;
     assert_eq!(tablet.expect_farewell("overloaded").await, Some(4503));
     let (mut phone_again, _) = Client::sign_in_as(&nodes[2], "alice", "phone").await;
@@ -65,7 +65,7 @@ async fn a_user_is_known_with_his_sessions_at_all_nodes() {
     }
 }
 
-/// Signed in, each at a node.
+/// Signs each user in at one of the nodes.
 async fn sign_in<const N: usize>(nodes: &[Server], users: [&str; N]) -> [Client; N] {
     let mut clients = Vec::new();
     for (user, node) in users.iter().zip(nodes.iter().cycle()) {

@@ -1,5 +1,5 @@
-//! Redis or the database away, under three nodes (DESIGN §5.8): what needs it is answered with `unavailable`, everything
-//! else goes on, and all comes back by itself, without a restart and without a reconnect of the clients.
+//! Redis or the database unavailable, under three nodes (DESIGN §5.8): what needs it is answered with `unavailable`,
+//! everything else goes on, and all recovers by itself, without a restart and without a reconnect of the clients.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::support::cluster::{Cluster, log_of, message, until_sent};
 use crate::support::tokens::token;
 use crate::support::{Client, Server, soon};
 
-/// Groups of two users whose home is one node: their names and the nodes' decide who owns them, which is each of the
-/// three for some.
+/// Groups of two users whose home is one node: the names determine the owners, and each of the three nodes owns some
+/// groups.
 const GROUPS: usize = 6;
 
-/// Short, so that what is refused is refused soon.
+/// Short, so that rejections come soon.
 const SEND_TIMEOUT_MS: u64 = 1_000;
 
-/// The first user of this name, with a number behind it, whose home is that node.
+/// The first user with this name and a number whose home is that node.
 async fn user_at_home(node: &Server, name: &str) -> String {
     let id = node.ready["node_id"].clone();
     for number in 0.. {
@@ -60,7 +60,8 @@ impl Scene {
         scene
     }
 
-    /// Sends once into each group; in how many it was taken, and seen by the other one at this node.
+    /// Sends once into each group; returns the number of groups in which it was accepted, and seen by the other user at
+    /// this node.
     async fn try_each(&mut self) -> usize {
         let mut taken = 0;
         for group in &self.groups {
@@ -78,7 +79,7 @@ impl Scene {
         taken
     }
 
-    /// What is sent into each group is taken and seen at both nodes, by the sessions that were there all the time.
+    /// A send into each group is accepted and seen at both nodes, by the sessions that were there all the time.
     async fn all_is_well(&mut self) {
         for group in &self.groups {
             self.sent += 1;
@@ -94,14 +95,14 @@ impl Scene {
         }
     }
 
-    /// A status set at the users' home is seen by the other one there.
+    /// A status set at the users' home is visible to the other one there.
     async fn presence_goes_on(&mut self, status: &str) {
         self.bob.ask(json!({"type": "presence_watch", "user_ids": [self.alice_id]})).await;
         self.alice.ask(json!({"type": "presence_set", "status": status})).await;
         while self.bob.until("presence").await["users"][0]["status"] != status {}
     }
 
-    /// Waits until a node says that this is not well.
+    /// Waits until a node reports that this dependency is unavailable.
     async fn until_known(&self, dependency: &str) {
         let known = async {
             loop {
@@ -145,7 +146,7 @@ async fn redis_is_paused() {
     scene.all_is_well().await;
 }
 
-/// Does this while the database runs for a moment twice a second only: some statements take long, others too long.
+/// Runs this while the database runs only twice a second for a moment: some statements take long, others too long.
 async fn with_a_slow_database(cassandra: &CassandraServer, work: impl Future<Output = ()>) {
     let slowing = async {
         loop {
@@ -206,7 +207,7 @@ async fn the_database_is_paused_and_killed_alone_and_together_with_redis() {
 
 #[tokio::test]
 async fn what_is_no_envelope_is_counted_and_ignored() {
-    /// MessagePack of a map with the one field that every version has.
+    /// A MessagePack map with the field that every version has.
     const VERSION_200: &[u8] = b"\x81\xa7version\xcc\xc8";
     let cluster = cluster().await;
     let mut scene = Scene::new(&cluster).await;
@@ -219,7 +220,7 @@ async fn what_is_no_envelope_is_counted_and_ignored() {
         }
     }
     for node in &scene.nodes {
-        // An empty one is what a node says to itself, to know that it hears.
+        // A node sends empty packets to itself, to check that it receives them.
         node.logged("refused a packet", 2).await;
         assert_eq!(node.metric("switchboard_bus_refused_total", "").await, 2.0);
     }

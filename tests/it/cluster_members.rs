@@ -1,4 +1,4 @@
-//! Nodes come, go and die under traffic, and no client can tell (DESIGN §5.1, §5.9, §5.10).
+//! Nodes join, leave and die under traffic, invisibly to clients (DESIGN §5.1, §5.9, §5.10).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use tokio::task::JoinHandle;
 use crate::support::cluster::{Cluster, log_of, message, until_sent, until_view};
 use crate::support::{Client, Server, soon};
 
-/// Conversations in traffic: so many that every node owns one.
+/// Conversations with traffic: enough for every node to own one.
 const CONVERSATIONS: usize = 12;
 
-/// One who sends into all conversations, one message after another, until it is told to stop.
+/// A client that sends into all conversations, one message after another, until it is stopped.
 struct Talker {
     stop: Arc<AtomicBool>,
     running: JoinHandle<(Client, Said)>,
 }
 
-/// Where each `client_id` was said to be.
+/// The `seq` of each `client_id` according to its `sent`.
 type Said = BTreeMap<String, u64>;
 
 impl Talker {
@@ -48,7 +48,7 @@ impl Talker {
     }
 }
 
-/// Groups of these members, so many that each node has some.
+/// Groups of these members, enough for each node to own some.
 async fn make_groups(client: &mut Client, members: &[&str]) -> Vec<Value> {
     let mut groups = Vec::new();
     for _ in 0..CONVERSATIONS {
@@ -57,7 +57,7 @@ async fn make_groups(client: &mut Client, members: &[&str]) -> Vec<Value> {
     groups
 }
 
-/// Everything that was acknowledged is where it was said to be, once, for whoever asks.
+/// Everything that was acknowledged is in its place, once, for every reader.
 async fn check(client: &mut Client, conversations: &[Value], said: &[&Said]) {
     let mut found = BTreeMap::new();
     for conversation in conversations {
@@ -110,7 +110,7 @@ async fn nodes_join_and_are_drained_and_no_client_can_tell() {
     assert_eq!(first.metric("switchboard_disconnects_total", "").await, 0.0, "alice stayed");
 }
 
-/// Waits until conversations have moved to this node.
+/// Waits until this node owns conversations.
 async fn owns_some(node: &Server) {
     let owns = async { while node.metric("switchboard_conversations_active", "").await < 1.0 {} };
     soon("conversations at the new node", owns).await;
@@ -132,7 +132,7 @@ async fn a_killed_nodes_conversations_go_on_and_nothing_is_missed() {
     third.signal(Signal::KILL);
     third.ended().await;
     until_view([&first, &second], 2).await;
-    // Each conversation, those of the dead one included, takes something sent after it was taken out.
+    // Each conversation, including those of the dead node, accepts a send after its removal.
     let (mut elsewhere, _) = Client::sign_in_as(&second, "carol", "another-device").await;
     for (n, group) in groups.iter().enumerate() {
         until_sent(&mut elsewhere, &message(group, &format!("after-{n}"))).await;
@@ -164,7 +164,7 @@ async fn a_node_that_was_stopped_for_an_age_goes_on_with_its_sessions_in_another
 
     third.signal(Signal::STOP);
     until_view([&first, &second], 2).await;
-    // Who takes over a conversation of the stopped one fences it.
+    // Taking over a conversation of the stopped node fences it.
     let mut elsewhere = Client::sign_in_as(&second, "bob", "another-device").await.0;
     for group in &groups {
         until_sent(&mut elsewhere, &message(group, "meanwhile")).await;

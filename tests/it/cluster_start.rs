@@ -1,4 +1,4 @@
-//! What a node needs to be one of several: it waits for what is not there yet, and says what can't work
+//! Starting a node of a cluster: it waits for dependencies that are not there yet, and reports what can't work
 //! (OPERATING, "Start", "Exit codes").
 
 use rustix::process::Signal;
@@ -12,7 +12,7 @@ use crate::support::{Client, Config, Http, soon};
 
 const CERTIFICATE: &str = include_str!("keys/tls-a.cert.pem");
 
-/// Waits until somebody listens there; gives what `/readyz` says.
+/// Waits until somebody listens there; returns the answer of `/readyz`.
 async fn readiness(address: &str) -> (u16, serde_json::Value) {
     let listens = async { while tokio::net::TcpStream::connect(address).await.is_err() {} };
     soon("the port", listens).await;

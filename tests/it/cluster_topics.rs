@@ -1,4 +1,4 @@
-//! Dashboards over several nodes: everyone sees the same wherever he watches, and topics outlive the nodes that own them.
+//! Dashboards over several nodes: everyone sees the same on every node, and topics outlive the nodes that own them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,14 @@ use crate::support::cluster::{Cluster, message, until_sent, until_view};
 use crate::support::tokens::token;
 use crate::support::{Client, Connect, Server, Token, soon};
 
-/// So many, and by such names, that each of three nodes owns some.
+/// Enough topics for each of three nodes to own some.
 const TOPICS: usize = 12;
 
 fn topics() -> impl Iterator<Item = String> {
     (0..TOPICS).map(|number| format!("sales-{number}"))
 }
 
-/// Publishes one event to each topic, again where that could not be done.
+/// Publishes one event to each topic, with retries.
 async fn publish_to_all(server: &Server) {
     let publisher = Token::of("shop").scope("topics:publish").sign();
     let body = json!({"events": [{"series": "clicks", "value": 1}]});
@@ -35,14 +35,14 @@ async fn publish_to_all(server: &Server) {
     }
 }
 
-/// How many events the windows of a frame hold.
+/// The number of events in the windows of a frame.
 fn count(frame: &Value) -> u64 {
     let points = |series: &Value| series["points"].as_array().cloned().unwrap_or_default();
     let series = frame["series"].as_array().unwrap_or_else(|| panic!("no series: {frame}"));
     series.iter().flat_map(points).map(|point| point[1].as_u64().unwrap()).sum()
 }
 
-/// Every topic holds so many events, whoever is asked.
+/// Every topic holds this many events, according to every node.
 async fn assert_all_hold(server: &Server, events: u64) {
     for topic in topics() {
         let path = format!("/v1/topics/{topic}?window=1m&range_s=3600");
@@ -59,12 +59,12 @@ async fn assert_all_hold(server: &Server, events: u64) {
     }
 }
 
-/// What someone who watches all topics knows of them.
+/// A watcher's knowledge of all topics.
 struct Watcher {
     client: Client,
     /// By topic and start of the window.
     windows: BTreeMap<(String, i64), u64>,
-    /// Topics of which a state came without being asked for.
+    /// Topics with an unsolicited state.
     replaced: BTreeSet<String>,
 }
 
@@ -77,7 +77,7 @@ impl Watcher {
         Self { client, windows: BTreeMap::new(), replaced: BTreeSet::new() }
     }
 
-    /// Reads on until each topic holds so many events.
+    /// Reads on until each topic holds this many events.
     async fn until_all_hold(&mut self, events: u64) {
         let held = async {
             while topics().any(|topic| self.held(&topic) != events) {
@@ -110,7 +110,7 @@ impl Watcher {
     }
 }
 
-/// Waits until each topic, and the gateway's own, has a copy.
+/// Waits until each topic, including the gateway's own, has a copy.
 async fn until_copied(nodes: &[&Server]) {
     let copied = async {
         loop {
@@ -146,7 +146,7 @@ async fn topics_outlive_a_node_that_is_killed_and_one_that_is_drained() {
     watcher.until_all_hold(2).await;
     assert!(!watcher.replaced.is_empty(), "who watches is told of a new owner by a state without an id");
 
-    // What has been answered just now has not been told at any tick.
+    // These have just been answered, so they were in no tick yet.
     publish_to_all(&second).await;
     second.signal(Signal::TERM);
     assert_eq!(second.ended().await.code, Some(0));
@@ -172,12 +172,12 @@ async fn a_fenced_nodes_watchers_go_on_and_what_was_published_meanwhile_is_there
     third.signal(Signal::STOP);
     until_view([&first, &second], 2).await;
     publish_to_all(&first).await;
-    // Who takes over a conversation of the stopped one fences it.
+    // Taking over a conversation of the stopped node fences it.
     for group in &groups {
         until_sent(&mut alice, &message(group, "meanwhile")).await;
     }
     third.signal(Signal::CONT);
-    // It finds out when it next writes.
+    // It finds out with its next write.
     let mut bob = Client::sign_in(&third, "bob").await;
     for group in &groups {
         until_sent(&mut bob, &message(group, "after")).await;
@@ -199,7 +199,7 @@ async fn an_operator_sees_the_figures_of_all_nodes_at_any_node() {
     let cluster = Cluster::new().await;
     let nodes = cluster.start_three().await;
     for (number, node) in nodes.iter().enumerate() {
-        // Of another tenant than those whose traffic is counted.
+        // In another tenant than the counted traffic.
         let operator = Token::of("op").scope("operator").claim("tenant", "operations").sign();
         let mut operator = Connect::to(node).token(&operator).open().await;
         operator.expect("ready").await;
@@ -208,9 +208,9 @@ async fn an_operator_sees_the_figures_of_all_nodes_at_any_node() {
         let all = async {
             let mut sent = 0;
             while SERIES.iter().any(|series| ["n1", "n2", "n3"].iter().any(|node| !seen.contains(&(*series, *node)))) {
-                // Something to be counted at each node.
+                // Something to count at each node.
                 for node in &nodes {
-                    // Other people each time, so that each node comes to own a conversation.
+                    // Different users each time, so that each node eventually owns a conversation.
                     let (from, to) = (format!("a-{number}-{sent}"), format!("b-{number}-{sent}"));
                     let mut reader = Client::sign_in(node, &to).await;
                     let mut writer = Client::sign_in(node, &from).await;

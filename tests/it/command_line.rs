@@ -1,4 +1,4 @@
-//! The binary from its outside: commands, exit codes and messages (OPERATING, "Binary", "Output").
+//! The binary from the outside: commands, exit codes and messages (OPERATING, "Binary", "Output").
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -142,7 +142,7 @@ async fn a_promise_is_held_against_the_descriptors() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("nofile allows 200") && stderr.contains("promise at most 150"), "{stderr}");
 
-    // One that can be kept is said in the log.
+    // A limit that can be kept is logged.
     let server = Config::new().set("limits.connections", 50).start().await;
     server.logged("\"connections_max\":50", 1).await;
 }

@@ -1,5 +1,5 @@
-//! SIGKILL in the middle of traffic (DESIGN §5.1, §5.2, §5.4, §5.5): no acknowledged message is lost, none is there twice,
-//! and a reader who catches up by the protocol's one rule has exactly the log.
+//! SIGKILL during traffic (DESIGN §5.1, §5.2, §5.4, §5.5): no acknowledged message is lost or duplicated, and a reader
+//! that catches up by the protocol's one rule has exactly the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::support::{Client, Config, Connect, PATIENCE, Server, soon};
 
 const SENDERS: usize = 3;
 const CRASHES: usize = 8;
-/// Messages that each sender has acknowledged between two crashes, at least.
+/// Minimum number of acknowledged messages per sender between two crashes.
 const ACKNOWLEDGED: usize = 40;
-/// Sends that a sender has under way at once.
+/// Sends that a sender has under way.
 const PIPELINE: usize = 8;
 
 fn config() -> Config {
     Config::new().set("limits.frames_per_s", 100_000)
 }
 
-/// One who sends, and keeps for every `client_id` what he was told.
+/// A client that sends, and records the answer for each `client_id`.
 struct Sender {
     name: String,
     group: Value,
@@ -39,7 +39,7 @@ impl Sender {
         json!({"type": "send", "conversation_id": self.group, "client_id": client_id, "content": {"text": client_id}})
     }
 
-    /// Repeats what was not answered, then sends on until the server is gone.
+    /// Repeats what was not answered, then continues sending until the server is gone.
     async fn run(mut self, address: Connect, done: Arc<AtomicUsize>) -> Self {
         let mut client = address.open().await;
         client.expect("ready").await;
@@ -80,10 +80,10 @@ impl Sender {
     }
 }
 
-/// One who only reads, by the rule of PROTOCOL §3.
+/// A client that only reads, by the rule of PROTOCOL §3.
 struct Reader {
     group: Value,
-    /// Of the message at seq n+1 (seq 1 made the group): its `client_id`.
+    /// The `client_id` of the message at seq n+1 (seq 1 created the group).
     log: Vec<Option<String>>,
     catch_ups: usize,
 }
@@ -105,7 +105,7 @@ impl Reader {
         }
     }
 
-    /// Asks `changes` to the end.
+    /// Fetches `changes` to the end.
     async fn catch_up(&mut self, client: &mut Client) -> Result<(), Option<u16>> {
         self.catch_ups += 1;
         loop {
@@ -116,7 +116,7 @@ impl Reader {
                 if frame["id"] == "c" {
                     break frame;
                 }
-                // A live frame meanwhile: it is in a later answer too.
+                // A live frame meanwhile: a later answer contains it.
             };
             for entry in answer["entries"].as_array().unwrap() {
                 self.apply(entry).expect("changes have no holes");
@@ -196,7 +196,7 @@ async fn make_group(server: &Server) -> Value {
     owner.ask(create).await["conversation_id"].clone()
 }
 
-/// Everything acknowledged is in the log where it was said to be, nothing is in it twice, and the reader has the log.
+/// Everything acknowledged is in its place in the log, nothing is duplicated, and the reader has the log.
 async fn check(server: &Server, senders: &[Sender], reader: &mut Reader) {
     let mut client = Client::sign_in(server, "owner").await;
     let mut log = Reader { group: reader.group.clone(), log: Vec::new(), catch_ups: 0 };

@@ -1,5 +1,5 @@
-//! What `deploy/` holds is read by the parsers of those who read it in earnest: Compose's and Kubernetes' own types, and
-//! `switchboard check-config` for what it says to the server.
+//! The files in `deploy/` are read by the parsers of their consumers: Compose's and Kubernetes' own types, and
+//! `switchboard check-config` for the server's settings.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,7 +26,7 @@ fn documents(path: &Path) -> Vec<Value> {
     documents.map(|document| document.unwrap_or_else(|error| panic!("{}: {error}", path.display()))).collect()
 }
 
-/// A Kubernetes object as its type has it, all of whose fields the type knows.
+/// A Kubernetes object as its type, which must know all its fields.
 fn object<T: DeserializeOwned + Serialize>(document: &Value) -> T {
     let object: T = serde_yaml::from_value(document.clone()).unwrap_or_else(|error| panic!("{error}: {document:?}"));
     let known = serde_yaml::to_value(&object).expect("it was read");
@@ -34,7 +34,7 @@ fn object<T: DeserializeOwned + Serialize>(document: &Value) -> T {
     object
 }
 
-/// What is written is also in what was understood.
+/// Everything that is written was understood.
 fn assert_known(written: &Value, known: &Value, place: &str) {
     match (written, known) {
         (Value::Mapping(written), Value::Mapping(known)) => {
@@ -42,7 +42,7 @@ fn assert_known(written: &Value, known: &Value, place: &str) {
                 let place = format!("{place}.{}", key.as_str().expect("keys are text"));
                 match known.get(key) {
                     Some(known) => assert_known(value, known, &place),
-                    // An empty one may be left out.
+                    // An empty mapping may be left out.
                     None => assert_eq!(value, &Value::Mapping(serde_yaml::Mapping::new()), "{place} is not known"),
                 }
             }
@@ -81,7 +81,7 @@ fn objects() -> Objects {
     objects
 }
 
-/// The lines that `switchboard check-config` prints with this file and environment.
+/// The output of `switchboard check-config` with this file and environment.
 fn effective(file: Option<&str>, environment: &BTreeMap<String, String>) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(std::env::var("SWITCHBOARD_BIN").unwrap());
@@ -142,7 +142,7 @@ fn a_pod_has_more_time_to_end_than_the_drain_takes_and_its_configuration_holds()
     let objects = objects();
     let [config] = &objects.config_maps[..] else { panic!("one map") };
     let text = &config.data.as_ref().expect("data")["switchboard.toml"];
-    // The secret is mounted there; here it is given otherwise.
+    // The secret is mounted there; here it is given directly.
     let (path, given) = ("hs256_secret_file = \"/etc/switchboard/secret/hs256_secret\"", "");
     assert!(text.contains(path));
     let secret = ("SWITCHBOARD__AUTH__HS256_SECRET".to_owned(), "s".repeat(32));

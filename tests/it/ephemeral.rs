@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, Config};
 
-/// Conversations that one session has open, at most (docs/protocol.md, "Limits").
+/// Maximum open conversations of a session (docs/protocol.md, "Limits").
 const OPEN_MAX: usize = 200;
 
 fn open(conversation: &Value) -> Value {
@@ -91,7 +91,7 @@ async fn who_is_removed_has_the_conversation_open_no_more() {
     alice.ask(signal(&group, "k", &json!({}))).await;
     assert_eq!(bob.ask_in_vain(signal(&group, "k", &json!({}))).await.0, "not_found");
     bob.expect_quiet().await;
-    // Being added again does not open it again.
+    // Being added again does not reopen it.
     alice.ask(change("member_add")).await;
     bob.expect("membership").await;
     alice.ask(signal(&group, "k", &json!({}))).await;
@@ -119,7 +119,7 @@ async fn a_session_has_so_many_conversations_open_and_no_more() {
     assert_eq!(alice.ask(open(&groups[0])).await["type"], "opened", "again is not more");
     alice.ask(json!({"type": "conversation_close", "conversation_id": groups[0]})).await;
     assert_eq!(alice.ask(open(&last)).await["type"], "opened");
-    // The limit is each session's own.
+    // The limit applies to each session.
     let (mut laptop, _) = Client::sign_in_as(&server, "alice", "laptop").await;
     assert_eq!(laptop.ask(open(&groups[0])).await["type"], "opened");
 }

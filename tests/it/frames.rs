@@ -1,4 +1,4 @@
-//! Frames as such (PROTOCOL §1, §7): what is no frame, what is too large, what has no type, and that the socket lives on.
+//! Malformed, oversized and unknown frames (PROTOCOL §1, §7): the socket survives them.
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -68,7 +68,7 @@ async fn a_message_has_at_most_frame_bytes() {
     };
     client.send_text(&ping(1_000)).await;
     client.expect("pong").await;
-    // In fragments it counts as a whole.
+    // Fragments count as a whole.
     let (head, tail) = (ping(1_000)[..600].to_owned(), ping(1_000)[600..].to_owned());
     client.send_message(fragment(head.clone(), Data::Text, false)).await;
     client.send_message(fragment(tail.clone(), Data::Continue, true)).await;
@@ -159,7 +159,7 @@ async fn answers_about_one_conversation_come_in_the_order_of_the_frames() {
 async fn what_is_refused_is_answered_in_its_turn() {
     let server = Config::new().set("limits.frames_per_s", 10).start().await;
     let mut client = Client::sign_in(&server, "alice").await;
-    // Two of each three can't be read; those behind the twentieth are over the rate.
+    // Two of every three are invalid; those after the twentieth exceed the rate.
     let count = 24;
     for n in 0..count {
         let mut frame = json!({"type": "send", "to": "bob", "client_id": n.to_string(), "content": {"text": "x"}, "id": n.to_string()});
@@ -189,7 +189,7 @@ async fn what_is_refused_is_answered_in_its_turn() {
 async fn requests_beyond_the_nodes_bound_are_refused() {
     let server = Config::new().set("limits.requests_waiting_max", 2).start().await;
     let mut client = Client::sign_in(&server, "alice").await;
-    // They come in one piece, so none has been answered when the last is read.
+    // They arrive in one segment, so none has been answered when the last is read.
     for n in 0..3 {
         client.feed(&json!({"type": "sync", "id": n.to_string()})).await;
     }

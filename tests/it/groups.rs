@@ -1,4 +1,4 @@
-//! Groups (PROTOCOL §3): how they are made and described, and each limit at it and one past it.
+//! Groups (PROTOCOL §3): creating and describing them, and each limit at it and one past it.
 
 use serde_json::{Value, json};
 
@@ -223,7 +223,7 @@ async fn a_group_has_at_most_ten_thousand_members() {
         let members: Vec<String> = (1..=members).map(|n| format!("u{n:04}")).collect();
         json!({"type": "conversation_create", "kind": "group", "client_id": "g", "members": members})
     };
-    // With the creator they are one too many; and then the list by itself is too long.
+    // With the creator it is one too many; then the list alone is too long.
     for members in [10_000, 10_001] {
         assert_eq!(alice.ask_in_vain(create(members)).await, bad_request("members"));
     }

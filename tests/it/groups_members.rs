@@ -1,4 +1,4 @@
-//! Who may do what in a group, and coming and going (PROTOCOL §3, §8 "Sends").
+//! Permissions in groups, and joining and leaving (PROTOCOL §3, §8 "Sends").
 
 use serde_json::{Value, json};
 
@@ -57,7 +57,7 @@ async fn what_a_role_does_not_allow_is_forbidden_and_changes_nothing() {
                 add_as(&group, "new", "owner"),
                 change("member_remove", &group, &["owner"]),
                 change("member_remove", &group, &["moderator2"]),
-                // What is refused for one is refused for all.
+                // If it is refused for one user, it is refused for all.
                 change("member_remove", &group, &["member", "owner"]),
                 role(&group, "member", "moderator"),
                 role(&group, "moderator", "owner"),
@@ -142,7 +142,7 @@ async fn the_last_owner_is_followed_by_the_longest_standing_member() {
     let mut alice = Client::sign_in(&server, "alice").await;
     let mut zoe = Client::sign_in(&server, "zoe").await;
     let group = alice.make_group(&["zoe"]).await;
-    // Neither an earlier name nor a role counts.
+    // The first of several entries for a name, or a role, does not matter.
     alice.ask(add_as(&group, "bob", "moderator")).await;
     alice.ask(add_as(&group, "carol", "owner")).await;
     for _ in 1..=3 {
@@ -194,7 +194,7 @@ async fn who_is_removed_is_told_and_nothing_more() {
     assert_eq!((&removed["conversation_id"], &removed["removed"]), (&group, &json!(true)));
     assert!(!sync.to_string().contains("between"), "{sync}");
 
-    // Added again, he sees the whole history and starts with nothing unread.
+    // After being added again, Bob sees the whole history and starts with nothing unread.
     assert_eq!(alice.ask(change("member_add", &group, &["bob"])).await["seq"], 5);
     for client in [&mut open, &mut other] {
         assert_eq!(client.expect("membership").await["added"], json!(["bob"]));

@@ -1,4 +1,4 @@
-//! Who is no member can't tell a conversation from one that does not exist (PROTOCOL §3, §7 `not_found`).
+//! A non-member can't tell a conversation from one that does not exist (PROTOCOL §3, §7 `not_found`).
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ fn frames_about(conversation: &Value) -> Vec<Value> {
     ]
 }
 
-/// Alice, in a group with one message, of which Bob was a member; he is in it no more.
+/// Alice, in a group with one message, from which Bob has been removed.
 async fn group_of_alice(server: &Server) -> (Client, Value) {
     let mut alice = Client::sign_in(server, "alice").await;
     let group = alice.make_group(&["bob"]).await;
@@ -77,7 +77,7 @@ async fn no_frame_tells_a_stranger_that_a_conversation_exists() {
             assert_eq!(answers[0], answers[1], "{who}: {foreign}");
             assert_eq!(answers[0]["code"], "not_found", "{who}: {foreign}");
         }
-        // Nor does a frame without an `id`, which is answered only if it is refused.
+        // Nor does a frame without an `id`, which is answered only if it is rejected.
         for conversation in [&group, &json!("g:none")] {
             stranger.send(&json!({"type": "read", "conversation_id": conversation, "seq": 2})).await;
             assert_eq!(stranger.expect_error("not_found").await, None);
@@ -90,7 +90,7 @@ async fn no_frame_tells_a_stranger_that_a_conversation_exists() {
 async fn no_request_tells_a_stranger_that_a_conversation_exists() {
     let server = Config::new().set("limits.http_requests_per_s", 1_000).start().await;
     let (_, group) = group_of_alice(&server).await;
-    // Now the conversation is in nobody's memory.
+    // Now the conversation is in no node's memory.
     let server = server.kill_and_restart().await;
     let http = server.http();
     let other_tenant = Token::of("alice").claim("tenant", "other").sign();

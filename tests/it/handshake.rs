@@ -1,4 +1,4 @@
-//! The upgrade (PROTOCOL §1): what is refused before it, and what is agreed in it.
+//! The upgrade (PROTOCOL §1): rejections, and the negotiated subprotocol.
 
 use serde_json::json;
 
@@ -62,8 +62,8 @@ async fn of_the_subprotocols_the_first_known_is_chosen() {
     let name = "sec-websocket-protocol";
     let client = Connect::to(&server).header(name, "other, switchboard.v1.json").open().await;
     assert_eq!(client.response.headers()[name], "switchboard.v1.json");
-    // A client that asked for what is not known is answered without one. The test's client would refuse that answer, so
-    // this asks by HTTP.
+    // A client that asks for an unknown subprotocol gets an answer without one. The test's client would reject that
+    // answer, so this uses HTTP.
     let unknown = upgrade_with(&server.http(), "switchboard.v9.json").await;
     assert_eq!((unknown.status, unknown.header(name)), (101, None));
     let none = Connect::to(&server).open().await;

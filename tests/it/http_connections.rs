@@ -1,5 +1,5 @@
-//! HTTP connections that hold on to their place without asking for much: each wait for a client has an end, and there is
-//! a bound in all and for one address (`limits.http_…`).
+//! HTTP connections that occupy a slot without asking for much: each wait for a client is limited, and so is the number
+//! of connections, in total and per address (`limits.http_…`).
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ async fn connect(server: &Server) -> TcpStream {
     TcpStream::connect(&server.listen).await.unwrap()
 }
 
-/// What comes until the server closes.
+/// Everything received until the server closes.
 async fn until_closed(mut stream: TcpStream) -> String {
     let mut received = Vec::new();
-    // A connection that is closed with something unread is reset.
+    // A connection that is closed with unread data is reset.
     let _ = soon("the close", stream.read_to_end(&mut received)).await;
     String::from_utf8_lossy(&received).into_owned()
 }
@@ -33,7 +33,7 @@ async fn a_head_that_does_not_come_in_time_ends_the_connection() {
         stream.write_all(sent.as_bytes()).await.unwrap();
         ends.push((sent, tokio::spawn(until_closed(stream))));
     }
-    // Also of one that has had its answer and asks for nothing more.
+    // Also for one that has had its answer and asks for nothing more.
     for (sent, end) in ends {
         assert_eq!(end.await.unwrap().starts_with("HTTP/1.1 200 OK"), sent == whole, "{sent}");
     }
@@ -62,7 +62,7 @@ async fn an_answer_that_nobody_takes_is_given_up() {
     let path = format!("/v1/conversations/{}/messages?limit=200", conversation_id.as_str().unwrap());
     let ask = format!("GET {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n\r\n", token("alice"));
     let mut stream = connect(&server).await;
-    // More answers than the kernel takes for a reader who does not read.
+    // More answers than the kernel buffers for a client that does not read.
     stream.write_all(ask.repeat(10).as_bytes()).await.unwrap();
     server.logged("an HTTP connection broke", 1).await;
     let answer = until_closed(stream).await;
@@ -73,7 +73,7 @@ async fn an_answer_that_nobody_takes_is_given_up() {
 async fn http_connections_have_a_bound_and_more_wait() {
     let server = Config::new().set("limits.http_connections", 2).start().await;
     let idle = [connect(&server).await, connect(&server).await];
-    // Connections are accepted in the order in which they came.
+    // Connections are accepted in the order of arrival.
     let asked = tokio::spawn(server.http().get("/healthz").send());
     let mut asked = std::pin::pin!(asked);
     let early = tokio::time::timeout(Duration::from_millis(500), &mut asked).await;
@@ -95,7 +95,7 @@ async fn one_address_has_a_share_of_the_http_connections() {
     let free = async {
         loop {
             let mut stream = connect(&server).await;
-            // A write may fail when the connection is closed already.
+            // The write may fail if the connection is closed already.
             let _ = stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await;
             if until_closed(stream).await.starts_with("HTTP/1.0 200 OK") {
                 break;
@@ -118,7 +118,7 @@ async fn behind_a_proxy_it_is_the_requests_of_an_address() {
     let mut waiting = connect(&server).await;
     let head = "POST /v1/dev/token HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.1\r\n";
     waiting.write_all(format!("{head}expect: 100-continue\r\ncontent-length: 100\r\n\r\n").as_bytes()).await.unwrap();
-    // Who is asked for his body has his place.
+    // A request whose body has been requested occupies a slot.
     let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
     let mut received = vec![0; go_on.len()];
     soon("the place", waiting.read_exact(&mut received)).await.unwrap();

@@ -1,4 +1,4 @@
-//! What the HTTP API refuses, and how (PROTOCOL §6, §8).
+//! Rejections of the HTTP API (PROTOCOL §6, §8).
 
 use hyper::Method;
 use serde_json::json;
@@ -65,7 +65,7 @@ async fn a_body_is_json_and_at_most_one_mebibyte() {
     let body = |bytes: usize| send.replace("\"pad\":\"\"", &format!("\"pad\":\"{}\"", "x".repeat(bytes - send.len())));
     json().body(body(largest)).send().await.data(201);
     json().body(body(largest + 1)).send().await.error(413, "too_large");
-    // More than sockets buffer: it is answered while its sender still writes, who gets to read why.
+    // More than sockets buffer: the answer comes while the client is still writing, and the client can read it.
     json().body(body(8 * largest)).send().await.error(413, "too_large");
 }
 
@@ -121,7 +121,7 @@ async fn requests_are_limited_per_user() {
     let server = Config::new().set("limits.http_requests_per_s", 3).start().await;
     let (http, alice) = (server.http(), token("alice"));
     let ask = |token: &str| http.get("/v1/blocks").token(token).send();
-    // Three at once, whoever is slow: the bucket refills while a slow machine asks.
+    // Three at once, since the bucket refills while a slow machine sends requests.
     let limited = loop {
         let answer = ask(&alice).await;
         assert_eq!(answer.header("x-ratelimit-limit"), Some("3"));

@@ -1,10 +1,10 @@
-//! Large groups (PROTOCOL §3): what is told to whom where not everyone gets every entry.
+//! Large groups (PROTOCOL §3): what members get if not everyone gets every entry.
 
 use serde_json::{Value, json};
 
 use crate::support::{Client, Config, Server};
 
-/// A server on which a group of three is the largest that is delivered whole.
+/// A server on which a group of three is the largest whose entries are delivered in full.
 async fn server() -> Server {
     Config::new().set("fanout.push_members_max", 3).start().await
 }
@@ -43,7 +43,7 @@ async fn entries_go_where_the_conversation_is_open_and_activity_elsewhere() {
     let edit = json!({"type": "edit", "conversation_id": group, "seq": 2, "content": {"text": "y"}});
     assert_eq!(alice.ask(edit).await["seq"], 3);
     assert_eq!(open.recv().await["type"], "message_updated");
-    // Elsewhere it may take two: what happened within a second is told at its end.
+    // Elsewhere it may take two frames: what happens within a second is announced at its end.
     while closed.expect("conversation_activity").await != activity(&group, 3, 0) {}
 
     open.ask(about("conversation_close", &group)).await;
@@ -51,7 +51,7 @@ async fn entries_go_where_the_conversation_is_open_and_activity_elsewhere() {
     for client in [&mut open, &mut closed] {
         assert_eq!(client.recv().await, activity(&group, 4, 0));
     }
-    // What he was not sent is there to be asked for.
+    // What he was not sent can be fetched.
     let changes = json!({"type": "changes", "conversation_id": group, "after": 3});
     assert_eq!(closed.ask(changes).await["entries"][0]["content"], json!({"text": "z"}));
 }
@@ -65,7 +65,7 @@ async fn activity_is_told_seldom_and_the_last_one_always() {
     let (mut open, _) = Client::sign_in_as(&server, "bob", "open").await;
     let group = alice.make_group(&["bob", "carol", "dave"]).await;
     open.ask(about("conversation_open", &group)).await;
-    // One after the other, so that none is appended and told together with another.
+    // Sequentially, so that no two are appended and announced together.
     for _ in 0..SENDS {
         alice.say(&group, json!({"text": "x"})).await;
     }
@@ -159,7 +159,7 @@ async fn who_comes_and_goes_is_told_and_sees_no_more() {
     alice.ask(change("member_remove", &group, &["eve"])).await;
     assert_eq!(eve.expect("membership").await["removed"], json!(["eve"]));
 
-    // Whoever stays is told of the last message after a second at the latest; by then she would have been, too.
+    // Remaining members are told of the last message within a second; by then she would have been told, too.
     let mut bob = Client::sign_in(&server, "bob").await;
     alice.say(&group, json!({"text": "y", "mentions": ["eve"]})).await;
     while bob.expect("conversation_activity").await["last_seq"] != 5 {}
@@ -189,13 +189,13 @@ async fn a_sender_is_told_how_many_have_his_newest_message() {
     bob.ask(cursor("read", 2)).await;
     while open.expect("receipt_counts").await != counts(2, 2, 2) {}
 
-    // About the newest message, and the sender himself does not count.
+    // Counts are for the newest message, without the sender.
     alice.say(&group, json!({"text": "y"})).await;
     open.expect("message").await;
     alice.ask(cursor("read", 3)).await;
     carol.ask(cursor("read", 3)).await;
     while open.recv().await != counts(3, 1, 1) {}
-    // Who sent nothing is told nothing, open or not.
+    // Members who sent nothing get no counts, open or not.
     assert_eq!(bob.expect("message").await["seq"], 3);
     bob.expect_quiet().await;
 }

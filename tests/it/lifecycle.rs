@@ -69,7 +69,7 @@ async fn a_drain_tells_each_client_to_move_and_ends_with_0() {
     assert_eq!(undecided.expect_close().await, Some(1001), "who signs in now goes elsewhere");
     server.http().get("/v1/sync").token(&token("alice")).send().await.error(503, "unavailable");
 
-    // One moves at once; the others are closed when their time is over, long before that of the drain.
+    // One client moves at once; the others are closed when their time is over, long before the end of the drain.
     let begun = tokio::time::Instant::now();
     let first = clients.remove(0);
     first.close().await;
@@ -163,8 +163,8 @@ async fn neither_tokens_nor_contents_are_logged() {
 
 #[tokio::test]
 async fn health_answers_before_the_store_is_open() {
-    // A pipe in the store's place would be refused; a slow disk can't be had. So the port is asked from the moment the
-    // process starts: the first answers come while the store opens, and none is an error but 503.
+    // A pipe instead of the store would be rejected, and a slow disk is not available. So requests start with the
+    // process: the first answers come while the store opens, and no error but 503 is allowed.
     let folder = tempfile::tempdir().unwrap();
     let address = free_address();
     let config = Config::new().set("node.listen", &address);

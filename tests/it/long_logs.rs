@@ -1,21 +1,21 @@
-//! Conversations with a long past (PROTOCOL §3): pages of `history` and `changes`, the bound of an answer, and how far
-//! back a repeat is known.
+//! Conversations with a long history (PROTOCOL §3): pages of `history` and `changes`, the size limit of an answer, and
+//! how far back a repeat is recognised.
 
 use serde_json::{Value, json};
 
 use crate::support::{Client, Config, Server};
 
-/// How far back a repeat is known without `base_seq` (PROTOCOL §3).
+/// How far back a repeat is recognised without `base_seq` (PROTOCOL §3).
 const RECENT_ENTRIES: u64 = 10_000;
 
-/// How far before those it is looked for with `base_seq`.
+/// How much further back it is searched for with `base_seq`.
 const SEARCHED_ENTRIES: u64 = 4;
 
 fn send(name: u64, text: &str) -> Value {
     json!({"type": "send", "to": "bob", "client_id": format!("c{name}"), "content": {"text": text}})
 }
 
-/// So many messages of Alice's, and their conversation.
+/// Sends a number of messages as Alice; returns their conversation.
 async fn write(alice: &mut Client, names: std::ops::RangeInclusive<u64>, text: &str) -> Value {
     const AT_ONCE: usize = 500;
     let mut conversation = json!(null);
@@ -123,21 +123,21 @@ async fn a_repeat_is_known_for_so_many_entries_and_with_base_seq_for_longer() {
     };
     is_repeat_of(&alice.ask(send(1, "again")).await, 1);
     write(&mut alice, RECENT_ENTRIES + 1..=RECENT_ENTRIES + 2, "x").await;
-    // The oldest that is known, at the moment at which it is to be forgotten.
+    // The oldest one that is remembered, right before it is forgotten.
     is_repeat_of(&alice.ask(with_base(2, 0)).await, 2);
     let server = server.kill_and_restart().await;
     let mut alice = Client::sign_in(&server, "alice").await;
     is_repeat_of(&alice.ask(with_base(1, 0)).await, 1);
     is_repeat_of(&alice.ask(with_base(2, 1)).await, 2);
     is_repeat_of(&alice.ask(send(3, "again")).await, 3);
-    // Too old for what is promised without it, and where it was is before the base.
+    // Too old to be recognised without `base_seq`, and before the base.
     let last = RECENT_ENTRIES + 2;
     for (frame, seq) in [(send(1, "anew"), last + 1), (with_base(2, 2), last + 2), (with_base(0, 0), last + 3)] {
         let sent = alice.ask(frame).await;
         assert_eq!((&sent["seq"], &sent["duplicate"]), (&json!(seq), &json!(false)), "{sent}");
     }
 
-    // The search has an end: one entry further back nobody knows.
+    // The search is limited: one entry further back is not found.
     let last = last + 7;
     write(&mut alice, last - 3..=last, "x").await;
     let server = server.kill_and_restart().await;

@@ -1,7 +1,7 @@
 //! The server as its clients and operators see it: the real binary, over real sockets, killed for real.
 //!
-//! Each test starts a server of its own on free ports and in a folder of its own, and waits for what it expects, never
-//! for time to pass.
+//! Each test starts its own server on free ports and in its own folder, and waits for what it expects, never for time
+//! to pass.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 #![expect(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime")]

@@ -85,7 +85,7 @@ async fn what_is_wrong_with_a_change_is_named_and_nothing_is_stored() {
         for seq in [json!(null), json!(-1), json!("2"), json!(1.5), json!(9_007_199_254_740_992_u64)] {
             assert_eq!(alice.ask_in_vain(with(frame.clone(), "seq", seq)).await, bad_request("seq"), "{frame}");
         }
-        // The first entry adds the members: it is no message.
+        // The first entry adds the members: it is not a message.
         for seq in [0, 1, 3, 9_007_199_254_740_991_u64] {
             let refused = alice.ask_in_vain(with(frame.clone(), "seq", json!(seq))).await;
             assert_eq!(refused, ("not_found".to_owned(), None), "{frame} {seq}");

@@ -34,7 +34,7 @@ async fn a_message_goes_to_every_session_but_the_sending_one() {
     phone.expect_quiet().await;
     carol.expect_quiet().await;
 
-    // The conversation is the same whoever writes first.
+    // The conversation is the same, whoever writes first.
     let reply = with(send("c1", "Hi"), "to", json!("alice"));
     let reply = bob.ask(reply).await;
     assert_eq!((&reply["conversation_id"], &reply["seq"]), (&sent["conversation_id"], &json!(2)));
@@ -61,7 +61,7 @@ async fn a_repeat_gets_the_first_result_and_does_nothing() {
     let to_conversation = json!({"type": "send", "conversation_id": first["conversation_id"], "client_id": "c1",
         "content": {"text": "one"}, "base_seq": 0});
     is_first(&alice.ask(to_conversation).await);
-    // The other user's `client_id` is another one.
+    // The same `client_id` of the other user is a different one.
     assert_eq!(bob.ask(with(send("c1", "x"), "to", json!("alice"))).await["duplicate"], false);
     let blocked = bob.ask(json!({"type": "block", "user_id": "alice"})).await;
     assert_eq!(blocked["type"], "ok");
@@ -133,7 +133,8 @@ async fn sends_behind_each_other_keep_their_order() {
     }
 }
 
-/// Of a session that has two sends under way whenever it can: the numbers of all entries, its own by their `sent`.
+/// Sends as a session that always has two sends under way: returns the numbers of all entries, its own from their
+/// `sent`.
 async fn talk(mut client: Client, group: Value, name: &str, entries: u64) -> Vec<u64> {
     let message = |n: u64| json!({"type": "send", "conversation_id": group, "client_id": format!("{name}-{n}"), "content": {"text": "x"}});
     let mut said = 2;

@@ -1,4 +1,4 @@
-//! What docs/operations.md tells operators to watch is what there is.
+//! docs/operations.md tells operators to watch only metrics that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The text of all of a package's Rust files.
+/// The text of all Rust files of a package.
 fn sources(folder: &Path, text: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -20,7 +20,7 @@ fn sources(folder: &Path, text: &mut String) {
     }
 }
 
-/// What follows each `before` in the text, up to the first character that is in no metric's name.
+/// What follows each `before` in the text, up to the first character that can't be in a metric's name.
 fn names_after<'a>(text: &'a str, before: &str) -> BTreeSet<&'a str> {
     let end = |rest: &str| rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len());
     text.split(before).skip(1).map(|rest| &rest[..end(rest)]).filter(|name| !name.is_empty()).collect()
@@ -33,7 +33,7 @@ fn each_metric_is_in_the_table_of_what_to_watch_and_no_other() {
         sources(&root().join(package), &mut code);
     }
     let metrics = names_after(&code, "\"switchboard_");
-    // A histogram's count is looked up by that name.
+    // A histogram's count is looked up under that name.
     let is_count = |name: &str| name.strip_suffix("_count").is_some_and(|of| metrics.contains(of));
     let metrics: BTreeSet<&str> = metrics.iter().copied().filter(|name| !is_count(name)).collect();
     assert!(metrics.len() > 20, "{metrics:?}");

@@ -1,4 +1,4 @@
-//! The pages in the binary, and development mode's door.
+//! The pages in the binary, and development mode's token endpoint.
 
 use serde_json::json;
 
@@ -93,7 +93,7 @@ async fn anyone_gets_a_token_for_a_name() {
         assert_eq!(refused.error(400, "bad_request").as_deref(), Some("name"));
     }
 
-    // The key is kept, so the token goes on being valid.
+    // The key is kept, so the token stays valid.
     let token = token.to_owned();
     let server = server.kill_and_restart().await;
     let mut client = Connect::to(&server).query("token", &token).open().await;

@@ -1,4 +1,4 @@
-//! Presence (PROTOCOL §4, §8): who is seen, as what, and by whom. Never stored, but for when someone was last seen.
+//! Presence (PROTOCOL §4, §8): who is shown how, and to whom. Never stored, except for last seen.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ fn watch(users: &[&str]) -> Value {
     json!({"type": "presence_watch", "user_ids": users})
 }
 
-/// How the watcher, who watches him alone, is told that the user looks now.
+/// How the watcher, who watches only this user, is told that the user looks.
 async fn told(watcher: &mut Client) -> Value {
     let mut presence = watcher.expect("presence").await;
     assert_eq!(presence["users"].as_array().map(Vec::len), Some(1), "{presence}");
     presence["users"][0].take()
 }
 
-/// How the user looks to who asks now.
+/// How the user looks to a new request.
 async fn look(watcher: &mut Client, user: &str) -> Value {
     watcher.ask(watch(&[user])).await["users"][0].take()
 }
@@ -35,18 +35,18 @@ fn never_seen(user: &str) -> Value {
     present(user, "offline")
 }
 
-/// Checks that this is an offline user of whom it is known when he was last seen; gives that.
+/// Checks that this is an offline user with a known last-seen time; returns it.
 fn last_seen(look: &Value) -> &str {
     assert_eq!(look["status"], "offline", "{look}");
     look["last_seen_at"].as_str().unwrap_or_else(|| panic!("not known: {look}"))
 }
 
-/// Changes are told almost at once.
+/// Changes are sent almost at once.
 fn eager() -> Config {
     Config::new().set("presence.batch_ms", 1).set("presence.grace_ms", 1)
 }
 
-/// Checks that nothing is told while the server looks at its timers a few times.
+/// Checks that nothing is sent during a few ticks of the server's timers.
 async fn expect_silence(client: &mut Client) {
     const LONGER_THAN_TIMERS: Duration = Duration::from_millis(300);
     assert_eq!(client.try_recv(LONGER_THAN_TIMERS).await, Ok(None));
@@ -95,7 +95,7 @@ async fn a_session_watches_at_most_500_users() {
     assert_eq!(alice.ask(watch(users(0, 500))).await["users"].as_array().map(Vec::len), Some(500));
     assert_eq!(alice.ask(watch(users(0, 10))).await["type"], "presence_state", "again is not more");
     assert_eq!(alice.ask_in_vain(watch(users(499, 501))).await, too_many);
-    // What was refused is not watched; each session has a limit of its own.
+    // Rejected users are not watched; the limit applies to each session.
     let mut late = Client::sign_in(&server, "u500").await;
     alice.expect_quiet().await;
     assert_eq!(late.ask(watch(users(0, 500))).await["type"], "presence_state");
@@ -125,7 +125,7 @@ async fn malformed_presence_is_named_and_changes_nothing() {
         }
     }
     assert_eq!(alice.ask(watch(&["x".repeat(128).as_str()])).await["type"], "presence_state");
-    // Bob is watched still, and nothing was told in between.
+    // Bob is still watched, and nothing was sent in between.
     bob.ask(set("busy")).await;
     assert_eq!(told(&mut alice).await, present("bob", "busy"));
 }
@@ -138,7 +138,7 @@ async fn who_is_invisible_looks_offline_since_he_became_so() {
     bob.ask(set("invisible")).await;
     let hidden = told(&mut alice).await;
     last_seen(&hidden);
-    // Neither what he does nor that he leaves is seen.
+    // Neither his activity nor his leaving is visible.
     let (laptop, _) = Client::sign_in_as(&server, "bob", "laptop").await;
     bob.ask(set("invisible")).await;
     laptop.close().await;
@@ -154,7 +154,7 @@ async fn who_is_invisible_looks_offline_since_he_became_so() {
             if look(&mut bob, "bob").await["status"] == "online" {
                 return bob;
             }
-            // He was not offline yet, and so still is invisible.
+            // He was not offline yet, and so is still invisible.
             bob.close().await;
         }
     };
@@ -267,7 +267,7 @@ async fn blocked_users_look_offline_to_each_other() {
         let over_http = server.http().get(&path).token(&token(user)).send().await.data(200);
         assert_eq!(over_http, never_seen(other));
     }
-    // Nor is it seen that he leaves: that would be newer than the block.
+    // Nor is it visible that he leaves: that would be newer than the block.
     look(&mut carol, "bob").await;
     bob.close().await;
     last_seen(&told(&mut carol).await);
@@ -298,7 +298,7 @@ async fn tenants_do_not_see_each_other() {
 async fn when_someone_was_last_seen_outlives_the_node() {
     let server = Config::new().start().await;
     let bob = Client::sign_in(&server, "bob").await;
-    // Within his grace: the node's end is the session's.
+    // Within the grace period: the node's end is the session's.
     bob.close().await;
     let ended = server.stop().await;
     let server = Server::start_in(ended.folder, Config::new()).await;

@@ -1,4 +1,4 @@
-//! Push (PROTOCOL §6): who gets a notification, and who does not, at a push service that speaks the real protocol.
+//! Push (PROTOCOL §6): who gets a notification and who does not, with a push service that speaks the real protocol.
 
 use hyper::Method;
 use rustix::process::Signal;
@@ -10,14 +10,14 @@ use crate::support::push::{Browser, PushService, SILENT, cluster_with_web_push, 
 use crate::support::tokens::token;
 use crate::support::{Client, Config, Connect, SECRET, Server, Token, soon};
 
-/// A device of a user's, of his name.
+/// Registers a user's device, named after the user.
 async fn browser_of(user: &str, server: &Server, service: &PushService) -> Browser {
     let browser = Browser::new(7);
     subscribe(server, user, &browser, &service.url(&format!("/{user}"))).await;
     browser
 }
 
-/// Alice, under a name of her own.
+/// Alice, with a display name.
 pub(crate) async fn alice(server: &Server) -> Client {
     let named = Token::of("alice").claim("name", "Alice Doe").sign();
     let mut alice = Connect::to(server).token(&named).open().await;
@@ -29,7 +29,7 @@ pub(crate) async fn send(from: &mut Client, to: &str, text: &str) -> Value {
     from.ask(json!({"type": "send", "to": to, "client_id": text, "content": {"text": text}})).await
 }
 
-/// What is told of one message of Alice's.
+/// The expected notification of one message from Alice.
 fn told_of(sent: &Value, text: &str) -> Value {
     json!({
         "type": "notification", "conversation_id": sent["conversation_id"], "up_to_seq": sent["seq"], "count": 1,
@@ -37,7 +37,7 @@ fn told_of(sent: &Value, text: &str) -> Value {
     })
 }
 
-/// Waits until a message to Carol, who is away, has been told: whatever was to be told before it has been, too.
+/// Waits for the notification of a message to Carol, who is away: anything due before it has been sent, too.
 async fn after_carol(server: &Server, service: &PushService, from: &mut Client) {
     browser_of("carol", server, service).await;
     send(from, "carol", "to carol").await;
@@ -55,7 +55,7 @@ async fn who_is_away_gets_one_notification_and_none_of_what_arrived() {
     service.asked(1).await;
     assert_eq!(service.told("/bob", &browser), [told_of(&sent, "hi")]);
 
-    // Dave has a device that is notified, and another one that says that it has the message.
+    // Dave has a device that is notified, and another one that confirms the message.
     browser_of("dave", &server, &service).await;
     let mut dave = Client::sign_in(&server, "dave").await;
     send(&mut alice, "dave", "hi dave").await;
@@ -70,14 +70,14 @@ async fn several_nodes_make_one_notification() {
     let service = PushService::start().await;
     let cluster = cluster_with_web_push().await.set("push.hold_ms", 200).set("push.collapse_ms", 100);
     let nodes = cluster.start_three().await;
-    // Each at another node: who registers, who sends, and the user's home.
+    // Registration, sending, and the user's home each on another node.
     let users = ["bob", "carol", "dave", "erin"];
     let mut browsers = Vec::new();
     for (user, node) in users.iter().zip(nodes.iter().cycle()) {
         browsers.push(browser_of(user, node, &service).await);
     }
     let mut alice = alice(&nodes[0]).await;
-    // The group's first message: nothing of it has come to rest.
+    // The group's first message: nothing about it has been written yet.
     let group = alice.make_group(&users).await;
     let seq = until_sent(&mut alice, &message(&group, "hi")).await;
     service.asked(users.len()).await;
@@ -99,7 +99,7 @@ async fn several_nodes_make_one_notification() {
     };
     soon("what all nodes have noted", all_notified).await;
 
-    // Who has read it at any node has it taken back.
+    // Reading it at any node withdraws the notification.
     let mut bob = Client::sign_in(&nodes[2], "bob").await;
     let read = json!({"type": "read", "conversation_id": group, "seq": seq});
     let said = async { while bob.ask(read.clone()).await["type"] != "ok" {} };
@@ -167,13 +167,13 @@ async fn a_subscription_that_is_gone_is_removed() {
 }
 
 impl Server {
-    /// Waits until an answer of a provider has been dealt with.
+    /// Waits until an answer of a provider has been processed.
     pub(crate) async fn counted(&self, outcome: &str) {
         soon(outcome, async { while self.metric("switchboard_pushes_total", outcome).await < 1.0 {} }).await;
     }
 }
 
-/// What became of a message for Bob.
+/// The trace of a message to Bob.
 pub(crate) async fn traced(server: &Server, sent: &Value) -> Value {
     let (id, admin) = (sent["conversation_id"].as_str().unwrap(), Token::of("root").scope("admin").sign());
     let path = format!("/v1/admin/conversations/{id}/messages/{}/trace", sent["seq"]);
@@ -341,7 +341,7 @@ async fn in_development_mode_there_is_a_key_which_stays() {
     assert_eq!(ask(&server).await, key);
     let server = server.kill_and_restart().await;
     assert_eq!(ask(&server).await, key);
-    // It is of no matter to who wants no notifications that the file holds no key.
+    // Without notifications, an invalid key file does not matter.
     std::fs::write(server.folder.path().join("store.dev-vapid-key.pem"), "no key").unwrap();
     let server = server.kill_and_restart().await;
     assert_eq!(ask(&server).await, Value::Null);

@@ -1,5 +1,5 @@
-//! Each provider through the whole node (PROTOCOL §6): what it is told, what its answers do, and that one that is down is no
-//! matter to the others. What else its protocol asks for is tested in `push/providers`.
+//! Each provider through the whole node (PROTOCOL §6): its requests, the effects of its answers, and that an
+//! unavailable one does not affect the others. The rest of its protocol is tested in `push/providers`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,7 +20,7 @@ use crate::support::push::{ACCESS_TOKEN, PushService, SILENT, key, put, with_apn
 use crate::support::tokens::{now_s, token};
 use crate::support::{Client, Config, SECRET, Server, soon};
 
-/// Device tokens of Apple's, each its owner's.
+/// Apple device tokens.
 const BOBS_IPHONE: &str = "b0b0";
 const CAROLS_IPHONE: &str = "ca401";
 
@@ -34,7 +34,7 @@ async fn read_by_bob(server: &Server, sent: &Value) {
     server.http().post(&path, &json!({ "seq": sent["seq"] })).token(&token("bob")).send().await.data(200);
 }
 
-/// What became of a message when its device was gone: it was removed, so that there is none for the next one.
+/// The trace of a message whose device was gone: it was removed, so there is none for the next message.
 async fn is_gone_for_good(server: &Server, alice: &mut Client, sent: &Value) {
     server.counted(r#"outcome="gone""#).await;
     let story = traced(server, sent).await;
@@ -80,7 +80,7 @@ async fn fcm_is_told_and_a_registration_that_it_does_not_know_is_removed() {
     assert_eq!(service.paths().len(), 3);
 }
 
-/// The claims of a request's provider token, which this key has to have signed.
+/// The claims of a request's provider token, which must be signed with this key.
 fn claims_by(file: &str, seen: &Seen) -> Value {
     let der = PrivatePkcs8KeyDer::from_pem_file(key(file)).unwrap();
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der(), &SystemRandom::new());
@@ -145,7 +145,7 @@ async fn the_applications_server_is_told_signed_and_says_itself_who_has_no_devic
     service.asked(2).await;
     assert!(is_ours(&service.pushes()[1]) && service.pushes()[1].json()["type"] == "withdrawal");
 
-    // No answer of it says that a device is gone.
+    // None of its answers says that a device is gone.
     service.answers(410);
     let sent = send(&mut alice, "bob", "refused").await;
     server.logged("a notification was given up", 1).await;
@@ -159,7 +159,7 @@ async fn the_applications_server_is_told_signed_and_says_itself_who_has_no_devic
 async fn a_provider_that_is_down_delays_no_other_and_what_it_missed_is_told_when_it_is_back() {
     let (hook, apple) = (PushService::start().await, PushService::start().await);
     let config = with_apns(with_webhook(Config::new(), &hook), &apple, &key("tls-a.key.pem"));
-    // One after the other: the fifth failure closes the lane before anyone has failed twice.
+    // Sequentially: the fifth failure opens the breaker before any notification has failed twice.
     let server = config.set("push.in_flight_max", 1).start().await;
     let users: BTreeSet<String> = (0..8).map(|n| format!("user{n}")).collect();
     for user in &users {
@@ -227,7 +227,7 @@ async fn a_key_that_is_replaced_on_disk_is_used_after_a_reload_and_one_that_is_n
     send(&mut alice, "bob", "three").await;
     apple.asked(3).await;
     claims_by("tls-b.key.pem", &apple.pushes()[2]);
-    // Who had no part in it is reached as before.
+    // Other users are still reached.
     send(&mut alice, "carol", "hi carol").await;
     hook.asked(1).await;
     assert!(is_ours(&hook.pushes()[0]));

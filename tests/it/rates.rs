@@ -1,4 +1,4 @@
-//! How fast a client may be (PROTOCOL §7, §8).
+//! Rate limits of clients (PROTOCOL §7, §8).
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn a_session_has_two_seconds_worth_and_each_frame_over_it_is_refused() {
     );
     let wait_ms = error["retry_after_ms"].as_u64().unwrap();
     assert!((1..=500).contains(&wait_ms), "{wait_ms}");
-    // The limit is each session's own.
+    // The limit applies to each session.
     let (mut other, _) = Client::sign_in_as(&server, "alice", "other").await;
     other.expect_quiet().await;
 
@@ -40,7 +40,7 @@ async fn who_is_over_his_rate_for_ten_seconds_is_closed() {
     let mut client = Client::sign_in(&server, "alice").await;
     let begun = tokio::time::Instant::now();
     let mut last_error = json!(null);
-    // A burst each second: over the rate altogether, though a second's worth is there again before each.
+    // A burst each second: above the rate in total, although a second's worth is available again before each.
     let mut bursts = tokio::time::interval(Duration::from_secs(1));
     let code = loop {
         assert!(begun.elapsed() < PATIENCE, "still open");

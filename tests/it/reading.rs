@@ -82,7 +82,7 @@ async fn what_does_not_fit_in_an_answer_is_what_is_oldest() {
     for _ in 0..MESSAGES {
         alice.say(&group, json!({"text": "x".repeat(32_000)})).await;
     }
-    // The answers are as compact as they came.
+    // The answers are as compact as they arrived.
     let fits = |answer: &Value| answer.to_string().len() <= 1_048_576;
     let mut before = MESSAGES + 2;
     while before > 2 {

@@ -1,4 +1,4 @@
-//! Receipts (PROTOCOL §3, §8): whom they are told, and whom not.
+//! Receipts (PROTOCOL §3, §8): who gets them, and who does not.
 
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ async fn who_reads_after_a_restart_is_seen_to_have_read() {
     let about = |receipt: &Value| (receipt["message_id"].clone(), receipt["seq"].clone());
     bob.ask(cursor("delivered", 1)).await;
     assert_eq!(about(&alice.until("delivery_receipt").await), (first["message_id"].clone(), json!(1)));
-    // Up to an entry that is no message: the newest one before it is read.
+    // Up to an entry that is not a message: the newest message before it is read.
     bob.ask(cursor("read", 3)).await;
     assert_eq!(about(&alice.until("read_receipt").await), (second["message_id"].clone(), json!(3)));
 }
@@ -81,7 +81,7 @@ async fn a_direct_conversation_tells_the_other_at_once() {
     assert_eq!(laptop.recv().await, marker);
     assert_eq!(cursors_of(&mut alice, id, "bob").await, (3, 3), "who has read it has it");
 
-    // Never back, and nobody is told anything.
+    // Never backwards, and nobody is told.
     for (kind, seq) in [("read", 1), ("read", 0), ("delivered", 2), ("delivered", 0), ("read", 3), ("delivered", 3)] {
         assert_eq!(bob.ask(cursor(kind, id, seq)).await["type"], "ok");
     }
@@ -100,7 +100,7 @@ async fn a_cursor_is_cut_to_the_last_entry() {
     let id = &alice.ask(send(1)).await["conversation_id"];
     bob.ask(cursor("delivered", id, 9_007_199_254_740_991)).await;
     assert_eq!(alice.expect("delivery_receipt").await["seq"], 1);
-    // Without an `id` too.
+    // Also without an `id`.
     bob.send(&cursor("read", id, 2)).await;
     assert_eq!(alice.expect("read_receipt").await["seq"], 1);
     alice.ask(send(2)).await;
@@ -139,7 +139,7 @@ async fn ones_other_sessions_are_told_what_one_has_read() {
     let marker = json!({"type": "read_marker", "conversation_id": group, "read_seq": 2, "unread": 1});
     assert_eq!(laptop.recv().await, marker);
     bob.expect_quiet().await;
-    // A send tells it by itself.
+    // A send implies it.
     bob.say(&group, json!({"text": "y"})).await;
     laptop.expect("message").await;
     laptop.expect_quiet().await;
@@ -217,7 +217,7 @@ async fn who_has_left_is_in_no_receipt() {
         open.ask(json!({"type": "conversation_open", "conversation_id": group})).await;
         groups.push(group);
     }
-    // The first is told at once, the second after a while: he leaves one of the groups before that.
+    // The first is sent at once, the second after a while: he leaves one of the groups before that.
     for seq in [2, 3] {
         for group in &groups {
             bob.ask(cursor("read", group, seq)).await;
@@ -225,7 +225,7 @@ async fn who_has_left_is_in_no_receipt() {
     }
     bob.ask(json!({"type": "member_remove", "conversation_id": groups[0], "user_ids": ["bob"]})).await;
     open.until("membership").await;
-    // By the time that it is told where he is still, it would have been where he is not.
+    // By the time it is sent where he still is, it would have been sent where he is not.
     let receipts = open.recv().await;
     assert_eq!((&receipts["conversation_id"], &receipts["users"][0]["read_seq"]), (&groups[1], &json!(3)));
     open.expect_quiet().await;

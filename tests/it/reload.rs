@@ -1,4 +1,4 @@
-//! SIGHUP (OPERATING, "Signals"): certificates, keys and limits are read again, all of it or nothing.
+//! SIGHUP (OPERATING, "Signals"): certificates, keys and limits are reloaded, all or nothing.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::tokens::token;
 use crate::support::{Client, Config, Connect, SECRET, Server, Token, soon};
 
-/// A server with a configuration file that is written anew.
+/// A server with a configuration file that is rewritten.
 struct Reloaded {
     server: Server,
     file: PathBuf,
@@ -67,7 +67,7 @@ async fn sighup_changes_limits_and_keys_and_nothing_else() {
     server.http().get("/v1/blocks").token(&signed(old)).send().await.error(401, "unauthorized");
     client.expect_quiet().await;
 
-    // What is wrong changes nothing.
+    // An invalid file changes nothing.
     write("[auth]\nhs256_secret = \"short\"\n".to_owned());
     server.signal(Signal::HUP);
     server.http().get("/v1/blocks").token(&signed(new)).send().await.data(200);
@@ -112,11 +112,11 @@ async fn room_for_connections_grows_and_shrinks() {
     node.reload(&limits("connections = 2\nconnections_per_ip = 2")).await;
     let _second = Connect::to(&node.server).open().await;
     assert_eq!(Connect::to(&node.server).refused().await.status, 503);
-    // By address those count too that came while there was no such limit.
+    // Connections that came before the limit existed count too.
     node.reload(&limits("connections = 9\nconnections_per_ip = 3")).await;
     let third = Connect::to(&node.server).open().await;
     assert_eq!(Connect::to(&node.server).refused().await.status, 503);
-    // Who is there stays.
+    // Existing connections stay.
     node.reload(&limits("connections = 1")).await;
     third.close().await;
     assert_eq!(Connect::to(&node.server).refused().await.status, 503);

@@ -34,7 +34,7 @@ async fn a_renewal_keeps_the_session_open() {
     let answer = client.ask(renewal(&Token::of("alice").expires_in(3_600.0).sign())).await;
     assert_eq!(answer["type"], "authenticated");
     assert!(answer["expires_at"].as_str().is_some_and(|at| at.ends_with('Z')));
-    // The other's end shows that the first token's time is over.
+    // The other's end shows that the first token has expired.
     assert_eq!(other.expect_farewell("unauthorized").await, Some(4401));
     client.expect_quiet().await;
 }
@@ -88,7 +88,7 @@ async fn a_newer_socket_of_the_same_device_and_instance_replaces_the_older() {
     for client in [&mut tab, &mut laptop, &mut bob, &mut second] {
         client.expect_quiet().await;
     }
-    // The older one's end did not take the newer one's registration with it.
+    // The end of the older session did not remove the registration of the newer one.
     bob.send(&json!({"type": "send", "to": "alice", "client_id": "1", "content": {"text": "x"}})).await;
     for client in [&mut tab, &mut laptop, &mut second] {
         client.expect("message").await;

@@ -1,4 +1,4 @@
-//! Readers that don't read (DESIGN §5.7): they cost a bounded queue, and nobody else.
+//! Clients that don't read (DESIGN §5.7): they cost a bounded queue, and affect nobody else.
 
 use serde_json::json;
 
@@ -51,8 +51,8 @@ async fn a_client_that_asks_and_does_not_read_costs_a_bounded_queue() {
         greedy.feed(&history).await;
     }
     greedy.flush().await;
-    // Others are served meanwhile. When the server has asked the store for all that it will, more than 500 MiB are not in
-    // its memory.
+    // Others are served meanwhile. When the server has read all that it will from the store, its memory does not hold
+    // more than 500 MiB.
     let mut asked = (0.0, 0);
     while asked.1 < 50 {
         alice.expect_quiet().await;
@@ -96,7 +96,7 @@ async fn ephemeral_frames_are_conflated_and_dropped_before_the_reader_is_closed(
         n
     };
     let last = soon("dropped frames", dropped).await;
-    // The newest is never among those that were left out.
+    // The newest one is never among those that were left out.
     loop {
         let signal = slow.expect("signal").await;
         if signal["data"]["n"] == last {

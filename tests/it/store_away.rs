@@ -1,6 +1,7 @@
-//! A store that takes nothing for a while, under a running server (PROTOCOL §7 `unavailable`, §6 `/readyz`;
-//! docs/configuration.md `store.reserve_bytes`): what needs it is refused, all else goes on, and it comes back by itself.
-//! Its disk is full, for real: a small one of the server's own. Where nobody may make one, nothing is tested here.
+//! A store that accepts no writes for a while, under a running server (PROTOCOL §7 `unavailable`, §6 `/readyz`;
+//! docs/configuration.md `store.reserve_bytes`): what needs it is rejected, everything else goes on, and it recovers by
+//! itself. Its disk is really full: a small one of the server's own. If the machine does not allow creating one,
+//! nothing is tested.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,19 +14,19 @@ use crate::support::{Client, Config, Connect, Server, soon};
 
 const DISK_MEBIBYTES: u32 = 48;
 
-/// A server on a small disk; `None` if this machine lets nobody make one.
+/// A server on a small disk; `None` if this machine does not allow creating one.
 async fn start(config: Config) -> Option<Server> {
     if !may_mount() {
         eprintln!("not run, since unshare or mount is not allowed here");
         return None;
     }
-    // Who repeats without waiting is not to be slowed down.
+    // Clients that retry without waiting must not be slowed down.
     let config = config.set("limits.frames_per_s", 1_000_000);
     let config = config.set("limits.send_timeout_ms", 200).set("presence.batch_ms", 1);
     Some(config.store_on_disk(DISK_MEBIBYTES).start().await)
 }
 
-/// Fills the disk up to the last byte.
+/// Fills the disk to the last byte.
 fn fill(server: &Server) {
     let mut filler = File::create(server.disk().join("filler")).expect("the disk can be reached");
     let (mebibyte, byte) = (vec![1; 1 << 20], [1]);
@@ -41,7 +42,7 @@ fn send_to(user: &str, client_id: &str) -> Value {
     json!({"type": "send", "to": user, "client_id": client_id, "content": {"text": "x"}})
 }
 
-/// Sends until it is taken, as a client does; gives its `seq`.
+/// Repeats a send until it is accepted, as a client does; returns its `seq`.
 async fn until_sent(client: &mut Client, frame: &Value) -> u64 {
     let sent = async {
         loop {
@@ -94,7 +95,7 @@ async fn what_writes_is_refused_and_all_else_goes_on() {
     let refused = server.http().post("/v1/messages", &over_http).token(&token("alice")).send().await;
     refused.error(503, "unavailable");
     assert!(refused.header("retry-after").is_some());
-    // Every node depends on a store, so none is taken out for it.
+    // Every node depends on a store, so none is taken out of service for it.
     assert_eq!(store_state(&server).await, (200, json!("unavailable")));
     assert_eq!(server.http().get("/healthz").send().await.status, 200);
 
@@ -134,7 +135,7 @@ async fn what_is_there_can_be_read() {
     assert_eq!(changes["entries"], sync["conversations"][0]["entries"], "{changes}");
 }
 
-/// Without a reserve the database itself runs into the full disk, fails, and is opened anew.
+/// Without a reserve the database itself runs into the full disk, fails, and is reopened.
 #[tokio::test]
 async fn nothing_that_was_answered_is_lost_when_the_store_fails_and_comes_back() {
     const ROUNDS: usize = 2;
@@ -161,7 +162,7 @@ async fn nothing_that_was_answered_is_lost_when_the_store_fails_and_comes_back()
         }
         sends.extend(frames);
     }
-    // Each is there once, for who asks and for who was told.
+    // Each message exists once, for new readers and for those who got it live.
     let id = alice.ask(send_to("bob", "last")).await["conversation_id"].clone();
     let names = |entries: &[Value]| entries.iter().map(|entry| entry["client_id"].clone()).collect::<Vec<_>>();
     let changes = alice.ask(json!({"type": "changes", "conversation_id": id, "after": 0})).await;

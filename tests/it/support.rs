@@ -1,4 +1,4 @@
-//! What the tests are written with: a server process, WebSocket and HTTP clients, and tokens.
+//! Test support: a server process, WebSocket and HTTP clients, and tokens.
 
 pub(crate) mod client;
 pub(crate) mod cluster;
@@ -17,12 +17,12 @@ use std::time::Duration;
 /// Longest wait for anything that is expected to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What [`Client::ask_in_vain`] gives for a field that is malformed or out of its limits.
+/// The result of [`Client::ask_in_vain`] for a field that is malformed or out of its limits.
 pub(crate) fn bad_request(field: &str) -> (String, Option<String>) {
     ("bad_request".to_owned(), Some(field.to_owned()))
 }
 
-/// What the future gives, within [`PATIENCE`].
+/// The result of the future, within [`PATIENCE`].
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,

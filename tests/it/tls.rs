@@ -20,7 +20,7 @@ use crate::support::{Config, Server, soon};
 const CERTS: [&str; 2] = [include_str!("keys/tls-a.cert.pem"), include_str!("keys/tls-b.cert.pem")];
 const KEYS: [&str; 2] = [include_str!("keys/tls-a.key.pem"), include_str!("keys/tls-b.key.pem")];
 
-/// A connection whose server has the certificate of this number.
+/// A connection that trusts only the certificate with this number.
 async fn connect(server: &Server, certificate: usize) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(CERTS[certificate].as_bytes()).unwrap()).unwrap();
@@ -57,7 +57,7 @@ async fn sessions_run_over_tls_and_sighup_brings_the_new_certificate() {
     soon("the new certificate", async { while connect(&server, 1).await.is_err() {} }).await;
     assert!(connect(&server, 0).await.is_err());
 
-    // What can't be used leaves the one there is.
+    // Unusable files leave the current certificate in place.
     fs::write(&key, KEYS[0]).unwrap();
     server.signal(Signal::HUP);
     connect(&server, 1).await.unwrap();

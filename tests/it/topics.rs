@@ -39,7 +39,7 @@ fn watch(topic: &str, window: &str) -> Value {
     json!({"type": "topic_watch", "topic": topic, "window": window, "range_s": 60})
 }
 
-/// How many events the windows hold.
+/// The number of events in the windows.
 fn count(frame: &Value) -> u64 {
     let series = frame["series"].as_array().unwrap_or_else(|| panic!("no series: {frame}"));
     let points = series.iter().flat_map(|series| series["points"].as_array().unwrap());
@@ -56,7 +56,7 @@ async fn what_is_published_is_seen_by_watchers_and_readers() {
     let tagged = json!({"series": "clicks", "value": 2.5, "tags": {"board": "b1"}});
     let answer = publish(&server, "sales", json!([event(1.0), event(3.0), tagged])).await;
     assert_eq!(answer.data(202), json!({"accepted": 3, "late": 0}));
-    // The batch may lie on both sides of a minute's end, or of two ticks.
+    // The batch may be on both sides of the end of a minute, or of a tick.
     let mut version = state["version"].as_u64().unwrap();
     let mut told = 0;
     while told < 3 {
@@ -85,7 +85,7 @@ async fn events_are_published_over_a_socket_with_the_scope_for_it() {
     let malformed = frame(json!([event(1.0), event(1.0), {"series": "clicks", "value": "1"}]));
     assert_eq!(shop.ask_in_vain(malformed).await, ("bad_request".to_owned(), Some("events[2].value".to_owned())));
     assert_eq!(count(&shop.ask(watch("sales", "1m")).await), 1, "a malformed event refuses the whole request");
-    // A renewal counts in everything.
+    // A renewed token counts in every respect.
     shop.ask(json!({"type": "auth", "token": token("shop")})).await;
     assert_eq!(shop.ask_in_vain(frame(json!([event(1.0)]))).await.0, "forbidden");
 }
@@ -188,7 +188,7 @@ async fn the_gateways_own_figures_are_a_topic_for_operators() {
     };
     soon("a second in which the operator is connected", counted).await;
 
-    // A renewal counts in everything: who is no operator any more watches it no more.
+    // A renewed token counts in every respect: a user who is no longer an operator can no longer watch.
     operator.ask(json!({"type": "auth", "token": Token::of("op").claim("tenant", "any").sign()})).await;
     let ended = operator.until("error").await;
     assert_eq!((&ended["code"], &ended["id"]), (&json!("forbidden"), &Value::Null));

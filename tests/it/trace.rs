@@ -1,4 +1,4 @@
-//! "Why did Bob not get it?" (PROTOCOL §6, the trace): what became of a message, per recipient.
+//! "Why did Bob not get it?" (PROTOCOL §6, the trace): the history of a message, per recipient.
 
 use serde_json::{Value, json};
 

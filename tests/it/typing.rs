@@ -1,4 +1,4 @@
-//! Typing (PROTOCOL §4): who is told of it, how often, and what ends it.
+//! Typing (PROTOCOL §4): who is told, how often, and what ends it.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ fn typing(kind: &str, conversation: &Value) -> Value {
     json!({"type": kind, "conversation_id": conversation})
 }
 
-/// What the others are shown.
+/// The frame that others get.
 fn shown(kind: &str, conversation: &Value, user: &str) -> Value {
     json!({"type": kind, "conversation_id": conversation, "user_id": user})
 }
@@ -19,7 +19,7 @@ async fn group(owner: &mut Client, name: &str, members: &[&str]) -> Value {
     owner.ask(create).await["conversation_id"].clone()
 }
 
-/// Both begin to type, the witness first: what the server ends only because its time is over, it ends for him first.
+/// Both start typing, the witness first: typing that merely expires ends for the witness first.
 async fn begin(witness: &mut Client, typist: &mut Client, reader: &mut Client, conversation: &Value) {
     for client in [witness, typist] {
         client.ask(typing("typing_start", conversation)).await;
@@ -65,7 +65,7 @@ async fn a_start_goes_out_once_in_two_seconds_for_each_user_and_conversation() {
     alice.ask(typing("typing_start", &other)).await;
     assert_eq!(bob.recv().await, shown("typing_start", &other, "alice"));
 
-    // Then it does again, while he is shown: for those who have come since.
+    // Then it is sent again while he is shown as typing, for those who have come since.
     let again = async {
         loop {
             alice.ask(typing("typing_start", &id)).await;
@@ -122,7 +122,7 @@ async fn he_types_while_one_of_his_sessions_does() {
     assert_eq!(bob.recv().await, shown("typing_stop", &id, "alice"));
 }
 
-/// After five seconds, as the state machine's own tests say.
+/// After five seconds, as the state machine's own tests check.
 #[tokio::test]
 async fn typing_ends_by_itself() {
     let server = Config::new().start().await;

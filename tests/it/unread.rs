@@ -1,5 +1,5 @@
-//! What a user has not read (PROTOCOL §3 "Receipts and unread", §8 "Changes"): counted by the server, exactly, and the
-//! same in `sync` and in `conversation_get`.
+//! Unread messages (PROTOCOL §3 "Receipts and unread", §8 "Changes"): counted by the server, exactly, and the same in
+//! `sync` and in `conversation_get`.
 
 use serde_json::{Value, json};
 

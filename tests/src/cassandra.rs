@@ -1,4 +1,4 @@
-//! A real Apache Cassandra, from the jars that `script/bootstrap` has put into the cache.
+//! A real Apache Cassandra, from the jars that `script/bootstrap` has downloaded to the cache.
 
 mod config;
 
@@ -11,25 +11,26 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use tempfile::TempDir;
 
-/// Between looking for free ports and the server's taking them, another may have been faster.
+/// Another process may take a free port before the server does.
 const START_ATTEMPTS: usize = 3;
 
-/// What it logs once it takes connections. (`Starting listening for CQL clients` comes before it does.)
+/// Logged once it accepts connections. (`Starting listening for CQL clients` comes earlier.)
 const READY: &str = "Startup complete";
 
-/// What it logs, before or after that, once it lets its one user in; only when it starts for the first time.
+/// Logged, before or after that, once its one user can sign in; only on its first start.
 const USER_MADE: &str = "Created default superuser role";
 
-/// Starts java with the arguments given, says its pid, and ends it when nobody holds this script's standard input any
-/// more: so no server outlives the tests, however they end. Only java holds the standard output then, so it ends with it.
+/// Starts java with the given arguments, prints its pid, and kills it when nobody holds this script's standard input
+/// any more: so no server outlives the tests, however they end. Only java holds the standard output then, so that ends
+/// with it.
 const KEEPER: &str = r#"java "$@" 2>&1 & java=$!; echo "pid $java"; exec >/dev/null; cat; kill -9 $java; wait $java"#;
 
-/// How a server differs from the usual one.
+/// Options of a server.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CassandraOptions {
     /// Users need a password; there is `cassandra` with the password `cassandra`.
     pub passwords: bool,
-    /// Tables are made several times as fast, and are gone after a kill.
+    /// Creates tables several times faster, but they are lost after a kill.
     pub schema_in_memory: bool,
 }
 
@@ -41,11 +42,11 @@ pub struct CassandraServer {
     running: Option<Running>,
 }
 
-/// Nodes of a cluster, which together keep as many copies as there are of them.
+/// Nodes of a cluster, whose replication factor is the same number.
 pub const CLUSTER_NODES: u8 = 3;
 
 impl CassandraServer {
-    /// Starts one; it takes connections when this returns, some seconds later.
+    /// Starts a server; it accepts connections when this returns, some seconds later.
     ///
     /// # Errors
     /// If Java or the jars are missing (`script/bootstrap test`), or it does not start.
@@ -68,13 +69,13 @@ impl CassandraServer {
         Err(failed.unwrap_or_else(|| io::Error::other("no free port")))
     }
 
-    /// Starts [`CLUSTER_NODES`] that are one cluster, one after the other, which takes most of a minute. They are at
-    /// 127.0.0.1 and the addresses after it.
+    /// Starts a cluster of [`CLUSTER_NODES`], one after the other, which takes most of a minute. They are at 127.0.0.1
+    /// and the addresses after it.
     ///
     /// # Errors
     /// See [`CassandraServer::start`].
     pub fn start_cluster() -> io::Result<Vec<Self>> {
-        // On a machine that is too busy one may give up joining.
+        // On a machine that is too busy one may fail to join.
         (1..START_ATTEMPTS).find_map(|_| Self::try_start_cluster().ok()).map_or_else(Self::try_start_cluster, Ok)
     }
 
@@ -97,7 +98,7 @@ impl CassandraServer {
         Ok(Self { folder, place, options, running: Some(running) })
     }
 
-    /// The address of a server that all tests of this process share, each in keyspaces of its own. It ends with the
+    /// The address of a server that all tests of this process share, each in its own keyspaces. It ends with the
     /// process.
     ///
     /// # Errors
@@ -115,12 +116,12 @@ impl CassandraServer {
         }
     }
 
-    /// Where it takes CQL.
+    /// The address for CQL.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((self.place.address, self.place.cql_port))
     }
 
-    /// Kills it, as by kill -9: only what is on disk stays.
+    /// Kills it with kill -9: only what is on disk survives.
     pub fn kill(&mut self) {
         self.running = None;
     }
@@ -135,18 +136,18 @@ impl CassandraServer {
         Ok(())
     }
 
-    /// Stops it in its tracks (SIGSTOP): connections stay, nothing is answered.
+    /// Suspends it (SIGSTOP): connections stay, nothing is answered.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If it is not running.
     pub fn pause(&self) -> io::Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes it (SIGCONT).
     ///
     /// # Errors
-    /// If it is not there.
+    /// If it is not running.
     pub fn resume(&self) -> io::Result<()> {
         self.signal(Signal::CONT)
     }
@@ -158,21 +159,21 @@ impl CassandraServer {
 }
 
 impl ServerAddress {
-    /// Of a server that is a cluster by itself.
+    /// The address of a single-node cluster.
     fn alone() -> io::Result<Self> {
         let address = Ipv4Addr::LOCALHOST;
         Ok(Self { address, seed: address, cql_port: crate::free_port()?, storage_port: crate::free_port()? })
     }
 }
 
-/// A Java process, and the script that keeps it.
+/// A Java process, and its keeper script.
 struct Running {
     keeper: Child,
     java: Pid,
 }
 
 impl Running {
-    /// Starts the server configured in `folder` and waits until it has logged all that is awaited.
+    /// Starts the server configured in `folder` and waits until it has logged all of `awaited`.
     fn start(folder: &Path, place: ServerAddress, options: CassandraOptions, awaited: &[&str]) -> io::Result<Self> {
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh"])
@@ -196,7 +197,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
-        // It has only the killing left to do.
+        // Only the kill is left.
         drop(self.keeper.wait());
     }
 }
@@ -208,7 +209,7 @@ fn wait_until_logged(mut lines: io::Lines<BufReader<ChildStdout>>, awaited: &[&s
         let line = line?;
         awaited.retain(|awaited| !line.contains(awaited));
         if awaited.is_empty() {
-            // What it says from now on is read, so that it never waits for a reader.
+            // Drains the rest of its output, so that it never blocks.
             std::thread::spawn(move || lines.for_each(drop));
             return Ok(());
         }
@@ -218,7 +219,7 @@ fn wait_until_logged(mut lines: io::Lines<BufReader<ChildStdout>>, awaited: &[&s
     Err(io::Error::other(format!("Cassandra did not start:\n{said}")))
 }
 
-/// The folder of jars: what `script/bootstrap` has made.
+/// The folder of jars, created by `script/bootstrap`.
 fn jars() -> io::Result<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The servers that tests of any package run against: real ones, on free ports, in temporary folders, gone with the
-//! value that started them. The tests across processes are in `it/`.
+//! The servers for tests of all packages: real ones, on free ports, in temporary folders, stopped when their value is
+//! dropped. The tests across processes are in `it/`.
 
 mod cassandra;
 pub mod provider;
@@ -11,7 +11,7 @@ pub use redis::RedisServer;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 
-/// A port of 127.0.0.1 on which nobody listens.
+/// A free port of 127.0.0.1.
 ///
 /// # Errors
 /// If there is none.

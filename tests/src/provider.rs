@@ -1,5 +1,5 @@
-//! A provider of push as a server that speaks its protocol: TLS, HTTP/2 or HTTP/1.1 as ALPN has it, and answers that a test
-//! gives. Beside it what its receivers do to find out that a message is for them and from whom it says.
+//! A push provider as a server that speaks its protocol: TLS, HTTP/2 or HTTP/1.1 by ALPN, with answers given by a test.
+//! Also the checks with which receivers decrypt a message and authenticate its sender.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
@@ -28,12 +28,12 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Which a client of it has to believe.
+/// The certificate that its clients must trust.
 pub const CERT: &[u8] = include_bytes!("../it/keys/tls-a.cert.pem");
-/// On P-256, as VAPID and APNs need one.
+/// A P-256 key, as VAPID and APNs need.
 pub const KEY: &[u8] = include_bytes!("../it/keys/tls-a.key.pem");
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub path: String,
@@ -43,7 +43,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Empty if it is not there.
+    /// Empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -54,7 +54,7 @@ impl Seen {
     }
 }
 
-/// What a request is answered with.
+/// The answer to a request.
 pub type Answer = Response<Full<Bytes>>;
 
 /// An answer without headers.
@@ -62,7 +62,7 @@ pub fn answer(status: u16, body: &str) -> Answer {
     Response::builder().status(status).body(Full::from(body.to_owned())).unwrap()
 }
 
-/// See the module. Gone with the value.
+/// See the module. Stopped when it is dropped.
 pub struct ProviderServer {
     port: u16,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -83,12 +83,12 @@ impl ProviderServer {
         Self { port, seen, connections, _tasks: tasks }
     }
 
-    /// A URL of it.
+    /// One of its URLs.
     pub fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.port)
     }
 
-    /// All requests so far, in the order in which they came.
+    /// All requests so far, in order of arrival.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
@@ -98,7 +98,7 @@ impl ProviderServer {
         self.seen().pop().unwrap()
     }
 
-    /// How many connections there have been.
+    /// The number of connections so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
@@ -131,7 +131,7 @@ async fn accept<A: Future<Output = Answer> + Send + 'static>(
                 }
             });
             let io = TokioIo::new(stream);
-            // A client that goes away is no concern of the test.
+            // A client that goes away does not matter to the test.
             if is_http2 {
                 let executor = hyper_util::rt::TokioExecutor::new();
                 let _ = hyper::server::conn::http2::Builder::new(executor).serve_connection(io, service).await;

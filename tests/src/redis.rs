@@ -7,19 +7,19 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-/// In an option, stands for the server's port.
+/// Placeholder for the server's port in an option.
 const PORT: &str = "{port}";
 
-/// Of an answer, so much is read.
+/// Maximum bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 4_096;
 
-/// Between looking for a free port and the server's taking it, another may have been faster.
+/// Another process may take a free port before the server does.
 const PORT_ATTEMPTS: usize = 10;
 
-/// What a server says when it takes connections: a Redis, a sentinel.
+/// Logged by a Redis or a sentinel once it accepts connections.
 const READY: [&str; 2] = ["Ready to accept connections", "Sentinel ID is"];
 
-/// A redis-server that keeps nothing on disk, until it is dropped.
+/// A redis-server without persistence, until it is dropped.
 pub struct RedisServer {
     folder: TempDir,
     port: u16,
@@ -28,7 +28,7 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one; it takes connections when this returns.
+    /// Starts a server; it accepts connections when this returns.
     ///
     /// # Errors
     /// If redis-server is not installed or does not start.
@@ -57,8 +57,8 @@ impl RedisServer {
         Self::run(folder, &[&["--port", "0", "--tls-port", PORT, "--save", ""], &files[..]].concat())
     }
 
-    /// Starts a sentinel that watches `master` under this name, and has a replica take its place when it has been gone for
-    /// half a second.
+    /// Starts a sentinel that watches `master` under this name, and promotes a replica when it has been gone for half a
+    /// second.
     ///
     /// # Errors
     /// See [`RedisServer::start`].
@@ -87,7 +87,7 @@ impl RedisServer {
         Err(failed.unwrap_or_else(|| io::Error::other("no free port")))
     }
 
-    /// Has it carry out a command; its answer as Redis wrote it.
+    /// Runs a command; returns the raw answer.
     ///
     /// # Errors
     /// If it does not answer, or speaks TLS.
@@ -103,7 +103,7 @@ impl RedisServer {
         Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
     }
 
-    /// Where it listens, without a password.
+    /// Its URL, without a password.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -113,16 +113,16 @@ impl RedisServer {
         self.port
     }
 
-    /// Kills it: what it had in memory is gone.
+    /// Kills it: everything in its memory is lost.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If it is not running.
     pub fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
     }
 
-    /// Starts it again, empty, on the same port.
+    /// Restarts it, empty, on the same port.
     ///
     /// # Errors
     /// See [`RedisServer::start`].
@@ -131,18 +131,18 @@ impl RedisServer {
         Ok(())
     }
 
-    /// Stops it in its tracks (SIGSTOP): connections stay, nothing is answered.
+    /// Suspends it (SIGSTOP): connections stay, nothing is answered.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If it is not running.
     pub fn pause(&self) -> io::Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes it (SIGCONT).
     ///
     /// # Errors
-    /// If it is not there.
+    /// If it is not running.
     pub fn resume(&self) -> io::Result<()> {
         self.signal(Signal::CONT)
     }
@@ -154,7 +154,7 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // It may be gone already; there is nothing to keep.
+        // It may have ended already.
         drop(self.kill());
     }
 }
@@ -175,7 +175,7 @@ fn spawn(folder: &TempDir, arguments: &[String]) -> io::Result<Child> {
     for line in lines.by_ref() {
         let line = line?;
         if READY.iter().any(|ready| line.contains(ready)) {
-            // What it says from now on is read, so that it never waits for a reader.
+            // Drains the rest of its output, so that it never blocks.
             std::thread::spawn(move || lines.for_each(drop));
             return Ok(child);
         }

@@ -1,4 +1,4 @@
-//! A WebSocket client that says what it expects.
+//! A WebSocket client with expectations.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use super::tokens::token;
 use super::{Server, soon};
 
-/// A connection that is being put together.
+/// A builder of a connection.
 pub(crate) struct Connect {
     address: String,
     query: Vec<String>,
     headers: Vec<(&'static str, String)>,
 }
 
-/// What became of an upgrade that was refused.
+/// A rejected upgrade.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) status: u16,
@@ -60,7 +60,7 @@ impl Connect {
         self.attempt().await.unwrap_or_else(|refused| panic!("refused: {refused:?}"))
     }
 
-    /// The refusal, where one is expected.
+    /// Connects and expects a rejection.
     pub(crate) async fn refused(self) -> Refused {
         match self.attempt().await {
             Ok(_) => panic!("the upgrade was not refused"),
@@ -89,20 +89,20 @@ impl Connect {
 }
 
 impl Client {
-    /// Signed in, with `ready` read.
+    /// Signs in, and reads `ready`.
     pub(crate) async fn sign_in(server: &Server, user: &str) -> Self {
         let (client, _) = Self::sign_in_as(server, user, &format!("{user}-device")).await;
         client
     }
 
-    /// As [`Client::sign_in`], from this device; with the `ready` frame.
+    /// As [`Client::sign_in`], from this device; returns the `ready` frame too.
     pub(crate) async fn sign_in_as(server: &Server, user: &str, device: &str) -> (Self, Value) {
         let mut client = Connect::to(server).token(&token(user)).query("device_id", device).open().await;
         let ready = client.expect("ready").await;
         (client, ready)
     }
 
-    /// Alice and Bob, in their conversation, which is given back.
+    /// Alice and Bob, and their conversation.
     pub(crate) async fn pair(server: &Server) -> (Self, Self, Value) {
         let mut alice = Self::sign_in(server, "alice").await;
         let mut bob = Self::sign_in(server, "bob").await;
@@ -123,15 +123,15 @@ impl Client {
         soon("room to send", self.socket.send(message)).await.expect("the socket is open");
     }
 
-    /// Sends a frame if the socket still is open.
+    /// Sends a frame if the socket is still open.
     ///
     /// # Errors
-    /// It is not; there is no close code to tell.
+    /// It is closed; there is no close code.
     pub(crate) async fn try_send(&mut self, frame: &Value) -> Result<(), Option<u16>> {
         soon("room to send", self.socket.send(Message::text(frame.to_string()))).await.map_err(|_| None)
     }
 
-    /// Puts a frame into the buffer; [`Client::flush`] sends what is there.
+    /// Adds a frame to the buffer; [`Client::flush`] sends it.
     pub(crate) async fn feed(&mut self, frame: &Value) {
         self.socket.feed(Message::text(frame.to_string())).await.expect("the socket is open");
     }
@@ -140,7 +140,7 @@ impl Client {
         soon("room to send", self.socket.flush()).await.expect("the socket is open");
     }
 
-    /// The next frame; pings are answered on the way.
+    /// The next frame; pings are answered meanwhile.
     pub(crate) async fn recv(&mut self) -> Value {
         match self.next().await {
             Next::Frame(frame) => frame,
@@ -148,14 +148,14 @@ impl Client {
         }
     }
 
-    /// The next frame, which has this type.
+    /// The next frame, which must have this type.
     pub(crate) async fn expect(&mut self, kind: &str) -> Value {
         let frame = self.recv().await;
         assert_eq!(frame["type"], kind, "{frame}");
         frame
     }
 
-    /// The next frame of this type, whatever comes before it.
+    /// The next frame of this type; others are skipped.
     pub(crate) async fn until(&mut self, kind: &str) -> Value {
         loop {
             let frame = self.recv().await;
@@ -165,14 +165,14 @@ impl Client {
         }
     }
 
-    /// The next frame, which is this error; gives the field that it names.
+    /// The next frame, which must be this error; returns the field that it names.
     pub(crate) async fn expect_error(&mut self, code: &str) -> Option<String> {
         let frame = self.expect("error").await;
         assert_eq!(frame["code"], code, "{frame}");
         frame["details"][0]["field"].as_str().map(str::to_owned)
     }
 
-    /// The close code, with nothing before it.
+    /// The close code, with no frames before it.
     pub(crate) async fn expect_close(&mut self) -> Option<u16> {
         match self.next().await {
             Next::Frame(frame) => panic!("{frame} where a close was expected"),
@@ -180,13 +180,13 @@ impl Client {
         }
     }
 
-    /// The error that says why, and the close code.
+    /// Expects the error with the reason, and returns the close code.
     pub(crate) async fn expect_farewell(&mut self, code: &str) -> Option<u16> {
         self.expect_error(code).await;
         self.expect_close().await
     }
 
-    /// Everything up to the close, and its code.
+    /// All frames up to the close, and its code.
     pub(crate) async fn drain(&mut self) -> (Vec<Value>, Option<u16>) {
         let mut frames = Vec::new();
         loop {
@@ -197,7 +197,7 @@ impl Client {
         }
     }
 
-    /// Sends a frame with an `id` of its own and gives its answer, which is the next frame with that `id`.
+    /// Sends a frame with a new `id` and returns its answer, the next frame with that `id`.
     pub(crate) async fn ask(&mut self, mut frame: Value) -> Value {
         let id = format!("ask-{}", self.next_id);
         self.next_id += 1;
@@ -211,7 +211,7 @@ impl Client {
         }
     }
 
-    /// As [`Client::ask`], where the answer is an error; gives its code and the field that it names.
+    /// As [`Client::ask`], for an error; returns its code and the field that it names.
     pub(crate) async fn ask_in_vain(&mut self, frame: Value) -> (String, Option<String>) {
         let answer = self.ask(frame).await;
         assert_eq!(answer["type"], "error", "{answer}");
@@ -219,7 +219,7 @@ impl Client {
         (code, answer["details"][0]["field"].as_str().map(str::to_owned))
     }
 
-    /// Makes a group with these members besides; gives its id.
+    /// Creates a group with these other members; returns its id.
     pub(crate) async fn make_group(&mut self, members: &[&str]) -> Value {
         let client_id = format!("group-{}", self.next_id);
         let create =
@@ -229,7 +229,7 @@ impl Client {
         made["conversation_id"].clone()
     }
 
-    /// Sends a message with a `client_id` of its own; gives its `sent`.
+    /// Sends a message with a new `client_id`; returns its `sent`.
     pub(crate) async fn say(&mut self, conversation: &Value, content: Value) -> Value {
         let client_id = format!("message-{}", self.next_id);
         let send = json!({"type": "send", "conversation_id": conversation, "client_id": client_id, "content": content});
@@ -238,7 +238,7 @@ impl Client {
         sent
     }
 
-    /// Checks that the session works, and that nothing came before.
+    /// Checks that the session works, and that no frames came before.
     pub(crate) async fn expect_quiet(&mut self) {
         self.send(&json!({"type": "ping", "id": "quiet"})).await;
         let frame = self.recv().await;
@@ -246,12 +246,12 @@ impl Client {
     }
 
     pub(crate) async fn close(mut self) {
-        // In one write with what was fed before.
+        // In the same write as what was fed before.
         self.socket.close(None).await.expect("the socket is open");
         while !matches!(self.next().await, Next::Closed(_)) {}
     }
 
-    /// The socket below the framing.
+    /// The socket under the framing.
     pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
         self.socket.get_mut()
     }

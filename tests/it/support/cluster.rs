@@ -1,4 +1,4 @@
-//! Several server processes that are one gateway, on a redis-server of their own and a Cassandra.
+//! Several server processes that form one gateway, on their own redis-server and a Cassandra.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,10 +10,10 @@ use tokio::task::spawn_blocking;
 
 use super::{Client, Config, Server, soon};
 
-/// Clusters at once: each is several processes.
+/// Concurrent clusters: each is several processes.
 static PLACES: Semaphore = Semaphore::const_new(2);
 
-/// What the nodes of one gateway share. Nodes are started and ended one by one.
+/// The shared parts of a gateway. Nodes are started and stopped individually.
 pub(crate) struct Cluster {
     pub(crate) redis: RedisServer,
     config: Config,
@@ -21,14 +21,14 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// On the Cassandra that all tests share, in a keyspace of its own.
+    /// Uses the Cassandra that all tests share, in its own keyspace.
     pub(crate) async fn new() -> Self {
         let place = PLACES.acquire().await.expect("is never closed");
         let shared = spawn_blocking(CassandraServer::shared).await.expect("no panic").expect("Cassandra starts");
         Self::with(place, &shared.to_string())
     }
 
-    /// On this Cassandra, which the test may hurt.
+    /// Uses this Cassandra, which the test may damage.
     pub(crate) async fn on(cassandra: &CassandraServer) -> Self {
         Self::with(PLACES.acquire().await.expect("is never closed"), &cassandra.address().to_string())
     }
@@ -45,12 +45,12 @@ impl Cluster {
             .set("redis.url", redis.url())
             .set("presence.batch_ms", 1)
             .set("drain.spread_ms", 0)
-            // Who repeats without waiting is not to be slowed down.
+            // Clients that retry without waiting must not be slowed down.
             .set("limits.frames_per_s", 1_000_000);
         Self { redis, config, _place: place }
     }
 
-    /// What every node is told.
+    /// The configuration of each node.
     pub(crate) fn config(&self, node: &str) -> Config {
         self.config.clone().set("node.id", node)
     }
@@ -60,7 +60,7 @@ impl Cluster {
         self
     }
 
-    /// Each node with this in its environment.
+    /// Adds this to the environment of each node.
     pub(crate) fn env(mut self, name: &'static str, value: &Path) -> Self {
         self.config = self.config.env(name, value);
         self
@@ -72,7 +72,7 @@ impl Cluster {
 
     /// Three nodes that see each other.
     pub(crate) async fn start_three(&self) -> [Server; 3] {
-        // The first one makes the tables.
+        // The first one creates the tables.
         let first = self.start("n1").await;
         let (second, third) = tokio::join!(self.start("n2"), self.start("n3"));
         let nodes = [first, second, third];
@@ -81,7 +81,7 @@ impl Cluster {
     }
 }
 
-/// Waits until each of these nodes sees so many.
+/// Waits until each of these nodes sees this many.
 pub(crate) async fn until_view<'a>(nodes: impl IntoIterator<Item = &'a Server>, members: u32) {
     for node in nodes {
         let sees = async { while node.metric("switchboard_view_members", "").await != f64::from(members) {} };
@@ -89,12 +89,12 @@ pub(crate) async fn until_view<'a>(nodes: impl IntoIterator<Item = &'a Server>, 
     }
 }
 
-/// A send into a conversation.
+/// A send to a conversation.
 pub(crate) fn message(conversation: &Value, client_id: &str) -> Value {
     json!({"type": "send", "conversation_id": conversation, "client_id": client_id, "content": {"text": client_id}})
 }
 
-/// Sends until it is taken, as a client does; gives its `seq`.
+/// Repeats a send until it is accepted, as a client does; returns its `seq`.
 pub(crate) async fn until_sent(client: &mut Client, frame: &Value) -> u64 {
     let sent = async {
         loop {
@@ -109,7 +109,7 @@ pub(crate) async fn until_sent(client: &mut Client, frame: &Value) -> u64 {
     soon("a send that is taken", sent).await
 }
 
-/// The `client_id` of every entry of a conversation, in the order of `seq`, which has no holes.
+/// The `client_id` of every entry of a conversation, ordered by `seq`, which must have no gaps.
 pub(crate) async fn log_of(client: &mut Client, conversation: &Value) -> Vec<Value> {
     let mut log: Vec<Value> = Vec::new();
     loop {

@@ -9,13 +9,13 @@ use tokio::net::TcpStream;
 
 use super::soon;
 
-/// Asks one server.
+/// A client of one server.
 #[derive(Clone)]
 pub(crate) struct Http {
     address: String,
 }
 
-/// A request that is being put together.
+/// A builder of a request.
 pub(crate) struct Ask {
     address: String,
     method: Method,
@@ -105,13 +105,13 @@ impl Response {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {} {}", self.status, self.body))
     }
 
-    /// What is under `data`, of an answer with this status.
+    /// The `data` of an answer, which must have this status.
     pub(crate) fn data(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         self.json()["data"].clone()
     }
 
-    /// Checks that it is this error, and gives the name of the field at fault, if it names one.
+    /// Checks that it is this error, and returns the name of the field at fault, if any.
     pub(crate) fn error(&self, status: u16, code: &str) -> Option<String> {
         assert_eq!(self.status, status, "{}", self.body);
         let error = &self.json()["error"];

@@ -1,4 +1,4 @@
-//! A provider of push, which speaks the protocols of all of them, and devices that are registered with it.
+//! A push provider that speaks the protocols of all providers, and devices that are registered with it.
 
 use std::path::{Path, PathBuf};
 
@@ -13,19 +13,19 @@ use super::{Config, SECRET, Server, soon, tokens::token};
 
 pub(crate) use switchboard_tests::provider::Browser;
 
-/// In place of a status: there is no answer until another one is set.
+/// Instead of a status: there is no answer until another one is set.
 pub(crate) const SILENT: u16 = 0;
 
-/// Where FCM's access tokens are fetched.
+/// The path of FCM's access tokens.
 const TOKEN_PATH: &str = "/token";
 
-/// The service account's.
+/// The service account's key.
 const RSA_KEY: &[u8] = include_bytes!("../keys/rsa.pkcs8.der");
 
-/// What FCM's access token is.
+/// FCM's access token.
 pub(crate) const ACCESS_TOKEN: &str = "access-token";
 
-/// A provider, which answers each push with what is set for all. It gives an access token to everyone.
+/// A provider, which answers all pushes in the same way. It gives an access token to everyone.
 pub(crate) struct PushService {
     server: ProviderServer,
     answer: watch::Sender<(u16, String)>,
@@ -55,7 +55,7 @@ impl PushService {
         Self { server: ProviderServer::start(answers).await, answer, count }
     }
 
-    /// What pushes are answered with from now on.
+    /// Sets the status of further answers.
     pub(crate) fn answers(&self, status: u16) {
         self.answer.send_replace((status, String::new()));
     }
@@ -69,35 +69,35 @@ impl PushService {
         self.server.url(path)
     }
 
-    /// All pushes so far, in their order.
+    /// All pushes so far, in order.
     pub(crate) fn pushes(&self) -> Vec<Seen> {
         self.server.seen().into_iter().filter(|seen| seen.path != TOKEN_PATH).collect()
     }
 
-    /// Where they were sent to.
+    /// Their paths.
     pub(crate) fn paths(&self) -> Vec<String> {
         self.pushes().into_iter().map(|seen| seen.path).collect()
     }
 
-    /// What was shown for access tokens.
+    /// The requests for access tokens.
     pub(crate) fn exchanges(&self) -> Vec<Seen> {
         self.server.seen().into_iter().filter(|seen| seen.path == TOKEN_PATH).collect()
     }
 
-    /// Waits for so many pushes in all.
+    /// Waits until there have been this many pushes in total.
     pub(crate) async fn asked(&self, times: usize) {
         let mut count = self.count.clone();
         let there = count.wait_for(|count| *count >= times);
         soon("the push service to be asked", there).await.expect("the push service runs");
     }
 
-    /// What the requests for a path told a browser.
+    /// The decrypted content of the requests for a path.
     pub(crate) fn told(&self, path: &str, browser: &Browser) -> Vec<Value> {
         let seen = self.pushes().into_iter().filter(|seen| seen.path == path);
         seen.map(|seen| serde_json::from_slice(&browser.decrypt(&seen.body)).expect("JSON")).collect()
     }
 
-    /// The account that FCM's messages are sent in the name of.
+    /// The account of FCM's messages.
     pub(crate) fn service_account(&self) -> Value {
         let key = STANDARD.encode(RSA_KEY);
         json!({
@@ -108,7 +108,7 @@ impl PushService {
     }
 }
 
-/// Config that lets providers of this machine be asked.
+/// A configuration that allows providers on this machine.
 fn reaching_this_machine(config: Config) -> Config {
     config
         .set("push.allowed_networks", r#"["127.0.0.0/8", "::1/128"]"#)
@@ -139,7 +139,7 @@ pub(crate) fn with_webhook(config: Config, service: &PushService) -> Config {
     reaching_this_machine(config).set("push.webhook.url", service.url("/hook")).set("push.webhook.secret", SECRET)
 }
 
-/// Nodes of one gateway, the same.
+/// Nodes of one gateway, configured likewise.
 pub(crate) async fn cluster_with_web_push() -> Cluster {
     Cluster::new()
         .await
@@ -149,7 +149,7 @@ pub(crate) async fn cluster_with_web_push() -> Cluster {
         .env("SSL_CERT_FILE", &key("tls-a.cert.pem"))
 }
 
-/// With a VAPID key, and where push services of this machine may be asked.
+/// With a VAPID key, and push services allowed on this machine.
 pub(crate) fn with_web_push() -> Config {
     Config::new()
         .set("push.web_push.vapid_key_file", key("tls-a.key.pem").display())
@@ -158,12 +158,12 @@ pub(crate) fn with_web_push() -> Config {
         .env("SSL_CERT_FILE", &key("tls-a.cert.pem"))
 }
 
-/// A file of keys.
+/// The path of a key file.
 pub(crate) fn key(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("it/keys").join(name)
 }
 
-/// Registers a browser as a user's device of the same name as the path.
+/// Registers a browser as a user's device, named like the path.
 pub(crate) async fn subscribe(server: &Server, user: &str, browser: &Browser, url: &str) {
     let device = url.rsplit('/').next().expect("a path");
     let body = json!({ "provider": "web_push", "subscription": browser.subscription_json(url) });

@@ -1,4 +1,4 @@
-//! A server process in a folder of its own.
+//! A server process in its own folder.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -13,13 +13,13 @@ use tokio::sync::watch;
 
 use super::{Http, PATIENCE, SECRET, soon};
 
-/// Where a server's own disk is, in its folder.
+/// The mount point of a server's own disk, in its folder.
 const DISK: &str = "disk";
 
-/// Runs what follows where it may mount.
+/// Runs the following command where it may mount.
 const UNSHARE: [&str; 4] = ["unshare", "--user", "--map-root-user", "--mount"];
 
-/// The binary: that of `SWITCHBOARD_BIN`, or the one that cargo builds now.
+/// The binary: `SWITCHBOARD_BIN`, or the one that cargo builds now.
 pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -42,12 +42,12 @@ pub(crate) fn binary() -> &'static Path {
     })
 }
 
-/// The binary with arguments, without anything of this process's environment that configures it.
+/// The binary with arguments, without the configuration in this process's environment.
 pub(crate) fn command(folder: &Path) -> Command {
     prepared(Command::new(binary()), folder)
 }
 
-/// As [`command`], where [`DISK`] is a disk of the process's own that ends with it.
+/// As [`command`], with a separate disk at [`DISK`] that disappears with the process.
 fn command_with_disk(folder: &Path, mebibytes: u32) -> Command {
     std::fs::create_dir(folder.join(DISK)).expect("a folder");
     let mut command = Command::new(UNSHARE[0]);
@@ -56,7 +56,7 @@ fn command_with_disk(folder: &Path, mebibytes: u32) -> Command {
     prepared(command, folder)
 }
 
-/// Whether this machine lets us make a disk.
+/// Whether this machine allows creating a disk.
 pub(crate) fn may_mount() -> bool {
     let mut command = std::process::Command::new(UNSHARE[0]);
     let tried = command.args(&UNSHARE[1..]).args(["sh", "-c", "mount -t tmpfs tmpfs /mnt"]).output();
@@ -73,7 +73,7 @@ pub(crate) async fn run(folder: &Path, args: &[&str]) -> Output {
     soon("the command's end", command(folder).args(args).output()).await.expect("the binary runs")
 }
 
-/// How a server is started.
+/// The configuration of a server.
 #[derive(Clone, Default)]
 pub(crate) struct Config {
     file: Option<PathBuf>,
@@ -112,7 +112,7 @@ impl Config {
         self
     }
 
-    /// The store is on a disk of the server's own, of this size: it ends with the process.
+    /// Puts the store on a separate disk of this size, which disappears with the process.
     pub(crate) fn store_on_disk(mut self, mebibytes: u32) -> Self {
         self.disk_mebibytes = Some(mebibytes);
         self.set("store.path", format!("{DISK}/store"))
@@ -136,7 +136,7 @@ impl Config {
         file.chain(sets.into_iter().flat_map(|set| ["--set".to_owned(), set])).collect()
     }
 
-    /// Runs it to an end that comes by itself; gives the exit code and what it said last on stderr.
+    /// Runs it until it ends by itself; returns the exit code and its last line on stderr.
     pub(crate) async fn refused(self) -> (Option<i32>, String) {
         let folder = TempDir::new().expect("a folder");
         let output = soon("the end", command(folder.path()).args(self.args()).output()).await.expect("the binary runs");
@@ -166,7 +166,7 @@ pub(crate) struct Server {
     pub(crate) folder: TempDir,
     pub(crate) listen: String,
     pub(crate) metrics: String,
-    /// The line that it printed.
+    /// The ready line.
     pub(crate) ready: Value,
     config: Config,
     child: Child,
@@ -188,7 +188,7 @@ impl Server {
         pid_of(&self.child)
     }
 
-    /// Its own disk, as this process sees it.
+    /// Its own disk, as seen by this process.
     pub(crate) fn disk(&self) -> PathBuf {
         let folder = self.folder.path().join(DISK);
         Path::new(&format!("/proc/{}/root", self.pid().as_raw_nonzero()))
@@ -199,7 +199,7 @@ impl Server {
         kill_process(self.pid(), signal).expect("the process can be signalled");
     }
 
-    /// Waits for the end; gives the exit code, what else was on stdout, and the log.
+    /// Waits for the end; returns the exit code, the rest of stdout, and the log.
     pub(crate) async fn ended(mut self) -> Ended {
         let status = soon("the server's end", self.child.wait()).await.expect("the server can be waited for");
         let mut stdout = Vec::new();
@@ -209,7 +209,7 @@ impl Server {
         Ended { code: status.code(), stdout, log: whole(self.log).await, folder: self.folder }
     }
 
-    /// Waits until the log holds this so many times.
+    /// Waits until the log contains this text this many times.
     pub(crate) async fn logged(&self, text: &str, times: usize) {
         let mut log = self.log.clone();
         let there = log.wait_for(|log| log.matches(text).count() >= times);
@@ -225,13 +225,13 @@ impl Server {
     /// Kills the process with SIGKILL and starts another one on the same store.
     pub(crate) async fn kill_and_restart(self) -> Self {
         let config = self.config.clone();
-        // It may be dead already.
+        // It may have died already.
         let _ = kill_process(self.pid(), Signal::KILL);
         let ended = self.ended().await;
         Self::start_in(ended.folder, config).await
     }
 
-    /// The value of a metric; of one with labels, the sum over those that `labels` is a part of.
+    /// The value of a metric; for one with labels, the sum over those that contain `labels`.
     pub(crate) async fn metric(&self, name: &str, labels: &str) -> f64 {
         let page = Http::new(&self.metrics).get("/metrics").send().await;
         let is_it = |line: &&str| {
@@ -243,7 +243,7 @@ impl Server {
     }
 }
 
-/// A server that may wait for something.
+/// A server that may still be waiting for something.
 pub(crate) struct Starting {
     folder: TempDir,
     config: Config,
@@ -264,7 +264,7 @@ impl Starting {
         Server { folder, listen: address("listen"), metrics: address("metrics"), ready, config, child, stdout, log }
     }
 
-    /// Waits until the log holds this.
+    /// Waits until the log contains this text.
     pub(crate) async fn logged(&mut self, text: &str) {
         let there = self.log.wait_for(|log| log.contains(text));
         soon(text, there).await.unwrap_or_else(|_| panic!("the server ended without {text}"));
@@ -274,7 +274,7 @@ impl Starting {
         kill_process(pid_of(&self.child), signal).expect("the process can be signalled");
     }
 
-    /// Waits for the end; gives the exit code.
+    /// Waits for the end; returns the exit code.
     pub(crate) async fn ended(mut self) -> Option<i32> {
         soon("the server's end", self.child.wait()).await.expect("the server can be waited for").code()
     }
@@ -293,7 +293,7 @@ pub(crate) struct Ended {
     pub(crate) folder: TempDir,
 }
 
-/// The log as it grows. Its sender is gone when it is whole.
+/// The log as it grows. The sender is dropped at its end.
 fn read_log(stderr: ChildStderr) -> watch::Receiver<String> {
     let (log, reader) = watch::channel(String::new());
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! Tokens of every kind, good and bad.
+//! Tokens of every kind, valid and invalid.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,10 +7,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use serde_json::{Map, Value, json};
 
-/// The secret that the servers of the tests are configured with.
+/// The secret of the tests' servers.
 pub(crate) const SECRET: &str = "a secret of more than thirty-two bytes";
 
-/// A token that is being put together. Valid for an hour unless it is said otherwise.
+/// A builder of a token. Valid for an hour by default.
 #[derive(Clone)]
 pub(crate) struct Token {
     header: Map<String, Value>,

@@ -1,4 +1,4 @@
-//! What a Cassandra is told: its configuration, its logging and Java's command line.
+//! A Cassandra's configuration, logging and Java command line.
 
 use super::CassandraOptions;
 use std::ffi::OsString;
@@ -6,23 +6,23 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::{fs, io};
 
-/// The folder of the cache; `script/bootstrap` names the same version.
+/// The folder in the cache; `script/bootstrap` names the same version.
 pub(super) const VERSION: &str = "cassandra-5.0.5";
 
-/// Where a server is. All of one cluster have the same ports, on addresses of their own.
+/// A server's address. All servers of a cluster have the same ports, on different addresses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServerAddress {
     pub(super) address: Ipv4Addr,
-    /// The server that the others ask first.
+    /// The first contact of the others.
     pub(super) seed: Ipv4Addr,
     pub(super) cql_port: u16,
     pub(super) storage_port: u16,
 }
 
-/// Its time limits are long, for machines that have more to do than a test. `commitlog_sync: batch`, as it has to be
-/// wherever acknowledged messages must survive a kill: the default acknowledges before the disk has the row. The cache of
-/// prepared statements has room for those of a hundred keyspaces, as each test has its own: in the default of 10 MiB new
-/// statements can lose their place at once.
+/// Time limits are long, for busy machines. `commitlog_sync: batch` is required wherever acknowledged messages must
+/// survive a kill: the default acknowledges before the row is on disk. The cache of prepared statements has room for
+/// those of a hundred keyspaces, as each test has its own: with the default of 10 MiB, new statements can be evicted at
+/// once.
 pub(super) fn write(folder: &Path, place: ServerAddress, options: CassandraOptions) -> io::Result<()> {
     let ServerAddress { address, seed, cql_port, storage_port } = place;
     let (authenticator, authorizer) = match options.passwords {
@@ -123,7 +123,7 @@ const START_ALONE: &[&str] = &["-Dcassandra.ring_delay_ms=0"];
 /// The seed has to be reached first.
 const JOIN: &[&str] = &["-Dcassandra.ring_delay_ms=4000", "-Dcassandra.consistent.rangemovement=false"];
 
-/// Of Cassandra's own `jvm17-server.options`.
+/// From Cassandra's own `jvm17-server.options`.
 const EXPORTED: &str = "java.base/jdk.internal.misc java.management.rmi/com.sun.jmx.remote.internal.rmi
     java.rmi/sun.rmi.registry java.rmi/sun.rmi.server java.rmi/sun.rmi.transport.tcp java.sql/java.sql
     jdk.unsupported/sun.misc";

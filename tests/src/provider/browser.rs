@@ -1,4 +1,4 @@
-//! A browser: it subscribes, and decrypts what it is sent, on another implementation of the curve than the gateway's.
+//! A browser: it subscribes, and decrypts messages with another implementation of the curve than the gateway's.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,12 +14,12 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Different seeds have different keys.
+    /// Different seeds give different keys.
     pub fn new(seed: u8) -> Self {
         Self { key: SecretKey::from_slice(&[seed; 32]).unwrap(), auth: [seed; 16] }
     }
 
-    /// What `PushSubscription.toJSON()` gives.
+    /// The result of `PushSubscription.toJSON()`.
     pub fn subscription_json(&self, endpoint: &str) -> Value {
         let keys =
             json!({ "p256dh": URL_SAFE_NO_PAD.encode(self.public()), "auth": URL_SAFE_NO_PAD.encode(self.auth) });
@@ -30,7 +30,7 @@ impl Browser {
         self.key.public_key().to_sec1_bytes().to_vec()
     }
 
-    /// RFC 8291 §4 and RFC 8188, read from the receiver's side.
+    /// RFC 8291 §4 and RFC 8188, from the receiver's side.
     pub fn decrypt(&self, message: &[u8]) -> Vec<u8> {
         let (salt, rest) = message.split_at(16);
         let (record_size, rest) = rest.split_at(4);
@@ -52,7 +52,7 @@ impl Browser {
     }
 }
 
-/// HKDF with SHA-256 of up to 32 bytes, written out as in RFC 5869.
+/// HKDF with SHA-256 for up to 32 bytes, as in RFC 5869.
 fn hkdf(salt: &[u8], input: &[u8], info: &[u8]) -> Vec<u8> {
     let mac = |key: &[u8], data: &[u8]| sign(&Key::new(HMAC_SHA256, key), data).as_ref().to_vec();
     mac(&mac(salt, input), &[info, &[1]].concat())

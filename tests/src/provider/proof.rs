@@ -1,4 +1,4 @@
-//! How receivers find out from whom a request is.
+//! How receivers authenticate the sender of a request.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::Seen;
 
-/// The age at which a receiver refuses a webhook, seconds (docs/protocol.md, "Push").
+/// The age at which a receiver rejects a webhook, in seconds (docs/protocol.md, "Push").
 const REPLAY_WINDOW_S: u64 = 300;
 
-/// The header and the claims of a token, whose signature has to be right.
+/// The header and the claims of a token, whose signature must be valid.
 pub fn verified(token: &str, algorithm: &'static dyn VerificationAlgorithm, public_key: &[u8]) -> (Value, Value) {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
@@ -21,7 +21,7 @@ pub fn verified(token: &str, algorithm: &'static dyn VerificationAlgorithm, publ
     (part(header), part(claims))
 }
 
-/// Whether the receiver of a webhook, whose clock shows `now_s`, takes a request.
+/// Whether the receiver of a webhook, whose clock shows `now_s`, accepts a request.
 pub fn webhook_is_genuine(seen: &Seen, secret: &[u8], now_s: i64) -> bool {
     let timestamp = seen.header("switchboard-timestamp");
     let hex = seen.header("switchboard-signature").strip_prefix("v1=").unwrap();
