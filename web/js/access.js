@@ -1,20 +1,20 @@
 /**
- * The tokens of the pages for operators. Development mode gives one to anyone; else it is asked for, and kept as long as the tab.
- * Owns this tab's tokens, which are others than the chat's: they may do more.
+ * The tokens of the operators' pages. Development mode gives one to anyone; otherwise the user is asked for one, which is kept as
+ * long as the tab. Owns this tab's tokens, which are different from the chat's: they have more scopes.
  */
 import { byId, setText } from "./dom.js";
 import { SignInRefused } from "./session.js";
 
 export class Access {
-  /** The kept one was not used yet, so that whatever counts no longer was another one. */
+  /** The stored token has not been used yet, so a rejected one must have been another. */
   #isUntried = false;
   #user;
   #scope;
   #key;
 
   /**
-   * @param {string} page whose token it is; in development mode the name of its user
-   * @param {string} scope all that it needs
+   * @param {string} page the page that needs the token; in development mode its user's name
+   * @param {string} scope the required scopes
    */
   constructor(page, scope) {
     this.#user = page;
@@ -22,15 +22,15 @@ export class Access {
     this.#key = `switchboard.${page}.token`;
   }
 
-  /** @param {string} token pasted by someone */
+  /** @param {string} token pasted by the user */
   keep(token) {
     sessionStorage.setItem(this.#key, token);
     this.#isUntried = true;
   }
 
   /**
-   * @param {boolean} fresh the one that was used counts no longer
-   * @returns {Promise<string>} rejects with SignInRefused when someone has to give another one
+   * @param {boolean} fresh whether the last token is no longer valid
+   * @returns {Promise<string>} rejects with SignInRefused if the user has to enter another one
    */
   async token(fresh) {
     const kept = sessionStorage.getItem(this.#key);
@@ -47,10 +47,10 @@ export class Access {
 }
 
 /**
- * From the development door.
+ * From the development token endpoint.
  * @param {string} user
  * @param {string[]} scope
- * @returns {Promise<string | null>} null: there is no such door; rejects with whatever a network fails with
+ * @returns {Promise<string | null>} null: there is no such endpoint; rejects with network errors
  */
 export async function devToken(user, scope) {
   const response = await fetch("/v1/dev/token", {
@@ -65,7 +65,7 @@ export async function devToken(user, scope) {
 }
 
 /**
- * The form for it, where there is no development door.
+ * The form for a token, if there is no development token endpoint.
  * @param {Access} access
  * @param {() => void} onToken
  */

@@ -1,4 +1,4 @@
-/** The page's beginning: sign-in or chat, and the address in the location bar as the conversation in view. */
+/** The page's entry point: sign-in or chat, and the conversation in view in the location bar. */
 import { Client } from "./client.js";
 import { byId } from "./dom.js";
 import { Push } from "./push.js";
@@ -42,14 +42,14 @@ function openChat({ user_id }) {
   const follow = () => {
     const left = client.store.current;
     client.catchUp.select(route());
-    // Only once the view has been drawn is there something to put the focus on.
+    // The focus target exists only once the view has been drawn.
     requestAnimationFrame(() => requestAnimationFrame(() => moveFocus(client, view, left)));
   };
   addEventListener("hashchange", follow);
   addEventListener("online", () => client.connection.retryNow());
   follow();
   client.start();
-  // By then the token is one that counts. Without it the chat is what it was: notifications are an extra.
+  // The token is valid by now. If this fails, the chat works without notifications.
   onceOnline(client, () => push.start().catch(() => {}));
 }
 
@@ -67,7 +67,7 @@ function onceOnline({ store }, then) {
 }
 
 /**
- * Into the conversation that was chosen, or back to its line in the list.
+ * Moves the focus into the chosen conversation, or back to its line in the list.
  * @param {Client} client
  * @param {{focus: () => void}} view
  * @param {import("./store.js").Conversation | undefined} left

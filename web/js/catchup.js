@@ -1,5 +1,5 @@
 /**
- * Keeps conversations true: feeds entries to their logs, and asks `sync`, `changes` and `history` for what is missing.
+ * Keeps conversations up to date: feeds entries to their logs, and requests what is missing by `sync`, `changes` and `history`.
  * Owns which of these requests are under way, and what stays loaded. The rule itself is in log.js.
  *
  * @typedef {import("./store.js").Conversation} Conversation
@@ -21,9 +21,9 @@ const CHANGES_PAGE = 500;
 /** Members known by name, receipts included: the first page of a large group. */
 const MEMBERS_MAX = 1_000;
 const RETRY_MS = 2_000;
-/** How often a page of older messages is asked for again because it was staler than the log. */
+/** How often a page of older messages is requested again because it was older than the log. */
 const OLDER_TRIES_MAX = 5;
-/** Messages kept of a conversation that is left, and conversations that keep any. */
+/** Messages kept of a conversation that is out of view, and conversations that keep any. */
 const KEPT_MESSAGES = 200;
 const LOADED_CONVERSATIONS_MAX = 20;
 
@@ -69,7 +69,7 @@ export class CatchUp {
     this.openCurrent();
   }
 
-  /** The session is gone: nothing is open any more, and what was asked will not be answered. */
+  /** The session is gone: no conversation is open any more, and requests will not be answered. */
   lost() {
     for (const conversation of this.#store.conversations.values()) conversation.opened = false;
   }
@@ -88,7 +88,7 @@ export class CatchUp {
   }
 
   /**
-   * Entries exist that were not sent whole (PROTOCOL §3, "Large groups").
+   * There are entries that were not sent in full (PROTOCOL §3, "Large groups").
    * @param {{conversation_id: string, last_seq: number}} frame
    */
   activity({ conversation_id, last_seq }) {
@@ -100,8 +100,8 @@ export class CatchUp {
   }
 
   /**
-   * What `ok {seq}` says of an action of this session. It is the entry's number where the action made one, but `last_seq`, perhaps
-   * somebody else's entry that has not arrived yet, where it changed nothing. So the entry itself is fetched.
+   * Handles `ok {seq}` of an action of this session. It is the new entry's number if the action created one, but otherwise `last_seq`,
+   * perhaps of somebody else's entry that has not arrived yet. So the entry itself is fetched.
    * @param {Conversation} conversation
    * @param {{seq: number}} ok
    */
@@ -110,13 +110,13 @@ export class CatchUp {
     this.#follow(conversation);
   }
 
-  /** Asks `sync` what changed. */
+  /** Requests a `sync`. */
   refresh() {
     this.#sync.ask();
   }
 
   /**
-   * A conversation the server has just told of.
+   * Adds or updates a conversation that the server has just sent.
    * @param {any} fields as in `conversation` or `sync`
    * @returns {Conversation}
    */
@@ -136,7 +136,7 @@ export class CatchUp {
   }
 
   /**
-   * The last session ended before the server took in what was read; its count of unread messages is too high until it has.
+   * The last session ended before the server had processed what was read; its unread count is too high until it has.
    * @param {Conversation} conversation
    */
   async #tellReadAgain(conversation) {
@@ -229,7 +229,7 @@ export class CatchUp {
   async #load(conversation) {
     const page = await this.#request("history", conversation, { limit: HISTORY_PAGE });
     const { log } = conversation;
-    // The summary misses what lies between its own position and the page's.
+    // The summary lacks the entries between its own position and the page's.
     if (page.last_seq > conversation.last_seq) this.refresh();
     this.#applied(conversation, log.start(page));
     for (const message of log.messages) this.#confirm(message);
@@ -324,7 +324,7 @@ export class CatchUp {
   }
 
   /**
-   * Runs a request unless one of its kind is under way. What failed for a while is asked for again, as long as it still matters.
+   * Runs a request unless one of its kind is under way. Temporary failures are retried as long as the result still matters.
    * @param {string} key
    * @param {Conversation} conversation
    * @param {() => Promise<void>} run
@@ -356,7 +356,7 @@ export class CatchUp {
 }
 
 /**
- * Whether the server sends every entry of it, so that a hole is one.
+ * Whether the server sends every entry of it, so that a gap means a loss.
  * @param {Conversation} conversation
  */
 function follows({ delivery, opened }) {

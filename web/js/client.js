@@ -55,7 +55,7 @@ export class Client {
     this.connection.start();
   }
 
-  /** Goes on in this tab although another one has its storage. */
+  /** Continues in this tab although another one uses its storage. */
   useThisTab() {
     this.connection.restartAs(newInstanceId());
   }
@@ -96,7 +96,7 @@ export class Client {
   }
 
   /**
-   * @param {string} client_id the same for every try
+   * @param {string} client_id the same for every attempt
    * @param {string} title
    * @param {string[]} members
    * @returns {Promise<Conversation>}
@@ -135,7 +135,7 @@ export class Client {
     }
   }
 
-  /** @returns {import("./outbox.js").Target | null} where a message goes now; a draft keeps it when it becomes a conversation */
+  /** @returns {import("./outbox.js").Target | null} the destination of a message; a draft keeps it when it becomes a conversation */
   get target() {
     const { current, selected } = this.store;
     if (current) return targetOf(current);
@@ -177,7 +177,7 @@ export class Client {
   }
 
   /**
-   * For the session that sends, `sent` counts as the entry.
+   * For the sending session, `sent` counts as the entry.
    * @param {any} sent
    * @param {import("./outbox.js").Item} item
    */

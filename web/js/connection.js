@@ -1,6 +1,6 @@
 /**
- * Keeps one session alive: opens a link, comes back when it breaks, renews the token before it runs out, moves when the server asks.
- * Owns the links and their timers. What the frames mean is not its business.
+ * Keeps one session alive: opens a link, reconnects when it breaks, renews the token before it expires, moves when the server asks.
+ * Owns the links and their timers. It does not interpret frames.
  *
  * @typedef {{phase: "connecting"|"online"|"waiting"|"stopped", why: string, retry_at?: number, code?: number}} State
  *
@@ -10,20 +10,20 @@
  * @property {string} instance_id
  * @property {(fresh: boolean) => Promise<string>} token rejects with {refused: true} when there will be none
  * @property {(state: State) => void} onState
- * @property {(ready: any) => void} onReady a session is there; what the page shows is to be caught up
+ * @property {(ready: any) => void} onReady a session is ready; what the page shows must catch up
  * @property {() => void} onLost the session is gone, and with it every unanswered request
  * @property {(frame: any) => void} onFrame
  */
 import { Link, RequestError } from "./link.js";
 import { afterClose, backoffMs } from "./reconnect.js";
 
-/** Until the server has told its own. */
+/** Until the server has sent its own. */
 const RECONNECT = { min_ms: 500, max_ms: 30_000 };
 /** A session that lived this long counts as recovered: the next break starts at the shortest wait. */
 const STABLE_MS = 10_000;
-/** The token is renewed this long before it runs out, or after three quarters of a short life. */
+/** The token is renewed this long before it expires, or after three quarters of a short lifetime. */
 const RENEW_BEFORE_MS = 60_000;
-/** What a browser's timer can hold. */
+/** The maximum of a browser's timer. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
 export class Connection {
@@ -70,7 +70,7 @@ export class Connection {
   }
 
   /**
-   * Goes on beside the tab that took this session over.
+   * Continues beside the tab that took over this session.
    * @param {string} instance_id
    */
   restartAs(instance_id) {
@@ -91,7 +91,7 @@ export class Connection {
   }
 
   /**
-   * Sends what may be lost.
+   * Sends a frame that may be lost.
    * @param {import("./link.js").Frame} frame
    */
   send(frame) {
@@ -152,7 +152,7 @@ export class Connection {
   #ended(link, end) {
     if (link === this.#next) {
       this.#next = null;
-      // While the old session still works, a failed move changes nothing: its own end brings the page back.
+      // While the old session still works, a failed move changes nothing: its end makes the page reconnect.
       if (this.#link) return;
     } else {
       this.#lose();
@@ -182,7 +182,7 @@ export class Connection {
     this.#renewal = setTimeout(() => void this.#renew(), Math.min(delay_ms, TIMER_MAX_MS));
   }
 
-  /** A renewal that fails is left alone: the session ends with 4401, and the way back fetches a token too. */
+  /** A failed renewal is ignored: the session ends with 4401, and the reconnect fetches a token too. */
   async #renew() {
     try {
       const token = await this.#options.token(true);

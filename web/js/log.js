@@ -8,7 +8,7 @@
  * @typedef {import("./types.js").Message} Message
  */
 
-/** Entries kept while they wait for the ones before them. One that finds no room is fetched later, with `changes`. */
+/** Entries that may wait for earlier ones. If there is no room, an entry is fetched later by `changes`. */
 const WAITING_MAX = 500;
 /** Membership and settings entries kept to be shown between the messages. */
 const NOTICES_MAX = 200;
@@ -29,20 +29,20 @@ export class Log {
   /** @type {Map<number, Entry>} entries beyond a hole */
   #waiting = new Map();
 
-  /** @param {string} me the signed-in user, whose reactions are told apart */
+  /** @param {string} me the signed-in user, whose own reactions are marked */
   constructor(me) {
     this.me = me;
   }
 
-  /** Whether there are entries to be asked for with `changes` after `seq`. */
+  /** Whether there are entries to request by `changes` after `seq`. */
   get behind() {
     return this.head > this.seq;
   }
 
   /**
-   * Takes in an entry, wherever it comes from. What `sent` acknowledges is given here as the `message` it stands for.
+   * Takes an entry from any source. `sent` is passed here as the `message` that it acknowledges.
    * @param {Entry} entry
-   * @returns {Entry[]} what was applied now: nothing, this entry, or this one and those that waited for it
+   * @returns {Entry[]} the entries applied now: none, this one, or this one and those that waited for it
    */
   receive(entry) {
     this.expect(entry.seq);
@@ -60,7 +60,7 @@ export class Log {
   }
 
   /**
-   * Takes in the answer to `changes` after `seq`. With `reset`, everything is forgotten and `history` has to be asked.
+   * Takes the answer to `changes` after `seq`. With `reset`, everything is forgotten and `history` must be requested.
    * @param {{entries: Entry[], last_seq: number, reset?: boolean}} answer
    * @returns {Entry[]} what was applied now
    */
@@ -92,7 +92,7 @@ export class Log {
   /**
    * Puts a page of older messages in front.
    * @param {{messages: Message[], last_seq: number, more: boolean}} page `history` before the first message
-   * @returns {boolean} false when the page is staler than the log, and must be asked for again: it lacks changes applied since
+   * @returns {boolean} false if the page is older than the log, and must be requested again: it lacks changes applied since
    */
   prepend(page) {
     this.expect(page.last_seq);
@@ -104,7 +104,7 @@ export class Log {
     return true;
   }
 
-  /** Drops the content. Without content there is nothing to keep true, so the position is the newest known. */
+  /** Drops the content. Without content nothing can be stale, so the position is the newest known one. */
   forget() {
     this.loaded = false;
     this.older = false;
@@ -114,7 +114,7 @@ export class Log {
   }
 
   /**
-   * Moves an unloaded log on to a position whose summary is known from `sync`.
+   * Advances an unloaded log to a position whose summary is known from `sync`.
    * @param {number} seq
    * @returns {Entry[]} what was applied now: entries that waited just behind it
    */
@@ -127,7 +127,7 @@ export class Log {
   }
 
   /**
-   * Drops the oldest messages, so that a conversation left behind costs little.
+   * Drops the oldest messages, so that a conversation that is out of view costs little.
    * @param {number} keep how many stay
    */
   trim(keep) {

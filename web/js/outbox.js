@@ -1,8 +1,8 @@
 /**
- * Messages on their way. Each is kept in the browser from the moment it is written until the server says `sent`, with the same
- * `client_id` and `base_seq` for every try, so that it arrives once, whatever breaks in between (PROTOCOL §3, "Sends").
+ * Unsent messages. Each is kept in the browser from the moment it is written until the server says `sent`, with the same
+ * `client_id` and `base_seq` for every attempt, so that it arrives once, whatever breaks in between (PROTOCOL §3, "Sends").
  *
- * Owns the waiting messages and when each is tried. Knows neither the socket nor the page: both are given as functions.
+ * Owns the waiting messages and their schedule. Knows neither the socket nor the page: both are passed as functions.
  * One message per conversation is under way at a time, so that they arrive in the order in which they were written.
  *
  * @typedef {import("./types.js").Content} Content
@@ -14,7 +14,7 @@
  * @property {Content} content
  * @property {number} order grows with each message written
  * @property {string} written_at
- * @property {number} [base_seq] the `last_seq` known at the first try
+ * @property {number} [base_seq] the `last_seq` known at the first attempt
  * @property {"queued"|"sending"|"failed"|"unknown"|"sent"} state
  * @property {string} [problem] why it failed, to be shown
  * @property {number} [seq] once sent
@@ -37,11 +37,11 @@
  * @property {(run: () => void, delay_ms: number) => void} later
  */
 
-/** Messages that may wait at once: what the browser's storage holds with room to spare. */
+/** Messages that may wait: fits easily into the browser's storage. */
 export const OUTBOX_MAX = 500;
-/** How long a target rests after an error that names no time of its own. */
+/** The pause of a target after an error without a retry time. */
 const RETRY_MS = 2_000;
-/** The same message may succeed later. With any other code it would fail again. */
+/** Codes with which a retry may succeed. With any other code it would fail again. */
 const TRANSIENT = new Set(["disconnected", "timeout", "unavailable", "overloaded", "rate_limited", "internal", "unauthorized"]);
 
 export class Outbox {
@@ -94,7 +94,7 @@ export class Outbox {
     return item;
   }
 
-  /** A session is ready: whatever waits may go. */
+  /** A session is ready: waiting messages may be sent. */
   online() {
     this.#online = true;
     this.#pumpAll();
@@ -131,7 +131,7 @@ export class Outbox {
   }
 
   /**
-   * The log has this message: it needs no more tries, also when its `sent` was lost or another tab sent it.
+   * The log has this message: it needs no more attempts, even if its `sent` was lost or another tab sent it.
    * @param {string} client_id
    */
   confirm(client_id) {
@@ -151,7 +151,7 @@ export class Outbox {
     }
   }
 
-  /** The server's store is another one than before: what was known of its conversations counts no longer. */
+  /** The server's store is a different one: what was known of its conversations is void. */
   forgetPositions() {
     for (const item of this.#items.values()) {
       if (item.base_seq === undefined) continue;
@@ -217,7 +217,7 @@ export class Outbox {
   /**
    * @param {Item} item
    * @param {{code?: string, message?: string, retry_after_ms?: number}} error
-   * @returns {number} for how long the target rests, in milliseconds
+   * @returns {number} the pause of the target, in milliseconds
    */
   #refused(item, error) {
     if (error.code === "disconnected") {
@@ -278,7 +278,7 @@ export function keyOf(target) {
 
 /**
  * @param {string | null} text
- * @returns {Item | null} null for what this version did not write
+ * @returns {Item | null} null for data that this version did not write
  */
 function parse(text) {
   try {

@@ -1,5 +1,5 @@
 /**
- * Who is there: watches the people in sight, and says how this user wants to be seen. Owns what is watched in this session.
+ * Presence: watches the users in view, and sets this user's own status. Owns what is watched in this session.
  */
 
 /** The server's own limit, split between the list's peers and the members in view. */
@@ -32,7 +32,7 @@ export class Presence {
     this.#schedule();
   }
 
-  /** Without a session nobody's state is known. */
+  /** Without a session nobody's presence is known. */
   lost() {
     this.#store.presence.clear();
   }

@@ -32,7 +32,7 @@ export class Push {
     return Notification.permission === "granted" && localStorage.getItem(this.#wanted) !== null ? "on" : "off";
   }
 
-  /** Finds out whether the server sends notifications, and registers anew: a subscription may have changed meanwhile. */
+  /** Checks whether the server sends notifications, and registers again: a subscription may have changed meanwhile. */
   async start() {
     if (!isSupported()) return;
     const answer = await this.#ask("GET", "/v1/push/web-push-key");
@@ -41,7 +41,7 @@ export class Push {
     if (this.state === "on") await this.#register();
   }
 
-  /** Asks the user, and registers this browser. To be called from a click. */
+  /** Asks the user, and registers this browser. Must be called from a click handler. */
   async enable() {
     if ((await Notification.requestPermission()) !== "granted") throw new Error("The browser does not allow notifications for this page.");
     await this.#register();

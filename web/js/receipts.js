@@ -1,12 +1,12 @@
 /**
- * Delivered and read, both ways: tells the server how far this user got, and notes how far the others did.
- * Owns what is still to be told. A cursor that was not confirmed is told again after a reconnect; only the highest counts.
+ * Receipts in both directions: sends this user's cursors to the server, and records those of others.
+ * Owns the unconfirmed cursors, which are sent again after a reconnect; only the highest counts.
  *
  * @typedef {import("./store.js").Conversation} Conversation
  */
 import { markRead } from "./summary.js";
 
-/** Cursors are gathered this long, and at most so many go at once: well below any frame rate. */
+/** Cursors are collected for this long, and at most this many are sent at once: well below any rate limit. */
 const GATHER_MS = 150;
 const BATCH = 5;
 const RETRY_MS = 2_000;
@@ -54,7 +54,7 @@ export class Receipts {
   }
 
   /**
-   * Tells once more what was read, because the server does not know.
+   * Sends the read cursor again, because the server does not know it.
    * @param {Conversation} conversation
    * @returns {Promise<boolean>} whether it knows now
    */
@@ -62,12 +62,12 @@ export class Receipts {
     return this.#tellOne(id, { delivered: 0, read: read_seq });
   }
 
-  /** A session is ready: what the last one did not confirm is told again. */
+  /** A session is ready: what the last one did not confirm is sent again. */
   online() {
     this.#schedule();
   }
 
-  /** The server's store is another one than before. */
+  /** The server's store is a different one. */
   forget() {
     this.#due.clear();
     this.#told.clear();

@@ -1,5 +1,5 @@
 /**
- * When and whether to come back after a socket closed (PROTOCOL §2 and §7). Pure.
+ * Whether and when to reconnect after a socket closed (PROTOCOL §2 and §7). Pure.
  *
  * @typedef {"backoff"|"new_token"|"as_told"|"never"} Return
  */
@@ -18,7 +18,7 @@ const CLOSED = {
 };
 
 /**
- * @param {number} code a close code; whatever the table does not name is a broken connection
+ * @param {number} code a close code; unknown ones count as a broken connection
  * @returns {{then: Return, why: string}}
  */
 export function afterClose(code) {
@@ -26,7 +26,7 @@ export function afterClose(code) {
 }
 
 /**
- * A random time up to min(max_ms, min_ms · 2ⁿ), so that a node's clients do not come back all at once.
+ * A random time up to min(max_ms, min_ms · 2ⁿ), so that a node's clients do not all reconnect at once.
  * @param {{min_ms: number, max_ms: number}} bounds
  * @param {number} attempt 0 for the first
  * @param {() => number} random in [0, 1)

@@ -7,11 +7,11 @@
 const SESSION = "switchboard.session";
 const INSTANCE = "switchboard.instance";
 const DEVICE = "switchboard.device";
-/** How many random characters tell two ids apart. */
+/** The number of random characters in an id. */
 const ID_CHARACTERS = 16;
 const ALPHABET = "0123456789abcdefghijklmnopqrstuv";
 
-/** A sign-in that the server refused. Trying again would change nothing. */
+/** A sign-in that the server refused. A retry would not help. */
 export class SignInRefused extends Error {
   refused = true;
 }
@@ -23,9 +23,9 @@ export function currentSession() {
 }
 
 /**
- * Gets a token from the development door.
+ * Gets a token from the development token endpoint.
  * @param {string} name
- * @returns {Promise<Session>} rejects with SignInRefused, or with whatever a network fails with
+ * @returns {Promise<Session>} rejects with SignInRefused, or with network errors
  */
 export async function signIn(name) {
   const response = await fetch("/v1/dev/token", {
@@ -53,7 +53,7 @@ export function deviceId() {
   return kept(localStorage, DEVICE);
 }
 
-/** @returns {string} this tab's own, and the same after a reload */
+/** @returns {string} this tab's own id, the same after a reload */
 export function instanceId() {
   return kept(sessionStorage, INSTANCE);
 }
@@ -64,7 +64,7 @@ export function newInstanceId() {
   return instanceId();
 }
 
-/** A random id, also where the page is served without TLS (`crypto.randomUUID` isn't there then). */
+/** A random id, even if the page is served without TLS (then there is no `crypto.randomUUID`). */
 export function randomId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(ID_CHARACTERS)), (byte) => ALPHABET[byte % ALPHABET.length]).join("");
 }

@@ -1,5 +1,5 @@
 /**
- * What the page knows, in one place: conversations, presence, the connection. Views read it and are told, batched, when it changed.
+ * The page's state in one place: conversations, presence, the connection. Views read it and are notified, batched, of changes.
  *
  * @typedef {import("./types.js").Member} Member
  * @typedef {import("./types.js").LastMessage} LastMessage
@@ -13,16 +13,16 @@
  * @property {"full"|"activity"} delivery
  * @property {string} created_at
  * @property {number} members_count
- * @property {number} last_seq the entry through which this summary counts
+ * @property {number} last_seq the last entry that this summary includes
  * @property {number} read_seq
  * @property {number} unread
  * @property {number} mentioned_seq
  * @property {LastMessage | null} last_message
  * @property {Log} log
- * @property {boolean} opened whether the server sends this session everything of it
+ * @property {boolean} opened whether the server sends this session all its entries
  * @property {Map<string, Member> | null} members
  * @property {{seq: number, delivered: number, read: number} | null} counts receipts of a large group's newest own message
- * @property {Map<string, number>} typing user → when it is to be hidden, in milliseconds
+ * @property {Map<string, number>} typing user → when to hide it, in milliseconds
  */
 import { Log } from "./log.js";
 
@@ -60,7 +60,7 @@ export class Store {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Tells the views, once for everything that changes until the next frame. A hidden tab has no frames, so a timer stands in. */
+  /** Notifies the views, once for all changes until the next animation frame. A hidden tab has no frames, so a timer is used. */
   changed() {
     if (this.#announced) return;
     this.#announced = true;
@@ -103,7 +103,7 @@ export class Store {
     return log;
   }
 
-  /** The server's store is another one than before (PROTOCOL §2): nothing kept here is true any more. */
+  /** The server's store is a different one (PROTOCOL §2): nothing kept here is valid any more. */
   forget() {
     this.conversations.clear();
     this.unknown.clear();

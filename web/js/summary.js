@@ -6,7 +6,7 @@
  * @typedef {import("./types.js").Entry} Entry
  */
 
-/** How much of a message the list shows, as in `sync`. */
+/** The number of characters of a message in the list, as in `sync`. */
 const PREVIEW_CHARACTERS = 200;
 
 /**
@@ -41,10 +41,10 @@ export function applyToSummary(conversation, entry, me) {
 }
 
 /**
- * Takes in what `sync` says. Counts older than those known are left aside; what the user read here already stays read.
+ * Takes the summary in a `sync`. Counts older than the known ones are ignored; what the user has read here stays read.
  * @param {Conversation} conversation
  * @param {any} fields
- * @returns {boolean} whether the server knows less than this page of what was read, and is to be told again
+ * @returns {boolean} whether the server's read cursor is behind this page's, and must be sent again
  */
 export function replaceSummary(conversation, fields) {
   const { kind, title, peer, role, delivery, created_at, members_count } = fields;

@@ -1,6 +1,5 @@
 /**
- * Asks `sync` what changed for this user, page by page. Owns the cursor and the one round under way; what an answer means is told to
- * the one who asked.
+ * Runs `sync`, page by page. Owns the cursor and the round under way; the caller handles the answers.
  *
  * @typedef {object} Handlers
  * @property {() => Iterable<string>} known the conversations there are now
@@ -10,7 +9,7 @@
  */
 
 const PAGE = 200;
-/** Two rounds are at least this far apart, however often something asks for one. */
+/** The minimum interval between rounds, however often one is requested. */
 const SPACING_MS = 500;
 const RETRY_MS = 2_000;
 
@@ -31,18 +30,18 @@ export class Sync {
   #connection;
   #handlers;
 
-  /** Asks now, or right after the round under way. */
+  /** Starts a round now, or right after the current one. */
   ask() {
     this.#again = true;
     if (!this.#running) void this.#untilQuiet();
   }
 
-  /** @param {string} cursor a newer one, given without being asked for */
+  /** @param {string} cursor a newer one that came unsolicited */
   moveTo(cursor) {
     this.#cursor = cursor;
   }
 
-  /** The next round asks for everything. */
+  /** The next round requests everything. */
   forget() {
     this.#cursor = undefined;
   }
@@ -66,14 +65,14 @@ export class Sync {
    */
   #failed(error) {
     if (error.code === undefined) throw error;
-    // After a break, the next session asks anew.
+    // After a break, the next session asks again.
     if (error.code === "disconnected") return 0;
     if (error.code === "bad_request") this.#cursor = undefined;
     this.#again = true;
     return error.retry_after_ms ?? RETRY_MS;
   }
 
-  /** The cursor moves on only with the last page: a round that breaks is asked for again from where it began. */
+  /** The cursor moves on only with the last page: an interrupted round is repeated from its start. */
   async #round() {
     const before = [...this.#handlers.known()];
     const told = new Set();

@@ -1,6 +1,6 @@
-/** Text as people write and read it: names, mentions, times. Pure, but for the browser's language and time zone. */
+/** Text as people write and read it: names, mentions, times. Pure, except for the browser's language and time zone. */
 
-/** PROTOCOL §1: what an id is made of. */
+/** PROTOCOL §1: the characters of an id. */
 const NAME = /^[A-Za-z0-9_\-.:@]{1,128}$/;
 const MENTION = /(^|[^A-Za-z0-9_\-.:@])@([A-Za-z0-9_\-.:@]+)/g;
 const MENTIONS_MAX = 100;
@@ -31,7 +31,7 @@ export function mentionsIn(text, isMember) {
 }
 
 /**
- * Splits a message into what is shown differently.
+ * Splits a message into parts that are displayed differently.
  * @param {string} text
  * @param {(name: string) => boolean} isMentioned
  * @returns {{kind: "text"|"mention"|"link", text: string}[]}

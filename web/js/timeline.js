@@ -9,8 +9,8 @@
  * @typedef {object} MessageRow
  * @property {"message"} kind
  * @property {string} key
- * @property {number | null} seq null while it is on its way
- * @property {string | null} client_id of one on its way
+ * @property {number | null} seq null while it is unsent
+ * @property {string | null} client_id of an unsent message
  * @property {string} from
  * @property {string} timestamp
  * @property {import("./types.js").Content | undefined} content
@@ -19,8 +19,8 @@
  * @property {import("./types.js").Reaction[]} reactions
  * @property {boolean} mine
  * @property {boolean} follows whether it continues the message above: same sender, a moment later
- * @property {boolean} named whether the sender is to be named
- * @property {Progress | null} progress of one's own
+ * @property {boolean} named whether to show the sender's name
+ * @property {Progress | null} progress of an own message
  * @property {string} progressText
  *
  * @typedef {MessageRow | {kind: "day"|"notice"|"unread", key: string, text: string}} Row

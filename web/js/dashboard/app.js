@@ -1,4 +1,4 @@
-/** The dashboard's beginning: the token, the address as what is shown, and one drawing for all that came since the last one. */
+/** The dashboard's entry point: the token, the choice in the address, and one redraw for all changes since the last one. */
 import { Access, askForToken } from "../access.js";
 import { byId, fill, h, setAttribute, setText } from "../dom.js";
 import { deviceId, instanceId } from "../session.js";
@@ -42,7 +42,7 @@ class Page {
     const redraw = () => this.#schedule();
     this.#views = { topic: new TopicView(redraw), nodes: new NodesView(redraw) };
   }
-  /** Those that were looked at in this browser, the last one first. */
+  /** The topics viewed in this browser, the last one first. */
   #topics = recentTopics();
   /** @type {Choice} */
   #choice;
@@ -51,7 +51,7 @@ class Page {
   #controls;
   #views;
   #noticeText = h("span", { role: "status" });
-  /** Counted silently: what is read out each time would drown everything else. */
+  /** Updated silently: announcing each change would drown everything else. */
   #noticeCount = h("span", { class: "meta", "aria-hidden": "true" });
   #notice = h("p", { class: "remark" }, this.#noticeText, this.#noticeCount);
 
@@ -72,7 +72,7 @@ class Page {
     this.#feed.start();
   }
 
-  /** Shows what the address says. Another topic or window is not what was held. */
+  /** Shows what the address says. Data of another topic or window is discarded. */
   #follow() {
     const before = this.#choice;
     this.#choice = this.#parse();
@@ -100,7 +100,7 @@ class Page {
     this.#schedule();
   }
 
-  /** All that comes between two frames of the screen is drawn once. */
+  /** All changes between two animation frames are drawn once. */
   #schedule() {
     if (this.#isDue) return;
     this.#isDue = true;
@@ -162,7 +162,7 @@ function recentTopics() {
   return Array.isArray(kept) && kept.length > 0 ? kept : [FIRST_TOPIC];
 }
 
-/** @param {string[]} topics @param {string} topic @returns {string[]} with it at their head */
+/** @param {string[]} topics @param {string} topic @returns {string[]} with it at the front */
 function remember(topics, topic) {
   const recent = [topic, ...topics.filter((known) => known !== topic)].slice(0, TOPICS_MAX);
   localStorage.setItem(TOPICS, JSON.stringify(recent));

@@ -1,5 +1,5 @@
 /**
- * What the page shows, as its address says it (`/dashboard#topic=orders&window=1s&range=300`), so that it can be kept and sent. Pure.
+ * What the page shows, as encoded in its address (`/dashboard#topic=orders&window=1s&range=300`), so that it can be bookmarked and shared. Pure.
  *
  * @typedef {"1s"|"1m"} WindowName
  * @typedef {object} Choice
@@ -17,9 +17,9 @@ export const NODE_TOPIC = "$node";
 export const FIRST_TOPIC = "orders";
 export const WINDOW_MS = { "1s": 1_000, "1m": 60_000 };
 export const RANGES_S = [60, 300, 900, 3_600];
-/** Up to this range, windows of a second say more. */
+/** Up to this range, windows of a second show more. */
 const SECONDS_UP_TO_S = 300;
-/** PROTOCOL §1: what an id is made of; the gateway's own begin with $. */
+/** PROTOCOL §1: the characters of an id; the gateway's own begin with $. */
 const TOPIC = /^\$?[A-Za-z0-9_\-.:@]{1,128}$/;
 
 /** @param {string} text */
@@ -29,8 +29,8 @@ export function isTopic(text) {
 
 /**
  * @param {string} hash with or without its #
- * @param {string} topic the one to show where the address names none
- * @returns {Choice} what makes no sense is left out
+ * @param {string} topic the default if the address names none
+ * @returns {Choice} invalid parts are left out
  */
 export function parseChoice(hash, topic = FIRST_TOPIC) {
   const params = new URLSearchParams(hash.replace(/^#/, ""));
@@ -61,7 +61,7 @@ export function formatChoice({ view, topic, window, range_s, series, split, meas
 }
 
 /**
- * Another range, with the window that goes with it, unless another one was chosen.
+ * Another range, with its default window, unless another one was chosen.
  * @param {Choice} choice
  * @param {number} range_s
  * @returns {Choice}

@@ -1,5 +1,5 @@
 /**
- * From windows to what a chart takes: a column of times and a column of values for each line. Pure.
+ * Converts windows to a chart's data: a column of times and a column of values for each line. Pure.
  *
  * @typedef {import("./windows.js").Point} Point
  * @typedef {import("./windows.js").Windows} Windows
@@ -8,7 +8,7 @@
  */
 import { MEASURES } from "./measures.js";
 
-/** A window that ended this long ago is taken for whole, though nothing newer came. Updates come every 250 ms (PROTOCOL §5). */
+/** A window that ended this long ago counts as complete, even if nothing newer came. Updates come every 250 ms (PROTOCOL §5). */
 const SETTLED_MS = 1_000;
 
 /**
@@ -20,7 +20,7 @@ const SETTLED_MS = 1_000;
  */
 export function spanOf({ newest_ms, closed_until_ms }, { window_ms, range_ms }, now_ms) {
   const running_ms = startOf(now_ms, window_ms);
-  // An update that has something of a window was made after all those before it had ended.
+  // An update that contains a window was made after all earlier windows had ended.
   const seen_ms = Math.min(newest_ms, running_ms);
   const edge_ms = Math.max(seen_ms, startOf(now_ms - SETTLED_MS, window_ms), Math.min(closed_until_ms, running_ms));
   const to_ms = running_ms + window_ms;
@@ -36,8 +36,8 @@ export function timesOf({ window_ms, from_ms, to_ms }) {
 }
 
 /**
- * A line's values. Where there was nothing, a count and a sum are 0 and the rest is not known; before the first window of all
- * (`since_ms`), nothing is known. What still grows would look like a fall: a count and a sum end before it.
+ * A line's values. Without events, a count and a sum are 0 and the rest is unknown; before the first window of all (`since_ms`),
+ * everything is unknown. A window that is still growing would look like a drop, so a count and a sum end before it.
  * @param {Point[]} points
  * @param {import("./measures.js").Measure} measure
  * @param {Span} span
@@ -61,7 +61,7 @@ export function lineOf(points, measure, { window_ms, from_ms, edge_ms, to_ms }, 
 }
 
 /**
- * Bars: of windows that are whole, and of those that still grow.
+ * Bars of complete windows, and of those that are still growing.
  * @param {Point[]} points
  * @param {import("./measures.js").Measure} measure
  * @param {Span} span

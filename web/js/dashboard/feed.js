@@ -1,6 +1,6 @@
 /**
- * The page's line to the server: one session, and in it one topic watched, again after each break. Owns the connection and the windows;
- * whoever draws reads them when told that something has changed.
+ * The page's feed from the server: one session that watches one topic, again after each break. Owns the connection and the windows;
+ * the views read them when they are notified of a change.
  *
  * @typedef {import("../connection.js").State} State
  * @typedef {{topic: string, window: import("./choice.js").WindowName, range_s: number}} Wish
@@ -15,16 +15,16 @@
 import { Connection } from "../connection.js";
 import { Windows } from "./windows.js";
 
-/** Until a refused watch is tried again, where the server does not say. */
+/** The delay before a refused watch is retried, if the server does not give one. */
 const RETRY_MS = 2_000;
 
 export class Feed {
   windows = new Windows();
   /** @type {State} */
   state = { phase: "connecting", why: "Connecting…" };
-  /** What is shown is whole: a state of the wish came, in this session. */
+  /** Whether the data is complete: the requested state has arrived in this session. */
   isCurrent = false;
-  /** Why there is nothing to show, if there is a reason. */
+  /** Why there is nothing to show, if known. */
   problem = "";
   /** @type {Wish | null} */
   #wish = null;
@@ -32,7 +32,7 @@ export class Feed {
   #retry;
   /** The state on which all that is shown stands. @type {object | null} */
   #state = null;
-  /** The server's clock, less this machine's. */
+  /** The server's clock minus this machine's. */
   #ahead_ms = 0;
 
   /** @param {Options} options */
@@ -67,7 +67,7 @@ export class Feed {
   }
 
   /**
-   * Watches this from now on, and nothing else.
+   * Watches this from now on, instead of anything else.
    * @param {Wish} wish
    */
   watch(wish) {
@@ -99,7 +99,7 @@ export class Feed {
     }
   }
 
-  /** What may come right by itself is tried again; a lost session asks anew when it is back.
+  /** Temporary errors are retried; after a lost session, the new one asks again.
    * @param {import("../link.js").RequestError} error */
   #failed({ code, message, details, retry_after_ms }) {
     if (code === "disconnected") return;
@@ -128,7 +128,7 @@ export class Feed {
   }
 
   /**
-   * Reads what a state had no room for, answer by answer and the newest first, until there is another state.
+   * Reads what did not fit into a state, one answer after the other, newest first, until there is another state.
    * @param {any} state
    */
   async #readBack(state) {

@@ -1,7 +1,7 @@
-/** Numbers, times and spans as people read them. Pure, but for the browser's language and time zone. */
+/** Numbers, times and spans as people read them. Pure, except for the browser's language and time zone. */
 
 const integer = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
-/** Always two digits, so that a column of them stands in line. */
+/** Always two digits, so that columns align. */
 const decimal = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const small = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 });
 const compact = new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: 4 });
@@ -9,7 +9,7 @@ const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumSig
 const toSeconds = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const toMinutes = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
-/** From here on a number is shortened. */
+/** Larger numbers are shortened. */
 const COMPACT_FROM = 100_000;
 
 /** @param {number | null | undefined} value */

@@ -1,5 +1,5 @@
 /**
- * Which series are shown as one: each by itself, those with the same value of a tag, or all. Pure.
+ * Groups series for display: each by itself, by the value of a tag, or all together. Pure.
  *
  * @typedef {import("./windows.js").Point} Point
  * @typedef {import("./windows.js").Series} Series
@@ -10,7 +10,7 @@ import { together } from "./measures.js";
 
 export const EACH = "each";
 export const ALL = "all";
-/** A tag's name, in a choice of how to split, stands behind this: a tag may be called "all". */
+/** The prefix of a tag's name in a split: a tag may be called "all". */
 const TAG = "tag:";
 
 /** @param {string} tag */
@@ -38,7 +38,7 @@ export function groupsOf(windows, name, split, from_ms) {
 }
 
 /**
- * What is shown of a topic: what was chosen, or, where that is nothing or is not there, the first series, split by its first tag.
+ * The part of a topic to show: the choice, or if there is none or it does not exist, the first series, split by its first tag.
  * @param {{series: string | null, split: string | null}} choice
  * @param {Windows} windows
  * @returns {{series: string, split: string}}
@@ -52,7 +52,7 @@ export function settled({ series, split }, windows) {
 }
 
 /**
- * Puts groups together to one, of everything.
+ * Merges groups into one.
  * @param {{points: Point[]}[]} groups
  * @param {number} from_ms
  */

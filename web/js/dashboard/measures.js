@@ -1,5 +1,5 @@
 /**
- * What can be said of a window, or of several put together. Pure.
+ * The measures of a window, or of several merged ones. Pure.
  *
  * @typedef {import("./windows.js").Point} Point
  * @typedef {"count"|"sum"|"mean"|"min"|"max"|"p50"|"p95"|"p99"} Measure
@@ -25,7 +25,7 @@ export function isMeasure(text) {
 }
 
 /**
- * Two windows as one. Percentiles can't be put together: there are none of the whole.
+ * Merges two windows. Percentiles can't be merged, so the result has none.
  * @param {Point} a
  * @param {Point} b
  * @returns {Point} that begins as the first one does

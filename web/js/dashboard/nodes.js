@@ -1,6 +1,6 @@
 /**
- * What the topic `$node` says (PROTOCOL §5), as an operator first looks at it. Each node publishes each figure once a second, tagged
- * with its name, so that the mean of a window is the figure a second, whichever the window. Pure.
+ * The overview of the topic `$node` (PROTOCOL §5) for operators. Each node publishes each figure once a second, tagged with its name, so
+ * the mean of a window is the figure per second, whatever the window. Pure.
  *
  * @typedef {import("./columns.js").Span} Span
  * @typedef {import("./groups.js").Group} Group
@@ -9,13 +9,13 @@
  * @property {string} series
  * @property {string} title
  * @property {string} hint
- * @property {"sum"|"worst"} together what all nodes are, together
+ * @property {"sum"|"worst"} together how all nodes' values are combined
  * @property {(value: number | null) => string} format
  */
 import { number } from "./format.js";
 import { MEASURES } from "./measures.js";
 
-/** A node that told nothing for so long is silent: it is gone, or can't reach the topic's owner. */
+/** A node without figures for this long is silent: it is gone, or can't reach the topic's owner. */
 const SILENT_MS = 5_000;
 const KIB = 1_024;
 
@@ -47,10 +47,10 @@ export const FIGURES = [
 ];
 
 /**
- * What a node says of a figure, in the newest window that is whole or, failing that, the newest before it.
+ * A node's value of a figure, in the newest complete window or, failing that, the newest before it.
  * @param {Group} group
  * @param {Span} span
- * @returns {number | null} null: nothing that is newer than a few seconds, or a window
+ * @returns {number | null} null: none within the last few seconds, or window
  */
 export function latest({ points }, { edge_ms, window_ms }) {
   const point = points.findLast(([start_ms]) => start_ms < edge_ms) ?? points[points.length - 1];
@@ -69,7 +69,7 @@ export function whole({ together }, values) {
 }
 
 /**
- * @param {Group} group of a figure that every node always tells
+ * @param {Group} group of a figure that every node always publishes
  * @param {Span} span
  * @returns {number | null} since when a node is silent; null: it is not
  */

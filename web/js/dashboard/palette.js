@@ -16,15 +16,15 @@ export const dashOf = (slot) => DASHES[Math.floor(slot / LIGHT.length) % DASHES.
 /** @param {number} slot @param {boolean} isDark */
 export const colourOf = (slot, isDark) => (isDark ? DARK : LIGHT)[slot % LIGHT.length];
 
-/** Which line of a chart is whose. A group keeps its line, and so its look, for as long as it is there. */
+/** The assignment of a chart's lines to groups. A group keeps its line, and so its look, as long as it exists. */
 export class Slots {
   /** @type {Map<string, number>} */
   #slots = new Map();
 
   /**
-   * The largest get lines first; those of a first call then in the order in which they are given.
+   * The largest groups get lines first; in the first call, lines are assigned in the given order.
    * @param {{key: string, weight: number}[]} groups
-   * @returns {Map<string, number>} of each group that has a line
+   * @returns {Map<string, number>} the line of each group that has one
    */
   assign(groups) {
     const there = new Set(groups.map(({ key }) => key));
