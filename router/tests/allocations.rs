@@ -1,4 +1,4 @@
-//! A message's cost in allocations does not grow with its group: whoever gets it shares what was made once.
+//! The allocations of a message do not grow with its group: its recipients share what was created once.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -18,13 +18,13 @@ use tokio::sync::watch;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// For a whole send, from the command to the answer, its append in the store in memory included.
+/// For a whole send, from the command to the answer, including its append in the in-memory store.
 const SEND_MAX: usize = 80;
 
 #[derive(Default)]
 struct Counting {
     delivered: AtomicUsize,
-    /// Of these, those that are to leave with a flush.
+    /// The number of those that will leave with a flush.
     queued: AtomicUsize,
     flushed: AtomicUsize,
 }
@@ -90,7 +90,7 @@ impl Group {
         Self { router, id: group.conversation_id, delivered, _connected, _views }
     }
 
-    /// Everything that was queued has been flushed.
+    /// Waits until everything queued has been flushed.
     async fn flushed(&self) {
         let Counting { queued, flushed, .. } = &*self.delivered;
         while flushed.load(Ordering::Relaxed) < queued.load(Ordering::Relaxed) {
@@ -109,10 +109,11 @@ impl Group {
     }
 }
 
-/// Allocations of one send to so many members; the first after a flush, or one whose inbox changes wait already.
+/// The allocations of one send to this many members: the first after a flush, or one whose inbox changes are waiting
+/// already.
 async fn allocations(members: usize, after_flush: bool) -> usize {
     let group = Group::of(members).await;
-    // What grows with the first is there.
+    // One-time allocations are done.
     for n in 0..8 {
         group.send(n).await;
     }
@@ -131,7 +132,7 @@ async fn allocations(members: usize, after_flush: bool) -> usize {
     change.allocations + change.reallocations
 }
 
-// One test for all: the allocator counts what any thread does.
+// A single test: the allocator counts all threads.
 #[tokio::test(start_paused = true)]
 async fn a_send_to_a_thousand_allocates_as_one_to_ten() {
     for after_flush in [false, true] {

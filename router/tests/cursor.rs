@@ -1,4 +1,5 @@
-//! The `cursor` that a long connection gets: only after a whole `sync`, and never ahead of what it was told.
+//! The `cursor` for a long-lived connection: only after a complete `sync`, and never ahead of what the session was
+//! sent.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
@@ -74,7 +75,7 @@ async fn sync(router: &Router, session: &Connected, cursor: Option<&str>) -> (St
     (sync.cursor, sync.conversations.len())
 }
 
-/// Alice's message to a user.
+/// Sends a message from Alice to a user.
 async fn send(router: &Router, to: &str, name: &str) {
     let alice = Actor { user: user("alice"), session: None, awaited: true };
     let send = format!(r#"{{"type":"send","to":"{to}","client_id":"{name}","content":{{"text":"hi"}}}}"#);
@@ -139,7 +140,7 @@ async fn who_has_synced_meanwhile_is_not_given_an_older_cursor() {
     sync(&router, &bob, None).await;
     clock.sleep_ms(61_000).await;
     send(&router, "bob", "m1").await;
-    // It has been read, and is to be told in five seconds.
+    // It has been read, and will be sent in five seconds.
     clock.sleep_ms(3_000).await;
     sync(&router, &bob, None).await;
     clock.sleep_ms(10_000).await;

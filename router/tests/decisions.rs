@@ -1,4 +1,5 @@
-//! What an owner decides, over one node: roles, the last owner and who follows him, and every limit at and one past it.
+//! The decisions of an owner, on a single node: roles, the last owner and the successor, and every limit at it and one
+//! past it.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

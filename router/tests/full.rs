@@ -1,5 +1,5 @@
-//! What a conversation that has no more room for commands, or a home that has none for inbox changes, comes to: nothing is
-//! added, nothing is lost, and it ends by itself.
+//! A conversation without room for more commands, or a home without room for inbox changes: nothing is added, nothing
+//! is lost, and it recovers by itself.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -34,7 +34,7 @@ fn start(store: Arc<MemoryStore>, options: Options) -> (Router, watch::Sender<Vi
 #[tokio::test(start_paused = true)]
 async fn a_conversation_takes_as_many_bytes_of_commands_as_the_configuration_says() {
     let store = Arc::new(MemoryStore::new("bytes"));
-    // Room for two small commands, of which each weighs some hundred bytes.
+    // Room for two small commands of some hundred bytes each.
     let (router, _view) = start(store.clone(), Options { conversation_queue_bytes: 600, ..Options::default() });
     store.faults().delay_ms_max(1_000);
     let (one, two, three) = tokio::join!(
@@ -50,12 +50,12 @@ async fn a_conversation_takes_as_many_bytes_of_commands_as_the_configuration_say
 #[tokio::test(start_paused = true)]
 async fn a_full_home_refuses_what_would_add_to_it_until_it_has_written() {
     let store = Arc::new(MemoryStore::new("full"));
-    // Room for one change: one more begins while there is any room.
+    // Room for one change: another one is accepted while there is any room.
     let (router, _view) = start(store.clone(), Options { home_dirty_bytes: 1, ..Options::default() });
     tokio::time::sleep(Duration::from_secs(1)).await;
     let first = call(&router, "alice", send("m1")).await.unwrap();
     let Answer::Created(switchboard_protocol::ServerFrame::Sent(first)) = first else { panic!("{first:?}") };
-    // What is noted can't be written.
+    // Noted changes can't be written.
     store.faults().unavailable(true);
     let about = || first.conversation_id.clone();
     for adds in [send("m2"), ClientFrame::Read(EntryRef { conversation_id: about(), seq: Seq::new(1) })] {

@@ -1,5 +1,5 @@
-//! In which order one session hears of its own entries and of others': a session that wakes at any frame finds the
-//! answer about each of its entries before what comes behind it.
+//! The order in which a session gets its own entries and those of others: a session that wakes at any frame finds the
+//! answer about each of its entries before what follows it.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -17,14 +17,14 @@ use tokio::sync::watch;
 
 type Call = BoxFuture<'static, Result<Answer, ProtocolError>>;
 
-/// A session: at each frame that it is given it wakes and takes the answers that have come, as the gateway's does.
+/// A session that wakes at each frame and takes the answers that have arrived, like the gateway's.
 #[derive(Default)]
 struct Wakeful(Mutex<Heard>);
 
 #[derive(Default)]
 struct Heard {
     calls: VecDeque<Call>,
-    /// The `seq` of each `sent` and `message`, in their order.
+    /// The `seq` of each `sent` and `message`, in order.
     seqs: Vec<u64>,
 }
 
@@ -88,7 +88,7 @@ async fn connect(router: &Router, name: &str) -> Member {
     Member { connected: router.connect(new, socket.clone()).await.unwrap(), socket }
 }
 
-/// What three members of a group hear who send at once, so that their messages are appended together.
+/// What three members of a group receive that send at once, so that their messages are appended together.
 async fn heard_by_all(options: Options) -> Vec<Vec<u64>> {
     const NAMES: [&str; 3] = ["alice", "bob", "carol"];
     const SENDS: usize = 4;
@@ -113,7 +113,7 @@ async fn heard_by_all(options: Options) -> Vec<Vec<u64>> {
             let call = async move { router.call(actor, ClientFrame::Send(send)).await }.boxed();
             let mut heard = socket.0.lock().unwrap();
             heard.calls.push_back(call);
-            // Each frame is on its way before the next comes.
+            // Each frame is under way before the next comes.
             heard.calls.iter_mut().for_each(|call| assert!(call.now_or_never().is_none()));
         }
     }

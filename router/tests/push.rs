@@ -1,5 +1,5 @@
-//! Who is pushed to, over one node after the other and the store that they have in common: after the hold, once, and not
-//! for what has reached a device; nothing of it is lost with a node.
+//! Notifications, by one node after the other on a shared store: after the hold, once, and not for messages that have
+//! reached a device; nothing of it is lost with a node.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -62,7 +62,7 @@ impl World {
         switchboard_protocol::Timestamp::from_unix_ms(self.clock.wall_ms())
     }
 
-    /// What a worker gets now, and has sent.
+    /// The jobs that a worker gets now, and has sent.
     async fn sent(&self, channel: Channel) -> Vec<LeasedJob> {
         let jobs = self.store.take_pushes(channel, self.now(), self.now(), 100).await.unwrap();
         for job in &jobs {
@@ -71,7 +71,7 @@ impl World {
         jobs
     }
 
-    /// The same in short: whom it tells, up to which message, of how many.
+    /// The same in short: the recipient, the newest message, and the count.
     async fn told(&self) -> Vec<(String, u64, Option<u32>)> {
         let short = |leased: LeasedJob| {
             let job = leased.job;
@@ -140,7 +140,7 @@ impl Node {
         self.call(name, &format!(r#"{{"type":"{kind}","conversation_id":"{conversation}","seq":{seq}}}"#)).await;
     }
 
-    /// As a node that is killed.
+    /// Ends the node like a kill.
     async fn crash(self) {
         self.router.shutdown().await;
     }

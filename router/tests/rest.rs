@@ -1,4 +1,4 @@
-//! Conversations in which no term runs, and what lies far back in their logs.
+//! Conversations without a running term, and the distant past of their logs.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -108,7 +108,7 @@ impl Node {
         (head.term.0, head.ended)
     }
 
-    /// Longer than any conversation stays active unused.
+    /// Waits longer than any unused conversation stays active.
     async fn idle(&self) {
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
@@ -159,7 +159,7 @@ async fn reading_and_typing_begin_no_term() {
         }
         tokio::time::sleep(Duration::from_secs(3)).await;
         node.router.call(alice.actor(true), ClientFrame::TypingStart(about())).await.unwrap();
-        // Then he says no more, for which he has 5 s.
+        // Then he is silent, which ends typing after 5 s.
         tokio::time::sleep(Duration::from_secs(6)).await;
         let heard = ear.0.lock().unwrap().iter().map(|frame| frame["type"].to_string()).collect::<Vec<_>>();
         assert_eq!(heard, [r#""typing_start""#, r#""typing_stop""#, r#""typing_start""#, r#""typing_stop""#]);
@@ -178,7 +178,7 @@ async fn only_its_sender_waits_while_a_send_is_looked_for() {
     for n in 0..4_000 {
         node.send("bob", to("alice"), &format!("b{n}"), None).await;
     }
-    // Nobody has to remember any of them.
+    // None of them has to be remembered.
     node.skew_ms.store(2 * DAY_MS, Ordering::Relaxed);
     node.send("bob", to("alice"), "later", None).await;
     node.store.faults().delay_ms_max(40);
@@ -243,7 +243,7 @@ async fn nobody_is_told_of_a_conversation_that_was_begun_and_has_nothing_in_it()
 #[tokio::test(start_paused = true)]
 async fn who_misses_nothing_is_not_told_to_ask() {
     let node = Node::start();
-    // The node learns late that nothing of an earlier life is left.
+    // The node learns late that nothing is left of an earlier life.
     node.store.faults().unavailable(true);
     tokio::time::sleep(Duration::from_millis(100)).await;
     node.store.faults().unavailable(false);

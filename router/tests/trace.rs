@@ -1,15 +1,15 @@
-//! What a trace looks like to who asks for one.
+//! The format of a trace for its readers.
 
 use switchboard_router::Trace;
 
-/// What the page's test in Chromium is given for the answer of three nodes, which is of this very shape.
+/// The answer of three nodes in the page's Chromium test, which must have this format.
 const OF_THREE_NODES: &str = include_str!("../../tests/browser/pages/trace-of-three-nodes.json");
 
 #[test]
 fn the_trace_that_the_pages_test_draws_is_one() {
     let mut given: serde_json::Value = serde_json::from_str(OF_THREE_NODES).unwrap();
     let trace: Trace = serde_json::from_str(OF_THREE_NODES).unwrap();
-    // The answer names the message as it was asked for.
+    // The answer names the message as in the request.
     for asked in ["conversation_id", "seq"] {
         given.as_object_mut().unwrap().remove(asked).unwrap();
     }

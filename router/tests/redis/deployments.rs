@@ -1,11 +1,11 @@
-//! Redis in other shapes than one server: a replicated one with sentinels, and a Redis Cluster.
+//! Other Redis deployments than a single server: a replicated one with sentinels, and a Redis Cluster.
 
 use crate::{Node, STUCK, options_at};
 use std::time::Duration;
 use switchboard_router::RedisOptions;
 use switchboard_tests::RedisServer;
 
-/// Asks the server until its answer has this.
+/// Repeats the command until its answer contains this.
 async fn until_answered(server: &RedisServer, command: &[&[u8]], part: &str) {
     let asking = async {
         while !server.command(command).is_ok_and(|answer| answer.contains(part)) {
@@ -15,7 +15,7 @@ async fn until_answered(server: &RedisServer, command: &[&[u8]], part: &str) {
     tokio::time::timeout(STUCK, asking).await.unwrap_or_else(|_| panic!("{part}: {:?}", server.command(command)));
 }
 
-/// Two nodes that see each other, and hear what the other says.
+/// Two nodes that see each other, and receive each other's packets.
 async fn two_nodes(options: &RedisOptions) -> (Node, Node) {
     let mut a = Node::join(options, "a", 1).await.unwrap();
     let mut b = Node::join(options, "b", 1).await.unwrap();
@@ -47,7 +47,7 @@ async fn when_sentinels_have_a_replica_take_over_nodes_follow_and_nobody_is_take
 /// Three servers that share the keys.
 async fn redis_cluster() -> [RedisServer; 3] {
     let servers = [0, 1, 2].map(|_| {
-        // By default the port for the others is the server's and 10,000, which may be no port.
+        // By default the bus port is the server's plus 10,000, which may not exist.
         let for_the_others = switchboard_tests::free_port().unwrap().to_string();
         RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-port", &for_the_others]).unwrap()
     });

@@ -1,4 +1,4 @@
-//! The bus and the view over a real redis-server: what nodes see of each other when nodes or Redis go away.
+//! The bus and the view over a real redis-server, when nodes or Redis go away.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime")]
@@ -19,10 +19,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Short, so that the tests are; long against what a busy machine takes for a round trip.
+/// Short, for fast tests; long compared with a round trip on a busy machine.
 const TTL_MS: u64 = 1_000;
 
-/// Nothing here takes as long, unless it is stuck.
+/// Longer than anything here takes, unless it is stuck.
 const STUCK: Duration = Duration::from_secs(30);
 
 fn options(server: &RedisServer) -> RedisOptions {
@@ -87,7 +87,7 @@ impl Node {
         tokio::time::timeout(STUCK, self.packets.recv()).await.expect("a packet").expect("the bus runs")
     }
 
-    /// Publishes until it gets through, which it can again.
+    /// Publishes until it gets through again.
     async fn says_at_last(&self, to: &mut Node, packet: &'static [u8]) {
         let heard = async {
             loop {
@@ -101,7 +101,7 @@ impl Node {
         tokio::time::timeout(STUCK, heard).await.expect("heard again");
     }
 
-    /// Waits until it says so of itself.
+    /// Waits until it reports this.
     async fn is_connected(&self, connected: bool) {
         let is = async {
             while self.bus.is_connected() != connected {
@@ -111,7 +111,7 @@ impl Node {
         tokio::time::timeout(STUCK, is).await.unwrap_or_else(|_| panic!("{}: not {connected}", self.me));
     }
 
-    /// As by kill -9: nothing of it is said to anyone.
+    /// Like kill -9: nobody is notified.
     fn die(self) {
         self.running.abort();
     }
@@ -221,8 +221,8 @@ async fn nobody_is_taken_out_while_redis_is_away_and_all_comes_back_by_itself() 
     b.sees(&["b~1"]).await;
 }
 
-/// Between a node and Redis: takes connections, and on those that subscribe from now on lets nothing through any more,
-/// without closing them.
+/// Between a node and Redis: accepts connections, and silently blocks those that subscribe from now on, without closing
+/// them.
 #[derive(Clone, Default)]
 struct Proxy {
     swallows: Arc<AtomicBool>,
@@ -261,7 +261,7 @@ impl Proxy {
             let mut buffer = [0; 4_096];
             while let Ok(length @ 1..) = from_redis.read(&mut buffer).await {
                 if subscribes.load(Ordering::Relaxed) && swallows.load(Ordering::Relaxed) {
-                    // For good: Redis goes on believing that it is heard.
+                    // For ever: Redis continues to believe in the subscriber.
                     return std::future::pending().await;
                 }
                 if to_client.write_all(&buffer[..length]).await.is_err() {

@@ -1,4 +1,4 @@
-//! What clients do, one thing at a time.
+//! The actions of clients, one at a time.
 
 use crate::client::{Client, Failure, is_final};
 use switchboard_protocol::client::{
@@ -11,7 +11,7 @@ use switchboard_protocol::{
 };
 use switchboard_store::ConversationKey;
 
-/// Longer than any command can be under way: `send_timeout_ms`, and what the bus and the store delay.
+/// Longer than any command can be under way: `send_timeout_ms`, plus the delays of the bus and the store.
 const DOUBT_MS: u64 = 6_000;
 
 impl Client {
@@ -69,7 +69,7 @@ impl Client {
         self.one_of(&self.copies.keys().cloned().collect::<Vec<_>>())
     }
 
-    /// One of the newest messages of a conversation: others are at it too.
+    /// One of the newest messages of a conversation, which others change too.
     fn some_message(&self, conversation: &ConversationId) -> Option<(Seq, bool)> {
         let copy = self.copies.get(conversation)?;
         let newest: Vec<_> = copy.messages.iter().rev().take(4).collect();
@@ -92,7 +92,7 @@ impl Client {
             Ok(ServerFrame::Ok(ok)) => {
                 let seq = ok.seq.expect("a change is answered with its seq");
                 self.oracle.answered(&key, seq.get());
-                // It may be the newest entry of another, if nothing changed: so it is asked for.
+                // If nothing changed, it is another client's newest entry: so the client must ask for it.
                 self.copies.entry(conversation_id).or_default().hear(seq);
             }
             Ok(other) => panic!("answered with {other:?}"),
@@ -155,7 +155,7 @@ impl Client {
         let client_id = self.name();
         let create = ConversationCreate { kind: GroupKind::Group, client_id, title: None, custom: None, members };
         for _ in 0..2 {
-            // Said twice, it is one group.
+            // Sent twice, it is one group.
             if let Ok(ServerFrame::Conversation(made)) =
                 self.call(ClientFrame::ConversationCreate(create.clone())).await
             {
@@ -185,7 +185,7 @@ impl Client {
         }
     }
 
-    /// Says of a conversation what has arrived.
+    /// Sends receipts for a conversation.
     pub(crate) async fn confirm(&self) {
         let Some(conversation_id) = self.some_conversation() else { return };
         let Some(copy) = self.copies.get(&conversation_id) else { return };
@@ -199,7 +199,7 @@ impl Client {
         }
     }
 
-    /// What `history` shows is what the entries up to its end come to.
+    /// The result of `history` equals a fold of the entries up to its end.
     async fn check_history(&mut self, conversation_id: ConversationId) {
         let key = self.key(&conversation_id);
         let before = self.oracle.answered_by_now().get(&key).copied().unwrap_or(0);
@@ -250,7 +250,7 @@ impl Client {
             Ok(answer) if key.tenant != self.user.tenant => {
                 self.oracle.violated(format!("{:?} got into {key:?}: {answer:?}", self.user));
             }
-            // He may be a member without knowing it yet.
+            // The user may be a member without knowing it yet.
             Ok(ServerFrame::Sent(sent)) => self.oracle.sent(&self.user, &sent, r#"{"text":"intruder"}"#),
             Ok(_) => self.oracle.admitted(&self.user, &key),
         }
@@ -274,13 +274,13 @@ impl Client {
 
     async fn block(&mut self) {
         let user_id = self.other();
-        // Whatever came of it, it is taken back: in the end everyone's presence can be compared.
+        // Undone whatever the result, so that everyone's presence can be compared in the end.
         self.oracle.tried_to_block(&self.user, &user_id);
         self.blocked.push(user_id.clone());
         drop(self.call(ClientFrame::Block(UserRef { user_id })).await);
     }
 
-    /// Takes blocks back; what fails is tried again.
+    /// Removes blocks, with retries.
     pub(crate) async fn unblock(&mut self) {
         let Some(user_id) = self.blocked.pop() else { return };
         if self.call(ClientFrame::Unblock(UserRef { user_id: user_id.clone() })).await.is_err() {
@@ -311,7 +311,7 @@ impl Client {
     }
 }
 
-/// An entry that changed nothing would be one too many.
+/// An entry without a change must not exist.
 pub(crate) fn is_idle_change(entry: &EntryFrame) -> bool {
     matches!(entry, EntryFrame::Membership(change) if change.added.is_empty() && change.removed.is_empty() && change.roles.is_empty())
 }

@@ -1,5 +1,5 @@
-//! A client as PROTOCOL.md wants it: keeps copies of its conversations, repeats sends until they are answered, catches
-//! up by `sync` and `changes`, reconnects. What it does next is drawn from its own generator.
+//! A client that follows PROTOCOL.md: keeps copies of its conversations, repeats sends until they are answered, catches
+//! up by `sync` and `changes`, reconnects. Its actions are drawn from its own generator.
 
 mod catching_up;
 mod sending;
@@ -22,7 +22,7 @@ use switchboard_router::{Connected, Delivery, NewSession, Socket};
 use switchboard_store::{ConversationKey, UserKey};
 use tokio::sync::Notify;
 
-/// What came over one connection and has not been looked at.
+/// Frames of one connection that have not been processed.
 pub(crate) struct Inbox {
     user: UserKey,
     oracle: Arc<Oracle>,
@@ -102,20 +102,20 @@ pub(crate) struct Client {
     pub(crate) connection: Option<Connection>,
     pub(crate) copies: BTreeMap<ConversationId, Copy>,
     cursor: Option<String>,
-    /// Whether more pages of an earlier `sync` follow.
+    /// Whether an earlier `sync` has more pages.
     paging: bool,
     pub(crate) wants_sync: bool,
     pending: Vec<Pending>,
     names: u64,
     acts_at_ms: u64,
     pub(crate) open: BTreeSet<ConversationId>,
-    /// What this session may have open: closing that was not answered may not have happened.
+    /// Conversations that this session may have open: an unanswered close may not have happened.
     pub(crate) may_be_open: BTreeSet<ConversationId>,
     pub(crate) watched: Vec<UserId>,
     pub(crate) seen: BTreeMap<UserId, ShownStatus>,
-    /// Whom he has blocked.
+    /// The users that this one has blocked.
     pub(crate) blocked: Vec<UserId>,
-    /// Changes without an answer: looked up once it is too late for them to happen.
+    /// Changes without an answer: checked once it is too late for them to happen.
     pub(crate) in_doubt: Vec<(u64, ConversationId)>,
 }
 
@@ -153,7 +153,7 @@ impl Client {
         ConversationKey { tenant: self.user.tenant.clone(), conversation: conversation.clone() }
     }
 
-    /// Lives until the world is to be judged.
+    /// Runs until the final judgement.
     pub(crate) async fn run(mut self) -> Self {
         while self.world.phase() != Phase::Over {
             self.turn().await;
@@ -212,7 +212,7 @@ impl Client {
             self.connection = None;
         }
         if broken || moving {
-            // Who is asked to move opens the new session first.
+            // A client that is asked to move opens the new session first.
             if let Some(connection) = self.connect().await {
                 self.take_frames();
                 self.connection = Some(connection);
@@ -222,7 +222,7 @@ impl Client {
         self.connection.is_some()
     }
 
-    /// Only a newer session takes the place of this one, and there is none unless it was asked to move.
+    /// Only a newer session replaces this one, and there is none unless it was asked to move.
     fn check_not_replaced(&self) {
         let Some(Connection { up, inbox, .. }) = &self.connection else { return };
         if inbox.closed() == Some(CloseCode::Replaced) && !inbox.is_moving() {
@@ -284,11 +284,11 @@ impl Client {
         let frame = ClientFrame::PresenceWatch(UserList { user_ids: self.watched.clone() });
         match self.call(frame).await {
             Ok(ServerFrame::PresenceState(state)) => {
-                // On the wire, what came before the answer comes before it.
+                // On the wire, frames that came before the answer precede it.
                 self.take_frames();
                 self.seen.extend(state.users.into_iter().map(|user| (user.user_id, user.status)));
             }
-            // It watches anew at its next reconnect.
+            // It watches again at its next reconnect.
             _ => self.watched.clear(),
         }
     }
@@ -376,7 +376,7 @@ impl Client {
     }
 }
 
-/// Whether asking again is pointless.
+/// Whether a retry is pointless.
 pub(crate) fn is_final(error: &ProtocolError) -> bool {
     !matches!(error.code(), ErrorCode::Unavailable | ErrorCode::Overloaded | ErrorCode::OutcomeUnknown)
 }

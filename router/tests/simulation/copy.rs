@@ -1,5 +1,5 @@
 //! A client's copy of one conversation, kept by the rule of PROTOCOL §3: entries in the order of `seq`, known ones
-//! ignored, `changes` after a hole, `history` after a `reset`.
+//! ignored, `changes` after a gap, `history` after a `reset`.
 
 use crate::truth::{MessageNow, Messages, Truth, apply};
 use std::collections::BTreeMap;
@@ -12,11 +12,11 @@ pub(crate) struct Copy {
     pub(crate) base: u64,
     pub(crate) entries: BTreeMap<u64, EntryFrame>,
     pub(crate) messages: Messages,
-    /// Messages that came as `history`: they are as after this entry.
+    /// Messages that came as `history`, in their state after this entry.
     as_of: BTreeMap<u64, u64>,
-    /// Has everything up to here.
+    /// Everything up to here has been applied.
     pub(crate) applied: u64,
-    /// Has heard of entries up to here.
+    /// Entries up to here are known to exist.
     pub(crate) heard: u64,
 }
 
@@ -29,7 +29,7 @@ impl Copy {
         self.heard = self.heard.max(seq.get());
     }
 
-    /// An entry that came live, as an answer, or in `changes`.
+    /// Takes an entry that came live, as an answer, or in `changes`.
     pub(crate) fn take(&mut self, entry: EntryFrame, me: &UserId) {
         let seq = entry.seq().get();
         self.hear(entry.seq());
@@ -48,18 +48,18 @@ impl Copy {
         self.applied = seq;
     }
 
-    /// Whether there is nothing more to ask for now.
+    /// Returns whether there is nothing more to ask for now.
     pub(crate) fn take_changes(&mut self, changes: Changes, me: &UserId) -> bool {
         self.hear(changes.last_seq);
         let before = self.applied;
         for entry in changes.entries {
             self.take(entry, me);
         }
-        // Without a step forward, asking again at once is pointless.
+        // Without progress, an immediate retry is pointless.
         !changes.more || self.applied == before
     }
 
-    /// `reset`: begins anew with the newest page.
+    /// `reset`: starts over with the newest page.
     pub(crate) fn begin_history(&mut self, page: &History) {
         *self = Self { heard: self.heard, ..Self::default() };
         self.base = page.last_seq.get();
@@ -75,7 +75,8 @@ impl Copy {
         }
     }
 
-    /// What in this copy is not as in the log; `None` if nothing is. Those who are no members need not be at the end.
+    /// How this copy differs from the log; `None` if it does not. Users who are no longer members need not be at the
+    /// end.
     pub(crate) fn differs(&self, truth: &Truth, me: &UserId) -> Option<String> {
         if truth.members().contains_key(me) && self.applied != truth.end().get() {
             return Some(format!("has {} of {} (heard of {})", self.applied, truth.end(), self.heard));

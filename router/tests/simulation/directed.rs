@@ -1,6 +1,6 @@
-//! Rules of DESIGN §4 and §5 that random faults rarely put to the test, each with the very faults that it is for.
+//! Rules of DESIGN §4 and §5 that random faults rarely test, each with exactly the faults that it is for.
 //!
-//! `router/tests/README.md` says which test holds which rule. Every one was seen to fail with its rule left out.
+//! `router/tests/README.md` says which test covers which rule. Every one was seen to fail with its rule left out.
 
 mod arrivals;
 mod dependencies;
@@ -22,7 +22,7 @@ async fn what_dead_owners_and_homes_left_untold_is_told_and_sent_again_is_the_sa
     let scene = Scene::new().await;
     let (alice, bob) = (user("alice"), user("bob"));
     let sent = scene.say(0, &alice, &bob, "m1").await.unwrap();
-    // Before any inbox was written.
+    // Before any inbox is written.
     for index in 1..NODES {
         scene.world.crash(index).await;
     }

@@ -1,4 +1,4 @@
-//! A bus that drops, repeats and delays packets, and lets nodes be cut off. What it does is drawn from one generator.
+//! A bus that drops, repeats and delays packets, and can cut nodes off. Its behaviour is drawn from one generator.
 //!
 //! Packets of one sender for one receiver keep their order unless they are repeated, as `Bus` promises.
 
@@ -20,7 +20,7 @@ pub(crate) struct BusFaults {
     pub(crate) delay_ms_max: u64,
 }
 
-/// A packet on its way: when it arrives, its number, to whom.
+/// A packet under way: its arrival time, its number, its receiver.
 type OnItsWay = Reverse<(u64, u64, Incarnation, Bytes)>;
 
 #[derive(Default)]
@@ -28,10 +28,10 @@ struct Waiting {
     faults: BusFaults,
     packets: BinaryHeap<OnItsWay>,
     number: u64,
-    /// When the last packet of a pair arrives.
+    /// The arrival time of each pair's last packet.
     last_ms: BTreeMap<(Incarnation, Incarnation), u64>,
     cut_off: BTreeSet<Incarnation>,
-    /// Pairs, from whom and to whom, between whom everything is lost.
+    /// Pairs of sender and receiver between whom everything is lost.
     lost: BTreeSet<(Incarnation, Incarnation)>,
     /// Pairs between whom everything is held back.
     held: BTreeMap<(Incarnation, Incarnation), Vec<Bytes>>,
@@ -44,7 +44,7 @@ pub(crate) struct FaultyBus {
     generator: Generator,
     waiting: Mutex<Waiting>,
     more: Notify,
-    /// Everything at once, in the sender's own call: the plain in-process bus.
+    /// Immediate delivery, in the sender's own call: the plain in-process bus.
     plain: AtomicBool,
 }
 
@@ -64,7 +64,7 @@ impl FaultyBus {
         self.waiting.lock().unwrap().faults = faults;
     }
 
-    /// What the node sends and what is sent to it is lost from now on, or (false) no longer.
+    /// Drops everything from and to the node, until a call with `false`.
     pub(crate) fn cut_off(&self, node: &Incarnation, cut_off: bool) {
         let mut waiting = self.waiting.lock().unwrap();
         if cut_off {
@@ -74,7 +74,7 @@ impl FaultyBus {
         }
     }
 
-    /// What one node sends to another is lost from now on, or (false) no longer; it does not notice.
+    /// Drops everything that one node sends to another, until a call with `false`; the sender does not notice.
     pub(crate) fn lose(&self, from: &Incarnation, to: &Incarnation, lost: bool) {
         let mut waiting = self.waiting.lock().unwrap();
         let pair = (from.clone(), to.clone());
@@ -85,7 +85,7 @@ impl FaultyBus {
         }
     }
 
-    /// What one node sends to another is held back from now on, or (false) comes, and so does all that was held back.
+    /// Holds back everything that one node sends to another, until a call with `false`, which also delivers it.
     pub(crate) fn hold(&self, from: &Incarnation, to: &Incarnation, held: bool) {
         let mut waiting = self.waiting.lock().unwrap();
         let pair = (from.clone(), to.clone());
@@ -98,7 +98,7 @@ impl FaultyBus {
         }
     }
 
-    /// Brings packets to their receivers when their time has come; never ends.
+    /// Delivers packets at their time; never returns.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
             let due_ms = {

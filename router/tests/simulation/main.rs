@@ -1,8 +1,8 @@
 //! Five nodes in one process, with users spread over them, while nodes stop, start and drain, views differ, the bus
-//! drops, repeats and delays, and the store is slow, away or does not say what it did. What always holds (DESIGN §5) is
-//! checked as it happens and, once all is well again, against the logs.
+//! drops, repeats and delays, and the store is slow, unavailable or leaves outcomes open. The invariants (DESIGN §5)
+//! are checked as it happens and, after recovery, against the logs.
 //!
-//! A run is fixed by its seed. `SWITCHBOARD_SEED=n` runs that one, `SWITCHBOARD_SIM_RUNS=n` so many,
+//! A run is determined by its seed. `SWITCHBOARD_SEED=n` runs that one, `SWITCHBOARD_SIM_RUNS=n` runs that many,
 //! `SWITCHBOARD_SIM_TRACE=1` prints every step.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
@@ -30,10 +30,10 @@ use world::{NODES, Phase, Weather, World};
 /// Runs without `SWITCHBOARD_SIM_RUNS`.
 const RUNS: u64 = 24;
 
-/// Things that go wrong in one run.
+/// Faults in one run.
 const FAULTS: usize = 40;
 
-/// What a run came to.
+/// The result of a run.
 struct Outcome {
     trace: u64,
     counts: Counts,
@@ -53,7 +53,7 @@ fn run(seed: u64) -> Outcome {
 
 fn clients(world: &Arc<World>) -> Vec<Client> {
     let mut clients = Vec::new();
-    // The same users in both tenants: nothing of one may get to the other.
+    // The same users in both tenants: nothing may cross between them.
     for (tenant, users, devices) in [("red", 7, 10), ("blue", 3, 4)] {
         let names: Vec<String> = (0..users).map(|n| format!("u{n}")).collect();
         for device in 0..devices {
@@ -92,7 +92,7 @@ async fn simulate(seed: u64, weather: Weather) -> Outcome {
         }
     }
     if world.generator.percent(50) {
-        // The last things are said while all still goes wrong, and nothing that is said later tells of them.
+        // The last messages are sent while faults continue, and no later message announces them.
         world.all_run();
         world.lose_packets(weather);
         world.pass(6_000).await;

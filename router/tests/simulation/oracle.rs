@@ -1,5 +1,5 @@
-//! What the simulation knows to be true, and what it has been told: every durable entry, every answer, every frame.
-//! Breaches of DESIGN §5 are noted as they are seen, or found at the end from the logs.
+//! The simulation's knowledge: every durable entry, every answer, every frame. Violations of DESIGN §5 are recorded as
+//! they are seen, or found at the end from the logs.
 
 use crate::truth::Truth;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use switchboard_protocol::server::{Sent, SyncConversation};
 use switchboard_protocol::{ClientId, EntryFrame, Seq, UserId};
 use switchboard_store::{ConversationKey, Entry, UserKey};
 
-/// How many things of a kind have been seen, for the report.
+/// Event counts, for the report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) sent: u64,
@@ -32,19 +32,19 @@ pub(crate) struct Counts {
     pub(crate) pushed: u64,
     pub(crate) received: u64,
     pub(crate) enqueued: u64,
-    /// Of these, such as were judged.
+    /// The number of those that were judged.
     pub(crate) enqueued_well: u64,
     pub(crate) notified: u64,
     pub(crate) withdrawn: u64,
 }
 
-/// Someone asked for a conversation's end at a time when this much had been answered already.
+/// A request for a conversation's end, at a time when this much had been answered already.
 struct Asked {
     what: &'static str,
     user: UserKey,
     key: ConversationKey,
     answered_before: u64,
-    /// The end he was told; `None`: `not_found`.
+    /// The answer; `None`: `not_found`.
     told: Option<u64>,
     at_ms: u64,
 }
@@ -58,7 +58,7 @@ struct SyncRow {
     at_ms: u64,
 }
 
-/// Where a send is in the logs, and its content.
+/// A send's place in the logs, and its content.
 type Place = (ConversationKey, Seq, String);
 
 #[derive(Default)]
@@ -66,25 +66,25 @@ struct Inner {
     durable: BTreeMap<(ConversationKey, Seq), Bytes>,
     /// The highest entry of each conversation that was answered with `sent` or `ok`.
     answered: BTreeMap<ConversationKey, u64>,
-    /// Each send's first answer: where, and what it said.
+    /// Each send's first answer: its place and its content.
     sent: BTreeMap<(UserKey, ClientId), Place>,
-    /// Sends that were refused for good at their first attempt.
+    /// Sends that were rejected for good at their first attempt.
     refused: BTreeSet<(UserKey, ClientId)>,
-    /// Who got which entry live.
+    /// Which users got which entry live.
     delivered: BTreeSet<(ConversationKey, Seq, UserId)>,
-    /// Who was let in without knowing of it.
+    /// Users who got access without knowing of a membership.
     admitted: Vec<(UserKey, ConversationKey)>,
     /// Reads that were answered.
     read: BTreeMap<(ConversationKey, UserId), u64>,
     push: push::Push,
-    /// The furthest anyone tried to read.
+    /// The furthest attempted read.
     read_tried: BTreeMap<(ConversationKey, UserId), u64>,
     asked: Vec<Asked>,
     rows: Vec<SyncRow>,
     violations: Vec<String>,
     trace: DefaultHasher,
     counts: Counts,
-    /// Until then nodes may differ about who lives.
+    /// Until this time nodes may disagree about who is alive.
     split_until_ms: u64,
     verbose: bool,
 }
@@ -141,8 +141,8 @@ impl Oracle {
         self.inner().violations.clone()
     }
 
-    /// Nodes differ about who lives: one that others take for dead may be told of something that they have not been told
-    /// of, until it is in their view again. What `sync` tells may be old until then.
+    /// Nodes disagree about who is alive: a node that others take for dead may miss announcements until it is in their
+    /// view again. Until then its `sync` may be stale.
     pub(crate) fn split_until(&self, until_ms: u64) {
         let mut inner = self.inner();
         inner.split_until_ms = inner.split_until_ms.max(until_ms);
@@ -154,7 +154,7 @@ impl Oracle {
 
     // What happens
 
-    /// The store said `Durable`.
+    /// The store answered `Durable`.
     pub(crate) fn durable(&self, key: &ConversationKey, entries: &[Entry]) {
         let mut differing = Vec::new();
         {
@@ -213,12 +213,12 @@ impl Oracle {
         *answered = (*answered).max(seq);
     }
 
-    /// A send's first attempt was refused for good.
+    /// A send's first attempt was rejected for good.
     pub(crate) fn refused(&self, user: &UserKey, client_id: &ClientId) {
         self.inner().refused.insert((user.clone(), client_id.clone()));
     }
 
-    /// Someone who knew of no membership of his was answered.
+    /// A user who knew of no membership got an answer.
     pub(crate) fn admitted(&self, user: &UserKey, key: &ConversationKey) {
         self.inner().admitted.push((user.clone(), key.clone()));
     }
@@ -235,17 +235,17 @@ impl Oracle {
         *read = (*read).max(seq);
     }
 
-    /// How much of each conversation has been answered: what any answer from now on must show.
+    /// How much of each conversation has been answered: any later answer must include it.
     pub(crate) fn answered_by_now(&self) -> BTreeMap<ConversationKey, u64> {
         self.inner().answered.clone()
     }
 
-    /// The cursors that any `sync` from now on must show.
+    /// The cursors that any later `sync` must show.
     pub(crate) fn read_by_now(&self) -> BTreeMap<(ConversationKey, UserId), u64> {
         self.inner().read.clone()
     }
 
-    /// Someone was told a conversation's end.
+    /// A user was told a conversation's end.
     pub(crate) fn told(
         &self,
         what: &'static str,
@@ -262,7 +262,7 @@ impl Oracle {
         }
     }
 
-    /// Someone was given a row of his inbox.
+    /// A user got an inbox row.
     pub(crate) fn synced(&self, user: &UserKey, row: SyncConversation, read_before: u64) {
         let at_ms = self.now_ms();
         let mut inner = self.inner();
@@ -274,7 +274,7 @@ impl Oracle {
 
     // The judgement
 
-    /// Conversations that anything is known of.
+    /// The known conversations.
     pub(crate) fn conversations(&self) -> BTreeSet<ConversationKey> {
         let inner = self.inner();
         let with_entries = inner.durable.keys().map(|(key, _)| key.clone());
@@ -282,7 +282,7 @@ impl Oracle {
         with_entries.chain(told_of).collect()
     }
 
-    /// Compares all that was said with what is in the logs.
+    /// Compares everything that was said with the logs.
     pub(crate) fn judge(&self, truths: &BTreeMap<ConversationKey, Truth>) {
         let mut found = Vec::new();
         {
@@ -298,13 +298,13 @@ impl Oracle {
     }
 }
 
-/// What was durable once is in the log, as it was.
+/// What was durable once is in the log, unchanged.
 fn judge_durable(inner: &Inner, truths: &BTreeMap<ConversationKey, Truth>) -> Vec<String> {
     let lost = inner.durable.iter().filter(|((key, seq), json)| truths[key].json(*seq) != Some(*json));
     lost.map(|((key, seq), _)| format!("the durable entry {seq} of {key:?} is not in the log")).collect()
 }
 
-/// What was answered with `sent` is in the log once, at its place; what was refused is not.
+/// What was answered with `sent` is in the log once, in its place; what was rejected is not.
 fn judge_sends(inner: &Inner, truths: &BTreeMap<ConversationKey, Truth>) -> Vec<String> {
     let mut found = Vec::new();
     let mut places: BTreeMap<(UserKey, ClientId), Vec<Place>> = BTreeMap::new();
@@ -331,7 +331,7 @@ fn judge_sends(inner: &Inner, truths: &BTreeMap<ConversationKey, Truth>) -> Vec<
     found
 }
 
-/// Only members got entries, and those whom they were about.
+/// Only members got entries, and users concerned by them.
 fn judge_deliveries(inner: &Inner, truths: &BTreeMap<ConversationKey, Truth>) -> Vec<String> {
     let strange = inner.delivered.iter().filter(|(key, seq, user)| {
         let truth = &truths[key];
@@ -340,7 +340,7 @@ fn judge_deliveries(inner: &Inner, truths: &BTreeMap<ConversationKey, Truth>) ->
     strange.map(|(key, seq, user)| format!("{user:?}, no member, was given {seq} of {key:?}")).collect()
 }
 
-/// Only members get in, and write.
+/// Only members get access, and write.
 fn judge_intruders(inner: &Inner, truths: &BTreeMap<ConversationKey, Truth>) -> Vec<String> {
     let mut found = Vec::new();
     for (user, key) in &inner.admitted {
@@ -360,7 +360,7 @@ fn judge_asked(asked: &Asked, truths: &BTreeMap<ConversationKey, Truth>) -> Opti
     let Asked { what, user, key, answered_before, told, at_ms } = asked;
     let truth = &truths[key];
     let before = Seq::new(*answered_before);
-    // Who came or went meanwhile may be told either.
+    // A user who joined or left meanwhile may get either answer.
     let stayed = *answered_before > 0 && truth.is_member(&user.user, before) && !truth.leaves_after(&user.user, before);
     let end = truth.end().get();
     match told {
@@ -373,7 +373,7 @@ fn judge_asked(asked: &Asked, truths: &BTreeMap<ConversationKey, Truth>) -> Opti
     }
 }
 
-/// Counts are never an estimate.
+/// Counts are never estimates.
 fn judge_row(inner: &Inner, row: &SyncRow, truths: &BTreeMap<ConversationKey, Truth>) -> Option<String> {
     let SyncRow { user, key, row, read_before, at_ms } = row;
     let truth = &truths[key];

@@ -1,5 +1,5 @@
-//! Users with a device: in each tenant one who is never connected, and some who now and then are, and whose clients say
-//! what has arrived. A worker tells them what is due, as a node's does, and may die or find the provider down.
+//! Users with a device: in each tenant one who is never connected, and some who sometimes are, and whose clients send
+//! receipts. A worker sends due notifications, as a node's does, and may die or find the provider down.
 
 use crate::oracle::Oracle;
 use crate::truth::Truth;
@@ -13,27 +13,27 @@ use switchboard_store::{
     Channel, ConversationKey, LeasedJob, Log as _, PushDevice, PushEnd, PushStore as _, StoreError, UserKey,
 };
 
-/// At most so long between two looks at the queue.
+/// The maximum interval between two polls of the queue.
 const POLL_MS_MAX: u64 = 400;
 
-/// For how long the worker has what it has taken.
+/// The lease of the worker's jobs.
 const LEASE_MS: i64 = 4_000;
 
-/// Until the provider is asked again.
+/// The delay before the provider is retried.
 const AGAIN_MS: i64 = 1_000;
 
-/// Who is away.
+/// The user who is away.
 pub(crate) fn name() -> UserId {
     "away".parse().unwrap()
 }
 
-/// Those of a tenant who have a device.
+/// The users of a tenant who have a device.
 fn with_device(tenant: &str) -> Vec<UserKey> {
     let users = [name(), "u0".parse().unwrap(), "u1".parse().unwrap()];
     users.map(|user| UserKey { tenant: tenant.parse().unwrap(), user }).into()
 }
 
-/// Registers a user's device, by whichever node gets through.
+/// Registers a user's device, through any available node.
 pub(crate) async fn register(world: &World, user: &UserKey) {
     for index in (0..NODES).cycle() {
         let registered = PushDevice {
@@ -56,14 +56,14 @@ pub(crate) async fn register_all(world: &World, tenants: &[&str]) {
 
 // The worker
 
-/// Tells what is due; never ends.
+/// Sends due notifications; never returns.
 pub(crate) async fn work(world: Arc<World>) {
     let generator = world.generator.fork();
     loop {
         tokio::time::sleep(Duration::from_millis(1 + generator.below(POLL_MS_MAX))).await;
         let taken = world.store.take_pushes(Channel::WebPush, in_ms(&world, 0), in_ms(&world, LEASE_MS), 16).await;
         for leased in taken.unwrap_or_default() {
-            // Without the store: another one takes it when the lease is over.
+            // The store is unavailable: another worker takes the job when the lease is over.
             drop(carry_out(&world, &generator, leased).await);
         }
     }
@@ -73,7 +73,7 @@ fn in_ms(world: &World, ms: i64) -> Timestamp {
     Timestamp::from_unix_ms(world.clock.wall_ms() + ms)
 }
 
-/// As `gateway/src/push/worker.rs` does it: what has arrived by now is not told.
+/// Like `gateway/src/push/worker.rs`: messages that have arrived by now are not notified.
 async fn carry_out(world: &World, generator: &Generator, leased: LeasedJob) -> Result<(), StoreError> {
     let (job, oracle) = (&leased.job, &world.oracle);
     let user = &job.key.user;
@@ -83,7 +83,7 @@ async fn carry_out(world: &World, generator: &Generator, leased: LeasedJob) -> R
     let cursor = member.map(|member| member.cursor).unwrap_or_default();
     let end = match generator.below(10) {
         _ if job.count.is_some() && cursor.delivered_seq.max(cursor.read_seq) >= job.up_to_seq => PushEnd::Dropped,
-        // It dies.
+        // The worker dies.
         0 => return Ok(()),
         1..3 => PushEnd::Retry { at: in_ms(world, AGAIN_MS), reason: "down".to_owned() },
         drawn => {
@@ -103,7 +103,7 @@ async fn carry_out(world: &World, generator: &Generator, leased: LeasedJob) -> R
 
 // The judgement
 
-/// One notification of each conversation, up to the newest message that he has not got.
+/// One notification of each conversation, up to the newest message that the user has not received.
 pub(crate) async fn judge(world: &World, truths: &BTreeMap<ConversationKey, Truth>) {
     for (key, truth) in truths {
         for user in with_device(key.tenant.as_str()) {
@@ -119,11 +119,11 @@ async fn judge_one(world: &World, key: &ConversationKey, truth: &Truth, user: &U
     let jobs: Vec<_> = outstanding.iter().filter(|job| job.key.conversation == key.conversation).collect();
     let due = due(truth, user, &world.oracle);
     let cursor = world.store.member(key, &user.user).await?.map(|member| member.cursor).unwrap_or_default();
-    // His home goes by what a device said, though the owner may have died before it was durable.
+    // The home relies on a device's receipt, although the owner may have died before it was durable.
     let said = Seq::new(world.oracle.arrived_up_to(key, &user.user));
     let has = cursor.delivered_seq.max(cursor.read_seq).max(said);
     let up_to = jobs.iter().map(|job| job.up_to_seq).max().unwrap_or_default();
-    // What is shown, and what is to take its place.
+    // What is shown, and what will replace it.
     let notified = world.oracle.notified_up_to(key, &user.user);
     let is_one = match &jobs[..] {
         [] | [_] => true,
@@ -139,7 +139,7 @@ async fn judge_one(world: &World, key: &ConversationKey, truth: &Truth, user: &U
     Ok(())
 }
 
-/// The newest message that he has to be told of, however often it had to be announced.
+/// The newest message that the user must be notified of, however often it was announced.
 fn due(truth: &Truth, user: &UserKey, oracle: &Oracle) -> Seq {
     let most = options().push_members_max;
     let of = |message: &&switchboard_protocol::server::Message| {

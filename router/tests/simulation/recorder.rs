@@ -1,4 +1,4 @@
-//! The shared store as one node's process sees it: notes for the oracle what has been answered as durable.
+//! The shared store as one node's process sees it: reports durable answers to the oracle.
 
 mod push;
 
@@ -20,22 +20,22 @@ pub(crate) struct Recorder {
     pub(crate) exact: Arc<ExactFaults>,
 }
 
-/// What a test wants of single operations.
+/// Faults of single operations, set by a test.
 #[derive(Default)]
 pub(crate) struct ExactFaults {
-    /// Before they are carried out.
+    /// Delay before it is carried out.
     pub(crate) begin_term_ms: AtomicU64,
     pub(crate) put_inbox_ms: AtomicU64,
     pub(crate) message_ms: AtomicU64,
     pub(crate) active_ms: AtomicU64,
     pub(crate) put_user_ms: AtomicU64,
-    /// After they are carried out.
+    /// Delay after it is carried out.
     pub(crate) user_answer_ms: AtomicU64,
     /// It is not done, and fails.
     pub(crate) put_inbox_fails: AtomicBool,
     pub(crate) begin_term_fails: AtomicBool,
     pub(crate) append_fails: AtomicBool,
-    /// It is done, and fails.
+    /// It is done, but fails.
     pub(crate) begin_term_unsaid: AtomicBool,
 }
 

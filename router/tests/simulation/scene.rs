@@ -1,4 +1,4 @@
-//! A world whose bus and views do exactly what a test says: which node is what, what is lost, who hears of which view.
+//! A world whose bus and views do exactly what a test says: the roles of nodes, lost packets, and who sees which view.
 
 use crate::client::Client;
 use crate::recorder::ExactFaults;
@@ -11,13 +11,13 @@ use switchboard_router::{Actor, Answer, Options, Placement, View};
 use switchboard_store::{ConversationKey, Incarnation, UserKey};
 use tokio::task::JoinSet;
 
-/// Five nodes over a bus that loses what it is told to lose, and nothing else.
+/// Five nodes over a bus that loses only what it is told to lose.
 pub(crate) struct Scene {
     pub(crate) world: Arc<World>,
     _bus: JoinSet<()>,
 }
 
-/// Alice has written one message to bob. Who is what in it, by the index of the node.
+/// Alice has written one message to bob. The nodes' roles, by index.
 #[derive(Debug)]
 pub(crate) struct Pair {
     /// The conversation's owner; alice writes here, by HTTP.
@@ -69,7 +69,7 @@ impl Scene {
         self.index_of(&Placement::new(view.clone()).owner(&key).incarnation)
     }
 
-    /// Two users whose nodes in `view` are three, and as a test wants them. All is at rest.
+    /// Two users with three different nodes in `view`, as the test wants them. Everything is at rest.
     pub(crate) async fn pair(&self, view: &View, wanted: impl Fn(&Pair) -> bool) -> Pair {
         self.find_pair(view, wanted).await.expect("such a pair")
     }
@@ -94,7 +94,7 @@ impl Scene {
         None
     }
 
-    /// Two users of whom one node is the owner, and bob's home, and has his session.
+    /// Two users for whom one node is the owner, bob's home, and has his session.
     pub(crate) async fn find_at_one_node(&self, view: &View) -> Pair {
         for n in 0..100 {
             let (alice, bob) = (user("alice"), user(&format!("one{n}")));
@@ -107,7 +107,7 @@ impl Scene {
         panic!("no such users");
     }
 
-    /// Where the conversation ends, says a node to bob.
+    /// The conversation's end according to a node's answer to bob.
     pub(crate) async fn end_told_by(&self, node: usize, pair: &Pair) -> u64 {
         let after = ChangesGet { conversation_id: pair.conversation.clone(), after: Seq::ZERO, limit: 1 };
         match self.call(node, &pair.bob, ClientFrame::Changes(after)).await {
@@ -118,7 +118,7 @@ impl Scene {
 
     // What is done
 
-    /// Alice's next message, said at its owner, of which what one node tells another is lost.
+    /// Sends alice's next message at its owner, while one node's packets to another are lost.
     pub(crate) async fn say_losing(&self, pair: &Pair, name: &str, from: usize, to: usize) {
         self.lose(from, to, true);
         self.say(pair.owner, &pair.alice, &pair.bob, name).await.unwrap();
@@ -126,7 +126,7 @@ impl Scene {
         self.lose(from, to, false);
     }
 
-    /// A message, said at a node.
+    /// Sends a message at a node.
     pub(crate) async fn say(
         &self,
         node: usize,
@@ -143,7 +143,7 @@ impl Scene {
         }
     }
 
-    /// A large group of alice with bob in it, and its owner in the view of all.
+    /// A large group of alice with bob in it, and its owner in the full view.
     pub(crate) async fn group(&self) -> (ConversationId, usize) {
         let members = ["bob", "g1", "g2", "g3", "g4", "g5"].map(|name| user(name).user).to_vec();
         let group = self.group_of(members).await;
@@ -166,7 +166,7 @@ impl Scene {
         }
     }
 
-    /// Alice's message to a group, said at a node.
+    /// Sends alice's message to a group at a node.
     pub(crate) async fn say_to_group(&self, node: usize, group: &ConversationId, name: &str) {
         let content = Content::parse(r#"{"text":"Hello"}"#, usize::MAX).unwrap();
         let target = SendTarget::Conversation(group.clone());
@@ -174,7 +174,7 @@ impl Scene {
         self.call(node, &user("alice"), ClientFrame::Send(send)).await.unwrap();
     }
 
-    /// What a user asks of a node by HTTP.
+    /// A user's HTTP request to a node.
     pub(crate) async fn call(
         &self,
         node: usize,
@@ -188,7 +188,7 @@ impl Scene {
         }
     }
 
-    /// A client that is connected at a node and has all there is.
+    /// A client that is connected to a node and up to date.
     pub(crate) async fn client(&self, at: usize, user: &UserKey, others: &[UserId]) -> Client {
         let mut client = Client::new(&self.world, user.clone(), "phone", others.to_vec());
         client.connection = client.connect_to(self.world.node(at).expect("it runs")).await;
@@ -196,7 +196,7 @@ impl Scene {
         client
     }
 
-    /// Has a client do what the frames that came tell it to: `sync` and `changes`, until it gets through.
+    /// Makes a client follow the frames that came: `sync` and `changes`, until it succeeds.
     pub(crate) async fn follow(&self, client: &mut Client) {
         for _ in 0..50 {
             client.take_frames();
@@ -208,7 +208,7 @@ impl Scene {
         panic!("{:?} does not get through", client.user);
     }
 
-    /// What a client that syncs now has of a conversation then.
+    /// How far a client that syncs now knows a conversation then.
     pub(crate) async fn synced(&self, client: &mut Client, conversation: &ConversationId) -> u64 {
         client.wants_sync = true;
         self.follow(client).await;
@@ -221,28 +221,28 @@ impl Scene {
         &self.world.exact
     }
 
-    /// What one node sends to another is lost, or no longer.
+    /// Loses what one node sends to another, or no longer.
     pub(crate) fn lose(&self, from: usize, to: usize, lost: bool) {
         self.world.bus.lose(&self.me(from), &self.me(to), lost);
     }
 
-    /// What one node sends to another is held back, or comes.
+    /// Holds back what one node sends to another, or delivers it.
     pub(crate) fn hold(&self, from: usize, to: usize, held: bool) {
         self.world.bus.hold(&self.me(from), &self.me(to), held);
     }
 
-    /// The bus is away for a node, or no longer.
+    /// Disconnects a node from the bus, or reconnects it.
     pub(crate) fn cut_off(&self, node: usize, cut_off: bool) {
         self.world.bus.cut_off(&self.me(node), cut_off);
     }
 
-    /// Nothing that the oracle sees is wrong.
+    /// Checks that the oracle has seen no violation.
     pub(crate) fn check(&self) {
         assert_eq!(self.world.oracle.violations(), Vec::<String>::new());
     }
 }
 
-/// Up to where a client has a conversation.
+/// How far a client knows a conversation.
 pub(crate) fn has(client: &Client, conversation: &ConversationId) -> u64 {
     client.copies.get(conversation).map_or(0, |copy| copy.applied)
 }

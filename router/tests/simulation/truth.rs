@@ -1,4 +1,4 @@
-//! One conversation's log as the store has it at the end, and all that follows from it.
+//! One conversation's final log in the store, and all that follows from it.
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -6,20 +6,20 @@ use switchboard_protocol::server::Message;
 use switchboard_protocol::{EntryFrame, Role, Seq, UserId};
 use switchboard_store::{ConversationKey, Head, Kind, Log};
 
-/// A message as it is after some entries, as one user sees it.
+/// A message after some entries, as one user sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MessageNow {
     pub(crate) from: UserId,
     /// `None`: deleted.
     pub(crate) content: Option<String>,
-    /// How many, and whether oneself.
+    /// The count, and whether the user is included.
     pub(crate) reactions: BTreeMap<String, (u32, bool)>,
 }
 
 /// Messages by `seq`.
 pub(crate) type Messages = BTreeMap<u64, MessageNow>;
 
-/// Does to messages what an entry says.
+/// Applies an entry to messages.
 pub(crate) fn apply(messages: &mut Messages, entry: &EntryFrame, me: &UserId) {
     match entry {
         EntryFrame::Message(message) => {
@@ -48,13 +48,13 @@ pub(crate) fn apply(messages: &mut Messages, entry: &EntryFrame, me: &UserId) {
 pub(crate) struct Truth {
     head: Head,
     entries: Vec<(Bytes, EntryFrame)>,
-    /// Per user, the entries after which he is or is not a member.
+    /// Per user, the entries that changed the membership.
     comings: BTreeMap<UserId, Vec<(Seq, bool)>>,
     roles: BTreeMap<UserId, Role>,
 }
 
 impl Truth {
-    /// Reads a whole log; the error says which rule it breaks.
+    /// Reads a whole log; the error names the violated rule.
     pub(crate) async fn read(store: &impl Log, key: &ConversationKey) -> Result<Self, String> {
         let head = store.head(key).await.map_err(|error| error.to_string())?;
         let head = head.ok_or_else(|| format!("{key:?} has no head"))?;
@@ -118,7 +118,7 @@ impl Truth {
         })
     }
 
-    /// All messages as they are now.
+    /// All messages in their current state.
     pub(crate) fn messages(&self, me: &UserId) -> Messages {
         let mut messages = Messages::new();
         self.entries.iter().for_each(|(_, entry)| apply(&mut messages, entry, me));
@@ -130,18 +130,18 @@ impl Truth {
         &self.roles
     }
 
-    /// Whether the entries up to `seq` make him a member.
+    /// Whether the user is a member as of `seq`.
     pub(crate) fn is_member(&self, user: &UserId, seq: Seq) -> bool {
         let comings = self.comings.get(user).into_iter().flatten();
         comings.take_while(|(at, _)| *at <= seq).last().is_some_and(|(_, member)| *member)
     }
 
-    /// Whether he was one by then, or is about to be.
+    /// Whether the user was a member by then, or is about to be.
     pub(crate) fn was_member(&self, user: &UserId, seq: Seq) -> bool {
         self.comings.get(user).into_iter().flatten().any(|(at, member)| *member && *at <= seq)
     }
 
-    /// How many members it had at the most from `seq` on.
+    /// The maximum number of members from `seq` on.
     pub(crate) fn members_most_after(&self, seq: Seq) -> usize {
         let at = |at: Seq| self.comings.keys().filter(|user| self.is_member(user, at)).count();
         (seq.get()..=self.end().get()).map(|seq| at(Seq::new(seq))).max().unwrap_or(0)
@@ -151,7 +151,7 @@ impl Truth {
         self.comings.get(user).into_iter().flatten().any(|(at, member)| !*member && *at > seq)
     }
 
-    /// The entry that removed him last; the end for who never was.
+    /// The last entry that removed the user; the end if the user never was a member.
     pub(crate) fn last_removal(&self, user: &UserId) -> Seq {
         let comings = self.comings.get(user).into_iter().flatten();
         comings.filter(|(_, member)| !*member).map(|(at, _)| *at).next_back().unwrap_or_else(|| self.end())
@@ -161,7 +161,7 @@ impl Truth {
         self.sends().filter(|message| message.seq > after && message.seq <= upto).count() as u64
     }
 
-    /// The newest message up to `upto` that mentions a member, since he was added.
+    /// The newest message up to `upto` that mentions a member, after the join.
     pub(crate) fn mentioned(&self, user: &UserId, upto: Seq) -> Seq {
         let comings = self.comings.get(user).into_iter().flatten().filter(|(at, member)| *member && *at <= upto);
         let added = comings.map(|(at, _)| *at).next_back().unwrap_or_default();
@@ -183,7 +183,7 @@ impl Truth {
         sent.max(added).unwrap_or(Seq::ZERO)
     }
 
-    /// The newest message's seq and what lists show of it.
+    /// The newest message's seq and preview.
     pub(crate) fn preview(&self) -> Option<(Seq, String)> {
         let newest = self.sends().last()?;
         let now = self.messages(&newest.from).remove(&newest.seq.get())?;

@@ -1,4 +1,4 @@
-//! The end of a run: everything is well again and has come to rest. Now logs, copies, inboxes and presence agree.
+//! The end of a run: everything has recovered and come to rest. Now logs, copies, inboxes and presence agree.
 
 use crate::actions::is_idle_change;
 use crate::client::Client;
@@ -38,7 +38,7 @@ pub(crate) async fn judge(world: &World, clients: &mut [Client]) {
     world.oracle.judge(&truths);
 }
 
-/// What came live, with what the client was led to ask for, is the log.
+/// The live frames, with what they made the client ask for, equal the log.
 fn judge_live(world: &World, truths: &Truths, clients: &mut [Client]) {
     for client in clients {
         client.take_frames();
@@ -61,13 +61,13 @@ fn judge_live(world: &World, truths: &Truths, clients: &mut [Client]) {
 /// Conversations that a user is or was a member of.
 fn concerning(truths: &Truths, user: &UserKey) -> Vec<ConversationKey> {
     let concerns = |(key, truth): &(&ConversationKey, &Truth)| {
-        // Begun and never written to, it is no conversation to anyone.
+        // A conversation without entries exists for nobody.
         key.tenant == user.tenant && truth.end() > Seq::ZERO && truth.was_member(&user.user, truth.end())
     };
     truths.iter().filter(concerns).map(|(key, _)| key.clone()).collect()
 }
 
-/// Whoever is connected is seen, and nobody else.
+/// Exactly the connected users are shown as online.
 fn judge_presence(world: &World, clients: &[Client]) {
     let connected: BTreeSet<UserKey> =
         clients.iter().filter(|client| client.connection.is_some()).map(|client| client.user.clone()).collect();
@@ -83,7 +83,7 @@ fn judge_presence(world: &World, clients: &[Client]) {
             }
         }
     }
-    // All who watch a user see the same.
+    // All watchers of a user see the same.
     let mut shown: BTreeMap<UserKey, BTreeSet<String>> = BTreeMap::new();
     for client in clients {
         for (user, status) in client.seen.iter().filter(|(user, _)| client.watched.contains(user)) {
@@ -104,7 +104,7 @@ async fn judge_rest(world: &World, truths: &Truths, clients: &[Client]) {
         .collect();
     match world.store.active(&[]).await {
         Ok(active) => {
-            // Who has a conversation open keeps it active.
+            // A user who has a conversation open keeps it active.
             let left: Vec<_> = active.into_iter().filter(|(_, key)| !open.contains(key)).collect();
             if !left.is_empty() {
                 world.oracle.violated(format!("still noted as active: {left:?}"));
@@ -122,7 +122,7 @@ async fn judge_rest(world: &World, truths: &Truths, clients: &[Client]) {
             let told = row.map(|row| (row.member, row.last.last_seq, row.last.ask_owner));
             let right = match told {
                 Some((member, ..)) if !truth.members().contains_key(&user.user) => !member,
-                // Rows of large groups are not raised with every message.
+                // Rows of large groups are not updated with every message.
                 Some((member, last_seq, ask_owner)) => member && (ask_owner || last_seq == truth.end()),
                 None => false,
             };
@@ -133,11 +133,11 @@ async fn judge_rest(world: &World, truths: &Truths, clients: &[Client]) {
     }
 }
 
-/// A new connection elsewhere: `sync` from the start is exact, and with `changes` the copies are the log again.
+/// A new connection elsewhere: `sync` from the start is exact, and with `changes` the copies equal the log again.
 async fn judge_anew(world: &World, truths: &Truths, client: &mut Client) {
     client.connection = client.connect().await;
     let who = format!("{:?} ({})", client.user, client.device);
-    // The first may end what an earlier one began.
+    // The first may complete an earlier one.
     if !client.sync().await && !client.sync().await {
         return world.oracle.violated(format!("{who} can't sync"));
     }

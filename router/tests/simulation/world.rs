@@ -1,5 +1,5 @@
-//! Five nodes in one process, who lives among them, and what goes wrong. Owns the nodes; everything is drawn from one
-//! generator, so a run is repeated from its seed.
+//! Five nodes in one process, which of them are alive, and the faults. Owns the nodes; everything is drawn from one
+//! generator, so a run can be repeated from its seed.
 
 use crate::faults::{BusFaults, FaultyBus, Port};
 use crate::oracle::Oracle;
@@ -19,34 +19,34 @@ pub(crate) const NODES: usize = 5;
 /// 2026-01-01T00:00:00Z
 const ORIGIN_MS: i64 = 1_767_225_600_000;
 
-/// A node is missed for so long before it is taken out of the view.
+/// How long a node is missing before it is removed from the view.
 const TTL_MS: u64 = 3_000;
 
-/// How late a node hears of a view at most.
+/// The maximum delay until a node sees a view.
 const VIEW_DELAY_MS: u64 = 700;
 
-/// After views differed, so long nodes may still act on what they believed.
+/// How long after views differed nodes may still act on outdated ones.
 const SPLIT_ECHO_MS: u64 = 15_000;
 
-/// What clients are to do.
+/// What clients should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Chaos = 0,
-    /// Only what is under way.
+    /// Only complete what is under way.
     Quiet = 1,
     Over = 2,
 }
 
-/// What may go wrong in a run.
+/// The faults that may happen in a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weather {
     /// The plain in-process bus, or one that drops, repeats and delays.
     pub(crate) plain_bus: bool,
-    /// Nodes that are cut off, or that some take for dead while they live.
+    /// Nodes may be cut off, or be taken for dead while they live.
     pub(crate) splits: bool,
 }
 
-/// A node that runs.
+/// A running node.
 #[derive(Clone)]
 pub(crate) struct Up {
     pub(crate) me: Incarnation,
@@ -64,14 +64,14 @@ struct Slot {
 
 struct Inner {
     slots: Vec<Slot>,
-    /// Who lives, as the keys with a TTL would say.
+    /// The living nodes, according to their keys with a TTL.
     alive: BTreeMap<Incarnation, NodeEntry>,
-    /// Who drains.
+    /// The draining nodes.
     leaving: Vec<Incarnation>,
     view_number: u64,
-    /// Views that nodes have not heard of yet: when, which node, what.
+    /// Views that nodes have not seen yet: time, node, view.
     coming: Vec<(u64, usize, View)>,
-    /// Dead ones that are still believed to live, until then.
+    /// Dead nodes that still count as alive, until this time.
     missed: Vec<(u64, Incarnation)>,
     lives: u64,
 }
@@ -156,7 +156,7 @@ impl World {
         ready.get(index).map(|up| (*up).clone())
     }
 
-    /// A node that runs.
+    /// A running node.
     pub(crate) fn node(&self, index: usize) -> Option<Up> {
         self.inner.lock().unwrap().slots[index].up.clone()
     }
@@ -168,7 +168,7 @@ impl World {
 
     // Lives
 
-    /// Starts a node as a new incarnation. The others hear of it a little later; the former life is gone at once.
+    /// Starts a node as a new incarnation. The others see it a little later; the former life is gone at once.
     pub(crate) fn start(&self, index: usize) {
         let mut inner = self.inner.lock().unwrap();
         let Life { me, bus, views } = self.next_life(&mut inner, index);
@@ -193,7 +193,7 @@ impl World {
         slot.up = Some(Up { me, router, killed: CancellationToken::new(), draining: false });
     }
 
-    /// A life of a node that never was before.
+    /// A life of a node that has not been used.
     fn next_life(&self, inner: &mut Inner, index: usize) -> Life {
         inner.lives += 1;
         let me = Incarnation { node: format!("n{index}").parse().unwrap(), life: inner.lives };
@@ -209,7 +209,7 @@ impl World {
         Life { bus: Arc::new(Port { bus: self.bus.clone(), me: me.clone() }), me, views }
     }
 
-    /// Those that find themselves fenced go on as new incarnations.
+    /// Fenced nodes continue as new incarnations.
     async fn keep_lives(&self) {
         for index in 0..NODES {
             let going_on = {
@@ -232,7 +232,7 @@ impl World {
         }
     }
 
-    /// Stops a node at once, with all that is under way.
+    /// Stops a node at once, with everything that is under way.
     pub(crate) async fn crash(&self, index: usize) {
         let Some(up) = self.inner.lock().unwrap().slots[index].up.take() else { return };
         self.oracle.trace(format_args!("{} crashes", up.me));
@@ -248,8 +248,8 @@ impl World {
         }
     }
 
-    /// Takes a node out of service: no new sessions, out of the view, its conversations handed over. Whether it came to
-    /// its end in time.
+    /// Takes a node out of service: no new sessions, out of the view, its conversations handed over. Returns whether
+    /// that completed in time.
     pub(crate) async fn drain(&self, index: usize) -> bool {
         let up = {
             let mut inner = self.inner.lock().unwrap();
@@ -280,7 +280,7 @@ impl World {
 
     // Views
 
-    /// Has each node hear of a view at its own time.
+    /// Schedules each node's update to a view.
     fn spread(&self, inner: &mut Inner, view: &View) {
         let now_ms = self.clock.monotonic_ms();
         for index in 0..NODES {
@@ -289,7 +289,7 @@ impl World {
         }
     }
 
-    /// A newer view, of all that live but these; nobody has heard of it.
+    /// A newer view without these nodes; no node has seen it yet.
     pub(crate) fn view_without(&self, gone: &[usize]) -> View {
         let mut inner = self.inner.lock().unwrap();
         inner.view_number += 1;
@@ -301,19 +301,19 @@ impl World {
         View::new(inner.view_number, nodes).with_leaving(inner.leaving.clone())
     }
 
-    /// A newer view, in which a node drains; nobody has heard of it.
+    /// A newer view in which a node drains; no node has seen it yet.
     pub(crate) fn view_leaving(&self, index: usize) -> View {
         let leaving = self.node(index).expect("it runs").me;
         self.view_without(&[index]).with_leaving(vec![leaving])
     }
 
-    /// Some nodes hear of a view now.
+    /// Shows a view to some nodes now.
     pub(crate) fn show(&self, view: &View, to: &[usize]) {
         let inner = self.inner.lock().unwrap();
         to.iter().for_each(|index| drop(inner.slots[*index].views.send_replace(view.clone())));
     }
 
-    /// Takes out whom nobody has seen for a TTL, and has nodes hear of views that are due.
+    /// Removes nodes that nobody has seen for a TTL, and shows due views to nodes.
     pub(crate) fn keep_views(&self) {
         let now_ms = self.clock.monotonic_ms();
         let mut inner = self.inner.lock().unwrap();
@@ -325,7 +325,7 @@ impl World {
             self.spread(&mut inner, &view);
         }
         for (_, index, view) in inner.coming.extract_if(.., |(at_ms, ..)| *at_ms <= now_ms).collect::<Vec<_>>() {
-            // Views overtake each other on their way, but nobody goes back to an older one.
+            // Views overtake each other on their way, but no node returns to an older one.
             inner.slots[index].views.send_if_modified(|current| {
                 let newer = view.number > current.number;
                 if newer {
@@ -336,7 +336,7 @@ impl World {
         }
     }
 
-    /// Some nodes believe for a while that a node that lives is gone; then it is seen again.
+    /// Some nodes believe for a while that a living node is gone; then it is seen again.
     fn forget_for_a_while(&self, index: usize, believers: &[usize], for_ms: u64) {
         let now_ms = self.clock.monotonic_ms();
         let mut inner = self.inner.lock().unwrap();
@@ -360,7 +360,7 @@ impl World {
 
     // What goes wrong
 
-    /// One more thing goes wrong, or right again.
+    /// Injects or ends a fault.
     pub(crate) async fn something_happens(self: &Arc<Self>, weather: Weather) {
         self.oracle.count(|counts| counts.faults += 1);
         let index = usize::try_from(self.generator.below(NODES as u64)).unwrap_or(0);
@@ -369,7 +369,7 @@ impl World {
         match (self.generator.below(100), up) {
             (0..18, Some(_)) if many => self.crash(index).await,
             (18..26, Some(up)) if many && !up.draining => {
-                // Nodes hear of views meanwhile.
+                // Views change meanwhile.
                 tokio::select! {
                     _ = self.drain(index) => {}
                     () = self.pass(60_000) => {}
@@ -391,7 +391,7 @@ impl World {
         self.oracle.store_is(|state| state.away = away);
     }
 
-    /// So many of a hundred times it does not say what it did.
+    /// The percentage of operations whose outcome it leaves open.
     fn store_is_vague(&self, percent: u64) {
         self.store.faults().unknown_percent(percent);
         self.oracle.store_is(|state| state.vague = percent > 0);
@@ -403,7 +403,7 @@ impl World {
         self.set_skew(index, skew_ms);
     }
 
-    /// By how much a node's wall clock is wrong.
+    /// Sets the error of a node's wall clock.
     pub(crate) fn set_skew(&self, index: usize, skew_ms: i64) {
         self.inner.lock().unwrap().slots[index].skew_ms.store(skew_ms, Ordering::Relaxed);
     }
@@ -418,14 +418,14 @@ impl World {
         }
     }
 
-    /// A tenth of the packets is lost from now on.
+    /// Loses a tenth of the packets from now on.
     pub(crate) fn lose_packets(&self, weather: Weather) {
         if !weather.plain_bus {
             self.bus.set_faults(BusFaults { drop_percent: 10, repeat_percent: 5, delay_ms_max: 40 });
         }
     }
 
-    /// A node is cut off from the bus and lives, or is taken for dead by some.
+    /// A living node is cut off from the bus, or taken for dead by some.
     async fn split(&self, index: usize, me: &Incarnation) {
         if self.generator.percent(50) {
             let believers: Vec<usize> = (0..NODES).filter(|_| self.generator.percent(60)).collect();
@@ -441,7 +441,7 @@ impl World {
         self.bus.cut_off(me, false);
     }
 
-    /// Everything is well again, and all nodes run.
+    /// Ends all faults, and runs all nodes.
     pub(crate) fn heal(&self) {
         self.bus.set_faults(BusFaults::default());
         self.store_is_away(false);
@@ -451,7 +451,7 @@ impl World {
         self.oracle.trace(format_args!("all is well"));
     }
 
-    /// Starts the nodes that do not run.
+    /// Starts the nodes that are not running.
     pub(crate) fn all_run(&self) {
         for index in 0..NODES {
             if self.node(index).is_none() {
@@ -460,7 +460,7 @@ impl World {
         }
     }
 
-    /// Waits while views are kept.
+    /// Lets time pass while views are kept.
     pub(crate) async fn pass(&self, ms: u64) {
         let until_ms = self.clock.monotonic_ms() + ms;
         while self.clock.monotonic_ms() < until_ms {
@@ -471,7 +471,7 @@ impl World {
     }
 }
 
-/// The view of those who live.
+/// The view of the living nodes.
 fn next_view(inner: &mut Inner) -> View {
     inner.view_number += 1;
     view_of_all(inner)

@@ -1,5 +1,5 @@
-//! Dashboards over several nodes: whoever publishes where, whoever watches where; when a topic's owner goes; and nothing
-//! crosses a tenant.
+//! Dashboards over several nodes: independent of where events are published and watched, when a topic's owner goes, and
+//! isolated between tenants.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

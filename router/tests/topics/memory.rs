@@ -1,4 +1,4 @@
-//! The bounds in bytes, of a node, a tenant and the copies.
+//! The byte limits of a node, a tenant and the copies.
 
 use crate::nodes::{Nodes, event, view};
 use std::time::Duration;
@@ -91,7 +91,7 @@ async fn a_copy_takes_no_more_memory_than_there_is() {
             let mut taken = Vec::new();
             for n in 0..200 {
                 let topic = format!("t{n}");
-                // Only the owner itself takes it while the others are not asked.
+                // Only the owner itself accepts it while the others are not asked.
                 if nodes.publish(node, "default", &topic, &[1.0]).await.is_ok() {
                     taken.push(topic);
                 }

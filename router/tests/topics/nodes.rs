@@ -1,4 +1,4 @@
-//! Several nodes in one process, and sessions at them that read what they are told.
+//! Several nodes in one process, and sessions that read their frames.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,18 +13,18 @@ use switchboard_router::{
 use switchboard_store::{Incarnation, MemoryStore, UserKey};
 use tokio::sync::watch;
 
-/// A session that reads everything at once, or what has become of it while it did not read.
+/// A session that reads everything at once, or gets merged frames after not reading.
 #[derive(Default)]
 pub(crate) struct Reader(pub(crate) Mutex<Vec<Arc<Delivery>>>);
 
 impl Reader {
-    /// What has come since the last call.
+    /// The frames since the last call.
     pub(crate) fn frames(&self) -> Vec<ServerFrame> {
         let text = |delivery: &Arc<Delivery>| String::from_utf8(delivery.json.to_vec()).unwrap();
         std::mem::take(&mut *self.0.lock().unwrap()).iter().map(|d| ServerFrame::decode(&text(d)).unwrap().1).collect()
     }
 
-    /// The same, each topic's frames become one.
+    /// The same, with each topic's frames merged.
     pub(crate) fn conflated(&self) -> Vec<ServerFrame> {
         let mut frames = self.0.lock().unwrap();
         let first = frames.drain(..).reduce(|older, newer| older.conflated(&newer));
@@ -46,7 +46,7 @@ impl Socket for Reader {
 #[derive(Clone)]
 pub(crate) struct Nodes {
     pub(crate) routers: Vec<Router>,
-    /// What each of them sees.
+    /// The view of each node.
     pub(crate) views: Vec<watch::Sender<View>>,
     pub(crate) bus: Arc<InProcessBus>,
     pub(crate) clock: Clock,
@@ -66,7 +66,7 @@ impl Nodes {
         let views: Vec<_> = (0..count).map(|_| watch::Sender::new(view(1, 0..count))).collect();
         let bus = Arc::new(InProcessBus::default());
         let store = Arc::new(MemoryStore::new("topics"));
-        // A whole minute.
+        // The start of a minute.
         let clock = Clock::simulated(1_767_225_600_000, Arc::default());
         let start = |number| {
             Router::start(Start {
@@ -82,7 +82,7 @@ impl Nodes {
         Self { routers: (0..count).map(start).collect(), views, bus: bus.clone(), clock }
     }
 
-    /// What everyone sees from now on.
+    /// Shows this view to all nodes.
     pub(crate) fn see(&self, view: &View) {
         self.views.iter().for_each(|views| drop(views.send_replace(view.clone())));
     }
@@ -121,7 +121,7 @@ impl Nodes {
         state_of(self.routers[node].call(actor, watch_frame(topic, 60)).await).unwrap()
     }
 
-    /// How many events a topic has, by its windows of a minute, which all nodes say alike.
+    /// The number of events of a topic, according to its 1 min windows, on which all nodes agree.
     pub(crate) async fn total(&self, tenant: &str, topic: &str) -> u64 {
         let mut totals = Vec::new();
         for router in self.routers.iter() {
@@ -136,7 +136,7 @@ impl Nodes {
         totals[0]
     }
 
-    /// Lets time pass. It is paused, so nothing waits in truth.
+    /// Advances the paused time.
     pub(crate) async fn pass(&self, ms: u64) {
         self.clock.sleep_ms(ms).await;
     }
@@ -185,7 +185,7 @@ pub(crate) fn count(series: &[SeriesPoints]) -> u64 {
     series.iter().flat_map(|series| &series.points).map(|point| point.count).sum()
 }
 
-/// The version and number of events that a reader of these knows of, who had none before.
+/// The version and the number of events that a reader of these frames knows, starting from none.
 pub(crate) fn known(frames: &[ServerFrame]) -> (u64, u64) {
     let (mut last, mut points) = (0, BTreeMap::new());
     for frame in frames {

@@ -1,4 +1,4 @@
-//! Topics' owners that go, come, die, disagree or are fenced, and what is counted then.
+//! Topic owners that leave, join, die, disagree or are fenced, and the resulting counts.
 
 use crate::nodes::{Nodes, count, incarnation, known, view, watch_frame};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ async fn when_the_owner_goes_watchers_get_a_new_state_and_updates_go_on() {
     for gone in 0..3 {
         let nodes = Nodes::start(3, Options::default());
         let watcher = nodes.watcher((gone + 1) % 3, "a").await;
-        // Some of these are owned by the node that goes.
+        // The node that goes owns some of these.
         let topics: Vec<String> = (0..8).map(|n| format!("t{n}")).collect();
         for topic in &topics {
             watcher.watch(topic).await.unwrap();
@@ -45,7 +45,7 @@ async fn when_the_owner_goes_watchers_get_a_new_state_and_updates_go_on() {
     }
 }
 
-/// Topics of which each of three nodes owns some.
+/// Enough topics for each of three nodes to own some.
 fn topics() -> Vec<String> {
     (0..8).map(|n| format!("t{n}")).collect()
 }
@@ -87,13 +87,13 @@ async fn an_owner_that_leaves_hands_over_everything() {
             watcher.watch(topic).await.unwrap();
             nodes.publish(gone, "default", topic, &[1.0, 2.0]).await.unwrap();
         }
-        // Some have been told at a tick, some have not.
+        // Some events have been sent at a tick, some have not.
         nodes.pass(1_000).await;
         for topic in &topics() {
             nodes.publish(gone, "default", topic, &[3.0]).await.unwrap();
         }
         let without = view(2, (0..3).filter(|node| *node != gone));
-        // Whether they hear of it before it has ended, or behind that.
+        // Whether they learn of it before or after it has ended.
         if is_heard_of_before {
             nodes.see(&without);
             nodes.pass(1).await;
@@ -128,7 +128,7 @@ async fn an_owner_that_comes_gets_everything_and_nothing_counts_twice() {
             nodes.publish(0, "default", topic, &[1.0]).await.unwrap();
         }
         published += 1;
-        // One that goes comes back in the next round. Not always is there time to hand everything over in between.
+        // A node that leaves comes back in the next round. There is not always time to hand everything over in between.
         let away = (round % 2 == 0).then_some(1 + (round as usize / 2) % 2);
         nodes.see(&view(2 + round, (0..3).filter(|node| Some(*node) != away)));
         nodes.pass(if round < 4 { 100 } else { 2_000 }).await;
@@ -168,7 +168,7 @@ async fn two_who_both_take_themselves_for_the_owner_count_together_in_the_end() 
         nodes.publish(0, "default", topic, &[1.0]).await.unwrap();
     }
     nodes.pass(1_000).await;
-    // The others take the first one for dead, which knows nothing of it.
+    // The others take the first one for dead, without its knowledge.
     for node in [1, 2] {
         nodes.views[node].send_replace(view(2, [1, 2]));
     }
@@ -199,7 +199,7 @@ async fn a_fenced_nodes_watchers_and_windows_go_on_in_its_next_life() {
         nodes.publish(0, "default", topic, &[1.0]).await.unwrap();
     }
     nodes.pass(1_000).await;
-    // It stands still: the others own what it owned, and count on.
+    // It is suspended: the others own its topics, and continue counting.
     for node in [1, 2] {
         nodes.views[node].send_replace(view(2, [1, 2]));
     }
@@ -235,7 +235,8 @@ async fn a_fenced_nodes_watchers_and_windows_go_on_in_its_next_life() {
     }
 }
 
-/// Whoever has lost sight of the others counts for itself, and tells the owner later; the owner's heir learns of it too.
+/// A node that has lost sight of the others counts for itself, and sends the counts to the owner later; the owner's
+/// heir gets them too.
 #[tokio::test(start_paused = true)]
 async fn what_an_owner_is_told_outlives_the_owner() {
     for (alone, gone) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
@@ -268,7 +269,7 @@ async fn what_an_owner_is_told_outlives_the_owner() {
     }
 }
 
-/// Of what nobody else has there is only what the former life has counted.
+/// Only the former life has these counts.
 #[tokio::test(start_paused = true)]
 async fn a_next_life_has_what_the_former_one_counted() {
     let nodes = Nodes::start(1, Options::default());

@@ -1,4 +1,4 @@
-//! Who watches what: updates, their pace, what comes to a slow reader, pages of a state, tenants.
+//! Watching: updates, their pace, slow readers, pages of a state, tenants.
 
 use crate::nodes::{Nodes, count, event, key, known, state_of};
 use switchboard_protocol::client::{TopicPublish, TopicWatch};
@@ -27,7 +27,7 @@ async fn whoever_publishes_where_everyone_watches_everywhere() {
     for node in 0..3 {
         assert_eq!(count(&nodes.read(node, "default", "sales").await.series), 6);
     }
-    // What another had before it came is in its state.
+    // What others had received before is in its state.
     assert_eq!(count(&nodes.watcher(0, "late").await.watch("sales").await.unwrap().series), 6);
 }
 
@@ -133,7 +133,7 @@ async fn what_a_state_has_no_room_for_is_read_behind_it() {
             (more, before_ms, total) = (older.more, older.series[0].points[0].start_ms, total + count(&older.series));
         }
         assert_eq!(total, 20 * 500);
-        // It watches as it did: from the first state on.
+        // It still watches: from the first state on.
         nodes.publish(0, "default", &topic, &[1.0]).await.unwrap();
         nodes.pass(1_000).await;
         let told = watcher.reader.frames();

@@ -1,4 +1,4 @@
-//! How a client learns what it has missed: `sync`, and `changes` or `history` of what it has heard of.
+//! How a client learns what it has missed: `sync`, and `changes` or `history` of the conversations that it knows of.
 
 use super::{Client, Failure};
 use crate::copy::Copy;
@@ -8,7 +8,7 @@ use switchboard_protocol::{ClientFrame, ConversationId, ErrorCode, Seq, ServerFr
 use switchboard_store::ConversationKey;
 
 impl Client {
-    /// Whether everything heard of is here.
+    /// Returns whether everything it knows of is here.
     pub(crate) async fn catch_up(&mut self) -> bool {
         let now_ms = self.oracle.now_ms();
         for (_, conversation) in self.in_doubt.extract_if(.., |(due_ms, _)| *due_ms <= now_ms).collect::<Vec<_>>() {
@@ -26,7 +26,7 @@ impl Client {
         !self.wants_sync
     }
 
-    /// `sync` to the end of its pages; whether it came through.
+    /// `sync` to the end of its pages. Returns whether it succeeded.
     pub(crate) async fn sync(&mut self) -> bool {
         let (before, read) = (self.oracle.answered_by_now(), self.oracle.read_by_now());
         let resumed = self.paging;
@@ -48,11 +48,11 @@ impl Client {
             }
             self.cursor = Some(page.cursor);
             if first && !page.more {
-                // Of several pages, the first may be older than what a later one is asked after.
+                // Of several pages, the first may be older than what a later one is compared with.
                 self.check_complete(&before);
             }
             first = false;
-            // Pages that began before are as of then: what has come since is asked for once more.
+            // Pages that began earlier are as of then: what has come since needs another `sync`.
             let resumed = std::mem::replace(&mut self.paging, page.more) && resumed;
             if !page.more {
                 return !resumed;
@@ -68,7 +68,7 @@ impl Client {
         }
     }
 
-    /// `changes` until there are no more; whether it came through.
+    /// `changes` until there are no more. Returns whether it succeeded.
     pub(crate) async fn changes(&mut self, conversation: &ConversationId) -> bool {
         let (key, me) = (self.key(conversation), self.me());
         loop {
@@ -98,7 +98,7 @@ impl Client {
         }
     }
 
-    /// Forgets the conversation's messages and loads them by `history`.
+    /// Forgets the conversation's messages and reloads them by `history`.
     async fn reload(&mut self, conversation: &ConversationId) -> bool {
         self.oracle.count(|counts| counts.resets += 1);
         let mut copy = Copy::default();

@@ -6,7 +6,7 @@ use switchboard_protocol::client::{Send, SendTarget};
 use switchboard_protocol::server::{Message, Sent};
 use switchboard_protocol::{ClientFrame, ClientId, Content, ServerFrame};
 
-/// A send that has not been answered.
+/// An unanswered send.
 #[derive(Clone)]
 pub(super) struct Pending {
     send: Send,
@@ -37,7 +37,7 @@ impl Client {
         if waiting.is_empty() {
             return;
         }
-        // What is sent together is under way together; some of it twice, some is not waited for.
+        // Sends are under way together; some of them twice, some without waiting.
         let attempts = waiting.iter().map(|pending| self.attempt(pending));
         let outcomes = futures_util::future::join_all(attempts).await;
         for (mut pending, outcome) in waiting.into_iter().zip(outcomes) {
@@ -98,7 +98,7 @@ impl Client {
         self.take_entry(message.into());
     }
 
-    /// Sends that were never answered.
+    /// The number of sends that were never answered.
     pub(crate) fn unanswered(&self) -> usize {
         self.pending.len()
     }
