@@ -1,4 +1,4 @@
-//! The store in memory, by which the simulation runs: its faults, and what several processes that share it see.
+//! The in-memory store, which the simulation uses: its faults, and what several processes that share it see.
 
 use std::sync::Arc;
 use switchboard_clock::{Clock, Generator};
@@ -28,7 +28,7 @@ async fn switched_off_it_does_nothing() {
     c.append([entry]).await;
 }
 
-/// Appends with open outcomes, each repeated as it is until it is known; gives what the run looked like.
+/// Repeats appends with open outcomes unchanged until they are known; returns the characteristics of the run.
 async fn run_with_open_outcomes(seed: u64) -> (u64, u64) {
     let store = store(seed);
     let shared: Arc<dyn Store> = store.clone();
@@ -79,7 +79,7 @@ async fn of_open_outcomes_some_are_done_and_some_are_not() {
 
 // Several processes
 
-/// A group that the first of two processes has.
+/// A group whose term belongs to the first of two processes.
 async fn shared_by_two() -> (Arc<MemoryStore>, Conversation, Arc<dyn Store>) {
     let shared = store(1);
     let node = || -> Arc<dyn Store> { Arc::new(MemoryNode::new(shared.clone())) };

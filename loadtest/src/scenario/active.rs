@@ -22,7 +22,7 @@ impl Scenario for Active {
     }
 
     fn about(&self) -> &'static str {
-        "many conversations that are active at once: memory of each"
+        "many active conversations: memory of each"
     }
 
     /// The duration follows from the rate: each message creates a conversation.

@@ -27,7 +27,7 @@ impl Scenario for Connect {
     }
 
     fn about(&self) -> &'static str {
-        "idle connections: memory of each, processor time to accept one and to hold one"
+        "idle connections: memory of each, CPU time to accept and to hold one"
     }
 
     fn defaults(&self) -> Defaults {
@@ -35,7 +35,7 @@ impl Scenario for Connect {
     }
 
     fn params(&self) -> &'static [Param] {
-        &[Param { name: "at_once", default: 32.0, about: "handshakes under way at once, in each client process" }]
+        &[Param { name: "at_once", default: 32.0, about: "concurrent handshakes per client process" }]
     }
 
     async fn work(&self, worker: &mut Worker) -> Result<()> {

@@ -43,7 +43,7 @@ impl Scenario for Dashboard {
     }
 
     fn about(&self) -> &'static str {
-        "events for topics that many watch: freshness, processor time per update and per event"
+        "events for topics with many watchers: freshness, CPU time per update and per event"
     }
 
     fn defaults(&self) -> Defaults {
@@ -55,16 +55,12 @@ impl Scenario for Dashboard {
             Param {
                 name: "topics",
                 default: 10.0,
-                about: "that are watched, by as many each; --rate is batches a second",
+                about: "watched topics, with equally many watchers each; --rate is in batches per second",
             },
-            Param { name: "publishers", default: 4.0, about: "sessions that publish" },
-            Param { name: "series", default: 20.0, about: "of each topic" },
-            Param { name: "batch", default: 20.0, about: "events in each batch for a watched topic" },
-            Param {
-                name: "bulk",
-                default: 1_000.0,
-                about: "events in each batch that is sent as fast as it goes, up to 1,000",
-            },
+            Param { name: "publishers", default: 4.0, about: "publishing sessions" },
+            Param { name: "series", default: 20.0, about: "series of each topic" },
+            Param { name: "batch", default: 20.0, about: "events per batch for a watched topic" },
+            Param { name: "bulk", default: 1_000.0, about: "events per batch in the phase at full speed, up to 1,000" },
         ]
     }
 

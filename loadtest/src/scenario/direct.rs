@@ -41,9 +41,9 @@ impl Scenario for Direct {
             Param {
                 name: "share",
                 default: 0.0,
-                about: "of the rate at which the servers saturate, which is found in the warm-up; 0: --rate counts",
+                about: "share of the saturation rate, which is measured in the warm-up; 0: use --rate",
             },
-            Param { name: "under_way", default: 4.0, about: "sends under way at once, of each client, to find it" },
+            Param { name: "under_way", default: 4.0, about: "concurrent sends per client while that is measured" },
         ]
     }
 

@@ -33,7 +33,7 @@ impl Scenario for Fanout {
     }
 
     fn about(&self) -> &'static str {
-        "one writes to many: processor time per delivery; with --rate 0 as fast as it goes"
+        "one client writes to many: CPU time per delivery; as fast as possible with --rate 0"
     }
 
     fn defaults(&self) -> Defaults {
@@ -41,10 +41,7 @@ impl Scenario for Fanout {
     }
 
     fn params(&self) -> &'static [Param] {
-        &[
-            Param::TEXT_BYTES,
-            Param { name: "under_way", default: 64.0, about: "sends under way at once, where the rate is 0" },
-        ]
+        &[Param::TEXT_BYTES, Param { name: "under_way", default: 64.0, about: "concurrent sends if the rate is 0" }]
     }
 
     fn settings(&self, load: &Load) -> Vec<String> {

@@ -34,7 +34,7 @@ impl Scenario for Group {
     }
 
     fn about(&self) -> &'static str {
-        "groups of a size, in both delivery modes: latency to one and to all, processor time per delivery, bus publishes"
+        "groups of equal size, in both delivery modes: latency to one and to all members, CPU time per delivery, bus publishes"
     }
 
     fn defaults(&self) -> Defaults {
@@ -46,14 +46,18 @@ impl Scenario for Group {
             Param {
                 name: "members",
                 default: 100.0,
-                about: "of each group, 2 to 10,000; there are as many groups as connections are enough for, at least one",
+                about: "members per group, 2 to 10,000; the connections determine the number of groups, at least one",
             },
             Param {
                 name: "push_members_max",
                 default: 100.0,
-                about: "fanout.push_members_max of spawned nodes: larger groups are delivered to those who have them open",
+                about: "fanout.push_members_max of spawned nodes: larger groups are delivered only to members that have them open",
             },
-            Param { name: "open_percent", default: 10.0, about: "of the members have a larger group open, and write" },
+            Param {
+                name: "open_percent",
+                default: 10.0,
+                about: "percentage of members that have a larger group open, and write",
+            },
             Param::TEXT_BYTES,
         ]
     }

@@ -28,7 +28,7 @@ impl Scenario for Mixed {
     }
 
     fn about(&self) -> &'static str {
-        "a day's shape: Zipf conversations, sessions that come and go, readers, typists, groups; see loadtest/mixed.toml"
+        "a simulated day: Zipf-distributed conversations, sessions that come and go, readers, typists, groups; see loadtest/mixed.toml"
     }
 
     /// The rate is that of messages at noon; the duration is that of the day.
@@ -38,21 +38,25 @@ impl Scenario for Mixed {
 
     fn params(&self) -> &'static [Param] {
         &[
-            Param { name: "groups", default: 20.0, about: "groups, of ever smaller sizes" },
+            Param { name: "groups", default: 20.0, about: "groups, of decreasing size" },
             Param { name: "group_members_max", default: 200.0, about: "members of the largest group" },
-            Param { name: "directs_per_user", default: 2.0, about: "direct conversations that each user begins" },
+            Param { name: "directs_per_user", default: 2.0, about: "direct conversations that each user starts" },
             Param {
                 name: "zipf",
                 default: 1.0,
-                about: "conversation n has 1/nˣ of the first one's messages, this is x",
+                about: "conversation n has 1/nˣ of the first one's messages; this is x",
             },
             Param { name: "reads_per_message", default: 2.0, about: "how often someone reads" },
-            Param { name: "typing_per_message", default: 0.5, about: "how often someone begins to type" },
+            Param { name: "typing_per_message", default: 0.5, about: "how often someone starts typing" },
             Param { name: "comings_per_message", default: 0.5, about: "how often someone comes or goes" },
-            Param { name: "night_percent", default: 20.0, about: "of noon's load and sessions are there at midnight" },
+            Param {
+                name: "night_percent",
+                default: 20.0,
+                about: "load and sessions at midnight, as a percentage of noon's",
+            },
             Param { name: "contacts", default: 20.0, about: "users whose presence each user watches, at most 500" },
             Param::TEXT_BYTES,
-            Param { name: "seed", default: 1.0, about: "who does what when: the same again for the same seed" },
+            Param { name: "seed", default: 1.0, about: "seed of all random choices; the same seed repeats a run" },
         ]
     }
 

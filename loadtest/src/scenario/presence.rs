@@ -29,7 +29,7 @@ impl Scenario for Presence {
     }
 
     fn about(&self) -> &'static str {
-        "watchers of users who set their status, come and go: frames and processor time per transition, latency"
+        "watchers of users who set their status, come and go: frames and CPU time per transition, latency"
     }
 
     /// The rate is that of transitions.
@@ -44,7 +44,7 @@ impl Scenario for Presence {
             Param {
                 name: "come_and_go_percent",
                 default: 20.0,
-                about: "of the transitions are by users who leave or come back; the others set their status",
+                about: "percentage of transitions by users who leave or come back; the others set their status",
             },
             Param { name: "grace_ms", default: 1_000.0, about: "presence.grace_ms of spawned nodes" },
         ]

@@ -50,7 +50,7 @@ impl Scenario for Push {
     }
 
     fn about(&self) -> &'static str {
-        "people who are away are written to: notifications a second, time until the push service is told, lost and doubled"
+        "messages to users who are away: notifications per second, time until the push service gets them, losses and duplicates"
     }
 
     fn defaults(&self) -> Defaults {
@@ -62,9 +62,13 @@ impl Scenario for Push {
             Param {
                 name: "users",
                 default: 1_000.0,
-                about: "who are away, with a device each; the connections are those who write to them",
+                about: "users who are away, with a device each; the connections are the writers",
             },
-            Param { name: "conversations", default: 3.0, about: "of each of them, at most as many as writers" },
+            Param {
+                name: "conversations",
+                default: 3.0,
+                about: "conversations of each of them, at most as many as writers",
+            },
             Param { name: "hold_ms", default: 1_000.0, about: "push.hold_ms of spawned nodes" },
         ]
     }

@@ -40,7 +40,7 @@ impl Scenario for Receipts {
     }
 
     fn about(&self) -> &'static str {
-        "readers say `delivered` and `read` for each message: latency to its sender, processor time, store statements"
+        "readers send `delivered` and `read` for each message: latency to its sender, CPU time, store statements"
     }
 
     fn defaults(&self) -> Defaults {

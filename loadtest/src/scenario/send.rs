@@ -26,7 +26,7 @@ impl Scenario for Send {
     }
 
     fn about(&self) -> &'static str {
-        "as many durable messages as there can be, against the embedded store's own batched appends, or the bare driver's writes"
+        "maximum rate of durable messages, compared with the embedded store's own batched appends, or the bare driver's writes"
     }
 
     fn defaults(&self) -> Defaults {
@@ -34,10 +34,7 @@ impl Scenario for Send {
     }
 
     fn params(&self) -> &'static [Param] {
-        &[
-            Param::TEXT_BYTES,
-            Param { name: "under_way", default: 16.0, about: "sends under way at once, of each client" },
-        ]
+        &[Param::TEXT_BYTES, Param { name: "under_way", default: 16.0, about: "concurrent sends per client" }]
     }
 
     /// Makes the configured number really be under way: frames beyond a session's limit would wait unread.

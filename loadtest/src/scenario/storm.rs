@@ -32,7 +32,7 @@ impl Scenario for Storm {
     }
 
     fn about(&self) -> &'static str {
-        "all clients come back at once with `sync` and what they missed: time until the last is, processor time, store reads"
+        "all clients reconnect at once with `sync` and fetch what they missed: time until the last is done, CPU time, store reads"
     }
 
     /// The duration is how long the clients may take to come back.
@@ -43,11 +43,11 @@ impl Scenario for Storm {
     fn params(&self) -> &'static [Param] {
         &[
             Param { name: "missed", default: 3.0, about: "messages to each client while it is away" },
-            Param { name: "spread_ms", default: 0.0, about: "the time over which the clients come back" },
+            Param { name: "spread_ms", default: 0.0, about: "the time over which the clients reconnect" },
             Param {
                 name: "restart",
                 default: 0.0,
-                about: "1: spawned nodes are killed while the clients are away, and started again",
+                about: "1: spawned nodes are killed and restarted while the clients are away",
             },
             Param::TEXT_BYTES,
         ]

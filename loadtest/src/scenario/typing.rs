@@ -33,7 +33,7 @@ impl Scenario for Typing {
     }
 
     fn about(&self) -> &'static str {
-        "people begin and end to type in groups: latency to the others, processor time per event and per frame"
+        "people start and stop typing in groups: latency to the others, CPU time per event and per frame"
     }
 
     fn defaults(&self) -> Defaults {
@@ -41,7 +41,7 @@ impl Scenario for Typing {
     }
 
     fn params(&self) -> &'static [Param] {
-        &[Param { name: "members", default: 10.0, about: "of each group, 2 to 500" }]
+        &[Param { name: "members", default: 10.0, about: "members per group, 2 to 500" }]
     }
 
     async fn work(&self, worker: &mut Worker) -> Result<()> {

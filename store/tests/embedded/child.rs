@@ -1,4 +1,4 @@
-//! This test binary run once more as a process of its own, for one test that then knows that it is the child.
+//! Runs this test binary again as a child process, for one test, which then knows that it is the child.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::process::Command;
 
 const FOLDER: &str = "SWITCHBOARD_STORE_TEST_FOLDER";
 
-/// The folder that the parent gave, in a child.
+/// The folder given by the parent, in a child.
 pub(crate) fn folder() -> Option<PathBuf> {
     std::env::var_os(FOLDER).map(PathBuf::from)
 }
 
-/// Runs `test` (its whole path) with `folder`; `before` is put before the command.
+/// Runs `test` (its full path) with `folder`; `before` is put before the command.
 pub(crate) fn command(before: &[&str], test: &str, folder: &OsStr) -> Command {
     let binary = std::env::current_exe().expect("the test binary");
     let mut command = match before {

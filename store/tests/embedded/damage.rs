@@ -1,4 +1,4 @@
-//! Damage to the store's files: it is named, or everything is there. Nothing is ever just missing.
+//! Damage to the store's files: it is reported, or everything is there. Nothing is ever silently missing.
 
 use super::{open, options, try_open};
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use switchboard_store::{HistoryRange, InboxChange, InboxLast, InboxRange, Store,
 
 const CONVERSATIONS: usize = 3;
 
-/// Makes a store whose rows are partly in tables and partly in the journal.
+/// Creates a store whose rows are partly in tables and partly in the journal.
 async fn make(folder: &Path) {
     let store = open(folder);
     let generator = Generator::from_seed(5);
@@ -48,7 +48,7 @@ async fn make(folder: &Path) {
     store.close().await.unwrap();
 }
 
-/// Everything that was acknowledged, in words, by where it is read; `Err` where the store says that it can't be read.
+/// Everything that was acknowledged, as text, by where it is read; `Err` where the store reports that it can't be read.
 async fn everything(store: &Arc<dyn Store>) -> BTreeMap<String, Result<String, StoreError>> {
     let mut found = BTreeMap::new();
     let everywhere = Seq::new(1 << 40);
@@ -94,7 +94,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Journals are made at a fixed length; without what is not used of it they are copied faster.
+/// Journals are created at a fixed length; without the unused part they are copied faster.
 fn cut_off_zeros(folder: &Path) {
     for journal in files(folder).iter().filter(|path| path.extension().is_some_and(|extension| extension == "jnl")) {
         let used = fs::read(journal).unwrap().iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -135,12 +135,12 @@ fn inflict(damage: Damage, path: &Path) {
     }
 }
 
-/// One of fjall's `v…` files: of these it keeps the newest, and removes the others when it looks.
+/// One of fjall's `v…` files: fjall keeps the newest, and removes the others when it opens.
 fn is_manifest(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"v"))
 }
 
-/// What is wrong with how the store takes one damage.
+/// What is wrong with the store's reaction to a damage.
 async fn faults(whole: &Path, name: &Path, damage: Damage, expected: &BTreeMap<String, String>) -> Vec<String> {
     let damaged = tempfile::tempdir().unwrap();
     copy(whole, damaged.path());

@@ -1,4 +1,4 @@
-//! A full disk, for real: a small file system of the test's own, in a mount namespace that ends with it.
+//! A really full disk: a small file system of the test's own, in a mount namespace that ends with it.
 
 use super::{child, options, try_open};
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use switchboard_store::contract::{Conversation, model};
 use switchboard_store::{Appended, EmbeddedOptions, Entry, Store, StoreError};
 
-/// Runs `test` on a file system of 24 MiB. `false` if this machine lets nobody make one.
+/// Runs `test` on a file system of 24 MiB. `false` if this machine does not allow creating one.
 fn run_on_small_disk(test: &str) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let mount = format!("mount -t tmpfs -o size=24m tmpfs '{}' && exec \"$0\" \"$@\"", folder.path().display());
@@ -35,7 +35,7 @@ async fn append(c: &Conversation, entry: &Entry) -> Result<Appended, StoreError>
     c.store.append(&c.key, c.term, Arc::from([entry.clone()])).await
 }
 
-/// Sends until the store no longer takes it; gives the message that it did not take.
+/// Sends until the store refuses; returns the refused message.
 async fn fill(c: &mut Conversation) -> Entry {
     let generator = switchboard_clock::Generator::from_entropy();
     for _ in 0..10_000 {
@@ -50,7 +50,7 @@ async fn fill(c: &mut Conversation) -> Entry {
     panic!("the disk never filled up");
 }
 
-/// Repeats the append as it is until the store answers it, as an owner does.
+/// Repeats the append unchanged until the store answers it, as an owner does.
 async fn repeat_until_durable(c: &Conversation, entry: &Entry) {
     for _ in 0..1_000 {
         match append(c, entry).await {
@@ -104,7 +104,7 @@ async fn with_a_reserve() {
     }
 }
 
-/// Without a reserve the database itself runs into the full disk, and has to be opened anew.
+/// Without a reserve the database itself runs into the full disk, and must be reopened.
 #[tokio::test]
 async fn without_a_reserve() {
     if let Some(folder) = child::folder() {

@@ -1,4 +1,4 @@
-//! Whose folder it is.
+//! Ownership of the folder.
 
 use super::{child, open, options, try_open};
 use std::fs;
@@ -47,7 +47,7 @@ fn a_second_process_is_refused_and_let_in_when_the_first_is_gone() {
     open(folder.path());
 }
 
-/// Everything in a folder, with its content.
+/// All files in a folder, with their content.
 fn contents(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {

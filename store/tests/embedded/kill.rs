@@ -1,4 +1,4 @@
-//! kill -9 at random moments: what was acknowledged is there, and what is there is whole.
+//! kill -9 at random moments: what was acknowledged is there, and what is there is complete.
 
 use super::{child, open, options};
 use std::collections::BTreeMap;
@@ -12,11 +12,11 @@ use switchboard_store::contract::{Conversation, conversation_key, model, user_ke
 use switchboard_store::{EmbeddedStore, InboxChange, InboxLast, Store};
 
 const CONVERSATIONS: u64 = 6;
-/// Each folder is killed so often: what was recovered is written on, and recovered again.
+/// Kills per folder: what was recovered is written to, and recovered again.
 const KILLS: u64 = 8;
 const FOLDERS: u64 = 3;
 
-/// The child: appends to all conversations at once until it is killed, and says what was acknowledged.
+/// The child: appends to all conversations at once until it is killed, and prints what was acknowledged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn appends_until_killed() {
     let Some(folder) = child::folder() else { return };
@@ -73,7 +73,7 @@ fn last(id: &str, seq: u64) -> InboxChange {
     }
 }
 
-/// One write, so that a line is said whole or cut off at the end.
+/// A single write, so that a line is complete or cut off at its end.
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     out.write_all(format!("\n{line}\n").as_bytes()).unwrap();
@@ -103,7 +103,7 @@ impl Acknowledged {
     }
 }
 
-/// Runs a child, kills it after so many acknowledgements, and notes these and the ones that were still on their way.
+/// Runs a child, kills it after this many acknowledgements, and records these and those that were still on their way.
 fn run_and_kill(folder: &Path, kill_after: u64, acknowledged: &mut Acknowledged) {
     let mut child = child::command(&[], "kill::appends_until_killed", folder.as_os_str())
         .stdout(Stdio::piped())

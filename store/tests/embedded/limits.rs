@@ -1,4 +1,4 @@
-//! What is over a bound gets its typed answer, and nothing of it is stored.
+//! What exceeds a limit gets its typed answer, and nothing of it is stored.
 
 use super::{options, try_open};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ async fn too_many_waiting_reads_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let options = EmbeddedOptions { reads_max: 1, reads_waiting_max: 0, ..options(folder.path()) };
     let store: Arc<dyn Store> = try_open(&options).unwrap();
-    // The first one's place is free when it is looked at again, after the second.
+    // The first one's slot is free when it is polled again, after the second.
     let (taken, refused) = tokio::join!(store.active(&[]), store.active(&[]));
     assert!(taken.is_ok(), "who need not wait needs no room to wait in: {taken:?}");
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");

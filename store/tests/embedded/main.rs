@@ -1,5 +1,5 @@
-//! What the embedded store promises beyond the contract: it outlives its process's death, refuses folders that are not
-//! its own, names damage, and comes back after a full disk.
+//! The embedded store's promises beyond the contract: it survives its process's death, refuses folders that are not its
+//! own, reports damage, and recovers from a full disk.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 

@@ -1,4 +1,4 @@
-//! What is older than its tenant's retention goes, and leaves the rest as it was.
+//! Entries older than their tenant's retention are removed, and the rest stays unchanged.
 
 use crate::options;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use switchboard_protocol::{Seq, Timestamp};
 use switchboard_store::contract::Conversation;
 use switchboard_store::{EmbeddedOptions, EmbeddedStore, HistoryRange, Retention, Store};
 
-/// The suite's entries are a second apart; entry n is of this time.
+/// The time of entry n of the suite: entries are a second apart.
 fn time_of(seq: u64) -> Timestamp {
     Timestamp::from_unix_ms(1_700_000_000_000 + i64::try_from(seq).unwrap() * 1_000)
 }
@@ -35,7 +35,7 @@ async fn old_entries_go_with_what_became_of_them() {
     c.append([reaction]).await;
     let last = c.end;
     assert_eq!(store.expire(time_of(1)).await.expect("removes"), 0, "nothing is old enough");
-    // What is a hundred seconds old stays.
+    // What is exactly a hundred seconds old stays.
     assert_eq!(store.expire(time_of(500 + 100)).await.expect("removes"), 499);
     assert_eq!(log_of(&c).await, (500..=last).collect::<Vec<_>>());
     let message = store.message(&c.key, Seq::new(2)).await.expect("reads");
@@ -43,7 +43,7 @@ async fn old_entries_go_with_what_became_of_them() {
     let page = store.history(&c.key, HistoryRange::Newest, Seq::new(last), 1_000, usize::MAX).await.expect("reads");
     assert_eq!((page.messages.len(), page.more), (102, false));
 
-    // It goes on as if nothing had happened, with another owner too.
+    // The conversation continues normally, also with another owner.
     let next = c.send("bob", "y").await;
     assert_eq!(next.get(), last + 1);
     let (mut c, begun) = Conversation::take_over(&store, &c.key, 2).await;

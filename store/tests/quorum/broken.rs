@@ -1,5 +1,5 @@
-//! The protocol with one rule left out, each: a driver that does to the protocol's operations what an implementation
-//! without that rule would. The protocol itself knows nothing of it.
+//! The protocol with one rule left out at a time: a driver that does to the protocol's operations what an
+//! implementation without that rule would. The protocol itself is unchanged.
 
 use crate::driver::{Driver, Shared, number};
 use crate::node::key;
@@ -12,63 +12,63 @@ use switchboard_store::{ConversationKey, Incarnation, NewConversation, StoreErro
 /// A rule of DESIGN §3 that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// What is confirmed is taken for durable.
+    /// What is confirmed counts as durable.
     FenceRead,
     /// The fence read begins with the write.
     FenceReadAfterConfirmation,
-    /// The rows behind the end are not written once more.
+    /// The rows behind the end are not rewritten.
     Rewrite,
-    /// They are, but nobody waits for it.
+    /// They are rewritten, but nobody waits for it.
     RewriteAwaited,
-    /// The rows behind the end are read, then their owner is fenced.
+    /// The rows behind the end are read before their owner is fenced.
     FenceBeforeTail,
-    /// The next term begins, then the owner of the last one is fenced.
+    /// The next term begins before the owner of the last one is fenced.
     FenceBeforeSwap,
-    /// The next term begins, then the rows are written once more.
+    /// The next term begins before the rows are rewritten.
     RewriteBeforeSwap,
-    /// Rows behind the end count whatever term they carry.
+    /// Rows behind the end count whatever their term.
     TermOfTail,
-    /// Rows are written with the time of a clock that may be ahead or behind.
+    /// Rows are written with the time of a clock that may be wrong.
     TimestampsOfTerms,
-    /// A release holds for whatever term the head names.
+    /// A release applies to whatever term the head names.
     TermOfRelease,
-    /// Who has released a term goes on in it.
+    /// A node that has released a term continues in it.
     StopOnRelease,
-    /// A plain read that says `fenced` is believed.
+    /// A plain read that says `fenced` is trusted.
     OwnFence,
-    /// After a begin with an open outcome, the owner goes on from the end that he tried to set.
+    /// After a begin with an open outcome, the owner continues from the end that it tried to set.
     EndOfHead,
     /// The end is raised to what is confirmed.
     EndDurable,
     /// The end is not raised before rows behind it expire.
     EndRaised,
-    /// Readers show all the rows that they find.
+    /// Readers show all rows that they find.
     BoundOfReaders,
-    /// Heads are compared by term and owner only.
+    /// Heads are compared only by term and owner.
     EndCompared,
-    /// An append with an open outcome is taken for confirmed.
+    /// An append with an open outcome counts as confirmed.
     Repeat,
     /// Appends do not wait until the conversation is noted as active.
     NoteAwaited,
-    /// Who takes over removes the note of a term that its last owner is about to begin.
+    /// A takeover removes the note of a term that its last owner is about to begin.
     TermOfNote,
-    /// Who ends a term removes the notes of his later ones.
+    /// Ending a term removes the notes of the same node's later ones.
     OwnNote,
 }
 
-/// A node's driver, which leaves out a rule or none.
+/// A node's driver, which leaves out at most one rule.
 pub(crate) struct Broken {
     rule: Option<Rule>,
     driver: Driver,
     memory: Mutex<Memory>,
 }
 
-/// What a rule that is left out has to remember between operations.
+/// What a left-out rule has to remember between operations.
 #[derive(Default)]
 struct Memory {
-    /// The head that was read last.
+    /// The last head that was read.
     head: Option<LogHead>,
-    /// Rows that were read, and so are written again if they are written.
+    /// Rows that were read, so that writing them is recognised as a rewrite.
     read: Vec<Row>,
     tail_read_early: Option<(Seq, Vec<Row>)>,
     rewrite_owed: Vec<Row>,
@@ -123,7 +123,7 @@ impl Broken {
     }
 }
 
-/// Readers know where the log ends; who takes over asks for all that there may be.
+/// Readers know where the log ends; a takeover asks for all that there may be.
 fn is_of_tail(after: Seq, upto: Seq) -> bool {
     upto.get() - after.get() > 100
 }

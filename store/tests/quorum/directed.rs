@@ -1,4 +1,4 @@
-//! What the protocol promises, one thing at a time, while nothing goes wrong but what a test says.
+//! The protocol's promises, one at a time, without faults except those that a test injects.
 
 use crate::driver::{Driver, Shared};
 use crate::replica::{Answer, Question};
@@ -12,7 +12,7 @@ use switchboard_protocol::{Seq, TenantId, Timestamp};
 use switchboard_store::quorum::{BUCKET_ENTRIES, Beginning, LogHead, Previous, QuorumLog, Raise, Release};
 use switchboard_store::{Appended, ConversationKey, Incarnation, Kind, NewConversation, StoreError, TermNumber};
 
-/// A store in which nothing goes wrong, and any number of processes.
+/// A store without faults, and any number of processes.
 struct Calm(Shared);
 
 impl Calm {
@@ -24,7 +24,7 @@ impl Calm {
         QuorumLog::new(Driver(self.0.clone()))
     }
 
-    /// Lets happen what can, in order, until the future is ready.
+    /// Lets possible events happen, in order, until the future is ready.
     fn run<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         loop {
@@ -90,7 +90,7 @@ fn a_conversation_passes_from_owner_to_owner() {
     assert_eq!(one.end_here(&key('a')), Some((TermNumber(1), Seq::new(2))));
     assert_eq!(calm.head().end, Seq::ZERO, "the end is raised later");
 
-    // Its owner lives: the other one has to ask him.
+    // Its owner is alive: the other process has to ask it.
     let owned = Beginning::Owned { by: node(1), term: TermNumber(1) };
     assert_eq!(calm.begin(&two, 2, &Previous::Unknown), owned);
     let release = one.release(&key('a'), TermNumber(1)).unwrap();
@@ -100,11 +100,11 @@ fn a_conversation_passes_from_owner_to_owner() {
     assert_eq!(calm.begin(&two, 2, &Previous::Released(release)), begun(2, 2, true));
     assert_eq!(calm.append(&two, 2, 3, &["z"]).unwrap(), Appended::Durable);
 
-    // A release holds for its term only.
+    // A release applies only to its term.
     let owned = Beginning::Owned { by: node(2), term: TermNumber(2) };
     assert_eq!(calm.begin(&one, 1, &Previous::Released(release)), owned);
 
-    // He is gone: he is fenced, and what he had done stays.
+    // The owner is gone: it is fenced, and its entries stay.
     assert_eq!(calm.begin(&one, 1, &Previous::Gone(node(3))), owned, "only who is said to be gone is fenced");
     assert_eq!(calm.append(&two, 2, 4, &[]).unwrap(), Appended::Durable, "the term runs");
     assert_eq!(calm.begin(&one, 1, &Previous::Gone(node(2))), begun(3, 3, true));
@@ -175,7 +175,7 @@ fn appends_follow_the_end_or_repeat() {
     }
     misplaced(calm.append(&log, 1, 1, &["other"]));
 
-    // An open outcome: the very same again, or nothing.
+    // An open outcome: exactly the same append again, or nothing.
     calm.0.lock().weather = Weather { lost: 100, ..Weather::default() };
     assert!(matches!(calm.append(&log, 1, 4, &["a", "b"]), Err(StoreError::Unavailable { .. })));
     calm.0.lock().weather = Weather::default();
@@ -217,7 +217,7 @@ fn the_end_is_raised_once_a_bucket() {
     assert_eq!(calm.head().end, Seq::new(BUCKET_ENTRIES));
 }
 
-/// Whoever asked for the release may never begin, and then nobody else looks at the conversation.
+/// The node that asked for the release may never begin, and then nobody else looks at the conversation.
 #[test]
 fn the_end_of_a_released_term_is_raised_before_its_rows_expire() {
     let calm = Calm::new();
@@ -249,7 +249,7 @@ fn appends_of_all_conversations_share_the_fence_reads() {
     let mut appends: Vec<_> = keys.iter().map(append).collect();
     let before = calm.0.lock().fence_reads;
     let reads = || calm.0.lock().fence_reads - before;
-    // The first one that is confirmed reads, and goes away while it does: another one takes its place.
+    // The first confirmed append reads, and is dropped meanwhile: another one takes over.
     calm.run(std::future::poll_fn(|context| {
         assert!(!are_durable(&mut appends, context));
         if reads() == 1 { Poll::Ready(()) } else { Poll::Pending }
@@ -261,7 +261,7 @@ fn appends_of_all_conversations_share_the_fence_reads() {
     assert!(reads() <= 4, "{} fence reads for {CONVERSATIONS} appends", reads());
 }
 
-/// Lets all go on; whether they have all become durable.
+/// Polls all appends; returns whether they have all become durable.
 fn are_durable<A>(appends: &mut [Option<Pin<Box<A>>>], context: &mut Context<'_>) -> bool
 where
     A: Future<Output = Result<Appended, StoreError>>,
@@ -303,7 +303,7 @@ fn conversations_that_fail_keep_no_others_from_being_raised() {
         assert_eq!(calm.run(log.append(&key(name), TermNumber(1), Seq::new(1), &x)).unwrap(), Appended::Durable);
     }
     calm.run(log.raise_ends(Raise::Aged)).unwrap();
-    // More than enough failures to break a round off.
+    // More than enough failures to interrupt a round.
     calm.0.lock().weather.undecided = 100;
     for _ in 0..2 {
         assert!(calm.run(log.raise_ends(Raise::Aged)).is_err());

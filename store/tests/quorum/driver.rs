@@ -1,4 +1,4 @@
-//! A node's way to the replicas: the quorum operations, each a future that the schedule completes.
+//! A node's access to the replicas: the quorum operations, each a future that the schedule completes.
 
 use crate::replica::{Answer, Change, Question, ROW_EPOCHS};
 use crate::store::{Decision, Store};
@@ -69,7 +69,7 @@ pub(crate) fn number(conversation: &ConversationKey) -> usize {
     usize::from(conversation.conversation.as_str().as_bytes()[0] - b'a')
 }
 
-/// How each node reaches the replicas when no rule is left out.
+/// How each node reaches the replicas if no rule is left out.
 pub(crate) struct Driver(pub(crate) Shared);
 
 impl Quorum for Driver {
@@ -78,7 +78,7 @@ impl Quorum for Driver {
         let changes = {
             let store = &mut *self.0.lock();
             let expires = store.epoch + ROW_EPOCHS;
-            // In one statement they arrive together, in several side by side, each by itself.
+            // Rows of one statement arrive together, those of parallel statements independently.
             let together = if store.chance(50) { rows.len() } else { 1 };
             let change = |rows: &[Row]| Change::Rows { conversation, rows: rows.into(), expires };
             let mut changes: Vec<Change> = rows.chunks(together).map(change).collect();

@@ -1,4 +1,4 @@
-//! Runs futures one step at a time, in the order that the schedule says. Owns the tasks; no time passes here.
+//! Runs futures one step at a time, in the order of the schedule. Owns the tasks; no time passes here.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ struct Task {
     waker: Waker,
 }
 
-/// Whether a task has been woken. In which order tasks were does not matter: the schedule takes any.
+/// Whether a task has been woken. The order of wake-ups does not matter: the schedule picks any.
 struct Ready(AtomicBool);
 
 impl Wake for Ready {
@@ -32,7 +32,7 @@ impl Wake for Ready {
 }
 
 impl Executor {
-    /// A task of a node; its number.
+    /// Spawns a task of a node; returns its number.
     pub(crate) fn spawn(&mut self, node: usize, future: impl Future<Output = ()> + 'static) -> usize {
         let ready = Arc::new(Ready(AtomicBool::new(true)));
         let waker = Waker::from(ready.clone());
@@ -40,7 +40,7 @@ impl Executor {
         self.tasks.len() - 1
     }
 
-    /// The tasks that can go on, of nodes that run.
+    /// The tasks that can continue, of nodes that run.
     pub(crate) fn ready(&self, runs: impl Fn(usize) -> bool, into: &mut Vec<usize>) {
         let can = |(at, task): (usize, &Task)| {
             (task.future.is_some() && task.ready.0.load(Ordering::Relaxed) && runs(task.node)).then_some(at)
@@ -58,7 +58,7 @@ impl Executor {
         }
     }
 
-    /// The task goes no further; what it has begun goes on.
+    /// Drops the task; operations that it has begun continue.
     pub(crate) fn cancel(&mut self, at: usize) {
         self.tasks[at].future = None;
     }

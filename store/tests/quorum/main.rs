@@ -1,10 +1,11 @@
-//! The log protocol (`store/src/quorum.rs`) under every kind of fault, over three simulated replicas: writes and messages
-//! are lost, late, repeated and done in part, outcomes stay open, nodes stop between any two steps and go on much later,
-//! crash, take over from each other, all at once. What has been promised or shown must hold for ever (`oracle.rs`).
+//! The log protocol (`store/src/quorum.rs`) under all kinds of faults, over three simulated replicas: writes and
+//! messages are lost, late, repeated and partial, outcomes stay open, nodes stop between any two steps and resume much
+//! later, crash, take over from each other, all at once. What has been promised or shown must hold for ever
+//! (`oracle.rs`).
 //!
-//! It is the protocol's own code that runs; each of its quorum operations is a future that the schedule completes. A
-//! schedule is fixed by its seed: `SWITCHBOARD_SEED=n` runs that one, `SWITCHBOARD_SCHEDULES=n` so many. Each rule of the
-//! protocol is left out once (`broken.rs`), and has to be missed (`rules.rs`).
+//! This runs the protocol's own code; each of its quorum operations is a future that the schedule completes. A schedule
+//! is determined by its seed: `SWITCHBOARD_SEED=n` runs that one, `SWITCHBOARD_SCHEDULES=n` runs that many. Each rule
+//! of the protocol is left out once (`broken.rs`), and that must be detected (`rules.rs`).
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,5 +1,5 @@
-//! A node in the simulation: what the router would do with the protocol, and as wrongly as it may. Each conversation has a
-//! task that takes one command after the other; any node takes any command, whatever others do.
+//! A node in the simulation: it uses the protocol like the router, with every mistake that the router may make. Each
+//! conversation has a task that takes commands sequentially; any node takes any command, whatever others do.
 
 use crate::broken::{Broken, Rule};
 use crate::driver::Shared;
@@ -15,13 +15,13 @@ use switchboard_protocol::{NodeId, Seq, TenantId, Timestamp};
 use switchboard_store::quorum::{Beginning, Previous, QuorumLog, Raise, Release};
 use switchboard_store::{Appended, ConversationKey, Incarnation, Kind, NewConversation, StoreError, TermNumber};
 
-/// A node gives an append up after so many open outcomes, and begins another term.
+/// After this many open outcomes a node gives an append up, and begins another term.
 const REPEATS_MAX: usize = 12;
 
 /// The lives of a node are numbered from here.
 const LIVES: u64 = 1_000;
 
-/// What a conversation's task is told.
+/// A command for a conversation's task.
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
     /// Append these clients' entries, unless they are in the log.
@@ -30,18 +30,18 @@ pub(crate) enum Command {
     TakeOver,
     /// The conversation is idle.
     End,
-    /// Forget the term, without a word.
+    /// Forget the term silently.
     GiveUp,
-    /// Another node asks for the release of a term that the head says is this node's.
+    /// Another node asks for the release of a term that, according to the head, belongs to this node.
     LetGo { to: usize },
 }
 
-/// The node that a life is of.
+/// The node of a life.
 pub(crate) fn node_of(life: u64) -> usize {
     (life / LIVES) as usize
 }
 
-/// The names of conversations, made once.
+/// The conversations' names, created once.
 pub(crate) fn key(conversation: usize) -> ConversationKey {
     thread_local!(static KEYS: [ConversationKey; 2] = ["a", "b"].map(|name| ConversationKey {
         tenant: TenantId::default(),
@@ -73,18 +73,18 @@ pub(crate) struct Node {
     /// The number of its newest life.
     life: Cell<u64>,
     mailboxes: [Mailbox; 2],
-    /// The releases that have arrived last.
+    /// The last releases that have arrived.
     released: [Cell<Option<Release>>; 2],
-    /// The releases that were said last.
+    /// The last releases that were given.
     given: [Cell<Option<Release>>; 2],
-    /// As a task knows its term: for the node that goes on after a release.
+    /// The term as its task knows it, for a node that continues after a release.
     owned: [Cell<Option<(TermNumber, u64)>>; 2],
     view: View,
-    /// In percent, how often a node that is in the view is taken for gone.
+    /// The percentage of times that a node in the view is taken for gone.
     wrongly_gone: u64,
 }
 
-/// A term of this node, and what it knows of the log.
+/// A term of this node, and its knowledge of the log.
 struct Owned {
     term: TermNumber,
     end: u64,
@@ -130,7 +130,7 @@ impl Node {
             .trace(|| format!("{} c{conversation} {}", self.life.get() + self.index as u64 * LIVES, what()));
     }
 
-    /// Goes on as a new incarnation.
+    /// Continues as a new incarnation.
     fn live_anew(&self) {
         self.life.set(self.next_life());
         self.view.borrow_mut()[self.index] = Some(self.life.get());
@@ -156,7 +156,7 @@ impl Node {
         .await
     }
 
-    /// A message of another node.
+    /// Handles a message of another node.
     pub(crate) fn hear(&self, message: Message) {
         match message {
             Message::LetGo { conversation, term, asked_by, .. } => {
@@ -168,7 +168,7 @@ impl Node {
                     }
                     _ => self.log.release(&key(conversation), term),
                 };
-                // What was said holds for ever, so it may be said again.
+                // A release holds for ever, so it may be repeated.
                 match release.or(self.given[conversation].get().filter(|given| given.term == term)) {
                     Some(release) => self.tell_release(conversation, release, asked_by),
                     None => self.say(conversation, Command::LetGo { to: asked_by }),
@@ -265,7 +265,7 @@ impl Node {
         !alive || self.store.lock().chance(self.wrongly_gone)
     }
 
-    /// Appends what is not in the log yet; the term, as long as it goes on.
+    /// Appends what is not in the log yet. Returns the term, as long as it continues.
     async fn send(&self, conversation: usize, mut log: Owned, clients: &[u32]) -> Option<Owned> {
         let new: Vec<u32> = clients.iter().filter(|client| !log.clients.contains_key(client)).copied().collect();
         if new.is_empty() {
@@ -308,7 +308,7 @@ impl Node {
         }
     }
 
-    /// Ends the term that the conversation's task has, or had, while that does something else.
+    /// Ends the current or last term of the conversation's task, while that does something else.
     pub(crate) async fn end_meanwhile(self: Rc<Self>, conversation: usize) {
         if let Some((term, _)) = self.owned[conversation].get() {
             drop(self.log.end_term(&key(conversation), term).await);
@@ -321,7 +321,7 @@ impl Node {
     }
 
     /// Reads a conversation as any reader may: with an end from the owner, or from the head, read in one way or the
-    /// other. Who has neither shows nothing.
+    /// other. A reader without either shows nothing.
     pub(crate) async fn show(self: Rc<Self>, conversation: usize, after: u64, serial: bool) {
         let end = match self.log.end_here(&key(conversation)) {
             Some((_, end)) => end,

@@ -1,5 +1,5 @@
-//! What must hold. Owns what has been promised and shown so far: the one log of each conversation, as it has come to be
-//! known, which everything that is said later has to agree with.
+//! The invariants. Owns what has been promised and shown so far: the one log of each conversation, as far as it is
+//! known, with which everything later must agree.
 
 use crate::replica::ROW_EPOCHS;
 use bytes::Bytes;
@@ -9,13 +9,13 @@ use switchboard_store::quorum::{LogHead, Row};
 #[derive(Default)]
 pub(crate) struct Oracle {
     logs: BTreeMap<usize, Log>,
-    /// Of each payload: the epoch in which it was made.
+    /// The epoch in which each payload was created.
     made: Vec<u32>,
     violations: Vec<String>,
     pub(crate) counts: Counts,
 }
 
-/// What a schedule came to; a schedule in which nothing happens finds nothing.
+/// The events of a schedule; a schedule without events finds nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) durable: u64,
@@ -33,13 +33,13 @@ impl Counts {
 
 #[derive(Default)]
 struct Log {
-    /// What is known to be at each place, for ever.
+    /// What is known to be in each place, for ever.
     entries: BTreeMap<u64, Bytes>,
-    /// Where each client's entry is.
+    /// The place of each client's entry.
     clients: BTreeMap<u32, u64>,
-    /// The highest entry that was said to be durable.
+    /// The highest entry that was reported as durable.
     durable: u64,
-    /// Where the log ended when each term began.
+    /// The end of the log at the begin of each term.
     began: BTreeMap<u64, u64>,
 }
 
@@ -52,7 +52,7 @@ impl Oracle {
         &self.violations
     }
 
-    /// A new entry of a client; its number.
+    /// Creates an entry of a client; returns its number.
     pub(crate) fn make(&mut self, epoch: u32) -> u32 {
         self.made.push(epoch);
         self.made.len() as u32 - 1
@@ -87,7 +87,7 @@ impl Oracle {
         }
     }
 
-    /// An owner says that these are in the log, for ever and for every reader.
+    /// An owner reports that these are in the log, for ever and for every reader.
     pub(crate) fn durable(&mut self, conversation: usize, term: u64, first: u64, payloads: &[Bytes], epoch: u32) {
         self.counts.durable += payloads.len() as u64;
         for (seq, payload) in (first..).zip(payloads) {
@@ -112,7 +112,7 @@ impl Oracle {
         }
         let first = *log.clients.entry(client).or_insert(seq);
         let first_payload = log.entries.get(&first).cloned();
-        // Repeats are recognised as long as the first one is there.
+        // Repeats are recognised as long as the first one exists.
         if first != seq && !first_payload.is_some_and(|payload| self.is_expired(&payload, epoch)) {
             self.violated(format!("c{conversation}: client {client} counts twice, at {first} and at {seq}"));
         }
@@ -131,14 +131,14 @@ impl Oracle {
         missing.extend(expected..=end);
         for seq in missing {
             let entry = self.log(conversation).entries.get(&seq).cloned();
-            // One that nobody has seen before may be as old as can be.
+            // One that nobody has seen before may be arbitrarily old.
             if !entry.map_or(epoch >= ROW_EPOCHS, |payload| self.is_expired(&payload, epoch)) {
                 self.violated(format!("c{conversation}: {seq} of {end} is missing"));
             }
         }
     }
 
-    /// All has come to rest, and the log ends here for whoever looks.
+    /// Everything has come to rest, and every reader sees this end of the log.
     pub(crate) fn ends(&mut self, conversation: usize, end: u64) {
         if let Some((beyond, _)) = self.log(conversation).entries.range(end + 1..).next() {
             let what = format!("c{conversation}: {beyond} was shown or durable, but the log ends at {end}");
@@ -147,12 +147,12 @@ impl Oracle {
     }
 }
 
-/// The payload of an entry in the simulation: which one it is, and what its client calls it.
+/// The payload of an entry in the simulation: its number, and its client.
 pub(crate) fn payload(number: u32, client: u32) -> Bytes {
     Bytes::copy_from_slice(&(u64::from(number) << 32 | u64::from(client)).to_be_bytes())
 }
 
-/// Takes it apart.
+/// Splits a payload.
 pub(crate) fn parse(payload: &Bytes) -> (u32, u32) {
     let all = u64::from_be_bytes(payload.as_ref().try_into().expect("eight bytes"));
     ((all >> 32) as u32, (all & u64::from(u32::MAX)) as u32)

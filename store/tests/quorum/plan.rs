@@ -1,29 +1,29 @@
-//! What a schedule is made of: how stormy it is, and what is done to the nodes how often.
+//! The parameters of a schedule: how many faults there are, and how often nodes are stimulated.
 
 use crate::store::Weather;
 use switchboard_clock::Generator;
 
-/// What a schedule is made of; the seed draws the rest.
+/// The parameters of a schedule; the seed draws the rest.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) nodes: usize,
     pub(crate) conversations: usize,
     pub(crate) steps: usize,
     pub(crate) weather: Weather,
-    /// Of steps, in percent: something is done to the nodes.
+    /// The percentage of steps that stimulate a node.
     pub(crate) stimuli: u64,
-    /// Of steps, in percent: something that was late happens.
+    /// The percentage of steps in which a late event happens.
     pub(crate) late: u64,
     pub(crate) wrongly_gone: u64,
-    /// How often the time passes after which rows expire.
+    /// How often the time after which rows expire passes.
     pub(crate) ages: usize,
-    /// Whether it is told what happens.
+    /// Whether events are printed.
     pub(crate) traced: bool,
-    /// How likely each stimulus is.
+    /// The weight of each stimulus.
     weights: [(Stimulus, u64); 13],
 }
 
-/// What is done to a node.
+/// A stimulus of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stimulus {
     /// Clients send, for the first time or again.
@@ -40,14 +40,14 @@ pub(crate) enum Stimulus {
     Raise,
     /// Somebody reads.
     Show,
-    /// The node stops as it is, and is seen to be gone.
+    /// The node is suspended, and seen as gone.
     Stop,
     Resume,
     /// The process ends, and another one begins.
     Crash,
-    /// A conversation's task is dropped in the middle of what it does, and another one begins.
+    /// A conversation's task is dropped in the middle of its work, and another one begins.
     Cancel,
-    /// Another one begins beside it.
+    /// Another task begins beside it.
     Double,
 }
 
@@ -68,7 +68,7 @@ const WEIGHTS: [(Stimulus, u64); 13] = [
 ];
 
 impl Plan {
-    /// Every kind of schedule: calm ones and stormy ones.
+    /// All kinds of schedules, from calm to stormy.
     pub(crate) fn draw(generator: &Generator) -> Self {
         let one_of = |of: &[u64]| of[generator.below(of.len() as u64) as usize];
         let weather = Weather {

@@ -1,5 +1,5 @@
-//! One replica: of each row it keeps the version with the highest timestamp, whenever and however often it is told of
-//! any. (Every write of a row writes all its columns with one timestamp, so what holds for columns holds for rows.)
+//! One replica: of each row it keeps the version with the highest timestamp, whenever and however often versions
+//! arrive. (Every write of a row writes all its columns with one timestamp, so what holds for columns holds for rows.)
 //! Owns what is stored on it; knows nothing of majorities.
 
 use std::collections::BTreeMap;
@@ -8,10 +8,10 @@ use switchboard_protocol::Seq;
 use switchboard_store::TermNumber;
 use switchboard_store::quorum::{LogHead, Row, Swapped, WriteTimestamp};
 
-/// Rows are gone so many epochs after they were written.
+/// Rows expire this many epochs after they were written.
 pub(crate) const ROW_EPOCHS: u32 = 2;
 
-/// Heads in the order in which they come one after the other.
+/// The order of successive heads.
 fn age(head: &LogHead) -> (TermNumber, bool, Seq) {
     (head.term, head.owner.is_none(), head.end)
 }
@@ -24,7 +24,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// Of two versions the higher one stays; of two with one timestamp the larger value, then the longer life.
+    /// Of two versions the higher timestamp wins; with equal timestamps the larger value, then the longer life.
     fn order(&self) -> (WriteTimestamp, u64, &[u8], u32) {
         (self.row.timestamp, self.row.term.0, &self.row.payload, self.expires)
     }
@@ -36,19 +36,19 @@ pub(crate) struct Replica {
     heads: BTreeMap<usize, LogHead>,
     /// By life: whether it is live.
     lives: BTreeMap<u64, bool>,
-    /// By conversation and life: when it was noted or removed last, and if noted, for which term.
+    /// By conversation and life: when it was last noted or removed, and if noted, for which term.
     notes: BTreeMap<(usize, u64), Note>,
 }
 
-/// A note with its timestamp; no term: it has been removed.
+/// A note with its timestamp; without a term it has been removed.
 pub(crate) type Note = (WriteTimestamp, Option<TermNumber>);
 
-/// Of two versions of a note the higher one stays. A removal wins against a note of the same time.
+/// Of two versions of a note the higher timestamp wins. A removal wins against a note with the same timestamp.
 fn note_order((timestamp, term): Note) -> (WriteTimestamp, bool) {
     (timestamp, term.is_none())
 }
 
-/// What a replica is told.
+/// A change for a replica.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     Rows { conversation: usize, rows: Arc<[Row]>, expires: u32 },
@@ -57,7 +57,7 @@ pub(crate) enum Change {
     Note { conversation: usize, life: u64, note: Note },
 }
 
-/// What a replica is asked.
+/// A question to a replica.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Question {
     Rows { conversation: usize, after: u64, upto: u64 },
@@ -66,20 +66,20 @@ pub(crate) enum Question {
     Note { conversation: usize, life: u64 },
 }
 
-/// What an operation answers.
+/// The answer of an operation.
 #[derive(Clone)]
 pub(crate) enum Answer {
     Done,
     Rows(Vec<Cell>),
     Head(Option<LogHead>),
     Swapped(Swapped),
-    /// None: there is no row.
+    /// `None`: there is no row.
     Live(Option<bool>),
     Note(Option<Note>),
 }
 
 impl Answer {
-    /// The rows that have not expired. One that has goes on hiding what is older.
+    /// The rows that have not expired. Expired ones still hide older versions.
     pub(crate) fn into_rows(self, epoch: u32) -> Vec<Row> {
         let Self::Rows(cells) = self else { unreachable!("the answer to a read") };
         cells.into_iter().filter(|cell| epoch < cell.expires).map(|cell| cell.row).collect()
@@ -122,7 +122,7 @@ impl Replica {
         self.notes.get(&(conversation, life)).is_some_and(|(_, term)| term.is_some())
     }
 
-    /// Adds this replica's answer to what others have said.
+    /// Adds this replica's answer to those of others.
     pub(crate) fn gather(&self, question: Question, into: &mut Answer) {
         match (question, into) {
             (Question::Rows { conversation, after, upto }, Answer::Rows(cells)) => {

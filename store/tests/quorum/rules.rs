@@ -1,11 +1,11 @@
-//! Each rule of the protocol, left out: a schedule that shows why it is there has to be found.
+//! Each rule of the protocol is left out: a schedule that shows why it exists must be found.
 
 use crate::broken::Rule;
 use crate::plan::{Plan, Stimulus};
 use crate::schedule;
 use crate::store::Weather;
 
-/// So many schedules have to be enough.
+/// This many schedules must be enough.
 const SCHEDULES_MAX: u64 = 20_000;
 
 fn is_missed(rule: Rule, aim: impl Fn(&mut Plan)) {
@@ -22,7 +22,7 @@ fn is_missed(rule: Rule, aim: impl Fn(&mut Plan)) {
     panic!("{rule:?} is not missed in {SCHEDULES_MAX} schedules");
 }
 
-/// Rows that are on one replica only, and takeovers that find them there.
+/// Rows on a single replica, and takeovers that find them there.
 fn half_written(plan: &mut Plan) {
     plan.weather = Weather { partial: 40, ..Weather::default() };
     (plan.late, plan.wrongly_gone) = (2, 80);

@@ -1,4 +1,4 @@
-//! One schedule: what happens, in which order, all of it drawn from the seed.
+//! One schedule: the events and their order, all drawn from the seed.
 
 use crate::broken::Rule;
 use crate::driver::Shared;
@@ -12,14 +12,14 @@ use std::future::Future;
 use std::rc::Rc;
 use switchboard_clock::Generator;
 
-/// Nothing is under way for longer than this when nothing new is begun.
+/// Nothing is under way for longer than this if nothing new is begun.
 const SETTLE_STEPS_MAX: usize = 100_000;
 
-/// How often a client sends until it is to be durable, once nothing goes wrong: the node begins a new life, asks for a
-/// release, takes over, appends.
+/// How often a client sends until the entry must be durable, once there are no more faults: the node begins a new life,
+/// asks for a release, takes over, appends.
 const SENDS_MAX: usize = 6;
 
-/// What a schedule came to.
+/// The result of a schedule.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) violations: Vec<String>,
@@ -43,7 +43,7 @@ pub(crate) struct Schedule {
     steps: usize,
 }
 
-/// Runs the schedule of a seed, with a rule left out or none.
+/// Runs the schedule of a seed, with at most one rule left out.
 pub(crate) fn run(seed: u64, rule: Option<Rule>, aim: impl FnOnce(&mut Plan)) -> Outcome {
     let generator = Generator::from_seed(seed);
     let mut plan = Plan::draw(&generator);
@@ -121,7 +121,7 @@ impl Schedule {
         }
     }
 
-    /// Something that can happen now happens; `false` if all wait for something else to be done.
+    /// Lets a possible event happen; `false` if everything waits for something else.
     fn go_on(&mut self) -> bool {
         self.steps += 1;
         let mut ready = std::mem::take(&mut self.ready);
@@ -202,7 +202,7 @@ impl Schedule {
         self.executor.spawn(node, future);
     }
 
-    /// One to three clients: new ones, and others that try again, perhaps elsewhere.
+    /// One to three clients: new ones, and others that retry, perhaps elsewhere.
     fn draw_clients(&mut self) -> Vec<u32> {
         let mut clients = Vec::new();
         for _ in 0..=self.generator.below(3) {
@@ -243,7 +243,7 @@ impl Schedule {
         self.start(node, self.nodes[node].next_life());
     }
 
-    /// Runs until nothing more happens by itself, while nothing gets lost.
+    /// Runs until nothing more happens by itself, without losses.
     fn settle(&mut self) {
         self.store.lock().weather = Weather::default();
         let before = self.steps;
@@ -253,8 +253,8 @@ impl Schedule {
         self.store.lock().weather = self.plan.weather;
     }
 
-    /// The time passes after which what was written before the last time expires. Nodes raise the ends meanwhile, and
-    /// who runs takes over from who does not.
+    /// Passes the time after which what was written before the last call expires. Meanwhile nodes raise ends, and
+    /// running nodes take over from stopped ones.
     fn age(&mut self) {
         self.settle();
         for _ in 0..2 {
@@ -276,20 +276,21 @@ impl Schedule {
     fn take_over_with_the_last(&mut self, conversation: usize) {
         let last = self.plan.nodes;
         let view = std::mem::replace(&mut *self.view.borrow_mut(), vec![None; last + 1]);
-        // It may have let go of a term without its task knowing.
+        // It may have released a term without its task knowing.
         self.nodes[last].say(conversation, Command::GiveUp);
         self.nodes[last].say(conversation, Command::TakeOver);
         self.settle();
         *self.view.borrow_mut() = view;
     }
 
-    /// All come back, all that was late arrives, and somebody takes everything over; then all is said that is to be said.
+    /// All nodes come back, everything late arrives, and somebody takes everything over; then all remaining sends are
+    /// completed.
     fn calm(&mut self) {
         if self.has_violations() {
             return;
         }
         if self.generator.percent(50) {
-            // Those who were stopped find out after the takeover.
+            // Stopped nodes find out after the takeover.
             (0..self.plan.conversations).for_each(|conversation| self.take_over_with_the_last(conversation));
         }
         (0..self.plan.nodes).for_each(|node| self.resume(node));
@@ -330,7 +331,7 @@ impl Schedule {
     }
 }
 
-/// Replaces what is there, or adds it at the end.
+/// Replaces an element, or appends it.
 fn put_at<T>(all: &mut Vec<T>, at: usize, new: T) {
     match all.get_mut(at) {
         Some(old) => *old = new,

@@ -1,5 +1,5 @@
-//! The store in the simulation: three replicas, and registers for what is compared and set. Owns all stored state and the
-//! operations under way; decides nothing about when things happen, which is the schedule's.
+//! The store in the simulation: three replicas, and registers for compare-and-set. Owns all stored state and the
+//! operations under way; the schedule decides when things happen.
 
 use crate::oracle::Oracle;
 use crate::replica::{Answer, Change, Note, Question, Replica};
@@ -12,7 +12,7 @@ use switchboard_store::quorum::{LogHead, Swapped, WriteTimestamp};
 const REPLICAS: usize = 3;
 const MAJORITY: u32 = 2;
 
-/// What is compared and set, or read SERIAL.
+/// A compare-and-set, or a SERIAL read.
 #[derive(Clone, Debug)]
 pub(crate) enum Decision {
     ReadHead { conversation: usize },
@@ -22,7 +22,7 @@ pub(crate) enum Decision {
     Fence { life: u64 },
 }
 
-/// What is to happen, some time.
+/// A future event.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A replica gets a change, the `part`th of an operation.
@@ -31,43 +31,43 @@ pub(crate) enum Event {
     Question { op: usize, replica: usize, question: Question },
     /// A compare-and-set takes place, if it may.
     Decision { op: usize, decision: Decision },
-    /// An operation that has not answered by then has an open outcome.
+    /// If an operation has not answered by then, its outcome is open.
     TimeOut { op: usize },
     /// A message between nodes arrives.
     Bus(Message),
 }
 
-/// What nodes say to each other.
+/// Messages between nodes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Message {
-    /// Let go of the conversation that is yours in this term.
+    /// A request to release a conversation that the node owns in this term.
     LetGo { conversation: usize, term: u64, asked_by: usize, of: usize },
-    /// I have.
+    /// The answer.
     Released { conversation: usize, term: u64, end: u64, to: usize },
 }
 
 /// An operation under way.
 struct Op {
-    /// Which replicas have confirmed each of its parts, or answered: a bit for each.
+    /// Which replicas have confirmed each of its parts, or answered, as a bit mask.
     confirmed: Vec<u8>,
-    /// What has been answered so far; what it answers once enough have confirmed.
+    /// What has been answered so far; the answer once enough have confirmed.
     gathered: Answer,
     answer: Option<Result<Answer, ()>>,
     waker: Option<Waker>,
 }
 
-/// How the network behaves: chances in percent.
+/// The behaviour of the network: probabilities in percent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Weather {
     pub(crate) lost: u64,
     pub(crate) late: u64,
     pub(crate) repeated: u64,
     pub(crate) timed_out: u64,
-    /// Of writes: one replica gets it soon, the others late.
+    /// For writes: one replica gets it soon, the others late.
     pub(crate) partial: u64,
-    /// Of rows: the store refuses them for good.
+    /// For rows: the store refuses them for good.
     pub(crate) refused: u64,
-    /// Of heads: they are set late, so that the outcome is not known.
+    /// For heads: they are set late, so that the outcome is unknown.
     pub(crate) undecided: u64,
 }
 
@@ -80,12 +80,12 @@ pub(crate) struct Store {
     pub(crate) soon: Vec<Event>,
     /// Will happen much later, or never.
     pub(crate) late: Vec<Event>,
-    /// A compare-and-set that looks at the term and the owner only: a rule left out.
+    /// A compare-and-set that compares only the term and the owner: a rule left out.
     pub(crate) swap_ignores_end: bool,
     pub(crate) traced: bool,
-    /// How often nodes have read whether they are fenced.
+    /// The number of fence reads.
     pub(crate) fence_reads: u64,
-    /// Notes that have been written.
+    /// The number of written notes.
     notes: i64,
     replicas: [Replica; REPLICAS],
     heads: BTreeMap<usize, LogHead>,
@@ -126,7 +126,7 @@ impl Store {
         op
     }
 
-    /// Has something happen: soon, late, twice or never.
+    /// Schedules an event: soon, late, twice or never.
     pub(crate) fn post(&mut self, event: Event) {
         let Weather { lost, late, repeated, .. } = self.weather;
         let roll = self.generator.below(100);
@@ -139,7 +139,7 @@ impl Store {
         if roll < lost + late { self.late.push(event) } else { self.soon.push(event) }
     }
 
-    /// Begins a write: each change goes to each replica by itself.
+    /// Begins a write: each change goes to each replica independently.
     pub(crate) fn begin_write(&mut self, changes: Vec<Change>) -> usize {
         let op = self.op(changes.len(), Answer::Done);
         self.broadcast(op, changes);
@@ -199,7 +199,7 @@ impl Store {
         op.answer.clone()
     }
 
-    /// Nothing else can happen: whoever waits gets to know that he waits in vain.
+    /// Nothing else can happen: everything that waits times out.
     pub(crate) fn time_all_out(&mut self) -> bool {
         let waiting: Vec<usize> = (0..self.ops.len()).filter(|op| self.ops[*op].waker.is_some()).collect();
         waiting.iter().for_each(|op| self.complete(*op, Err(())));
@@ -220,20 +220,20 @@ impl Store {
         self.ops[op].answer.is_some()
     }
 
-    /// Tells what happens, when one schedule is replayed.
+    /// Prints an event, if one schedule is replayed.
     pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
         if self.traced {
             println!("{}", what());
         }
     }
 
-    /// Gives back what is for a node.
+    /// Returns a message for a node.
     pub(crate) fn happen(&mut self, event: Event) -> Option<Message> {
         self.trace(|| format!("      {event:?}"));
         match event {
             Event::Change { op, part, replica, change } => {
                 self.replicas[replica].change(change);
-                // Done, and nobody gets to know it.
+                // Done, but nobody learns of it.
                 if !self.chance(self.weather.lost) {
                     self.ops[op].confirmed[part] |= 1 << replica;
                     self.complete_if_confirmed(op);
@@ -259,8 +259,8 @@ impl Store {
         }
     }
 
-    /// The moment at which a compare-and-set takes place. What then stands is told to the replicas; a majority has it
-    /// before the outcome is known.
+    /// The moment at which a compare-and-set takes effect. The result is sent to the replicas; a majority has it before
+    /// the outcome is known.
     fn decide(&mut self, op: usize, decision: Decision) {
         let (answer, stands) = match decision {
             Decision::ReadHead { conversation } => {

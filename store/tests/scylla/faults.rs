@@ -1,4 +1,4 @@
-//! A server that is killed, and one that is paused: nothing durable is lost, and all comes back by itself.
+//! A server that is killed, or paused: nothing durable is lost, and everything recovers by itself.
 
 use crate::support::{open, own_keyspace};
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use tokio::task::{JoinSet, spawn_blocking};
 const CONVERSATIONS: u64 = 8;
 const MESSAGES: u64 = 50;
 
-/// An append whose outcome is open is repeated this soon.
+/// The delay before an append with an open outcome is repeated.
 const REPEAT_AFTER: Duration = Duration::from_millis(50);
 
 async fn own_server() -> CassandraServer {
     spawn_blocking(CassandraServer::start).await.expect("no panic").expect("Cassandra starts")
 }
 
-/// What its server does not answer breaks off when the connection counts as dead, long before the statements' time limit,
-/// which a server that has just started may need.
+/// Unanswered statements fail when the connection counts as dead, long before the statements' time limit, which a
+/// server that has just started may need.
 async fn store_of(server: &CassandraServer) -> Arc<dyn Store> {
     Arc::new(open(&own_keyspace(server.address())).await.expect("opens"))
 }
@@ -30,7 +30,7 @@ async fn append(c: &Conversation, entry: &Entry) -> Result<Appended, StoreError>
     c.store.append(&c.key, c.term, Arc::from([entry.clone()])).await
 }
 
-/// Repeats one append as it is until its outcome is known; how often it was not.
+/// Repeats one append unchanged until its outcome is known; returns how often it was not.
 async fn append_until_known(c: &Conversation, entry: &Entry) -> u64 {
     let mut unknown = 0;
     loop {

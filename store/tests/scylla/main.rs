@@ -1,4 +1,5 @@
-//! The backend in ScyllaDB, on a real Apache Cassandra that all these tests share; who hurts a server has his own.
+//! The ScyllaDB backend, on a real Apache Cassandra that all these tests share; tests that disrupt a server have their
+//! own.
 
 mod contract;
 mod faults;

@@ -1,4 +1,4 @@
-//! The queue of pushes, as several nodes see it, and as those leave it that die at the worst moment.
+//! The queue of pushes as several nodes see it, also after a node died at the worst moment.
 
 use crate::support::{open, own_keyspace, shared_server};
 use scylla::client::session::Session;
@@ -108,7 +108,7 @@ async fn a_queue_that_was_worked_off_is_empty() {
     for leased in take(&nodes.one, now_ms, 10).await {
         send(&nodes.other, leased, now_ms).await;
     }
-    // Those in which the jobs were due, and that of their leases.
+    // The minutes in which the jobs were due, and those of their leases.
     for _ in 0..2 {
         assert_eq!(take(&nodes.other, now_ms + 10 * MINUTE_MS, 10).await, []);
     }
@@ -126,7 +126,7 @@ async fn what_comes_into_a_minute_that_is_being_closed_is_found() {
             enqueue(&home, job(key(&format!("u{up_to}"), "c"), up_to, 0)).await;
         }
     });
-    // Each poll that finds the minute empty, and over, closes it.
+    // Each poll that finds the minute empty and over closes it.
     let (now_ms, mut found, mut was_last) = (10 * MINUTE_MS, 0, false);
     loop {
         let taken = take(&nodes.one, now_ms, 10).await;
@@ -149,7 +149,7 @@ async fn what_comes_between_the_steps_in_which_a_minute_is_closed_is_found() {
     for leased in take(&nodes.one, MINUTE_MS, 1).await {
         send(&nodes.one, leased, MINUTE_MS).await;
     }
-    // A worker has marked it, and read that it is empty.
+    // A worker has marked it, and found it empty.
     let minute = format!("WHERE channel = 'apns' AND priority = 2 AND bucket = {}", at(0).unix_ms() / MINUTE_MS);
     let mark = format!("UPDATE {}.push_buckets SET state = 'closing' {minute} IF state = 'open'", nodes.keyspace);
     nodes.session.query_unpaged(mark, ()).await.expect("writes");
@@ -169,7 +169,7 @@ async fn a_home_that_died_before_it_came_to_the_place_holds_nothing_up() {
     for leased in take(&nodes.one, 0, 1).await {
         send(&nodes.one, leased, 0).await;
     }
-    // What it has written: the hint of the change that it did not live to make.
+    // Its write: the hint of the change that it died before making.
     let hint = format!(
         "UPDATE {}.push_queue USING TIMESTAMP 9 SET number = 9
          WHERE channel = 'apns' AND priority = 2 AND bucket = ? AND shard = ? AND due_ms = ?

@@ -1,4 +1,4 @@
-//! What is older than its tenant's retention is gone for every reader, and no hole.
+//! Entries older than their tenant's retention are gone for every reader, without leaving a gap.
 
 use crate::support::{open, own_keyspace, shared_server};
 use scylla::client::session::Session;
@@ -23,7 +23,7 @@ async fn operator(server: SocketAddr) -> Session {
     SessionBuilder::new().known_node_addr(server).build().await.expect("connects")
 }
 
-/// What time does.
+/// Simulates the passing of time.
 async fn expire(session: &Session, options: &ScyllaOptions, upto: u64) {
     let delete = format!(
         "DELETE FROM {}.messages WHERE tenant = 't' AND conversation = 'c' AND bucket = 0 AND seq <= {upto}",
@@ -76,7 +76,7 @@ async fn what_expired_before_it_was_projected_is_not_waited_for() {
     for _ in 0..3 {
         c.send("alice", "x").await;
     }
-    // Another process finds the end where the head has it.
+    // Another process finds the end that is in the head.
     let raise = format!("UPDATE {}.conversation_head SET log_end = 3", options.keyspace);
     let session = operator(server).await;
     let raise = format!("{raise} WHERE tenant = 't' AND conversation = 'c' IF log_end = 0");

@@ -1,4 +1,4 @@
-//! What is wrong with the cluster or the configuration is said, and nothing is touched.
+//! Problems of the cluster or the configuration are reported, and nothing is changed.
 
 use crate::support::{open, own_keyspace, shared_server};
 use scylla::client::session::Session;
@@ -20,7 +20,7 @@ async fn operator(server: SocketAddr) -> Session {
     SessionBuilder::new().known_node_addr(server).build().await.expect("connects")
 }
 
-/// Changes what the store says of its schema.
+/// Changes the store's schema record.
 async fn note(session: &Session, options: &ScyllaOptions, part: &str, value: &str) {
     let update = format!("UPDATE {}.store SET value = ? WHERE part = ? IF EXISTS", options.keyspace);
     session.query_unpaged(update, (value, part)).await.expect("writes");

@@ -1,4 +1,4 @@
-//! Three servers that keep three copies: any one of them may be paused or killed, and everything goes on.
+//! Three servers with three replicas: any one of them may be paused or killed, and everything goes on.
 
 use crate::support::{open, own_keyspace};
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 const CONVERSATIONS: u64 = 8;
 
-/// Appends to all of them together that have to become durable while one server is away.
+/// Appends in total that must become durable while one server is down.
 const MEANWHILE: u64 = 200;
 
-/// Of a statement whose server has been paused or killed, and of the pause before it is repeated.
+/// For a statement whose server has been paused or killed, and for the delay before it is repeated.
 const REQUEST_TIMEOUT_MS: u64 = 1_000;
 const REPEAT_AFTER: Duration = Duration::from_millis(20);
 
-/// Appends one entry after another until `enough`; how many.
+/// Appends entries sequentially until `enough`; returns their number.
 async fn append_on(
     mut c: Conversation,
     durable: watch::Sender<u64>,
@@ -39,7 +39,7 @@ async fn append_on(
     c
 }
 
-/// Opens a store as soon as the servers have told each other that they are three.
+/// Opens a store as soon as the servers have formed a cluster of three.
 async fn open_when_formed(options: &ScyllaOptions) -> Arc<dyn Store> {
     loop {
         match open(options).await {
@@ -82,7 +82,7 @@ async fn one_of_three_is_paused_and_one_is_killed() {
 
     servers[2].kill();
     until_more(&mut so_far).await;
-    // Others begin terms and read what is there, with two of three.
+    // Others begin terms and read, with two of three.
     enough.send_replace(true);
     for c in appending.join_all().await {
         let (next, begun) = Conversation::take_over(&store, &c.key, 2).await;

@@ -57,7 +57,7 @@ async fn in_turn() {
         put(writer, ends_at("c", seq - 1)).await;
         assert_eq!(since(reader, top).await.rows, [], "{seq}: nothing has changed");
     }
-    // What a home has not seen itself as written is written again, once.
+    // What a home has not itself seen as written is written again, once.
     put(&other, ends_at("c", 6)).await;
     assert_eq!(since(&one, top).await.rows.len(), 1);
 }
@@ -69,7 +69,7 @@ async fn what_one_has_kept_of_a_row_is_old() {
     let newer = InboxChange { read: Some((Seq::new(6), 6)), ..ends_at("c", 9) };
     put(&other, newer.clone()).await;
     let top = since(&other, 0).await.top;
-    // Each part is news to this home; but for the mention, the row has newer ones.
+    // Each part is new to this home; except for the mention, the row has newer ones.
     let older = InboxChange { mentioned_seq: Seq::new(4), read: Some((Seq::new(3), 3)), ..ends_at("c", 7) };
     put(&one, older).await;
     let page = since(&other, top).await;
@@ -106,7 +106,7 @@ async fn at_once() {
     for (number, store) in [one, other].into_iter().enumerate() {
         writing.spawn(async move {
             for seq in 1..=40u64 {
-                // Each has conversations of its own and one that both write.
+                // Each has its own conversations and one that both write.
                 let own = format!("c{number}-{}", seq % 3);
                 let changes = [ends_at(&own, seq), ends_at("both", 2 * seq + number as u64)];
                 let changes = changes.map(|change| (user_key("alice"), change));

@@ -58,7 +58,7 @@ async fn by_release() {
     assert_eq!((begun.recent.len(), begun.members.len(), begun.members[0].1.cursor.read_messages), (2, 2, 2));
     let mut c = going_on(&other, &c.key, &begun);
     c.send("bob", "three").await;
-    // The first node reads what it has no term of: up to an end that it was told.
+    // The first node reads a conversation without having its term: up to an end that it was given.
     let page = one.history(&c.key, HistoryRange::Newest, Seq::new(c.end), 9, usize::MAX).await.expect("reads");
     assert_eq!((page.messages.len(), page.end), (3, Seq::new(4)));
     let stale = begin(&one, &c.key, 1, Previous::Released(release)).await;
@@ -97,7 +97,7 @@ async fn by_fence_while_appends_are_under_way() {
     assert_eq!(append(&mut c, "late").await.expect("answers"), Appended::Superseded);
 }
 
-/// What is read at a node without the term is as of one moment, whether projections are written or not.
+/// A read at a node without the term is as of one moment, whether projections are written or not.
 #[tokio::test]
 async fn states_that_are_not_written_yet_are_read_elsewhere() {
     let [one, other] = two_stores().await;
@@ -114,7 +114,7 @@ async fn states_that_are_not_written_yet_are_read_elsewhere() {
         };
         if round % 6 == 5 {
             let unwritten = (read(&one).await, read(&other).await);
-            // Whoever asks for members has what is projected written.
+            // A request for members writes the projections.
             one.members(&c.key).await.expect("reads");
             let written = read(&other).await;
             assert_eq!(unwritten, (written.clone(), written), "round {round}");
