@@ -16,7 +16,7 @@ use crate::scenario::{self, Scenario};
 use given::Given;
 
 pub(crate) const HELP: &str = "\
-Measures a deployment of Switchboard, or nodes that it starts itself.
+Measures a deployment of Switchboard, or nodes that it spawns itself.
 
 Usage:
   switchboard-loadtest list
@@ -25,48 +25,49 @@ Usage:
   switchboard-loadtest markdown FILE...
 
 Where:
-  --spawn N            Start N nodes for this run, on an empty store, and end them afterwards.
-  --binary FILE        Their program. Default: switchboard, beside this one.
-  --set key=value      A setting for them, such as limits.heartbeat_ms=5000. May be repeated.
-  --redis URL          What makes one gateway of several spawned nodes: a Redis, and the servers of a ScyllaDB or Cassandra.
-  --scylla HOST:PORT   The latter may be repeated, and be given alone for one node. Each repeat has a key prefix and a
-                       keyspace of its own there, whose names begin with loadtest_; they are left behind.
+  --spawn N            Spawn N nodes for this run, on an empty store, and stop them afterwards.
+  --binary FILE        The binary of spawned nodes. Default: switchboard, beside this one.
+  --set key=value      A setting of spawned nodes, such as limits.heartbeat_ms=5000. May be repeated.
+  --redis URL          Makes several spawned nodes one gateway, together with --scylla.
+  --scylla HOST:PORT   A server of a ScyllaDB or Cassandra. May be repeated; may be given alone for a single node. Each
+                       repeat of the run has its own Redis prefix and keyspace, whose names begin with loadtest_; they are
+                       left behind.
   --url URL            Measure this node, such as ws://10.0.0.7:8080 or wss://chat.example.com. May be repeated.
-  --metrics URL        Where the metrics of each --url are, in the same order, such as http://10.0.0.7:9464.
-                       Without --url and --spawn: ws://127.0.0.1:8080 and http://127.0.0.1:9464, where a node on this machine is.
-  --homes              Clients ask GET /v1/connect which node is theirs and go there, instead of round the nodes in turn.
-  --ca FILE            Certificates (PEM) by which nodes with wss:// are believed. Default: the system's. Spawned nodes have
-                       TLS when they are given node.tls.cert and node.tls.key with --set.
-  --secret-file FILE   The deployment's HS256 secret, to sign tokens with. Default: ask its development door.
+  --metrics URL        The metrics of each --url, in the same order, such as http://10.0.0.7:9464.
+                       Without --url and --spawn: ws://127.0.0.1:8080 and http://127.0.0.1:9464, the defaults of a local node.
+  --homes              Clients ask GET /v1/connect for their home node and connect there, instead of to all nodes in turn.
+  --ca FILE            Certificates (PEM) to verify nodes with wss://. Default: the system's. Spawned nodes use TLS if
+                       node.tls.cert and node.tls.key are set with --set.
+  --secret-file FILE   The deployment's HS256 secret, to sign tokens. Default: use its development token endpoint.
 
-How much (list shows each scenario's defaults):
-  --connections N      All client processes together.
-  --rate R             Sends a second, all together.
-  --duration S         Seconds of load that are measured; at most 3600.
+How much (list shows the defaults of each scenario):
+  --connections N      In total, over all client processes.
+  --rate R             Sends per second, in total.
+  --duration S         Seconds of measured load; at most 3600.
   --warm-up S          Seconds of load before that.
-  --processes P        Client processes, each with one thread. Default: as many as the connections need, at 18,000 each.
-  --repeat N           Measure N times, each on fresh nodes; gives medians and the spread. Default: 1.
-  --param name=value   A parameter of the scenario's own. May be repeated.
+  --processes P        Client processes, each with one thread. Default: as many as the connections require, at 18,000 each.
+  --repeat N           Measure N times, each on fresh nodes; reports medians and the spread. Default: 1.
+  --param name=value   A parameter of the scenario. May be repeated.
   --params FILE        The same from a TOML file; --param wins.
   --no-baseline        Leave out the baselines.
 
-Whether it is right:
+Correctness:
   --verify             Check what each client saw against what was sent and acknowledged. Clients reconnect, and catch up.
-  --history FILE       Add what clients said and saw to this file, one operation a line. Needs --verify.
-  --chaos BLOW         kill, stop or restart spawned nodes, one each 3 seconds of the load. Needs --verify and --spawn.
+  --history FILE       Append the clients' operations to this file, one per line. Needs --verify.
+  --chaos BLOW         kill, stop or restart spawned nodes, one every 3 seconds of load. Needs --verify and --spawn.
 
-What comes out:
+Output:
   --json FILE          Write everything that was measured.
-  --html FILE          Write a page with figures and curves. compare makes one of runs that were written with --json, each
-                       beside the first; of one FILE it is the page that the run itself would have written. markdown
-                       prints every figure of such files as a row of a table.
+  --html FILE          Write a page with figures and curves. compare makes one from --json files, comparing each run with the
+                       first; from a single FILE it makes the same page as the run itself. markdown prints every figure of
+                       such files as a row of a table.
 
 Other:
   -h, --help           Print this.
   -V, --version        Print the version.
 
-Ctrl-C ends a run early, with the figures of what was measured so far; once more ends it at once.
-Exit codes: 0, 1 when --verify found something wrong or nothing could be measured, 2 for a wrong command line.
+Ctrl-C ends a run early, with the figures measured so far; a second one ends it at once.
+Exit codes: 0, 1 if --verify found a violation or nothing could be measured, 2 for a wrong command line.
 ";
 
 /// A run lasts at most an hour, in case somebody forgets it.

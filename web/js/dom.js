@@ -1,4 +1,4 @@
-/** Building and updating elements. Text always goes in as text, so nothing that a user wrote can become markup. */
+/** Building and updating elements. Text is always inserted as text, so nothing that a user wrote can become markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -52,7 +52,7 @@ export function setAttribute(element, name, value) {
 }
 
 /**
- * Replaces the children, if they are others than before: an untouched live region says nothing twice.
+ * Replaces the children if they have changed: an untouched live region announces nothing twice.
  * @param {Element} parent
  * @param {...(Child | Child[])} children
  */

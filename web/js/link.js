@@ -5,20 +5,20 @@
  *
  * @typedef {object} Handlers
  * @property {(ready: any) => void} onReady
- * @property {(frame: any) => void} onFrame frames that are nobody's answer
+ * @property {(frame: any) => void} onFrame frames that are not answers
  * @property {(end: {code: number, retry_after_ms?: number}) => void} onEnd
  */
 
 /** From the first packet to `ready`. */
 const READY_TIMEOUT_MS = 10_000;
-/** A server that says nothing for this long after a ping, or until the next one is due, is taken for gone. */
+/** A server that is silent for this long after a ping, or until the next one is due, counts as gone. */
 const PONG_TIMEOUT_MS = 10_000;
-/** An answer that takes longer is given up; the request may have been carried out. */
+/** A request fails if its answer takes longer; it may have been carried out. */
 const ANSWER_TIMEOUT_MS = 20_000;
-/** Requests without an answer yet. A page that reaches this has a fault. */
+/** Unanswered requests. A page that reaches this limit has a bug. */
 const PENDING_MAX = 1_000;
 
-/** What a request fails with: an `error` frame, or a code of this page's own: `disconnected`, `timeout`. */
+/** The error of a request: an `error` frame, or one of this page's own codes: `disconnected`, `timeout`. */
 export class RequestError extends Error {
   /** @param {{code: string, message?: string, retry_after_ms?: number, details?: {field: string, message: string}[]}} error */
   constructor({ code, message, retry_after_ms, details }) {
@@ -121,7 +121,7 @@ export class Link {
   }
 
   /**
-   * Any frame after the ping counts as life, and a throttled background tab is measured from its own ping.
+   * Any frame after the ping is a sign of life, and a throttled background tab is measured from its own ping.
    * @param {number} timeout_ms
    */
   #ping(timeout_ms) {

@@ -1,8 +1,8 @@
 /**
- * One conversation's log as this page has it: PROTOCOL §3's rule, and nothing else. No socket, no clock, no DOM.
+ * The page's copy of a conversation's log: PROTOCOL §3's rule, and nothing else. No socket, no clock, no DOM.
  *
- * Entries are applied in the order of `seq`; what is known already is ignored; what comes too early waits, and the log says that it
- * is `behind` until `changes` has filled the hole. Live frames, `sent`, `sync`, `changes` and `history` may race in any way.
+ * Entries are applied in the order of `seq`; known ones are ignored; an entry that comes too early waits, and the log reports that it
+ * is `behind` until `changes` has filled the gap. Live frames, `sent`, `sync`, `changes` and `history` may race in any way.
  *
  * @typedef {import("./types.js").Entry} Entry
  * @typedef {import("./types.js").Message} Message
@@ -52,7 +52,7 @@ export class Log {
   }
 
   /**
-   * Learns that an entry exists without having it.
+   * Records that an entry exists, without having it.
    * @param {number} seq
    */
   expect(seq) {
@@ -75,7 +75,7 @@ export class Log {
 
   /**
    * Begins with the newest page of `history`. A page that is older than what came live in the meantime takes the log back to its own
-   * position: what lies between is then fetched again.
+   * position: the entries in between are then fetched again.
    * @param {{messages: Message[], last_seq: number, more: boolean}} page
    * @returns {Entry[]} what was applied now
    */
@@ -172,8 +172,8 @@ export class Log {
   }
 
   /**
-   * Changes the message that an entry names, unless it isn't here or its copy is newer than the entry: history shows messages as they
-   * are now, so a page may already have in it what arrives live a moment later.
+   * Changes the message that an entry names, unless it isn't here or its copy is newer than the entry: history shows the current
+   * state of messages, so a page may already include what arrives live a moment later.
    * @param {Entry} entry
    * @param {(message: Message) => Message} change
    */

@@ -1,5 +1,5 @@
 /**
- * What a conversation's view shows, from top to bottom: days, the unread line, notices, messages, and those still on their way. Pure.
+ * What a conversation's view shows, from top to bottom: days, the unread line, notices, messages, and unsent ones. Pure.
  *
  * @typedef {import("./store.js").Conversation} Conversation
  * @typedef {import("./types.js").Message} Message
@@ -27,7 +27,7 @@
  */
 import { dayOf, listNames, plural } from "./text.js";
 
-/** Messages of one sender within this time stand together. */
+/** Messages of one sender within this time are grouped. */
 const TOGETHER_MS = 5 * 60_000;
 const UNREAD_KEY = "unread";
 /** Progress of a message that the server has not acknowledged. */

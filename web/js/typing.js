@@ -1,5 +1,5 @@
 /**
- * Who is typing, both ways. Nothing of it matters: frames may be lost, so what is shown also ends by itself.
+ * Typing in both directions. Frames may be lost, so what is shown also expires by itself.
  *
  * @typedef {import("./store.js").Conversation} Conversation
  */
@@ -40,7 +40,7 @@ export class Typing {
     this.#idle = setTimeout(() => this.stop(), IDLE_MS);
   }
 
-  /** The text was taken back or left. */
+  /** The text was cleared or left. */
   stop() {
     if (this.#conversation) this.#connection.send({ type: "typing_stop", conversation_id: this.#conversation.id });
     this.sent();

@@ -6,7 +6,7 @@
  * @typedef {{key: string, name: string, tags: Record<string, string>, points: Point[]}} Series points in the order of their time
  */
 
-/** What a page keeps of a topic, at most: an hour of 50 series by the second. Of more, the oldest windows go. */
+/** The most that a page keeps of a topic: an hour of 50 series by the second. Beyond that, the oldest windows are dropped. */
 export const POINTS_MAX = 180_000;
 const KEPT_MS = 3_600_000;
 
@@ -14,9 +14,9 @@ export class Windows {
   /** @type {Map<string, Series>} */
   series = new Map();
   version = 0;
-  /** Windows that end by then change no more. */
+  /** Windows that end by this time don't change any more. */
   closed_until_ms = 0;
-  /** The start of the newest window that there was. */
+  /** The start of the newest window so far. */
   newest_ms = 0;
   #count = 0;
 
@@ -38,7 +38,7 @@ export class Windows {
   }
 
   /**
-   * Puts whole windows in the place of what was known of them. An update that is no newer than what is known changes nothing.
+   * Replaces windows by their newer state. An update that is not newer changes nothing.
    * @param {{version: number, series: SeriesPoints[], closed_until_ms: number}} update
    * @returns {boolean} whether it counted
    */
@@ -53,14 +53,14 @@ export class Windows {
   }
 
   /**
-   * Adds what a state had no room for: windows that are older than those it has.
+   * Adds what did not fit into a state: windows older than those in it.
    * @param {{series: SeriesPoints[]}} older
    */
   onOlder({ series: all }) {
     for (const { series: name, tags = {}, points } of all) {
       const series = this.#seriesOf(name, tags);
       if (series.points.length > 0 && points[points.length - 1][0] >= series.points[0][0]) {
-        // An update has told something of them already, and newer.
+        // An update has already brought a newer state of it.
         const known = new Set(series.points.map(([start_ms]) => start_ms));
         for (const point of points) if (!known.has(point[0])) this.#putPoint(series.points, point);
       } else {
@@ -75,7 +75,7 @@ export class Windows {
     return this.#count >= this.#points_max;
   }
 
-  /** @returns {Windows} the windows as they are now, which later updates leave alone */
+  /** @returns {Windows} the current windows, unaffected by later updates */
   copy() {
     const copy = new Windows(this.#points_max);
     Object.assign(copy, { version: this.version, closed_until_ms: this.closed_until_ms, newest_ms: this.newest_ms });
@@ -90,7 +90,7 @@ export class Windows {
 
   /**
    * @param {string} name
-   * @returns {string[]} the tags that series of this name have, sorted
+   * @returns {string[]} the tags of the series of this name, sorted
    */
   tagsOf(name) {
     const tags = [...this.series.values()].filter((series) => series.name === name).flatMap((series) => Object.keys(series.tags));

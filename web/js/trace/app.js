@@ -1,4 +1,4 @@
-/** The trace's beginning: the token, the address as what is asked, and one page of recipients after the other. */
+/** The trace page's entry point: the token, the query in the address, and the pages of recipients. */
 import { Access, askForToken } from "../access.js";
 import { byId, fill, h, setText } from "../dom.js";
 import { SignInRefused } from "../session.js";

@@ -1,5 +1,5 @@
 /**
- * Asking the server for a trace. Owns nothing; the token is the access's.
+ * Requests a trace from the server. Owns nothing; the token belongs to the access.
  *
  * @typedef {object} Asked
  * @property {string} conversation
@@ -28,8 +28,8 @@ export function addressOf(conversation, seq) {
  * @param {import("../access.js").Access} access
  * @param {Asked} asked
  * @param {string | null} after the last recipient that is known
- * @returns {Promise<import("./types.js").Trace>} rejects with SignInRefused when someone has to give another token, else with
- *   whatever the server or the network says
+ * @returns {Promise<import("./types.js").Trace>} rejects with SignInRefused if the user has to enter another token, otherwise
+ *   with the error of the server or the network
  */
 export async function askTrace(access, { conversation, seq, user }, after) {
   const query = new URLSearchParams();
@@ -39,7 +39,7 @@ export async function askTrace(access, { conversation, seq, user }, after) {
   const ask = async (/** @type {boolean} */ fresh) => fetch(url, { headers: { authorization: `Bearer ${await access.token(fresh)}` } });
   let response = await ask(false);
   if (response.status === 401) response = await ask(true);
-  // What stands in between may answer something else.
+  // A proxy in between may answer something else.
   const { data, error } = await response.json().catch(() => ({}));
   if (data) return data;
   throw refusal(response.status, error);

@@ -1,5 +1,5 @@
 /**
- * From events to what a time line draws: a lane for each node and device, and one scale for the whole page. Pure.
+ * Converts events to a time line: a lane for each node and device, and one scale for the whole page. Pure.
  *
  * @typedef {import("./types.js").TraceEvent} TraceEvent
  * @typedef {{event: TraceEvent, after_ms: number}} Step since the message was stored; below zero where a node's clock is behind
@@ -19,7 +19,7 @@ const TICKS = [
   { ms: 36_000_000, text: "10 h" },
   { ms: 345_600_000, text: "4 days" },
 ];
-/** No scale ends before. */
+/** The minimum end of a scale. */
 const END_MIN = 2;
 
 /**
@@ -47,8 +47,8 @@ export function lanesOf(steps) {
 }
 
 /**
- * Logarithmic: a message is there after milliseconds, and a notification after minutes.
- * @param {number} longest_ms what it has to hold
+ * Logarithmic: a message arrives after milliseconds, and a notification after minutes.
+ * @param {number} longest_ms the longest time that it has to show
  * @returns {Scale} up to the next tick
  */
 export function scaleOf(longest_ms) {

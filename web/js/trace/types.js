@@ -1,5 +1,5 @@
 /**
- * What the server tells of a message (docs/protocol.md, "Trace"). Types only: nothing here runs.
+ * The server's trace of a message (docs/protocol.md, "Trace"). Types only: nothing here runs.
  *
  * @typedef {object} TraceEvent
  * @property {string} at
@@ -28,7 +28,7 @@
  * @property {string} message_id
  * @property {string} from
  * @property {string} stored_at
- * @property {TraceEvent[]} events what concerns no single recipient
+ * @property {TraceEvent[]} events that concern no particular recipient
  * @property {Recipient[]} recipients
  * @property {boolean} more
  */

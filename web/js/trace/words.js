@@ -1,5 +1,5 @@
 /**
- * What the trace's outcomes, steps and reasons are for people; `switchboard trace` says the same. Pure, but for the browser's
+ * The trace's outcomes, steps and reasons in words; `switchboard trace` uses the same. Pure, except for the browser's
  * language and time zone.
  *
  * @typedef {import("./types.js").TraceEvent} TraceEvent
@@ -47,12 +47,12 @@ const REASONS = {
 const MOMENT = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const MS = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 const SECONDS = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-/** Up to here a time is told in ms; then in seconds; then in minutes. */
+/** Up to here a time is shown in ms; then in seconds; then in minutes. */
 const MS_UP_TO = 10_000;
 const SECONDS_UP_TO_MS = 600_000;
 const HOURS_FROM_MS = 3 * 3_600_000;
 
-/** @param {string} outcome @returns {{tone: Tone, text: string}} a newer server's words as they are */
+/** @param {string} outcome @returns {{tone: Tone, text: string}} a newer server's unknown words as they are */
 export function outcomeOf(outcome) {
   return OUTCOMES[outcome] ?? { tone: "going", text: spaced(outcome) };
 }

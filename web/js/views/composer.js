@@ -1,4 +1,4 @@
-/** Where one writes: Enter sends, Shift+Enter breaks the line, @ offers the members, ArrowUp in an empty field edits the last message. */
+/** The composer: Enter sends, Shift+Enter breaks the line, @ offers the members, ArrowUp in an empty field edits the last message. */
 import { fill, h, setAttribute, setText } from "../dom.js";
 import { keyOf } from "../outbox.js";
 import { avatar } from "./avatar.js";
@@ -122,7 +122,7 @@ export function composer(client, lastOwn) {
     event.preventDefault();
   }
 
-  /** @param {string} pressed @returns {boolean} whether it was for the suggestions */
+  /** @param {string} pressed @returns {boolean} whether the suggestions have handled it */
   function onSuggestionKey(pressed) {
     const { names, chosen } = suggested;
     if (pressed === "ArrowDown" || pressed === "ArrowUp") {

@@ -11,7 +11,7 @@ import { icon, mark } from "./icons.js";
 import { timelineRow } from "./message.js";
 import { showFace } from "./sidebar.js";
 
-/** As close to the end as this counts as being there. */
+/** This close to the end counts as being there. */
 const AT_END_PX = 60;
 /** Older messages are fetched before the top is reached. */
 const NEAR_TOP_PX = 300;

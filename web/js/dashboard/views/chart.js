@@ -1,6 +1,6 @@
 /**
- * A chart: a canvas that is drawn anew when there is something new, and never built anew. uPlot draws; this adds the page's colours,
- * a tooltip, and the keyboard. All lines are there from the beginning, most of them with nothing to draw.
+ * A chart: a canvas that is redrawn on changes, and never rebuilt. uPlot draws; this adds the page's colours,
+ * a tooltip, and the keyboard. All lines exist from the start, most of them empty.
  *
  * @typedef {(number | null)[]} Values
  * @typedef {{min: number, max: number}} Range
@@ -16,11 +16,11 @@ import { lineColour, onTheme, variable } from "./theme.js";
 const AXIS_PX = 54;
 const NEAR_PX = 14;
 const AXIS_FONT = "11px ui-monospace, 'SF Mono', 'Cascadia Mono', 'DejaVu Sans Mono', monospace";
-/** From one line of the grid to the next: a count of two and a half is none. */
+/** The steps of the grid: there are no counts of two and a half. */
 const INCREMENTS = Array.from({ length: 18 }, (_, at) => [1, 2, 5].map((step) => step * 10 ** (at - 4))).flat();
 /** Up to this range the axis shows seconds. */
 const SECONDS_UP_TO_S = 600;
-/** How opaque bars are that still grow, as two hexadecimal digits. */
+/** The opacity of bars that are still growing, as two hexadecimal digits. */
 const GROWING = "59";
 
 export class Chart {
@@ -91,7 +91,7 @@ export class Chart {
     return max - min <= SECONDS_UP_TO_S ? 1_000 : 60_000;
   }
 
-  /** The tooltip follows the pointer, and the data under it. */
+  /** The tooltip follows the pointer, and updates with the data under it. */
   #point() {
     const { left = -1, top = 0, idx } = this.#plot.cursor;
     if (left < 0 || idx === null || idx === undefined || this.#lines.length === 0) return this.#tip.hide();
@@ -141,7 +141,7 @@ export class Chart {
   }
 }
 
-/** The rows are there from the beginning: moving the pointer only changes their texts. */
+/** The rows exist from the start: moving the pointer only changes their texts. */
 class Tooltip {
   /** @param {(value: number) => string} format */
   constructor(format) {
@@ -185,7 +185,7 @@ class Tooltip {
 }
 
 /**
- * From zero, unless there is something below it: a chart that begins elsewhere makes much of little.
+ * From zero, unless there are negative values: starting elsewhere would exaggerate small changes.
  * @param {Values[]} columns
  * @returns {Range}
  */
@@ -204,7 +204,7 @@ function rangeOf(columns) {
 }
 
 /**
- * A value between two gaps has no line: it gets a dot.
+ * A value between two gaps has no line, so it gets a dot.
  * @param {import("uplot")} plot
  * @param {number} line
  */
@@ -223,7 +223,7 @@ function stroke(slot) {
   return { stroke: colour, width: 2, dash: dashOf(slot), points: { show: true, size: 5, fill: colour, filter: alone } };
 }
 
-/** Bars are of one colour: the first line's. Those after it still grow, and are paler.
+/** Bars have the first line's colour. Those of the later lines are still growing, and are paler.
  * @param {import("uplot").Series.PathBuilder | undefined} paths */
 function bar(paths) {
   return (/** @type {number} */ slot) => ({ fill: () => lineColour(0) + (slot === 0 ? "" : GROWING), width: 0, paths, points: { show: false } });

@@ -1,4 +1,4 @@
-/** How the page's line to the server is, always in words too. */
+/** The state of the page's connection, always in words too. */
 import { h, setAttribute, setText } from "../../dom.js";
 import { newInstanceId } from "../../session.js";
 
@@ -6,7 +6,7 @@ import { newInstanceId } from "../../session.js";
 export function connectionView(feed) {
   const lamp = h("span", { class: "lamp" });
   const text = h("span", { role: "status" });
-  // Counting down aloud each second would drown everything else.
+  // Announcing a countdown each second would drown everything else.
   const countdown = h("span", { class: "meta", "aria-hidden": "true" });
   const button = h("button", { type: "button", class: "small", on: { click: () => act(feed) } });
   const node = h("div", { class: "line-state" }, lamp, text, countdown, button);

@@ -1,4 +1,4 @@
-/** What is shown, to be chosen: topic, window, range, series, split, measure; and the button that holds everything still. */
+/** The controls of what is shown: topic, window, range, series, split, measure; and the button that pauses updates. */
 import { fill, h, setAttribute, setText } from "../../dom.js";
 import { byTag, ALL, EACH } from "../groups.js";
 import { isTopic, RANGES_S, withRange } from "../choice.js";
@@ -12,7 +12,7 @@ import { MEASURES } from "../measures.js";
  * @property {Choice} choice
  * @property {{now_ms: number} | null} held
  * @property {string[]} topics recent ones
- * @property {string} series the one that is shown
+ * @property {string} series the displayed one
  * @property {string} split how it is split
  * @property {import("../windows.js").Windows} windows
  *
@@ -115,7 +115,7 @@ function select(id, title, onChoice) {
   let shown = "";
   return {
     node: h("div", { class: "control" }, h("label", { for: id }, title), field),
-    /** An open list stays open: only other options are put in anew.
+    /** An open list stays open: only changed options are replaced.
      * @param {string[][]} options @param {string} value */
     show(options, value) {
       const state = JSON.stringify(options);

@@ -1,11 +1,11 @@
-/** What stands where there is nothing to draw: what to do about it. */
+/** The placeholder if there is nothing to draw: what to do about it. */
 import { devToken } from "../../access.js";
 import { h, setText } from "../../dom.js";
 import { past } from "../format.js";
 
 const COPIED_MS = 2_000;
 
-/** @param {string} topic @param {string} token as a shell has it @returns {string} a command that publishes an event */
+/** @param {string} topic @param {string} token in shell syntax @returns {string} a command that publishes an event */
 export function curlOf(topic, token) {
   const event = { series: "amount_eur", value: 19.9, tags: { country: "DE", status: "paid" } };
   return [
@@ -28,7 +28,7 @@ export function emptyView() {
     node,
     /**
      * @param {{topic: string, range_s: number}} choice
-     * @param {boolean} isKnown that there is nothing; what was said of this topic before stays
+     * @param {boolean} isKnown whether it is known that there is nothing; otherwise the text for this topic stays
      */
     show({ topic, range_s }, isKnown) {
       node.hidden = !isKnown && shown !== topic;
@@ -51,7 +51,7 @@ export function emptyView() {
     if (shown === topic) setText(command, curlOf(topic, token ?? without));
   }
 
-  /** Where the browser gives no clipboard, the command is selected, to be copied by hand. */
+  /** If the browser denies the clipboard, the command is selected, to be copied by hand. */
   async function toClipboard() {
     try {
       await navigator.clipboard.writeText(command.textContent ?? "");

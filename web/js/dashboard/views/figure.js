@@ -1,4 +1,4 @@
-/** A number tile: one figure, large, and under it a line of what it means. */
+/** A number tile: one large figure, and below it a line that explains it. */
 import { h, setText } from "../../dom.js";
 
 /** @param {string} title */

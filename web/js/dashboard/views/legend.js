@@ -1,4 +1,4 @@
-/** Which line is which, and a button for each that takes it away and brings it back. */
+/** The legend, with a button for each line that hides and shows it. */
 import { h, Rows, setAttribute, setText } from "../../dom.js";
 import { swatch } from "./swatch.js";
 

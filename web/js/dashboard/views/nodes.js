@@ -1,4 +1,4 @@
-/** The operator's first look: every figure of `$node`, a line for each node, and a table of the nodes. Owns which nodes are hidden. */
+/** The operator's overview: every figure of `$node`, a line for each node, and a table of the nodes. Owns which nodes are hidden. */
 import { h, setAttribute, setText } from "../../dom.js";
 import { lineOf, timesOf } from "../columns.js";
 import { time } from "../format.js";
@@ -16,7 +16,7 @@ import { tableView } from "./table.js";
  */
 
 const CHART_PX = 120;
-/** Of these, each node has a column in the table. */
+/** The figures with a column in the table. */
 const IN_TABLE = ["connections", "sends", "deliveries", "send_p99_ms", "delivery_p99_ms", "session_queue_bytes", "overloaded"];
 const COLUMNS = FIGURES.filter(({ series }) => IN_TABLE.includes(series));
 

@@ -1,15 +1,15 @@
 /**
- * A table of figures: what the charts draw, to be read. A row lives as long as its key, and a header sorts.
+ * A table of the charts' figures. A row lives as long as its key, and headers sort.
  *
  * @typedef {{key: string, label: string, slot?: number | undefined, cells: (number | null)[], note?: string}} Row
  * @typedef {{title: string, hint?: string, format?: (value: number | null) => string, isBar?: boolean, isOptional?: boolean}} Column
- *   an optional one is left out while it says nothing
+ *   an optional one is left out while it is empty
  */
 import { h, Rows, setAttribute, setText } from "../../dom.js";
 import { number } from "../format.js";
 import { swatch } from "./swatch.js";
 
-/** What a table shows; of more rows, those are left out that come last. */
+/** The maximum number of rows; the last ones beyond it are left out. */
 export const ROWS_MAX = 200;
 /** The column of the names. */
 const NAME = -1;
@@ -60,7 +60,7 @@ export function tableView({ caption, name, columns }) {
     return { node };
   }
 
-  /** First downwards for figures, upwards for names.
+  /** The first click sorts figures descending, names ascending.
    * @param {number} at */
   function sortBy(at) {
     sort = { by: at, isDescending: sort.by === at ? !sort.isDescending : at !== NAME };

@@ -1,4 +1,4 @@
-/** Light or dark, as the reader's system is; the lines' colours follow it, here for the stylesheet and in the charts for their canvas. */
+/** Light or dark, following the system; the lines' colours follow it, here for the stylesheet and in the charts for their canvas. */
 import { colourOf, LIGHT } from "../palette.js";
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -9,7 +9,7 @@ export const lineColour = (slot) => colourOf(slot, dark.matches);
 /** @param {number} slot @returns {string} for the stylesheet */
 export const lineVariable = (slot) => `var(--line-${slot % LIGHT.length})`;
 
-/** @param {string} name @returns {string} what a variable of the stylesheet is now */
+/** @param {string} name @returns {string} the current value of a variable of the stylesheet */
 export function variable(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name);
 }
@@ -19,7 +19,7 @@ export function onTheme(then) {
   dark.addEventListener("change", then);
 }
 
-/** Gives the stylesheet the lines' colours, from now on. */
+/** Sets the lines' colours in the stylesheet, and keeps them up to date. */
 export function setTheme() {
   const set = () => LIGHT.forEach((_, slot) => document.documentElement.style.setProperty(`--line-${slot}`, lineColour(slot)));
   set();

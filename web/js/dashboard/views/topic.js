@@ -24,7 +24,7 @@ const BARS_PX = 220;
 
 export class TopicView {
   #slots = new Slots();
-  /** What the lines stand for now. */
+  /** The current meaning of the lines. */
   #subject = "";
   /** @type {Set<string>} */
   #hidden = new Set();
@@ -97,7 +97,7 @@ export class TopicView {
   /** @param {Point[]} total @param {Span} span */
   #showFigures(total, { window_ms, from_ms, edge_ms, to_ms }) {
     const whole = total.reduce(together);
-    // Until the first window is whole, it is all there is.
+    // Until the first window is complete, it is all there is.
     const isFirst = total[0][0] >= edge_ms;
     const newest = isFirst ? total[0] : total.findLast(([start_ms]) => start_ms === edge_ms - window_ms);
     const each = isFirst ? "so far" : `a ${eachOf({ window_ms })}`;

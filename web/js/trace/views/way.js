@@ -10,7 +10,7 @@ import { offset, stepOf } from "../words.js";
 /**
  * @param {Step[]} steps
  * @param {Scale} scale
- * @returns {HTMLElement | null} null: nothing was noted
+ * @returns {HTMLElement | null} null: nothing was recorded
  */
 export function wayOf(steps, scale) {
   if (steps.length === 0) return null;
@@ -56,7 +56,7 @@ function placeOf(node_id, device_id) {
 }
 
 /**
- * The page's policy lets no style in with the markup, but a script may set one.
+ * The page's policy forbids styles in markup, but a script may set them.
  * @template {HTMLElement} Element
  * @param {Element} element
  * @param {number} part
