@@ -140,8 +140,8 @@ pub(crate) async fn keep_expiring(store: Arc<dyn Store>, clock: Clock, closing: 
     loop {
         match store.expire(Timestamp::from_unix_ms(clock.wall_ms())).await {
             Ok(0) => {}
-            Ok(entries) => tracing::info!(entries, "removed what is older than retention"),
-            Err(error) => tracing::warn!(%error, "what is older than retention stays for now"),
+            Ok(entries) => tracing::info!(entries, "removed expired entries"),
+            Err(error) => tracing::warn!(%error, "expired entries could not be removed yet"),
         }
         if closing.run_until_cancelled(clock.sleep_ms(EXPIRE_AGAIN_MS)).await.is_none() {
             return;

@@ -22,7 +22,7 @@ pub(crate) async fn reload_at_hangups(
         match reload(&mut loaded, &gateway, tls.as_deref(), capacity) {
             Ok(waiting) if waiting.is_empty() => tracing::info!("configuration reloaded"),
             Ok(waiting) => {
-                tracing::warn!(keys = waiting.join(", "), "configuration reloaded, but for keys that need a restart");
+                tracing::warn!(keys = waiting.join(", "), "configuration reloaded, except keys that need a restart");
             }
             Err(mistakes) => {
                 for mistake in mistakes.iter() {

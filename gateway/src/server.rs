@@ -262,7 +262,7 @@ async fn drain(config: &Config, gateway: &Gateway, mut open: Open) {
         gateway.sessions.wait().await;
     };
     if within(left_ms(MOVE_PERCENT), moved).await.is_none() {
-        tracing::warn!(connections = gateway.admission.taken(Kind::WebSocket), "closing what has not moved");
+        tracing::warn!(connections = gateway.admission.taken(Kind::WebSocket), "closing the remaining sessions");
     }
     gateway.closing.cancel();
     within(left_ms(CLOSE_PERCENT), gateway.sessions.wait()).await;
@@ -278,7 +278,7 @@ async fn drain(config: &Config, gateway: &Gateway, mut open: Open) {
     };
     match within(left_ms(100), finished).await {
         Some(Ok(())) => tracing::info!("stopped"),
-        Some(Err(error)) => tracing::error!(%error, "stopped, but the store did not close well"),
+        Some(Err(error)) => tracing::error!(%error, "stopped, but the store failed to close"),
         None => tracing::error!("stopped before everything was flushed; what was acknowledged is durable"),
     }
 }

@@ -15,7 +15,7 @@ const PACKET_BYTES_MIN: usize = 256;
 #[derive(Debug, Error)]
 pub enum BusError {
     /// The bus is unreachable.
-    #[error("the bus is away: {0}")]
+    #[error("the bus is unavailable: {0}")]
     Down(String),
     /// The queue is full.
     #[error("the bus is full")]

@@ -82,7 +82,7 @@ impl Node {
                 Some(_) => {}
                 // A node that drains is out of the view too, but answers.
                 None if !in_view && !self.placement().view.has(owner) => {
-                    tracing::info!(%owner, "gone without a word: it is fenced");
+                    tracing::info!(%owner, "an owner is gone without having released; fencing it");
                     self.gone.note(owner);
                     return Ok(gone());
                 }

@@ -104,7 +104,7 @@ impl Node {
             match self.store.active(&living).await {
                 Ok(active) => return active,
                 Err(error) => {
-                    tracing::warn!(%error, "can't read what is to be taken over; asking again");
+                    tracing::warn!(%error, "can't read the conversations to take over; retrying");
                     self.clock.sleep_ms(ASK_STORE_AGAIN_MS).await;
                 }
             }

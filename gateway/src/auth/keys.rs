@@ -38,7 +38,7 @@ pub(crate) enum TokenFault {
     BadSignature,
     #[error("the token lacks a claim, or has a malformed one")]
     BadClaims,
-    #[error("the token has run out")]
+    #[error("the token has expired")]
     Expired,
     #[error("the token is not valid yet")]
     NotYetValid,

@@ -57,7 +57,7 @@ impl Ending {
             Self::Moved | Self::NodeStops => quietly(CloseCode::GoingAway),
             Self::NotAnObject => quietly(CloseCode::NotAnObject),
             Self::AuthTimeout => saying(CloseCode::Unauthorized, ProtocolError::unauthorized("no token came in time")),
-            Self::Expired => saying(CloseCode::Unauthorized, ProtocolError::unauthorized("the token has run out")),
+            Self::Expired => saying(CloseCode::Unauthorized, ProtocolError::unauthorized("the token has expired")),
             Self::BadToken(id, error) => Farewell { code: CloseCode::Unauthorized, id, error: Some(error) },
             Self::Refused(id, error) => refused(id, error),
             Self::Silent => ordered(CloseCode::Silent),

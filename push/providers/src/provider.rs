@@ -128,7 +128,7 @@ impl From<ClientError> for Outcome {
 pub enum SetupError {
     #[error("no private key for {algorithm} in PKCS#8, as PEM")]
     Key { algorithm: &'static str },
-    #[error("no service account's key file, as JSON")]
+    #[error("not a service account's key file in JSON")]
     ServiceAccount,
     #[error("not an https URL of a host: {0}")]
     Url(String),

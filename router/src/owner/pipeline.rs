@@ -170,7 +170,7 @@ async fn append(
             Ok(appended) => return Ok(appended),
             Err(error @ StoreError::Unavailable { .. }) => {
                 if wait_ms == RETRY_MS {
-                    tracing::warn!(%error, "an append's outcome is unknown: repeating it");
+                    tracing::warn!(%error, "the outcome of an append is unknown; repeating it");
                 }
             }
             Err(error) => {

@@ -251,7 +251,7 @@ impl Conversation {
                 self.release(steps).await;
             }
             Ok(Appended::Superseded) => {
-                tracing::info!("the term is over: what waited is refused");
+                tracing::info!("the term is over; waiting commands are rejected");
                 self.give_up();
                 if self.node.owns(&self.key) {
                     // The next term announces what this one owed.
@@ -259,7 +259,7 @@ impl Conversation {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "whether the term still runs is not known: who asked is refused");
+                tracing::debug!(%error, "unknown whether the term still runs; rejecting the waiting requests");
                 self.pipeline.take_under_way().into_iter().for_each(|step| step.refuse(&self.node));
             }
         }

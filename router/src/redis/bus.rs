@@ -172,7 +172,7 @@ pub(super) async fn open(
 async fn listen(connection: &Connection, channel: &str, clock: &Clock, timeout_ms: u64) {
     connection.open().await;
     while let Err(error) = connection.subscriber.subscribe(channel).await {
-        tracing::warn!(%error, channel, "can't subscribe; trying again");
+        tracing::warn!(%error, channel, "can't subscribe; retrying");
         clock.sleep_ms(timeout_ms).await;
     }
 }
@@ -254,7 +254,7 @@ fn payload(value: Value) -> Bytes {
 async fn log_refusals(client: &Client, subscriber: &SubscriberClient) {
     loop {
         let error = Connection::refusal(client, subscriber).await;
-        tracing::error!(%error, "Redis does not let this node in; trying again");
+        tracing::error!(%error, "Redis rejects the credentials; retrying");
     }
 }
 

@@ -53,7 +53,7 @@ impl Hearing {
                 // Redis is unreachable, so nothing could arrive.
                 heard_ms = now_ms;
             } else if now_ms.saturating_sub(heard_ms) >= ttl_ms {
-                tracing::warn!(channel, "nothing that is published comes here: subscribing anew");
+                tracing::warn!(channel, "published packets do not arrive; subscribing again");
                 self.deaf.store(true, Ordering::Relaxed);
                 tokio::select! {
                     // It keeps trying by itself.

@@ -96,7 +96,7 @@ impl Heartbeat {
                     }
                     former = Some(*other);
                 }
-                Err(BeatError::Redis(error)) => tracing::warn!(%error, "Redis does not answer; trying again"),
+                Err(BeatError::Redis(error)) => tracing::warn!(%error, "Redis does not answer; retrying"),
             }
             self.clock.sleep_ms(self.interval_ms()).await;
         }

@@ -126,7 +126,7 @@ impl Committer {
             }
             Err(error) => {
                 if self.state == (State::Failed { again: false }) {
-                    tracing::warn!(%error, "the store can't be opened again yet");
+                    tracing::warn!(%error, "the store can't be reopened yet");
                 }
                 self.state = State::Failed { again: true };
             }
@@ -144,7 +144,7 @@ impl Committer {
             Ok(()) => {
                 self.figures.observe(COMMIT, self.clock.monotonic_us().saturating_sub(began_us));
                 if self.state == State::Refusing {
-                    tracing::info!("the store takes writes again");
+                    tracing::info!("the store accepts writes again");
                     self.state = State::Serving;
                 }
                 answer(batch, Ok(()));

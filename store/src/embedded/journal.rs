@@ -53,7 +53,7 @@ pub(super) fn verify(folder: &Path, watermark: u64) -> Result<(), Damage> {
         refuse_lost_batches(&torn)?;
     }
     for (path, at) in torn {
-        tracing::info!(journal = %path.display(), at, "removing a write that was cut off");
+        tracing::info!(journal = %path.display(), at, "removing a torn write");
         cut_off(path, at).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     for (path, bytes) in unsure {
