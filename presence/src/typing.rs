@@ -3,14 +3,14 @@
 
 /// At most one `typing_start` of a user goes out in this time (PROTOCOL §4).
 pub const TYPING_INTERVAL_MS: u64 = 2_000;
-/// A session that said nothing for this long since its last `typing_start` types no more (PROTOCOL §4).
+/// A session without a new `typing_start` for this long no longer types (PROTOCOL §4).
 pub const TYPING_EXPIRY_MS: u64 = 5_000;
-/// Typists that one conversation keeps track of, at most. Typing is ephemeral, so in a larger crowd the others' is
-/// dropped: nobody reads a hundred names, and each would cost a frame to every reader.
+/// Maximum typists of one conversation. Typing is ephemeral, so in a larger crowd the others are dropped: nobody reads
+/// a hundred names, and each would cost every reader a frame.
 pub const TYPISTS_MAX: usize = 100;
 
-/// The typists of one conversation. 24 bytes while nobody types; at most [`TYPISTS_MAX`] users, each with those of his
-/// sessions that type.
+/// The typists of one conversation. 24 bytes while nobody types; at most [`TYPISTS_MAX`] users, each with their typing
+/// sessions.
 ///
 /// `U` is a user of the conversation's tenant, `S` a session.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ struct Typist<U, S> {
     user: U,
     /// When a `typing_start` last went out.
     told_ms: u64,
-    /// His sessions that type. Others see him typing while there is one.
+    /// The user's typing sessions. Others see the user typing while there is one.
     sessions: Vec<TypingSession<S>>,
 }
 
@@ -41,10 +41,10 @@ impl<U, S> Default for Typing<U, S> {
 }
 
 impl<U: Clone + Eq, S: Clone + Eq> Typing<U, S> {
-    /// `typing_start` of a session. True if it goes out to the others; a repeat goes out as well, once the interval is
-    /// over, for those who have come since.
+    /// `typing_start` of a session. Returns whether it goes out to the others; a repeat goes out too, once the interval
+    /// is over, for those who have come since.
     ///
-    /// What comes too early while the user is not shown as typing is dropped, not kept for later.
+    /// If it comes too early while the user is not shown as typing, it is dropped, not kept for later.
     #[must_use]
     pub fn start(&mut self, user: &U, session: &S, now_ms: u64) -> bool {
         let Some(typist) = self.typist(user) else { return self.add(user, session, now_ms) };
@@ -58,14 +58,15 @@ impl<U: Clone + Eq, S: Clone + Eq> Typing<U, S> {
         goes_out
     }
 
-    /// `typing_stop` of a session, or the session's end. True if `typing_stop` goes out: he was shown as typing, and
-    /// no other session of his types.
+    /// `typing_stop` of a session, or the session's end. Returns whether `typing_stop` goes out: the user was shown as
+    /// typing, and has no other typing session.
     #[must_use]
     pub fn stop(&mut self, user: &U, session: &S) -> bool {
         self.end(user, |typing| typing.session == *session)
     }
 
-    /// The user sent a message, or is no longer a member: none of his sessions types. True if `typing_stop` goes out.
+    /// The user sent a message, or is no longer a member, so no session of theirs types. Returns whether `typing_stop`
+    /// goes out.
     #[must_use]
     pub fn stop_all(&mut self, user: &U) -> bool {
         self.end(user, |_| true)
@@ -76,8 +77,8 @@ impl<U: Clone + Eq, S: Clone + Eq> Typing<U, S> {
         self.typists.iter().map(Typist::deadline_ms).min()
     }
 
-    /// Ends what has expired, and gives `stopped` each user for whom `typing_stop` goes out, those who began to type
-    /// first before the others. Called too early it changes nothing.
+    /// Ends what has expired, and calls `stopped` with each user for whom `typing_stop` goes out, in the order in which
+    /// they started. Called too early it changes nothing.
     pub fn expire(&mut self, now_ms: u64, mut stopped: impl FnMut(&U)) {
         self.typists.retain_mut(|typist| {
             if typist.end(|typing| typing.expires_ms <= now_ms) {
@@ -124,21 +125,21 @@ impl<U, S: Clone + Eq> Typist<U, S> {
         match self.sessions.iter_mut().find(|typing| typing.session == *session) {
             Some(typing) => typing.expires_ms = expires_ms,
             None => {
-                // Hardly anyone types on two devices at once, so there is room for one.
+                // Hardly anyone types on two devices at once, so reserve room for one.
                 self.sessions.reserve_exact(1);
                 self.sessions.push(TypingSession { session: session.clone(), expires_ms });
             }
         }
     }
 
-    /// True if he was shown as typing and no longer is.
+    /// Returns whether the user was shown as typing and no longer is.
     fn end(&mut self, ends: impl Fn(&TypingSession<S>) -> bool) -> bool {
         let was_shown = self.is_shown();
         self.sessions.retain(|typing| !ends(typing));
         was_shown && !self.is_shown()
     }
 
-    /// When a session of his expires, or else when the throttle needs him no longer.
+    /// When a session expires, or otherwise when the throttle no longer needs the user.
     fn deadline_ms(&self) -> u64 {
         let expiry = self.sessions.iter().map(|typing| typing.expires_ms).min();
         expiry.unwrap_or(self.told_ms + TYPING_INTERVAL_MS)

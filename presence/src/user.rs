@@ -9,8 +9,8 @@ use switchboard_protocol::server::ShownStatus;
 
 use crate::visibility::Shown;
 
-/// One user's presence, while he has a session or is in grace. 64 bytes, and one small entry per node that holds
-/// sessions of his; so the view's size bounds it.
+/// One user's presence, during a session or the grace period. 64 bytes, and one small entry per node with sessions of
+/// the user, so the view's size bounds it.
 ///
 /// `N` is a node, in the sense of one life of a process. Methods return what is shown from now on if that has changed.
 #[derive(Debug)]
@@ -26,18 +26,18 @@ struct OnNode<N> {
     sessions: u32,
 }
 
-/// What a new home needs to go on where the former one was: the status that counts, and what it hides.
+/// What a new home needs to continue where the former one was: the current status, and what it hides.
 ///
-/// The home hands it to the nodes that hold the user's sessions whenever it changes; they bring it along when they
-/// register the sessions with a new home.
+/// The home sends it to the nodes with the user's sessions whenever it changes; they include it when they register the
+/// sessions with a new home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SavedPresence {
-    /// What the user set last; `Online` if he set nothing since he was offline.
+    /// The last status that the user set; `Online` if none was set since the user was offline.
     pub status: PresenceStatus,
-    /// Counts what he set since he was offline. Of two copies the higher revision is the newer one, whatever the
-    /// clocks of their nodes say.
+    /// Counts the changes of the status since the user was offline. Of two copies the higher revision is the newer one,
+    /// whatever their nodes' clocks say.
     pub revision: u32,
-    /// When his last session ended, or when he went invisible.
+    /// When the last session ended, or the user went invisible.
     pub last_seen_at: Option<Timestamp>,
 }
 
@@ -46,7 +46,7 @@ impl SavedPresence {
         Self { status: PresenceStatus::Online, revision: 0, last_seen_at }
     }
 
-    /// What of two copies is hidden stays hidden where their revisions do not tell which is newer.
+    /// A hidden user stays hidden if the revisions of two copies do not tell which is newer.
     fn supersedes(&self, other: &Self) -> bool {
         let rank = |saved: &Self| (saved.revision, saved.status == PresenceStatus::Invisible);
         rank(self) > rank(other)
@@ -54,7 +54,7 @@ impl SavedPresence {
 }
 
 impl<N: Clone + Eq> UserPresence<N> {
-    /// A user without a session, as the store knows him.
+    /// A user without a session, according to the store.
     pub fn offline(last_seen_at: Option<Timestamp>) -> Self {
         Self { nodes: Vec::new(), grace_until_ms: None, chosen: SavedPresence::offline(last_seen_at) }
     }
@@ -65,9 +65,9 @@ impl<N: Clone + Eq> UserPresence<N> {
         self.changing(|user| user.on_node(node).sessions += 1)
     }
 
-    /// `node` registers with a new home: so many sessions (in place of what was counted there), and what it was given
-    /// by the former home. The newest copy of several nodes counts, so nothing is to be told before all have registered.
-    /// A registration of no sessions changes nothing.
+    /// `node` registers with a new home: its number of sessions (replacing the known one), and what the former home had
+    /// sent it. The newest copy of several nodes counts, so nothing may be announced before all have registered. A
+    /// registration without sessions changes nothing.
     #[must_use]
     pub fn restore(&mut self, node: &N, sessions: u32, saved: SavedPresence) -> Option<Shown> {
         if sessions == 0 {
@@ -81,8 +81,8 @@ impl<N: Clone + Eq> UserPresence<N> {
         })
     }
 
-    /// One session less on `node`, at the wall time `at`. If it was the user's last one, the deadline at which
-    /// [`UserPresence::grace_over`] is to be called.
+    /// One session less on `node`, at the wall time `at`. If it was the user's last one, returns the deadline for
+    /// calling [`UserPresence::grace_over`].
     #[must_use]
     pub fn disconnected(&mut self, node: &N, now_ms: u64, at: Timestamp, grace_ms: u64) -> Option<u64> {
         let on_node = self.nodes.iter_mut().find(|on_node| on_node.node == *node)?;
@@ -90,7 +90,7 @@ impl<N: Clone + Eq> UserPresence<N> {
         if on_node.sessions == 0 { self.node_gone(node, now_ms, at, grace_ms) } else { None }
     }
 
-    /// `node` died, and its sessions with it. If the user has none elsewhere, the deadline as for
+    /// `node` died with its sessions. If the user has none elsewhere, returns the deadline as in
     /// [`UserPresence::disconnected`].
     #[must_use]
     pub fn node_gone(&mut self, node: &N, now_ms: u64, at: Timestamp, grace_ms: u64) -> Option<u64> {
@@ -107,8 +107,8 @@ impl<N: Clone + Eq> UserPresence<N> {
         Some(deadline_ms)
     }
 
-    /// The deadline of a grace has come. If the user has not reconnected he is offline now, and what he set is
-    /// forgotten; a stale or early call changes nothing. An invisible user looked offline before: nothing to tell.
+    /// A grace deadline has come. If the user has not reconnected, they are offline now, and their status is forgotten;
+    /// a stale or early call changes nothing. An invisible user looked offline before, so there is nothing to announce.
     #[must_use]
     pub fn grace_over(&mut self, now_ms: u64) -> Option<Shown> {
         if self.grace_until_ms.is_none_or(|deadline_ms| now_ms < deadline_ms) {
@@ -117,8 +117,8 @@ impl<N: Clone + Eq> UserPresence<N> {
         self.changing(|user| *user = Self::offline(user.chosen.last_seen_at))
     }
 
-    /// `presence_set` of any of the user's devices, at the wall time `at`. It counts until he is offline; without a
-    /// session it comes too late and changes nothing, and nor does what he has set already.
+    /// `presence_set` of any of the user's devices, at the wall time `at`. It applies until the user is offline;
+    /// without a session it comes too late and changes nothing, as does setting the current status.
     #[must_use]
     pub fn set(&mut self, status: PresenceStatus, at: Timestamp) -> Option<Shown> {
         if !self.is_connected() || status == self.chosen.status {
@@ -133,7 +133,7 @@ impl<N: Clone + Eq> UserPresence<N> {
         })
     }
 
-    /// What is shown of him to everyone whom no block keeps from seeing it.
+    /// How the user is shown, unless blocks prevent it.
     pub fn shown(&self) -> Shown {
         if self.is_offline() {
             return Shown::offline(self.chosen.last_seen_at);
@@ -146,23 +146,23 @@ impl<N: Clone + Eq> UserPresence<N> {
         }
     }
 
-    /// What a new home needs to know, to be left with the nodes of [`UserPresence::nodes`].
+    /// What a new home needs to know, to be stored by the nodes of [`UserPresence::nodes`].
     pub fn saved(&self) -> SavedPresence {
         self.chosen
     }
 
-    /// The nodes that hold sessions of his, and how many.
+    /// The nodes with sessions of the user, and their numbers.
     pub fn nodes(&self) -> impl Iterator<Item = (&N, u32)> {
         self.nodes.iter().map(|on_node| (&on_node.node, on_node.sessions))
     }
 
-    /// Whether he has a session anywhere.
+    /// Whether the user has any session.
     pub fn is_connected(&self) -> bool {
         !self.nodes.is_empty()
     }
 
-    /// Whether he has neither a session nor grace, so that what the store has (last seen) is all there is to know and
-    /// this value may be dropped.
+    /// Whether the user has neither a session nor a grace period, so that the store's last-seen time is all there is to
+    /// know and this value may be dropped.
     pub fn is_offline(&self) -> bool {
         !self.is_connected() && self.grace_until_ms.is_none()
     }
@@ -170,7 +170,7 @@ impl<N: Clone + Eq> UserPresence<N> {
     fn on_node(&mut self, node: &N) -> &mut OnNode<N> {
         self.grace_until_ms = None;
         let position = self.nodes.iter().position(|on_node| on_node.node == *node).unwrap_or_else(|| {
-            // Most users are on one node, so there is room for one.
+            // Most users are on one node, so reserve room for one.
             self.nodes.reserve_exact(1);
             self.nodes.push(OnNode { node: node.clone(), sessions: 0 });
             self.nodes.len() - 1

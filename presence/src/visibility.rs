@@ -4,17 +4,17 @@
 use switchboard_protocol::Timestamp;
 use switchboard_protocol::server::ShownStatus;
 
-/// What is shown of a user to those whom no block keeps from seeing it.
+/// How a user is shown, unless blocks prevent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// Never the invisible: they are shown as offline.
+    /// Invisible users are shown as offline.
     pub status: ShownStatus,
-    /// Only beside `Offline`: when his last session ended, or when he went invisible. `None` if that is not known.
+    /// Only with `Offline`: when the last session ended, or the user went invisible. `None` if unknown.
     pub last_seen_at: Option<Timestamp>,
 }
 
 impl Shown {
-    /// Offline since nobody knows when; also what is told of a user whose home has not answered.
+    /// Offline for an unknown time; also shown for a user whose home has not answered.
     pub const UNKNOWN: Self = Self::offline(None);
 
     /// Offline, last seen then.
@@ -22,13 +22,13 @@ impl Shown {
         Self { status: ShownStatus::Offline, last_seen_at }
     }
 
-    /// There, with that status.
+    /// Present, with that status.
     pub const fn present(status: ShownStatus) -> Self {
         Self { status, last_seen_at: None }
     }
 }
 
-/// What a watcher sees of `shown` when either of the two has blocked the other, the earlier of them at `blocked_at`:
+/// What a watcher sees of `shown` if either of the two has blocked the other, the first block being at `blocked_at`:
 /// offline, without a `last_seen_at` newer than the block.
 pub fn seen(shown: Shown, blocked_at: Option<Timestamp>) -> Shown {
     match blocked_at {
@@ -37,7 +37,7 @@ pub fn seen(shown: Shown, blocked_at: Option<Timestamp>) -> Shown {
     }
 }
 
-/// The `blocked_at` of [`seen`] from the two directions: the earlier block is the one that hides more.
+/// The `blocked_at` of [`seen`], from both directions: the earlier block hides more.
 pub fn first_block(by_watcher: Option<Timestamp>, by_watched: Option<Timestamp>) -> Option<Timestamp> {
     [by_watcher, by_watched].into_iter().flatten().min()
 }

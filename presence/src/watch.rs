@@ -14,11 +14,11 @@ use switchboard_protocol::{ProtocolError, Timestamp};
 use crate::visibility::Shown;
 use watcher::Watcher;
 
-/// A session would watch more users than it may. Nothing was changed.
+/// The session would watch more users than allowed. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a session watches at most {PRESENCE_WATCH_MAX} users, and this would be {watched}")]
 pub struct TooManyWatched {
-    /// How many different users it would have been.
+    /// The resulting number of different users.
     pub watched: usize,
 }
 
@@ -28,13 +28,13 @@ impl From<TooManyWatched> for ProtocolError {
     }
 }
 
-/// When homes were asked, among what they said ([`WatchTable::asking`]).
+/// When homes were asked, relative to their announcements ([`WatchTable::asking`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asking(u64);
 
 /// The presence watches of one node's sessions.
 ///
-/// `S` is a session of this node. `U` is a user together with his tenant: nothing here crosses from one to another.
+/// `S` is a session of this node. `U` is a user with the tenant: nothing here crosses tenants.
 ///
 /// **How it is used.** [`watch`](Self::watch) takes a `presence_watch`; the node asks the homes of the users that it
 /// gives back, once, however many sessions watch them, and hands what they answer to [`answered`](Self::answered), and
@@ -42,31 +42,31 @@ pub struct Asking(u64);
 /// [`state`](Self::state) is the `presence_state`. From then on, and not before, changes of these users are told to the
 /// session by [`take_due`](Self::take_due).
 ///
-/// **Memory**, beside the spare room of the standard collections. A session costs its key and 72 bytes from its first
-/// watch to its end; a watch 24 bytes with its session and an `S` with its user; a watched user twice his key and about
-/// 68 bytes; a change, until it is told, 32 bytes. With at most [`PRESENCE_WATCH_MAX`] watches a session, the node's
-/// bound on sessions bounds the whole.
+/// **Memory**, besides the spare capacity of the standard collections. A session costs its key and 72 bytes from its
+/// first watch to its end; a watch 24 bytes with its session and an `S` with its user; a watched user twice the key and
+/// about 68 bytes; a change, until it is sent, 32 bytes. With at most [`PRESENCE_WATCH_MAX`] watches per session, the
+/// node's bound on sessions bounds the whole.
 #[derive(Debug)]
 pub struct WatchTable<S, U> {
     batch_ms: u64,
-    /// Numbers the questions to homes, and what they said of their own accord, in the order of this node.
+    /// Numbers the requests to homes and their announcements, in this node's order.
     moment: u64,
     sessions: HashMap<S, Watcher>,
-    /// The slot of each watched user in `targets`: sessions keep that in place of the user's long key.
+    /// The slot of each watched user in `targets`: sessions store it instead of the user's long key.
     slots: HashMap<U, usize>,
     targets: Slab<Target<S, U>>,
-    /// The sessions with something to tell, by the time at which they may be told.
+    /// The sessions with pending changes, by the time at which they may be sent.
     due: BTreeSet<(u64, S)>,
 }
 
 #[derive(Debug)]
 struct Target<S, U> {
     user: U,
-    /// What his home said last; `None` before its answer.
+    /// What the user's home said last; `None` before its answer.
     said: Option<Shown>,
     /// The moment of that.
     said_at: u64,
-    /// Ordered: leaving stays cheap when very many watch, and frames come in the same order in every replay.
+    /// Ordered: removal stays cheap with very many watchers, and frames come in the same order in every replay.
     watchers: BTreeSet<S>,
 }
 
@@ -89,9 +89,9 @@ impl<S: Clone + Ord + Hash, U: Clone + Ord + Hash> WatchTable<S, U> {
         }
     }
 
-    /// `presence_watch`: the session watches these users as well, each with the time of the first block between the
-    /// two. Gives those whom nobody on this node watched before, in the order of `users`. Until the next
-    /// [`WatchTable::state`] for them, the session is told nothing more of any of `users`.
+    /// `presence_watch`: the session also watches these users, each with the time of the first block between the two.
+    /// Returns those whom nobody on this node watched before, in the order of `users`. Until the next
+    /// [`WatchTable::state`] for them, the session gets no changes of any of `users`.
     ///
     /// # Errors
     /// [`TooManyWatched`], with nothing changed.
@@ -110,8 +110,8 @@ impl<S: Clone + Ord + Hash, U: Clone + Ord + Hash> WatchTable<S, U> {
         Ok(newly_watched)
     }
 
-    /// Whether the home of each of these users has said something of him since he is watched on this node. Those who
-    /// are not watched are not waited for.
+    /// Whether the home of each of these users has answered since the user is watched on this node. Users who are not
+    /// watched are not waited for.
     pub fn all_known<'a>(&self, users: impl IntoIterator<Item = &'a U>) -> bool
     where
         U: 'a,
@@ -119,9 +119,9 @@ impl<S: Clone + Ord + Hash, U: Clone + Ord + Hash> WatchTable<S, U> {
         users.into_iter().all(|user| self.target(user).is_none_or(|target| target.said.is_some()))
     }
 
-    /// The `presence_state` that answers a [`WatchTable::watch`], in the order of `users`; those whom the session does
-    /// not watch are left out, those whose home has not answered are offline for now. The session is told what changes
-    /// from here on.
+    /// The `presence_state` that answers a [`WatchTable::watch`], in the order of `users`; users whom the session does
+    /// not watch are left out, and those whose home has not answered are offline for now. The session gets changes from
+    /// here on.
     pub fn state<'a>(&mut self, session: &S, users: impl IntoIterator<Item = &'a U>) -> Vec<(U, Shown)>
     where
         U: 'a,
@@ -135,7 +135,8 @@ impl<S: Clone + Ord + Hash, U: Clone + Ord + Hash> WatchTable<S, U> {
         told.collect()
     }
 
-    /// `presence_unwatch`. Gives those whom nobody on this node watches any more: their homes need not tell it.
+    /// `presence_unwatch`. Returns those whom nobody on this node watches any more: their homes can stop announcing
+    /// changes.
     #[must_use]
     pub fn unwatch<'a>(&mut self, session: &S, users: impl IntoIterator<Item = &'a U>) -> Vec<U>
     where
@@ -147,7 +148,7 @@ impl<S: Clone + Ord + Hash, U: Clone + Ord + Hash> WatchTable<S, U> {
         self.leave(session, ended)
     }
 
-    /// The session ended, and its watches with it. Gives the same as [`WatchTable::unwatch`].
+    /// The session ended with its watches. Returns the same as [`WatchTable::unwatch`].
     #[must_use]
     pub fn session_gone(&mut self, session: &S) -> Vec<U> {
         let Some(watcher) = self.sessions.remove(session) else { return Vec::new() };
@@ -157,22 +158,22 @@ impl<S: Clone + Ord + Hash, U: Clone + Ord + Hash> WatchTable<S, U> {
         self.leave(session, watcher.into_watched())
     }
 
-    /// To be taken before homes are asked, and handed to [`WatchTable::answered`] with what they answer.
+    /// Must be called before homes are asked; the result goes to [`WatchTable::answered`] with their answer.
     pub fn asking(&mut self) -> Asking {
         self.moment += 1;
         Asking(self.moment)
     }
 
-    /// What a user's home answered. What it said after it was asked stands: from that on it has told every change, and
-    /// its answer may be older.
+    /// A user's home has answered. What it announced after it was asked stays: from then on it has announced every
+    /// change, and its answer may be older.
     pub fn answered(&mut self, asking: Asking, user: &U, shown: Shown, now_ms: u64) {
         if self.target(user).is_some_and(|target| target.said_at <= asking.0) {
             self.say(asking.0, user, shown, now_ms);
         }
     }
 
-    /// What a user's home says of him of its own accord. What differs from before is noted for each session that watches him; the latest
-    /// wins, and a change back to what a session was told last is not sent.
+    /// A user's home has announced a change. A difference is recorded for each session that watches the user; the
+    /// latest wins, and a change back to what a session was sent last is not sent.
     pub fn changed(&mut self, user: &U, shown: Shown, now_ms: u64) {
         self.moment += 1;
         self.say(self.moment, user, shown, now_ms);
@@ -195,7 +196,7 @@ impl<S: Clone + Ord + Hash, U: Clone + Ord + Hash> WatchTable<S, U> {
         }
     }
 
-    /// A block between the session's user and `user` begins, becomes another one or ends.
+    /// A block between the session's user and `user` begins, changes or ends.
     pub fn blocked(&mut self, session: &S, user: &U, blocked_at: Option<Timestamp>, now_ms: u64) {
         let Some(&slot) = self.slots.get(user) else { return };
         let Some(watcher) = self.sessions.get_mut(session) else { return };
@@ -208,8 +209,8 @@ impl<S: Clone + Ord + Hash, U: Clone + Ord + Hash> WatchTable<S, U> {
         self.due.first().map(|(due_ms, _)| *due_ms)
     }
 
-    /// The `presence` frames that are to be sent now: at most one for a session in each `batch_ms`, the longest due
-    /// session first, its users in the order of `U`.
+    /// The `presence` frames to send now: at most one per session in each `batch_ms`, the longest due session first,
+    /// its users in the order of `U`.
     pub fn take_due(&mut self, now_ms: u64) -> Vec<(S, Vec<(U, Shown)>)> {
         let mut frames = Vec::new();
         while self.next_due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
@@ -227,7 +228,7 @@ impl<S: Clone + Ord + Hash, U: Clone + Ord + Hash> WatchTable<S, U> {
         frames
     }
 
-    /// Everyone who is watched on this node, in no particular order: what the node asks anew when homes have moved.
+    /// All users watched on this node, unordered: those to ask about again when homes have moved.
     pub fn targets(&self) -> impl Iterator<Item = &U> {
         self.targets.iter().map(|(_, target)| &target.user)
     }
@@ -270,7 +271,7 @@ mod tests {
     const ONLINE: Shown = Shown::present(ShownStatus::Online);
     const AWAY: Shown = Shown::present(ShownStatus::Away);
 
-    /// A user with his tenant, as the router names him.
+    /// A user with the tenant, like the router's keys.
     type User = (char, u32);
     type Table = WatchTable<u32, User>;
 

@@ -22,22 +22,24 @@ use crate::channel::PerChannel;
 use crate::preferences::Preferences;
 use crate::rate::Rate;
 
-/// The times and bounds that an arbiter keeps to.
+/// The times and limits of an arbiter.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// `push.hold_ms`: how long a message waits for a receipt.
     pub hold_ms: u64,
-    /// `push.collapse_ms`: the time between two notifications of one conversation. What comes meanwhile is told together.
+    /// `push.collapse_ms`: the time between two notifications of one conversation. Messages that come meanwhile are
+    /// combined.
     pub collapse_ms: u64,
     /// `push.per_hour`: notifications of one user on one channel in an hour. At least 1.
     pub per_hour: usize,
-    /// `push.conversations_max`: conversations of one user that are kept in mind.
+    /// `push.conversations_max`: tracked conversations per user.
     pub conversations_max: usize,
-    /// `push.messages_max`: messages of one conversation that are told apart; of more, some count together. At least 3.
+    /// `push.messages_max`: individually tracked messages of one conversation; beyond that, some count together. At
+    /// least 3.
     pub messages_max: usize,
 }
 
-/// The time, on both clocks: deadlines and rates go by the monotonic one, quiet hours and mutes by the wall's.
+/// The time on both clocks: deadlines and rates use the monotonic one, quiet hours and mutes the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// Monotonic.
@@ -56,19 +58,19 @@ impl Now {
     }
 }
 
-/// A message for the user, from someone else.
+/// A message to the user from someone else.
 #[derive(Clone, Debug)]
 pub struct Message {
     pub conversation: ConversationId,
     pub seq: Seq,
     pub occasion: Occasion,
-    /// How many messages he has not read with this one, where those before it may not have been told of.
+    /// The number of unread messages including this one, if earlier ones may not have been notified.
     pub unread: Option<u32>,
-    /// Until when the user muted the conversation; `None`: as [`Arbiter::mute`] has said lately.
+    /// Until when the user muted the conversation; `None`: as last set by [`Arbiter::mute`].
     pub muted_until: Option<Timestamp>,
 }
 
-/// What happened.
+/// The reason for a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
     /// A message in a direct conversation.
@@ -99,12 +101,12 @@ pub struct Arbiter {
     channels: PerChannel<bool>,
     rates: PerChannel<Rate>,
     records: Vec<Record>,
-    /// Whether there may be notifications that no record tells of.
+    /// Whether there may be notifications without a record.
     has_forgotten: bool,
 }
 
 impl Arbiter {
-    /// A user of whom nothing is outstanding, or will be told by [`Arbiter::restore`].
+    /// A user without outstanding notifications, or before [`Arbiter::restore`].
     pub fn new(rules: Rules, preferences: Preferences, channels: &[Channel]) -> Self {
         let (rates, records) = (PerChannel::default(), Vec::new());
         let mut arbiter =
@@ -115,7 +117,7 @@ impl Arbiter {
         arbiter
     }
 
-    /// Takes over what is outstanding from a former home, as the store has it, before anything else happens: what is with
+    /// Takes over an outstanding notification of a former home from the store, before anything else happens: those with
     /// the user first. It counts in the hour's rate.
     pub fn restore(&mut self, outstanding: PushJob, now: Now) {
         let PushJob { key: PushKey { conversation, channel, .. }, up_to_seq, count, priority, not_before } =
@@ -133,7 +135,7 @@ impl Arbiter {
         self.rates.of_mut(channel).take(at_ms);
     }
 
-    /// A message has come. One that came before changes nothing.
+    /// A message has come. A repeat changes nothing.
     pub fn message(&mut self, message: Message, now: Now, out: &mut Vec<Output>) {
         let Message { conversation, seq, occasion, unread, muted_until } = message;
         let known = self.records.iter().find(|record| record.conversation == conversation);
@@ -160,8 +162,8 @@ impl Arbiter {
         out.push(Output::Trace { conversation, seq, step });
     }
 
-    /// A device of the user's has, or he has read, everything in the conversation up to `up_to`: of what has come by now,
-    /// as a device may name an entry that there is not yet (PROTOCOL §3).
+    /// A device has received, or the user has read, everything in the conversation up to `up_to`. This covers only what
+    /// has come by now, because a device may name an entry that does not exist yet (PROTOCOL §3).
     pub fn receipt(
         &mut self,
         conversation: &ConversationId,
@@ -199,7 +201,7 @@ impl Arbiter {
         Self::correct_counts(record, now, out);
     }
 
-    /// Tells what is due. Called too early it changes nothing.
+    /// Notifies of what is due. Called too early it changes nothing.
     pub fn wake(&mut self, now: Now, out: &mut Vec<Output>) {
         for channel in Channel::ALL {
             self.rates.of_mut(channel).forget(now.ms);
@@ -218,8 +220,8 @@ impl Arbiter {
         }
     }
 
-    /// Somebody else decides from now on: what waits for a receipt goes into the queue, not to be sent before its hold is
-    /// over, so that a receipt there is in time still.
+    /// Somebody else decides from now on: what waits for a receipt goes into the queue, but must not be sent before its
+    /// hold is over, so that a receipt can still arrive in time.
     pub fn hand_over(&mut self, now: Now, out: &mut Vec<Output>) {
         for at in 0..self.records.len() {
             let record = &mut self.records[at];
@@ -236,7 +238,7 @@ impl Arbiter {
         self.records.iter().filter(is_due).filter_map(|record| Some((&record.conversation, record.held_up_to()?)))
     }
 
-    /// Whether it is not decided yet what becomes of a message.
+    /// Whether a message is still undecided.
     pub fn holds(&self, conversation: &ConversationId, seq: Seq) -> bool {
         let of = |record: &&Record| record.conversation == *conversation;
         self.records.iter().find(of).is_some_and(|record| record.holds(seq))
@@ -255,12 +257,12 @@ impl Arbiter {
         })
     }
 
-    /// Whether it may be dropped and made anew by [`Arbiter::restore`]: nothing waits or counts in a rate.
+    /// Whether it may be dropped and recreated by [`Arbiter::restore`]: nothing waits or counts in a rate.
     pub fn is_idle(&self) -> bool {
         self.records.is_empty() && self.rates.iter().all(|(_, rate)| rate.over_ms().is_none())
     }
 
-    /// The user muted a conversation, or no longer: what he was not told of by then is not told.
+    /// The user muted or unmuted a conversation: what has not been notified by then is dropped.
     pub fn mute(
         &mut self,
         conversation: &ConversationId,
@@ -276,14 +278,14 @@ impl Arbiter {
         }
     }
 
-    /// The user is no member any more, as of the entry `gone`: what he was not told of by then is not told.
+    /// The user is no longer a member, as of the entry `gone`: what has not been notified by then is dropped.
     pub fn remove_member(&mut self, conversation: &ConversationId, gone: Seq, now: Now, out: &mut Vec<Output>) {
         if let Some(record) = self.records.iter_mut().find(|record| record.conversation == *conversation) {
             Self::drop_unsent(record, &mut self.rates, gone, Why::NotAMember, now, out);
         }
     }
 
-    /// The user changed his preferences. What waits in the queue gets another time, or is not told.
+    /// The user changed the preferences. Queued notifications are rescheduled, or dropped.
     pub fn set_preferences(&mut self, preferences: Preferences, now: Now, out: &mut Vec<Output>) {
         self.preferences = preferences;
         for at in 0..self.records.len() {
@@ -303,8 +305,8 @@ impl Arbiter {
         }
     }
 
-    /// The user's devices are reached by these channels from now on. What waits in the queue for another channel is told
-    /// by the new ones; what waits for one that is gone finds no device there.
+    /// Sets the channels of the user's devices. What is queued for another channel is also queued for the new ones;
+    /// what is queued for a removed one finds no device there.
     pub fn set_channels(&mut self, channels: &[Channel], now: Now, out: &mut Vec<Output>) {
         for channel in Channel::ALL {
             let (had, has) = (*self.channels.of(channel), channels.contains(&channel));
@@ -330,12 +332,12 @@ impl Arbiter {
         self.channels.iter().any(|(_, has)| *has)
     }
 
-    /// How long a conversation without anything to tell is kept in mind, so that a repeat of a message is known as one.
+    /// How long a conversation with nothing to notify is tracked, so that a repeated message is recognised.
     fn kept_ms(&self) -> u64 {
         self.rules.hold_ms.saturating_mul(2)
     }
 
-    /// The record of a conversation, made if there is none. `None` if there is no room for it.
+    /// The record of a conversation, created if needed. `None` if there is no room for it.
     fn record_for(&mut self, conversation: &ConversationId, now: Now) -> Option<usize> {
         if let Some(at) = self.records.iter().position(|record| record.conversation == *conversation) {
             return Some(at);
@@ -347,7 +349,7 @@ impl Arbiter {
         Some(self.records.len() - 1)
     }
 
-    /// Makes room. What waits for a receipt is not forgotten; what was told is in the queue or with the user, and a
+    /// Makes room. What waits for a receipt is not forgotten; what was notified is in the queue or with the user, and a
     /// receipt for it is then passed on without knowing whether there is something to withdraw.
     fn forget_one(&mut self, now: Now) -> Option<()> {
         let cost = |record: &Record| (!record.is_settled(), record.is_queued(now.ms), record.changed_ms);
@@ -370,7 +372,7 @@ impl Arbiter {
         }
     }
 
-    /// Enqueues the notification on one channel: in place of one that waits there, or at the next time that suits.
+    /// Enqueues the notification on one channel: replacing one that waits there, or at the next possible time.
     fn enqueue_on(&mut self, channel: Channel, at: usize, up_to: Seq, now: Now, out: &mut Vec<Output>) {
         self.records[at].note_sent(now.ms);
         let from_ms = now.ms.max(self.records[at].goes_ms);
@@ -392,12 +394,12 @@ impl Arbiter {
         out.push(notification(record, channel, job, now));
     }
 
-    /// The first time, from `from_ms` on, that is outside of the quiet hours and within the rate, and what it waits for
-    /// last.
+    /// The first time, from `from_ms` on, outside of the quiet hours and within the rate, and the last reason for the
+    /// delay.
     fn next_time_ms(&self, channel: Channel, from_ms: u64, now: Now) -> (u64, Option<Delay>) {
         let (mut at_ms, mut delay) = (from_ms, None);
         loop {
-            // Each turn goes on in time, and behind the last notification's hour only the quiet hours are left.
+            // Each iteration moves forward, and after the last notification's hour only the quiet hours remain.
             let free_ms = self.rates.of(channel).earliest_ms(at_ms, self.rules.per_hour);
             if free_ms > at_ms {
                 (at_ms, delay) = (free_ms, Some(Delay::Rate));
@@ -410,7 +412,7 @@ impl Arbiter {
         }
     }
 
-    /// Ends jobs, and gives the time back of those that were not sent. Whether there was one.
+    /// Ends jobs, and returns the rate slots of those that were not sent. Returns whether there was one.
     fn end_jobs(record: &mut Record, rates: &mut PerChannel<Rate>, now: Now, ends: impl Fn(&Job) -> bool) -> bool {
         let mut ended = false;
         for channel in Channel::ALL {
@@ -424,7 +426,7 @@ impl Arbiter {
         ended
     }
 
-    /// Enqueues anew what waits in the queue and tells of more than there is.
+    /// Enqueues notifications again that wait in the queue and count too many messages.
     fn correct_counts(record: &mut Record, now: Now, out: &mut Vec<Output>) {
         for channel in Channel::ALL {
             let Some(mut job) = record.jobs.of(channel).filter(|job| job.at_ms > now.ms) else { continue };
@@ -437,7 +439,7 @@ impl Arbiter {
         }
     }
 
-    /// Gives up what the user was not told of up to some message, in the hold or in the queue.
+    /// Drops what the user has not been notified of up to some message, in the hold or in the queue.
     fn drop_unsent(
         record: &mut Record,
         rates: &mut PerChannel<Rate>,

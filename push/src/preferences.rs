@@ -9,27 +9,27 @@ use crate::arbiter::output::Why;
 use crate::invalid::InvalidField;
 use crate::quiet_hours::QuietHours;
 
-/// A user's preferences. Who has set none is told of everything, at any time.
+/// A user's preferences. By default the user is notified of everything, at any time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Preferences {
-    /// Whether he is told of anything at all.
+    /// Whether the user is notified at all.
     pub enabled: bool,
-    /// What he is told of in groups.
+    /// What the user is notified of in groups.
     pub groups: Groups,
-    /// Whether a notification has the message's text in it.
+    /// Whether a notification contains the message's text.
     pub preview: bool,
-    /// When he is told later.
+    /// When notifications are delayed.
     pub quiet_hours: Option<QuietHours>,
 }
 
-/// What a user is told of in groups.
+/// What a user is notified of in groups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Groups {
     #[default]
     All,
-    /// Only where he is mentioned.
+    /// Only mentions of the user.
     Mentions,
     None,
 }
@@ -41,10 +41,10 @@ impl Default for Preferences {
 }
 
 impl Preferences {
-    /// Reads what a client sets; what it leaves out is as if it had never been set.
+    /// Parses the preferences set by a client; missing fields get their defaults.
     ///
     /// # Errors
-    /// The first field that can't be used.
+    /// The first invalid field.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, InvalidField> {
         let default = Self::default();
         let quiet_hours = match body.get("quiet_hours").filter(|hours| !hours.is_null()) {
@@ -63,7 +63,7 @@ impl Preferences {
         })
     }
 
-    /// Why he does not want to be told of something; `None` if he does.
+    /// Why the user does not want this notification; `None` if they do.
     pub(crate) fn refusal(&self, occasion: Occasion) -> Option<Why> {
         let wanted = match (occasion, self.groups) {
             (Occasion::Direct, _) | (Occasion::Mention, Groups::All | Groups::Mentions) => true,

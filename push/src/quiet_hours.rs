@@ -8,7 +8,7 @@ use switchboard_protocol::Timestamp;
 
 use crate::invalid::InvalidField;
 
-/// Hours of each day, by the clocks of a time zone: from `from` on, until `to`, which is on the next day if it is earlier.
+/// Daily hours in a time zone: from `from` until `to`, which is on the next day if it is earlier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Text", into = "Text")]
 pub struct QuietHours {
@@ -17,7 +17,7 @@ pub struct QuietHours {
     zone: TimeZone,
 }
 
-/// As they stand in HTTP bodies and in the store.
+/// The form in HTTP bodies and in the store.
 #[derive(Clone, Serialize, Deserialize)]
 struct Text {
     from: String,
@@ -39,7 +39,7 @@ impl QuietHours {
         Ok(Self { from, to, zone })
     }
 
-    /// When the quiet hours end in which `at` is; `None` outside of them.
+    /// The end of the quiet hours that contain `at`; `None` outside of them.
     pub fn end(&self, at: Timestamp) -> Option<Timestamp> {
         let instant = jiff::Timestamp::from_millisecond(at.unix_ms()).ok()?;
         let local = self.zone.to_datetime(instant);
@@ -54,8 +54,8 @@ impl QuietHours {
         self.instant_after(date.to_datetime(self.to), instant).map(|end| Timestamp::from_unix_ms(end.as_millisecond()))
     }
 
-    /// The instant at which clocks show `local`. Where they show it twice, the first one after `now`; where they skip
-    /// it, as long after the skip as it would have been.
+    /// The instant at which clocks show `local`. If they show it twice, the first one after `now`; if they skip it, as
+    /// long after the skip as it would have been.
     fn instant_after(&self, local: DateTime, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
         let instant = self.zone.to_ambiguous_timestamp(local);
         let first = instant.compatible().ok()?;
@@ -126,9 +126,9 @@ mod tests {
         let night = hours("22:00", "07:00", "Europe/Berlin");
         ends(&night, "2026-03-28T22:00:00Z", Some("2026-03-29T05:00:00.000Z"));
         ends(&night, "2026-10-24T22:00:00Z", Some("2026-10-25T06:00:00.000Z"));
-        // Clocks go from 02:00 to 03:00: 02:30 is not shown.
+        // Clocks go from 02:00 to 03:00: 02:30 is skipped.
         ends(&hours("01:00", "02:30", "Europe/Berlin"), "2026-03-29T00:30:00Z", Some("2026-03-29T01:30:00.000Z"));
-        // Clocks show 02:00 to 03:00 twice, and it is quiet until the half hour both times.
+        // Clocks show 02:00 to 03:00 twice, and quiet hours last until 02:30 both times.
         let twice = hours("02:00", "02:30", "Europe/Berlin");
         ends(&twice, "2026-10-25T00:10:00Z", Some("2026-10-25T00:30:00.000Z"));
         ends(&twice, "2026-10-25T00:30:00Z", None);

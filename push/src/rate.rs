@@ -1,11 +1,11 @@
-//! The rate of a user's notifications on one channel: a sliding hour. Owns the times of the past ones and of those to
-//! come; reads no clock.
+//! The rate of a user's notifications on one channel: a sliding hour. Owns the times of past and future ones; reads no
+//! clock.
 
 /// The span in which they are counted.
 pub(crate) const SPAN_MS: u64 = 3_600_000;
 
-/// The times at which notifications went out or will, at most `max` in any hour. Times to come are as many as there are
-/// conversations with one that waits in the queue; past ones are forgotten after an hour.
+/// The times of past and future notifications, at most `max` in any hour. There are as many future ones as there are
+/// conversations with a queued notification; past ones are forgotten after an hour.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rate {
     /// In ascending order.
@@ -13,7 +13,7 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// The first time at or after `from_ms` at which one more does no hour any harm.
+    /// The first time at or after `from_ms` at which one more exceeds no hour's limit.
     pub(crate) fn earliest_ms(&self, from_ms: u64, max: usize) -> u64 {
         let ends = self.slots_ms.iter().map(|slot_ms| slot_ms + SPAN_MS).filter(|end_ms| *end_ms > from_ms);
         let mut candidates = std::iter::once(from_ms).chain(ends);
@@ -46,7 +46,7 @@ impl Rate {
         }
     }
 
-    /// Forgets what is an hour ago.
+    /// Forgets what is more than an hour old.
     pub(crate) fn forget(&mut self, now_ms: u64) {
         let gone = self.slots_ms.partition_point(|slot_ms| slot_ms + SPAN_MS <= now_ms);
         self.slots_ms.drain(..gone);
@@ -55,7 +55,7 @@ impl Rate {
         }
     }
 
-    /// When the last one is an hour ago; `None` if nothing is counted.
+    /// When the last one will be an hour old; `None` if nothing is counted.
     pub(crate) fn over_ms(&self) -> Option<u64> {
         self.slots_ms.last().map(|last_ms| last_ms + SPAN_MS)
     }
@@ -79,7 +79,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is taken and given back: no hour has more than `max`, and no earlier time would have done.
+        /// Whatever is taken and given back, no hour has more than `max`, and no earlier time would have been possible.
         #[test]
         fn no_hour_has_more(
             steps in prop::collection::vec((0u64..6 * SPAN_MS, any::<bool>()), 1..60),

@@ -40,7 +40,7 @@ export class Access {
     }
     sessionStorage.removeItem(this.#key);
     const given = await devToken(this.#user, [this.#scope]);
-    if (given === null) throw new SignInRefused(kept === null ? "" : "The token is not valid, or has run out.");
+    if (given === null) throw new SignInRefused(kept === null ? "" : "The token is not valid, or has expired.");
     sessionStorage.setItem(this.#key, given);
     return given;
   }

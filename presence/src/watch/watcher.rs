@@ -13,7 +13,7 @@ use crate::visibility::{Shown, seen};
 pub(super) struct Watcher {
     watches: Vec<Watch>,
     pending: Vec<Pending>,
-    /// The next frame goes no earlier.
+    /// The next frame must not be sent earlier.
     not_before_ms: u64,
     /// Its place in the table's queue.
     due_ms: Option<u64>,
@@ -25,11 +25,11 @@ struct Watch {
     blocked_at: Option<Timestamp>,
 }
 
-/// A user of whom the session may not know the latest.
+/// A user whose latest state the session may not know.
 #[derive(Debug)]
 struct Pending {
     slot: usize,
-    /// What the session was told last; `None` while its `presence_watch` is not answered.
+    /// What the session was sent last; `None` while its `presence_watch` is not answered.
     told: Option<Shown>,
 }
 
@@ -51,7 +51,7 @@ impl Watcher {
         self.watches.into_iter().map(|watch| watch.slot).collect()
     }
 
-    /// Begins the watch, or begins it anew: nothing is told of it until [`Watcher::state`].
+    /// Starts or restarts the watch: nothing is sent about it until [`Watcher::state`].
     pub(super) fn watch(&mut self, slot: usize, blocked_at: Option<Timestamp>) {
         match self.watch_at(slot) {
             Ok(at) => self.watches[at].blocked_at = blocked_at,
@@ -63,7 +63,7 @@ impl Watcher {
         }
     }
 
-    /// Whether there was such a watch.
+    /// Returns whether there was such a watch.
     pub(super) fn unwatch(&mut self, slot: usize) -> bool {
         let Ok(at) = self.watch_at(slot) else { return false };
         self.watches.remove(at);
@@ -71,21 +71,21 @@ impl Watcher {
         true
     }
 
-    /// What this session is told of the user, who is shown as `shown`; `None` if it does not watch him.
+    /// How this session sees a user who is shown as `shown`; `None` if it does not watch the user.
     pub(super) fn state(&mut self, slot: usize, shown: Shown) -> Option<Shown> {
         let at = self.watch_at(slot).ok()?;
         self.settle(slot);
         Some(seen(shown, self.watches[at].blocked_at))
     }
 
-    /// The user was shown as `before`, and is as `after`. Gives the time of the frame if the session was not in the
+    /// The user was shown as `before`, and is as `after`. Returns the time of the frame if the session was not in the
     /// queue and is now.
     pub(super) fn changed(&mut self, slot: usize, before: Shown, after: Shown, now_ms: u64) -> Option<u64> {
         let blocked_at = self.watches[self.watch_at(slot).ok()?].blocked_at;
         self.note(slot, seen(before, blocked_at), seen(after, blocked_at), now_ms)
     }
 
-    /// As [`Watcher::changed`], for another block on a user who is shown as `shown`.
+    /// As [`Watcher::changed`], for a changed block on a user who is shown as `shown`.
     pub(super) fn blocked(
         &mut self,
         slot: usize,
@@ -98,8 +98,8 @@ impl Watcher {
         self.note(slot, seen(shown, before), seen(shown, blocked_at), now_ms)
     }
 
-    /// What differs from what the session was told; from now on that is told. If it is anything, the next frame goes no
-    /// earlier than `not_before_ms`.
+    /// Takes the changes that the session has not been sent. If there are any, the next frame goes no earlier than
+    /// `not_before_ms`.
     pub(super) fn take(&mut self, shown: impl Fn(usize) -> Shown, not_before_ms: u64) -> Vec<(usize, Shown)> {
         self.due_ms = None;
         let mut changes = Vec::new();
@@ -125,7 +125,7 @@ impl Watcher {
         if told == now {
             return None;
         }
-        // What is pending already remembers what was told, or waits for its first answer.
+        // A pending entry already stores what was sent, or waits for its first answer.
         let at = self.pending_at(slot).err()?;
         self.pending.insert(at, Pending { slot, told: Some(told) });
         if self.due_ms.is_some() {
@@ -142,7 +142,7 @@ impl Watcher {
         }
     }
 
-    /// A session lives long and seldom has something pending, so the room for it is given back.
+    /// Sessions live long and rarely have pending changes, so the memory is released.
     fn release_pending(&mut self) {
         if self.pending.is_empty() {
             self.pending = Vec::new();

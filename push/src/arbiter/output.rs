@@ -8,42 +8,42 @@ use super::Receipt;
 /// One decision about one conversation of the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Put into the durable queue, in place of what is there for the same user, conversation and channel, unless that has
+    /// Put into the durable queue, replacing what is there for the same user, conversation and channel, unless that has
     /// a higher `up_to_seq` (so that two homes at once make one).
     Enqueue(Notification),
-    /// What was told up to `up_to_seq` is no longer to be told: jobs of the conversation up to it that were not sent are
-    /// taken out of the queue, on every channel. If it was read, what was sent is taken back from the devices too.
+    /// What was notified up to `up_to_seq` is obsolete: unsent jobs of the conversation up to it are removed from the
+    /// queue, on every channel. If it was read, sent notifications are also withdrawn from the devices.
     Withdraw {
         conversation: ConversationId,
         up_to_seq: Seq,
         receipt: Receipt,
-        /// Whether something was told. If not, there may be something that only the store knows of, and `up_to_seq` is as
-        /// a device said it: maybe beyond the conversation's end.
+        /// Whether anything was notified. If not, the store may know of something, and `up_to_seq` is as a device sent
+        /// it, possibly beyond the conversation's end.
         is_known: bool,
     },
-    /// What became of the message `seq`, for the trace. Enqueueing and withdrawing speak for themselves.
+    /// The message's step for the trace. Enqueueing and withdrawing are traced by their own outputs.
     Trace { conversation: ConversationId, seq: Seq, step: Step },
 }
 
-/// The user's one notification of a conversation, on one of his channels.
+/// The user's one notification of a conversation, on one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
     pub channel: Channel,
     pub conversation: ConversationId,
-    /// The newest message that it tells of.
+    /// The newest message that it covers.
     pub up_to_seq: Seq,
-    /// The messages that it tells of: those that were told already and are not read, too. Where many came at once it
-    /// may count some that were read meanwhile.
+    /// The number of messages that it covers, including those that were notified already and are unread. If many came
+    /// at once it may count some that were read meanwhile.
     pub count: u32,
     pub priority: Priority,
-    /// Not to be sent before.
+    /// Must not be sent earlier.
     pub not_before: Timestamp,
     /// Why `not_before` is not now.
     pub delay: Option<Delay>,
 }
 
 impl Notification {
-    /// The job that the store keeps of it.
+    /// The job for the store.
     pub fn into_job(self, user: UserKey) -> PushJob {
         let Self { channel, conversation, up_to_seq, count, priority, not_before, delay: _ } = self;
         let key = PushKey { user, conversation, channel };
@@ -51,26 +51,26 @@ impl Notification {
     }
 }
 
-/// What makes a notification wait in the queue.
+/// Why a notification waits in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delay {
     QuietHours,
-    /// As many as may be have gone out in the last hour.
+    /// The hourly limit has been reached.
     Rate,
 }
 
-/// A step in the life of a message on its way to a notification.
+/// A step of a message on its way to a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Waits for a receipt until then.
     Held { until: Timestamp },
-    /// A receipt came in time: nobody has to be told.
+    /// A receipt came in time: no notification is needed.
     Arrived(Receipt),
-    /// Nobody is told, for this reason.
+    /// No notification, for this reason.
     NotTold(Why),
 }
 
-/// Why a message makes no notification.
+/// Why a message causes no notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     /// No device of the user's can be reached.
@@ -79,12 +79,12 @@ pub enum Why {
     Muted,
     /// The user blocks its sender.
     Blocked,
-    /// The user is no member of the conversation any more.
+    /// The user is no longer a member of the conversation.
     NotAMember,
     /// The user wants no notifications.
     Disabled,
     /// The user wants none of this kind.
     Unwanted,
-    /// As many conversations as may be wait for a receipt.
+    /// The maximum number of conversations already wait for a receipt.
     Full,
 }

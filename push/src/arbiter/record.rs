@@ -8,19 +8,20 @@ use super::Now;
 use super::output::Delay;
 use crate::channel::PerChannel;
 
-/// A conversation with messages that wait, or with a notification that is not taken back yet.
+/// A conversation with waiting messages, or with a notification that has not been withdrawn.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) conversation: ConversationId,
-    /// In the order of their `seq`, with dues that never go down. Those up to `told_up_to` are in a notification.
+    /// Ordered by `seq`, with dues that never decrease. Those up to `told_up_to` are in a notification.
     runs: Vec<Run>,
-    /// The newest message that came: what is not above it is a repeat, and no receipt is for more.
+    /// The newest message so far: anything not above it is a repeat, and receipts beyond it are cut to it.
     pub(super) came_up_to: Seq,
     pub(super) told_up_to: Seq,
-    /// The newest of what a device shows: only reading it takes that back.
+    /// The newest message that a device shows: only reading it withdraws that.
     sent_up_to: Seq,
     pub(super) jobs: PerChannel<Option<Job>>,
-    /// The last notification went, or goes, no earlier: each but the first of them some time after the one before.
+    /// The earliest time of the last notification, sent or not: each but the first comes some time after the one
+    /// before.
     pub(super) goes_ms: u64,
     /// Whether there was one.
     went: bool,
@@ -43,9 +44,9 @@ struct Run {
 pub(super) struct Job {
     pub(super) at_ms: u64,
     pub(super) up_to: Seq,
-    /// As it was enqueued last.
+    /// As it was last enqueued.
     pub(super) count: u32,
-    /// Why it was to wait.
+    /// Why it had to wait.
     pub(super) delay: Option<Delay>,
 }
 
@@ -65,7 +66,7 @@ impl Record {
         }
     }
 
-    /// Whether the message came before.
+    /// Whether the message is a repeat.
     pub(super) fn knows(&self, seq: Seq) -> bool {
         seq <= self.came_up_to
     }
@@ -106,18 +107,18 @@ impl Record {
         (later.due_ms <= now_ms || later.seq <= self.told_up_to) && alike(self.told_up_to) && alike(self.sent_up_to)
     }
 
-    /// When the record next has something to tell.
+    /// When the record next has something to notify.
     pub(super) fn due_ms(&self) -> Option<u64> {
         let first = self.runs.iter().find(|run| run.seq > self.told_up_to)?;
         Some(first.due_ms)
     }
 
-    /// Whether anything waits for a receipt, or to be told.
+    /// Whether anything waits for a receipt, or to be notified.
     pub(super) fn is_held(&self) -> bool {
         self.held_up_to().is_some()
     }
 
-    /// The newest message that waits for a receipt, or to be told.
+    /// The newest message that waits for a receipt, or to be notified.
     pub(super) fn held_up_to(&self) -> Option<Seq> {
         self.runs.last().map(|run| run.seq).filter(|seq| *seq > self.told_up_to)
     }
@@ -127,7 +128,7 @@ impl Record {
         seq > self.told_up_to && self.held_up_to().is_some_and(|newest| seq <= newest)
     }
 
-    /// Whether no notification is with the user or on the way, and none will be.
+    /// Whether no notification is with the user or on its way, and none will be.
     pub(super) fn is_settled(&self) -> bool {
         self.runs.is_empty() && self.jobs.iter().all(|(_, job)| job.is_none())
     }
@@ -152,7 +153,7 @@ impl Record {
         Some(newest.seq)
     }
 
-    /// Notes which jobs have left the queue by now.
+    /// Records which jobs have left the queue by now.
     pub(super) fn note_sent(&mut self, now_ms: u64) {
         let sent = self.jobs.iter().filter_map(|(_, job)| job.filter(|job| job.at_ms <= now_ms));
         self.sent_up_to = sent.map(|job| job.up_to).fold(self.sent_up_to, Seq::max);
@@ -165,7 +166,7 @@ impl Record {
         self.forget_runs(up_to, arrived, |run| run.seq <= kept_up_to);
     }
 
-    /// Forgets what was read. What was held is given to `arrived`. Whether a device may show some of it.
+    /// Forgets what was read. What was held is passed to `arrived`. Returns whether a device may show some of it.
     pub(super) fn read(&mut self, up_to: Seq, arrived: impl FnMut(Seq)) -> bool {
         let is_shown = self.runs.first().is_some_and(|run| run.seq <= up_to.min(self.sent_up_to));
         self.forget_runs(up_to, arrived, |_| false);
@@ -186,7 +187,7 @@ impl Record {
         });
     }
 
-    /// Gives up what has not been told, or not been sent, up to `up_to`.
+    /// Drops what has not been notified, or not been sent, up to `up_to`.
     pub(super) fn drop_unsent(&mut self, up_to: Seq, mut dropped: impl FnMut(Seq)) {
         let sent_up_to = self.sent_up_to;
         self.runs.retain(|run| {
@@ -198,12 +199,12 @@ impl Record {
         });
     }
 
-    /// How many messages a notification up to `up_to` tells of.
+    /// The number of messages that a notification up to `up_to` covers.
     pub(super) fn count(&self, up_to: Seq) -> u32 {
         self.runs.iter().filter(|run| run.seq <= up_to).fold(0, |sum, run| sum.saturating_add(run.count))
     }
 
-    /// The highest priority of what the user has not been told of yet.
+    /// The highest priority of what has not been notified yet.
     pub(super) fn priority(&self, up_to: Seq) -> Priority {
         let new = self.runs.iter().filter(|run| run.seq > self.sent_up_to && run.seq <= up_to);
         new.map(|run| run.priority).max().unwrap_or(Priority::Low)
@@ -213,7 +214,7 @@ impl Record {
         self.muted_until.is_some_and(|until| now.at < until)
     }
 
-    /// Takes over a notification that a former home made, of `count` messages.
+    /// Takes over a notification of `count` messages from a former home.
     pub(super) fn restore(&mut self, up_to: Seq, count: u32, priority: Priority, hold_over_ms: u64) {
         self.came_up_to = self.came_up_to.max(up_to);
         self.goes_ms = self.goes_ms.max(hold_over_ms);
@@ -227,7 +228,7 @@ impl Record {
 }
 
 impl Run {
-    /// Takes in an earlier one.
+    /// Merges an earlier one.
     fn add(&mut self, earlier: Self) {
         self.count = self.count.saturating_add(earlier.count);
         self.priority = self.priority.max(earlier.priority);

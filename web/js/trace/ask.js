@@ -50,7 +50,7 @@ export async function askTrace(access, { conversation, seq, user }, after) {
  * @param {{message?: string, details?: {field: string, message: string}[]} | undefined} error
  */
 function refusal(status, error) {
-  if (status === 401) return new SignInRefused("The token is not valid, or has run out.");
+  if (status === 401) return new SignInRefused("The token is not valid, or has expired.");
   if (status === 403) return new SignInRefused("This token may not see it: it needs the scope admin.");
   if (status === 404) return new NotTraced("There is no such message. The number may be that of something else in the conversation, such as a new member.");
   const [detail] = error?.details ?? [];
