@@ -1,5 +1,6 @@
-//! Events per CPU second, from the JSON of a batch of 1,000 to the windows, updates taken each 250 ms of the events'
-//! time; and the memory of a series' hour. `cargo run --release -p switchboard-topics --example ingest`
+//! Measures events per CPU second, from the JSON of batches of 1,000 to the windows, with updates taken every 250 ms of
+//! event time; and the memory of one series over an hour.
+//! `cargo run --release -p switchboard-topics --example ingest`
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ const BATCHES: i64 = 500;
 const EVENTS: i64 = 1_000;
 const SERIES: i64 = 20;
 const SERIES_KEPT: i64 = 1_000;
-/// Each batch holds the events of this time.
+/// The event time that each batch covers.
 const BATCH_MS: i64 = 250;
 const BEGIN_MS: i64 = 1_767_323_040_000;
 
@@ -32,14 +33,14 @@ fn batch(number: i64) -> String {
     format!(r#"{{"type":"topic_publish","topic":"sales","events":[{}]}}"#, events.join(","))
 }
 
-/// Bytes that the process has resident.
+/// Resident memory of the process, in bytes.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1_024
 }
 
-/// An hour with an event for each series in each second.
+/// The memory of an hour with one event per series and second.
 fn measure_memory() {
     const SECONDS: i64 = 3_600;
     let before = resident();

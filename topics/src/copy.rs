@@ -1,6 +1,6 @@
-//! Copies of a topic, so that its windows outlive its owner. Counts are sent under the name of the [`Counter`] that
-//! made them, and applying the same counts twice, late or in another order has the same result. So a node may get them
-//! from several nodes at once, and count events itself meanwhile, and nothing is counted twice.
+//! Copies of a topic, so that its windows outlive its owner. Counts are sent with the id of the [`Counter`] that made
+//! them, and merging them is idempotent and independent of order. So a node may receive counts from several nodes at
+//! once while it counts events itself, and nothing is counted twice.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use switchboard_protocol::topic::SeriesPoints;
 
 use crate::topic::{SeriesKey, Topic, index_of, told};
 
-/// Names one [`Topic`] that counts, from its making to its end: a number that no other has.
+/// The unique id of one counting [`Topic`] instance, for its lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Counter(pub u64);
 
-/// Windows, whole, as one counter has counted them.
+/// Complete windows with the counts of one counter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     pub counter: Counter,
@@ -23,21 +23,21 @@ pub struct Part {
 }
 
 impl Part {
-    /// How many windows it holds.
+    /// The number of windows.
     pub fn points(&self) -> usize {
         self.series.iter().map(|series| series.points.len()).sum()
     }
 }
 
-/// How far a topic has been told. The beginning by default.
+/// A position in the iteration over a topic's windows ([`Topic::parts`]). The default is the beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CopyCursor {
     slot: usize,
 }
 
 impl Topic {
-    /// The next parts of all that there is, with about `points_max` windows, and where to go on; `None` at the end. What
-    /// changes behind the place is in the changes since.
+    /// The next parts of the whole topic, with about `points_max` windows, and the position to continue from; `None` at
+    /// the end. Later changes to parts already returned are in [`Topic::take_changes`].
     pub fn parts(&self, from: CopyCursor, points_max: usize) -> (Vec<Part>, Option<CopyCursor>) {
         let mut parts: BTreeMap<(Counter, Window), Vec<SeriesPoints>> = BTreeMap::new();
         let mut points_told = 0;
@@ -57,12 +57,13 @@ impl Topic {
         (in_parts(parts), None)
     }
 
-    /// Takes over what others have counted, whatever `series_max` is: it was within it there. Whether anything was new.
+    /// Merges the counts of other counters. `series_max` does not apply, since it was enforced where they were counted.
+    /// Returns whether anything was new.
     pub fn absorb(&mut self, parts: Vec<Part>, now_ms: i64) -> bool {
         self.advance(now_ms);
         let mut is_new = false;
         for Part { counter, window, series } in parts {
-            // What comes back of one's own is older than what is here.
+            // This counter's own counts, sent back by another node, are never newer than those here.
             if counter != self.counter {
                 for series in series {
                     is_new |= self.absorb_series(counter, window, series);

@@ -1,4 +1,4 @@
-//! Merges updates that a slow watcher has not taken yet into one (PROTOCOL §5, "conflated").
+//! Merges updates that a slow watcher has not received yet into one (PROTOCOL §5, "conflated").
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -6,8 +6,8 @@ use switchboard_protocol::Point;
 use switchboard_protocol::server::TopicUpdate;
 use switchboard_protocol::topic::{SeriesName, SeriesPoints, Tags};
 
-/// One update in the place of two of the same topic and window, `newer` being the one of the later version: of each
-/// window its newest state.
+/// Merges two updates of the same topic and window length, `newer` having the later version. The result has the newest
+/// state of each window.
 pub fn merge(older: TopicUpdate, newer: &TopicUpdate) -> TopicUpdate {
     debug_assert!(older.topic == newer.topic && older.window == newer.window && older.version < newer.version);
     let mut series = older.series;
@@ -22,7 +22,7 @@ pub fn merge(older: TopicUpdate, newer: &TopicUpdate) -> TopicUpdate {
     TopicUpdate { series, version: newer.version, closed_until_ms: newer.closed_until_ms, ..older }
 }
 
-/// Both are in the order of their times, and so is what becomes of them.
+/// Both lists, and the result, are ordered by time.
 fn merge_points(known: &mut SeriesPoints, newer: &[Point]) {
     for point in newer {
         match known.points.binary_search_by_key(&point.start_ms, |known| known.start_ms) {

@@ -1,5 +1,5 @@
-//! The windows of one length of one series: some open ones, at most an hour of closed ones, and the counts of other
-//! nodes for the same hour. Empty windows are not kept.
+//! The windows of one length of one series: the open ones, at most an hour of closed ones, and the counts of other
+//! nodes for the same period. Empty windows are not stored.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -9,12 +9,12 @@ use switchboard_protocol::Point;
 use crate::copy::Counter;
 use crate::window::{OpenWindow, together};
 
-/// See the module. All lists are in the order of their times, and no open window begins before a closed one.
+/// See the module. All lists are ordered by time, and no open window begins before a closed one.
 #[derive(Default)]
 pub(crate) struct Windows {
     open: Vec<OpenWindow>,
     closed: VecDeque<Point>,
-    /// What former owners have counted: seldom more than one, and never for longer than an hour.
+    /// The counts of former owners: rarely more than one, and none is kept for longer than the windows.
     others: Vec<Other>,
 }
 
@@ -23,19 +23,19 @@ struct Other {
     points: VecDeque<Point>,
 }
 
-/// What an event has done to its window.
+/// The effect of an event on its window.
 pub(crate) struct Added {
-    /// It was not marked as changed before.
+    /// The window was not marked as changed before.
     pub(crate) is_first_change: bool,
-    /// What it takes more in memory.
+    /// The additional memory, in bytes.
     pub(crate) bytes: usize,
 }
 
 impl Windows {
-    /// Adds to the window that begins then, which must not be closed.
+    /// Adds a value to the window that begins at `start_ms`, which must not be closed.
     pub(crate) fn add(&mut self, start_ms: i64, value: f64) -> Added {
         let mut bytes_before = 0;
-        // Nearly always the last one, or the one before it.
+        // Almost always the last window, or the one before it.
         let at = match self.open.iter().rposition(|window| window.start_ms <= start_ms) {
             Some(at) if self.open[at].start_ms == start_ms => {
                 bytes_before = self.open[at].bytes();
@@ -53,8 +53,8 @@ impl Windows {
         Added { is_first_change, bytes: window.bytes() - bytes_before }
     }
 
-    /// Closes what begins before `open_from_ms`, which was `open_before_ms` until now, and forgets what begins before
-    /// `kept_from_ms`. Whether any closed.
+    /// Closes the windows that begin before `open_from_ms` (at the previous call: `open_before_ms`), and removes those
+    /// that begin before `kept_from_ms`. Returns whether any were closed.
     pub(crate) fn close(&mut self, open_before_ms: i64, open_from_ms: i64, kept_from_ms: i64) -> bool {
         let closing = self.open.partition_point(|window| window.start_ms < open_from_ms);
         self.closed.extend(self.open.drain(..closing).map(|window| window.point()));
@@ -76,7 +76,7 @@ impl Windows {
         has_closed
     }
 
-    /// The windows that begin in this time, whoever has counted them.
+    /// The windows that begin in this range, with the counts of all counters.
     pub(crate) fn points(&self, starts_ms: &Range<i64>) -> Vec<Point> {
         let mut points: Vec<Point> = self.counted_here(starts_ms).collect();
         if self.others.is_empty() {
@@ -94,14 +94,14 @@ impl Windows {
         points
     }
 
-    /// How many there are of them, or more: one counts for each who has counted in it.
+    /// An upper bound for the number of [`Windows::points`]: a window is counted once per counter.
     pub(crate) fn count(&self, starts_ms: &Range<i64>) -> usize {
         let open = self.open.iter().filter(|window| starts_ms.contains(&window.start_ms)).count();
         let others = self.others.iter().map(|other| places(&other.points, starts_ms).len()).sum::<usize>();
         open + others + places(&self.closed, starts_ms).len()
     }
 
-    /// The start of the newest window that begins before then.
+    /// The start of the newest window that begins before `before_ms`.
     pub(crate) fn newest_ms(&self, before_ms: i64) -> Option<i64> {
         let last = |points: &VecDeque<Point>| {
             points.range(places(points, &(i64::MIN..before_ms))).next_back().map(|point| point.start_ms)
@@ -115,14 +115,14 @@ impl Windows {
         within(&self.closed, starts_ms).chain(open.map(OpenWindow::point))
     }
 
-    /// All windows, by who has counted them; `None` is this one.
+    /// All windows, by counter; `None` stands for this node's own counts.
     pub(crate) fn by_counter(&self) -> impl Iterator<Item = (Option<Counter>, Vec<Point>)> {
         let others = self.others.iter().map(|other| (Some(other.counter), other.points.iter().copied().collect()));
         let here: Vec<Point> = self.counted_here(&(i64::MIN..i64::MAX)).collect();
         std::iter::once((None, here)).chain(others).filter(|(_, points)| !points.is_empty())
     }
 
-    /// Takes the mark off a changed window and says what this one has counted in it; `None` if it is forgotten.
+    /// Clears the mark of a changed window and returns this node's own counts for it; `None` if it was removed.
     pub(crate) fn take_changed(&mut self, start_ms: i64) -> Option<Point> {
         if let Ok(at) = self.open.binary_search_by_key(&start_ms, |window| window.start_ms) {
             self.open[at].is_changed = false;
@@ -131,21 +131,21 @@ impl Windows {
         at(&self.closed, start_ms).copied()
     }
 
-    /// The same window with what others have counted in it.
+    /// Adds the counts of other counters for the same window.
     pub(crate) fn with_others(&self, point: Point) -> Point {
         let others = self.others.iter().filter_map(|other| at(&other.points, point.start_ms));
         others.fold(point, |sum, other| together(sum, *other))
     }
 
-    /// Takes the mark off a changed window.
+    /// Clears the mark of a changed window.
     pub(crate) fn unmark(&mut self, start_ms: i64) {
         if let Ok(at) = self.open.binary_search_by_key(&start_ms, |window| window.start_ms) {
             self.open[at].is_changed = false;
         }
     }
 
-    /// What another one has counted. A window only grows, so of two states of it that with more events is the newer.
-    /// Whether anything of it was new.
+    /// Merges the counts of another counter. A counter's windows only grow, so of two states of a window the one with
+    /// more events is newer. Returns whether anything was new.
     pub(crate) fn absorb(&mut self, counter: Counter, points: impl Iterator<Item = Point>) -> bool {
         let mut is_new = false;
         let known = self.others.iter().position(|other| other.counter == counter);
@@ -170,7 +170,7 @@ impl Windows {
         self.open.is_empty() && self.closed.is_empty() && self.others.is_empty()
     }
 
-    /// About what they take in memory.
+    /// Approximate memory in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let others = self.others.iter().map(|other| size_of::<Other>() + points_bytes(&other.points)).sum::<usize>();
         points_bytes(&self.closed) + others + self.open.iter().map(OpenWindow::bytes).sum::<usize>()

@@ -1,5 +1,5 @@
 //! A topic's state for a new watcher or a single read: the newest windows of a range, as many as fit into an answer. A
-//! client asks for the rest with the start of the oldest window that it got.
+//! client requests the rest with `before_ms`, the start of the oldest window that it received.
 
 use std::ops::Range;
 
@@ -12,8 +12,8 @@ use crate::series::Windows;
 use crate::topic::{Series, Topic, index_of, told};
 
 impl Topic {
-    /// Answers a `topic_watch`: its windows of the last `range_s` seconds, the one that was then included, without the older
-    /// ones if there is no room for all.
+    /// Answers a `topic_watch`: the windows of the last `range_s` seconds, including the one in which that period
+    /// begins, and without the oldest ones if not all fit.
     pub fn state(&mut self, watch: &TopicWatch, now_ms: i64) -> TopicState {
         self.advance(now_ms);
         let TopicWatch { ref topic, window, range_s, before_ms } = *watch;
@@ -32,7 +32,8 @@ impl Topic {
         }
     }
 
-    /// The end of this time whose windows fit into an answer, which those with the newest start always do.
+    /// The longest final part of this range whose windows fit into an answer. The windows with the newest start always
+    /// fit.
     fn fitting(&self, window: Window, starts_ms: Range<i64>) -> Range<i64> {
         let at = index_of(window);
         let all: Vec<(usize, &Windows)> =
@@ -46,7 +47,7 @@ impl Topic {
         };
         let newest_ms = all.iter().filter_map(|(_, windows)| windows.newest_ms(starts_ms.end)).max();
         let Some(newest_ms) = newest_ms.filter(|newest_ms| *newest_ms >= starts_ms.start) else { return starts_ms };
-        // How many windows before the newest: that many fit, and that many don't.
+        // Binary search for how many window lengths before the newest fit: `fitting` do, `too_many` don't.
         let (mut fitting, mut too_many) = (0, (newest_ms - starts_ms.start) / window.ms() + 1);
         while fitting + 1 < too_many {
             let middle = i64::midpoint(fitting, too_many);
@@ -56,8 +57,8 @@ impl Topic {
     }
 }
 
-/// What a series takes in an answer beside its windows.
+/// The bytes that a series takes in an answer besides its windows.
 fn key_bytes(series: &Series) -> usize {
-    // One more for the comma.
+    // Plus one for the comma.
     encode_item(&told(series.key.clone(), Vec::new())).get().len() + 1
 }

@@ -11,33 +11,33 @@ use switchboard_protocol::{ErrorCode, ProtocolError, TopicId};
 use crate::copy::{Counter, Part};
 use crate::series::Windows;
 
-/// How long windows are kept after they began: the last hour, and what an hour ago was within.
+/// How long windows are kept: those of the last hour, including the one in which that hour begins.
 const KEPT_MS: i64 = TOPIC_RANGE_S_MAX as i64 * 1_000;
 
-/// What an operator sets.
+/// The configurable limits.
 #[derive(Debug, Clone, Copy)]
 pub struct TopicLimits {
     /// `topics.lateness_ms`: how long after its end a window closes.
     pub lateness_ms: u32,
-    /// `topics.series_max`: series with a window in the last hour, at most.
+    /// `topics.series_max`: the maximum number of series with a window in the last hour.
     pub series_max: usize,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Published {
-    /// Events that count.
+    /// Events that were counted.
     pub accepted: u32,
-    /// Events whose window of one second was closed: left out of all windows.
+    /// Events whose one-second window was closed: not counted in any window.
     pub late: u32,
 }
 
-/// Why a batch was refused. Nothing of it counts.
+/// Why a batch was refused. None of its events is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     #[error("event {index} is more than {EVENT_AHEAD_MS_MAX} ms in the future")]
     Ahead { index: usize },
-    #[error("event {index} is of another series than the {series_max} that the topic has")]
+    #[error("event {index} needs a new series, but the topic already has {series_max}")]
     TooManySeries { index: usize, series_max: usize },
 }
 
@@ -57,39 +57,39 @@ impl From<PublishError> for ProtocolError {
     }
 }
 
-/// What has changed in the windows of one length.
+/// The changes to the windows of one length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     pub version: u64,
-    /// The windows that changed, whole, whoever has counted them.
+    /// The complete state of each changed window, with the counts of all counters.
     pub series: Vec<SeriesPoints>,
-    /// Windows that end by then change no more.
+    /// Windows that end at or before this time no longer change.
     pub closed_until_ms: i64,
-    /// The same as this topic has counted them, for who keeps a copy.
+    /// The same windows with only this topic's own counts, for the node with the copy.
     pub own: Part,
 }
 
 impl Changes {
-    /// As watchers of this topic get them.
+    /// The update for watchers of this topic.
     pub fn of(self, topic: TopicId) -> TopicUpdate {
         let Self { version, series, closed_until_ms, own } = self;
         TopicUpdate { topic, window: own.window, version, series, closed_until_ms }
     }
 }
 
-/// See the module. Its memory is bounded by `series_max` and by the windows of an hour, of which each series has at most
-/// 3,601 + 61, of 64 bytes each; those that may still change have a sketch each.
+/// See the module. Its memory is bounded by `series_max` and by the windows of a series: the last hour and the 60 s that
+/// events may be ahead, so about 3,660 + 62, of 64 bytes each (per counter). Open windows have a sketch each.
 pub struct Topic {
     pub(crate) counter: Counter,
     limits: TopicLimits,
-    /// The latest time that there was: closed windows stay closed.
+    /// The latest time that was passed in: it never decreases, so closed windows stay closed.
     pub(crate) now_ms: i64,
     slots: HashMap<SeriesKey, u32, RandomState>,
     pub(crate) series: Slab<Series>,
     lengths: [Length; 2],
-    /// Where the events of a batch go; empty in between.
+    /// The events of the current batch with their series; empty between batches.
     placed: Vec<Placed>,
-    /// About what all of it takes in memory, as of now.
+    /// Approximate memory in bytes.
     pub(crate) bytes: usize,
 }
 
@@ -100,21 +100,21 @@ pub(crate) struct Series {
 
 impl Series {
     fn bytes(&self) -> usize {
-        // Names and tags stand in the map and in the slab; their texts are shared where they are long.
+        // The key is in the map and in the slab; long strings are shared between both.
         const BASE_BYTES: usize = size_of::<Series>() + size_of::<(SeriesKey, u32)>();
         BASE_BYTES + self.key.tags.bytes() + self.windows.iter().map(Windows::bytes).sum::<usize>()
     }
 }
 
-/// What there is to tell of the windows of one length.
+/// The pending changes to the windows of one length.
 struct Length {
     window: Window,
     version: u64,
-    /// Windows that begin before are closed.
+    /// Windows that begin before this time are closed.
     open_from_ms: i64,
-    /// Those that changed since the last update, each once: the series' slot, the window's start.
+    /// The windows that changed since the last update, each once: the series' slot and the window's start.
     changed: Vec<(u32, i64)>,
-    /// Whether a window has closed since then.
+    /// Whether a window has been closed since the last update.
     has_closed: bool,
 }
 
@@ -143,7 +143,7 @@ impl Equivalent<SeriesKey> for BorrowedKey<'_> {
 }
 
 impl Topic {
-    /// One without events, which counts under this name.
+    /// A topic without events, which counts as `counter`.
     pub fn new(counter: Counter, limits: TopicLimits, now_ms: i64) -> Self {
         let length =
             |window| Length { window, version: 0, open_from_ms: i64::MIN, changed: Vec::new(), has_closed: false };
@@ -161,7 +161,7 @@ impl Topic {
         topic
     }
 
-    /// Goes on from a former owner's versions, so that they never fall.
+    /// Continues a former owner's versions, so that they never decrease.
     pub fn raise_version(&mut self, window: Window, version: u64) {
         let length = &mut self.lengths[index_of(window)];
         length.version = length.version.max(version);
@@ -172,15 +172,15 @@ impl Topic {
         self.lengths[index_of(window)].version
     }
 
-    /// Takes other limits, for what comes after: what is there stays, and what is closed stays closed.
+    /// Sets the limits for later events: existing series stay, and closed windows stay closed.
     pub fn set_limits(&mut self, limits: TopicLimits) {
         self.limits = limits;
     }
 
-    /// Counts a batch, whole or not at all.
+    /// Counts a batch as a whole or, on an error, not at all.
     ///
     /// # Errors
-    /// If an event is too far in the future, or of a series for which there is no room.
+    /// If an event is too far in the future, or needs a new series beyond `series_max`.
     pub fn publish(&mut self, events: Vec<Event>, now_ms: i64) -> Result<Published, PublishError> {
         self.advance(now_ms);
         let mut late = 0;
@@ -205,13 +205,13 @@ impl Topic {
         Ok(Published { accepted, late })
     }
 
-    /// Finds where an event belongs, making its series if need be; false if it is late.
+    /// Finds the series of an event, creating it if needed. Returns false if the event is late.
     fn place(&mut self, index: usize, event: Event, new: &mut Vec<u32>) -> Result<bool, PublishError> {
         let at_ms = event.timestamp.map_or(self.now_ms, |timestamp| timestamp.unix_ms());
         if at_ms > self.now_ms.saturating_add(EVENT_AHEAD_MS_MAX) {
             return Err(PublishError::Ahead { index });
         }
-        // Judged on the window of one second, for both (PROTOCOL §5, `late`).
+        // The one-second window decides for both lengths (PROTOCOL §5, `late`).
         let [seconds, _] = &self.lengths;
         if seconds.window.start_ms(at_ms) < seconds.open_from_ms {
             return Ok(false);
@@ -232,7 +232,7 @@ impl Topic {
         Ok(true)
     }
 
-    /// Where a series is, made if need be.
+    /// The slot of a series, which is created if needed.
     pub(crate) fn slot_of(&mut self, key: SeriesKey) -> u32 {
         if let Some(slot) = self.slots.get(&key) {
             return *slot;
@@ -263,7 +263,7 @@ impl Topic {
         self.slots.remove(&series.key);
     }
 
-    /// Closes windows whose time has come, and forgets those that are too old.
+    /// Closes the windows that are due, and removes those that are too old.
     pub fn advance(&mut self, now_ms: i64) {
         self.now_ms = self.now_ms.max(now_ms);
         let mut is_forgetting = false;
@@ -299,13 +299,13 @@ impl Topic {
         debug_assert_eq!(self.bytes, size_of::<Self>() + self.series.iter().map(|(_, s)| s.bytes()).sum::<usize>());
     }
 
-    /// Windows that begin before are forgotten.
+    /// Windows that begin before this time are removed.
     pub(crate) fn kept_from_ms(&self, window: Window) -> i64 {
         window.start_ms(self.now_ms - KEPT_MS)
     }
 
-    /// What has changed since this was last called: the next version. `None` if nothing has: no event came and no window
-    /// with events closed.
+    /// The changes since the last call, as the next version. `None` if nothing has changed: no event was counted and no
+    /// window with events was closed.
     pub fn take_changes(&mut self, window: Window, now_ms: i64) -> Option<Changes> {
         self.advance(now_ms);
         let at = index_of(window);
@@ -319,7 +319,7 @@ impl Topic {
         changed.sort_unstable();
         let (mut series, mut own) = (Vec::new(), Vec::new());
         for of_one in changed.chunk_by(|a, b| a.0 == b.0) {
-            // A series of which nothing is left is not told.
+            // A series that has been removed is left out.
             let Some(known) = self.series.get_mut(of_one[0].0 as usize) else { continue };
             let windows = &mut known.windows[at];
             let points: Vec<_> = of_one.iter().filter_map(|(_, start_ms)| windows.take_changed(*start_ms)).collect();
@@ -334,7 +334,7 @@ impl Topic {
         Some(Changes { version, series, closed_until_ms: open_from_ms, own })
     }
 
-    /// As [`Topic::take_changes`], where nobody watches: what has changed is in the state that the next watcher gets.
+    /// Like [`Topic::take_changes`] when nobody watches: the next watcher gets the changes with its state.
     pub fn skip_changes(&mut self, window: Window) {
         let at = index_of(window);
         self.lengths[at].has_closed = false;
@@ -345,17 +345,17 @@ impl Topic {
         }
     }
 
-    /// Whether nothing is left of it.
+    /// Whether there are no series.
     pub fn is_empty(&self) -> bool {
         self.series.is_empty()
     }
 
-    /// How many series have a window.
+    /// The number of series, each with at least one window.
     pub fn series_count(&self) -> usize {
         self.series.len()
     }
 
-    /// About what it takes in memory, as of now.
+    /// Approximate memory in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -365,7 +365,7 @@ pub(crate) fn told(key: SeriesKey, points: Vec<switchboard_protocol::Point>) -> 
     SeriesPoints { series: key.name, tags: key.tags, points }
 }
 
-/// Where a length stands in the arrays of two.
+/// The index of a length in the arrays of two.
 pub(crate) const fn index_of(window: Window) -> usize {
     match window {
         Window::Second => 0,

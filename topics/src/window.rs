@@ -1,29 +1,29 @@
-//! One window of one series, while it may still get events.
+//! An open window of one series: it may still get events.
 
 use sketches_ddsketch::{Config, DDSketch};
 use switchboard_protocol::{Number, Point};
 
-/// The percentiles' relative error (PROTOCOL §5): that of a DDSketch (Masson, Rim, Lee, 2019) made for it.
+/// The relative error of percentiles (PROTOCOL §5), guaranteed by a DDSketch (Masson, Rim, Lee, 2019) of this accuracy.
 ///
-/// The percentile q of n values is that at the rank ⌊q·(n−1)⌋ of them in ascending order, counted from 0. It holds for
-/// values further than `ABSOLUTE_ERROR` from 0, and while a window's values of one sign span no more than
-/// 17 decimal orders of magnitude: of a wider range the smallest are counted together.
+/// Percentile q of n values is the one at rank ⌊q·(n−1)⌋, from 0, in ascending order. The bound holds for values
+/// further than `ABSOLUTE_ERROR` from 0, and while a window's values of one sign span at most 17 decimal orders of
+/// magnitude: beyond that, the smallest share one bin.
 pub const RELATIVE_ERROR: f64 = 0.01;
 
 /// Values closer to 0 than this count as 0 in percentiles.
 pub(crate) const ABSOLUTE_ERROR: f64 = 1.0e-9;
 
-/// Bins of a sketch, at most: 2,048 of the width `RELATIVE_ERROR` span 17 orders of magnitude, in 16 KiB per sign.
+/// Maximum bins per sign: 2,048 of the accuracy `RELATIVE_ERROR` span 17 orders of magnitude, in 16 KiB.
 const BINS_MAX: u32 = 2_048;
 
-/// Bytes of a window beside its sketch's bins.
+/// Bytes of a window besides its sketch's bins.
 const BASE_BYTES: usize = size_of::<OpenWindow>();
 
-/// A window that is not closed. Its sketch goes when it closes; the numbers stay, as a [`Point`].
+/// A window that is not closed yet. When it closes, its sketch is dropped and its numbers are kept as a [`Point`].
 #[derive(Clone)]
 pub(crate) struct OpenWindow {
     pub(crate) start_ms: i64,
-    /// Whether it is among the topic's changed windows already.
+    /// Whether it is already in the topic's list of changed windows.
     pub(crate) is_changed: bool,
     sum: f64,
     min: f64,
@@ -46,7 +46,7 @@ impl OpenWindow {
         self.sketch.add(value);
     }
 
-    /// What watchers are told of it.
+    /// The numbers that watchers get.
     pub(crate) fn point(&self) -> Point {
         Point {
             start_ms: self.start_ms,
@@ -60,20 +60,21 @@ impl OpenWindow {
         }
     }
 
-    /// Cut to what there was: so it is exact where all values are the same.
+    /// Clamped to the range of the values, so it is exact if all values are the same.
     fn percentile(&self, q: f64) -> Number {
-        // It fails only for a q that is none.
+        // Fails only for a q outside 0 to 1.
         let value = self.sketch.quantile(q).ok().flatten().unwrap_or_default();
         Number::saturating(value.max(self.min).min(self.max))
     }
 
-    /// About what it takes in memory.
+    /// Approximate memory in bytes.
     pub(crate) fn bytes(&self) -> usize {
         BASE_BYTES + self.sketch.length() * size_of::<u64>()
     }
 }
 
-/// What two have counted in the same window. Percentiles can't be added: they are those of the one with more events.
+/// The sum of two counters' counts for the same window. Percentiles can't be added: they are taken from the counter with
+/// more events.
 pub(crate) fn together(one: Point, other: Point) -> Point {
     let larger = if other.count > one.count { other } else { one };
     Point {
