@@ -1,4 +1,4 @@
-//! Tests of sleeping sessions over a real socket, and of writes for them while they sleep.
+//! Tests of sleeping sessions over a real socket, and of the writes that others do for them.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -19,10 +19,10 @@ use super::requests::{Encoded, Requests};
 use super::session::Session;
 use super::tests::{node, session_over};
 
-/// Small, so that the kernel soon takes no more.
+/// Small, so that the socket's buffers are soon full.
 const KERNEL_BYTES: usize = 4_096;
 
-/// A session that is signed in and has been told so, and its client.
+/// A session that has signed in and sent `ready`, and its client.
 async fn asleep() -> (Session<Tcp>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpSocket::new_v4().unwrap();
@@ -36,7 +36,7 @@ async fn asleep() -> (Session<Tcp>, TcpStream) {
     (session, client)
 }
 
-/// One turn of the session, whose waker counts.
+/// Polls the session once, with a waker that counts.
 fn turn(session: &mut Session<Tcp>) -> Arc<Wakes> {
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(wakes.clone());
@@ -62,7 +62,7 @@ async fn said(session: &mut Session<Tcp>, client: &mut TcpStream, frames: usize)
     .await
 }
 
-/// A text, or the code of a close.
+/// The text of a text frame, or the code of a close frame.
 async fn frame(client: &mut TcpStream) -> String {
     let (opcode, length) = (client.read_u8().await.unwrap(), client.read_u8().await.unwrap());
     let length = match length {

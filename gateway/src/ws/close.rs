@@ -13,9 +13,9 @@ pub(super) enum Ending {
     ByClient(CloseCode),
     /// The connection failed, or its framing is invalid.
     Broken(Error),
-    /// A binary message, which only `switchboard.v1.msgpack` has.
+    /// A binary message, which only `switchboard.v1.msgpack` allows.
     Binary,
-    /// Too many frames that were no JSON object.
+    /// Too many frames that were not JSON objects.
     NotAnObject,
     /// No token in time.
     AuthTimeout,
@@ -27,17 +27,17 @@ pub(super) enum Ending {
     Refused(Option<FrameId>, ProtocolError),
     /// Nothing was received for too long.
     Silent,
-    /// Over its frame rate for too long; the bucket is full again after so many milliseconds.
+    /// Over its frame rate for too long; the bucket is full again after this many milliseconds.
     RateLimited(u64),
-    /// The router has ordered it.
+    /// Closed by the router.
     Ordered(CloseCode),
-    /// The time to move has passed.
+    /// The client did not move to another node in time.
     Moved,
-    /// The process ends.
+    /// The process shuts down.
     NodeStops,
 }
 
-/// How a session ends for its client.
+/// What the client is sent when its session ends.
 pub(super) struct Farewell {
     pub(super) code: CloseCode,
     pub(super) id: Option<FrameId>,
@@ -46,7 +46,7 @@ pub(super) struct Farewell {
 }
 
 impl Ending {
-    /// Decides how a session ends: the only place that does.
+    /// The only place that decides what the client is sent.
     pub(super) fn farewell(self) -> Farewell {
         let quietly = |code| Farewell { code, id: None, error: None };
         let saying = |code, error| Farewell { code, id: None, error: Some(error) };
@@ -56,7 +56,7 @@ impl Ending {
             Self::Binary => quietly(CloseCode::UnsupportedData),
             Self::Moved | Self::NodeStops => quietly(CloseCode::GoingAway),
             Self::NotAnObject => quietly(CloseCode::NotAnObject),
-            Self::AuthTimeout => saying(CloseCode::Unauthorized, ProtocolError::unauthorized("no token came in time")),
+            Self::AuthTimeout => saying(CloseCode::Unauthorized, ProtocolError::unauthorized("no token in time")),
             Self::Expired => saying(CloseCode::Unauthorized, ProtocolError::unauthorized("the token has expired")),
             Self::BadToken(id, error) => Farewell { code: CloseCode::Unauthorized, id, error: Some(error) },
             Self::Refused(id, error) => refused(id, error),
@@ -80,10 +80,10 @@ fn ordered(code: CloseCode) -> Farewell {
     let error = code.error_code().map(|error_code| {
         let message = match error_code {
             ErrorCode::Revoked => "an administrator ended the session",
-            ErrorCode::Silent => "nothing came for too long",
+            ErrorCode::Silent => "nothing was received for too long",
             ErrorCode::Replaced => "a newer socket has the same device_id and instance_id",
-            ErrorCode::SlowConsumer => "too much waited to be read: sync after the reconnect",
-            ErrorCode::Overloaded => "the server has no room",
+            ErrorCode::SlowConsumer => "the client reads too slowly: reconnect, then sync",
+            ErrorCode::Overloaded => "the server is overloaded",
             _ => "the session has ended",
         };
         let error = ProtocolError::new(error_code, message);
@@ -95,7 +95,7 @@ fn ordered(code: CloseCode) -> Farewell {
     Farewell { code, id: None, error }
 }
 
-/// The error before a close code is the one of that code, whatever the reason (PROTOCOL §8).
+/// The `error` sent before a close frame always has the error code that belongs to the close code (PROTOCOL §8).
 fn refused(id: Option<FrameId>, error: ProtocolError) -> Farewell {
     let code = code_of_refusal(error.code());
     let error = match code.error_code().filter(|said| *said != error.code()) {
@@ -121,7 +121,7 @@ fn code_of_refusal(code: ErrorCode) -> CloseCode {
     match code {
         ErrorCode::Unauthorized => CloseCode::Unauthorized,
         ErrorCode::Revoked => CloseCode::Revoked,
-        // The same while the store does not answer: waiting helps.
+        // Also `unavailable`, while the store does not answer: the client should retry later.
         ErrorCode::Overloaded | ErrorCode::RateLimited | ErrorCode::Unavailable => CloseCode::Overloaded,
         _ => CloseCode::Internal,
     }

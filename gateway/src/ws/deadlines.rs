@@ -1,9 +1,9 @@
-//! The deadlines of one session. Pure: its owner passes in the time.
+//! The deadlines of one session. Pure: the caller passes the time.
 
-/// A deadline that has passed, the most important first.
+/// A deadline that has passed, in descending priority.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// The end of the session's present stage: no sign-in in time, or the time to move has passed.
+    /// The end of the session's current stage: the time to sign in, to move or to close has passed.
     Stage,
     /// Nothing was received for two and a half heartbeats.
     Silent,
@@ -20,7 +20,7 @@ pub(super) struct Deadlines {
     stage_ends_ms: Option<u64>,
     /// The earliest time at which the session will be woken anyway; in the past if there is none.
     armed_ms: u64,
-    /// The next deadline may have changed since the session was armed last.
+    /// The next deadline may have changed since the timer was last armed.
     has_changed: bool,
 }
 
@@ -36,29 +36,28 @@ impl Deadlines {
         }
     }
 
-    /// Something came from the client.
+    /// Something was received from the client.
     pub(super) fn heard(&mut self, now_ms: u64) {
         self.heard_at_ms = now_ms;
     }
 
-    /// The session enters a stage that ends then, or that has no end.
+    /// The session enters a stage with this end, or without one.
     pub(super) fn set_stage_end(&mut self, stage_ends_ms: Option<u64>) {
         self.stage_ends_ms = stage_ends_ms;
         self.has_changed = true;
     }
 
-    /// A deadline that is kept elsewhere has changed.
+    /// A deadline stored elsewhere has changed.
     pub(super) fn set_changed(&mut self) {
         self.has_changed = true;
     }
 
-    /// Whether the session must compute when it has to be woken. In the many turns in which it need not, it does not
-    /// even read the clock.
+    /// Whether the session must recompute its wake-up time. Most turns need not, and then do not even read the clock.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.has_changed)
     }
 
-    /// The deadline that has passed by now. A ping is due once.
+    /// The deadline that has passed by now. Reports a due ping once.
     pub(super) fn due(&mut self, now_ms: u64) -> Option<Due> {
         self.has_changed = true;
         if self.stage_ends_ms.is_some_and(|end_ms| end_ms <= now_ms) {
@@ -74,8 +73,8 @@ impl Deadlines {
         None
     }
 
-    /// The time at which the session must be woken, besides those at which it will be anyway. `other_ms` is a deadline
-    /// kept elsewhere.
+    /// The time at which the session must be woken; `None` if it will be woken early enough anyway. `other_ms` is a
+    /// deadline stored elsewhere.
     pub(super) fn arm_for(&mut self, now_ms: u64, other_ms: Option<u64>) -> Option<u64> {
         let next_ms = [self.stage_ends_ms, other_ms]
             .into_iter()
@@ -88,7 +87,7 @@ impl Deadlines {
         Some(next_ms)
     }
 
-    /// PROTOCOL §2: two heartbeats and a half.
+    /// PROTOCOL §2: two and a half heartbeats.
     fn silent_at_ms(&self) -> u64 {
         self.heard_at_ms + self.heartbeat_ms * 5 / 2
     }
@@ -129,11 +128,11 @@ mod tests {
         assert_eq!([deadlines.take_changed(), deadlines.take_changed()], [true, false]);
         assert_eq!(deadlines.arm_for(0, None), Some(500));
         assert_eq!(deadlines.arm_for(1, None), None);
-        assert_eq!(deadlines.arm_for(1, Some(300)), Some(300), "an earlier one needs a ring of its own");
+        assert_eq!(deadlines.arm_for(1, Some(300)), Some(300), "an earlier deadline needs its own wake-up");
         assert_eq!(deadlines.arm_for(300, None), Some(500));
         deadlines.set_stage_end(None);
         assert!(deadlines.take_changed());
-        assert_eq!(deadlines.arm_for(301, None), None, "the ring at 500 sees to the later ones");
+        assert_eq!(deadlines.arm_for(301, None), None, "the wake-up at 500 arms the later ones");
         assert_eq!(deadlines.arm_for(500, None), Some(1_000));
     }
 }

@@ -1,5 +1,4 @@
-//! Handles a client's messages: parses frames, counts them against the client's rate, carries them out, and answers
-//! errors.
+//! Handles a client's messages: parses frames, applies the rate limit, starts the requests, and answers errors.
 
 use switchboard_protocol::limits::BAD_FRAMES_PER_MINUTE_MAX;
 use switchboard_protocol::server::{ErrorFrame, Frame, Pong, ServerFrame};
@@ -18,16 +17,16 @@ use super::session::{Session, Stage};
 use crate::metrics::{count_refused_send, count_send};
 use crate::rate::{Bucket, Rate};
 
-/// A client that is over its frame rate for longer is closed (PROTOCOL §7, 4429).
+/// A session over its frame rate for longer than this is closed (PROTOCOL §7, 4429).
 const OVER_RATE_US_MAX: u64 = 10_000_000;
 
-/// How well a client keeps to its limits.
+/// A client's use of its limits.
 #[derive(Default)]
 pub(super) struct Conduct {
     frames: Bucket,
     /// Since when it has exceeded its frame rate.
     over_rate_since_us: Option<u64>,
-    /// When the frames of the last minute came that were no JSON object.
+    /// The times of the last minute's frames that were not JSON objects.
     bad_frames_ms: Vec<u64>,
 }
 
@@ -46,7 +45,7 @@ impl<S: Line> Session<S> {
         }
     }
 
-    /// The pong has been queued. A ping counts as a frame, since otherwise pings could be sent without limit.
+    /// The pong is already queued (`wire.rs`). A ping counts as a frame: otherwise pings would have no limit.
     fn on_ping(&mut self) {
         let now_us = self.gateway.clock.monotonic_us();
         if self.take_frame(now_us).is_err() {
@@ -82,13 +81,13 @@ impl<S: Line> Session<S> {
 
     fn rate(&self) -> Rate {
         let per_s = self.gateway.settings().limits.frames_per_s;
-        // PROTOCOL §8, "frames per second": a bucket of two seconds' worth.
+        // PROTOCOL §8, "frames per second": the bucket holds two seconds' worth.
         Rate::new(per_s, per_s.saturating_mul(2))
     }
 
     fn take_frame(&mut self, now_us: u64) -> Result<(), u64> {
         let rate = self.rate();
-        // The bucket is full: the client has kept to its rate for two seconds, bursts aside.
+        // A full bucket: the client is within its rate again.
         if self.conduct.frames.fills_in_us(now_us) == 0 {
             self.conduct.over_rate_since_us = None;
         }
@@ -120,7 +119,7 @@ impl<S: Line> Session<S> {
         }
     }
 
-    /// Answers a frame that is not carried out, in order.
+    /// Answers a frame that is refused, in order.
     fn refuse(&mut self, id: Option<&FrameId>, frame: &ClientFrame, error: &ProtocolError) {
         if matches!(frame, ClientFrame::Send(_)) {
             count_refused_send(error);
@@ -136,7 +135,7 @@ impl<S: Line> Session<S> {
         self.put_in_turn(order, rejection.encode());
     }
 
-    /// The key with which the answer keeps its order; `None` if no answer is awaited.
+    /// The key that orders the answer; `None` if no request is outstanding.
     fn order(&self, order: impl FnOnce(&Router, &UserKey) -> OrderKey) -> OrderKey {
         match (&self.requests, &self.stage, self.gateway.session_router()) {
             (Some(_), Stage::Open(signed_in), Some(router)) => order(router, &signed_in.connected.actor(false).user),
@@ -144,7 +143,7 @@ impl<S: Line> Session<S> {
         }
     }
 
-    /// PROTOCOL §1: answers about one conversation come in the order of their frames.
+    /// PROTOCOL §1: answers about one conversation are sent in the order of their frames.
     fn put_in_turn(&mut self, order: OrderKey, error: String) {
         match &mut self.requests {
             Some(requests) if requests.holds_up(&order) => {
@@ -160,7 +159,7 @@ impl<S: Line> Session<S> {
             (ClientFrame::Ping, _) => self.put(&Pong {}, id.as_ref()),
             (ClientFrame::Auth(auth), _) => self.on_auth(id, auth),
             (frame, Stage::Open(_)) => self.on_request(id, frame, now_us),
-            (frame, _) => self.refuse(id.as_ref(), &frame, &ProtocolError::unauthorized("sign in first, with auth")),
+            (frame, _) => self.refuse(id.as_ref(), &frame, &ProtocolError::unauthorized("sign in with auth first")),
         }
     }
 

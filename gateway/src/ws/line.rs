@@ -1,7 +1,7 @@
-//! The stream of a session's bytes. A sleeping session lends out its write end, so that the frames of a fan-out can be
-//! written to many sessions one after the other without waking them.
+//! The byte stream under a session. A sleeping session lends its write half, so that a fan-out can write its frames to
+//! many sessions, one after the other, without waking them.
 //!
-//! Only the holder of the write end can write.
+//! Only the current holder of the write half can write.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,19 +12,19 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_rustls::server::TlsStream;
 
-/// A byte stream that a session can be held over.
+/// A byte stream that can carry a session.
 pub(crate) trait Line: AsyncRead + AsyncWrite + Unpin + Send {
-    /// The end to which others may write while the session sleeps; nothing can be written here until it is back. `None`
-    /// where what is written needs the session itself.
+    /// Lends the write half, for others to write to while the session sleeps; writes here fail until it is taken back.
+    /// `None` if only the session itself can write.
     fn lend(&mut self) -> Option<OwnedWriteHalf> {
         None
     }
 
-    /// The end that was lent is back.
+    /// Takes back the write half that was lent.
     fn take_back(&mut self, _lent: OwnedWriteHalf) {}
 }
 
-/// What is written is encrypted by who reads, too.
+/// TLS never lends: reading and writing share the connection's encryption state.
 impl Line for TlsStream<TcpStream> {}
 
 #[cfg(test)]
@@ -33,7 +33,7 @@ impl Line for tokio::io::DuplexStream {}
 /// A connection without TLS.
 pub(crate) struct Tcp {
     reading: OwnedReadHalf,
-    /// `None` while it is lent.
+    /// `None` while lent.
     writing: Option<OwnedWriteHalf>,
 }
 
@@ -44,7 +44,7 @@ impl Tcp {
     }
 
     fn writing(self: Pin<&mut Self>) -> io::Result<Pin<&mut OwnedWriteHalf>> {
-        self.get_mut().writing.as_mut().map(Pin::new).ok_or_else(|| io::Error::other("lent to others"))
+        self.get_mut().writing.as_mut().map(Pin::new).ok_or_else(|| io::Error::other("the write half is lent"))
     }
 }
 

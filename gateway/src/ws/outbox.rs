@@ -1,10 +1,10 @@
-//! The frames that wait to be sent to one session, and the orders to it: to close, to move, to check its deadlines.
-//! This is the router's end of a session ([`Socket`]); the session takes everything out.
+//! The frames queued for one session, and its orders: to close, to move, to check its deadlines. This is the router's
+//! side of a session ([`Socket`]); the session consumes everything.
 //!
-//! It has one lock, which is held for a few instructions by a delivery, for copying the due frames by the session, and
-//! for one non-blocking write by a flush. A sleeping session has lent its socket to the outbox ([`Outbox::lend`]), so
-//! that the frames of a fan-out are written by a few tasks, one session after the other, and no session has to be woken
-//! for them. The limit is in bytes of waiting frames ([`Outbox::bytes_max`]), even if others hold the same frames.
+//! There is one lock. A delivery holds it for a few instructions, the session while it copies the due frames, and a
+//! flush for one non-blocking write. A sleeping session lends its socket to the outbox ([`Outbox::lend`]), so that a few
+//! tasks write the frames of a fan-out for one session after the other, and no session has to be woken. The limit
+//! ([`Outbox::bytes_max`]) counts the bytes of queued frames, even if other outboxes share their memory.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -18,12 +18,12 @@ use tokio::net::tcp::OwnedWriteHalf;
 use super::wire::Burst;
 use crate::metrics::{DROPPED, SentTally};
 
-/// Ephemeral frames that wait for one session, at most: a reader who is this far behind learns no more from older ones.
+/// Maximum ephemeral frames in one queue: older ones are of no use to a reader that is this far behind.
 const EPHEMERAL_MAX: usize = 32;
-/// Frames for which a queue keeps its room when it has been emptied.
+/// Maximum capacity, in frames, that an emptied queue keeps.
 const ROOM_KEPT: usize = 16;
 
-/// Frames on their way to one session.
+/// See the module.
 pub(crate) struct Outbox {
     state: Mutex<State>,
     bytes_max: usize,
@@ -33,48 +33,49 @@ pub(crate) struct Outbox {
 struct State {
     /// Undroppable frames, in the order of the calls.
     frames: VecDeque<Arc<Delivery>>,
-    /// How many undroppable frames have been taken out so far.
+    /// The number of undroppable frames taken out so far.
     taken: u64,
+    /// Ephemeral and conflated frames, ordered by `after`.
     replaceable: VecDeque<Replaceable>,
-    /// Of all frames that wait.
+    /// The size of all queued frames.
     bytes: usize,
     orders: Orders,
     closed: bool,
-    /// There while the session sleeps and nobody has woken it.
+    /// Set at the beginning of a turn, and taken when the session is woken.
     waker: Option<Waker>,
-    /// There from the end of a turn with nothing left to do until the next one begins.
+    /// Set from the end of a turn that left nothing to do to the beginning of the next one.
     lent: Option<Lent>,
-    /// Somebody is going to call [`Socket::flush`].
+    /// A caller of [`Socket::queue`] owes a call of [`Socket::flush`].
     flush_is_due: bool,
 }
 
-/// The socket of a session that sleeps.
+/// The socket of a sleeping session.
 pub(crate) struct Lent {
     pub(crate) socket: OwnedWriteHalf,
-    /// What it has not taken of what was written for the session, which has been woken for that.
+    /// Bytes of a flush that the socket did not accept. The session has been woken to write them.
     pub(crate) unsent: Vec<u8>,
 }
 
-/// A frame that a newer one with its key takes the place of.
+/// A frame that a newer one with the same key replaces.
 struct Replaceable {
-    /// Leaves when this many undroppable frames have left, so that it stays in its place among them.
+    /// The number of undroppable frames that leave before it: its place among them.
     after: u64,
     class: Class,
     delivery: Arc<Delivery>,
 }
 
-/// What a session has been told besides frames.
+/// What a session has to do besides sending frames.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
-    /// A deadline has come.
+    /// Check the deadlines.
     pub(crate) alarm: bool,
-    /// The session is to close; the first reason counts.
+    /// Close the session; the first reason counts.
     pub(crate) close: Option<CloseCode>,
-    /// The client is to be asked to move.
+    /// Ask the client to move.
     pub(crate) reconnect: Option<Box<Move>>,
 }
 
-/// Where and when a client is to move.
+/// Where and when a client should move.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Move {
     pub(crate) after_ms: u64,
@@ -89,12 +90,13 @@ impl Replaceable {
 }
 
 impl Outbox {
-    /// An empty one that holds at most `bytes_max` bytes of frames (`limits.session_queue_bytes`).
+    /// An empty outbox for at most `bytes_max` bytes of frames (`limits.session_queue_bytes`).
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self { state: Mutex::default(), bytes_max }
     }
 
-    /// The session is awake: takes the orders, and what it has lent, and has `waker` woken when there is something new.
+    /// Begins a turn of the session: takes the orders and the lent socket, and registers `waker` to be woken when there
+    /// is something new.
     pub(crate) fn begin_turn(&self, waker: &Waker) -> (Orders, Option<Lent>) {
         let mut state = self.lock();
         if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -103,18 +105,18 @@ impl Outbox {
         (mem::take(&mut state.orders), state.lent.take())
     }
 
-    /// The session goes to sleep, and until it wakes up frames may be written to its socket.
+    /// The session goes to sleep: until it wakes up, flushes write frames to its socket.
     pub(crate) fn lend(&self, socket: OwnedWriteHalf) {
         self.lock().lent = Some(Lent { socket, unsent: Vec::new() });
     }
 
-    /// How many frames of each kind wait now: a mark for [`Outbox::take_frames`].
+    /// Marks the frames that are queued now, for [`Outbox::take_frames`].
     pub(crate) fn mark(&self) -> Mark {
         let state = self.lock();
         Mark(state.taken + state.frames.len() as u64)
     }
 
-    /// A mark behind the last frame that comes before this entry in its log; nothing has to leave before it if none waits.
+    /// Marks the frames up to the last one that precedes this entry in its log. If there is none, marks nothing.
     pub(crate) fn mark_before(&self, entry: LogPosition) -> Mark {
         let state = self.lock();
         let is_before = |delivery: &Arc<Delivery>| delivery.position.is_some_and(|position| position.is_before(entry));
@@ -122,7 +124,7 @@ impl Outbox {
         Mark(state.taken + waiting)
     }
 
-    /// Gives `accept` the frames that were waiting at `mark`, oldest first, until it says that it takes no more.
+    /// Passes the frames before `mark` to `accept`, oldest first, until it returns false (having accepted that one).
     pub(crate) fn take_frames(&self, mark: Mark, mut accept: impl FnMut(&Delivery) -> bool) {
         let mut state = self.lock();
         while let Some(delivery) = state.next(mark) {
@@ -133,17 +135,17 @@ impl Outbox {
         state.give_back_room();
     }
 
-    /// Bytes of frames that wait.
+    /// The size of the queued frames.
     pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
     }
 
-    /// Drops what waits and takes no more frames. Orders still come through.
+    /// Drops the queued frames and accepts no more. Orders are still accepted.
     pub(crate) fn shut(&self) {
         self.lock().shut();
     }
 
-    /// Wakes the session to look at its deadlines.
+    /// Wakes the session to check its deadlines.
     pub(crate) fn ring(&self) {
         self.tell(|state| state.orders.alarm = true);
     }
@@ -172,7 +174,7 @@ fn wake(mut state: MutexGuard<'_, State>) {
 pub(crate) struct Mark(u64);
 
 impl Mark {
-    /// Everything that waits when it is used.
+    /// All frames that are queued when it is used.
     pub(crate) const ALL: Mark = Mark(u64::MAX);
 }
 
@@ -203,10 +205,10 @@ impl State {
         }
     }
 
-    /// The oldest ephemeral frames go first; when that is not enough, the slow reader is closed.
+    /// Drops the oldest ephemeral frames to make room; if that is not enough, closes the slow reader.
     fn make_room(&mut self, bytes: usize, bytes_max: usize) -> bool {
         while self.bytes + bytes > bytes_max && self.drop_oldest_ephemeral() {}
-        // One has room whatever its size: who has taken all before it is not slow.
+        // A frame of any size fits into an empty queue: a reader that has taken all earlier frames is not slow.
         let has_room = self.bytes == 0 || self.bytes + bytes <= bytes_max;
         if !has_room {
             self.shut();
@@ -215,8 +217,8 @@ impl State {
         has_room
     }
 
-    /// What it becomes with the one that waits takes that one's place. To merge them costs time under the lock, but only a
-    /// reader that is behind.
+    /// Merges the frame with a queued one of the same key, in the place of the queued one. Merging takes time under the
+    /// lock, but only for a reader that is behind.
     fn push_conflated(&mut self, delivery: &Arc<Delivery>, bytes_max: usize) {
         let waiting = self.replaceable.iter().position(|waiting| waiting.class == delivery.class);
         let (after, delivery) = match waiting.and_then(|at| self.replaceable.remove(at)) {
@@ -260,7 +262,7 @@ impl State {
         self.drop_ephemeral(Replaceable::is_ephemeral)
     }
 
-    /// Drops the oldest one that is meant.
+    /// Drops the oldest frame that matches.
     fn drop_ephemeral(&mut self, is_meant: impl Fn(&Replaceable) -> bool) -> bool {
         let oldest = self.replaceable.iter().position(is_meant);
         let dropped = oldest.and_then(|at| self.replaceable.remove(at));
@@ -271,12 +273,12 @@ impl State {
         dropped.is_some()
     }
 
-    /// Whether the session has lent its socket and nothing has woken it since.
+    /// Whether the session has lent its socket and has not been woken since.
     fn sleeps(&self) -> bool {
         self.lent.is_some() && self.waker.is_some() && !self.closed
     }
 
-    /// Writes to the socket that is lent what waits, as much as leaves in one write.
+    /// Writes queued frames to the lent socket, as many as fit into one write.
     fn write(&mut self) {
         let mut burst = Burst::new();
         let mut tally = SentTally::default();
@@ -293,7 +295,7 @@ impl State {
         self.give_back_room();
     }
 
-    /// Whether nothing is left for the session to write.
+    /// Whether the session has nothing left to write.
     fn is_done(&self) -> bool {
         self.is_empty() && self.lent.as_ref().is_none_or(|lent| lent.unsent.is_empty())
     }
@@ -309,7 +311,7 @@ impl State {
         self.bytes = 0;
     }
 
-    /// A queue that is empty keeps room for a few frames.
+    /// Frees the memory of empty queues, except for room for a few undroppable frames.
     fn give_back_room(&mut self) {
         if !self.is_empty() {
             return;
@@ -341,7 +343,7 @@ impl Socket for Outbox {
     fn flush(&self) {
         let mut state = self.lock();
         state.flush_is_due = false;
-        // A session that was woken writes the frames itself, after those it was woken for.
+        // A session that has been woken writes its frames itself, in order.
         if state.sleeps() && !state.is_empty() {
             state.write();
             if !state.is_done() {

@@ -1,8 +1,8 @@
-//! The requests of a session that are not answered yet.
+//! The unanswered requests of a session.
 //!
-//! Requests run concurrently. Answers that concern the same conversation leave in the order of their frames (PROTOCOL
-//! §1), so an answer may wait here for an earlier one. Requests with large answers run one after the other, so that a
-//! client that asks for much and reads slowly costs the memory of one answer. The session bounds their number
+//! Requests run concurrently. Answers about the same conversation leave in the order of their frames (PROTOCOL §1), so
+//! an answer may wait here for an earlier one. Requests with large answers run one at a time, so that a client that
+//! requests much and reads slowly costs the memory of one large answer. The session limits the number of requests
 //! (`limits.session_requests_max`).
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use switchboard_protocol::ClientFrame;
 use switchboard_router::{LogPosition, OrderKey};
 use tokio::task::coop;
 
-/// A request being carried out; it yields `None` if it is not answered.
+/// A running request; it yields `None` if it has no answer.
 pub(super) type Request = Pin<Box<dyn Future<Output = Option<Encoded>> + Send>>;
 
 /// An answer, ready to be sent.
@@ -23,7 +23,7 @@ pub(super) struct Encoded {
     /// Its `type`.
     pub(super) kind: &'static str,
     pub(super) json: String,
-    /// Of the entry that it stands for in the client's eyes, like `sent` for its message.
+    /// The position of the entry that it represents for the client, such as the message of a `sent`.
     pub(super) position: Option<LogPosition>,
 }
 
@@ -34,9 +34,9 @@ pub(super) struct Requests {
     /// In the order of the frames.
     slots: VecDeque<Slot>,
     next_number: u64,
-    /// A request with a large answer is being carried out, or its answer waits.
+    /// A request with a large answer is running, or its answer is waiting.
     is_asking: bool,
-    /// An answer that was due and could not leave yet.
+    /// An answer that was returned by [`Requests::poll_answer`] but could not leave yet.
     put_back: Option<Encoded>,
 }
 
@@ -48,19 +48,19 @@ struct Slot {
 }
 
 enum State {
-    /// Waits for the large request before it.
+    /// Waits for an earlier request with a large answer.
     Parked(Request),
     Running,
     Done(Option<Encoded>),
 }
 
 impl Requests {
-    /// The number of requests without an answer.
+    /// The number of unanswered requests.
     pub(super) fn len(&self) -> usize {
         self.slots.len() + usize::from(self.put_back.is_some())
     }
 
-    /// Adds a request, which starts at the next [`Requests::poll_answer`].
+    /// Adds a request. It starts at the next [`Requests::poll_answer`], or, with a large answer, after the earlier ones.
     pub(super) fn push(&mut self, order: OrderKey, is_large: bool, request: Request) {
         let number = self.next_number;
         self.next_number += 1;
@@ -86,7 +86,7 @@ impl Requests {
         self.slots.push_back(Slot { number, order, is_large: false, state: State::Done(Some(answer)) });
     }
 
-    /// Takes back an answer that can't leave yet. It is the next one then.
+    /// Takes back an answer that can't leave yet. It will be returned next.
     pub(super) fn put_back(&mut self, answer: Encoded) {
         self.put_back = Some(answer);
     }
@@ -102,7 +102,8 @@ impl Requests {
                     return Poll::Ready(answer);
                 }
             }
-            // Whatever else has used up the task's budget: an answer that is there leaves before frames that came after it.
+            // Without the task's cooperative budget, which may be used up: a completed answer must leave before frames
+            // that were queued after it.
             match coop::unconstrained(self.running.next()).poll_unpin(cx) {
                 Poll::Ready(Some((number, answer))) => self.finish(number, answer),
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
@@ -110,8 +111,9 @@ impl Requests {
         }
     }
 
-    /// Starts everything that has not started yet, for a session that ends: frames that came just before its end are
-    /// carried out too. A started request is completed by another task.
+    /// Starts the requests that have not been polled yet, for a session that ends, so that frames received just before
+    /// its end take effect. Another task completes a started request. Reads that wait for an earlier large answer are
+    /// dropped.
     pub(super) fn hand_over(mut self) {
         let mut nobody = Context::from_waker(Waker::noop());
         while self.poll_answer(&mut nobody).is_ready() {}
@@ -123,7 +125,7 @@ impl Requests {
         }
     }
 
-    /// The first answer that is ready and has no unanswered request about the same conversation before it.
+    /// The first completed request without an earlier unanswered one about the same conversation.
     fn first_due(&self) -> Option<usize> {
         (0..self.slots.len()).find(|&at| {
             let slot = &self.slots[at];
@@ -154,7 +156,7 @@ impl Requests {
     }
 }
 
-/// Whether the answer to the frame may be large: up to 1 MiB, where others have a few hundred bytes.
+/// Whether the answer to the frame may be large: up to 1 MiB, compared to a few hundred bytes for others.
 pub(super) fn is_large_question(frame: &ClientFrame) -> bool {
     matches!(
         frame,
@@ -166,7 +168,7 @@ pub(super) fn is_large_question(frame: &ClientFrame) -> bool {
     )
 }
 
-/// Whether the frame is answered with `ok` only if it has an `id`: PROTOCOL names no answer for it.
+/// Whether the frame is answered, with `ok`, only if it has an `id`: PROTOCOL §1 defines no other answer for it.
 pub(super) fn is_quiet(frame: &ClientFrame) -> bool {
     matches!(
         frame,
@@ -244,7 +246,7 @@ mod tests {
         b1.answer.send(Some("b1".to_owned())).unwrap();
         assert_eq!(answers(&mut requests), ["b1"]);
         a1.answer.send(None).unwrap();
-        assert_eq!(answers(&mut requests), ["a2", "a3"], "one that is not answered holds no other up");
+        assert_eq!(answers(&mut requests), ["a2", "a3"], "a request without an answer delays no others");
         assert_eq!(requests.len(), 1);
         other.answer.send(Some("other".to_owned())).unwrap();
         assert_eq!(answers(&mut requests), ["other"]);

@@ -1,8 +1,7 @@
-//! One WebSocket connection, with its only loop, whose arms only call methods. Signing in is in `sign_in.rs`, requests
-//! without an answer in `requests.rs`, the client's frames in `frames.rs`, waiting frames in `outbox.rs`, deadlines in
-//! `deadlines.rs`.
+//! One WebSocket connection and its main loop. Signing in is in `sign_in.rs`, unanswered requests in `requests.rs`, the
+//! client's frames in `frames.rs`, queued frames in `outbox.rs`, deadlines in `deadlines.rs`.
 //!
-//! It is a future written by hand, so that an idle session holds only what it needs; a test checks its size.
+//! The future is written by hand, so that an idle session holds only what it needs; a test checks its size.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,42 +24,42 @@ use crate::admission::Slot;
 use crate::gateway::Gateway;
 use crate::metrics::{QUEUE_BYTES, SentTally, count_disconnect};
 
-/// Time that a client has to take what was sent last and to close too.
+/// Time for a client to receive the last frames and to close its side.
 const CLOSE_MS_MAX: u64 = 5_000;
-/// Time that a client has beyond `after_ms` to move (PROTOCOL §2).
+/// Time for a client to move, beyond `after_ms` (PROTOCOL §2).
 pub(crate) const MOVE_GRACE_MS: u64 = 2_000;
 
-/// A connection, as the future that serves it until it is closed.
+/// The future that serves a connection until it is closed.
 pub(crate) struct Session<S> {
     wire: Wire<S>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) stage: Stage,
-    /// While it is there, no further frame is read.
+    /// While a sign-in or renewal is in progress. No further frame is read meanwhile.
     pub(super) gate: Option<Gate>,
-    /// `None` while there is none.
+    /// `None` if no request is unanswered.
     pub(super) requests: Option<Box<Requests>>,
     pub(super) deadlines: Deadlines,
     pub(super) conduct: Conduct,
-    /// The part of the metric that is this session's.
+    /// This session's share of [`QUEUE_BYTES`].
     queue_bytes: usize,
     _slot: Slot,
 }
 
-/// How far a session has come.
+/// The stages of a session.
 pub(super) enum Stage {
-    /// Nobody has signed in; what the upgrade said of the device.
+    /// Not signed in; what the upgrade request said about the device.
     Anonymous(Box<Hello>),
     Open(Box<SignedIn>),
-    /// The close frame is on its way.
+    /// The close frame has been put.
     Closing {
-        /// The client has still to be waited for; not if it closed first.
+        /// Whether to wait for the client to close too; not if it closed first.
         waits: bool,
     },
 }
 
 impl<S: Line> Session<S> {
-    /// A session on a socket that has been upgraded. `read_ahead` is what came behind the upgrade's request.
+    /// A session on an upgraded socket. `read_ahead` is what was read beyond the upgrade request.
     pub(crate) fn new(gateway: Arc<Gateway>, socket: S, read_ahead: Bytes, hello: Hello, slot: Slot) -> Self {
         let settings = gateway.settings();
         let limits = &settings.limits;
@@ -81,7 +80,7 @@ impl<S: Line> Session<S> {
         session
     }
 
-    /// Does what can be done now. True if the session has ended.
+    /// Does everything that can be done now. Returns true if the session has ended.
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
         let (orders, lent) = self.outbox.begin_turn(cx.waker());
         if let Some(Lent { socket, unsent }) = lent {
@@ -90,8 +89,8 @@ impl<S: Line> Session<S> {
         self.obey(orders);
         while !self.is_closing() {
             let mut again = self.poll_gate(cx);
-            // Between entries, `sent` is in the place of the client's own: what came before it in the log leaves before it, and
-            // what was delivered after it (behind the mark) leaves after it.
+            // Among entries, `sent` takes the place of the client's own message: earlier entries of the log leave before
+            // it, and frames delivered after it (behind the mark) leave after it.
             let mark = if self.requests.is_some() { self.outbox.mark() } else { Mark::ALL };
             self.poll_answers(cx);
             self.take_frames(mark);
@@ -100,7 +99,7 @@ impl<S: Line> Session<S> {
             if again && had_room {
                 continue;
             }
-            // What waited for the room that the flush makes is looked at again.
+            // Repeat if the flush has made room for something that had to wait.
             if self.is_closing() || self.poll_flush(cx).is_pending() || (!again && had_room) {
                 break;
             }
@@ -113,7 +112,8 @@ impl<S: Line> Session<S> {
         self.is_closing() && self.poll_closing(cx)
     }
 
-    /// Has frames written for it while it sleeps; not while something has to leave before them.
+    /// Lends the socket, so that others write frames while the session sleeps; not while an answer must leave before
+    /// them.
     fn lend(&mut self) {
         if !matches!(self.stage, Stage::Open(_)) || self.requests.is_some() {
             return;
@@ -123,7 +123,7 @@ impl<S: Line> Session<S> {
         }
     }
 
-    /// True if the session has come a step further.
+    /// Returns true if a sign-in or renewal has completed.
     fn poll_gate(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(gate) = &mut self.gate else { return false };
         let Poll::Ready(verdict) = gate.poll_unpin(cx) else { return false };
@@ -165,15 +165,15 @@ impl<S: Line> Session<S> {
         });
     }
 
-    /// True if something came.
+    /// Returns true if something was received.
     fn poll_messages(&mut self, cx: &mut Context<'_>) -> bool {
         let mut last = None;
         while self.may_read() {
             match self.wire.poll_message(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(message)) => {
-                    // The message before lives until here. It shares the read buffer, which would otherwise be used again
-                    // and stay as large as the largest message.
+                    // The previous message is dropped only here. It shares the read buffer, which would otherwise be
+                    // reused and stay as large as the largest message.
                     self.on_message(last.insert(message));
                 }
                 Poll::Ready(Err(error)) => {
@@ -201,7 +201,7 @@ impl<S: Line> Session<S> {
         })
     }
 
-    /// True if nothing is left to be done, or the time for it is over.
+    /// Returns true if nothing is left to do, or the time for it is over.
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> bool {
         let is_over = self.deadlines.due(self.gateway.clock.monotonic_ms()) == Some(Due::Stage);
         let is_done = match self.stage {
@@ -253,7 +253,7 @@ impl<S: Line> Session<S> {
         signed_in.expires_at.unix_ms() <= self.gateway.clock.wall_ms()
     }
 
-    /// Has the session rung at its next deadline.
+    /// Schedules the wake-up for the next deadline.
     fn arm(&mut self) {
         let now_ms = self.gateway.clock.monotonic_ms();
         let expires_ms = match &self.stage {
@@ -268,7 +268,7 @@ impl<S: Line> Session<S> {
         }
     }
 
-    /// Puts an answer of the session itself.
+    /// Puts a frame of the session itself.
     pub(super) fn put<F: Frame>(&mut self, frame: &F, id: Option<&FrameId>) {
         self.put_encoded(F::TYPE, &frame.encode(id));
     }
@@ -282,7 +282,7 @@ impl<S: Line> Session<S> {
         matches!(self.stage, Stage::Closing { .. })
     }
 
-    /// Tells the client why and begins to close. What was queued before leaves first.
+    /// Tells the client why, and begins to close. Frames queued earlier leave first.
     pub(super) fn end(&mut self, ending: Ending) {
         if self.is_closing() {
             return;
@@ -300,7 +300,8 @@ impl<S: Line> Session<S> {
         if let Some(error) = farewell.error_frame() {
             self.put_encoded("error", &error);
         }
-        // The client's own close is answered with its code (RFC 6455 §5.5.1): no more is read, so `tungstenite` can't do it.
+        // A close by the client is answered with its code (RFC 6455 §5.5.1). `tungstenite` would answer it only when
+        // reading on, and nothing more is read.
         if farewell.code != CloseCode::Broken {
             self.wire.put_close(farewell.code);
         }
@@ -314,7 +315,7 @@ impl<S: Line> Session<S> {
         self.deadlines.set_stage_end(Some(self.gateway.clock.monotonic_ms() + wait_ms));
     }
 
-    /// The metric has what waits for sockets that take no more.
+    /// Updates the metric of bytes that wait for sockets that accept no more.
     fn report_queue(&mut self) {
         let waits = if self.wire.unsent_bytes() == 0 { 0 } else { self.wire.unsent_bytes() + self.outbox.bytes() };
         if waits != self.queue_bytes {
@@ -338,8 +339,8 @@ mod tests {
     use super::*;
     use crate::ws::Tcp;
 
-    /// What a connection holds besides 1 KiB of read buffer and its registrations with the router and the kernel's
-    /// events (ARCHITECTURE.md, "What a connection holds").
+    /// A connection's memory, besides 1 KiB of read buffer and its registrations with the router and the kernel's event
+    /// queue (ARCHITECTURE.md, "What a connection holds").
     #[test]
     fn an_idle_session_is_small() {
         assert!(size_of::<Session<Tcp>>() <= 512, "{}", size_of::<Session<Tcp>>());

@@ -1,4 +1,4 @@
-//! A session's user: the first token, its renewals, and the registration with the router.
+//! The user of a session: the first token, its renewals, and the registration with the router.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(crate) struct Hello {
     pub(crate) token: Option<String>,
     pub(crate) device: Option<DeviceId>,
     pub(crate) instance: Option<InstanceId>,
-    /// An error in the query. The client is told on the socket, where a browser can see it.
+    /// An error in the query. It is reported on the socket, where a browser can see it.
     pub(crate) fault: Option<ProtocolError>,
 }
 
@@ -53,10 +53,10 @@ impl Drop for SignedIn {
     }
 }
 
-/// The router is being asked. Nothing is read meanwhile, so frames right behind `auth` are carried out after it.
+/// A pending call of the router. Nothing is read meanwhile, so frames right behind `auth` are handled after it.
 pub(super) type Gate = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
-/// The router's answer.
+/// The result of a [`Gate`].
 pub(super) enum Verdict {
     SignedIn { id: Option<FrameId>, device: DeviceId, signed_in: Box<SignedIn> },
     Refused { id: Option<FrameId>, error: ProtocolError },
@@ -65,7 +65,7 @@ pub(super) enum Verdict {
 }
 
 impl<S: Line> Session<S> {
-    /// Begins with what the upgrade request says.
+    /// Begins the session according to the upgrade request.
     pub(super) fn begin(&mut self, mut hello: Hello) {
         let (token, fault) = (hello.token.take(), hello.fault.take());
         self.stage = Stage::Anonymous(Box::new(hello));
@@ -76,7 +76,7 @@ impl<S: Line> Session<S> {
         }
     }
 
-    /// A token: the first one signs in, a later one renews.
+    /// Handles a token: the first one signs in, later ones renew.
     pub(super) fn on_auth(&mut self, id: Option<FrameId>, auth: Auth) {
         let verified = self.gateway.verify(&auth.token);
         match (&mut self.stage, verified) {
@@ -93,7 +93,7 @@ impl<S: Line> Session<S> {
             (Stage::Open(_), Err(error)) => self.put_refusal(id.as_ref(), &error),
             (Stage::Open(signed_in), Ok(identity)) if identity.user == signed_in.user() => self.renew(id, identity),
             (Stage::Open(_), Ok(_)) => {
-                self.put_refusal(id.as_ref(), &ProtocolError::forbidden("the token is another user's"));
+                self.put_refusal(id.as_ref(), &ProtocolError::forbidden("the token belongs to another user"));
             }
         }
     }
@@ -129,7 +129,7 @@ impl<S: Line> Session<S> {
     /// Acts on the router's answer.
     pub(super) fn pass(&mut self, verdict: Verdict) {
         match verdict {
-            // The router may have asked all sessions to move before it accepted this one.
+            // The router may have asked all sessions to move before it accepted this one, which therefore ends here.
             Verdict::SignedIn { .. } if self.gateway.draining.is_cancelled() => {
                 count_connect(ConnectResult::Unready);
                 self.end(Ending::NodeStops);
@@ -160,13 +160,13 @@ impl<S: Line> Session<S> {
         }
     }
 
-    /// A renewal applies to everything (PROTOCOL §2): a user who is no longer an operator gets no more metrics of the
-    /// gateway.
+    /// The scopes of the new token apply to what is already watched, too (PROTOCOL §2): a user who is no longer an
+    /// operator gets no more metrics of the gateway.
     fn end_forbidden_watches(&mut self) {
         let Stage::Open(signed_in) = &self.stage else { return };
         if !signed_in.scopes.contains(Scope::Operator) && signed_in.connected.unwatch_own_topics() {
             let error =
-                ProtocolError::forbidden("the gateway's own topics need the scope operator: they are watched no more");
+                ProtocolError::forbidden("no longer watching the gateway's own topics: they need the scope operator");
             self.put_refusal(None, &error);
         }
     }

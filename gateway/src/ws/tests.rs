@@ -1,5 +1,5 @@
-//! Tests of sessions in situations that can't be provoked in a real store or a real drain at the right moment: over a
-//! pipe, with a real router on a store in memory.
+//! Tests of sessions in situations whose timing can't be controlled with a real store or a real drain: over a pipe, with
+//! a real router and a store in memory.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::settings::Settings;
 
 const SECRET: &[u8] = b"a secret of more than thirty-two bytes";
 
-/// An open node, and what may go wrong with its store.
+/// An open node, and the switch for its store's faults.
 pub(super) fn node() -> (Arc<Gateway>, Faults) {
     let config = Config::default();
     let (clock, generator) = (Clock::system(), Generator::from_entropy());
@@ -44,7 +44,7 @@ pub(super) fn node() -> (Arc<Gateway>, Faults) {
     (Arc::new(gateway), faults)
 }
 
-/// A session of somebody whose token came with the upgrade.
+/// A session whose token came with the upgrade.
 pub(super) fn session_over<S: Line>(gateway: &Arc<Gateway>, line: S) -> Session<S> {
     let new = NewToken { user: "alice".parse().unwrap(), tenant: None, scopes: Vec::new(), ttl_s: 60 };
     let token = sign(&new, &SigningKey::unnamed(SECRET), gateway.clock.wall_ms()).unwrap();
@@ -54,13 +54,13 @@ pub(super) fn session_over<S: Line>(gateway: &Arc<Gateway>, line: S) -> Session<
     Session::new(gateway.clone(), line, Bytes::new(), hello, slot)
 }
 
-/// The same over a pipe, and the client's end of it.
+/// A session over a pipe, and the client's end of the pipe.
 fn session(gateway: &Arc<Gateway>) -> (Session<DuplexStream>, DuplexStream) {
     let (ours, theirs) = duplex(65_536);
     (session_over(gateway, ours), theirs)
 }
 
-/// What the server says up to its close, which the client then answers.
+/// What the server sends up to its close frame and its code. The client then closes too.
 async fn said(session: Session<DuplexStream>, mut client: DuplexStream) -> (String, u16) {
     let reading = async {
         let mut received = Vec::new();
@@ -74,7 +74,7 @@ async fn said(session: Session<DuplexStream>, mut client: DuplexStream) -> (Stri
     (String::from_utf8_lossy(&received).into_owned(), u16::from_be_bytes([close[2], close[3]]))
 }
 
-/// The text of the next frames from the server, once this ends it.
+/// Reads from the server until what was received ends with `ends`.
 async fn hears(session: &mut Session<DuplexStream>, client: &mut DuplexStream, ends: &str) -> String {
     let mut received = Vec::new();
     while !received.ends_with(ends.as_bytes()) {
@@ -108,7 +108,7 @@ async fn an_answer_leaves_between_the_entries_that_it_is_between_in_the_log() {
     let heard = hears(&mut session, &mut client, "[ours 7]").await;
     let at = |text: &str| heard.find(text).unwrap();
     assert!(at("[ours 5]") < at("[sent 6]"), "{heard}");
-    assert!(at("[sent 6]") < at("[other 1]"), "what need not leave before the answer does not: {heard}");
+    assert!(at("[sent 6]") < at("[other 1]"), "other conversations' frames leave after it: {heard}");
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn while_the_store_is_away_clients_are_told_to_come_back() {
 #[tokio::test]
 async fn who_is_let_in_while_the_drain_begins_moves_at_once() {
     let (gateway, _) = node();
-    // The token is good and the router is being asked when the drain begins.
+    // The drain begins while the router handles the sign-in.
     let (session, client) = session(&gateway);
     gateway.draining.cancel();
     let (said, code) = said(session, client).await;

@@ -1,5 +1,5 @@
-//! The deadlines of all sessions of the node, on one wheel. A session has no timer of its own: it puts its next
-//! deadline here, is woken, checks the time, and puts the next one.
+//! The deadlines of all sessions of the node, in one timer wheel. A session has no timer of its own: it inserts its next
+//! deadline here, is woken, checks its deadlines, and inserts the next one.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::outbox::Outbox;
 
-/// How late a deadline may be. A token's end is acted on within a second (PROTOCOL §2).
+/// How late a wake-up may be. An expired token must take effect within a second (PROTOCOL §2).
 const TICK_MS: u64 = 100;
-/// Slots of the wheel: a turn takes 51 s, about two heartbeats.
+/// Slots of the wheel: one turn takes 51 s, about two heartbeats.
 const SLOTS: usize = 512;
 
-/// The wheel, for those who have deadlines.
+/// See the module.
 pub(crate) struct Timers {
     clock: Clock,
     wheel: Mutex<Wheel<Weak<Outbox>>>,
@@ -25,14 +25,14 @@ impl Timers {
         Self { clock, wheel: Mutex::new(wheel) }
     }
 
-    /// Has the session of this outbox rung at `deadline_ms` (monotonic), at most a tick late. Unless it is gone: the
-    /// wheel keeps nothing alive.
+    /// Schedules a wake-up of this outbox's session at `deadline_ms` (monotonic), at most a tick late. The wheel does
+    /// not keep the session alive.
     pub(crate) fn arm(&self, deadline_ms: u64, outbox: &Arc<Outbox>) {
         let mut wheel = self.wheel.lock().unwrap_or_else(PoisonError::into_inner);
         wheel.insert(deadline_ms, Arc::downgrade(outbox));
     }
 
-    /// Turns the wheel until `stop`, then rings everyone for the last time.
+    /// Turns the wheel until `stop`, then wakes all sessions a last time.
     pub(crate) async fn run(&self, stop: CancellationToken) {
         let mut due = Vec::new();
         while !stop.is_cancelled() {
@@ -44,7 +44,7 @@ impl Timers {
         self.ring_due(&mut due, u64::MAX);
     }
 
-    /// Sessions are rung without the lock: waking one may take another thread's lock, which may wait for this one.
+    /// Wakes sessions without holding the wheel's lock: waking takes other locks, whose holders may wait for this one.
     fn ring_due(&self, due: &mut Vec<Weak<Outbox>>, now_ms: u64) {
         self.wheel.lock().unwrap_or_else(PoisonError::into_inner).turn(now_ms, |outbox| due.push(outbox));
         for outbox in due.drain(..) {

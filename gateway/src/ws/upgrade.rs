@@ -1,4 +1,4 @@
-//! The upgrade from HTTP to WebSocket (RFC 6455 §4.2; PROTOCOL §1): who is refused before it, and what the request says
+//! The upgrade from HTTP to WebSocket (RFC 6455 §4.2; PROTOCOL §1): which requests are refused, and what a request says
 //! about the client.
 
 use std::net::IpAddr;
@@ -20,11 +20,11 @@ use crate::gateway::Gateway;
 use crate::http::{Answer, Response, bearer, no_such_method};
 use crate::metrics::{ConnectResult, count_connect};
 
-/// The only subprotocol, which is also spoken if none is requested.
+/// The only subprotocol, also used if none is requested.
 const JSON_PROTOCOL: &str = "switchboard.v1.json";
 /// Length of `Sec-WebSocket-Key`: 16 bytes in base64.
 const KEY_CHARS: usize = 24;
-/// The time after which a client should retry for which there was no room.
+/// After this time a client should retry that was refused for lack of room.
 const NO_ROOM_RETRY_MS: u64 = 5_000;
 
 /// A connection that may become a session.
@@ -74,7 +74,7 @@ fn refused(result: ConnectResult, answer: Answer) -> Box<Answer> {
     Box::new(answer)
 }
 
-/// The value of `Sec-WebSocket-Accept`; `None` if the request is no upgrade to WebSocket.
+/// The value of `Sec-WebSocket-Accept`; `None` if the request is not a WebSocket upgrade.
 fn accept_key(request: &Request<Incoming>) -> Option<HeaderValue> {
     let headers = request.headers();
     let key = headers.get(SEC_WEBSOCKET_KEY)?;
@@ -106,7 +106,7 @@ fn chosen_protocol(headers: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
         .then(|| (SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(JSON_PROTOCOL)))
 }
 
-/// A request without an `Origin` comes from no web page.
+/// A request without an `Origin` header does not come from a web page, and is allowed.
 fn is_allowed_origin(gateway: &Gateway, headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };

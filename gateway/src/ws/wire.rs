@@ -1,7 +1,7 @@
 //! A WebSocket over a byte stream: messages in, encoded frames out.
 //!
 //! `tungstenite` reads, unmasks, joins fragments, checks UTF-8 and answers pings and closes. Outgoing frames bypass its
-//! write buffer, which would keep the size of the largest frame for the socket's lifetime. They go through
+//! write buffer, which would keep the capacity of the largest frame for the socket's lifetime. They go through
 //! [`Wire::unsent`], a buffer that an idle socket does not have. Frames put in one turn leave in one write. Callers
 //! check [`Wire::has_room`] before they put a frame, so a client that stops reading costs a bounded buffer.
 
@@ -25,27 +25,28 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use super::line::Line;
 use crate::metrics::count_write;
 
-/// Resident read buffer of a socket: most client frames fit, and larger ones get their own for as long as they last.
+/// Permanent read buffer of a socket: most client frames fit. Larger ones get a temporary buffer.
 const READ_BUFFER_BYTES: usize = 1_024;
-/// Above this nothing more is put before what is there has left; so a write is of about this size under load.
+/// From this size on, no more frames are put until the buffer has been written; so this is about the size of a write
+/// under load.
 const WRITE_BYTES: usize = 16 * 1_024;
-/// The largest buffer that a thread keeps for its next write.
+/// Maximum capacity of the buffer that a thread keeps for its next write.
 const SPARE_BYTES_MAX: usize = 4 * WRITE_BYTES;
 
 thread_local! {
-    /// A buffer for the socket that this thread polls next, so that a write allocates nothing.
+    /// A buffer for the next socket that this thread polls, so that most writes allocate nothing.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// One WebSocket, on the server's side.
+/// The server's side of a WebSocket.
 pub(super) struct Wire<S> {
     socket: S,
     context: WebSocketContext,
-    /// Bytes that have not left yet. Without an allocation when there are none.
+    /// The bytes to be written. Not allocated while there are none.
     unsent: Vec<u8>,
-    /// How many bytes of `unsent` have left. There are never 4 GiB: see [`Wire::has_room`].
+    /// How many bytes of `unsent` have been written. Never near 4 GiB: see [`Wire::has_room`].
     sent: u32,
-    /// How many frames have been put since the last write was begun.
+    /// The number of frames put since the last flush began.
     frames: u32,
 }
 
@@ -65,7 +66,7 @@ impl<S: Line> Wire<S> {
         Self { socket, context, unsent: Vec::new(), sent: 0, frames: 0 }
     }
 
-    /// The next message. Answers to pings and closes are put as they become due.
+    /// The next message. The answers to pings and closes are put meanwhile.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
         self.take_spare();
         let mut stream = Stream { socket: &mut self.socket, unsent: &mut self.unsent, cx };
@@ -80,7 +81,7 @@ impl<S: Line> Wire<S> {
         self.unsent_bytes() < WRITE_BYTES
     }
 
-    /// Bytes that wait to be taken by the socket.
+    /// The number of bytes that the socket has not accepted yet.
     pub(super) fn unsent_bytes(&self) -> usize {
         self.unsent.len() - self.sent as usize
     }
@@ -95,7 +96,7 @@ impl<S: Line> Wire<S> {
         self.put(OpCode::Control(Control::Ping), b"");
     }
 
-    /// Puts a close frame. Nothing may be put after it, and no message is read any more.
+    /// Puts a close frame. No frame may be put and no message read after it.
     pub(super) fn put_close(&mut self, code: CloseCode) {
         self.put(OpCode::Control(Control::Close), &code.as_u16().to_be_bytes());
     }
@@ -106,9 +107,9 @@ impl<S: Line> Wire<S> {
         self.frames = self.frames.saturating_add(1);
     }
 
-    /// Ready when everything that was put has been taken by the socket.
+    /// Ready when the socket has accepted everything that was put.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Before it is done: who has read what was written finds it counted.
+        // Counted before the write, so that a client that has received the frames finds them in the metrics.
         count_write(mem::take(&mut self.frames));
         while self.unsent_bytes() > 0 {
             match Pin::new(&mut self.socket).poll_write(cx, &self.unsent[self.sent as usize..]) {
@@ -125,14 +126,14 @@ impl<S: Line> Wire<S> {
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
-    /// Ready when everything has left and the other side has been told that nothing more will come.
+    /// Ready when everything has been written and the write side is shut down.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_flush(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 
-    /// As [`Wire::poll_shutdown`], then reads and forgets what the client still sends until it has closed too: a socket
-    /// that is dropped with something unread is reset, and what was sent last may not arrive.
+    /// Like [`Wire::poll_shutdown`], then discards what the client still sends until it has closed too: dropping a socket
+    /// with unread data resets it, and the last frames might not arrive.
     pub(super) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if ready!(self.poll_shutdown(cx)).is_err() {
             return Poll::Ready(());
@@ -147,13 +148,13 @@ impl<S: Line> Wire<S> {
         }
     }
 
-    /// The end of the socket that is written to, for others to write to while the session sleeps: if there is nothing
-    /// left to write.
+    /// Lends the socket's write half, for others to write to while the session sleeps; `None` if there is something left
+    /// to write.
     pub(super) fn lend(&mut self) -> Option<OwnedWriteHalf> {
         if self.unsent.is_empty() { self.socket.lend() } else { None }
     }
 
-    /// The end that was lent is back, with what it has not taken of what others have written.
+    /// Takes back the write half that was lent, with the bytes that it did not accept from others.
     pub(super) fn take_back(&mut self, lent: OwnedWriteHalf, unsent: Vec<u8>) {
         self.socket.take_back(lent);
         if !unsent.is_empty() {
@@ -172,7 +173,7 @@ impl<S: Line> Wire<S> {
         give_spare(mem::take(&mut self.unsent));
     }
 
-    /// Keeps what is left in a buffer of its size, and the large one for the thread's next socket.
+    /// Moves the rest to a buffer of its size, and returns a much larger buffer to the thread.
     fn keep_unsent(&mut self) {
         if self.unsent.capacity() > 2 * self.unsent_bytes() {
             let left = self.unsent[self.sent as usize..].to_vec();
@@ -196,7 +197,7 @@ fn give_spare(mut buffer: Vec<u8>) {
     }
 }
 
-/// Frames that are written to an end that a wire has lent.
+/// Frames to be written to a write half that a wire has lent.
 pub(super) struct Burst {
     buffer: Vec<u8>,
     frames: u32,
@@ -207,23 +208,24 @@ impl Burst {
         Self { buffer: SPARE.take(), frames: 0 }
     }
 
-    /// As [`Wire::put_text`].
+    /// Like [`Wire::put_text`].
     pub(super) fn put_text(&mut self, text: &[u8]) {
         put_frame(&mut self.buffer, OpCode::Data(Data::Text), text);
         self.frames += 1;
     }
 
-    /// As [`Wire::has_room`].
+    /// Like [`Wire::has_room`].
     pub(super) fn has_room(&self) -> bool {
         self.buffer.len() < WRITE_BYTES
     }
 
-    /// One write. Returns what the socket has not taken; all of it if it is broken, which its session finds out by that.
+    /// Does one write. Returns the bytes that the socket did not accept; all of them if it is broken, which the session
+    /// finds out when it writes them.
     pub(super) fn write(self, socket: &OwnedWriteHalf) -> Vec<u8> {
-        // Before it is done: who has read what was written finds it counted.
+        // Counted before the write: see [`Wire::poll_flush`].
         count_write(self.frames);
-        // Not `try_write`, which asks the runtime first whether there is room: that is one more wait for memory, and a full
-        // socket says so itself.
+        // Not `try_write`, which first reads the runtime's readiness: that is one more cache miss, and a full socket
+        // reports it anyway.
         let sent = SockRef::from(socket.as_ref()).send(&self.buffer).unwrap_or(0);
         let unsent = self.buffer[sent..].to_vec();
         give_spare(self.buffer);
@@ -231,7 +233,7 @@ impl Burst {
     }
 }
 
-/// The stream as `tungstenite` sees it: reads the socket, and writes what it answers by itself to the other frames.
+/// The stream that `tungstenite` gets: reads come from the socket, and its own answers are appended to the other frames.
 struct Stream<'a, 'c, S> {
     socket: &'a mut S,
     unsent: &'a mut Vec<u8>,
@@ -342,7 +344,7 @@ mod tests {
     #[tokio::test]
     async fn pings_and_closes_are_answered() {
         let (mut wire, mut client) = wire(1_000);
-        // Masked with zeros (RFC 6455 §5.3 allows any key).
+        // With a masking key of zeros (RFC 6455 §5.3 allows any key).
         client.write_all(b"\x89\x82\0\0\0\0ab\x88\x82\0\0\0\0\x03\xe8").await.unwrap();
         assert!(matches!(message(&mut wire).await, Ok(Message::Ping(_))));
         assert!(matches!(message(&mut wire).await, Ok(Message::Close(Some(_)))));

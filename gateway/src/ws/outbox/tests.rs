@@ -1,4 +1,4 @@
-//! The order, the bounds and the merging of frames in an outbox, and the orders to its session.
+//! Tests of an outbox: the order, limits and merging of frames, and the orders to its session.
 
 use super::*;
 use bytes::Bytes;
@@ -60,15 +60,15 @@ fn a_full_queue_drops_ephemeral_frames_first_and_then_closes_the_reader() {
     outbox.deliver(&ephemeral("e3", 3));
     assert_eq!(outbox.bytes(), 9, "the third ephemeral frame has no room");
     outbox.deliver(&undroppable("123"));
-    assert_eq!(outbox.bytes(), 10, "the oldest has made room");
+    assert_eq!(outbox.bytes(), 10, "the oldest ephemeral frame was dropped");
     outbox.deliver(&undroppable("12"));
-    assert_eq!(outbox.bytes(), 10, "and now the other");
-    assert_eq!(orders(&outbox).close, None, "full is not over");
+    assert_eq!(outbox.bytes(), 10, "and now the other one");
+    assert_eq!(orders(&outbox).close, None, "exactly full is allowed");
     outbox.deliver(&undroppable("1"));
     assert_eq!(orders(&outbox).close, Some(CloseCode::SlowConsumer));
     assert!(taken(&outbox).is_empty());
     outbox.deliver(&undroppable("1"));
-    assert_eq!(outbox.bytes(), 0, "nothing is taken any more");
+    assert_eq!(outbox.bytes(), 0, "no more frames are accepted");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn an_update_is_never_silently_dropped() {
     outbox.deliver(&undroppable("m"));
     outbox.deliver(&ephemeral("e1", 1));
     outbox.deliver(&update(1, ""));
-    assert_eq!((outbox.bytes(), orders(&outbox).close), (room + 1, None), "ephemeral frames go first");
+    assert_eq!((outbox.bytes(), orders(&outbox).close), (room + 1, None), "ephemeral frames are dropped first");
     outbox.deliver(&update(2, "[0,1,1,1,1,1,1,1]"));
     assert_eq!(orders(&outbox).close, Some(CloseCode::SlowConsumer));
 }
