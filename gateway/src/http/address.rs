@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use hyper::HeaderMap;
 use switchboard_config::IpNet;
 
-/// The client's address: the peer's, or, of a trusted proxy, what its `X-Forwarded-For` says. Each proxy adds the
-/// address it was asked from at the end, so the last one that is no trusted proxy is the one that can be believed.
+/// The client's address: the peer's or, if the peer is a trusted proxy, the one from `X-Forwarded-For`. Each proxy
+/// appends the address of its own peer, so the last address that is not a trusted proxy's is the client's.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
     if !is_trusted(client, trusted) {

@@ -51,7 +51,7 @@ fn sessions(call: Call) -> Handling {
     })
 }
 
-/// As SIGTERM does.
+/// Drains the node, like SIGTERM.
 fn drain(call: Call) -> Handling {
     Box::pin(async move {
         tracing::info!("an operator asked for a drain");

@@ -11,7 +11,7 @@ pub(crate) type Response = hyper::Response<Full<Bytes>>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// An answer, before it becomes hyper's.
+/// An answer, before it is converted to hyper's [`Response`].
 pub(crate) struct Answer {
     status: StatusCode,
     body: Bytes,
@@ -25,7 +25,7 @@ impl Answer {
         Self { status, body, headers }
     }
 
-    /// Only headers.
+    /// An answer without a body.
     pub(crate) fn empty(status: StatusCode) -> Self {
         Self { status, body: Bytes::new(), headers: HeaderMap::new() }
     }
@@ -42,7 +42,7 @@ impl Answer {
         Self::new(status, JSON, data_of(answer.type_name(), &answer.encode(None)).into())
     }
 
-    /// An error with another status than that of its code.
+    /// An error with the given status instead of that of its code.
     pub(super) fn error(status: StatusCode, error: &ProtocolError) -> Self {
         let mut answer = Self::new(status, JSON, http::error_body(error).into());
         if let Some(retry_after_ms) = error.retry_after_ms() {
@@ -86,16 +86,16 @@ impl From<Answer> for Response {
     }
 }
 
-/// The frame's fields, without its `type`, which is always the first.
+/// `{"data":…}` with the frame's fields except `type`, which is always the first.
 fn data_of(type_name: &str, encoded: &str) -> String {
     let head = format!("{{\"type\":\"{type_name}\"");
     let fields = encoded.strip_prefix(&head).unwrap_or(encoded);
     format!("{{\"data\":{{{}}}", fields.strip_prefix(',').unwrap_or(fields))
 }
 
-/// 405: the path has other methods.
+/// 405: the path does not have this method.
 pub(crate) fn no_such_method(allowed: HeaderValue) -> Answer {
-    let error = ProtocolError::new(ErrorCode::BadRequest, "the path has no such method");
+    let error = ProtocolError::new(ErrorCode::BadRequest, "this path does not support this method");
     Answer::error(StatusCode::METHOD_NOT_ALLOWED, &error).with(ALLOW, allowed)
 }
 

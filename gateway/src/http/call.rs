@@ -21,7 +21,7 @@ use crate::metrics::count_send;
 /// See the module.
 pub(super) struct Call {
     pub(super) gateway: Arc<Gateway>,
-    /// `None` where no token is needed.
+    /// `None` if the endpoint needs no token.
     pub(super) identity: Option<Identity>,
     pub(super) path: String,
     pub(super) params: Params,
@@ -34,7 +34,7 @@ impl Call {
     /// The identity behind the request.
     ///
     /// # Errors
-    /// `unauthorized` where no token is needed and none was sent.
+    /// `unauthorized` if the endpoint needs no token.
     pub(super) fn identity(&self) -> Result<&Identity, ProtocolError> {
         self.identity.as_ref().ok_or_else(|| ProtocolError::unauthorized("a token is needed"))
     }
@@ -47,7 +47,7 @@ impl Call {
     /// An id in the path.
     ///
     /// # Errors
-    /// `bad_request` that names the parameter.
+    /// `bad_request`, naming the parameter.
     pub(super) fn id_of_path<T: FromStr<Err = InvalidText>>(&self, name: &'static str) -> Result<T, ProtocolError> {
         self.param(name)?.parse().map_err(|error: InvalidText| ProtocolError::bad_request(name, error.to_string()))
     }
@@ -66,7 +66,7 @@ impl Call {
     /// The requested number of items.
     ///
     /// # Errors
-    /// `bad_request` that names the parameter.
+    /// `bad_request`, naming the parameter.
     pub(super) fn limit_of_query(&self, default: usize, most: usize) -> Result<usize, ProtocolError> {
         let Some(text) = self.of_query("limit") else { return Ok(default) };
         let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
@@ -94,7 +94,7 @@ impl Call {
         parse_write(frame_type, &borrowed(&self.params), &self.body, &limits)
     }
 
-    /// The user a write is done for: `as` needs the scope `server`.
+    /// The user for whom a write is done. Acting for another user (`as`) needs the scope `server`.
     pub(super) fn writer(&self, on_behalf_of: Option<UserId>) -> Result<UserKey, ProtocolError> {
         let identity = self.identity()?;
         match on_behalf_of {
@@ -106,7 +106,7 @@ impl Call {
         }
     }
 
-    /// Has the router carry it out.
+    /// Has the router carry out the frame.
     pub(super) async fn carry_out(self, user: UserKey, frame: ClientFrame) -> Result<Answer, ProtocolError> {
         self.identity()?.scopes.check(&frame)?;
         let requests_max = self.gateway.settings().limits.requests_waiting_max;
@@ -126,7 +126,7 @@ fn borrowed(params: &Params) -> Vec<(&str, &str)> {
     params.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
-/// The answer without content.
+/// The answer `{"data":{}}`.
 pub(super) fn done() -> Answer {
     Answer::data(&serde_json::Map::new()).with_status(StatusCode::OK)
 }

@@ -20,22 +20,22 @@ use crate::admission::Slot;
 use crate::gateway::Gateway;
 use crate::ws::{Line, Session, Upgrade};
 
-/// Largest head of a request; a token in it has at most half of that.
+/// Maximum size of a request's head; a token in it has at most half of that.
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
 
-/// Bytes that are read of a refused request's body, so that its sender reads the reason.
+/// Maximum bytes that are discarded after the last answer, so that the client gets to read the answer.
 const FORGOTTEN_BYTES_MAX: u64 = 16 * 1_024 * 1_024;
 
-/// What remains of a connection when its last request has been answered.
+/// What remains of a connection after its last answer.
 struct Left<S> {
     stream: S,
-    /// Read beyond the last request.
+    /// Bytes read beyond the last request.
     read_ahead: Bytes,
-    /// The session that it becomes.
+    /// The session that the connection becomes.
     upgrade: Option<Upgrade>,
 }
 
-/// Serves a connection until its end. A session gets its own task, so that nothing of HTTP stays in memory with it.
+/// Serves a connection until its end. A session gets its own task, so that no HTTP state stays in memory with it.
 pub(super) async fn serve_connection<S>(gateway: Arc<Gateway>, stream: S, peer: SocketAddr, slot: Slot)
 where
     S: Line + 'static,
@@ -61,12 +61,12 @@ where
 /// not get to read the answer (RFC 9112 §9.6).
 async fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     if stream.shutdown().await.is_ok() {
-        // Whether all of it came does not matter any more.
+        // Errors do not matter any more.
         let _ = tokio::io::copy(&mut stream.take(FORGOTTEN_BYTES_MAX), &mut tokio::io::sink()).await;
     }
 }
 
-/// Answers requests until there are no more, or the connection is to become something else.
+/// Answers requests until there are no more, or the connection is upgraded.
 async fn serve_requests<S>(gateway: &Arc<Gateway>, stream: S, peer: IpAddr) -> hyper::Result<Left<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

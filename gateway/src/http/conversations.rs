@@ -27,10 +27,10 @@ pub(super) const ROUTES: &[Route] = &[
     Route { path: "/v1/sync", endpoints: &[Endpoint::read("sync")] },
 ];
 
-/// The frame has a list of users, the path has one.
+/// Not a plain write: the frame has a list of users, but the path has one.
 fn remove_member(call: Call) -> Handling {
     Box::pin(async move {
-        // A write about a conversation and a user, with the same checks of both ids and of `as`.
+        // Parsed as `conversation_get` to check the conversation's id, the body and `as`.
         let Write { on_behalf_of, .. } = call.parse_write("conversation_get")?;
         let user = call.writer(on_behalf_of)?;
         let (conversation_id, user_id) = (call.id_of_path("conversation_id")?, call.id_of_path("user_id")?);

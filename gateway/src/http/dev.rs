@@ -10,7 +10,7 @@ use super::call::Call;
 use super::route::{Access, Endpoint, Handling, Route};
 use crate::auth::{NewToken, sign};
 
-/// How long such a token is valid.
+/// How long a token is valid.
 const TTL_S: i64 = 24 * 3_600;
 
 pub(super) const ROUTES: &[Route] =
@@ -19,7 +19,7 @@ pub(super) const ROUTES: &[Route] =
 #[derive(Deserialize)]
 struct Ask {
     name: String,
-    /// What the token may do beyond being its user: nothing, unless it is asked for. An array of strings.
+    /// The token's scopes, an array of strings; none by default.
     scope: Option<Value>,
 }
 

@@ -15,21 +15,21 @@ use crate::gateway::Gateway;
 use crate::tls::Tls;
 use crate::ws::Tcp;
 
-/// Connections that wait to be accepted: all clients of a node come back at once after a restart.
+/// The listen backlog: after a restart all clients of a node reconnect at once.
 const BACKLOG: i32 = 4_096;
-/// Bytes that the kernel queues for a reader that does not read, besides those in flight. Without this it takes
-/// megabytes before the session's own limit applies.
+/// Unsent bytes that the kernel queues per socket, besides those in flight (`TCP_NOTSENT_LOWAT`). Otherwise it would
+/// queue megabytes for a slow reader before the session's own limit applies.
 const UNSENT_BYTES: u32 = 64 * 1_024;
-/// Pause after a failed accept: the usual reason is that the descriptors have run out.
+/// Pause after a failed accept, which usually means that the process is out of file descriptors.
 const ACCEPT_PAUSE_MS: u64 = 50;
 
-/// A listener and where it is.
+/// A listener and its address.
 pub(crate) struct Listening {
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
 }
 
-/// Opens a port. Port 0 takes a free one.
+/// Listens on a port; 0 selects a free one.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<Listening> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -43,14 +43,14 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<Listening> {
 
 /// Accepts connections until `gateway.closing`.
 pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, tls: Option<Arc<Tls>>) {
-    // The sockets of accepted connections inherit these options.
+    // Accepted sockets inherit these options.
     let socket = SockRef::from(&listener);
     if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES)) {
-        tracing::warn!(%error, "socket options can't be set");
+        tracing::warn!(%error, "can't set socket options");
     }
     while let Some((stream, peer)) = gateway.closing.run_until_cancelled(next(&listener, &gateway)).await {
         let Some(slot) = slots::of_connection(&gateway, peer.ip()) else {
-            tracing::debug!("an address has no room for another HTTP connection");
+            tracing::debug!("an address has too many HTTP connections: refused another one");
             continue;
         };
         let connection_gateway = gateway.clone();

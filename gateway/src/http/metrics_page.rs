@@ -19,10 +19,10 @@ use tokio_util::task::TaskTracker;
 use super::answer::{Answer, Response, no_such_method, no_such_path};
 use super::listener::accept;
 
-/// Scrapers at once.
+/// Maximum concurrent scrapers.
 const CONNECTIONS_MAX: usize = 16;
 
-/// Serves the figures until `stop`.
+/// Serves the metrics until `stop`.
 pub(crate) async fn serve_metrics(listener: TcpListener, figures: PrometheusHandle, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let scrapers = TaskTracker::new();
@@ -39,7 +39,7 @@ pub(crate) async fn serve_metrics(listener: TcpListener, figures: PrometheusHand
         let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
         let stop = stop.clone();
         scrapers.spawn(async move {
-            // What goes wrong with a scraper's connection is seen by the scraper.
+            // An error of the connection is the scraper's to report.
             let _ = stop.run_until_cancelled(connection).await;
             drop(place);
         });

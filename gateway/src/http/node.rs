@@ -18,7 +18,8 @@ fn healthz(_: Call) -> Handling {
     Box::pin(async { Ok(Answer::data(&json!({ "status": "ok" }))) })
 }
 
-/// What the node depends on is told and does not change the status: a common fault would take every node out at once.
+/// The dependencies are reported, but do not change the status: otherwise the failure of a shared one would take every
+/// node out of service at once.
 fn readyz(call: Call) -> Handling {
     Box::pin(async move {
         let (status, state) = match call.gateway.router() {

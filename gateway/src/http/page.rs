@@ -1,5 +1,5 @@
-//! The pages served from the binary: the dashboard, the trace, and in development mode the demo chat. Nobody can sign
-//! in to the chat without `/v1/dev/token`; the other pages then ask for a token. The files themselves are not secret.
+//! The pages served from the binary: the dashboard, the trace, and in development mode the demo chat. Signing in to the
+//! chat needs `/v1/dev/token`; without it, the other pages ask for a token. The files themselves are not secret.
 
 use bytes::Bytes;
 use hyper::header::{
@@ -13,9 +13,9 @@ use super::answer::Answer;
 use super::call::Call;
 use super::route::{Access, Endpoint, Handling, Route};
 
-/// A file of `web/`. The list is made at build time.
+/// A file of `web/`. The list is generated at build time.
 struct File {
-    /// As in the URL.
+    /// The URL's path.
     path: &'static str,
     content_type: &'static str,
     etag: &'static str,
@@ -35,7 +35,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route { path: "/dashboard.css", endpoints: GET_FILE },
     Route { path: "/trace.css", endpoints: GET_FILE },
     Route { path: "/favicon.svg", endpoints: GET_FILE },
-    // At the root: a service worker is for what is below it.
+    // At the root, because a service worker's scope is the folder it is served from.
     Route { path: "/push-worker.js", endpoints: GET_FILE },
     Route { path: "/js/{*}", endpoints: GET_FILE },
     Route { path: "/vendor/{*}", endpoints: GET_FILE },
@@ -43,7 +43,8 @@ pub(super) const ROUTES: &[Route] = &[
 
 const CHAT: &str = "/";
 
-/// Scripts and styles from here only, nothing embedded, nothing framed. Sockets to any node: `reconnect` names one.
+/// Scripts and styles from this origin only, nothing inline, no framing. Sockets to any node, since `reconnect` may name
+/// another one.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self' ws: wss:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 

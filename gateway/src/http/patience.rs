@@ -1,5 +1,5 @@
-//! A stream whose writes fail when the peer accepts nothing for too long: HTTP has no other limit for an answer that is
-//! not read.
+//! A stream whose writes fail if the peer accepts nothing for too long: nothing else limits how long an HTTP answer may
+//! remain unread.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 pub(super) struct Patience<S> {
     stream: S,
     limit: Duration,
-    /// There while a write waits.
+    /// The timer of the write that waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -26,7 +26,7 @@ impl<S> Patience<S> {
         self.stream
     }
 
-    /// What the stream says of a write, unless it has waited for too long.
+    /// The result of a write; an error if it has waited for too long.
     fn judge<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.waiting = None;

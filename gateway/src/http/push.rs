@@ -15,7 +15,7 @@ use crate::auth::Scope;
 
 const ADMIN: Access = Access::Scoped(Scope::Admin);
 
-/// Dead letters in one answer.
+/// Maximum dead letters in one answer.
 const LETTERS_MAX: usize = 100;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -57,7 +57,7 @@ fn register(call: Call) -> Handling {
     })
 }
 
-/// 200 also if it was not registered: a repeat changes nothing.
+/// 200 even if the device was not registered: unregistering is idempotent.
 fn unregister(call: Call) -> Handling {
     Box::pin(async move {
         let (user, _) = writer(&call)?;
@@ -133,7 +133,7 @@ fn shown(letter: DeadLetter) -> DeadLetterInfo {
     }
 }
 
-/// Whose device or preferences are written, and the body.
+/// The user whose device or preferences are written, and the body.
 fn writer(call: &Call) -> Result<(UserKey, Map<String, Value>), ProtocolError> {
     let body = match call.body.is_empty() {
         true => Map::new(),
@@ -165,7 +165,7 @@ fn no_number(name: &'static str) -> ProtocolError {
 }
 
 fn unavailable(error: &StoreError) -> ProtocolError {
-    tracing::debug!(%error, "the store did not do what push asked of it");
+    tracing::debug!(%error, "a push operation failed in the store");
     ProtocolError::unavailable(switchboard_router::RETRY_AFTER_MS)
 }
 

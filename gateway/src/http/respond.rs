@@ -31,7 +31,7 @@ pub(super) struct Outcome {
     pub(super) upgrade: Option<Upgrade>,
 }
 
-/// Answers a request that came from `peer`.
+/// Answers a request from `peer`.
 pub(super) async fn respond(gateway: Arc<Gateway>, peer: IpAddr, request: Request<Incoming>) -> Outcome {
     let client = client_address(peer, request.headers(), &gateway.http.trusted_proxies);
     if request.uri().path() == WS_PATH {
@@ -139,7 +139,7 @@ async fn read_body(call: &Call, body: Incoming) -> Result<Bytes, Box<Answer>> {
             return Err(Box::new(ProtocolError::new(ErrorCode::TooLarge, message).into()));
         }
         Ok(Err(_)) | Err(_) => {
-            let error = ProtocolError::new(ErrorCode::BadRequest, "the body did not come whole, or not in time");
+            let error = ProtocolError::new(ErrorCode::BadRequest, "the body was incomplete, or did not arrive in time");
             return Err(Box::new(error.into()));
         }
     };

@@ -16,7 +16,7 @@ pub(super) type Handling = Pin<Box<dyn Future<Output = Result<Answer, ProtocolEr
 
 /// A path and its methods.
 pub(super) struct Route {
-    /// Segments in braces are parameters, with the names of the frame's fields; `{*}` at the end is any rest.
+    /// Segments in braces are parameters, named like the frame's fields; a final `{*}` matches any rest.
     pub(super) path: &'static str,
     pub(super) endpoints: &'static [Endpoint],
 }
@@ -28,7 +28,7 @@ pub(super) struct Endpoint {
     pub(super) action: Action,
 }
 
-/// Who may call it.
+/// Who may call an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Anyone,
@@ -44,7 +44,7 @@ pub(super) enum Action {
     Read(&'static str),
     /// The write with this frame type; its fields are in the path and the body.
     Write(&'static str),
-    /// Anything that is not a frame.
+    /// A function, for everything that is not simply a frame.
     Handle(Handler),
 }
 
@@ -83,7 +83,7 @@ pub(super) fn find(path: &str) -> Option<(&'static Route, Params)> {
 }
 
 impl Route {
-    /// The endpoint of a method; `HEAD` is that of `GET`, without the body.
+    /// The endpoint of a method; `HEAD` uses that of `GET` (hyper omits the body).
     pub(super) fn endpoint(&'static self, method: &Method) -> Option<&'static Endpoint> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         self.endpoints.iter().find(|endpoint| endpoint.method == *method)

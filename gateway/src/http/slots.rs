@@ -28,21 +28,22 @@ pub(super) fn of_connection(gateway: &Gateway, peer: IpAddr) -> Option<Slot> {
     gateway.admission.slot(Kind::Http, peer, Most { in_all: connections_max(gateway), per_address })
 }
 
-/// A slot for a request that `peer` forwards for `client`; none is needed for one of its own.
+/// A slot for a request that `peer` forwards for `client`; `None` if `peer` is not a trusted proxy, since its connection
+/// has been counted.
 ///
 /// # Errors
-/// `overloaded`: the client has too many under way.
+/// `overloaded`: the client has too many requests in progress.
 pub(super) fn of_request(gateway: &Gateway, peer: IpAddr, client: IpAddr) -> Result<Option<Slot>, ProtocolError> {
     if !is_trusted(peer, &gateway.http.trusted_proxies) {
         return Ok(None);
     }
-    // There are no more than connections.
+    // The total is already limited: there are no more requests than connections.
     let most = Most { in_all: usize::MAX, per_address: gateway.settings().http_connections_per_address_max() };
     let slot = gateway.admission.slot(Kind::ForwardedRequest, client, most);
     slot.map(Some).ok_or_else(|| ProtocolError::overloaded(RETRY_AFTER_MS))
 }
 
-/// What WebSockets leave of the descriptors, and no more than is configured.
+/// The descriptors that WebSockets leave, up to the configured limit.
 fn connections_max(gateway: &Gateway) -> usize {
     let settings = gateway.settings();
     let left = settings.sockets_max.saturating_sub(gateway.admission.taken(Kind::WebSocket));

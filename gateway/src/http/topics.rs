@@ -10,7 +10,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route { path: "/v1/topics/{topic}/events", endpoints: &[Endpoint::handle(Method::POST, Access::User, publish)] },
 ];
 
-/// 202: what is counted is in the next update, not yet in anyone's.
+/// 202: watchers get what was counted only with the next update.
 fn publish(call: Call) -> Handling {
     Box::pin(async move { Ok(call.write("topic_publish").await?.with_status(StatusCode::ACCEPTED)) })
 }

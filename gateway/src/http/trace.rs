@@ -14,7 +14,7 @@ use super::call::Call;
 use super::route::{Access, Endpoint, Handling, Route};
 use crate::auth::Scope;
 
-/// Recipients in one answer, unless asked otherwise, and at most.
+/// Recipients in one answer: by default, and at most.
 const RECIPIENTS: usize = 20;
 const RECIPIENTS_MAX: usize = 100;
 

@@ -1,5 +1,5 @@
-//! `limits.http_requests_per_s`: the request rate of each user over all their connections. Owns a bucket for each user
-//! with recent requests.
+//! `limits.http_requests_per_s`: the request rate of each user, over all their connections. Owns a token bucket for each
+//! user with recent requests.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use switchboard_store::UserKey;
 
 use crate::rate::{Bucket, Rate};
 
-/// Users with a bucket that is not full, at most. A user beyond it is answered with `overloaded`.
+/// Maximum users with a bucket that is not full. Further users are answered with `overloaded`.
 const USERS_MAX: usize = 100_000;
 
 /// See the module.
@@ -22,11 +22,11 @@ pub(crate) struct UserRates {
 #[derive(Default)]
 struct Buckets {
     by_user: HashMap<UserKey, Bucket>,
-    /// At this many users the full buckets are thrown out.
+    /// At this many users the full buckets are removed.
     sweep_at: usize,
 }
 
-/// What the headers say of a user's limit.
+/// The headers about a user's rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RateHeaders {
     limit: u32,
@@ -45,7 +45,7 @@ impl RateHeaders {
 }
 
 impl UserRates {
-    /// Takes one request at `now_us` (monotonic) from the user's second's worth.
+    /// Counts one request at `now_us` (monotonic) against the user's bucket, which holds one second's worth.
     pub(super) fn take(&self, user: &UserKey, per_s: u32, now_us: u64) -> (RateHeaders, Result<(), ProtocolError>) {
         let rate = Rate::new(per_s, per_s);
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);

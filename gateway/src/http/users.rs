@@ -7,7 +7,7 @@ use super::answer::Answer;
 use super::call::Call;
 use super::route::{Access, Endpoint, Handling, Route};
 
-/// How long a client may use the address that `/v1/connect` gave.
+/// How long a client may use the address returned by `/v1/connect`.
 const PLACE_TTL_S: u32 = 60;
 
 pub(super) const ROUTES: &[Route] = &[
