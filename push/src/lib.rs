@@ -1,8 +1,8 @@
 //! Push: which users are notified of a message that reached none of their devices, and when (DESIGN §7).
 //!
-//! The [`Arbiter`] decides it for one user, as a plain value at the user's home: nothing in it waits, spawns, sends or
-//! reads a clock. Its decisions are [`Output`]s, for the durable queue and the trace. How a device is reached is the
-//! matter of `push/providers`, of which nothing is known here.
+//! The [`Arbiter`] decides this for one user, as a plain value at the user's home: nothing in it waits, spawns, sends or
+//! reads a clock. Its decisions are [`Output`]s, for the durable queue and the trace. Devices are reached by
+//! `push/providers`, on which this crate does not depend.
 
 mod arbiter;
 mod channel;

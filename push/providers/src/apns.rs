@@ -1,4 +1,5 @@
-//! Apple's push notification service: HTTP/2 with token authentication. Owns the signing key and the provider token.
+//! Apple Push Notification service (APNs): HTTP/2 with token authentication. Owns the signing key and the provider
+//! token.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -15,13 +16,13 @@ use crate::jwt::SigningKey;
 use crate::payload::{Data, PAYLOAD_BYTES_MAX, collapse_key, fit};
 use crate::provider::{Body, Outcome, Push, Reason, SetupError};
 
-/// A token is made anew after this time: APNs takes one for an hour, and a new one every 20 minutes at the most.
+/// A token is renewed after this time: APNs accepts it for an hour, and a new one at most every 20 minutes.
 const TOKEN_S: i64 = 2_400;
 
-/// Who sends to which application.
+/// The application, and the credentials to send to it.
 #[derive(Clone, Debug)]
 pub struct ApnsOptions {
-    /// APNs's address: `https://api.push.apple.com`, or the sandbox's.
+    /// The URL of APNs: `https://api.push.apple.com`, or the sandbox's.
     pub url: String,
     /// The application's bundle id.
     pub topic: String,
@@ -57,7 +58,8 @@ impl Apns {
     /// `key` is the `.p8` file: a private key on P-256, PKCS#8 as PEM.
     ///
     /// # Errors
-    /// It is none, the URL is not `https`, or the topic can't be a header.
+    /// The key is invalid, the URL is not allowed ([`Guard::allows_url`](crate::Guard::allows_url)), or the topic is not
+    /// a valid header value.
     pub fn new(client: Client, key: &[u8], options: ApnsOptions) -> Result<Self, SetupError> {
         let url = options.url.parse::<Uri>().ok().filter(|url| client.guard().allows_url(url));
         if url.is_none() {
@@ -70,11 +72,11 @@ impl Apns {
     /// Sends a push to a device token, in hexadecimal.
     pub async fn send(&self, device: &str, push: &Push) -> Outcome {
         let Some(payload) = fit(push, PAYLOAD_BYTES_MAX, |data| payload(data).to_string()) else {
-            return Outcome::Refused(Reason::new("too long for APNs"));
+            return Outcome::Refused(Reason::new("the payload is too long for APNs"));
         };
         let payload = Bytes::from(payload);
         match self.send_as(device, push, &payload, None).await {
-            // Its clock is another one than ours, or the token was taken back.
+            // Its clock differs from ours, or the token was revoked.
             Err(expired) => self.send_as(device, push, &payload, Some(&expired)).await.unwrap_or_else(|_| {
                 let reason = Reason::status(StatusCode::FORBIDDEN, "ExpiredProviderToken");
                 Outcome::Failed { reason, after_ms: None }
@@ -83,7 +85,7 @@ impl Apns {
         }
     }
 
-    /// Sends with a token that is not `expired`; gives the token back if that has expired too.
+    /// Sends with a token other than `expired`. Returns the token as an error if APNs says that it has expired too.
     async fn send_as(
         &self,
         device: &str,
@@ -93,7 +95,7 @@ impl Apns {
     ) -> Result<Outcome, Token> {
         let refused = |reason| Ok(Outcome::Refused(Reason::new(reason)));
         let Some(token) = self.token(expired) else { return refused("can't sign") };
-        let Some(request) = self.request(device, push, payload, &token) else { return refused("no device token") };
+        let Some(request) = self.request(device, push, payload, &token) else { return refused("not a device token") };
         match self.client.send_multiplexed(request).await {
             Ok(response) if reason(&response) == "ExpiredProviderToken" => Err(token),
             Ok(response) => Ok(outcome(&response)),
@@ -107,7 +109,7 @@ impl Apns {
         }
         let now_s = self.client.clock().wall_ms().div_euclid(1_000);
         let (kind, priority) = match (&push.body, push.priority) {
-            // What has no alert must not have the highest priority.
+            // APNs rejects priority 10 for background pushes.
             (Body::Withdraw, _) => ("background", 5),
             (_, Priority::High) => ("alert", 10),
             (_, Priority::Normal) => ("alert", 5),
@@ -124,7 +126,7 @@ impl Apns {
         request.body(Full::from(payload.clone())).ok()
     }
 
-    /// The token that there is, unless it is too old or `expired`.
+    /// The current token, or a new one if that is too old or `expired`.
     fn token(&self, expired: Option<&Token>) -> Option<Token> {
         let now_s = self.client.clock().wall_ms().div_euclid(1_000);
         let mut kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,7 +158,7 @@ fn payload(data: &Data<'_>) -> Value {
     payload
 }
 
-/// What APNs calls an error.
+/// APNs's name of an error.
 fn reason(response: &Response) -> String {
     let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     body["reason"].as_str().unwrap_or_default().to_owned()

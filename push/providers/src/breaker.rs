@@ -1,13 +1,13 @@
 //! A circuit breaker: a provider that has failed several times in a row gets no requests for a while, then a single
-//! one. Reads no clock.
+//! probe. Reads no clock.
 
-/// Failures in a row that open it.
+/// Consecutive failures that open the breaker.
 const FAILURES_MAX: u32 = 5;
-/// It stays open for so long, and twice as long each time that the one question fails.
+/// How long it first stays open; each failed probe doubles the time, up to the maximum.
 const OPEN_MIN_MS: u64 = 5_000;
 const OPEN_MAX_MS: u64 = 300_000;
 
-/// Whether a provider is to be asked.
+/// Whether requests to a provider may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breaker {
     state: State,
@@ -22,8 +22,8 @@ enum State {
         until_ms: u64,
         for_ms: u64,
     },
-    /// One question is under way, and until its answer there is no other; unless there has been none for as long as it
-    /// was open.
+    /// A probe is in progress, and no other request may begin until its result; but if there is none for as long as the
+    /// breaker was open, another probe may.
     Asking {
         until_ms: u64,
         for_ms: u64,
@@ -37,10 +37,10 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// Whether a request may begin. [`Breaker::ended`] is to be told how it ended.
+    /// Begins a request, if one may. Its result must be passed to [`Breaker::ended`].
     ///
     /// # Errors
-    /// When to ask again.
+    /// The time of the next attempt.
     pub fn begin(&mut self, now_ms: u64) -> Result<(), u64> {
         match self.state {
             State::Closed { .. } => Ok(()),
@@ -52,7 +52,7 @@ impl Breaker {
         }
     }
 
-    /// A request ended: with any answer that shows the provider at work, or not.
+    /// A request has ended. `answered`: the answer, even an error, shows that the provider works.
     pub fn ended(&mut self, answered: bool, now_ms: u64) {
         let open = |for_ms: u64| State::Open { until_ms: now_ms.saturating_add(for_ms), for_ms };
         self.state = match self.state {
@@ -60,19 +60,19 @@ impl Breaker {
             State::Closed { failures } if failures + 1 < FAILURES_MAX => State::Closed { failures: failures + 1 },
             State::Closed { .. } => open(OPEN_MIN_MS),
             State::Asking { for_ms, .. } => open(for_ms.saturating_mul(2).min(OPEN_MAX_MS)),
-            // Of those that began before it opened.
+            // The request began before the breaker opened.
             State::Open { .. } => self.state,
         };
     }
 
-    /// A request that might have begun did not: if it was the one question, another may be asked.
+    /// A request that was allowed was not sent: if it was the probe, another one may begin.
     pub fn not_asked(&mut self, now_ms: u64) {
         if let State::Asking { for_ms, .. } = self.state {
             self.state = State::Open { until_ms: now_ms, for_ms };
         }
     }
 
-    /// Whether requests are held back.
+    /// Whether requests are blocked, except for probes.
     pub fn is_open(&self) -> bool {
         !matches!(self.state, State::Closed { .. })
     }

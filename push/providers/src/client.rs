@@ -1,5 +1,5 @@
-//! The HTTPS client of all providers: a few connections, which requests share where the provider speaks HTTP/2. It
-//! follows no redirect, and reads no more of an answer than it needs. Owns the connections and their tasks.
+//! The HTTPS client of all providers. Requests share connections if the provider speaks HTTP/2. It follows no redirects,
+//! and limits the size of answers. Owns the connections and their tasks.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,21 +21,21 @@ use tokio_util::task::TaskTracker;
 use crate::guard::{Guard, NotPublic};
 use crate::provider::SetupError;
 
-/// Largest part of an answer that is read: no provider has more to say.
+/// Maximum size of an answer's body that is read; providers' answers are shorter.
 const ANSWER_BYTES_MAX: usize = 16_384;
-/// Connections to one host that are kept without a request.
+/// Maximum idle connections to one host.
 const IDLE_CONNECTIONS_MAX: usize = 4;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
-/// A connection that answers no ping is given up, so that requests don't wait on one that is dead.
+/// HTTP/2 keep-alive: a connection that does not answer a ping is closed, so that requests don't wait on a dead one.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Cheap to clone; clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// HTTP/2 where the server has it.
+    /// HTTP/2 if the server supports it, else HTTP/1.1.
     any: Pooled,
-    /// HTTP/2 or nothing: however many requests begin at once, they share one connection.
+    /// HTTP/2 only: any number of concurrent requests share one connection.
     multiplexed: Pooled,
     guard: Guard,
     timeout: Duration,
@@ -44,10 +44,10 @@ pub struct Client {
 
 type Pooled = PooledClient<HttpsConnector<HttpConnector<Guard>>, Full<Bytes>>;
 
-/// Which servers are believed.
+/// The root certificates that are trusted.
 #[derive(Clone, Debug)]
 pub enum Roots {
-    /// Those of this machine, or of the file that the environment's `SSL_CERT_FILE` names.
+    /// Those of this machine, or those in the file named by the environment variable `SSL_CERT_FILE`.
     Machine,
     These(RootCertStore),
 }
@@ -65,15 +65,15 @@ pub(crate) struct Response {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    #[error("not https, or an address that is not public")]
+    #[error("the URL is not https, or its address is not public")]
     Forbidden,
     #[error("no answer in time")]
     TimedOut,
-    #[error("can't be reached")]
+    #[error("the provider can't be reached")]
     Unreachable(#[source] hyper_util::client::legacy::Error),
 }
 
-/// Runs the tasks of connections; they end with the last request that holds them, and with the pool.
+/// Runs the tasks of connections. They end with the pool and the requests that use them.
 #[derive(Clone, Debug)]
 struct Tasks(TaskTracker);
 
@@ -84,10 +84,10 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks 
 }
 
 impl Client {
-    /// `timeout` is for a whole request, connecting included. The tasks of its connections are `tasks`'s.
+    /// `timeout` applies to a whole request, including connecting. Connections run as tasks of `tasks`.
     ///
     /// # Errors
-    /// The machine's certificates can't be read.
+    /// The machine's certificates can't be read, or TLS can't be set up.
     pub fn new(
         guard: Guard,
         roots: Roots,
@@ -117,7 +117,7 @@ impl Client {
         Ok(Self { any, multiplexed, guard, timeout, clock })
     }
 
-    /// The time by which tokens are made and dates are read.
+    /// The clock for tokens and for dates in answers.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -126,7 +126,7 @@ impl Client {
         &self.guard
     }
 
-    /// Sends a request over HTTP/2 or HTTP/1.1, as the server likes.
+    /// Sends a request over HTTP/2 or HTTP/1.1, as negotiated with the server.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response, ClientError> {
         self.send_by(&self.any, request).await
     }
@@ -162,7 +162,7 @@ fn tls(roots: Roots) -> Result<ClientConfig, SetupError> {
     Ok(builder.with_no_client_auth())
 }
 
-/// Tells a forbidden address from a server that is away: the one stays, the other passes.
+/// Distinguishes a forbidden address, which is permanent, from an unreachable server, which may be temporary.
 fn unreachable(error: hyper_util::client::legacy::Error) -> ClientError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(error) = cause {

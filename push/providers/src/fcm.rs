@@ -1,5 +1,5 @@
-//! Firebase Cloud Messaging, HTTP v1: Android, and what else Firebase reaches. Owns the service account's key and the
-//! access token that it was exchanged for (OAuth 2.0, RFC 7523).
+//! Firebase Cloud Messaging (FCM), HTTP v1: Android, and other platforms with Firebase. Owns the service account's key
+//! and the access token obtained with it (OAuth 2.0, RFC 7523).
 
 use std::fmt;
 
@@ -19,24 +19,24 @@ use crate::provider::{Body, Outcome, Push, Reason, SetupError};
 
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-/// Life of what is exchanged for an access token, seconds.
+/// Lifetime of the assertion that is exchanged for an access token, in seconds.
 const ASSERTION_S: i64 = 3_600;
-/// An access token is not used in its last minute.
+/// An access token is not used in the last minute of its lifetime.
 const TOKEN_LEFT_MIN_MS: u64 = 60_000;
 
-/// Sends by FCM.
+/// Sends through FCM.
 #[derive(Debug)]
 pub struct Fcm {
     client: Client,
-    /// Where messages are sent to.
+    /// The endpoint for messages.
     url: Uri,
     account: Account,
     key: SigningKey,
-    /// Locked while one is fetched, so that all who need it wait for the same.
+    /// Locked while a token is fetched, so that all requests that need one wait for the same.
     token: Mutex<Option<AccessToken>>,
 }
 
-/// The part of a service account's key file that is needed.
+/// The required fields of a service account's key file.
 #[derive(Deserialize)]
 struct Account {
     project_id: String,
@@ -56,7 +56,7 @@ impl fmt::Debug for Account {
 struct AccessToken {
     /// The `Authorization` header.
     header: String,
-    /// Monotonic.
+    /// In monotonic milliseconds.
     expires_ms: u64,
 }
 
@@ -74,10 +74,10 @@ struct Exchanged {
 }
 
 impl Fcm {
-    /// `service_account` is its key file, JSON; `base` is FCM's address, such as `https://fcm.googleapis.com`.
+    /// `service_account` is the content of its JSON key file; `base` is FCM's URL, such as `https://fcm.googleapis.com`.
     ///
     /// # Errors
-    /// It is no such file, its key can't be used, or a URL is not `https`.
+    /// The file or its key is invalid, or a URL is not allowed ([`Guard::allows_url`](crate::Guard::allows_url)).
     pub fn new(client: Client, service_account: &[u8], base: &str) -> Result<Self, SetupError> {
         let account: Account = serde_json::from_slice(service_account).map_err(|_| SetupError::ServiceAccount)?;
         let key = SigningKey::rs256(account.private_key.as_bytes())?;
@@ -94,12 +94,12 @@ impl Fcm {
     /// Sends a push to a registration token.
     pub async fn send(&self, registration: &str, push: &Push) -> Outcome {
         let Some(message) = message(registration, push) else {
-            return Outcome::Refused(Reason::new("too long for FCM"));
+            return Outcome::Refused(Reason::new("the payload is too long for FCM"));
         };
         let message = Bytes::from(message);
         let outcome = self.send_as(&message, None).await;
         match outcome {
-            // The token was taken back before its time.
+            // The token was revoked before it expired.
             Err(refused) => self.send_as(&message, Some(&refused)).await.unwrap_or_else(|_| Outcome::Failed {
                 reason: Reason::status(StatusCode::UNAUTHORIZED, ""),
                 after_ms: None,
@@ -108,7 +108,7 @@ impl Fcm {
         }
     }
 
-    /// Sends with a token that is not `refused`; gives the token back if that is refused too.
+    /// Sends with a token other than `refused`. Returns the token as an error if that is refused too.
     async fn send_as(&self, message: &Bytes, refused: Option<&str>) -> Result<Outcome, String> {
         let header = match self.token(refused).await {
             Ok(header) => header,
@@ -118,7 +118,7 @@ impl Fcm {
             .header(AUTHORIZATION, &header)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::from(message.clone()));
-        let Ok(request) = request else { return Ok(Outcome::Refused(Reason::new("no request can be made"))) };
+        let Ok(request) = request else { return Ok(Outcome::Refused(Reason::new("can't build the request"))) };
         match self.client.send_multiplexed(request).await {
             Ok(response) if response.status == StatusCode::UNAUTHORIZED => Err(header),
             Ok(response) => Ok(outcome(&response)),
@@ -126,7 +126,8 @@ impl Fcm {
         }
     }
 
-    /// The `Authorization` header, of the token that there is if it has time left and is not `refused`.
+    /// The `Authorization` header, with the current token if that has time left and is not `refused`, else with a new
+    /// one.
     async fn token(&self, refused: Option<&str>) -> Result<String, Outcome> {
         let mut kept = self.token.lock().await;
         let now_ms = self.client.clock().monotonic_ms();
@@ -140,7 +141,7 @@ impl Fcm {
         Ok(kept.insert(token).header.clone())
     }
 
-    /// Exchanges what the account's key has signed for an access token (RFC 7523 §2.1).
+    /// Exchanges an assertion signed with the account's key for an access token (RFC 7523 §2.1).
     async fn exchange(&self, now_ms: u64) -> Result<AccessToken, Outcome> {
         let failed = |reason: &str| Outcome::Failed { reason: Reason::new(reason), after_ms: None };
         let now_s = self.client.clock().wall_ms().div_euclid(1_000);
@@ -156,29 +157,29 @@ impl Fcm {
         let request = Request::post(token_uri.as_str())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Full::from(form))
-            .map_err(|_| failed("no request can be made"))?;
+            .map_err(|_| failed("can't build the request"))?;
         let response = self.client.send(request).await?;
         if !response.status.is_success() {
-            // However it is refused: it is the account's fault, not this push's, and may be mended.
+            // Retried, whatever the status: the cause is the account, not this push, and may be fixed.
             let reason = Reason::status(response.status, "from the token endpoint");
             return Err(Outcome::Failed { reason, after_ms: response.retry_after_ms });
         }
         let exchanged: Exchanged =
-            serde_json::from_slice(&response.body).map_err(|_| failed("no access token in the answer"))?;
+            serde_json::from_slice(&response.body).map_err(|_| failed("no access token in the endpoint's answer"))?;
         let header = format!("Bearer {}", exchanged.access_token);
         let expires_ms = now_ms.saturating_add(exchanged.expires_in.saturating_mul(1_000));
         Ok(AccessToken { header, expires_ms })
     }
 }
 
-/// The request's body, within FCM's limit for what reaches the device.
+/// The request's body; `None` if it exceeds FCM's payload limit even without text.
 fn message(registration: &str, push: &Push) -> Option<String> {
     let collapse_key = collapse_key(push);
     let priority = if push.priority == Priority::High && push.body != Body::Withdraw { "HIGH" } else { "NORMAL" };
     let encode = |data: &Data<'_>| {
         let mut message = json!({
             "token": registration,
-            // FCM has strings only.
+            // FCM allows only strings here.
             "data": {
                 "type": data.kind, "conversation_id": data.conversation_id, "up_to_seq": data.up_to_seq.to_string(),
             },
@@ -194,7 +195,7 @@ fn message(registration: &str, push: &Push) -> Option<String> {
     fit(push, PAYLOAD_BYTES_MAX, encode)
 }
 
-/// What FCM calls an error: `error.details[].errorCode`, else `error.status`.
+/// FCM's name of an error: `error.details[].errorCode`, else `error.status`.
 fn error_code(response: &Response) -> String {
     let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
     let details = body["error"]["details"].as_array().into_iter().flatten();
@@ -206,7 +207,7 @@ fn outcome(response: &Response) -> Outcome {
     let code = error_code(response);
     match code.as_str() {
         "UNREGISTERED" => Outcome::Gone,
-        // The token is another project's.
+        // The token belongs to another project.
         "SENDER_ID_MISMATCH" => Outcome::Refused(Reason::status(response.status, &code)),
         _ => Outcome::of(response, &code),
     }

@@ -1,6 +1,6 @@
-//! Which addresses requests may be sent to: `https` on public addresses, so that nobody can make the gateway connect to
-//! what only it can reach. Checked where the name is resolved, for that very connection, so a name can't point to
-//! another address afterwards.
+//! Where requests may be sent to: `https` on public addresses only, so that nobody can make the gateway connect to
+//! internal services (SSRF). Checked when the connection resolves the name, so the name can't point to another address
+//! afterwards (DNS rebinding).
 
 use std::future::Future;
 use std::io;
@@ -14,16 +14,16 @@ use hyper_util::client::legacy::connect::dns::Name;
 use ipnet::IpNet;
 use tower_service::Service;
 
-/// Addresses that a name may have; more are left out.
+/// Maximum addresses of a name; further ones are ignored.
 const ADDRESSES_MAX: usize = 16;
 
-/// What is allowed besides public addresses (`push.allowed_networks`).
+/// Allows public addresses, and these networks (`push.allowed_networks`).
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     allowed: Arc<[IpNet]>,
 }
 
-/// An address that is not for pushes.
+/// Requests to this address are forbidden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an address that is not public")]
 pub(crate) struct NotPublic;
@@ -33,8 +33,8 @@ impl Guard {
         Self { allowed: allowed.into() }
     }
 
-    /// Whether a URL is `https`, names a host and no user, and is not of a forbidden address. A name's addresses are
-    /// judged when it is connected to.
+    /// Whether a URL is `https`, and has a host, no user info and no forbidden address. The addresses of a name are
+    /// checked when connecting.
     pub fn allows_url(&self, url: &Uri) -> bool {
         let Some(authority) = url.authority() else { return false };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
@@ -69,8 +69,8 @@ impl Service<Name> for Guard {
     }
 }
 
-/// Whether an address is one of the public internet: no host's or network's own, and none with another meaning (the
-/// IANA special-purpose registries).
+/// Whether an address is on the public internet: not loopback, link-local or private, and not in another block of the
+/// IANA special-purpose address registries.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -84,10 +84,10 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_loopback()
         || address.is_link_local()
         || address.is_documentation()
-        // This network; multicast, reserved and broadcast.
+        // "This network"; multicast, reserved and broadcast.
         || a == 0
         || a >= 224
-        // Carriers' own, IETF assignments, 6to4 relays, benchmarks.
+        // Carrier-grade NAT, IETF protocol assignments, 6to4 relays, benchmarking.
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
         || (a == 192 && b == 88 && c == 99)
@@ -98,12 +98,12 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
     let [first, second, ..] = segments;
-    // An IPv4 address in another dress is judged as what it reaches: mapped, translated (RFC 6052), 6to4.
+    // An embedded IPv4 address is checked as the address that it reaches: mapped, translated (RFC 6052), 6to4.
     let embedded = |high: u16, low: u16| is_public_v4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
     match segments {
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
         [0x2002, high, low, ..] => embedded(high, low),
-        // Global unicast is 2000::/3, without Teredo, ORCHID and the like, and documentation.
+        // Global unicast is 2000::/3, except for Teredo, ORCHID and other IETF assignments, and documentation.
         _ => (first & 0xe000) == 0x2000 && !(first == 0x2001 && (second < 0x200 || second == 0xdb8)) && first != 0x3fff,
     }
 }

@@ -1,4 +1,4 @@
-//! The tokens that authenticate the gateway to providers (RFC 7515, 7518), signed by `ring`, which TLS needs anyway.
+//! The JWTs that authenticate the gateway to providers (RFC 7515, 7518), signed with `ring`, which TLS needs anyway.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub(crate) enum SigningKey {
 }
 
 impl SigningKey {
-    /// A key on P-256, PKCS#8 as PEM.
+    /// Parses a P-256 key, PKCS#8 as PEM.
     pub(crate) fn es256(pem: &[u8]) -> Result<Self, SetupError> {
         let wrong = || SetupError::Key { algorithm: "ES256" };
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| wrong())?;
@@ -28,7 +28,7 @@ impl SigningKey {
         pair.map(|pair| Self::Es256(Box::new(pair))).map_err(|_| wrong())
     }
 
-    /// A key for RSA, PKCS#8 as PEM.
+    /// Parses an RSA key, PKCS#8 as PEM.
     pub(crate) fn rs256(pem: &[u8]) -> Result<Self, SetupError> {
         let wrong = || SetupError::Key { algorithm: "RS256" };
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| wrong())?;
@@ -36,7 +36,7 @@ impl SigningKey {
         pair.map(|pair| Self::Rs256(Box::new(pair))).map_err(|_| wrong())
     }
 
-    /// The public key: on P-256 its uncompressed point, for RSA as in PKCS#1.
+    /// The public key: for P-256 its uncompressed point, for RSA as in PKCS#1.
     pub(crate) fn public(&self) -> &[u8] {
         match self {
             Self::Es256(pair) => pair.public_key().as_ref(),
@@ -44,7 +44,7 @@ impl SigningKey {
         }
     }
 
-    /// A token with these claims; `kid` names the key. `None` if the system has no randomness to give.
+    /// A token with these claims; `kid` names the key. `None` if signing fails, for lack of randomness.
     pub(crate) fn sign(&self, kid: Option<&str>, claims: &Value) -> Option<String> {
         let alg = match self {
             Self::Es256(_) => "ES256",

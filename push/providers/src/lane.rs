@@ -1,5 +1,5 @@
-//! One provider's share of the worker: a limit on concurrent requests, and none while it is down. So a slow or
-//! unreachable provider delays only its own pushes (DESIGN §5.8). Owns the permits and the breaker.
+//! One provider's share of the worker: limits concurrent requests, and stops them while the provider is down. So a slow
+//! or unreachable provider delays only its own pushes (DESIGN §5.8). Owns the permits and the breaker.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,8 @@ pub struct Lane {
     clock: Clock,
 }
 
-/// The right to requests one after the other. Without [`Pass::ended`] it says nothing about the provider.
+/// Permission to send requests one after the other. Dropped without a call of [`Pass::ended`], it does not count as a
+/// result.
 #[derive(Debug)]
 pub struct Pass {
     lane: Lane,
@@ -25,24 +26,26 @@ pub struct Pass {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Why there is no pass now; nothing was tried.
+/// Why no request may begin now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
-    /// As many requests as may be are under way: when one has ended there is room.
+    /// The maximum number of requests is in progress.
     Full,
-    /// The provider is down. Monotonic milliseconds at which it is asked again.
+    /// The provider is down, until the next attempt at this time (monotonic).
     Down { until_ms: u64 },
 }
 
 impl Lane {
-    /// `in_flight_max`: requests at once (`push.in_flight_max`).
+    /// `in_flight_max` is the maximum of concurrent requests (`push.in_flight_max`).
     pub fn new(in_flight_max: usize, clock: Clock) -> Self {
         let permits = Arc::new(Semaphore::new(in_flight_max.min(Semaphore::MAX_PERMITS)));
         Self { permits, breaker: Arc::default(), clock }
     }
 
+    /// Returns a pass, without waiting.
+    ///
     /// # Errors
-    /// Why not now. It never waits.
+    /// Why there is none now.
     pub fn begin(&self) -> Result<Pass, Busy> {
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| Busy::Full)?;
         let begun = self.breaker().begin(self.clock.monotonic_ms());
@@ -50,7 +53,7 @@ impl Lane {
         Ok(Pass { lane: self.clone(), is_used: false, _permit: permit })
     }
 
-    /// Whether the provider is left alone, for the metric.
+    /// Whether the provider is considered down, for the metric.
     pub fn is_down(&self) -> bool {
         self.breaker().is_open()
     }
@@ -61,7 +64,7 @@ impl Lane {
 }
 
 impl Pass {
-    /// A request has ended. An answer about one device shows that the provider is at work.
+    /// A request has ended. Every outcome but [`Outcome::Failed`] shows that the provider works.
     pub fn ended(&mut self, outcome: &Outcome) {
         self.is_used = true;
         let answered = !matches!(outcome, Outcome::Failed { .. });
@@ -101,7 +104,7 @@ mod tests {
     async fn a_provider_that_is_down_is_asked_once_in_a_while() {
         let (clock, mut asked) = (Clock::system(), 0);
         let lane = Lane::new(2, clock.clone());
-        // As many turns as there are questions and waits in a minute, and one more.
+        // As many iterations as there are requests and waits in a minute, and one more.
         for _ in 0..12 {
             match lane.begin() {
                 Ok(mut pass) => {
@@ -114,7 +117,7 @@ mod tests {
         }
         assert_eq!(asked, 5 + 3, "five in a row, then after 5, 15 and 35 s");
         assert!(lane.is_down());
-        // A question for which there was nothing to ask is asked by the next one.
+        // A probe that was not used is left to the next request.
         drop(lane.begin().unwrap());
         lane.begin().unwrap().ended(&Outcome::Gone);
         assert!(!lane.is_down());

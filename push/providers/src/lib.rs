@@ -1,8 +1,8 @@
 //! The push providers (DESIGN §7).
 //!
-//! [`WebPush`], [`Fcm`], [`Apns`] and [`Webhook`] send to one device each, and return an [`Outcome`]. They keep nothing
-//! but their credentials and connections. [`Target`] is what a device registers with them. [`Lane`] and [`retry::next`]
-//! say when to ask which of them. Who is notified of what, and when, is decided in `push/`.
+//! [`WebPush`], [`Fcm`], [`Apns`] and [`Webhook`] send a push to one device and return an [`Outcome`]. They own only
+//! their credentials and connections. [`Target`] is a device's registration. [`Lane`] and [`retry::next`] decide when
+//! requests may begin. Who is notified of what, and when, is decided in `push/`.
 
 mod apns;
 mod breaker;

@@ -1,5 +1,5 @@
-//! The content of a push for the application on the device, as JSON within a provider's limit; and the key under which
-//! a device keeps one notification of a conversation.
+//! The content of a push for the application on the device, as JSON within a provider's limit; and the key that makes a
+//! conversation's notification replace the one before.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,9 +9,9 @@ use switchboard_protocol::{Content, ConversationId, Seq};
 
 use crate::provider::{Body, Push};
 
-/// Largest title, characters: names may have any length.
+/// Maximum length of a title, in characters: names may have any length.
 const TITLE_CHARS: usize = 100;
-/// Largest payload of Web Push, FCM and APNs, bytes.
+/// Maximum payload of Web Push, FCM and APNs, in bytes.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 4_096;
 
 /// The same fields for all providers.
@@ -30,8 +30,8 @@ pub(crate) struct Data<'a> {
 }
 
 impl Body {
-    /// A notification of `content`, the newest of `count` messages; of none if that was deleted. It has no text if that
-    /// is encrypted, or if the user wants no preview.
+    /// A notification of `count` messages, of which `content` is the newest (`None` if deleted). It has no text if the
+    /// content is encrypted, or if the user wants no preview.
     pub fn alert(count: u32, title: &str, content: Option<&Content>, preview: bool) -> Self {
         let content = content.filter(|content| preview && !content.is_encrypted());
         let text = content.and_then(Content::preview);
@@ -54,7 +54,8 @@ impl<'a> Data<'a> {
     }
 }
 
-/// Encodes a push by `encode`, with as much of its text as fits into `bytes_max` bytes; `None` if not even the rest fits.
+/// Encodes a push with `encode`, truncating its text to fit into `bytes_max` bytes; `None` if it does not fit even without
+/// text.
 pub(crate) fn fit(push: &Push, bytes_max: usize, encode: impl Fn(&Data<'_>) -> String) -> Option<String> {
     let mut data = Data::of(push);
     let whole = encode(&data);
@@ -63,7 +64,7 @@ pub(crate) fn fit(push: &Push, bytes_max: usize, encode: impl Fn(&Data<'_>) -> S
     }
     let text = data.text.take()?;
     let mut fits = Some(encode(&data)).filter(|encoded| encoded.len() <= bytes_max)?;
-    // How much longer a text is as JSON can't be told without encoding it.
+    // Binary search: the encoded length of a text is only known after encoding it.
     let (mut low, mut high) = (0, text.len());
     while low + 1 < high {
         let middle = low.midpoint(high);
@@ -78,8 +79,8 @@ pub(crate) fn fit(push: &Push, bytes_max: usize, encode: impl Fn(&Data<'_>) -> S
     Some(fits)
 }
 
-/// A name for a conversation's notification that every provider takes: 32 characters of base64url (RFC 8030 §5.4), from
-/// which nobody learns the conversation's id.
+/// The name of a conversation's notification, valid for every provider: 32 characters of base64url (RFC 8030 §5.4), a
+/// hash that does not reveal the conversation's id.
 pub(crate) fn collapse_key(push: &Push) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     for part in [push.tenant.as_str(), push.user.as_str(), push.conversation.as_str()] {
@@ -158,7 +159,7 @@ mod tests {
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&encoded).is_ok());
             } else {
                 let rest = Push { body: Body::alert(3, &title, None, true), ..push };
-                prop_assert!(json(&Data::of(&rest)).len() > max, "without the text it would have fitted");
+                prop_assert!(json(&Data::of(&rest)).len() > max, "without the text it would have fit");
             }
         }
     }

@@ -8,41 +8,41 @@ use switchboard_store::Priority;
 
 use crate::client::{ClientError, Response};
 
-/// Characters of a provider's answer that are kept for the trace and the dead letters.
+/// Maximum length of a reason, in characters.
 const REASON_CHARS: usize = 200;
 
-/// What one device is to be told.
+/// A push to one device.
 #[derive(Clone, Debug)]
 pub struct Push {
     pub tenant: TenantId,
     pub user: UserId,
     pub device: DeviceId,
     pub conversation: ConversationId,
-    /// The newest message that it is about.
+    /// The newest message that it covers.
     pub up_to_seq: Seq,
     pub priority: Priority,
-    /// How long the provider keeps it for a device that it can't reach, seconds.
+    /// How long the provider keeps it for an unreachable device, in seconds.
     pub ttl_s: u32,
     pub body: Body,
 }
 
-/// A notification, or its end.
+/// A notification, or its withdrawal.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Body {
-    /// Shown, in place of an earlier one of the conversation.
+    /// A notification, which replaces an earlier one of the conversation.
     Alert {
-        /// The messages that it tells of.
+        /// The number of messages that it covers.
         count: u32,
         /// The sender's name, or the group's.
         title: String,
         /// The newest message's text, unless it is encrypted or the user wants no preview.
         text: Option<String>,
     },
-    /// It was read elsewhere: what is shown of the conversation goes, without a sound.
+    /// The messages were read elsewhere: silently removes the conversation's notification.
     Withdraw,
 }
 
-/// Without what users wrote: it must not get into a log.
+/// Without user content, which must not appear in logs.
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -52,25 +52,25 @@ impl fmt::Debug for Body {
     }
 }
 
-/// What became of a push.
+/// The result of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The provider has it.
+    /// The provider has accepted it.
     Sent,
-    /// The device is no longer there: its registration is to be removed.
+    /// The device no longer exists: its registration should be removed.
     Gone,
-    /// To be tried again, not before `after_ms` milliseconds if the provider said so.
+    /// Should be retried; not before `after_ms` milliseconds, if the provider requested that.
     Failed { reason: Reason, after_ms: Option<u64> },
-    /// To be tried no more: it would be refused again.
+    /// Should not be retried: it would be refused again.
     Refused(Reason),
 }
 
-/// Why a push failed, for the trace and the dead letters: never what was sent, nor a credential.
+/// Why a push failed, for the trace and the dead letters. Contains no content of the push and no credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason(String);
 
 impl Reason {
-    /// At most 200 characters are kept.
+    /// A reason, truncated to 200 characters.
     pub fn new(text: impl Into<String>) -> Self {
         let mut text: String = text.into();
         if let Some((end, _)) = text.char_indices().nth(REASON_CHARS) {
@@ -80,7 +80,7 @@ impl Reason {
         Self(text)
     }
 
-    /// A status, and what the provider calls the error.
+    /// A status, and the provider's name of the error.
     pub(crate) fn status(status: StatusCode, named: &str) -> Self {
         if named.is_empty() { Self::new(status.as_str()) } else { Self::new(format!("{} {named}", status.as_str())) }
     }
@@ -97,8 +97,9 @@ impl fmt::Display for Reason {
 }
 
 impl Outcome {
-    /// What an answer means that the provider's own protocol says nothing special of: what may pass is tried again. So is
-    /// what the gateway's own credentials are refused for: it is no fault of this push, and may be mended.
+    /// The outcome of an answer without a special meaning in the provider's protocol. Errors that may be temporary are
+    /// retried. So are refusals of the gateway's credentials: the push is not the cause, and the credentials may be
+    /// fixed.
     pub(crate) fn of(response: &Response, named: &str) -> Self {
         let reason = Reason::status(response.status, named);
         match response.status {
@@ -123,19 +124,19 @@ impl From<ClientError> for Outcome {
     }
 }
 
-/// A provider that can't be made of what was configured.
+/// A provider's configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    #[error("no private key for {algorithm} in PKCS#8, as PEM")]
+    #[error("not a private key for {algorithm} in PKCS#8 as PEM")]
     Key { algorithm: &'static str },
     #[error("not a service account's key file in JSON")]
     ServiceAccount,
-    #[error("not an https URL of a host: {0}")]
+    #[error("not an https URL, or its address is not allowed: {0}")]
     Url(String),
-    #[error("{field} can't be a header's value")]
+    #[error("{field} is not a valid header value")]
     Header { field: &'static str },
-    #[error("the certificates of this machine can't be read")]
+    #[error("can't read the certificates of this machine")]
     Certificates(#[source] std::io::Error),
-    #[error("TLS can't be set up")]
+    #[error("can't set up TLS")]
     Tls(#[from] tokio_rustls::rustls::Error),
 }

@@ -2,23 +2,23 @@
 
 use switchboard_clock::Generator;
 
-/// The waits before the second, third and fourth attempt, milliseconds.
+/// The waits before the second, third and fourth attempt, in milliseconds.
 const WAITS_MS: [u64; 3] = [0, 300_000, 1_800_000];
-/// A wait is longer by up to this share of it, so that what failed together is not tried together.
+/// Random extension of a wait, so that pushes that failed together are not retried together.
 const JITTER_PERCENT: u64 = 20;
-/// The longest time that a provider may ask for; then it is tried anyway.
+/// The longest wait that a provider may request.
 const RETRY_AFTER_MAX_MS: u64 = 86_400_000;
 
-/// What follows on a failed attempt.
+/// What follows a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Another attempt after so many milliseconds.
+    /// Another attempt after this many milliseconds.
     RetryAfter(u64),
-    /// None: it is a dead letter.
+    /// No more attempts: it becomes a dead letter.
     Dead,
 }
 
-/// What follows on attempt number `failed` (the first is 1), after which the provider asked for `after_ms`.
+/// What follows failed attempt number `failed` (the first is 1), if the provider requested a wait of `after_ms`.
 pub fn next(failed: u32, after_ms: Option<u64>, random: &Generator) -> Next {
     let wait_ms = usize::try_from(failed).ok().and_then(|failed| WAITS_MS.get(failed.checked_sub(1)?));
     let Some(wait_ms) = wait_ms else { return Next::Dead };

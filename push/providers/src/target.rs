@@ -1,5 +1,5 @@
-//! A device's target: as a client registers it (`PUT /v1/devices/{device_id}/push`, PROTOCOL §6), and as the store
-//! keeps it.
+//! A device's target: in the form that a client registers (`PUT /v1/devices/{device_id}/push`, PROTOCOL §6), and in the
+//! store's.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use switchboard_store::Channel;
 use crate::guard::Guard;
 use crate::web_push::Subscription;
 
-/// Longest token that is taken, bytes: FCM's and APNs's have no bound of their own, and are far shorter.
+/// Maximum length of a token, in bytes: those of FCM and APNs have no documented limit, but are far shorter.
 const TOKEN_BYTES_MAX: usize = 4_096;
 
-/// What a provider knows a device by. A secret: who has it can send to the device.
+/// How a provider identifies a device. A secret: anyone who has it may be able to send to the device.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Target {
     WebPush(Subscription),
@@ -21,16 +21,16 @@ pub enum Target {
     Fcm(String),
     /// The device token, in hexadecimal.
     Apns(String),
-    /// The application knows the device by its id.
+    /// The application identifies the device by its id.
     Webhook,
 }
 
 impl Target {
-    /// Reads what a client registers for a channel: `subscription` for Web Push, `token` for FCM and APNs, nothing for
-    /// the webhook.
+    /// Parses a registration for a channel: `subscription` for Web Push, `token` for FCM and APNs, nothing for the
+    /// webhook.
     ///
     /// # Errors
-    /// The field that is missing or can't be used.
+    /// The field that is missing or invalid.
     pub fn parse(channel: Channel, body: &Map<String, Value>, guard: &Guard) -> Result<Self, InvalidField> {
         match channel {
             Channel::WebPush => subscription(body, guard).map(Self::WebPush),
@@ -51,7 +51,7 @@ impl Target {
         }
     }
 
-    /// As the store keeps it, JSON.
+    /// The store's form, JSON.
     pub fn to_stored(&self) -> String {
         let json = match self {
             Self::WebPush(subscription) => serde_json::to_value(subscription).unwrap_or_default(),
@@ -61,7 +61,7 @@ impl Target {
         json.to_string()
     }
 
-    /// Takes back what [`Target::to_stored`] gave; `None` if it did not.
+    /// Parses the result of [`Target::to_stored`]; `None` if `text` is something else.
     pub fn from_stored(channel: Channel, text: &str) -> Option<Self> {
         Some(match channel {
             Channel::WebPush => Self::WebPush(serde_json::from_str(text).ok()?),
@@ -72,7 +72,7 @@ impl Target {
     }
 }
 
-/// Without what it is known by.
+/// Without the secret.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Target({})", self.channel())

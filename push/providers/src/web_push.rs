@@ -1,5 +1,5 @@
-//! Web Push: a browser's push service (RFC 8030), which can't read the content (RFC 8291), and to which the gateway
-//! authenticates itself (VAPID, RFC 8292). Owns the signing key and the tokens made with it.
+//! Web Push: through the browser's push service (RFC 8030), which can't read the content (RFC 8291), and to which the
+//! gateway authenticates itself (VAPID, RFC 8292). Owns the signing key and the tokens signed with it.
 
 mod encrypt;
 
@@ -24,17 +24,16 @@ use crate::jwt::SigningKey;
 use crate::payload::{collapse_key, fit};
 use crate::provider::{Body, Outcome, Push, Reason, SetupError};
 
-/// A token's life; RFC 8292 §2 allows 24 hours.
+/// A token's lifetime; RFC 8292 §2 allows 24 hours.
 const TOKEN_S: i64 = 12 * 3_600;
-/// A token is made anew when it has less than this left.
+/// A token is renewed when less than this is left of its lifetime.
 const TOKEN_LEFT_MIN_S: i64 = 3_600;
-/// Push services whose tokens are kept. Browsers have a handful of them.
+/// Maximum push services with a cached token. Browsers use a handful of them.
 const TOKENS_MAX: usize = 32;
-/// Bytes of an endpoint that are taken.
+/// Maximum length of an endpoint.
 const ENDPOINT_BYTES_MAX: usize = 2_048;
 
-/// A browser's subscription, as its `PushSubscription.toJSON()` gives it. Its endpoint and keys are secrets: who has them
-/// can send to the browser.
+/// A browser's subscription, as returned by `PushSubscription.toJSON()`. Its endpoint and keys are secrets.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscription {
     endpoint: String,
@@ -51,7 +50,7 @@ impl Subscription {
     /// Checks what a client registers.
     ///
     /// # Errors
-    /// A field that is not as RFC 8291 has it, or an endpoint that the guard does not let through.
+    /// A field that does not conform to RFC 8291, or an endpoint that the guard does not allow.
     pub fn check(&self, guard: &Guard) -> Result<(), InvalidField> {
         self.url(guard)?;
         self.user_agent_key()?;
@@ -85,7 +84,7 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// Some browsers pad, some don't.
+/// Decodes base64url: some browsers pad it, some don't.
 fn decode(base64: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(base64.trim_end_matches('=')).ok()
 }
@@ -95,12 +94,12 @@ fn decode(base64: &str) -> Option<Vec<u8>> {
 pub struct WebPush {
     client: Client,
     key: SigningKey,
-    /// Whom a push service may write to: a `mailto:` or `https:` URL (RFC 8292 §2.1).
+    /// The contact for push services: a `mailto:` or `https:` URL (RFC 8292 §2.1).
     subject: String,
     tokens: Mutex<Vec<Token>>,
 }
 
-/// The proof of who the gateway is, for one push service.
+/// A token that identifies the gateway to one push service.
 #[derive(Clone)]
 struct Token {
     /// The push service's origin.
@@ -120,12 +119,12 @@ impl WebPush {
     /// `key` is a private key on P-256, PKCS#8 as PEM.
     ///
     /// # Errors
-    /// It is none.
+    /// The key is invalid.
     pub fn new(client: Client, key: &[u8], subject: String) -> Result<Self, SetupError> {
         Ok(Self { client, key: SigningKey::es256(key)?, subject, tokens: Mutex::default() })
     }
 
-    /// What a browser subscribes with (`applicationServerKey`): the public key, in base64url.
+    /// The `applicationServerKey` that browsers subscribe with: the public key, in base64url.
     pub fn application_server_key(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.key.public())
     }
@@ -139,7 +138,7 @@ impl WebPush {
         match self.client.send(request).await {
             // RFC 8030 §7.3.
             Ok(response) if matches!(response.status, StatusCode::NOT_FOUND | StatusCode::GONE) => Outcome::Gone,
-            // The browser has subscribed with another key (RFC 8292 §4.2).
+            // The browser subscribed with another key (RFC 8292 §4.2).
             Ok(response) if response.status == StatusCode::FORBIDDEN => {
                 Outcome::Refused(Reason::status(response.status, ""))
             }
@@ -154,7 +153,7 @@ impl WebPush {
         let (key, secret) = (subscription.user_agent_key(), subscription.auth_secret());
         let (key, secret) = (key.map_err(unusable)?, secret.map_err(unusable)?);
         let text = fit(push, encrypt::PLAIN_BYTES_MAX, |data| serde_json::to_string(data).unwrap_or_default());
-        let text = text.ok_or_else(|| Outcome::Refused(Reason::new("too long for the push service")))?;
+        let text = text.ok_or_else(|| Outcome::Refused(Reason::new("the payload is too long for Web Push")))?;
         let failed = || Outcome::Failed { reason: Reason::new("can't encrypt"), after_ms: None };
         let body = encrypt(text.as_bytes(), &key, &secret).ok_or_else(failed)?;
         let request = Request::post(&url)
@@ -165,7 +164,7 @@ impl WebPush {
             .header("topic", collapse_key(push))
             .header("urgency", urgency(push))
             .body(Full::from(body));
-        request.map_err(|_| Outcome::Refused(Reason::new("no request can be made of the subscription")))
+        request.map_err(|_| Outcome::Refused(Reason::new("can't build a request for the subscription")))
     }
 
     /// The `Authorization` header for the push service of `url`.
@@ -173,7 +172,7 @@ impl WebPush {
         let audience = format!("https://{}", url.authority()?.as_str());
         let now_s = self.client.clock().wall_ms().div_euclid(1_000);
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that seems to live too long is of a clock that has been set back since.
+        // A token that seems to live too long was signed before the clock was set back.
         tokens.retain(|token| (now_s + TOKEN_LEFT_MIN_S..=now_s + TOKEN_S).contains(&token.expires_s));
         if let Some(token) = tokens.iter().find(|token| token.audience == audience) {
             return Some(token.header.clone());
@@ -190,7 +189,7 @@ impl WebPush {
     }
 }
 
-/// RFC 8030 §5.3. A withdrawal need not wake the device.
+/// The `Urgency` (RFC 8030 §5.3). A withdrawal need not wake the device.
 fn urgency(push: &Push) -> &'static str {
     match (&push.body, push.priority) {
         (Body::Withdraw, _) | (_, Priority::Low) => "low",

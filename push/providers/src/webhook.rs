@@ -1,8 +1,9 @@
-//! The application's own server: each push as a signed request. Owns the secret.
+//! The application's own server, which gets each push as a signed request. Owns the secret.
 //!
-//! The receiver checks `switchboard-signature`: `v1=` and the HMAC-SHA-256, in hexadecimal, of `switchboard-timestamp`, a
-//! full stop and the body. It refuses a timestamp (Unix seconds) that is more than [`REPLAY_WINDOW_S`] from its own clock,
-//! and within that window an id (`switchboard-id`) that it had before: a retry has the same one.
+//! The receiver should check `switchboard-signature`: `v1=` and the HMAC-SHA-256, in hexadecimal, of
+//! `switchboard-timestamp`, a full stop and the body. It should refuse a timestamp (Unix seconds) that differs from its
+//! own clock by more than [`REPLAY_WINDOW_S`], and an id (`switchboard-id`) that it has already received within that
+//! window: a retry has the same id.
 
 use std::fmt::Write;
 
@@ -18,7 +19,7 @@ use crate::client::Client;
 use crate::payload::{Data, PAYLOAD_BYTES_MAX, fit};
 use crate::provider::{Outcome, Push, Reason, SetupError};
 
-/// The age at which a receiver should refuse a request, seconds.
+/// The age, in seconds, beyond which a receiver should refuse a request.
 pub const REPLAY_WINDOW_S: u64 = 300;
 
 /// Sends to the application's server.
@@ -40,17 +41,17 @@ struct Payload<'a> {
 
 impl Webhook {
     /// # Errors
-    /// The URL is not `https`, or of an address that is not public.
+    /// The URL is not allowed ([`Guard::allows_url`](crate::Guard::allows_url)).
     pub fn new(client: Client, url: &str, secret: &[u8]) -> Result<Self, SetupError> {
         let parsed = url.parse().ok().filter(|url| client.guard().allows_url(url));
         let url = parsed.ok_or_else(|| SetupError::Url(url.to_owned()))?;
         Ok(Self { client, url, key: hmac::Key::new(hmac::HMAC_SHA256, secret) })
     }
 
-    /// Sends a push. No answer says that a device is gone: the application unregisters it.
+    /// Sends a push. No answer means that a device is gone: the application itself unregisters it.
     pub async fn send(&self, push: &Push) -> Outcome {
         let Some(request) = self.request(push) else {
-            return Outcome::Refused(Reason::new("no request can be made"));
+            return Outcome::Refused(Reason::new("can't build the request"));
         };
         match self.client.send(request).await {
             Ok(response) => Outcome::of(&response, ""),

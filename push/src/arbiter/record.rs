@@ -87,9 +87,9 @@ impl Record {
             self.runs.push(run);
             return;
         }
-        // Two whose holds are over are one from now on: neither waits longer for it. While there are none, the newest
-        // waits with the one before it, which is for one more hold at the most. (What was sent and what was told can
-        // always be made one each, so of three the last one is in its hold then.)
+        // Merge two runs whose holds are over: neither waits longer because of it. If there are none, the newest message
+        // is merged with the run before it, which then waits at most one more hold. (All sent runs can be merged into
+        // one, and all notified ones, so with three runs the last one is still in its hold in that case.)
         if let Some(at) = (1..self.runs.len()).find(|at| self.may_join(*at, now_ms)) {
             let earlier = self.runs.remove(at - 1);
             self.runs[at - 1].add(earlier);
@@ -100,7 +100,8 @@ impl Record {
         }
     }
 
-    /// Whether the run and the one before it are over their hold or told, and alike in whether they were told and sent.
+    /// Whether the run can be merged with the one before it: the holds of both are over, or both were notified; and
+    /// either both or neither were notified, and likewise sent.
     fn may_join(&self, at: usize, now_ms: u64) -> bool {
         let (earlier, later) = (&self.runs[at - 1], &self.runs[at]);
         let alike = |up_to: Seq| (earlier.seq <= up_to) == (later.seq <= up_to);
@@ -123,12 +124,12 @@ impl Record {
         self.runs.last().map(|run| run.seq).filter(|seq| *seq > self.told_up_to)
     }
 
-    /// Whether a message that came waits so, by itself or counted together with a later one.
+    /// Whether this message waits for a receipt, or to be notified; it may be merged with a later one.
     pub(super) fn holds(&self, seq: Seq) -> bool {
         seq > self.told_up_to && self.held_up_to().is_some_and(|newest| seq <= newest)
     }
 
-    /// Whether no notification is with the user or on its way, and none will be.
+    /// Whether there is neither an outstanding notification nor a message that waits for one.
     pub(super) fn is_settled(&self) -> bool {
         self.runs.is_empty() && self.jobs.iter().all(|(_, job)| job.is_none())
     }
@@ -138,8 +139,8 @@ impl Record {
         self.jobs.iter().any(|(_, job)| job.is_some_and(|job| job.at_ms > now_ms))
     }
 
-    /// Counts as told what is due by `due_ms`: in the notification that is still to go, or in one that goes `collapse_ms`
-    /// after the last one. The newest `seq` of it; `None` if nothing is due.
+    /// Adds what is due by `due_ms` to the notification that has not been sent yet, or to a new one, `collapse_ms` after
+    /// the last one. Returns the newest `seq` of it; `None` if nothing is due.
     pub(super) fn tell(&mut self, due_ms: u64, now_ms: u64, collapse_ms: u64) -> Option<Seq> {
         if self.due_ms()? > due_ms {
             return None;
@@ -159,8 +160,8 @@ impl Record {
         self.sent_up_to = sent.map(|job| job.up_to).fold(self.sent_up_to, Seq::max);
     }
 
-    /// Forgets what a device has, unless a notification of it went out: that stays until it is read. What was held is
-    /// given to `arrived`.
+    /// Forgets what a device has received, unless its notification was sent: that stays until it is read. What was held
+    /// is passed to `arrived`.
     pub(super) fn delivered(&mut self, up_to: Seq, arrived: impl FnMut(Seq)) {
         let kept_up_to = self.sent_up_to;
         self.forget_runs(up_to, arrived, |run| run.seq <= kept_up_to);

@@ -1,4 +1,4 @@
-//! RFC 8291: a message that only one browser can read, as one record of `aes128gcm` (RFC 8188).
+//! Encryption of a message for one browser (RFC 8291), as a single record of `aes128gcm` (RFC 8188).
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
@@ -7,15 +7,15 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::payload::PAYLOAD_BYTES_MAX;
 
-/// An uncompressed point on P-256.
+/// The size of an uncompressed point on P-256.
 const POINT_BYTES: usize = 65;
 const SALT_BYTES: usize = 16;
-/// Salt, record size, the key's length and the key (RFC 8188 §2.1).
+/// The salt, the record size, the key's length and the key (RFC 8188 §2.1).
 const HEADER_BYTES: usize = SALT_BYTES + 4 + 1 + POINT_BYTES;
 const TAG_BYTES: usize = 16;
-/// Behind the text, in the last record.
+/// Follows the text in the last record (RFC 8188 §2).
 const DELIMITER: u8 = 2;
-/// Largest text: what is left of what every push service takes (RFC 8030 §7.2).
+/// Maximum text: what remains of the payload that every push service must accept (RFC 8030 §7.2).
 pub(super) const PLAIN_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - HEADER_BYTES - TAG_BYTES - 1;
 
 /// A browser's public key.
@@ -23,13 +23,13 @@ pub(super) struct PublicKey([u8; POINT_BYTES]);
 
 impl PublicKey {
     pub(super) fn new(point: Vec<u8>) -> Option<Self> {
-        // Whether it is on the curve turns out when it is used.
+        // The key agreement checks that the point is on the curve.
         let point: [u8; POINT_BYTES] = point.try_into().ok()?;
         (point[0] == 4).then_some(Self(point))
     }
 }
 
-/// What the browser and the application share beside the keys.
+/// The authentication secret that the browser shares with the application (RFC 8291 §3.2).
 pub(super) struct AuthSecret([u8; 16]);
 
 impl AuthSecret {
@@ -38,7 +38,8 @@ impl AuthSecret {
     }
 }
 
-/// Encrypts for a browser, with a key of its own for each message. `None` if the browser's key is no point of the curve.
+/// Encrypts for a browser, with a new key for each message. `None` if the browser's key is not a point on the curve, or
+/// for lack of randomness.
 pub(super) fn encrypt(text: &[u8], key: &PublicKey, secret: &AuthSecret) -> Option<Vec<u8>> {
     let random = SystemRandom::new();
     let own = EphemeralPrivateKey::generate(&ECDH_P256, &random).ok()?;
@@ -49,7 +50,7 @@ pub(super) fn encrypt(text: &[u8], key: &PublicKey, secret: &AuthSecret) -> Opti
     agree_ephemeral(own, &browsers, |shared| seal(text, key, secret, &own_public, shared, salt)).ok()?
 }
 
-/// The message, given the secret that both keys make.
+/// The encrypted message, given the shared secret of the key agreement.
 fn seal(
     text: &[u8],
     key: &PublicKey,
@@ -67,7 +68,7 @@ fn seal(
     let mut sealed = text.to_vec();
     sealed.push(DELIMITER);
     let content_key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &content_key).ok()?);
-    // Of the first and only record; the key is this message's alone.
+    // The nonce of the first and only record. The key is used for this message only.
     let nonce = Nonce::assume_unique_for_key(nonce);
     content_key.seal_in_place_append_tag(nonce, Aad::empty(), &mut sealed).ok()?;
 

@@ -1,4 +1,4 @@
-//! APNs against a server of HTTP/2 that checks the provider token.
+//! Tests of APNs against an HTTP/2 server that checks the provider token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

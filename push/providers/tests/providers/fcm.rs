@@ -1,4 +1,4 @@
-//! FCM against its message and token endpoints.
+//! Tests of FCM against its message and token endpoints.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! The providers against servers that speak the real protocols and check them: TLS, HTTP/2, tokens' signatures, and what
-//! a browser can decrypt.
+//! Tests of the providers against servers that speak the real protocols and check them: TLS, HTTP/2, the tokens'
+//! signatures, and decryption as in a browser.
 
 #![expect(clippy::unwrap_used, reason = "this is all test code")]
 
@@ -26,13 +26,13 @@ use tokio_util::task::TaskTracker;
 
 const NOW_S: i64 = 1_767_323_045;
 
-/// A wall clock that can be set, in milliseconds beside its own time.
+/// A clock, and the skew of its wall time in milliseconds, which can be set.
 fn clock() -> (Clock, Arc<AtomicI64>) {
     let skew_ms = Arc::new(AtomicI64::new(0));
     (Clock::simulated(NOW_S * 1_000, skew_ms.clone()), skew_ms)
 }
 
-/// A client that believes the tests' certificate, and reaches this machine.
+/// A client that trusts the tests' certificate, and may connect to this machine.
 fn client(clock: &Clock) -> Client {
     client_within(clock, Duration::from_secs(30))
 }

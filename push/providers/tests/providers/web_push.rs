@@ -1,4 +1,4 @@
-//! Web Push against a push service and a browser.
+//! Tests of Web Push against a push service and a browser.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A receiver of webhooks that does what the documentation asks of it.
+//! Tests with a receiver of webhooks that does the documented checks.
 
 use std::sync::atomic::Ordering;
 
@@ -37,7 +37,7 @@ async fn a_receiver_can_tell_who_sent_it_and_when() {
     moved.headers.insert("switchboard-timestamp", (NOW_S + 400).into());
     assert!(!webhook_is_genuine(&moved, SECRET, NOW_S + 400), "the time is signed too");
 
-    // A retry is known by its id, and signed anew.
+    // A retry has the same id and a new signature.
     skew_ms.store(600_000, Ordering::Relaxed);
     assert_eq!(webhook.send(&alert()).await, Outcome::Sent);
     let retry = server.last();
