@@ -1,6 +1,6 @@
 /**
- * The chat's service worker: shows notifications while no page is open, takes back what was read elsewhere, and opens a
- * conversation on a click. Keeps nothing: what is shown is asked of the browser.
+ * The chat's service worker: shows notifications while no page is open, withdraws those that were read elsewhere, and opens a
+ * conversation on a click. Stateless: it asks the browser which notifications are shown.
  */
 addEventListener("install", () => skipWaiting());
 addEventListener("activate", (event) => event.waitUntil(clients.claim()));
@@ -13,7 +13,7 @@ addEventListener("notificationclick", (event) => {
 let before = Promise.resolve();
 
 /**
- * One after the other: Chromium forgets a notification that is being shown while someone asks what is shown.
+ * Runs the work of one event at a time: Chromium may lose a notification that is being shown during a `getNotifications`.
  * @param {() => Promise<void>} work
  */
 function inTurn(work) {
@@ -29,7 +29,7 @@ async function take(push) {
   await showBadge();
 }
 
-/** One for each conversation: a later one takes the place of the one before. */
+/** Shows one notification per conversation: a later one replaces the earlier one. */
 async function show({ conversation_id, up_to_seq, count, title, text = "" }) {
   const body = count > 1 ? [`${count} new messages`, text].filter(Boolean).join("\n") : text || "New message";
   const data = { conversation_id, up_to_seq, count };
@@ -41,7 +41,7 @@ async function withdraw({ conversation_id, up_to_seq }) {
   for (const notification of shown) if (notification.data.up_to_seq <= up_to_seq) notification.close();
 }
 
-/** On the application's icon, where there is one: the messages that notifications tell of. */
+/** Shows the number of notified messages on the application's icon, if the browser supports it. */
 async function showBadge() {
   const shown = await registration.getNotifications();
   const count = shown.reduce((sum, { data }) => sum + data.count, 0);
@@ -53,6 +53,6 @@ async function open(id) {
   const [page] = await clients.matchAll({ type: "window", includeUncontrolled: true });
   if (!page) return clients.openWindow(`/#/c/${encodeURIComponent(id)}`);
   page.postMessage({ conversation_id: id });
-  // Only a person's click allows it.
+  // The browser allows this only after a click.
   await page.focus().catch(() => {});
 }

@@ -1,6 +1,6 @@
 /**
- * The chat client without its page: wires connection, conversations, outbox, receipts, presence and typing together, gives each frame
- * to the one it concerns, and offers what a user can do. The views call nothing else.
+ * The chat client without its page: connects the parts (connection, conversations, outbox, receipts, presence, typing), passes each
+ * frame to the part that handles it, and offers the user's actions. The views use only this.
  *
  * @typedef {import("./store.js").Conversation} Conversation
  */

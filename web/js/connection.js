@@ -8,7 +8,7 @@
  * @property {string} url
  * @property {string} device_id
  * @property {string} instance_id
- * @property {(fresh: boolean) => Promise<string>} token rejects with {refused: true} when there will be none
+ * @property {(fresh: boolean) => Promise<string>} token rejects with {refused: true} if a retry would not help
  * @property {(state: State) => void} onState
  * @property {(ready: any) => void} onReady a session is ready; what the page shows must catch up
  * @property {() => void} onLost the session is gone, and with it every unanswered request

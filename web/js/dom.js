@@ -4,7 +4,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 /**
  * @typedef {Node | string | null | undefined | false} Child
- * @typedef {Record<string, unknown> & {on?: Record<string, (event: any) => void>}} Props attributes; true is an empty one, null and false none
+ * @typedef {Record<string, unknown> & {on?: Record<string, (event: any) => void>}} Props attributes; true stands for an empty value, null and false for no attribute
  */
 
 /**
@@ -74,7 +74,7 @@ export function byId(id) {
 }
 
 /**
- * A list whose rows live as long as their keys, so that focus, scrolling and open menus survive a change.
+ * A list whose row elements exist as long as their keys, so that focus, scrolling and open menus survive an update.
  * @template Item
  */
 export class Rows {

@@ -1,5 +1,6 @@
 /**
- * One WebSocket's life: it opens, authenticates, is ready, answers requests, and ends once. Never reconnects: connection.js does that.
+ * One WebSocket: opens, authenticates, becomes ready, matches answers to requests, and ends once. Never reconnects: connection.js
+ * does that.
  *
  * @typedef {{type: string, id?: string} & Record<string, unknown>} Frame
  *

@@ -12,7 +12,7 @@ const BATCH = 5;
 const RETRY_MS = 2_000;
 
 export class Receipts {
-  /** @type {Map<string, {delivered: number, read: number}>} by conversation: what is to be told */
+  /** @type {Map<string, {delivered: number, read: number}>} by conversation: the cursors to be sent */
   #due = new Map();
   /** @type {Map<string, number>} by conversation: the highest cursor confirmed */
   #told = new Map();

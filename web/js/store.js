@@ -29,7 +29,7 @@ import { Log } from "./log.js";
 export class Store {
   /** @type {Map<string, Conversation>} */
   conversations = new Map();
-  /** @type {Map<string, number>} the newest entry heard of in conversations that `sync` has not told of yet */
+  /** @type {Map<string, number>} the newest known entry of conversations that no `sync` has returned yet */
   unknown = new Map();
   /** @type {Map<string, {status: import("./types.js").Status, last_seen_at?: string}>} */
   presence = new Map();

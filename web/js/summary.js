@@ -1,12 +1,12 @@
 /**
- * A conversation's line in the list: unread count, last message, title. It counts through `last_seq`; later entries change it one by
- * one, and `sync` replaces it. Pure but for the conversation it is given.
+ * A conversation's line in the list: unread count, last message, title. It includes all entries up to `last_seq`; later entries update
+ * it one by one, and `sync` replaces it. Pure, except that it changes the conversation passed to it.
  *
  * @typedef {import("./store.js").Conversation} Conversation
  * @typedef {import("./types.js").Entry} Entry
  */
 
-/** The number of characters of a message in the list, as in `sync`. */
+/** The maximum length of a message in the list, in characters; the same as in `sync`. */
 const PREVIEW_CHARACTERS = 200;
 
 /**

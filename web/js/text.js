@@ -58,7 +58,7 @@ export function partsOf(text, isMentioned) {
 }
 
 /**
- * The name that a word after "@" stands for: names may hold dots and colons, and so may the sentence around them.
+ * The name that a word after "@" begins with: dots and colons may be part of the name or of the sentence.
  * @param {string} word
  * @param {(name: string) => boolean} isKnown
  * @returns {string | undefined}

@@ -1,5 +1,5 @@
 /**
- * The shapes that travel between the modules, under the names of the wire protocol. Types only: nothing here runs.
+ * The types shared by the modules, with the names of the wire protocol. No code.
  *
  * @typedef {{text?: string, ciphertext?: string, mentions?: string[]}} Content
  *
@@ -32,7 +32,7 @@
  * @property {boolean} [deleted]
  * @property {string} [user_id]
  * @property {string} [emoji]
- * @property {boolean} [added] of a reaction; a `membership` has a list of users under the same name
+ * @property {boolean} [added] of a reaction; in a `membership`, the field of this name is a list of users
  * @property {string[]} [removed]
  * @property {Record<string, string>} [roles]
  * @property {string} [title]

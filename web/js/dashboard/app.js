@@ -24,7 +24,7 @@ const TICK_MS = 1_000;
 const access = new Access("dashboard", "operator");
 
 class Page {
-  /** What was there when it was paused, and when that was. @type {{windows: import("./windows.js").Windows, now_ms: number, version: number} | null} */
+  /** The data and the time when updates were paused. @type {{windows: import("./windows.js").Windows, now_ms: number, version: number} | null} */
   #held = null;
   #isDue = false;
 

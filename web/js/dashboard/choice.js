@@ -17,7 +17,7 @@ export const NODE_TOPIC = "$node";
 export const FIRST_TOPIC = "orders";
 export const WINDOW_MS = { "1s": 1_000, "1m": 60_000 };
 export const RANGES_S = [60, 300, 900, 3_600];
-/** Up to this range, windows of a second show more. */
+/** Up to this range, windows of one second are the default. */
 const SECONDS_UP_TO_S = 300;
 /** PROTOCOL §1: the characters of an id; the gateway's own begin with $. */
 const TOPIC = /^\$?[A-Za-z0-9_\-.:@]{1,128}$/;

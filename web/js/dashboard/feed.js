@@ -30,7 +30,7 @@ export class Feed {
   #wish = null;
   /** @type {number | undefined} */
   #retry;
-  /** The state on which all that is shown stands. @type {object | null} */
+  /** The latest `topic_state`, on which the windows are based. @type {object | null} */
   #state = null;
   /** The server's clock minus this machine's. */
   #ahead_ms = 0;
@@ -128,7 +128,7 @@ export class Feed {
   }
 
   /**
-   * Reads what did not fit into a state, one answer after the other, newest first, until there is another state.
+   * Requests what did not fit into a state, one answer at a time, newest first, until there is another state.
    * @param {any} state
    */
   async #readBack(state) {

@@ -1,6 +1,6 @@
 /**
- * How the lines look: six colours, each of which stands out from the tiles in its theme and from the others, for people with any kind of
- * colour vision (a test simulates them), in four dashes, so that no two of twenty look the same. Pure.
+ * The styles of the lines: six colours with sufficient contrast to the tiles of their theme and to each other, for every kind of colour
+ * vision (a test simulates them), combined with four dash patterns, so that all twenty lines differ. Pure.
  */
 
 export const LIGHT = ["#0a756a", "#bc2d0b", "#4a96dc", "#7830b0", "#bf8620", "#0c2c65"];

@@ -120,7 +120,7 @@ export class Windows {
     return series;
   }
 
-  /** Mostly the last one, or a newer.
+  /** Inserts a window or replaces its older state, searching from the end: usually it is the last one or a newer one.
    * @param {Point[]} points @param {Point} point */
   #putPoint(points, point) {
     let at = points.length;

@@ -13,7 +13,7 @@ import { headOf, rowOf } from "./views/story.js";
 class Page {
   #access = new Access("trace", "admin");
   #asked = parseAsked(location.search);
-  /** The pages so far as one. @type {Trace | null} */
+  /** The pages loaded so far, combined. @type {Trace | null} */
   #trace = null;
 
   #message = h("div", {});
@@ -29,7 +29,7 @@ class Page {
     byId("mark").replaceWith(mark());
     fill(byId("stage"), this.#message, this.#recipients, this.#notice, this.#end);
     for (const [name, value] of Object.entries(this.#asked)) byId(name).value = value;
-    // Of all recipients the address says nothing.
+    // For all recipients, the address has no `user`.
     byId("asked").addEventListener("formdata", (/** @type {FormDataEvent} */ { formData }) => {
       if (formData.get("user") === "") formData.delete("user");
     });
@@ -40,7 +40,7 @@ class Page {
     void this.#ask();
   }
 
-  /** For the next page, or the first. */
+  /** Requests the next page, or the first. */
   async #ask() {
     const known = this.#trace?.recipients ?? [];
     this.#busy(true);
@@ -63,7 +63,7 @@ class Page {
     this.#again.disabled = this.#more.disabled = isBusy;
   }
 
-  /** All of it anew: what came last may need a longer scale. @param {Trace} trace */
+  /** Redraws everything, because the last page may need a longer scale. @param {Trace} trace */
   #draw(trace) {
     const { recipients, events, stored_at, more } = trace;
     const steps = stepsOf([...events, ...recipients.flatMap(({ events }) => events)], stored_at);

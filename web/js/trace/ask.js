@@ -8,10 +8,10 @@
  */
 import { SignInRefused } from "../session.js";
 
-/** Asking the same again gets the same answer. */
+/** The request was refused; a retry would get the same answer. */
 export class NotTraced extends Error {}
 
-/** @param {string} search of an address @returns {Asked} empty what it does not say */
+/** @param {string} search of an address @returns {Asked} missing parameters are empty */
 export function parseAsked(search) {
   const params = new URLSearchParams(search);
   const of = (/** @type {string} */ name) => params.get(name)?.trim() ?? "";
@@ -24,7 +24,7 @@ export function addressOf(conversation, seq) {
 }
 
 /**
- * One page.
+ * Requests one page.
  * @param {import("../access.js").Access} access
  * @param {Asked} asked
  * @param {string | null} after the last recipient that is known

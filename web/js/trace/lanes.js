@@ -2,7 +2,7 @@
  * Converts events to a time line: a lane for each node and device, and one scale for the whole page. Pure.
  *
  * @typedef {import("./types.js").TraceEvent} TraceEvent
- * @typedef {{event: TraceEvent, after_ms: number}} Step since the message was stored; below zero where a node's clock is behind
+ * @typedef {{event: TraceEvent, after_ms: number}} Step since the message was stored; negative if a node's clock is behind
  * @typedef {{node_id: string, device_id: string | null, steps: Step[]}} Lane
  * @typedef {{part: (ms: number) => number, ticks: {ms: number, text: string}[]}} Scale from 0 to 1
  */

@@ -1,5 +1,5 @@
 /**
- * The server's trace of a message (docs/protocol.md, "Trace"). Types only: nothing here runs.
+ * The server's trace of a message (docs/protocol.md, "Trace"). Types only, no code.
  *
  * @typedef {object} TraceEvent
  * @property {string} at

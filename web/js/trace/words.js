@@ -36,7 +36,7 @@ const STEPS = {
   withdrawn: { tone: "over", text: () => "the notification was withdrawn" },
 };
 
-/** Where the word alone says too little. @type {Record<string, string>} */
+/** The reasons that need more than their own name. @type {Record<string, string>} */
 const REASONS = {
   not_a_member_then: "not a member then",
   not_connected: "no device was connected",
@@ -47,12 +47,12 @@ const REASONS = {
 const MOMENT = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const MS = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 const SECONDS = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-/** Up to here a time is shown in ms; then in seconds; then in minutes. */
+/** Up to this time, times are shown in milliseconds; beyond it in seconds, then in minutes. */
 const MS_UP_TO = 10_000;
 const SECONDS_UP_TO_MS = 600_000;
 const HOURS_FROM_MS = 3 * 3_600_000;
 
-/** @param {string} outcome @returns {{tone: Tone, text: string}} a newer server's unknown words as they are */
+/** @param {string} outcome @returns {{tone: Tone, text: string}} unknown outcomes, of a newer server, literally */
 export function outcomeOf(outcome) {
   return OUTCOMES[outcome] ?? { tone: "going", text: spaced(outcome) };
 }

@@ -11,7 +11,7 @@ import { icon, mark } from "./icons.js";
 import { timelineRow } from "./message.js";
 import { showFace } from "./sidebar.js";
 
-/** This close to the end counts as being there. */
+/** This close to the end counts as at the end. */
 const AT_END_PX = 60;
 /** Older messages are fetched before the top is reached. */
 const NEAR_TOP_PX = 300;
@@ -150,7 +150,7 @@ function messageList(client, onLeave, onEdit) {
   }
 
   function enter() {
-    // The same before and after a draft has become a conversation.
+    // The key stays the same when a draft becomes a conversation.
     const next = client.target === null ? "" : keyOf(client.target);
     if (next === key) return;
     key = next;
@@ -158,7 +158,7 @@ function messageList(client, onLeave, onEdit) {
     atEnd = true;
   }
 
-  /** The first time its messages are there: at the first unread one if it is among them, else at the end. */
+  /** Sets the position when the messages are first shown: the first unread message if it is loaded, else the end. */
   function land() {
     landed = true;
     const line = list.querySelector("li.unread");
@@ -168,7 +168,7 @@ function messageList(client, onLeave, onEdit) {
     measure();
   }
 
-  /** The topmost row in sight stays where it is while others come and go above it. */
+  /** The topmost visible row, which keeps its position while rows above it change. */
   function anchorRow() {
     const top = scroller.getBoundingClientRect().top;
     const row = [...list.children].find((child) => child.getBoundingClientRect().bottom > top);
@@ -220,7 +220,7 @@ function messageList(client, onLeave, onEdit) {
     return /** @type {HTMLElement[]} */ ([...list.querySelectorAll("li.message")]);
   }
 
-  /** One message is in the tab order: the one with the focus, else the newest. */
+  /** Exactly one message is in the tab order: the one with the focus, else the newest. */
   function makeOneFocusable() {
     if (!list.contains(document.activeElement)) makeFocusable(messageNodes().at(-1));
   }

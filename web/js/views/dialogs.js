@@ -1,4 +1,4 @@
-/** Dialogs, on the browser's own <dialog>: it keeps the focus inside, closes on Esc and gives the focus back. */
+/** Dialogs, based on the <dialog> element, which traps the focus, closes on Esc and restores the focus. */
 import { h, Rows, setAttribute, setText } from "../dom.js";
 import { randomId } from "../session.js";
 import { nameOf } from "../store.js";
@@ -78,7 +78,7 @@ export function openGroupDetails(client, conversation) {
   dialog.showModal();
 }
 
-/** @typedef {(action: Promise<unknown>) => void} Run does what was asked, and says in the dialog why it failed */
+/** @typedef {(action: Promise<unknown>) => void} Run awaits an action, and shows its error in the dialog */
 
 /** @param {import("../client.js").Client} client @param {Conversation} conversation @param {Run} run */
 function titleForm(client, conversation, run) {
@@ -148,7 +148,7 @@ function statusOf({ store }, user) {
 /**
  * @param {string} text
  * @param {string} me
- * @returns {string[]} throws with what is wrong
+ * @returns {string[]} throws an error for an invalid name
  */
 function checkedNames(text, me) {
   const names = namesIn(text).filter((name) => name !== me);
@@ -197,7 +197,7 @@ function problemLine() {
 
 /**
  * @param {Promise<unknown>} action
- * @param {HTMLElement} problem says why it failed
+ * @param {HTMLElement} problem shows why it failed
  * @returns {Promise<boolean>} whether it succeeded
  */
 async function tryTo(action, problem) {

@@ -1,4 +1,4 @@
-/** The page's icons: strokes on a 24 × 24 grid, coloured by the text around them. */
+/** The page's icons: strokes on a 24 × 24 grid, in the colour of the surrounding text. */
 import { svg } from "../dom.js";
 
 const PATHS = {
@@ -26,7 +26,7 @@ export function icon(name) {
   return picture;
 }
 
-/** The mark: two jacks, one cord. */
+/** The logo: two jacks and a cord. */
 export function mark() {
   const picture = svg("0 0 32 32", ["M10 11c0 15 12 15 12 6", "M10 6a4 4 0 1 0 0 8a4 4 0 0 0 0-8", "M22 12a4 4 0 1 0 0 8a4 4 0 0 0 0-8"]);
   picture.setAttribute("class", "mark");

@@ -1,11 +1,11 @@
-/** A menu that pops up beside its opener: arrow keys, Home, End, Enter, Esc. One is open at a time. */
+/** A popup menu beside its opener, with arrow keys, Home, End, Enter and Esc. Only one is open at a time. */
 import { h } from "../dom.js";
 
 /**
  * @typedef {object} Choice
- * @property {string} label what is read, and shown unless `content` is given
+ * @property {string} label the accessible name, also shown unless `content` is given
  * @property {Node | string} [content]
- * @property {boolean} [checked] makes it one of several that exclude each other
+ * @property {boolean} [checked] makes it a radio item
  * @property {boolean} [danger]
  * @property {() => void} choose
  */
@@ -70,7 +70,7 @@ export function openMenu(opener, label, choices, { columns = 1, fallback } = {})
     event.stopPropagation();
   }
 
-  // In the same landmark as its opener; a modal dialog even lies above everything outside of it.
+  // In the same landmark as its opener; and in a modal dialog, because that covers everything outside of it.
   (opener.closest("dialog, main, aside") ?? document.body).append(menu);
   place(menu, opener);
   document.addEventListener("pointerdown", onOutside, true);

@@ -1,4 +1,4 @@
-/** One row of a conversation: a message with its reactions, progress and what can be done with it; or a day, a notice, the unread line. */
+/** One row of a conversation: a message with its reactions, progress and actions; or a day, a notice, the unread line. */
 import { fill, h } from "../dom.js";
 import { clockTime, fullTime, partsOf } from "../text.js";
 import { addressOf } from "../trace/ask.js";
@@ -15,7 +15,7 @@ import { orToast } from "./status.js";
  * @typedef {object} Context
  * @property {import("../client.js").Client} client
  * @property {(row: MessageRow) => void} onEdit
- * @property {() => void} onLeave the keyboard goes back to the composer
+ * @property {() => void} onLeave moves the focus back to the composer
  */
 
 const EMOJI = [
@@ -143,7 +143,7 @@ function progressOf({ progress, progressText }) {
 }
 
 /**
- * What to do with a message that did not get through.
+ * The actions for a message that was not sent.
  * @param {Context} context
  * @param {MessageRow} row
  */
@@ -180,7 +180,7 @@ function reactionsOf(context, row) {
 }
 
 /**
- * For the pointer. The keyboard opens the same with Enter on the message.
+ * The actions for the pointer. With the keyboard, Enter on the message opens the same menu.
  * @param {Context} context
  * @param {MessageRow} row
  * @param {HTMLElement} node
@@ -236,9 +236,9 @@ function openActions(context, row, opener, node) {
   );
 }
 
-/** The clipboard is there only for pages from a trustworthy origin. @param {string} text */
+/** The clipboard is available only in secure contexts. @param {string} text */
 async function copy(text) {
-  if (!navigator.clipboard) throw new Error("The browser lets only pages served with TLS copy.");
+  if (!navigator.clipboard) throw new Error("The browser allows copying only on pages served with TLS.");
   await navigator.clipboard.writeText(text);
 }
 

@@ -1,4 +1,4 @@
-/** The left side: who one is, a field to find or start a chat, and the conversations. */
+/** The left pane: the user, a field to find or start a chat, and the conversations. */
 import { byId, fill, h, Rows, setAttribute, setText } from "../dom.js";
 import { signOut } from "../session.js";
 import { nameOf } from "../store.js";
@@ -114,7 +114,7 @@ function profileButton(client, push) {
     {
       label: "Sign out",
       choose: async () => {
-        // Whoever signs in next is somebody else.
+        // The next user of this browser may be somebody else.
         if (push.state === "on") await orToast(push.disable());
         signOut();
         location.assign("/");

@@ -1,4 +1,4 @@
-/** The door: a name, and one is in. */
+/** The sign-in form, which asks only for a name. */
 import { byId, setAttribute, setText } from "../dom.js";
 import { signIn } from "../session.js";
 import { isName } from "../text.js";

@@ -1,4 +1,4 @@
-/** What the page says by itself: the connection's banner, short notes, announcements for screen readers, the window's title. */
+/** Status messages: the connection's banner, toasts, announcements for screen readers, the window's title. */
 import { byId, fill, h, setAttribute, setText } from "../dom.js";
 import { nameOf } from "../store.js";
 import { plural } from "../text.js";
@@ -16,7 +16,7 @@ export function toast(text) {
 }
 
 /**
- * Runs what a user asked for, and says why it failed.
+ * Awaits a user's action, and shows its error as a toast.
  * @param {Promise<unknown>} action
  */
 export async function orToast(action) {
@@ -27,7 +27,7 @@ export async function orToast(action) {
   }
 }
 
-/** @param {any} error a RequestError, or what a network fails with */
+/** @param {any} error a RequestError, or a network error */
 export function problemOf(error) {
   if (error.code === "disconnected") return "Not connected just now. Try again in a moment.";
   if (error.code === "timeout") return "The server did not answer in time.";
@@ -50,7 +50,7 @@ export function announceMessages(conversation, messages) {
 export function showConnection(client) {
   const banner = byId("banner");
   const text = h("span", {});
-  // Counting down aloud each second would drown everything else.
+  // Hidden from screen readers: announcing the countdown each second would drown everything else.
   const countdown = h("span", { class: "meta", "aria-hidden": "true" });
   const button = h("button", { type: "button", class: "small", on: { click: () => act(client) } });
   const parts = [h("span", { class: "lamp" }), text, countdown, button];

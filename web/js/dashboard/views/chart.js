@@ -16,7 +16,7 @@ import { lineColour, onTheme, variable } from "./theme.js";
 const AXIS_PX = 54;
 const NEAR_PX = 14;
 const AXIS_FONT = "11px ui-monospace, 'SF Mono', 'Cascadia Mono', 'DejaVu Sans Mono', monospace";
-/** The steps of the grid: there are no counts of two and a half. */
+/** The steps of the grid, without 2.5: counts are whole numbers. */
 const INCREMENTS = Array.from({ length: 18 }, (_, at) => [1, 2, 5].map((step) => step * 10 ** (at - 4))).flat();
 /** Up to this range the axis shows seconds. */
 const SECONDS_UP_TO_S = 600;
@@ -24,7 +24,7 @@ const SECONDS_UP_TO_S = 600;
 const GROWING = "59";
 
 export class Chart {
-  /** @type {Line[]} by slot; what is not there draws nothing */
+  /** @type {Line[]} by slot; slots without a line draw nothing */
   #lines = [];
   #window_ms = 1_000;
 

@@ -44,7 +44,7 @@ export function emptyView() {
     },
   };
 
-  /** In development mode with a token that may do this and nothing else. @param {string} topic */
+  /** Shows a command to publish an event; in development mode with a token for just that. @param {string} topic */
   async function example(topic) {
     const without = "$(switchboard token --user shop --scope topics:publish)";
     const token = await devToken("shop", ["topics:publish"]).catch(() => null);

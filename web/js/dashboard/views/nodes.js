@@ -34,7 +34,7 @@ export class NodesView {
     this.#tiles = FIGURES.map(tileOf);
     const tile = h("section", { class: "tile table-tile" }, h("header", {}, h("h2", {}, "Nodes"), this.#summary), this.#table.node, this.#legend.node);
     this.#body = h("div", { class: "nodes" }, tile, h("div", { class: "node-tiles" }, ...this.#tiles.map(({ node }) => node)));
-    this.#waiting = h("p", { class: "tile hint", hidden: true }, "No node has told its figures yet. They do so once a second.");
+    this.#waiting = h("p", { class: "tile hint", hidden: true }, "No node has published its figures yet. Nodes do so once a second.");
     this.node = h("div", {}, this.#waiting, this.#body);
   }
   #legend;

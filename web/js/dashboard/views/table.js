@@ -1,5 +1,5 @@
 /**
- * A table of the charts' figures. A row lives as long as its key, and headers sort.
+ * A table of the charts' figures. A row's element exists as long as its key, and clicking a header sorts.
  *
  * @typedef {{key: string, label: string, slot?: number | undefined, cells: (number | null)[], note?: string}} Row
  * @typedef {{title: string, hint?: string, format?: (value: number | null) => string, isBar?: boolean, isOptional?: boolean}} Column

@@ -97,7 +97,7 @@ export class TopicView {
   /** @param {Point[]} total @param {Span} span */
   #showFigures(total, { window_ms, from_ms, edge_ms, to_ms }) {
     const whole = total.reduce(together);
-    // Until the first window is complete, it is all there is.
+    // Until the first window is complete, it is the only data.
     const isFirst = total[0][0] >= edge_ms;
     const newest = isFirst ? total[0] : total.findLast(([start_ms]) => start_ms === edge_ms - window_ms);
     const each = isFirst ? "so far" : `a ${eachOf({ window_ms })}`;
@@ -151,7 +151,7 @@ function eachOf({ window_ms }) {
 }
 
 /**
- * What the lines don't show.
+ * Notes about what the lines don't show.
  * @param {{groups: Group[], drawn: number, isPercentile: boolean, isWaiting: boolean, since_ms: number, span: Span}} of
  */
 function noteOf({ groups, drawn, isPercentile, isWaiting, since_ms, span }) {

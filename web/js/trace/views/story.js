@@ -1,4 +1,4 @@
-/** The message's head, and a row for each recipient. */
+/** The section about the message itself, and a row for each recipient. */
 import { h } from "../../dom.js";
 import { fullTime } from "../../text.js";
 import { avatar } from "../../views/avatar.js";
@@ -21,7 +21,7 @@ export function headOf({ conversation_id, seq, message_id, from, stored_at, even
       h("p", { class: "hint" }, "Stored at ", h("time", { datetime: stored_at, title: fullTime(stored_at) }, stored_at)),
       h("p", { class: "meta ids" }, `${conversation_id} · ${message_id}`),
     ),
-    wayOf(stepsOf(events, stored_at), scale) ?? h("p", { class: "hint" }, "Of its way to its recipients' homes nothing is kept."),
+    wayOf(stepsOf(events, stored_at), scale) ?? h("p", { class: "hint" }, "The records of its way to the recipients' homes are no longer kept."),
   );
 }
 

@@ -17,7 +17,7 @@ export function wayOf(steps, scale) {
   return h("div", { class: "way" }, lanes(steps, scale), h("ol", { class: "steps" }, steps.map(line)));
 }
 
-/** For the eye only: the words say all of it. @param {Step[]} steps @param {Scale} scale */
+/** The drawing, hidden from screen readers: the words below say the same. @param {Step[]} steps @param {Scale} scale */
 function lanes(steps, scale) {
   const drawn = lanesOf(steps).map(({ node_id, device_id, steps }) =>
     h(
@@ -56,7 +56,7 @@ function placeOf(node_id, device_id) {
 }
 
 /**
- * The page's policy forbids styles in markup, but a script may set them.
+ * Sets the position by script, because the page's content security policy forbids inline styles in markup.
  * @template {HTMLElement} Element
  * @param {Element} element
  * @param {number} part
