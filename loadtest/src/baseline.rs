@@ -43,7 +43,7 @@ pub(crate) async fn load(name: &str, worker: &mut Worker) -> Result<()> {
         APPEND | DRIVER => own_load::load(worker).await,
         ECHO => echo::load(worker).await,
         SEND => send::load(worker).await,
-        other => bail!("there is no load {other}"),
+        other => bail!("unknown load {other}"),
     }
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
 }
 
 fn serve(arguments: &[String]) -> Result<()> {
-    let (name, rest) = arguments.split_first().context("which baseline?")?;
+    let (name, rest) = arguments.split_first().context("no baseline given")?;
     // Numbers, followed by addresses.
     let (numbers, servers) = rest.split_at(rest.iter().take_while(|word| word.parse::<usize>().is_ok()).count());
     let numbers = numbers.iter().map(|number| number.parse()).collect::<Result<Vec<usize>, _>>()?;
@@ -87,7 +87,7 @@ fn serve(arguments: &[String]) -> Result<()> {
                 }
                 (ECHO, []) => echo::serve().await,
                 (SEND, &[readers, frame_bytes, frames]) => send::serve(readers, frame_bytes * frames).await,
-                _ => bail!("there is no baseline {name} {numbers:?}"),
+                _ => bail!("unknown baseline {name} {numbers:?}"),
             }
         };
         tokio::select! {

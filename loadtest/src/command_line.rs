@@ -81,7 +81,7 @@ const REPEAT_MAX: usize = 100;
 const COMPARED_MAX: usize = 6;
 const RATE_MAX: f64 = 10_000_000.0;
 
-/// What is to be done.
+/// What to do.
 pub(crate) enum Command {
     Run(Box<Run>),
     /// Makes a page from the reports of several runs.
@@ -130,7 +130,7 @@ impl Run {
     /// The binary of spawned nodes.
     ///
     /// # Errors
-    /// It was not given, and is not beside this one.
+    /// It was not given, and is not in the folder of this program.
     pub(crate) fn binary(&self) -> Result<PathBuf> {
         self.binary.clone().map_or_else(nodes::binary_beside, Ok)
     }
@@ -161,12 +161,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         }
     }
     match given.words.as_slice() {
-        [] => mistakes.push("which scenario? switchboard-loadtest list names them".to_owned()),
+        [] => mistakes.push("no scenario given; switchboard-loadtest list shows them".to_owned()),
         [word] if word == "list" && given.options.is_empty() && mistakes.is_empty() => return Ok(Command::List),
         [word] if word == "list" => mistakes.push("list takes no options".to_owned()),
         [word, files @ ..] if word == "markdown" => {
             if files.is_empty() || !given.options.is_empty() {
-                mistakes.push("markdown: takes files that were written with --json, and no options".to_owned());
+                mistakes.push("markdown: requires files written with --json, and takes no options".to_owned());
             } else if mistakes.is_empty() {
                 return Ok(Command::Markdown { files: files.iter().map(PathBuf::from).collect() });
             }
@@ -183,9 +183,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
                     return Ok(Command::Run(Box::new(run)));
                 }
             }
-            None => mistakes.push(format!("there is no scenario {word}; switchboard-loadtest list names them")),
+            None => mistakes.push(format!("unknown scenario {word}; switchboard-loadtest list shows all")),
         },
-        [_, more @ ..] => mistakes.push(format!("one scenario at a time: what is {}?", more.join(" "))),
+        [_, more @ ..] => mistakes.push(format!("unexpected argument: {}", more.join(" "))),
     }
     Err(mistakes)
 }
@@ -288,14 +288,14 @@ mod tests {
     #[test]
     fn every_mistake_is_named() {
         for (line, named) in [
-            ("", "which scenario"),
+            ("", "no scenario"),
             ("dance --spawn 1", "dance"),
             ("direct connect --spawn 1", "connect"),
             ("direct --spawn 0", "--spawn 0"),
             ("direct --spawn 33", "1 to 32"),
             ("direct --spawn", "spawn"),
             ("direct --spawn 1 --spawn 2", "twice"),
-            ("direct --spawn 1 --url ws://a:1", "one or the other"),
+            ("direct --spawn 1 --url ws://a:1", "can't be combined"),
             ("direct --url localhost:80", "--url"),
             ("direct --url ws://a:1 --set a=b", "--set"),
             ("direct --url ws://a:1 --binary x", "--binary"),
@@ -308,7 +308,7 @@ mod tests {
             ("direct --spawn 1 --set =a", "key=value"),
             ("direct --spawn 1 --connections 0", "--connections 0"),
             ("direct --spawn 1 --processes 1 --connections 18001", "18000"),
-            ("direct --spawn 1 --processes 2 --connections 20000", "a node takes"),
+            ("direct --spawn 1 --processes 2 --connections 20000", "per node"),
             ("direct --spawn 3", "--redis and --scylla"),
             ("direct --spawn 3 --redis redis://a", "--scylla"),
             ("direct --spawn 1 --redis redis://a", "--scylla"),
@@ -330,8 +330,8 @@ mod tests {
             ("direct --spawn 1 --param colour=1", "text_bytes"),
             ("direct --spawn 1 --params /does/not/exist", "--params"),
             ("direct --spawn 1 --no-baseline=x", "no-baseline"),
-            ("direct --spawn 1 --chaos kill", "--chaos needs --verify"),
-            ("direct --spawn 1 --history x", "--history needs --verify"),
+            ("direct --spawn 1 --chaos kill", "--chaos requires --verify"),
+            ("direct --spawn 1 --history x", "--history requires --verify"),
             ("direct --spawn 1 --verify --chaos hit", "kill, stop or restart"),
             ("direct --url ws://a:1 --verify --chaos kill", "--spawn"),
             ("direct --spawn 1 --fast", "--fast"),

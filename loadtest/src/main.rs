@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         },
         Err(mistakes) => {
             mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
-            eprintln!("switchboard-loadtest --help shows what there is");
+            eprintln!("see switchboard-loadtest --help");
             ExitCode::from(2)
         }
     }

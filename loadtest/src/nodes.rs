@@ -152,7 +152,7 @@ impl Server {
             }
         };
         let known = tokio::time::timeout(READY_MAX, known).await;
-        known.with_context(|| format!("{} does not find the other nodes", self.name))
+        known.with_context(|| format!("{} did not find the other nodes in time", self.name))
     }
 
     /// Its exit status, if it was spawned here and has ended unexpectedly.
@@ -190,9 +190,9 @@ impl Server {
         if let Some(process) = &mut self.process {
             process.signal(Signal::TERM);
             let ended = tokio::time::timeout(DRAIN_MAX, process.child.wait()).await;
-            let status = ended.with_context(|| format!("{} does not end after SIGTERM", self.name))??;
+            let status = ended.with_context(|| format!("{} did not exit in time after SIGTERM", self.name))??;
             if !status.success() {
-                bail!("{} ended with {status} after SIGTERM", self.name);
+                bail!("{} exited with {status} after SIGTERM", self.name);
             }
         }
         self.start_again().await
@@ -256,15 +256,14 @@ async fn launch(name: &str, start: &Start, folder: &Path, setting: Option<&str>)
     // A separate process group: Ctrl-C on the terminal goes only to the harness, which ends them in order.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
     let program = command.as_std().get_program().to_string_lossy().into_owned();
-    let mut child = command.spawn().with_context(|| format!("{program} can't be started"))?;
+    let mut child = command.spawn().with_context(|| format!("can't start {program}"))?;
     let stdout = child.stdout.take().context("no standard output")?;
     let line = tokio::time::timeout(READY_MAX, BufReader::new(stdout).lines().next_line()).await;
-    let Some(line) = line.with_context(|| format!("{name} is not ready"))?? else {
+    let Some(line) = line.with_context(|| format!("{name} was not ready in time"))?? else {
         let status = child.wait().await?;
-        bail!("{name} ended instead of being ready ({status})");
+        bail!("{name} exited before it was ready ({status})");
     };
-    let ready =
-        serde_json::from_str(&line).with_context(|| format!("{name}: its ready line is not understood: {line}"))?;
+    let ready = serde_json::from_str(&line).with_context(|| format!("{name}: can't parse its ready line: {line}"))?;
     Ok((child, ready))
 }
 
@@ -296,7 +295,7 @@ fn node_command(name: &str, options: &NodeOptions, folder: &Path, last: Option<&
 /// The system has no random numbers.
 pub(crate) fn new_secret() -> Result<String> {
     let mut bytes = [0; 32];
-    SystemRandom::new().fill(&mut bytes).ok().context("the system gives no random numbers")?;
+    SystemRandom::new().fill(&mut bytes).ok().context("can't get random numbers from the system")?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
@@ -306,9 +305,9 @@ pub(crate) fn new_secret() -> Result<String> {
 /// It is missing.
 pub(crate) fn binary_beside() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let beside = own.parent().context("this program is in no folder")?.join("switchboard");
+    let beside = own.parent().context("can't determine the folder of this program")?.join("switchboard");
     if !beside.is_file() {
-        bail!("{}: not there; build it, or name it with --binary", beside.display());
+        bail!("{}: not found; build it, or give its path with --binary", beside.display());
     }
     Ok(beside)
 }

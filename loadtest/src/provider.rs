@@ -116,7 +116,8 @@ impl Provider {
     /// # Errors
     /// The port is not available.
     pub(crate) fn start(site: &Site, on_notification: OnNotification) -> Result<Self> {
-        let listener = bound(site.port)?.listen(CONNECTIONS_WAITING_MAX).context("the push service has no port")?;
+        let listener =
+            bound(site.port)?.listen(CONNECTIONS_WAITING_MAX).context("can't open the push service's port")?;
         let receiver = Receiver { key: hmac::Key::new(hmac::HMAC_SHA256, site.secret.as_bytes()), on_notification };
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, acceptor()?, Arc::new(receiver)));

@@ -65,7 +65,7 @@ impl Crew {
     async fn start(&mut self, plan: Plan, lines: mpsc::Sender<(usize, Said)>) -> Result<()> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
-        let mut child = command.spawn().context("a worker can't be started")?;
+        let mut child = command.spawn().context("can't start a worker")?;
         let stdout = child.stdout.take().context("no standard output")?;
         let stdin = child.stdin.take().context("no standard input")?;
         let number = plan.worker;
@@ -101,7 +101,7 @@ impl Crew {
 async fn order(stdin: &mut ChildStdin, order: &Order) -> Result<()> {
     let mut line = serde_json::to_vec(order)?;
     line.push(b'\n');
-    stdin.write_all(&line).await.context("a worker has gone")?;
+    stdin.write_all(&line).await.context("a worker has exited")?;
     Ok(())
 }
 
@@ -149,9 +149,9 @@ impl Referee<'_> {
             let (number, said) = tokio::select! {
                 said = said.recv() => {
                     silence_end = Instant::now() + SILENCE_MAX;
-                    said.context("a worker has ended")?
+                    said.context("a worker has exited")?
                 }
-                () = tokio::time::sleep_until(silence_end) => bail!("the workers are silent"),
+                () = tokio::time::sleep_until(silence_end) => bail!("no message from the workers for too long"),
                 () = stop.cancelled(), if !is_stopped => {
                     is_stopped = true;
                     self.crew.tell(&Order::Stop).await?;
@@ -308,7 +308,7 @@ impl Referee<'_> {
     fn check_servers(&mut self) -> Result<()> {
         for server in &mut *self.servers {
             if let Some(status) = server.has_ended() {
-                bail!("{} has ended by itself ({status})", server.name);
+                bail!("{} has exited unexpectedly ({status})", server.name);
             }
         }
         Ok(())

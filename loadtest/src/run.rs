@@ -51,7 +51,7 @@ pub(crate) async fn run(run: &Run) -> Result<bool> {
         tokio::select! {
             measured = &mut measure => measured?,
             () = interrupted() => {
-                eprintln!("ending early; once more ends at once");
+                eprintln!("ending early, with the figures so far; another Ctrl-C ends at once");
                 stop.cancel();
                 tokio::select! {
                     measured = &mut measure => measured?,
@@ -69,8 +69,7 @@ pub(crate) async fn run(run: &Run) -> Result<bool> {
     // Before the files, which may not be writable.
     print!("{}", table::text(&report));
     if let Some(path) = &run.json {
-        fs::write(path, serde_json::to_vec(&report)?)
-            .with_context(|| format!("{}: can't be written", path.display()))?;
+        fs::write(path, serde_json::to_vec(&report)?).with_context(|| format!("can't write {}", path.display()))?;
     }
     if let Some(path) = &run.html {
         html::write(path, &report)?;

@@ -29,7 +29,7 @@ impl Log {
     /// # Errors
     /// The file can't be created.
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).with_context(|| format!("{}: can't be made", path.display()))?;
+        let file = File::create(path).with_context(|| format!("can't create {}", path.display()))?;
         Ok(Self(Mutex::new(BufWriter::new(file))))
     }
 
@@ -44,7 +44,7 @@ impl Log {
     /// # Errors
     /// Something could not be written.
     pub(crate) fn finish(&self) -> Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush().context("the history can't be written")
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush().context("can't write the history")
     }
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Vec<Operation>> {
 /// It can't be written.
 pub(crate) fn append(path: &Path, operations: &[Operation]) -> Result<()> {
     let file = File::options().create(true).append(true).open(path);
-    let mut file = BufWriter::new(file.with_context(|| format!("{}: can't be written", path.display()))?);
+    let mut file = BufWriter::new(file.with_context(|| format!("can't write {}", path.display()))?);
     for operation in operations {
         serde_json::to_writer(&mut file, operation)?;
         file.write_all(b"\n")?;

@@ -73,7 +73,7 @@ async fn work() -> Result<std::collections::BTreeMap<String, u64>> {
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(listen(starts, passing, stop.clone()));
-    let plan: Plan = started.recv().await.context("no plan came")?;
+    let plan: Plan = started.recv().await.context("received no plan")?;
     let mut recorder = Recorder::default();
     let log = match &plan.history {
         Some(folder) => Some(Arc::new(Log::create(&folder.join(format!("{}.jsonl", plan.worker)))?)),
@@ -98,7 +98,7 @@ async fn work() -> Result<std::collections::BTreeMap<String, u64>> {
     let mut worker = Worker { plan, network, recorder, stop, passes, timer, lag, sends };
     match worker.plan.work.clone() {
         Work::Scenario(name) => {
-            let scenario = scenario::find(&name).with_context(|| format!("there is no scenario {name}"))?;
+            let scenario = scenario::find(&name).with_context(|| format!("unknown scenario {name}"))?;
             scenario.work(&mut worker).await?;
         }
         Work::Baseline(name) => baseline::load(&name, &mut worker).await?,
@@ -222,7 +222,7 @@ impl Worker {
 
 async fn pass(passes: &mut mpsc::Receiver<Vec<Value>>, gate: Gate, brought: Value) -> Result<Vec<Value>> {
     say(&Said::At { gate, brought })?;
-    passes.recv().await.context("the coordinator has gone")
+    passes.recv().await.context("the coordinator has exited")
 }
 
 /// What the work of a phase can use.

@@ -54,7 +54,7 @@ impl Owner {
             recent: RecentWindow { entries_max: 0, since: Timestamp::MIN },
             previous: Previous::Unknown,
         };
-        let begun = store.begin_term(&key, claim).await?.context("the conversation is not made")?;
+        let begun = store.begin_term(&key, claim).await?.context("the conversation was not created")?;
         Ok(Self { store, key, term: begun.term, end: begun.end.get() })
     }
 
@@ -63,7 +63,7 @@ impl Owner {
             let entries = (0..batch).map(|_| self.message(&text)).collect::<Result<Arc<[Entry]>>>()?;
             match self.store.append(&self.key, self.term, entries).await? {
                 Appended::Durable => durable.fetch_add(batch as u64, Ordering::Relaxed),
-                Appended::Superseded => bail!("another owner where there is none"),
+                Appended::Superseded => bail!("superseded, although there is no other owner"),
             };
         }
     }

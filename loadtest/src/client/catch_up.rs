@@ -112,7 +112,7 @@ pub(super) async fn settle(client: &Client) -> Result<()> {
         }
         Ok(())
     };
-    tokio::time::timeout(SETTLED_WITHIN, is_settled).await.context("the client does not come to rest")?
+    tokio::time::timeout(SETTLED_WITHIN, is_settled).await.context("the client did not settle in time")?
 }
 
 /// Asks once more for everything that the server has for this client. Only some members of a conversation, and clients
@@ -184,7 +184,7 @@ async fn members(client: &Client, conversation_id: &str) -> Result<()> {
         if answer["more"] != true {
             return Ok(());
         }
-        ensure!(last.is_some() && last != after, "members: there is more, and no page of it");
+        ensure!(last.is_some() && last != after, "members: `more` is true, but the page does not advance");
         after = last;
     }
 }

@@ -115,7 +115,7 @@ pub(crate) async fn home(socket: Socket, address: &Address, token: &str) -> Resu
     if !status.is_success() {
         bail!("/v1/connect was refused: {status}");
     }
-    let answer: Answer = serde_json::from_slice(&body).context("the answer to /v1/connect is not understood")?;
+    let answer: Answer = serde_json::from_slice(&body).context("can't parse the answer to /v1/connect")?;
     answer.data.url.parse().map_err(anyhow::Error::msg)
 }
 

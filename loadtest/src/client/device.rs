@@ -24,7 +24,7 @@ pub(crate) async fn register(network: &Network, who: &Who) -> Result<()> {
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from_static(br#"{"provider":"webhook"}"#)))?;
     let socket = network.dialer.dial(address, Some((network.sources, who.number))).await?;
-    let (status, body) = http(socket, request).await.context("a device is to be registered")?;
+    let (status, body) = http(socket, request).await.context("can't register a device")?;
     if !status.is_success() {
         bail!("a device was refused: {status}: {}", String::from_utf8_lossy(&body));
     }

@@ -39,9 +39,9 @@ impl Dialer {
         let Some(pem) = ca_pem else { return Ok(Self::default()) };
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            roots.add(certificate.context("a certificate is not understood")?)?;
+            roots.add(certificate.context("can't parse a certificate")?)?;
         }
-        ensure!(!roots.is_empty(), "there is no certificate in it");
+        ensure!(!roots.is_empty(), "the file contains no certificate");
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let mut config =
             config.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth();
@@ -62,7 +62,8 @@ impl Dialer {
         let tls = self.tls.as_ref().context("TLS without a certificate authority")?;
         let name = ServerName::try_from(address.host.clone())?;
         let secured = tokio::time::timeout(CONNECT_TIMEOUT, tls.connect(name, socket)).await;
-        let secured = secured.context("timed out")?.with_context(|| format!("{}: no TLS", address.authority()))?;
+        let secured =
+            secured.context("timed out")?.with_context(|| format!("{}: TLS handshake failed", address.authority()))?;
         Ok(Either::Right(Box::new(secured)))
     }
 }
@@ -84,7 +85,7 @@ pub(crate) async fn tcp(address: &Address, source: Option<(Sources, u64)>) -> Re
         Ok::<_, anyhow::Error>(stream)
     };
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
-    connected.context("timed out").flatten().with_context(|| format!("{}: no connection", address.authority()))
+    connected.context("timed out").flatten().with_context(|| format!("can't connect to {}", address.authority()))
 }
 
 #[cfg(test)]

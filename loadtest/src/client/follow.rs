@@ -208,7 +208,7 @@ impl Follow {
     /// # Errors
     /// It does not conform to PROTOCOL.
     pub(super) fn on_answer(&mut self, answer: &Value, asked: Asked) -> Result<Vec<Seen>> {
-        let what = What::of_answer(answer, asked).context("an answer is not understood")?;
+        let what = What::of_answer(answer, asked).context("can't parse an answer")?;
         let mut new = Vec::new();
         match &what {
             What::Changes { conversation_id, entries, last_seq, more, reset, .. } => {

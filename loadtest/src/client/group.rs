@@ -17,7 +17,7 @@ pub(crate) async fn create(owner: &Client, client_id: &str, members: &[String]) 
     let first = parts.next().unwrap_or_default();
     let frame = json!({"type": "conversation_create", "kind": "group", "client_id": client_id, "members": first});
     let conversation = owner.ask(frame).await?;
-    let id = conversation["conversation_id"].as_str().context("the answer names no conversation")?.to_owned();
+    let id = conversation["conversation_id"].as_str().context("the answer has no conversation_id")?.to_owned();
     for part in parts {
         owner.ask(json!({"type": "member_add", "conversation_id": id, "user_ids": part})).await?;
     }

@@ -71,11 +71,11 @@ async fn development(dialer: &Dialer, address: &Address, user: &str) -> Result<S
     let (status, body) = http(dialer.dial(address, None).await?, request).await?;
     if !status.is_success() {
         bail!(
-            "{} gives no development tokens ({status}): give its HS256 secret with --secret-file",
+            "{} issues no development tokens ({status}): give its HS256 secret with --secret-file",
             address.authority()
         );
     }
-    let answer: Answer = serde_json::from_slice(&body).context("the answer to /v1/dev/token is not understood")?;
+    let answer: Answer = serde_json::from_slice(&body).context("can't parse the answer to /v1/dev/token")?;
     Ok(answer.data.token)
 }
 

@@ -142,16 +142,15 @@ impl Given {
             params: self.params(scenario, mistakes),
         };
         if spawn > 0 && load.connections > spawn * CONNECTIONS_PER_PROCESS_MAX {
-            mistakes.push(format!("--connections: a node takes {CONNECTIONS_PER_PROCESS_MAX} at most; see --spawn"));
+            mistakes.push(format!("--connections: at most {CONNECTIONS_PER_PROCESS_MAX} per node; see --spawn"));
         }
         if processes < needed {
-            mistakes
-                .push(format!("--connections: a process takes {CONNECTIONS_PER_PROCESS_MAX} at most; see --processes"));
+            mistakes.push(format!("--connections: at most {CONNECTIONS_PER_PROCESS_MAX} per process; see --processes"));
         }
         let settings = self.settings(mistakes);
         let is_tls = urls.iter().any(|url| url.is_tls) || settings.iter().any(|set| set.starts_with("node.tls."));
         if metrics.iter().any(|url| url.is_tls) {
-            mistakes.push("--metrics: is asked without TLS".to_owned());
+            mistakes.push("--metrics: must be http://, since metrics are served without TLS".to_owned());
         }
         self.check_place(spawn, mistakes);
         self.check_cluster(spawn, mistakes);
@@ -180,35 +179,35 @@ impl Given {
 
     pub(super) fn compare(&self, files: &[String], mistakes: &mut Vec<String>) -> Option<Command> {
         if !(1..=COMPARED_MAX).contains(&files.len()) {
-            mistakes.push(format!("compare: takes 1 to {COMPARED_MAX} files that were written with --json"));
+            mistakes.push(format!("compare: requires 1 to {COMPARED_MAX} files written with --json"));
         }
         for (name, _) in self.options.iter().filter(|(name, _)| name != "html") {
-            mistakes.push(format!("--{name} is not for compare"));
+            mistakes.push(format!("--{name} does not apply to compare"));
         }
         let html = self.path("html");
         if html.is_none() {
-            mistakes.push("compare: give the page's file with --html".to_owned());
+            mistakes.push("compare: --html, the page to write, is required".to_owned());
         }
         Some(Command::Compare { files: files.iter().map(PathBuf::from).collect(), html: html? })
     }
 
-    /// Load goes where the user says, and nowhere else.
+    /// Checks that it is unambiguous which nodes get the load.
     fn check_place(&self, spawn: usize, mistakes: &mut Vec<String>) {
         let has = |name| self.values(name).next().is_some();
         let (is_spawned, is_given) = (has("spawn"), has("url"));
         if spawn > 0 && is_given {
-            mistakes.push("--spawn and --url: one or the other".to_owned());
+            mistakes.push("--spawn and --url can't be combined".to_owned());
         }
         for name in ["binary", "set", "redis", "scylla"] {
             if has(name) && !is_spawned {
-                mistakes.push(format!("--{name} is for nodes that are started with --spawn"));
+                mistakes.push(format!("--{name} requires --spawn"));
             }
         }
         if has("secret-file") && is_spawned {
-            mistakes.push("--secret-file is for nodes that are given with --url".to_owned());
+            mistakes.push("--secret-file can't be combined with --spawn".to_owned());
         }
         if self.values("metrics").count() > self.values("url").count() {
-            mistakes.push("--metrics: more than there are of --url".to_owned());
+            mistakes.push("--metrics: more than --url".to_owned());
         }
     }
 
@@ -217,12 +216,12 @@ impl Given {
         let has = |name| self.values(name).next().is_some();
         if spawn > 1 && !(has("redis") && has("scylla")) {
             mistakes.push(
-                "--spawn: several nodes are one gateway only through a Redis and a ScyllaDB or Cassandra; give --redis \
-                 and --scylla"
+                "--spawn: several nodes form one gateway only with Redis and ScyllaDB or Cassandra; add --redis and \
+                 --scylla"
                     .to_owned(),
             );
         } else if has("redis") && !has("scylla") {
-            mistakes.push("--redis needs --scylla".to_owned());
+            mistakes.push("--redis requires --scylla".to_owned());
         }
         for text in self.values("scylla") {
             if text.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
@@ -236,7 +235,7 @@ impl Given {
         let given = self.path("ca");
         if !is_tls {
             if given.is_some() {
-                mistakes.push("--ca is for wss:// addresses, or spawned nodes with node.tls.cert".to_owned());
+                mistakes.push("--ca requires a wss:// URL, or spawned nodes with node.tls.cert".to_owned());
             }
             return None;
         }
@@ -250,11 +249,11 @@ impl Given {
         let has = |name| self.values(name).next().is_some();
         for name in ["history", "chaos"] {
             if has(name) && !has("verify") {
-                mistakes.push(format!("--{name} needs --verify"));
+                mistakes.push(format!("--{name} requires --verify"));
             }
         }
         if has("chaos") && !has("spawn") {
-            mistakes.push("--chaos is for nodes that are started with --spawn".to_owned());
+            mistakes.push("--chaos requires --spawn".to_owned());
         }
         let parsed = self.values("chaos").next()?.parse().map_err(|mistake| format!("--chaos {mistake}"));
         parsed.map_err(|mistake| mistakes.push(mistake)).ok()
@@ -294,13 +293,14 @@ impl Given {
         for (name, value) in given {
             let Some(param) = params.get_mut(&name) else {
                 let known: Vec<&str> = declared.iter().map(|param| param.name).collect();
-                mistakes.push(format!("{} has no parameter {name}; it has: {}", scenario.name(), known.join(", ")));
+                let known = known.join(", ");
+                mistakes.push(format!("{} has no parameter {name}; its parameters are: {known}", scenario.name()));
                 continue;
             };
             if value.parse().is_ok_and(|number: f64| number.is_finite() && number >= 0.0) {
                 *param = value;
             } else {
-                mistakes.push(format!("{name}={value}: must be a number that is not negative"));
+                mistakes.push(format!("{name}={value}: must be a non-negative number"));
             }
         }
         params
@@ -320,7 +320,7 @@ impl Given {
     }
 }
 
-/// Returns the good ones; the others become mistakes.
+/// Returns the valid values, and records the other results as mistakes.
 fn kept<T>(results: impl Iterator<Item = Result<T, String>>, mistakes: &mut Vec<String>) -> Vec<T> {
     let mut good = Vec::new();
     for result in results {

@@ -24,10 +24,10 @@ pub(crate) struct ProcessUse {
 pub(crate) fn look_at(pid: u32) -> Result<ProcessUse> {
     let read = |file| {
         let path = format!("/proc/{pid}/{file}");
-        fs::read_to_string(&path).with_context(|| format!("{path}: can't be read"))
+        fs::read_to_string(&path).with_context(|| format!("can't read {path}"))
     };
-    let cpu_us = cpu_us(&read("stat")?).context("/proc/…/stat is not understood")?;
-    let pages = resident_pages(&read("statm")?).context("/proc/…/statm is not understood")?;
+    let cpu_us = cpu_us(&read("stat")?).context("can't parse /proc/…/stat")?;
+    let pages = resident_pages(&read("statm")?).context("can't parse /proc/…/statm")?;
     Ok(ProcessUse { cpu_us, resident_bytes: pages * rustix::param::page_size() as u64 })
 }
 

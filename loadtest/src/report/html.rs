@@ -43,7 +43,7 @@ pub(crate) fn compare(files: &[PathBuf], path: &Path) -> Result<()> {
     for (file, report) in files.iter().zip(&reports) {
         let (scenario, first) = (&report.scenario, &reports[0].scenario);
         if scenario != first {
-            bail!("{}: is of {scenario}, and {} of {first}", file.display(), files[0].display());
+            bail!("{} is a run of {scenario}, but {} of {first}", file.display(), files[0].display());
         }
     }
     write_page(path, &names(files), &reports.iter().collect::<Vec<_>>())
@@ -58,7 +58,7 @@ fn names(files: &[PathBuf]) -> Vec<String> {
 }
 
 fn write_page(path: &Path, names: &[String], reports: &[&Report]) -> Result<()> {
-    fs::write(path, page(names, reports)).with_context(|| format!("{}: can't be written", path.display()))
+    fs::write(path, page(names, reports)).with_context(|| format!("can't write {}", path.display()))
 }
 
 /// `names` are the reports' names if there are several.

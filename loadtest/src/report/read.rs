@@ -20,12 +20,12 @@ struct Head {
 /// The file can't be read, is not a report, or has another version; the error names it.
 pub(crate) fn read(path: &Path) -> Result<Report> {
     let name = path.display();
-    let json = fs::read(path).with_context(|| format!("{name}: can't be read"))?;
-    let head: Head = serde_json::from_slice(&json).with_context(|| format!("{name}: is no report of a run"))?;
+    let json = fs::read(path).with_context(|| format!("can't read {name}"))?;
+    let head: Head = serde_json::from_slice(&json).with_context(|| format!("{name}: not the report of a run"))?;
     if head.format != FORMAT {
-        bail!("{name}: has version {} of the format, and this program reads version {FORMAT}", head.format);
+        bail!("{name}: format version {}, but this program reads version {FORMAT}", head.format);
     }
-    serde_json::from_slice(&json).with_context(|| format!("{name}: is no whole report"))
+    serde_json::from_slice(&json).with_context(|| format!("{name}: not a complete report"))
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ impl Scenario for Fanout {
         }
         let brought =
             worker.meet("group", writer.as_ref().map_or(Value::Null, |writer| json!(writer.conversation))).await?;
-        let conversation = brought.iter().find_map(Value::as_str).context("nobody has made the group")?;
+        let conversation = brought.iter().find_map(Value::as_str).context("nobody has created the group")?;
         open_if_needed(&readers, conversation).await?;
         let mut audience = Audience { readers: readers.len() as u64, said: 0 };
         worker

@@ -224,7 +224,7 @@ impl Talk {
         let mut writers = Vec::new();
         for (client, number) in clients.into_iter().zip(numbers) {
             let group = number % layout.groups;
-            let id = groups.get(&group).with_context(|| format!("nobody has made group {group}"))?;
+            let id = groups.get(&group).with_context(|| format!("nobody has created group {group}"))?;
             if number / layout.groups < writers_per_group {
                 writers.push((client, group, id.clone()));
             }

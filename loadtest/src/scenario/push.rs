@@ -146,11 +146,14 @@ struct Post {
 impl Post {
     async fn connect(worker: &mut Worker, load: &Load) -> Result<Self> {
         let (plan, network) = (worker.plan.clone(), worker.network.clone());
-        let site = plan.provider.as_ref().context("push measures nodes that it starts itself: --spawn")?;
+        let site = plan.provider.as_ref().context("push requires --spawn")?;
         let (users, conversations) = (load.count("users").max(plan.workers), load.count("conversations").max(1));
-        ensure!(load.rate > 0.0, "--rate: as fast as it goes comes by itself, after the load");
+        ensure!(load.rate > 0.0, "push: --rate must not be 0; the maximum rate is measured anyway, after the load");
         let each = load.rate * (load.warm_up_s + load.duration_s) / users as f64 + conversations as f64;
-        ensure!(each <= PER_HOUR as f64, "more than push.per_hour={PER_HOUR} for each user: more --param users");
+        ensure!(
+            each <= PER_HOUR as f64,
+            "push: more than push.per_hour={PER_HOUR} for each user; increase --param users"
+        );
 
         let hold_s = load.number("hold_ms") / 1e3;
         let ledger = Arc::new(Ledger::new(&plan.run, hold_s, Counts::new(&mut worker.recorder), network.log.clone()));

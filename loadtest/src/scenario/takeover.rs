@@ -70,7 +70,7 @@ impl Scenario for Takeover {
     async fn work(&self, worker: &mut Worker) -> Result<()> {
         let (plan, text) = (worker.plan.clone(), "x".repeat(worker.plan.load.count("text_bytes")));
         let others = plan.addresses.len().saturating_sub(1);
-        ensure!(others > 0, "takeover needs several nodes: --spawn 3");
+        ensure!(others > 0, "takeover requires several nodes, such as --spawn 3");
         let (latency, count) = (worker.recorder.latency("accepted"), worker.recorder.counter("accepted"));
         let watch = Arc::new(Watch { killed_ns: AtomicU64::default(), latency, count });
         let numbers: Vec<usize> = plan.share(plan.load.connections).collect();

@@ -47,7 +47,7 @@ impl Scenario for Typing {
     async fn work(&self, worker: &mut Worker) -> Result<()> {
         let load = worker.plan.load.clone();
         let rate_max = EVENTS_PER_S_MAX * (groups(&load) * members(&load)) as f64;
-        ensure!(load.rate <= rate_max, "typing: --rate may be up to {rate_max} with so many connections");
+        ensure!(load.rate <= rate_max, "typing: --rate must be at most {rate_max} with this number of connections");
         let mut typists = Typists::connect(worker, &load).await?;
         let rate = worker.plan.rate_share();
         worker.phase("warm-up", async |phase| typists.run(phase, rate, load.warm_up_s).await).await?;

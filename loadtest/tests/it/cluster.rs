@@ -27,7 +27,7 @@ async fn conversations_of_a_killed_node_are_taken_over() {
 async fn where_no_other_node_is_nothing_is_taken_over() {
     let ran = Harness::new("takeover --connections 2").spawning().run().await;
     assert_eq!(ran.code, Some(1), "{}", ran.stdout);
-    assert!(ran.stderr.contains("takeover needs several nodes"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("takeover requires several nodes"), "{}", ran.stderr);
 }
 
 /// With single sends in a conversation, and with batches.

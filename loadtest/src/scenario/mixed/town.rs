@@ -81,7 +81,7 @@ impl Town {
         let directs = directs(numbers.len(), load.count("directs_per_user"), &mut rng);
         let members: Vec<Vec<usize>> =
             groups.iter().cloned().chain(directs.iter().map(|(one, other)| vec![*one, *other])).collect();
-        ensure!(!members.is_empty(), "mixed: there is no conversation");
+        ensure!(!members.is_empty(), "mixed: there are no conversations");
         let known = Arc::new(Known {
             run: plan.run.clone(),
             prefix: format!("{}-{}-", plan.run, plan.worker),
@@ -143,7 +143,7 @@ impl Town {
         self.answered(phase).await;
         let known = self.known.clone();
         phase.drain(|| known.ids.iter().all(|id| id.get().is_some())).await;
-        ensure!(known.ids.iter().all(|id| id.get().is_some()), "mixed: some conversations could not be made");
+        ensure!(known.ids.iter().all(|id| id.get().is_some()), "mixed: some conversations could not be created");
         Ok(())
     }
 
