@@ -13,7 +13,7 @@ addEventListener("notificationclick", (event) => {
 let before = Promise.resolve();
 
 /**
- * Runs the work of one event at a time: Chromium may lose a notification that is being shown during a `getNotifications`.
+ * Runs the work of one event at a time: Chromium's `getNotifications` drops a notification that the platform does not show yet.
  * @param {() => Promise<void>} work
  */
 function inTurn(work) {

@@ -33,13 +33,13 @@ impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let uri: Uri = text.parse().map_err(|error| format!("{text} is no URL: {error}"))?;
+        let uri: Uri = text.parse().map_err(|error| format!("{text} is not a URL: {error}"))?;
         let (port, is_tls) = match uri.scheme_str() {
             Some("ws" | "http") => (80, false),
             Some("wss" | "https") => (443, true),
-            _ => return Err(format!("{text} is no URL: it begins with ws://, wss://, http:// or https://")),
+            _ => return Err(format!("{text} must begin with ws://, wss://, http:// or https://")),
         };
-        let host = uri.host().ok_or_else(|| format!("{text} names no host"))?;
+        let host = uri.host().ok_or_else(|| format!("{text} has no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let path = uri.path().trim_end_matches('/');
         let prefix = path.strip_suffix("/v1/ws").unwrap_or(path).to_owned();

@@ -49,7 +49,7 @@ test("everything can be done with the keyboard", () =>
     await bob.say("Hello alice");
     await page.getByText("Hello alice", { exact: true }).last().waitFor();
 
-    // The last message of one's own, to be edited; Esc leaves it as it was.
+    // Edits the newest own message; Esc cancels.
     await keyboard.press("ArrowUp");
     await page.getByText("Editing a message").waitFor();
     await keyboard.press("Escape");
@@ -60,7 +60,7 @@ test("everything can be done with the keyboard", () =>
     await keyboard.press("Enter");
     await bob.sees("Hello bob!");
 
-    // Into the messages, up and down, and a reaction from the menu.
+    // Moves up and down in the messages, and reacts from the menu.
     await keyboard.press("Shift+Tab");
     await focused("li.message.theirs");
     await keyboard.press("ArrowUp");
@@ -78,7 +78,7 @@ test("everything can be done with the keyboard", () =>
     await keyboard.press("Escape");
     await focused("#composer-text");
 
-    // The list, with the arrows; the group dialog, which gives the focus back.
+    // The list with the arrow keys; the group dialog, which restores the focus.
     await page.locator("#finder").focus();
     await keyboard.press("ArrowDown");
     await focused("a.row");
@@ -101,7 +101,7 @@ test("everything can be done with the keyboard", () =>
     await bob.line.getByText("Away").waitFor();
   }));
 
-test("nothing that axe can find, in light and dark, wide and narrow", () =>
+test("axe finds no violations, in light and dark, wide and narrow", () =>
   withWorld(async (world) => {
     const door = world.watch(await world.browser.newPage(), "door");
     await door.goto(world.server.url);
@@ -138,8 +138,8 @@ test("nothing that axe can find, in light and dark, wide and narrow", () =>
     await scan(alice.page, "banner");
     await carol.banner.getByText("Reconnecting").waitFor();
     const button = await carol.banner.getByRole("button", { name: "Try now" }).boundingBox();
-    assert.ok(button && button.height < 40, "the button keeps its one line on a phone");
-    assert.equal(await carol.line.textContent(), "3 members", "who is offline doesn't know who is there");
+    assert.ok(button && button.height < 40, "the button's label stays on one line on a phone");
+    assert.equal(await carol.line.textContent(), "3 members", "without a connection, nobody's presence is known");
     await bob.banner.getByText("Reconnecting").waitFor();
     await scan(bob.page, "banner, dark");
   }));

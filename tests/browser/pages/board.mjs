@@ -1,4 +1,4 @@
-/** A window with the dashboard, as the tests look at it. */
+/** A window with the dashboard, for the tests. */
 import assert from "node:assert/strict";
 
 export class Board {
@@ -16,7 +16,7 @@ export class Board {
     return this.state.getByText("Live", { exact: true }).waitFor();
   }
 
-  /** Until the table's row says so, from its first cell on. */
+  /** Waits until the table's row has these cells, from the first one on. */
   async row(label, ...cells) {
     const read = ([label, cells]) => {
       const rows = [...document.querySelectorAll("tbody tr")].filter((row) => row.checkVisibility());

@@ -3,16 +3,16 @@ import { test } from "node:test";
 import { PHONE, scan, shoot, Wire, withWorld } from "./support.mjs";
 
 const SECRET = "a secret of at least 32 bytes, for tests";
-/** Events may be a minute old, so that a chart can be filled at once. */
+/** Accepts events up to a minute old, so that a test can fill a chart at once. */
 const PATIENT = ["topics.lateness_ms=60000"];
-/** PROTOCOL §5: in one request. */
+/** PROTOCOL §5: the maximum per request. */
 const EVENTS_MAX = 1_000;
 const COUNTRIES = ["AT", "BE", "DE", "FR", "GB"];
 const STATUSES = ["cancelled", "paid", "pending", "refunded"];
 
 const sale = (value, country, timestamp) => ({ series: "amount", value, timestamp, tags: { country } });
 
-/** For each of 20 series, an event at this time. */
+/** One event at this time for each of 20 series. */
 function sales(at_ms) {
   const timestamp = new Date(at_ms).toISOString();
   return COUNTRIES.flatMap((country, x) =>
@@ -20,7 +20,7 @@ function sales(at_ms) {
   );
 }
 
-/** Fills a minute of 20 series. */
+/** Publishes a minute of events for 20 series. */
 async function publishMinute({ server }) {
   const now_ms = Date.now();
   const events = Array.from({ length: 58 }, (_, ago) => sales(now_ms - ago * 1_000)).flat();
@@ -46,7 +46,7 @@ test("events are seen as they come, in windows of a second and of a minute", () 
     await board.row("FR", "3", "10");
     assert.match(board.page.url(), /window=1m/);
 
-    // The address is all that there is to it.
+    // The address contains the whole choice.
     await board.page.getByLabel("Measure").selectOption("Mean");
     await board.page.getByLabel("A line for").selectOption("all together");
     await board.row("all", "6", "43.50");
@@ -98,7 +98,7 @@ test("an empty topic has a command that fills it", () =>
     await board.page.getByRole("button", { name: "Copy" }).click();
     await board.page.getByText("Copied.").waitFor();
     assert.equal(await board.page.evaluate(() => navigator.clipboard.readText()), command);
-    // What a shell would make of it.
+    // Parses the command like a shell.
     const [, token, url, body] = /TOKEN=(\S+)\ncurl -X POST '(.*)' \\\n.*\n {2}-d '(.*)'/.exec(command ?? "") ?? assert.fail(`${command}`);
     const answer = await fetch(url, { method: "POST", headers: { authorization: `Bearer ${token}`, "content-type": "application/json" }, body });
     assert.equal(answer.status, 202);
@@ -118,7 +118,7 @@ test("paused, it stays as it is, whatever comes; resumed, it has everything", ()
     await wire.until("topic_update", told + 1);
     await board.notice.getByText(/\d updates? waiting/).waitFor();
     await board.row("DE", "1");
-    // What is held can be looked at in another way.
+    // The paused data can be viewed differently.
     await board.page.getByLabel("A line for").selectOption("all together");
     await board.row("all", "1");
     await shoot(board.page, "dashboard-paused");
@@ -144,7 +144,7 @@ test("after the server was away it says so, keeps what it had, and begins with w
     assert.equal(await board.page.locator("tbody tr", { hasText: "DE" }).count(), 0, "windows are kept in memory only");
   }));
 
-test("a topic that has another owner begins anew with what that one tells", () =>
+test("when a topic's owner changes, the page starts again from the new owner's state", () =>
   withWorld(async (world) => {
     const wire = new Wire();
     await world.server.publish("orders", [sale(1, "DE")]);
@@ -157,7 +157,7 @@ test("a topic that has another owner begins anew with what that one tells", () =
     assert.equal(await board.page.locator("tbody tr", { hasText: "DE" }).count(), 0);
   }));
 
-test("what the server can't do just now is asked for again", () =>
+test("a watch that fails temporarily is retried", () =>
   withWorld(async (world) => {
     const wire = new Wire();
     let asked = 0;
@@ -215,7 +215,7 @@ test("many updates between two frames of the screen are drawn once", () =>
       const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
       await frame();
       count = 0;
-      // Each of these asks for a drawing.
+      // Each click requests a redraw.
       for (let more = 0; more < 50; more += 1) document.querySelector(".legend button")?.dispatchEvent(new MouseEvent("click", { bubbles: true }));
       await frame();
       await frame();
@@ -229,7 +229,7 @@ test("a line can be taken away; the pointer shows what was when", () =>
     await publishMinute(world);
     const board = await world.board("#topic=orders");
     await board.row("DE");
-    // So that what is under the pointer stays there.
+    // Paused, so that the data under the pointer does not move.
     await board.hold.click();
     await board.lines.locator(".u-over").hover();
     const tip = board.lines.locator(".tip li:visible");
@@ -295,7 +295,7 @@ test("everything can be done with the keyboard", () =>
     assert.equal(ring, "solid", "the focus is seen");
   }, PATIENT));
 
-test("on a phone and in the dark: nothing to scroll sideways, nothing that axe can find", () =>
+test("on a phone and in the dark: no sideways scrolling, no violations found by axe", () =>
   withWorld(async (world) => {
     await publishMinute(world);
     const [light, dark] = [await world.board("#topic=orders&measure=sum"), await world.board("#topic=orders&split=each&measure=mean", { colorScheme: "dark" })];
@@ -347,7 +347,7 @@ test("the nodes' figures, for an operator's first look", () =>
     let isOver = false;
     const figures = ["sends", "deliveries", "send_duration_ms", "send_p99_ms"].map((name) => board.page.locator(`[data-figure=${name}] .figure`, { hasText: /[1-9]/ }).waitFor());
     const told = Promise.all(figures).finally(() => (isOver = true));
-    // A figure is that of the last seconds, so there must be something in them.
+    // The figures are of the last seconds, so messages are sent until all are shown.
     for (let more = 1; !isOver; more += 1) await alice.say(`hello ${more}`);
     await told;
     await scan(board.page, "nodes");
@@ -358,10 +358,10 @@ test("the nodes' figures, for an operator's first look", () =>
     await tile.waitFor();
   }, ["node.id=n1"]));
 
-test("each node has a line and a row, and one that tells nothing any more is called silent", () =>
+test("each node has a line and a row, and one that publishes nothing any more is called silent", () =>
   withWorld(async (world) => {
     const wire = new Wire();
-    /** As if there were a second node, with twice as much of everything. */
+    /** Simulates a second node with twice the values. */
     const doubled = ({ series, tags, points }) => ({ series, tags: { node: tags.node.replace("n1", "n2") }, points: points.map(([start_ms, count, ...values]) => [start_ms, count, ...values.map((value) => 2 * value)]) });
     let isTelling = true;
     wire.alter = (frame) => (frame.topic === "$node" && isTelling ? { ...frame, series: [...frame.series, ...frame.series.map(doubled)] } : frame);

@@ -1,7 +1,7 @@
 /**
- * Notifications while the chat is closed. Headless Chromium has no push service: the subscription is made up, and what a push
- * service would bring is given to the service worker as an event. From the button to the server's answer, and from there to
- * what is shown, all is real.
+ * Notifications while the chat is closed. Headless Chromium has no push service, so the subscription is faked, and pushes are
+ * dispatched to the service worker as events. Everything else is real: from the button to the server's answer, and from the
+ * event to the notification.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -11,7 +11,7 @@ import { withWorld } from "./support.mjs";
 const KEY = fileURLToPath(new URL("../../it/keys/tls-a.key.pem", import.meta.url));
 const SETTINGS = [`push.web_push.vapid_key_file=${KEY}`, "push.web_push.subject=mailto:ops@example.com"];
 
-/** What the browser would give: the receiver of RFC 8291, appendix A. */
+/** The faked subscription: the receiver of RFC 8291, appendix A. */
 const SUBSCRIPTION = {
   endpoint: "https://push.example.com/send/1",
   keys: {
@@ -20,8 +20,7 @@ const SUBSCRIPTION = {
   },
 };
 
-/** Bob, who has allowed notifications, with what his page asks of the server about them. The server's key, unless it is to have
- * none. */
+/** Bob, who has allowed notifications, and his page's requests about them. `key` null: the page gets no key from the server. */
 async function bob(world, key) {
   const asked = [];
   let told;
@@ -51,7 +50,7 @@ async function choose(person, label) {
   await person.page.getByRole("menuitem", { name: label }).click();
 }
 
-/** Until the menu offers this. */
+/** Waits until the menu offers this. */
 async function offered(person, label) {
   for (;;) {
     await person.page.locator(".profile").click();
@@ -61,12 +60,12 @@ async function offered(person, label) {
   }
 }
 
-/** Has the page's service worker handle a push to its end, as the browser would. */
+/** Has the page's service worker handle a push completely, like the browser. */
 async function deliver(person, push) {
   await handled(person, (text) => new PushEvent("push", { data: text }), JSON.stringify(push));
 }
 
-/** Has it handle a click on what it shows of a conversation. */
+/** Has it handle a click on the notification of a conversation. */
 async function click(person, tag) {
   const make = async (tag) => {
     const [notification] = await self.registration.getNotifications({ tag });
@@ -76,8 +75,8 @@ async function click(person, tag) {
 }
 
 /**
- * DevTools could bring a push too, but does not say when it has been shown; and who asks what is shown before takes that
- * away, as Chromium forgets what its platform does not show yet.
+ * DevTools could dispatch a push too, but does not report when its notification is shown; and asking for the shown
+ * notifications before that would remove it, because Chromium drops what the platform does not show yet.
  */
 async function handled(person, make, about) {
   await person.page.evaluate(() => navigator.serviceWorker.ready.then(() => undefined));
@@ -92,7 +91,7 @@ async function handled(person, make, about) {
   await worker.evaluate(inWorker, [make.toString(), about]);
 }
 
-/** From now on the number on the application's icon, which headless Chromium has not, is noted. */
+/** Records the number on the application's icon from now on. Headless Chromium has no icon. */
 async function noteBadge(person) {
   await person.page.evaluate(() => navigator.serviceWorker.ready.then(() => undefined));
   const [worker] = person.page.context().serviceWorkers();
@@ -110,7 +109,7 @@ async function shown(person) {
   });
 }
 
-test("a browser is registered and shows, replaces, opens and takes back notifications", () =>
+test("a browser is registered and shows, replaces, opens and withdraws notifications", () =>
   withWorld(async (world) => {
     const alice = await world.person("alice");
     await alice.chatWith("bob");
@@ -131,10 +130,10 @@ test("a browser is registered and shows, replaces, opens and takes back notifica
     await deliver(person, { type: "withdrawal", conversation_id: "g:3", up_to_seq: 1 });
     assert.equal((await shown(person)).find(({ tag }) => tag === "g:2")?.body, "New message");
 
-    assert.equal(await badge(), 3, "messages, of both");
+    assert.equal(await badge(), 3, "the messages of both notifications");
     await click(person, conversation_id);
     await person.title.getByText("alice", { exact: true }).waitFor();
-    assert.deepEqual((await shown(person)).map(({ tag }) => tag), ["g:2"], "what was clicked is gone");
+    assert.deepEqual((await shown(person)).map(({ tag }) => tag), ["g:2"], "the clicked notification is closed");
 
     await deliver(person, { type: "withdrawal", conversation_id: "g:2", up_to_seq: 9 });
     assert.deepEqual(await shown(person), []);
@@ -155,7 +154,7 @@ test("in development mode they are offered without setting anything up", () =>
 
 test("where the server sends none, none are offered", () =>
   withWorld(async (world) => {
-    // In development mode it always has a key.
+    // The page is given no key, because a server in development mode always has one.
     const { person } = await bob(world, null);
     await person.page.locator(".profile").click();
     await person.page.getByRole("menuitem", { name: "Sign out" }).waitFor();

@@ -164,7 +164,7 @@ test("another store is another life: what was kept of the old one is forgotten",
     await world.server.end("SIGKILL");
     await world.server.emptyStore();
     await world.server.start();
-    // The same conversation has an entry of the same number in the new life.
+    // In the new store, the same conversation has another entry with the same number.
     const bob = await world.person("bob");
     await bob.chatWith("alice");
     await bob.say("of the new life");

@@ -15,7 +15,7 @@ test("a token is renewed before it runs out, without a gap", () =>
         }),
     });
     await alice.chatWith("bob");
-    // The second renewal comes after the first token's end.
+    // The second renewal comes after the first token has expired.
     await wire.until("authenticated", 2);
     await alice.say("still here");
     await bob.open("alice");
@@ -23,7 +23,7 @@ test("a token is renewed before it runs out, without a gap", () =>
     assert.equal(wire.opened, 1);
   }));
 
-test("a token that counts no longer is replaced by a new one", () =>
+test("a token that is no longer valid is replaced by a new one", () =>
   withWorld(async (world) => {
     const wire = new Wire();
     const alice = await world.person("alice", { wire });
@@ -47,7 +47,7 @@ test("a server that falls silent is left, and what was written meanwhile arrives
       wire.lose = () => wire.opened === silent;
       await alice.write("into the void");
       await alice.acknowledged("into the void");
-      assert.equal(wire.opened, silent + 1, "it was left for another");
+      assert.equal(wire.opened, silent + 1, "a new socket replaced it");
       await alice.shows(["before", "into the void"]);
     },
     ["limits.heartbeat_ms=1000"],

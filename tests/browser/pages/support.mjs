@@ -1,4 +1,4 @@
-/** A real server, a real Chromium, and people in it. Nothing here waits for a time: only for what can be seen. */
+/** A real server, a real Chromium, and its users. Nothing here waits for a fixed time, only for visible effects. */
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -13,19 +13,19 @@ import { Board } from "./board.mjs";
 const BINARY = process.env.SWITCHBOARD_BIN;
 const CHROMIUM = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";
 const SCREENSHOTS = process.env.SCREENSHOTS;
-/** Chromium without its own traffic to the outside. */
+/** Chromium's flags, without its own network traffic. */
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-/** What a person would wait before calling it broken. */
+/** The timeout of actions: how long a person would wait. */
 export const PATIENCE_MS = 15_000;
 const DESKTOP = { width: 1180, height: 760 };
 export const PHONE = { width: 390, height: 780 };
 
-/** A server on a folder of its own, which can be killed and started again. */
+/** A server with its own folder, which can be killed and restarted. */
 export class Server {
   folder = mkdtempSync(join(tmpdir(), "switchboard-browser-"));
-  /** In the folder: what stands beside the store, such as the development key, goes with it too. */
+  /** A subfolder, so that files beside the store, such as the development key, are removed too. */
   store = join(this.folder, "store");
   listen = "127.0.0.1:0";
 
@@ -43,7 +43,7 @@ export class Server {
     return `http://${this.listen}`;
   }
 
-  /** The first time on a free port, then on the same one. */
+  /** Listens on a free port at the first start, and on the same one after that. */
   async start() {
     const settings = [`node.listen=${this.listen}`, "metrics.listen=127.0.0.1:0", `store.path=${this.store}`, ...this.settings];
     const args = [...this.options, ...settings.flatMap((setting) => ["--set", setting])];
@@ -54,7 +54,7 @@ export class Server {
     return this;
   }
 
-  /** A token that the development door would not give: one that soon runs out, or one of a configured key. */
+  /** A token that the development endpoint does not issue: with a short lifetime, or signed with a configured key. */
   async token(user, ttl = "1h", scopes = []) {
     const settings = [`store.path=${this.store}`, ...this.settings].flatMap((setting) => ["--set", setting]);
     const args = ["token", "--user", user, "--ttl", ttl, ...scopes.flatMap((scope) => ["--scope", scope]), ...settings];
@@ -62,7 +62,7 @@ export class Server {
     return stdout.trim();
   }
 
-  /** As an application does.
+  /** Publishes events like an application.
    * @param {{series: string, value: number, timestamp?: string, tags?: Record<string, string>}[]} events */
   async publish(topic, events) {
     this.publisher ??= await this.token("shop", "1h", ["topics:publish"]);
@@ -77,7 +77,7 @@ export class Server {
     await this.exited;
   }
 
-  /** As after a restore: the next start makes another store. */
+  /** Like a restore: the next start creates another store. */
   async emptyStore() {
     rmSync(this.store, { recursive: true, force: true });
   }
@@ -94,7 +94,7 @@ async function firstLine(stream) {
 }
 
 /**
- * Runs a test with a server and a browser, and fails it for anything the pages complain of.
+ * Runs a test with a server and a browser. Any error that a page reports fails the test.
  * @param {(world: World) => Promise<void>} run
  * @param {string[]} [settings]
  * @param {string[]} [options]
@@ -116,7 +116,7 @@ export async function withWorld(run, settings, options) {
 }
 
 export class World {
-  /** @type {string[]} errors of the pages' own, security policy violations included */
+  /** @type {string[]} errors reported by the pages, including violations of the content security policy */
   complaints = [];
   /** @type {Person[]} */
   people = [];
@@ -130,7 +130,7 @@ export class World {
     this.browser = browser;
   }
 
-  /** Someone signs in, in a window of his own. */
+  /** A user who signs in to the chat in a new window. */
   async person(name, { wire, prepare, ...options } = {}) {
     const context = await this.context(options);
     await wire?.tap(context);
@@ -147,7 +147,7 @@ export class World {
     return person;
   }
 
-  /** Somebody looks at a dashboard, in a window of his own. */
+  /** A dashboard in a new window. */
   async board(hash, { wire, ...options } = {}) {
     const context = await this.context(options);
     await wire?.tap(context);
@@ -157,7 +157,7 @@ export class World {
     return board;
   }
 
-  /** Somebody looks at a page that is not the chat, in a window of his own. */
+  /** Another page in a new window. */
   async window(path, options) {
     const page = this.watch(await (await this.context(options)).newPage(), path);
     this.windows.push(page);
@@ -173,12 +173,12 @@ export class World {
     page.setDefaultTimeout(PATIENCE_MS);
     page.on("pageerror", (error) => this.complaints.push(`${name}: ${error.stack}`));
     page.on("console", (message) => {
-      // A connection that fails is reported by the browser itself, and is what some of these tests are about.
       const { url } = message.location();
-      // Where a key is configured, this door is not there.
+      // With a configured key, this endpoint does not exist.
       if (url.endsWith("/v1/dev/token") && message.text().includes("404")) return;
-      // Nor does one who may not see a trace, or asks for one that is not there; the page says so.
+      // Requests for a trace that does not exist, or may not be seen: the page shows the error.
       if (/\/v1\/admin\/.*\/trace\?/.test(url) && /\b(400|401|403|404)\b/.test(message.text())) return;
+      // The browser itself reports failed connections, which some tests provoke.
       const expected = /WebSocket connection to|ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/.test(message.text());
       if (message.type() === "error" && !expected) this.complaints.push(`${name}: ${message.text()}`);
     });
@@ -192,18 +192,18 @@ export class World {
   }
 }
 
-/** Stands between a window and the server, and can be cut. */
+/** A proxy between a window and the server, which can be cut. */
 export class Wire {
   #whole = true;
   #sockets = new Set();
-  /** How many frames were lost, and how many sockets there were. */
+  /** The numbers of lost frames, and of sockets opened. */
   lost = 0;
   opened = 0;
   /** @type {Map<string, number>} how many frames of each type the server sent */
   seen = new Map();
-  /** Which of the server's frames are lost from now on. */
+  /** Selects the server's frames that are lost. */
   lose = (/** @type {any} */ _frame) => false;
-  /** What becomes of the others. */
+  /** Changes the others. */
   alter = (/** @type {any} */ frame) => frame;
 
   tap(context) {
@@ -228,13 +228,13 @@ export class Wire {
     });
   }
 
-  /** Until the server has sent so many frames of a type. */
+  /** Waits until the server has sent this many frames of a type. */
   async until(type, count) {
     while ((this.seen.get(type) ?? 0) < count) await new Promise((resolve) => (this.#watcher = resolve));
   }
   #watcher;
 
-  /** Every socket breaks, and no new one gets through. */
+  /** Closes every socket, and lets no new one through. */
   cut() {
     this.#whole = false;
     for (const socket of this.#sockets) socket.close({ code: 1011 });
@@ -260,7 +260,7 @@ export class Person {
     return this.page.locator("#banner[data-phase=online]").waitFor({ state: "attached" });
   }
 
-  /** Through the field above the list. */
+  /** Starts or opens a chat with the field above the list. */
   async chatWith(name) {
     await this.page.locator("#finder").fill(name);
     await this.page.keyboard.press("Enter");
@@ -277,12 +277,12 @@ export class Person {
     await this.loaded();
   }
 
-  /** Until the conversation in view is the server's, no longer a draft. */
+  /** Waits until the conversation in view is loaded. */
   loaded() {
     return this.page.locator("[role=log][aria-busy=false]").waitFor();
   }
 
-  /** Writes and does not wait for anything. */
+  /** Writes a message without waiting for anything. */
   async write(text) {
     await this.composer.fill(text);
     await this.composer.press("Enter");
@@ -310,7 +310,7 @@ export class Person {
     return this.message(text).locator(".progress .visually-hidden").getByText(progress, { exact: true }).waitFor({ state: "attached" });
   }
 
-  /** With the pointer. */
+  /** Opens the message's menu with the pointer and chooses an action. */
   async act(text, action) {
     await this.message(text).hover();
     await this.message(text).getByRole("button", { name: "More actions" }).click();
@@ -341,7 +341,7 @@ export class Person {
     return this.page.locator("li.message .text").allTextContents();
   }
 
-  /** Until the window shows exactly these, with nothing on its way. */
+  /** Waits until the window shows exactly these messages, in any order, and none is unsent. */
   async shows(expected) {
     const read = (texts) => {
       const shown = [...document.querySelectorAll("li.message .text")].map((text) => text.textContent);
@@ -352,13 +352,13 @@ export class Person {
       await this.page.waitForFunction(read, expected);
     } catch {
       assert.deepEqual([...(await this.texts())].sort(), [...expected].sort(), `${this.name}'s window`);
-      assert.fail(`${this.name}'s window has messages on their way`);
+      assert.fail(`${this.name}'s window has unsent messages`);
     }
   }
 }
 
 /**
- * Writes messages as somebody who has no window, from the page's own origin.
+ * Sends messages as a user without a window, from the page's origin.
  * @param {import("playwright-core").Page} page
  */
 export async function seed(page, from, to, texts) {
@@ -384,11 +384,11 @@ export async function seed(page, from, to, texts) {
 }
 
 /**
- * Fails for whatever axe finds.
+ * Fails if axe finds a violation.
  * @param {import("playwright-core").Page} page
  */
 export async function scan(page, where) {
-  // Evaluated through the debugger, where the page's own policy lets no script in.
+  // Evaluated by the debugger, because the page's content security policy forbids foreign scripts.
   await page.evaluate(AXE);
   const { violations } = await page.evaluate((values) => globalThis.axe.run({ runOnly: { type: "tag", values } }), RULES);
   const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("; ")}`);

@@ -5,18 +5,18 @@ import { test } from "node:test";
 import { PHONE, scan, shoot, withWorld } from "./support.mjs";
 
 const SECRET = "a secret of at least 32 bytes, for tests";
-/** More looks than any push takes. */
+/** Maximum reloads while waiting for an outcome, more than any push takes. */
 const LOOKS_MAX = 200;
 
 const key = (/** @type {string} */ file) => new URL(`../../it/keys/tls-a.${file}.pem`, import.meta.url);
-/** For the servers: the application's own one below is to be trusted. */
+/** Makes the servers trust the application's server below. */
 process.env.SSL_CERT_FILE = key("cert").pathname;
 
 const rowOf = (page, user) => page.locator(`li[data-user="${user}"]`);
 const saidOf = (row) => row.locator(".steps .said").allTextContents();
 const widthOf = (page) => page.evaluate(() => document.documentElement.scrollWidth);
 
-/** From the menu of a message, in a new tab. */
+/** Opens the trace of a message from its menu, in a new tab. */
 async function traceOf(world, person, text) {
   const opened = person.page.context().waitForEvent("page");
   await person.act(text, "What became of it");
@@ -26,7 +26,7 @@ async function traceOf(world, person, text) {
   return page;
 }
 
-/** Asks again until it has come so far. */
+/** Reloads until the user's outcome is this. */
 async function until(page, user, outcome) {
   for (let look = 0; look < LOOKS_MAX; look += 1) {
     await rowOf(page, user).waitFor();
@@ -57,14 +57,14 @@ test("what became of a message, from its menu: for each recipient, in words and 
     assert.match(said[0], /^given to session /);
     assert.equal(said.at(-1), "read, up to 2");
     assert.match(await rowOf(page, "bob").locator(".steps time").first().innerText(), /^[+−][\d,.]+ m?s$/);
-    // A lane for the session's device, one for what the node says of him, and the axis.
+    // A lane for the session's device, and one for the node's own steps.
     assert.equal(await rowOf(page, "bob").locator(".lane:not(.axis)").count(), 2);
     const places = await rowOf(page, "bob").locator(".track .dot").evaluateAll((dots) => dots.map((dot) => dot.getBoundingClientRect().left));
     const track = await rowOf(page, "bob").locator(".track").first().boundingBox();
     assert.equal(places.length, said.length);
     assert.ok(places.every((left) => track && left >= track.x - 10 && left <= track.x + track.width), "within the scale");
 
-    // The address is all that there is to it; another one asks for one recipient only.
+    // The address contains the whole query; another address shows only one recipient.
     await page.getByLabel("Recipient", { exact: true }).fill("carol");
     await page.getByRole("button", { name: "Show", exact: true }).click();
     await page.waitForURL(/user=carol/);
@@ -78,8 +78,8 @@ test("what became of a message, from its menu: for each recipient, in words and 
     await page.getByText("1 recipient", { exact: true }).waitFor();
   }));
 
-test("what push did is told, with the answer of who was asked", async () => {
-  /** The application's own server: it knows Bob, and can make nothing of Carol. */
+test("the steps of push are shown, with the provider's answer", async () => {
+  /** The application's own server: accepts pushes for Bob and refuses those for Carol. */
   const hook = createServer({ key: readFileSync(key("key")), cert: readFileSync(key("cert")) }, (request, response) => {
     let body = "";
     request.on("data", (part) => (body += part));
@@ -115,10 +115,10 @@ test("what push did is told, with the answer of who was asked", async () => {
   }
 });
 
-test("of several nodes it shows who did what, in one story", () =>
+test("for several nodes it shows which node did what, in one timeline", () =>
   withWorld(async (world) => {
-    // Three nodes with their Redis and Cassandra are the matter of tests/it: here is what they would say (router/tests/trace.rs
-    // holds it to the code).
+    // The page gets a prepared answer, which router/tests/trace.rs checks against the code: tests with three nodes, Redis and
+    // Cassandra are in tests/it.
     const told = JSON.parse(readFileSync(new URL("trace-of-three-nodes.json", import.meta.url), "utf8"));
     const page = await world.window("/trace");
     await page.route(/\/v1\/admin\/conversations\//, (route) => route.fulfill({ json: { data: told } }));
@@ -130,7 +130,7 @@ test("of several nodes it shows who did what, in one story", () =>
     assert.deepEqual(await lanesOf(rowOf(page, "carol")), ["n1", "n3", "n2 · browser-9d1f"]);
     const head = page.locator(".stage section");
     assert.deepEqual(await saidOf(head), ["announced to n1, the home of 2 members", "announced to n3, the home of 2 members"]);
-    // Each step says where it was.
+    // Each step shows its place.
     const places = await rowOf(page, "carol").locator(".steps .place").allTextContents();
     assert.deepEqual(places, ["n1", "n1", "n3", "n2 · browser-9d1f"]);
     assert.equal((await saidOf(rowOf(page, "carol"))).at(-1), "web_push has the notification");
@@ -139,7 +139,7 @@ test("of several nodes it shows who did what, in one story", () =>
     await shoot(page, "trace-three-nodes");
   }));
 
-test("of many recipients a part is shown, and more when asked for", () =>
+test("of many recipients the first page is shown, and more on request", () =>
   withWorld(async (world) => {
     const alice = await world.person("alice");
     const names = Array.from({ length: 25 }, (_, at) => `operator-${at + 10}`);
@@ -156,7 +156,7 @@ test("of many recipients a part is shown, and more when asked for", () =>
     await more.waitFor({ state: "hidden" });
   }));
 
-test("what can't be shown is told", () =>
+test("errors are shown", () =>
   withWorld(async (world) => {
     const alice = await world.person("alice");
     await alice.chatWith("bob");
@@ -174,12 +174,12 @@ test("what can't be shown is told", () =>
       assert.equal(await page.getByLabel("Message", { exact: true }).inputValue(), seq);
     }
 
-    // A token that counts no longer, as after a change of the development key, is replaced.
+    // A token that is no longer valid, as after a change of the development key, is replaced.
     await empty.evaluate(() => sessionStorage.setItem("switchboard.trace.token", "of.another.key"));
     await empty.goto(`${world.server.url}${at("1")}`);
     await rowOf(empty, "bob").waitFor();
 
-    // Where the server is away, the same is asked again when somebody wants it.
+    // While the server is unreachable, the user can try again.
     const page = await world.window(at("1"));
     await rowOf(page, "bob").waitFor();
     await page.route(/\/v1\/admin\//, (route) => route.abort("connectionrefused"));
@@ -208,12 +208,12 @@ test("with a configured key it asks for a token, and says what that may not see"
     await page.getByText("it needs the scope admin").waitFor();
     await give(await world.server.token("root", "1h", ["admin"]));
     await page.getByText("There is no such message.").waitFor();
-    // Kept as long as the tab.
+    // The token is kept as long as the tab.
     await page.reload();
     await page.getByText("There is no such message.").waitFor();
   }, [`auth.hs256_secret=${SECRET}`]));
 
-test("by keyboard, on a phone and in the dark: nothing to scroll sideways, nothing that axe can find", () =>
+test("by keyboard, on a phone and in the dark: no sideways scrolling, no violations found by axe", () =>
   withWorld(async (world) => {
     const long = "x".repeat(128);
     const [alice, bob] = [await world.person("alice"), await world.person("bob")];

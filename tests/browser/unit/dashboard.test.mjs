@@ -8,7 +8,7 @@ import { FIGURES, latest, silentSince, whole } from "../../../web/js/dashboard/n
 import { Windows } from "../../../web/js/dashboard/windows.js";
 
 const S = 1_000;
-/** A window with these values, percentiles left at the largest. */
+/** A window with these values; its percentiles are the largest value. */
 const point = (start_ms, ...values) => [start_ms, values.length, values.reduce((a, b) => a + b, 0), Math.min(...values), Math.max(...values), ...Array(3).fill(Math.max(...values))];
 
 function shop() {
@@ -28,8 +28,8 @@ test("series with the same value of a tag are put together, and those without it
   const groups = groupsOf(shop(), "amount", byTag("country"), 0);
   assert.deepEqual(groups.map(({ label, isOne }) => [label, isOne]), [["DE", false], ["FR", true], ["without", true]]);
   const [[, count, sum, min, max, p50]] = groups[0].points;
-  assert.deepEqual([count, sum, min, max, p50], [2, 6, -4, 10, NaN], "percentiles of two can't be put together");
-  assert.equal(groups[1].points[1][5], 2, "but one's own stay");
+  assert.deepEqual([count, sum, min, max, p50], [2, 6, -4, 10, NaN], "percentiles of two windows can't be merged");
+  assert.equal(groups[1].points[1][5], 2, "but a single window keeps its own");
 });
 
 test("a tag may be called as the words for each and all are", () => {
@@ -68,8 +68,8 @@ test("a window still grows until it has ended and something newer has been seen,
   assert.equal(edge({ newest_ms: 9 * S }, 9 * S + 900), 9 * S);
   assert.equal(edge({ newest_ms: 9 * S }, 10 * S + 100), 9 * S, "an update may be on its way");
   assert.equal(edge({ newest_ms: 10 * S }, 10 * S + 300), 10 * S);
-  assert.equal(edge({ newest_ms: 2 * S }, 11 * S + 1), 10 * S, "a quiet topic goes on");
-  assert.equal(edge({ newest_ms: 60 * S }, 10 * S + 1), 10 * S, "events from the future make nothing whole");
+  assert.equal(edge({ newest_ms: 2 * S }, 11 * S + 1), 10 * S, "a quiet topic moves on too");
+  assert.equal(edge({ newest_ms: 60 * S }, 10 * S + 1), 10 * S, "events from the future complete no windows");
   assert.equal(edge({ newest_ms: 9 * S, closed_until_ms: 99 * S }, 10 * S), 10 * S);
   assert.deepEqual(spanOf({ newest_ms: 0, closed_until_ms: 0 }, { window_ms: 60 * S, range_ms: 60 * S }, 600 * S), { window_ms: 60 * S, from_ms: 540 * S, edge_ms: 540 * S, to_ms: 660 * S }, "two windows at least");
 });
@@ -78,7 +78,7 @@ test("a line has a value for each window: nothing counts 0, but nobody knows its
   const span = { window_ms: S, from_ms: 0, edge_ms: 5 * S, to_ms: 6 * S };
   const points = [point(1 * S, 3), point(3 * S, 5, 6), point(5 * S, 9)];
   assert.deepEqual(timesOf(span), [0, 1, 2, 3, 4, 5]);
-  assert.deepEqual(lineOf(points, "count", span, 1 * S), [null, 1, 0, 2, 0, null], "what still grows would look like a fall");
+  assert.deepEqual(lineOf(points, "count", span, 1 * S), [null, 1, 0, 2, 0, null], "a growing window would look like a drop");
   assert.deepEqual(lineOf(points, "sum", span, 0), [0, 3, 0, 11, 0, null]);
   assert.deepEqual(lineOf(points, "mean", span, 0), [null, 3, null, 5.5, null, 9]);
   assert.deepEqual(lineOf([[...point(1 * S, 1).slice(0, 5), NaN, NaN, NaN]], "p95", span, 0), Array(6).fill(null));
@@ -107,8 +107,8 @@ test("what the nodes are together: a sum, or the slowest", () => {
   const span = { window_ms: S, from_ms: 0, edge_ms: 10 * S, to_ms: 11 * S };
   const [connections, latency] = ["connections", "send_duration_ms"].map((name) => FIGURES.find(({ series }) => series === name));
   const group = (...points) => ({ key: "k", label: "n1", isOne: true, points });
-  assert.equal(latest(group(point(9 * S, 4), point(10 * S, 400)), span), 4, "the newest whole window");
-  assert.equal(latest(group(point(9 * S, 3, 5)), span), 4, "two in one second are no more");
+  assert.equal(latest(group(point(9 * S, 4), point(10 * S, 400)), span), 4, "the newest complete window");
+  assert.equal(latest(group(point(9 * S, 3, 5)), span), 4, "two events in one second don't add up");
   assert.equal(latest(group(point(2 * S, 3)), span), null, "too old to count");
   assert.equal(whole(connections, [3, null, 4]), 7);
   assert.equal(whole(latency, [3, null, 4]), 4);

@@ -7,7 +7,7 @@ const ME = "alice";
 const USERS = [ME, "bob", "carol"];
 const EMOJI = ["👍", "🎉", "👀"];
 
-/** The other side, as simple as can be: every entry in a list, and the state at any point made by folding from the start. */
+/** A minimal model of the server: a list of all entries, and the state at any point computed by folding from the start. */
 class Server {
   entries = [];
 
@@ -17,7 +17,7 @@ class Server {
     return entry;
   }
 
-  /** A message now and then, changes to earlier ones in between, as the server lets them be: no reaction twice, nothing to deleted ones. */
+  /** Appends a random entry that the server would allow: no reaction twice, no change of a deleted message. */
   appendRandom(random) {
     const state = [...this.stateAt(this.entries.length).values()].filter((message) => !message.deleted);
     const kind = state.length === 0 ? 0 : random();
@@ -58,7 +58,7 @@ class Server {
   }
 }
 
-/** A message as `history` gives it. */
+/** A message in the form of `history`. */
 function shown({ given, ...message }) {
   const reactions = EMOJI.map((emoji) => {
     const users = USERS.filter((user) => given.has(`${emoji}${user}`));
@@ -204,7 +204,7 @@ test("any interleaving of live frames, history, changes and losses ends in the s
   for (const seed of seeds()) interleave(seed);
 });
 
-/** Answers are made when asked for and arrive later, in any order, like everything else. */
+/** Answers have the state at the time of the request, and arrive later, in any order, like all frames. */
 function interleave(seed) {
   const random = generator(seed);
   const server = new Server();

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { Outbox, OUTBOX_MAX } from "../../../web/js/outbox.js";
 import { generator, pick, seeds } from "./random.mjs";
 
-/** `localStorage`, in memory; its keys come in no order that means anything. */
+/** `localStorage` in memory. Its keys are not in the order of insertion. */
 class Storage {
   #kept = new Map();
   get length() {
@@ -25,7 +25,7 @@ class Storage {
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
-/** An outbox with its surroundings; `send` answers as the test says. */
+/** An outbox with its dependencies; tests pass their own `send`. */
 function outboxWith(options = {}) {
   const sent = [];
   const timers = [];
@@ -129,7 +129,7 @@ test("an unknown outcome is never repeated by itself; sending again makes a new 
 });
 
 test("the message in the log confirms it, whoever sent it", async () => {
-  const { outbox } = outboxWith({ send: () => assert.fail("nothing is to be sent") });
+  const { outbox } = outboxWith({ send: () => assert.fail("nothing should be sent") });
   outbox.add(BOB, { text: "one" });
   outbox.confirm("id-1");
   outbox.online();
@@ -170,7 +170,7 @@ test("whatever breaks, each message arrives once and in its order", async () => 
   for (const seed of seeds()) await interleave(seed);
 });
 
-/** A server that keeps each client_id once, behind a network that loses requests and answers; and a page that is reloaded at times. */
+/** A server that stores each client_id once, a network that loses requests and answers, and a page that is sometimes reloaded. */
 async function interleave(seed) {
   const random = generator(seed);
   const storage = new Storage();
@@ -190,7 +190,7 @@ async function interleave(seed) {
     if (known < 0) stored.push(frame);
     return { ...answerTo(frame, (known < 0 ? stored.length - 1 : known) + 1), duplicate: known >= 0 };
   };
-  /** A page that has been reloaded sends nothing more. */
+  /** A page that was reloaded sends nothing any more. */
   const sendFrom = (sender) => (frame) =>
     new Promise((resolve, reject) => {
       if (sender !== page) return;

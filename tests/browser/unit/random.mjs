@@ -1,4 +1,4 @@
-/** Seeded randomness, so that a run that failed can be run again: SEED=n npm run unit. */
+/** Seeded randomness, so that a failed run can be repeated: SEED=n npm run unit. */
 
 const RUNS = 400;
 
@@ -13,7 +13,7 @@ export function generator(seed) {
   };
 }
 
-/** @returns {number[]} the one in SEED, or fresh ones */
+/** @returns {number[]} the seed in SEED, or new ones */
 export function seeds() {
   if (process.env.SEED) return [Number(process.env.SEED)];
   const first = Math.floor(Math.random() * 2 ** 31);

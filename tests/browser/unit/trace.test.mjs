@@ -8,7 +8,7 @@ import { isKnown, offset, outcomeOf, reason, stepOf } from "../../../web/js/trac
 const STORED_AT = "2026-01-01T00:00:00.000Z";
 const event = (ms, more) => ({ at: new Date(Date.parse(STORED_AT) + ms).toISOString(), node_id: "n1", step: "given", ...more });
 
-/** The words in the first column of a table of the protocol's chapter on the trace. */
+/** The first column of a table in the protocol's section about the trace. */
 function wordsOf(column) {
   const protocol = readFileSync(new URL("../../../docs/protocol.md", import.meta.url), "utf8");
   const [, chapter] = /^### Trace$(.*?)^## /ms.exec(protocol) ?? [];
@@ -52,7 +52,7 @@ test("the scale holds everything, and orders it", () => {
   for (const longest of [0, 5, 100, 101, 59_000, 345_600_000, 4_000_000_000]) {
     const { part, ticks } = scaleOf(longest);
     assert.ok(ticks.length >= 3 && part(longest) <= 1 && part(ticks[ticks.length - 1].ms) <= 1, `${longest}`);
-    assert.equal(part(-20), 0, "a clock that is behind");
+    assert.equal(part(-20), 0, "from a node whose clock is behind");
     const parts = [0, 1, Math.max(1, longest)].map(part);
     assert.deepEqual(parts, [...parts].sort((a, b) => a - b), `${longest}`);
   }

@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 const here = (/** @type {string} */ path) => new URL(`../../../web/vendor/${path}`, import.meta.url);
 
-test("what is not ours is byte for byte the package that its note names", () => {
+test("third-party files are identical to those of the packages named in README.md", () => {
   const require = createRequire(import.meta.url);
   for (const [file, from] of [["uPlot.iife.min.js", "dist/uPlot.iife.min.js"], ["uPlot.min.css", "dist/uPlot.min.css"], ["LICENSE", "LICENSE"]]) {
     const original = new URL(`../node_modules/uplot/${from}`, import.meta.url);
