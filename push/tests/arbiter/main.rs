@@ -1,4 +1,4 @@
-//! The arbiter: each rule by itself, and random interleavings against a naive account of the same.
+//! Tests of the arbiter: of each rule by itself, and of random interleavings against a naive model.
 
 #![expect(clippy::unwrap_used, reason = "this is all test code")]
 

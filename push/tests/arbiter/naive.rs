@@ -1,4 +1,4 @@
-//! The queue and the devices behind an arbiter, and what they may show: kept from the whole history, message by
+//! A naive model of the queue and the devices, and of what they may show: computed from the whole history, message by
 //! message, without holds, records or slots.
 
 use std::collections::BTreeMap;
@@ -9,28 +9,28 @@ use switchboard_store::Channel;
 
 pub(crate) const HOUR_MS: u64 = 3_600_000;
 
-/// A job's time has come.
+/// An attempt to send a notification.
 pub(crate) struct Attempt {
     pub(crate) channel: Channel,
     pub(crate) at_ms: u64,
 }
 
-/// What is known of one message.
+/// The state of one message.
 #[derive(Clone, Debug)]
 struct Known {
     arrived_ms: u64,
-    /// It may be told of: the user wants to know, and no receipt has come in time.
+    /// The user may be notified of it: it is wanted, and no receipt has come in time.
     alive: bool,
-    /// It was in a notification whose time had come, on any channel.
+    /// It was in a notification that was due, on any channel.
     sent: bool,
     /// The browser showed it.
     shows: bool,
-    /// The browser must show it in the end. It may show what is alive.
+    /// The browser must show it in the end. It may show everything that is alive.
     expected: bool,
     receipt_ms: Option<u64>,
 }
 
-/// What a device shows of a conversation.
+/// A conversation's notification on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shown {
     pub(crate) up_to: u64,
@@ -47,13 +47,13 @@ type Key = (Channel, ConversationId);
 
 pub(crate) struct World {
     rules: Rules,
-    /// No messages are counted together.
+    /// The counts must be exact: no messages are merged.
     counts_exactly: bool,
     messages: BTreeMap<ConversationId, BTreeMap<u64, Known>>,
     queue: BTreeMap<Key, Job>,
     pub(crate) shown: BTreeMap<Key, Shown>,
     pub(crate) attempts: Vec<Attempt>,
-    /// Jobs whose provider fails wait so long.
+    /// The providers fail, and jobs wait this long for the next attempt.
     pub(crate) fails_for_ms: Option<u64>,
 }
 
@@ -78,7 +78,7 @@ impl World {
         }
     }
 
-    /// What was not sent is not to be sent: of one conversation, or of all.
+    /// Unsent messages must not be notified any more: those of one conversation, or all.
     pub(crate) fn give_up(&mut self, conversation: Option<&ConversationId>) {
         for (of, messages) in &mut self.messages {
             if conversation.is_none_or(|conversation| of == conversation) {
@@ -90,13 +90,13 @@ impl World {
         }
     }
 
-    /// The user's devices of a channel are gone, and what they show with them.
+    /// The user's devices of a channel are removed, with what they show.
     pub(crate) fn unregister(&mut self, channel: Channel) {
         self.queue.retain(|(of, _), _| *of != channel);
         self.shown.retain(|(of, _), _| *of != channel);
     }
 
-    /// Carries outputs out, and checks each notification against what is known.
+    /// Executes the outputs, and checks each notification against the model.
     pub(crate) fn take(&mut self, outputs: Vec<Output>, now: Now) {
         for output in outputs {
             match output {
@@ -122,13 +122,13 @@ impl World {
         let messages = &self.messages[&job.conversation];
         let newest = &messages[&job.up_to_seq.get()];
         let hold_over_ms = newest.arrived_ms + self.rules.hold_ms;
-        assert!(newest.alive, "nothing to tell: {job:?}");
+        assert!(newest.alive, "nothing to notify: {job:?}");
         assert!(time_ms(job, now) >= hold_over_ms, "before the hold was over: {job:?}");
         assert!(newest.receipt_ms.is_none_or(|at_ms| at_ms >= hold_over_ms), "in spite of a receipt: {job:?}");
         self.check_count(job);
     }
 
-    /// Whether a notification tells how many messages there are: now that it is enqueued, and when it is sent.
+    /// Checks the count of a notification: when it is enqueued, and when it is sent.
     fn check_count(&self, job: &Notification) {
         let messages = self.messages[&job.conversation].range(..=job.up_to_seq.get());
         let told = messages.filter(|(_, known)| known.alive).count();
@@ -141,7 +141,7 @@ impl World {
         self.queue.values().map(|job| job.at_ms).min()
     }
 
-    /// Sends what is due, or fails to.
+    /// Attempts to send what is due.
     pub(crate) fn work(&mut self, now: Now) {
         let due = self.queue.iter().filter(|(_, job)| job.at_ms <= now.ms).map(|(key, _)| key.clone());
         for key in due.collect::<Vec<_>>() {
@@ -152,7 +152,7 @@ impl World {
             let shown = Shown { up_to: job.notification.up_to_seq.get(), count: job.notification.count };
             if !std::mem::replace(&mut job.was_tried, true) {
                 self.attempts.push(Attempt { channel: key.0, at_ms: now.ms });
-                // From here on it counts as sent, whether the provider takes it or not.
+                // It counts as sent from now on, whether or not the provider accepts it.
                 let messages = self.messages.get_mut(&key.1).unwrap().range_mut(..=shown.up_to);
                 messages.filter(|(_, known)| known.alive).for_each(|(_, known)| known.sent = true);
             }
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    /// What the browser, which was there all along, is to show in the end, at least.
+    /// What the browser, which is registered all the time, must show at least in the end.
     pub(crate) fn expected(&self) -> BTreeMap<ConversationId, Shown> {
         let shown = |messages: &BTreeMap<u64, Known>| {
             let mut expected = messages.iter().filter(|(_, known)| known.expected);
@@ -182,7 +182,7 @@ impl World {
         self.messages[conversation][&seq].alive
     }
 
-    /// The most that one channel got in any hour.
+    /// The maximum number of attempts on a channel in any hour.
     pub(crate) fn most_in_an_hour(&self, channel: Channel) -> usize {
         let times: Vec<u64> = self.attempts.iter().filter(|of| of.channel == channel).map(|of| of.at_ms).collect();
         let within = |from: &u64| times.iter().filter(|at| **at >= *from && **at < from + HOUR_MS).count();
@@ -190,7 +190,7 @@ impl World {
     }
 }
 
-/// When it may be sent.
+/// The time from which a job may be sent.
 fn time_ms(job: &Notification, now: Now) -> u64 {
     now.ms + u64::try_from(job.not_before.unix_ms() - now.at.unix_ms()).unwrap()
 }

@@ -1,5 +1,5 @@
-//! Any interleaving of messages, repeats, receipts, timers, changes of mind and failing providers: never a push for what
-//! was delivered or read before its hold was over, one notification of a conversation, and nothing forgotten.
+//! Random interleavings of messages, repeats, receipts, timers, changed preferences and failing providers: never a push
+//! for what was delivered or read before its hold was over, one notification per conversation, and nothing forgotten.
 
 use proptest::prelude::*;
 use switchboard_protocol::{ConversationId, Timestamp};
@@ -8,7 +8,7 @@ use switchboard_store::Channel;
 
 use crate::naive::{HOUR_MS, World, seq};
 
-/// 05:00 in UTC; the users live three hours further east, where it is 08:00.
+/// 05:00 UTC; the user's zone is UTC+3, where it is 08:00.
 const BEGIN_AT_MS: i64 = 1_767_330_000_000;
 const EAST_MS: i64 = 3 * 3_600_000;
 const RULES: Rules =
@@ -20,11 +20,11 @@ enum Event {
         conversation: usize,
         occasion: Occasion,
     },
-    /// The newest message comes once more.
+    /// The newest message arrives again.
     Repeat {
         conversation: usize,
     },
-    /// Up to so many messages after the newest, or before it.
+    /// Up to this many messages after the newest one, or before it.
     Receipt {
         conversation: usize,
         ahead: i64,
@@ -38,9 +38,9 @@ enum Event {
     },
     Enable(bool),
     Quiet(bool),
-    /// The user's phone is registered, or no longer.
+    /// The user's phone is registered, or unregistered.
     Phone(bool),
-    /// As if somebody else were to go on with it: who then does is this one.
+    /// Hands over as if to another arbiter, but the same one continues.
     HandOver,
     Provider {
         fails: bool,
@@ -67,7 +67,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// 22:00 to 07:00 by the user's clock, without a time zone's help.
+/// 22:00 to 07:00 local time, computed without a time zone database.
 fn is_quiet(now: Now) -> bool {
     let hour = (now.at.unix_ms() + EAST_MS).rem_euclid(86_400_000) / 3_600_000;
     !(7..22).contains(&hour)
@@ -130,7 +130,7 @@ impl Run {
             self.work();
             self.with(Arbiter::wake);
             let again = self.arbiter.next_deadline_ms();
-            assert!(again.is_none_or(|again_ms| again_ms > self.now_ms), "a deadline at which nothing was done");
+            assert!(again.is_none_or(|again_ms| again_ms > self.now_ms), "nothing was done at a deadline");
         }
         self.now_ms = end_ms;
     }
@@ -208,7 +208,7 @@ impl Run {
         self.with(|arbiter, now, out| arbiter.set_preferences(preferences, now, out));
     }
 
-    /// Everything that is to happen has happened.
+    /// Runs until nothing is pending, and checks the result.
     fn end(mut self) {
         self.world.fails_for_ms = None;
         self.until(self.now_ms + 400 * HOUR_MS);
@@ -218,7 +218,7 @@ impl Run {
         let mut expected = self.world.expected();
         for ((channel, conversation), shown) in &self.world.shown {
             assert!(self.world.may_show(conversation, shown.up_to), "{shown:?} of {conversation} is over");
-            // The phone was not there all along.
+            // Only the browser was registered all the time.
             if *channel == Channel::WebPush
                 && let Some(least) = expected.remove(conversation)
             {
@@ -248,7 +248,7 @@ proptest! {
         run(RULES, &events);
     }
 
-    /// Few notifications an hour, and few messages that are told apart.
+    /// With few notifications per hour, and few individually tracked messages.
     #[test]
     fn bounds_make_nothing_forgotten(
         events in prop::collection::vec(event(), 1..60),

@@ -1,4 +1,4 @@
-//! Each rule at its limit, and one past it.
+//! Tests of each rule at its limit, and one past it.
 
 use switchboard_protocol::{ConversationId, Seq, Timestamp};
 use switchboard_push::{
@@ -7,7 +7,7 @@ use switchboard_push::{
 };
 use switchboard_store::{Channel, Priority, PushJob, PushKey, UserKey};
 
-/// 12:00 in UTC.
+/// 12:00 UTC.
 const NOON_MS: i64 = 1_767_355_200_000;
 const RULES: Rules = Rules { hold_ms: 5_000, collapse_ms: 30_000, per_hour: 10, conversations_max: 4, messages_max: 4 };
 
@@ -23,7 +23,7 @@ fn id(conversation: &str) -> ConversationId {
     conversation.parse().unwrap()
 }
 
-/// An arbiter, and shorter ways to call it.
+/// An arbiter with shorthand methods.
 struct User(Arbiter);
 
 impl User {
@@ -102,7 +102,7 @@ fn what_came_later_waits_for_its_own_hold_and_is_told_together() {
     assert_eq!(summary(&user.wake(5_000)), [(1, 1, Priority::High)]);
     user.message("c", 3, Occasion::Group, 10_000);
     assert_eq!(user.0.next_deadline_ms(), Some(9_000));
-    // The mention was told before. What is told after it is in the queue when its hold is over, but goes together.
+    // The mention has been notified. Later messages enter the queue when their holds are over, and are sent together.
     let jobs = user.wake(9_000);
     assert_eq!((summary(&jobs), jobs[0].not_before), (vec![(2, 2, Priority::Normal)], at(35_000)));
     let jobs = user.wake(15_000);
@@ -254,7 +254,7 @@ fn what_is_told_is_forgotten_before_what_is_held() {
         assert!(matches!(user.message(&format!("c{n}"), 1, Occasion::Direct, 6_000), Some(Step::Held { .. })));
     }
     assert_eq!(user.message("c4", 1, Occasion::Direct, 6_000), Some(Step::NotTold(Why::Full)));
-    // That there may be a notification of it is not forgotten.
+    // The arbiter still knows that there may be a notification of the forgotten conversation.
     assert_eq!(withdrawn(&user.receipt("told", 1, Receipt::Read, 7_000)), [(1, Receipt::Read)]);
 }
 

@@ -1,5 +1,5 @@
-//! What topics tell each other: whatever is lost, repeated or late on the way, in the end everyone who was told everything
-//! knows what all have counted together, and nothing twice.
+//! Tests of copies: whatever is lost, repeated or late on the way, a topic that has received everything in the end has the
+//! counts of all topics, and nothing twice.
 
 use std::collections::BTreeMap;
 
@@ -24,14 +24,14 @@ enum Step {
         ago_ms: i64,
     },
     Wait(i64),
-    /// One tells another what has changed since it last told anyone; some of it comes twice.
+    /// One topic sends another its changes since its last changes were taken; they may be lost, or arrive twice.
     Changes {
         from: usize,
         to: usize,
         is_lost: bool,
         is_repeated: bool,
     },
-    /// One tells another everything, in pieces of so many windows.
+    /// One topic sends another everything, in pieces of this many windows.
     Everything {
         from: usize,
         to: usize,
@@ -55,7 +55,7 @@ fn everything(topic: &Topic, points: usize) -> Vec<Vec<Part>> {
     let (mut pieces, mut from) = (Vec::new(), Some(CopyCursor::default()));
     while let Some(place) = from {
         let (parts, next) = topic.parts(place, points);
-        assert!(next.is_none_or(|next| next != place), "it goes on");
+        assert!(next.is_none_or(|next| next != place), "the position advances");
         pieces.push(parts);
         from = next;
     }
@@ -71,7 +71,7 @@ fn event(series: usize, value: f64, at_ms: i64) -> Event {
     }
 }
 
-/// What can be added up of each window: all but its percentiles.
+/// The numbers of each window that can be merged exactly: all but the percentiles.
 type Sums = BTreeMap<(Key, i64), (u64, f64, f64, f64)>;
 
 fn sums(topic: &mut Topic, window: Window, now_ms: i64) -> Sums {
@@ -114,7 +114,7 @@ fn run(steps: &[Step]) {
                     let times = if *is_lost { 0 } else { 1 + usize::from(*is_repeated) };
                     for time in 0..times {
                         let is_new = topics[*to].absorb(vec![changes.own.clone()], now_ms);
-                        assert!(!is_new || time == 0, "told twice is told once");
+                        assert!(!is_new || time == 0, "a repeat changes nothing");
                     }
                 }
             }
@@ -125,14 +125,14 @@ fn run(steps: &[Step]) {
             }
         }
     }
-    // One after the other is told everything, the last piece first, and then the first one once more.
+    // A new topic receives everything from each one, the last piece first, and from the first one again.
     let mut last = Topic::new(Counter(99), LIMITS, now_ms);
     for from in (0..TOPICS).chain([0]) {
         for parts in everything(&topics[from], 3).into_iter().rev() {
             last.absorb(parts, now_ms);
         }
     }
-    // What it was told it can pass on, and whoever has counted some of it himself counts that once.
+    // It can pass on what it has received, and a topic does not count its own part of that twice.
     for parts in everything(&last, 2) {
         topics[0].absorb(parts, now_ms);
     }
@@ -167,9 +167,9 @@ fn an_update_tells_a_window_with_what_others_have_counted_in_it() {
     let changes = owner.take_changes(Window::Second, now_ms).unwrap();
     let (told, own) = (changes.series[0].points[0], changes.own.series[0].points[0]);
     assert_eq!((told.count, told.sum.get(), told.min.get(), told.max.get()), (3, 21.0, 5.0, 9.0));
-    assert_eq!((own.count, own.sum.get()), (1, 9.0), "a copy is told what this one has counted, and no more");
-    assert_eq!((told.p50, told.p99), (former_p50(&mut former, now_ms), told.p95), "those of the one with more events");
-    // It closes by this one's clock, and that is told though nothing was counted here.
+    assert_eq!((own.count, own.sum.get()), (1, 9.0), "a copy gets only this topic's own counts");
+    assert_eq!((told.p50, told.p99), (former_p50(&mut former, now_ms), told.p95), "those of the larger counter");
+    // A copied window is closed by this topic's clock, which is a change although nothing was counted here.
     let mut idle = Topic::new(Counter(3), LIMITS, now_ms);
     idle.absorb(former.parts(CopyCursor::default(), 100).0, now_ms);
     assert_eq!(idle.take_changes(Window::Second, now_ms), None);

@@ -1,5 +1,4 @@
-//! Topics against an independent calculation from all the events that there were, and each rule of PROTOCOL §5 by
-//! itself.
+//! Tests of topics against an independent calculation from all events, and of each rule of PROTOCOL §5 by itself.
 
 #![expect(clippy::unwrap_used, reason = "this is all test code")]
 
@@ -12,7 +11,7 @@ mod state;
 use switchboard_protocol::Window;
 use switchboard_protocol::client::TopicWatch;
 
-/// What asks for the windows of so many seconds.
+/// A request for the windows of the last `range_s` seconds.
 fn watch(window: Window, range_s: u32) -> TopicWatch {
     TopicWatch { topic: "sales".parse().unwrap(), window, range_s, before_ms: None }
 }

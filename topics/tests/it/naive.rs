@@ -1,4 +1,4 @@
-//! The same arithmetic in the plainest way: every accepted event is kept, and each answer is computed from all of them.
+//! A naive implementation: every accepted event is kept, and each answer is computed from all of them.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ impl Naive {
         self.now_ms = self.now_ms.max(now_ms);
     }
 
-    /// How many are late.
+    /// Returns the number of late events.
     pub(crate) fn publish(&mut self, events: &[Event], now_ms: i64) -> u32 {
         self.advance(now_ms);
         let mut late = 0;
@@ -46,7 +46,7 @@ impl Naive {
         late
     }
 
-    /// The values of each window that is still kept, by series and start, in the order in which they came.
+    /// The values of each window that is still kept, by series and start, in the order of their arrival.
     pub(crate) fn windows(&self, window: Window, range_s: i64) -> BTreeMap<(Key, i64), Vec<f64>> {
         let mut windows: BTreeMap<_, Vec<f64>> = BTreeMap::new();
         for (key, at_ms, value) in &self.counted {
@@ -60,7 +60,7 @@ impl Naive {
     }
 }
 
-/// Every point is that of the values in its window, and there is one for each window with values.
+/// Checks that there is exactly one point for each window with values, and that it is correct.
 pub(crate) fn assert_same(told: &[SeriesPoints], expected: &BTreeMap<(Key, i64), Vec<f64>>) {
     let mut seen = 0;
     for series in told {
@@ -79,7 +79,7 @@ fn assert_point(point: &Point, values: &[f64]) {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     assert_eq!(point.count, values.len() as u64);
-    // In the same order, so to the last bit; an empty sum is -0 in Rust, which is 0.
+    // Added in the same order, so exactly equal; an empty sum is -0 in Rust, which equals 0.
     assert_eq!(point.sum.get(), sum);
     assert_eq!((point.min.get(), point.max.get()), (sorted[0], sorted[sorted.len() - 1]));
     for (percent, told) in [(50, point.p50), (95, point.p95), (99, point.p99)] {

@@ -1,4 +1,5 @@
-//! Random runs: batches with late, early and untimed events, a clock that also goes backwards, gaps of hours.
+//! Random runs: batches with late and early events and some without a timestamp, a clock that also goes backwards, gaps
+//! of hours.
 
 use std::collections::BTreeMap;
 
@@ -20,12 +21,12 @@ enum Step {
     Update { watched: bool },
 }
 
-/// An event before it is known when it comes.
+/// An event whose time of arrival is not decided yet.
 #[derive(Debug, Clone)]
 struct Drawn {
     series: &'static str,
     tags: &'static str,
-    /// Before (negative) or after it arrives; `None` without a timestamp.
+    /// Its timestamp, relative to its arrival; `None` without a timestamp.
     offset_ms: Option<i64>,
     value: f64,
 }
@@ -39,7 +40,7 @@ fn event() -> impl Strategy<Value = Drawn> {
     let value = prop_oneof![
         6 => (0u32..1_000).prop_map(f64::from),
         3 => -1.0e3..1.0e3,
-        // The span of percentiles within their error is 17 orders of magnitude.
+        // Within the 17 orders of magnitude for which the error of percentiles is guaranteed.
         1 => prop::sample::select(vec![0.0, 1.0e-8, -1.0e-8, 1.0e8, -1.0e8]),
     ];
     let tags = prop::sample::select(vec!["{}", r#"{"a":"1"}"#, r#"{"a":"2"}"#, r#"{"a":"1","b":"1"}"#]);
@@ -65,7 +66,7 @@ fn at(drawn: &Drawn, now_ms: i64) -> Event {
     }
 }
 
-/// What a watcher knows.
+/// The windows that a watcher knows.
 type Mirror = BTreeMap<(Key, i64), Point>;
 
 fn apply(mirror: &mut Mirror, series: &[SeriesPoints]) {
@@ -76,7 +77,7 @@ fn apply(mirror: &mut Mirror, series: &[SeriesPoints]) {
     }
 }
 
-/// A watcher of one window: reads each update, or only what has become of several.
+/// A watcher of one window length: reads each update, or several merged ones.
 struct Watcher {
     window: Window,
     version: u64,
@@ -147,7 +148,7 @@ fn run(steps: &[Step], lateness_ms: u32) {
             assert_same(&state.series, &naive.windows(window, i64::from(range_s)));
         }
     }
-    // Whoever has read all updates, some of them merged, knows what there is.
+    // A watcher that has read all updates, some of them merged, has the current state.
     for mut watcher in watchers {
         if let Some(changes) = topic.take_changes(watcher.window, now_ms) {
             watcher.get(changes.of(id()), true);
@@ -176,7 +177,7 @@ proptest! {
         run(&steps, lateness_ms);
     }
 
-    /// Any finite numbers: never a panic, and what does not depend on a sketch is right.
+    /// Any finite numbers: no panic, and all numbers that do not depend on the sketch are exact.
     #[test]
     fn any_numbers_are_counted(values in prop::collection::vec(any::<f64>().prop_filter("finite", |v| v.is_finite()), 1..200)) {
         let mut topic = Topic::new(Counter(1), TopicLimits { lateness_ms: 0, series_max: 1 }, 0);

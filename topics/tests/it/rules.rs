@@ -1,4 +1,4 @@
-//! Each rule at its limit, and one past it.
+//! Tests of each rule at its limit, and one past it.
 
 use switchboard_protocol::topic::{Event, Window};
 use switchboard_protocol::{ErrorCode, Number, ProtocolError, Tags, Timestamp, TopicId};
@@ -44,7 +44,7 @@ fn an_event_is_at_most_60_s_in_the_future() {
     assert_eq!(error, PublishError::Ahead { index: 1 });
     let error = ProtocolError::from(error);
     assert_eq!((error.code(), error.details()[0].field.as_ref()), (ErrorCode::BadRequest, "events[1].timestamp"));
-    assert_eq!(counts(&mut topic, Window::Second, NOW_MS), [(60_000, 1)], "nothing of the batch counts");
+    assert_eq!(counts(&mut topic, Window::Second, NOW_MS), [(60_000, 1)], "no event of the batch is counted");
 }
 
 #[test]
@@ -82,12 +82,12 @@ fn versions_grow_by_one_with_each_update_and_by_none_without() {
     topic.publish(vec![event("s", NOW_MS)], NOW_MS).unwrap();
     let first = topic.take_changes(Window::Second, NOW_MS).unwrap();
     assert_eq!((first.version, first.closed_until_ms, first.series[0].points.len()), (1, NOW_MS - 2_000, 1));
-    assert_eq!(topic.take_changes(Window::Second, NOW_MS + 2_999), None, "nothing came and nothing closed");
+    assert_eq!(topic.take_changes(Window::Second, NOW_MS + 2_999), None, "no event came and no window closed");
     let closed = topic.take_changes(Window::Second, NOW_MS + 3_000).unwrap();
     assert_eq!((closed.version, closed.closed_until_ms, closed.series.len()), (2, NOW_MS + 1_000, 0));
-    assert_eq!(topic.take_changes(Window::Second, NOW_MS + 30_000), None, "windows without events are not told");
+    assert_eq!(topic.take_changes(Window::Second, NOW_MS + 30_000), None, "windows without events are left out");
     assert_eq!(topic.state(&watch(Window::Second, 60), NOW_MS + 30_000).version, 2);
-    assert_eq!(topic.state(&watch(Window::Minute, 60), NOW_MS + 30_000).version, 0, "each length counts by itself");
+    assert_eq!(topic.state(&watch(Window::Minute, 60), NOW_MS + 30_000).version, 0, "each length has its own versions");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_clock_that_goes_backwards_opens_nothing_again() {
     topic.advance(NOW_MS + 3_000);
     assert_eq!(topic.publish(vec![event("s", NOW_MS)], NOW_MS).unwrap().late, 1);
     let untimed = Event { timestamp: None, ..event("s", 0) };
-    assert_eq!(topic.publish(vec![untimed], NOW_MS).unwrap().late, 0, "what has no time comes now, not before");
+    assert_eq!(topic.publish(vec![untimed], NOW_MS).unwrap().late, 0, "an event without a timestamp is never late");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What an answer has no room for comes in the next.
+//! Tests of the state: what does not fit into one answer comes in the next.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ const LIMITS: TopicLimits = TopicLimits { lateness_ms: 2_000, series_max: 10_000
 
 fn event(series: usize) -> Event {
     let tags: Tags = serde_json::from_str(r#"{"country":"NL","status":"\u0001\u0002"}"#).unwrap();
-    // As long as they get, so that little fits.
+    // A number of the maximum length, so that few fit.
     let value = Number::saturating(-1.234_567_890_123_456_7e-300 * series as f64);
     Event { series: format!("series {series}").parse().unwrap(), value, timestamp: None, tags }
 }
 
-/// All windows, and how many answers it took to read them.
+/// Reads all windows, and counts the answers that it takes.
 fn read_all(topic: &mut Topic, window: Window, now_ms: i64) -> (BTreeMap<(String, i64), u64>, usize) {
     let id: FrameId = "\u{1}".repeat(FRAME_ID_BYTES_MAX).parse().unwrap();
     let (mut windows, mut asked) = (BTreeMap::new(), watch(window, 3_600));
@@ -31,7 +31,7 @@ fn read_all(topic: &mut Topic, window: Window, now_ms: i64) -> (BTreeMap<(String
         let points = points(&state);
         let count = points.len();
         windows.extend(points);
-        assert_eq!(windows.len(), before + count, "each comes once");
+        assert_eq!(windows.len(), before + count, "each window comes once");
         asked.before_ms = state.series.iter().map(|series| series.points[0].start_ms).min();
         if !state.more {
             return (windows, answers);
@@ -52,7 +52,7 @@ fn points(state: &TopicState) -> Vec<((String, i64), u64)> {
 fn an_hour_of_many_series_is_read_answer_by_answer() {
     let mut topic = Topic::new(Counter(1), LIMITS, NOW_MS);
     for second in 0..3_600_i64 {
-        // All at once, and then each now and then.
+        // First all series in each second, then each series at its own interval.
         let due = (0..20).filter(|series| second < 600 || second % (series + 1) == 0);
         let events = due.map(|series| event(usize::try_from(series).unwrap())).collect();
         topic.publish(events, NOW_MS + second * 1_000).unwrap();
@@ -64,7 +64,7 @@ fn an_hour_of_many_series_is_read_answer_by_answer() {
     assert_eq!((windows.len(), windows.values().sum::<u64>()), (expected, expected as u64));
     assert!(answers > 2);
     assert_eq!(read_all(&mut topic, Window::Minute, now_ms).1, 1);
-    // The same where another one has counted it.
+    // The same windows at a topic that has received them from another counter.
     let mut heir = Topic::new(Counter(2), LIMITS, now_ms);
     heir.publish(vec![event(0)], now_ms).unwrap();
     let mut place = Some(CopyCursor::default());
