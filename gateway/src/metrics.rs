@@ -25,31 +25,31 @@ pub(crate) fn start() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!("switchboard_connections", "Open connections with a session");
     describe_counter!("switchboard_connects_total", "Connections that asked for a session");
     describe_counter!("switchboard_disconnects_total", "Sockets that were closed, by close code");
-    describe_counter!("switchboard_sends_total", "Sends, by what came of them");
+    describe_counter!("switchboard_sends_total", "Sends, by result");
     describe_histogram!("switchboard_send_duration_seconds", "From a send's frame to its answer");
     describe_counter!("switchboard_frames_sent_total", "Frames written to sockets");
-    describe_counter!("switchboard_writes_total", "Writes to sockets, by how many frames shared them: so many or more");
+    describe_counter!("switchboard_writes_total", "Writes to sockets, by their number of frames: this many or more");
     describe_counter!("switchboard_frames_dropped_total", "Ephemeral frames that slow readers did not get");
-    describe_gauge!("switchboard_session_queue_bytes", "Frames waiting for sockets that take no more");
-    describe_gauge!("switchboard_push_queue_oldest_seconds", "For how long the oldest notification has been due");
-    describe_gauge!("switchboard_push_provider_down", "1 while a provider is left alone after failures");
-    describe_counter!("switchboard_pushes_total", "Requests to providers, by what came of them");
+    describe_gauge!("switchboard_session_queue_bytes", "Bytes of frames waiting for sockets that accept no more");
+    describe_gauge!("switchboard_push_queue_oldest_seconds", "How long the oldest notification has been due");
+    describe_gauge!("switchboard_push_provider_down", "1 while requests to a provider are paused after failures");
+    describe_counter!("switchboard_pushes_total", "Requests to providers, by outcome");
     describe_counter!("switchboard_push_dead_letters_total", "Notifications that were given up");
     describe_counter!(
         "switchboard_push_told_forgotten_total",
-        "Notifications of which it was forgotten which devices have them, before they were tried again for the others"
+        "Notifications for which it was forgotten, before their retry, which devices already have them"
     );
     counter!("switchboard_push_told_forgotten_total").increment(0);
     describe_gauge!("switchboard_build_info", "Always 1");
     gauge!("switchboard_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    // There from the start, with 0: an alert on what is missing would not see it come.
+    // Registered from the start, with 0: a counter that first appears with its first increment shows no increase.
     LazyLock::force(&DROPPED);
     LazyLock::force(&CONNECTIONS);
     LazyLock::force(&QUEUE_BYTES);
     Ok(handle)
 }
 
-/// Time between two summaries of what the histograms were given; it waits in memory until then.
+/// Time between two summaries of the histograms' samples, which wait in memory until then.
 const UPKEEP_MS: u64 = 5_000;
 
 /// Keeps the registry small until `stop`.
@@ -76,10 +76,10 @@ pub(crate) static DROPPED: LazyLock<Dropped> = LazyLock::new(|| {
 pub(crate) static CONNECTIONS: LazyLock<Gauge> =
     LazyLock::new(|| gauge!("switchboard_connections", "transport" => "websocket"));
 
-/// Bytes that wait for sockets that take no more.
+/// Bytes that wait for sockets that accept no more.
 pub(crate) static QUEUE_BYTES: LazyLock<Gauge> = LazyLock::new(|| gauge!("switchboard_session_queue_bytes"));
 
-/// From a send's frame to its answer, in seconds.
+/// Time from a send's frame to its answer, in seconds.
 pub(crate) static SEND_DURATION: LazyLock<Histogram> =
     LazyLock::new(|| histogram!("switchboard_send_duration_seconds"));
 
@@ -88,20 +88,20 @@ static FRAMES_SENT: LazyLock<HashMap<&'static str, Counter, RandomState>> = Lazy
     ServerFrame::TYPES.iter().map(|kind| (*kind, counter(*kind))).collect()
 });
 
-/// Fewest frames of a write in each series: powers of two.
+/// The minimum number of frames of a write in each series: powers of two.
 const WRITE_FRAMES: [&str; 8] = ["1", "2", "4", "8", "16", "32", "64", "128"];
 
 static WRITES: LazyLock<[Counter; WRITE_FRAMES.len()]> =
     LazyLock::new(|| WRITE_FRAMES.map(|frames| counter!("switchboard_writes_total", "frames" => frames)));
 
-/// Counts a write to a socket that took so many frames along.
+/// Counts a write to a socket with this many frames.
 pub(crate) fn count_write(frames: u32) {
     if let Some(power) = frames.checked_ilog2() {
         WRITES[(power as usize).min(WRITE_FRAMES.len() - 1)].increment(1);
     }
 }
 
-/// Counts frames, a run of the same type at a time.
+/// Counts frames, consecutive ones of the same type at once.
 #[derive(Default)]
 pub(crate) struct SentTally {
     kind: &'static str,
@@ -160,7 +160,7 @@ pub(crate) fn count_disconnect(code: CloseCode) {
     counter!("switchboard_disconnects_total", "code" => code.as_u16().to_string()).increment(1);
 }
 
-/// What came of a send that the router was asked for, and how long it took.
+/// Counts the result of a send that was passed to the router, and its duration.
 pub(crate) fn count_send(result: &Result<Answer, ProtocolError>, duration_us: u64) {
     count_send_as(match result {
         Ok(Answer::Frame(ServerFrame::Sent(sent))) if sent.duplicate => "duplicate",
@@ -171,7 +171,7 @@ pub(crate) fn count_send(result: &Result<Answer, ProtocolError>, duration_us: u6
     SEND_DURATION.record(duration_us as f64 / 1e6);
 }
 
-/// A send that was refused before the router was asked.
+/// Counts a send that was refused before it reached the router.
 pub(crate) fn count_refused_send(error: &ProtocolError) {
     count_send_as(error.code().as_str());
 }
