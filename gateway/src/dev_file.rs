@@ -1,10 +1,11 @@
 //! The secrets of development mode: each is created on first start and kept in a file beside the store that only its
 //! owner can read.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 /// The secret can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -37,19 +38,23 @@ fn path_of(store_path: &Path, suffix: &str) -> PathBuf {
     store_path.with_file_name(name)
 }
 
+/// Nodes that start together may share the folder: the file appears with its content, and the first one to make it wins.
 fn try_read_or_make(path: &Path, bytes_min: usize, make: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent)?;
+    match read(path, bytes_min) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        read => return read,
     }
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            let secret = make()?;
-            file.write_all(secret.as_bytes())?;
-            file.sync_all()?;
-            Ok(secret)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read(path, bytes_min),
-        Err(error) => Err(error),
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let secret = make()?;
+    // Only its owner can read it.
+    let mut file = NamedTempFile::new_in(folder)?;
+    file.write_all(secret.as_bytes())?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(secret),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => read(path, bytes_min),
+        Err(error) => Err(error.error),
     }
 }
 
@@ -75,6 +80,21 @@ mod tests {
         assert_eq!(read_or_make(&store, ".key", 3, || Ok("second".to_owned())).unwrap(), "first");
         let mode = fs::metadata(path_of(&store, ".key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn of_many_that_make_it_at_once_all_get_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("data");
+        let start = std::sync::Barrier::new(16);
+        let secrets: std::collections::BTreeSet<_> = std::thread::scope(|scope| {
+            let make = |n: usize| read_or_make(&store, ".key", 3, || Ok(format!("secret {n}"))).unwrap();
+            let (start, make) = (&start, &make);
+            let makers: Vec<_> = (0..16).map(|n| scope.spawn(move || { start.wait(); make(n) })).collect();
+            makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+        });
+        assert_eq!(secrets.len(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left in the folder");
     }
 
     #[test]

@@ -1,20 +1,56 @@
 //! Runs a command beside its own redis-server and Cassandra, whose addresses are in `REDIS` and `SCYLLA`; exits with
-//! its exit code. For `script/figures cluster`.
+//! its exit code. For `script/figures cluster` and `script/figures chaos`.
+//!
+//! With `--restart-redis`, Redis is killed every minute and started again, empty, 4 s later.
 
 use std::env;
 use std::error::Error;
-use std::process::{Command, ExitCode};
+use std::io;
+use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use switchboard_tests::{CassandraServer, RedisServer};
 
+/// How often Redis is killed.
+const KILLED_EVERY: Duration = Duration::from_mins(1);
+/// How long it is gone each time.
+const GONE_FOR: Duration = Duration::from_secs(4);
+/// How often the command is asked whether it has ended.
+const POLL: Duration = Duration::from_millis(200);
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let mut arguments = env::args_os().skip(1);
+    let mut arguments = env::args_os().skip(1).peekable();
+    let restarts_redis = arguments.next_if(|argument| argument == "--restart-redis").is_some();
     let command = arguments.next().ok_or("which command?")?;
-    let (redis, cassandra) = (RedisServer::start()?, CassandraServer::start()?);
-    let status = Command::new(command)
+    let (mut redis, cassandra) = (RedisServer::start()?, CassandraServer::start()?);
+    let mut command = Command::new(command)
         .args(arguments)
         .env("REDIS", redis.url())
         .env("SCYLLA", cassandra.address().to_string())
-        .status()?;
+        .spawn()?;
+    while restarts_redis {
+        if ended_within(&mut command, KILLED_EVERY)?.is_some() {
+            break;
+        }
+        redis.kill()?;
+        let ended = ended_within(&mut command, GONE_FOR)?.is_some();
+        redis.start_again()?;
+        if ended {
+            break;
+        }
+    }
+    let status = command.wait()?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn ended_within(command: &mut Child, time: Duration) -> io::Result<Option<ExitStatus>> {
+    let until = Instant::now() + time;
+    loop {
+        let status = command.try_wait()?;
+        if status.is_some() || Instant::now() >= until {
+            return Ok(status);
+        }
+        thread::sleep(POLL);
+    }
 }
