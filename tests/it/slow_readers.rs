@@ -30,6 +30,11 @@ async fn a_reader_who_does_not_read_is_closed_and_nobody_waits_for_him() {
     let seqs: Vec<u64> = messages.iter().map(|message| message["seq"].as_u64().unwrap()).collect();
     assert!(seqs.iter().copied().eq(1..=seqs.len() as u64), "what came was in order and without holes");
     quick.expect_quiet().await;
+    // Nothing waits for those who have gone.
+    quick.close().await;
+    alice.close().await;
+    soon("no connection", async { while server.metric("switchboard_connections", "").await > 0.0 {} }).await;
+    assert_eq!(server.metric("switchboard_session_queue_bytes", "").await, 0.0);
 }
 
 #[tokio::test]

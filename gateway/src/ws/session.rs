@@ -41,8 +41,8 @@ pub(crate) struct Session<S> {
     pub(super) requests: Option<Box<Requests>>,
     pub(super) deadlines: Deadlines,
     pub(super) conduct: Conduct,
-    /// This session's share of [`QUEUE_BYTES`].
-    queue_bytes: usize,
+    /// The bytes waiting for this socket.
+    waiting: Waiting,
     _slot: Slot,
 }
 
@@ -72,7 +72,7 @@ impl<S: Line> Session<S> {
             requests: None,
             deadlines: Deadlines::new(now_ms, limits.heartbeat_ms, now_ms + limits.auth_timeout_ms),
             conduct: Conduct::default(),
-            queue_bytes: 0,
+            waiting: Waiting::default(),
             _slot: slot,
             gateway,
         };
@@ -317,12 +317,30 @@ impl<S: Line> Session<S> {
 
     /// Updates the metric of bytes that wait for sockets that accept no more.
     fn report_queue(&mut self) {
-        let waits = if self.wire.unsent_bytes() == 0 { 0 } else { self.wire.unsent_bytes() + self.outbox.bytes() };
-        if waits != self.queue_bytes {
+        let unsent = self.wire.unsent_bytes();
+        self.waiting.set(if unsent == 0 { 0 } else { unsent + self.outbox.bytes() });
+    }
+}
+
+/// A session's share of the metric of waiting bytes; taken back when the session ends.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: usize,
+}
+
+impl Waiting {
+    fn set(&mut self, bytes: usize) {
+        if bytes != self.bytes {
             #[expect(clippy::cast_precision_loss, reason = "a bounded queue's bytes are far below 2^52")]
-            QUEUE_BYTES.increment(waits as f64 - self.queue_bytes as f64);
-            self.queue_bytes = waits;
+            QUEUE_BYTES.increment(bytes as f64 - self.bytes as f64);
+            self.bytes = bytes;
         }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 
