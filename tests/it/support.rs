@@ -22,9 +22,18 @@ pub(crate) fn bad_request(field: &str) -> (String, Option<String>) {
     ("bad_request".to_owned(), Some(field.to_owned()))
 }
 
+/// Longest wait for a node to be ready: on an empty Cassandra it creates the tables, each one a change of the schema, on a
+/// machine that may be busy.
+pub(crate) const START_PATIENCE: Duration = Duration::from_mins(2);
+
 /// The result of the future, within [`PATIENCE`].
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
+    within(PATIENCE, what, future).await
+}
+
+/// The result of the future, within `patience`.
+pub(crate) async fn within<T>(patience: Duration, what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(patience, future).await {
         Ok(value) => value,
         Err(_) => panic!("waited in vain for {what}"),
     }

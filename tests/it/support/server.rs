@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::watch;
 
-use super::{Http, PATIENCE, SECRET, soon};
+use super::{Http, PATIENCE, SECRET, START_PATIENCE, soon, within};
 
 /// The mount point of a server's own disk, in its folder.
 const DISK: &str = "disk";
@@ -256,7 +256,7 @@ impl Starting {
     pub(crate) async fn ready(self) -> Server {
         let Self { folder, config, mut child, log } = self;
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-        let Ok(Some(line)) = soon("the ready line", stdout.next_line()).await else {
+        let Ok(Some(line)) = within(START_PATIENCE, "the ready line", stdout.next_line()).await else {
             panic!("no ready line: {}", whole(log).await);
         };
         let ready: Value = serde_json::from_str(&line).expect("the ready line is JSON");
