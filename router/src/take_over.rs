@@ -1,5 +1,5 @@
-//! How this node takes a conversation over from another owner (DESIGN §3): an owner that lives is asked to let go; an
-//! owner that is gone is fenced, once for all its conversations.
+//! How this node takes a conversation over from another owner (DESIGN §3): an owner that lives, even if it drains, is asked
+//! to let go; an owner that is gone is fenced, once for all its conversations.
 //!
 //! Owns the set of nodes found to be gone. A mistake costs that node its incarnation, and nothing else.
 
@@ -20,7 +20,7 @@ const ASK_AGAIN_MS: u64 = 25;
 /// The longest of these pauses.
 const ASK_AGAIN_MS_MAX: u64 = 200;
 
-/// How long a node that is out of the view may take to answer.
+/// How long a node whose heartbeat is gone may take to answer.
 const LAST_WORD_MS: u64 = 250;
 
 /// Incarnations that are remembered as gone, at most.
@@ -31,7 +31,7 @@ const GONE_MAX: usize = 1_024;
 pub(crate) struct Gone(Mutex<BTreeSet<Incarnation>>);
 
 impl Gone {
-    /// Forgets those that are in the view again.
+    /// Forgets those that are alive after all.
     pub(crate) fn forget(&self, lives: impl Fn(&Incarnation) -> bool) {
         lock(&self.0).retain(|gone| !lives(gone));
     }
@@ -64,8 +64,9 @@ impl Node {
         let mut pause_ms = ASK_AGAIN_MS;
         loop {
             let gone = || Previous::Gone(owner.clone());
-            let in_view = self.placement().view.has(owner);
-            if !in_view && (self.gone.has(owner) || self.has_another_life(owner)) {
+            // A draining node is out of the ring, but its heartbeat stands.
+            let is_alive = self.placement().view.reaches(owner);
+            if !is_alive && (self.gone.has(owner) || self.has_another_life(owner)) {
                 return Ok(gone());
             }
             let left_ms = deadline_ms.saturating_sub(self.clock.monotonic_ms());
@@ -73,15 +74,15 @@ impl Node {
                 return Err(self.unavailable());
             }
             let ask = Ask::LetGo { conversation: key.clone(), term };
-            let answer = self.ask_within(owner, ask, if in_view { left_ms } else { LAST_WORD_MS }).await;
+            let answer = self.ask_within(owner, ask, if is_alive { left_ms } else { LAST_WORD_MS }).await;
             match answer {
                 Some(Ok(Reply::LetGo(release))) => return Ok(Previous::Released(release)),
                 // The owner has ended the term since.
                 Some(Ok(_)) => return Ok(Previous::Unknown),
                 // The owner is alive, and keeps the conversation or can't let go yet.
                 Some(_) => {}
-                // A node that drains is out of the view too, but answers.
-                None if !in_view && !self.placement().view.has(owner) => {
+                // Out of this node's view it may still be alive, and would have answered.
+                None if !is_alive && !self.placement().view.reaches(owner) => {
                     tracing::info!(%owner, "an owner is gone without having released; fencing it");
                     self.gone.note(owner);
                     return Ok(gone());

@@ -60,7 +60,7 @@ impl Node {
         self.links.forget_queues(|peer| view.reaches(peer));
         // A node that was out of the previous view may still be alive and answer.
         self.forget_requests(|peer| view.reaches(peer) || !before.view.reaches(peer));
-        self.gone.forget(|node| view.has(node));
+        self.gone.forget(|node| view.reaches(node));
         self.register_all(None);
         self.leave_homes_later();
         self.leave_pushes();
@@ -84,7 +84,7 @@ impl Node {
     }
 
     /// Returns when each conversation has announced what it owed, has been released or taken over, or is named as
-    /// untold. The result is the conversations of dead nodes.
+    /// untold. The result is the conversations of nodes that are dead or drain.
     async fn hand_over_all(self: &Arc<Self>) -> BTreeMap<Incarnation, Vec<ConversationKey>> {
         let (done, mut all_done) = mpsc::channel(1);
         // Read first: if a note moves to this node meanwhile, its conversation gets the order about the view.
@@ -96,12 +96,13 @@ impl Node {
         dead
     }
 
-    /// The conversations that dead nodes have noted as their own.
+    /// The conversations noted by nodes that are dead, or that drain: those are asked to let go (`take_over.rs`), since
+    /// nobody waits for their own announcements (`settle.rs`).
     async fn read_active(&self) -> Vec<(Incarnation, ConversationKey)> {
         let placement = self.placement();
-        let living: Vec<_> = placement.view.nodes.iter().map(|node| node.incarnation.clone()).collect();
+        let staying: Vec<_> = placement.view.nodes.iter().map(|node| node.incarnation.clone()).collect();
         loop {
-            match self.store.active(&living).await {
+            match self.store.active(&staying).await {
                 Ok(active) => return active,
                 Err(error) => {
                     tracing::warn!(%error, "can't read the conversations to take over; retrying");

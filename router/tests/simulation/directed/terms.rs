@@ -236,6 +236,56 @@ async fn who_drains_is_asked_and_not_fenced() {
     scene.check();
 }
 
+/// A node drains, as it says itself first, while a term of its own runs; and who owns the conversation then.
+async fn drains_with_a_term(scene: &Scene) -> (Pair, usize) {
+    let all = scene.world.view_without(&[]);
+    let next = |pair: &Pair| scene.owner(&scene.world.view_leaving(pair.owner), &pair.conversation);
+    let pair = scene.pair(&all, |pair| next(pair) != pair.home && next(pair) != pair.at).await;
+    let next = next(&pair);
+    // What it owes keeps it from ending its term.
+    scene.lose(pair.owner, pair.home, true);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    let leaving = scene.world.view_leaving(pair.owner);
+    scene.hold(pair.owner, next, true);
+    scene.world.show(&leaving, &[pair.owner]);
+    scene.world.pass(50).await;
+    scene.world.show(&leaving, &all_but(&[pair.owner]));
+    scene.world.pass(50).await;
+    (pair, next)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_drains_and_answers_late_is_not_fenced() {
+    let scene = Scene::new().await;
+    let (pair, next) = drains_with_a_term(&scene).await;
+    let (sent, ()) = tokio::join!(scene.say(next, &pair.alice, &pair.bob, "m3"), async {
+        // Longer than a node whose heartbeat is gone may take to answer.
+        scene.world.pass(600).await;
+        scene.hold(pair.owner, next, false);
+        scene.world.pass(600).await;
+    });
+    assert_eq!(sent.unwrap().seq.get(), 3);
+    assert_eq!((scene.world.store.fenced(), fenced(&scene)), (vec![], 0), "it let go");
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_dies_while_it_drains_is_fenced_when_its_heartbeat_is_gone() {
+    let scene = Scene::new().await;
+    let (pair, next) = drains_with_a_term(&scene).await;
+    let dead = scene.world.node(pair.owner).unwrap().me;
+    scene.world.crash(pair.owner).await;
+    scene.world.pass(2_000).await;
+    let error = scene.say(next, &pair.alice, &pair.bob, "m3").await.unwrap_err();
+    assert!(is_unavailable(&error), "{error}");
+    assert_eq!(scene.world.store.fenced(), []);
+    // The rest of the TTL and one second (DESIGN §5.10).
+    scene.world.pass(2_000).await;
+    assert_eq!(scene.say(next, &pair.alice, &pair.bob, "m3").await.unwrap().seq.get(), 3);
+    assert_eq!(scene.world.store.fenced(), [dead]);
+    scene.check();
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_was_taken_for_dead_tells_nothing_old_and_goes_on_with_its_sessions() {
     let scene = Scene::new().await;
