@@ -11,6 +11,7 @@ pub(crate) struct Figures {
     pub(crate) delivery_duration_s: Histogram,
     pub(crate) conversations_active: Gauge,
     pub(crate) conversations_untold: Gauge,
+    pub(crate) take_overs_waiting: Gauge,
     pub(crate) view_members: Gauge,
     pub(crate) owed_announcements: Gauge,
     pub(crate) bus_publishes: Counter,
@@ -49,6 +50,7 @@ impl Figures {
             delivery_duration_s: histogram!("switchboard_delivery_duration_seconds"),
             conversations_active: gauge!("switchboard_conversations_active"),
             conversations_untold: gauge!("switchboard_conversations_untold"),
+            take_overs_waiting: gauge!("switchboard_take_overs_waiting"),
             view_members: gauge!("switchboard_view_members"),
             owed_announcements: gauge!("switchboard_owed_announcements"),
             bus_publishes: shown(counter!("switchboard_bus_publishes_total")),
@@ -88,6 +90,10 @@ fn describe() {
     describe_gauge!(
         "switchboard_conversations_untold",
         "Conversations that this node is to take over or hand over, and whose part of the store does not answer"
+    );
+    describe_gauge!(
+        "switchboard_take_overs_waiting",
+        "Conversations of dead or draining nodes that this node is to take over and that wait for their turn"
     );
     describe_gauge!("switchboard_view_members", "Nodes in this node's view");
     describe_gauge!("switchboard_owed_announcements", "Announcements that homes have not confirmed as flushed");

@@ -188,7 +188,7 @@ impl Node {
             }
             Ask::Roll { conversation, asked } => self.say(&conversation, Input::Roll { asked, reply }),
             Ask::TakeOver { conversation, released } => {
-                self.say(&conversation, Input::TakeOver { released, reply: Some(reply), done: None });
+                self.say(&conversation, Input::TakeOver { released, reply: Some(reply), done: None, turn: None });
             }
             Ask::LetGo { conversation, term } => self.say(&conversation, Input::LetGo { term, reply }),
             Ask::Barrier { view, names_untold } => reply.send(self, self.sign(view, names_untold)),

@@ -1,14 +1,18 @@
 //! How this node takes a conversation over from another owner (DESIGN §3): an owner that lives, even if it drains, is asked
 //! to let go; an owner that is gone is fenced, once for all its conversations.
 //!
-//! Owns the set of nodes found to be gone. A mistake costs that node its incarnation, and nothing else.
+//! Owns the set of nodes found to be gone, where a mistake costs that node its incarnation and nothing else; and the turns
+//! in which the conversations of such nodes are taken over, so that their many statements leave room for live appends.
 
 use crate::envelope::{Ask, Reply};
 use crate::node::{Node, lock};
+use crate::owner::{Done, Input};
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use switchboard_protocol::ProtocolError;
 use switchboard_store::{ConversationKey, Incarnation, Previous, TermNumber};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// How long a begin waits for a live node to let go.
 pub(crate) const LET_GO_MS: u64 = 1_000;
@@ -26,7 +30,48 @@ const LAST_WORD_MS: u64 = 250;
 /// Incarnations that are remembered as gone, at most.
 const GONE_MAX: usize = 1_024;
 
-/// Incarnations that are out of the view and did not answer.
+/// Conversations of dead or draining nodes that are taken over at the same time. Each takes about 15 statements of the
+/// store, one after the other: together far fewer than `store.scylla.statements_max`.
+const TAKE_OVERS_MAX: usize = 64;
+
+/// The longest turn: one that takes longer waits for a part of the store, or for a node, that does not answer, and must not
+/// delay the others.
+const TURN_MS: u64 = 500;
+
+/// The turns in which conversations are taken over. Only take-overs wait for one: a command begins the term by itself.
+pub(crate) struct TakeOvers {
+    turns: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+impl Default for TakeOvers {
+    fn default() -> Self {
+        Self { turns: Arc::new(Semaphore::new(TAKE_OVERS_MAX)), waiting: AtomicUsize::new(0) }
+    }
+}
+
+impl TakeOvers {
+    /// How many wait for their turn, or for room in their queue.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Counts one as waiting until this is dropped.
+    fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(&self.waiting)
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Incarnations whose heartbeat is gone and that did not answer.
 #[derive(Default)]
 pub(crate) struct Gone(Mutex<BTreeSet<Incarnation>>);
 
@@ -50,6 +95,38 @@ impl Gone {
 }
 
 impl Node {
+    /// Has a conversation of a dead or draining node taken over when it is its turn. Returns when that is in the
+    /// conversation's queue, or when the node owns nothing any more.
+    pub(crate) async fn begin_take_over(self: &Arc<Self>, key: &ConversationKey, mut done: Option<Done>) {
+        let _waiting = self.take_overs.wait();
+        while self.may_own() {
+            let Ok(turn) = self.take_overs.turns.clone().acquire_owned().await else { return };
+            let (over, is_over) = mpsc::channel(1);
+            let input = Input::TakeOver { released: None, reply: None, done: done.clone(), turn: Some(over) };
+            if self.owners.say(self, key, input).is_ok() {
+                self.end_turn(turn, is_over);
+                return;
+            }
+            // One whose queue is full delays no other.
+            drop(turn);
+            done = done.filter(|_| !self.settling.name(key));
+            self.clock.sleep_ms(crate::node::TICK_MS).await;
+        }
+    }
+
+    /// Ends a turn when the conversation has been taken over or could not be, and at the latest after [`TURN_MS`].
+    fn end_turn(self: &Arc<Self>, turn: OwnedSemaphorePermit, mut is_over: mpsc::Receiver<()>) {
+        let node = self.clone();
+        self.spawn(async move {
+            tokio::select! {
+                biased;
+                _ = is_over.recv() => {}
+                () = node.clock.sleep_ms(TURN_MS) => {}
+            }
+            drop(turn);
+        });
+    }
+
     /// What has become of the owner that the store names, for the next begin.
     ///
     /// # Errors

@@ -112,7 +112,7 @@ impl Node {
         }
     }
 
-    /// Begins a term for each conversation of a dead node that this node owns now.
+    /// Begins a term for each of these conversations that this node owns now, a bounded number at a time.
     async fn take_over_dead(
         self: &Arc<Self>,
         active: Vec<(Incarnation, ConversationKey)>,
@@ -125,21 +125,8 @@ impl Node {
                 dead.entry(incarnation).or_default().push(key);
             }
         }
-        // A conversation whose queue is full delays no other.
-        join_all(dead.values().flatten().map(|key| self.say_until_taken(key, Some(done.clone())))).await;
+        join_all(dead.values().flatten().map(|key| self.begin_take_over(key, Some(done.clone())))).await;
         dead
-    }
-
-    /// Waits for room in the conversation's queue: many are taken over at once, and any of them may be full.
-    pub(crate) async fn say_until_taken(self: &Arc<Self>, key: &ConversationKey, mut done: Option<mpsc::Sender<()>>) {
-        while self.may_own() {
-            let input = Input::TakeOver { released: None, reply: None, done: done.clone() };
-            if self.owners.say(self, key, input).is_ok() {
-                return;
-            }
-            done = done.filter(|_| !self.settling.name(key));
-            self.clock.sleep_ms(crate::node::TICK_MS).await;
-        }
     }
 
     /// Registers the users with sessions here at their homes: at all homes, or at one.
@@ -235,6 +222,7 @@ impl Node {
                 grown.iter().for_each(|peer| self.see_to_gap(peer));
                 self.figures.conversations_active.set(count(self.owners.active()));
                 self.figures.conversations_untold.set(count(self.settling.untold().len()));
+                self.figures.take_overs_waiting.set(count(self.take_overs.waiting()));
                 self.figures.home_dirty_bytes.set(count(self.users.dirty_bytes()));
                 self.figures.newest_entries_bytes.set(count(self.newest_bytes.total()));
                 self.figures.trace_bytes.set(count(self.traces.bytes()));

@@ -59,7 +59,8 @@ pub(crate) enum Input {
     /// The block between the two users of a direct conversation may have changed.
     BlockChanged { reply: ReplyTo },
     /// The former owner is dead or has let the conversation go: begin a term, and announce what may be unannounced.
-    TakeOver { released: Option<Release>, reply: Option<ReplyTo>, done: Option<Done> },
+    /// `turn` is dropped when that has been attempted.
+    TakeOver { released: Option<Release>, reply: Option<ReplyTo>, done: Option<Done>, turn: Option<Done> },
     /// Another node asks for the conversation, which the store says this node owns, in this term.
     LetGo { term: TermNumber, reply: ReplyTo },
     /// A deadline has passed.

@@ -147,7 +147,10 @@ impl Conversation {
                 self.forget_blocked();
                 reply.send(&self.node, Ok(LocalReply::Done));
             }
-            Input::TakeOver { released, reply, done } => self.on_take_over(released, reply, done).await,
+            Input::TakeOver { released, reply, done, turn } => {
+                self.on_take_over(released, reply, done).await;
+                drop(turn);
+            }
             Input::LetGo { term, reply } => self.on_let_go(term, reply).await,
             Input::Tick => {
                 if self.begin_in_doubt {
@@ -341,7 +344,7 @@ impl Conversation {
         let done = done.filter(|_| !node.settling.name(&key));
         self.node.spawn(async move {
             node.clock.sleep_ms(node.options().retry_after_ms).await;
-            node.say_until_taken(&key, done).await;
+            node.begin_take_over(&key, done).await;
         });
     }
 

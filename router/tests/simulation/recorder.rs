@@ -5,7 +5,7 @@ mod push;
 use crate::oracle::Oracle;
 use async_trait::async_trait;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use switchboard_protocol::{ConversationId, Seq, Timestamp, UserId};
 use switchboard_store::{
@@ -37,6 +37,20 @@ pub(crate) struct ExactFaults {
     pub(crate) append_fails: AtomicBool,
     /// It is done, but fails.
     pub(crate) begin_term_unsaid: AtomicBool,
+    pub(crate) begins: Begins,
+}
+
+/// How many terms are being begun at once.
+#[derive(Default)]
+pub(crate) struct Begins {
+    now: AtomicUsize,
+    pub(crate) most: AtomicUsize,
+}
+
+impl Begins {
+    pub(crate) fn now(&self) -> usize {
+        self.now.load(Ordering::Relaxed)
+    }
 }
 
 async fn wait(ms: &AtomicU64) {
@@ -54,7 +68,10 @@ fn fail(fails: &AtomicBool) -> Result<(), StoreError> {
 impl Log for Recorder {
     async fn begin_term(&self, conversation: &ConversationKey, claim: Claim) -> Result<Option<Begun>, StoreError> {
         let by = claim.by.clone();
+        let begins = &self.exact.begins;
+        begins.most.fetch_max(begins.now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         wait(&self.exact.begin_term_ms).await;
+        begins.now.fetch_sub(1, Ordering::Relaxed);
         fail(&self.exact.begin_term_fails)?;
         let begun = self.store.begin_term(conversation, claim).await;
         fail(&self.exact.begin_term_unsaid)?;

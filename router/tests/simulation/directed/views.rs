@@ -247,3 +247,41 @@ async fn who_is_home_no_more_answers_no_sync() {
     assert!(!synced || heard == 2, "home was {}, is {next}; heard of {heard}", pair.home);
     scene.check();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_dead_nodes_left_is_taken_over_a_few_at_a_time_and_a_send_does_not_wait_for_that() {
+    let scene = Scene::new().await;
+    let alice = user("alice");
+    let all = scene.world.view_without(&[]);
+    let mut left = Vec::new();
+    for n in 0..250 {
+        let bob = user(&format!("bob{n}"));
+        let sent = scene.say(0, &alice, &bob, "m1").await.unwrap();
+        left.push((scene.owner(&all, &sent.conversation_id), sent.conversation_id, bob));
+    }
+    left.retain(|(owner, ..)| *owner != 0);
+    assert!(left.len() > 150, "{}", left.len());
+    // The one that is taken over last.
+    left.sort();
+    let (.., last) = left.last().unwrap();
+    let alone = scene.world.view_without(&[1, 2, 3, 4]);
+    for index in 1..NODES {
+        scene.world.crash(index).await;
+    }
+    scene.exact().begin_term_ms.store(100, Ordering::Relaxed);
+    scene.world.show(&alone, &[0]);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let begins = &scene.exact().begins;
+    assert_eq!(begins.now(), 64);
+    let (sent, now) = tokio::join!(scene.say(0, &alice, last, "m2"), async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        begins.now()
+    });
+    assert_eq!((sent.unwrap().seq.get(), now), (2, 65), "it begins at once");
+    scene.world.pass(4_000).await;
+    assert_eq!(begins.most.load(Ordering::Relaxed), 65);
+    let me = scene.world.node(0).unwrap().me;
+    let noted = scene.world.store.active(&[]).await.unwrap();
+    assert!(noted.iter().all(|(by, _)| *by == me), "all are taken over: {noted:?}");
+    scene.check();
+}
