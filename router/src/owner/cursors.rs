@@ -2,6 +2,7 @@
 //! store, and the other members are told. Owns the cursors that are not written yet and the receipts that are not sent yet.
 
 use super::log::Log;
+use super::lookup::Place;
 use super::notes::empty_note;
 use super::task::Conversation;
 use super::{CommandInput, LocalReply, ReplyTo};
@@ -16,7 +17,7 @@ use switchboard_protocol::server::{
     Delivery, DeliveryReceipt, Frame as _, ReadMarker, ReadReceipt, ReceiptCounts, Receipts, UserReceipt,
 };
 use switchboard_protocol::{MessageId, ProtocolError, Seq, SessionId, Timestamp, UserId};
-use switchboard_store::{Cursor, HistoryRange, Receipt, StoreError};
+use switchboard_store::{Cursor, Receipt, StoreError};
 
 /// "without one it is durable within a second", and "at most one frame per second and conversation" (PROTOCOL §3).
 const INTERVAL_MS: u64 = 1_000;
@@ -87,23 +88,54 @@ struct Moved {
     session: Option<SessionId>,
     cursor: Cursor,
     receipt: Receipt,
+    /// Direct conversation: the newest message that it covers.
+    message_id: Option<MessageId>,
     at: Timestamp,
 }
 
+/// What a command is a receipt for.
+fn receipt_of(input: &CommandInput) -> Option<(Seq, Receipt)> {
+    match &input.command {
+        Command::Read(entry) => Some((entry.seq, Receipt::Read)),
+        Command::Delivered(entry) => Some((entry.seq, Receipt::Delivered)),
+        _ => None,
+    }
+}
+
 impl Conversation {
-    pub(super) async fn on_receipt(&mut self, input: CommandInput) {
-        let CommandInput { actor, command, reply, .. } = input;
-        let (seq, receipt) = match &command {
-            Command::Read(entry) => (entry.seq, Receipt::Read),
-            Command::Delivered(entry) => (entry.seq, Receipt::Delivered),
-            _ => return,
-        };
-        match self.move_cursor(&actor.user.user, seq, receipt).await {
+    pub(super) fn on_receipt(&mut self, input: CommandInput) {
+        let Some((seq, receipt)) = receipt_of(&input) else { return };
+        match self.place_of(&input.actor.user.user, seq, receipt) {
+            Ok((_, Some(place))) => self.take_receipt(input, place),
+            Ok((seq, None)) => self.look_up(seq, input),
+            Err(error) => input.reply.send(&self.node, Err(error)),
+        }
+    }
+
+    /// The entry that a receipt is about, at the durable end at most. `None` where the log must be read first.
+    fn place_of(&self, user: &UserId, seq: Seq, receipt: Receipt) -> Result<(Seq, Option<Place>), ProtocolError> {
+        let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
+        let cursor = log.member(user)?.cursor;
+        let seq = seq.min(log.durable);
+        let counts = receipt == Receipt::Read && seq > cursor.read_seq;
+        let names = log.is_direct() && (counts || seq > cursor.delivered_seq);
+        let mark = log.marked(seq);
+        let (messages, message_id) = (mark.map(|mark| mark.messages), mark.and_then(|mark| mark.message_id));
+        let is_known = (!counts || messages.is_some()) && (!names || message_id.is_some());
+        Ok((seq, is_known.then_some(Place { seq, messages, message_id })))
+    }
+
+    /// Takes a receipt whose entry is known.
+    pub(super) fn take_receipt(&mut self, input: CommandInput, place: Place) {
+        let Some((_, receipt)) = receipt_of(&input) else { return };
+        let CommandInput { actor, reply, .. } = input;
+        match self.move_cursor(&actor.user.user, place, receipt) {
             Ok(Some((cursor, at))) => {
-                self.node.trace_receipt(&self.key, &actor.user.user, seq.min(cursor.delivered_seq), receipt);
-                let moved = Moved { user: actor.user.user, session: actor.session, cursor, receipt, at };
+                self.node.trace_receipt(&self.key, &actor.user.user, place.seq, receipt);
+                let Place { message_id, .. } = place;
+                let moved = Moved { user: actor.user.user, session: actor.session, cursor, receipt, message_id, at };
                 self.note_cursor(&moved.user, moved.cursor);
-                self.tell_moved(&moved).await;
+                self.tell_moved(&moved);
             }
             Ok(None) => {}
             Err(error) => return reply.send(&self.node, Err(error)),
@@ -116,21 +148,20 @@ impl Conversation {
         }
     }
 
-    /// Moves a member's cursors, forward and up to the durable end only; `None` if they stay.
-    async fn move_cursor(
+    /// Moves a member's cursors, forward only; `None` if they stay.
+    fn move_cursor(
         &mut self,
         user: &UserId,
-        seq: Seq,
+        place: Place,
         receipt: Receipt,
     ) -> Result<Option<(Cursor, Timestamp)>, ProtocolError> {
         let log = self.log.as_ref().ok_or_else(ProtocolError::not_found)?;
         let before = log.member(user)?.cursor;
-        let seq = seq.min(log.durable);
         let mut after = before;
-        after.delivered_seq = after.delivered_seq.max(seq);
-        if receipt == Receipt::Read && seq > before.read_seq {
-            after.read_seq = seq;
-            after.read_messages = self.messages_at(seq).await?;
+        after.delivered_seq = after.delivered_seq.max(place.seq);
+        if receipt == Receipt::Read && place.seq > before.read_seq {
+            after.read_seq = place.seq;
+            after.read_messages = place.messages.ok_or_else(ProtocolError::internal)?;
         }
         if after == before {
             return Ok(None);
@@ -140,35 +171,6 @@ impl Conversation {
             member.cursor = after;
         }
         Ok(Some((after, at)))
-    }
-
-    /// The number of messages up to an entry: known for the last entries, otherwise read from the log.
-    async fn messages_at(&mut self, seq: Seq) -> Result<u64, ProtocolError> {
-        let log = self.log.as_ref().ok_or_else(ProtocolError::internal)?;
-        if let Some(mark) = log.marked(seq) {
-            return Ok(mark.messages);
-        }
-        let before = Seq::new(seq.get().saturating_sub(1));
-        let stored = self.node.store.read(&self.key, before, seq, 1, usize::MAX).await;
-        let stored = stored.map_err(|error| unavailable(&self.node, &error))?;
-        stored.first().map(|entry| entry.messages).ok_or_else(ProtocolError::internal)
-    }
-
-    /// The newest message up to an entry: known for the last entries, otherwise read from the log.
-    async fn message_at(&mut self, seq: Seq) -> Result<Option<MessageId>, ProtocolError> {
-        #[derive(serde::Deserialize)]
-        struct Named {
-            message_id: MessageId,
-        }
-        let log = self.log.as_ref().ok_or_else(ProtocolError::internal)?;
-        if let Some(message_id) = log.marked(seq).and_then(|mark| mark.message_id) {
-            return Ok(Some(message_id));
-        }
-        let page = self.node.store.history(&self.key, HistoryRange::Before(seq.next()), seq, 1, usize::MAX).await;
-        let page = page.map_err(|error| unavailable(&self.node, &error))?;
-        let Some(newest) = page.messages.last() else { return Ok(None) };
-        let named: Named = serde_json::from_slice(&newest.json).map_err(|_| ProtocolError::internal())?;
-        Ok(Some(named.message_id))
     }
 
     /// Notes the cursors of members whom a durable message mentions, to be written: the log tells of a mention only for
@@ -228,13 +230,13 @@ impl Conversation {
     }
 
     /// Sends `read_marker` to the reader's other sessions, and the receipt to the other members.
-    async fn tell_moved(&mut self, moved: &Moved) {
+    fn tell_moved(&mut self, moved: &Moved) {
         if moved.receipt == Receipt::Read {
             self.tell_reader(moved);
         }
         let Some(log) = &self.log else { return };
         if let Some(peer) = log.peer(&moved.user).cloned() {
-            self.tell_peer(moved, peer).await;
+            self.tell_peer(moved, peer);
             return;
         }
         let earliest = self.cursors.told_ms.map_or(0, |told_ms| told_ms + INTERVAL_MS);
@@ -261,13 +263,13 @@ impl Conversation {
     }
 
     /// Direct conversation: sends the receipt to the other user at once.
-    async fn tell_peer(&mut self, moved: &Moved, peer: UserId) {
+    fn tell_peer(&mut self, moved: &Moved, peer: UserId) {
         let seq = match moved.receipt {
             Receipt::Delivered => moved.cursor.delivered_seq,
             Receipt::Read => moved.cursor.read_seq,
         };
-        // If the log can't be read now, the other user sees the cursor when they ask for the members.
-        let Ok(Some(message_id)) = self.message_at(seq).await else { return };
+        // Where no message is left, the other user sees the cursor when they ask for the members.
+        let Some(message_id) = moved.message_id else { return };
         let (conversation_id, user, at) = (self.key.conversation.clone(), moved.user.clone(), moved.at);
         let (kind, json) = match moved.receipt {
             Receipt::Delivered => {

@@ -56,7 +56,11 @@ impl Parting {
 impl Conversation {
     /// Whether the store has answered everything.
     fn is_quiet(&self) -> bool {
-        self.pipeline.is_empty() && self.cursors.is_empty() && self.search.is_empty() && !self.begin_in_doubt
+        self.pipeline.is_empty()
+            && self.cursors.is_empty()
+            && self.search.is_empty()
+            && self.lookups.is_empty()
+            && !self.begin_in_doubt
     }
 
     pub(super) fn may_leave(&self) -> bool {

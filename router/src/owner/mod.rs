@@ -11,6 +11,7 @@ mod decide;
 mod group;
 mod leaving;
 mod log;
+mod lookup;
 mod messages;
 mod newest;
 mod notes;

@@ -5,6 +5,7 @@ use super::cursors::CursorWrites;
 use super::decide::{Context, Decided, decide};
 use super::leaving::Parting;
 use super::log::Log;
+use super::lookup::Lookups;
 use super::pipeline::{Pending, Pipeline, Step};
 use super::rest::Audience;
 use super::search::Search;
@@ -38,6 +39,7 @@ pub(super) struct Conversation {
     pub(super) sessions: Sessions,
     pub(super) cursors: CursorWrites,
     pub(super) search: Search,
+    pub(super) lookups: Lookups,
     /// The recipients of typing while no term runs.
     pub(super) audience_at_rest: Option<Audience>,
     pub(super) announced: Announced,
@@ -74,6 +76,7 @@ impl Conversation {
             sessions: Sessions::default(),
             cursors: CursorWrites::default(),
             search: Search::default(),
+            lookups: Lookups::default(),
             audience_at_rest: None,
             announced: Announced::default(),
             last_used_ms,
@@ -95,6 +98,7 @@ impl Conversation {
                 appended = self.pipeline.appended() => self.on_appended(appended).await,
                 written = self.cursors.written() => self.on_cursors_written(written),
                 found = self.search.found() => self.on_found(found).await,
+                found = self.lookups.found() => self.on_looked_up(found),
                 reached = self.parting.finished() => self.on_parted(reached),
                 Some(order) = self.orders.recv() => self.on_order(order).await,
                 input = self.inputs.recv(), if !self.is_full() => match input {
@@ -204,7 +208,7 @@ impl Conversation {
             Command::ConversationGet(_) | Command::ConversationMembers(_) | Command::ConversationOpen(_) => {
                 self.on_question(input);
             }
-            Command::Delivered(_) | Command::Read(_) => self.on_receipt(input).await,
+            Command::Delivered(_) | Command::Read(_) => self.on_receipt(input),
             Command::ConversationClose(_) | Command::TypingStart(_) | Command::TypingStop(_) | Command::Signal(_) => {
                 self.on_ephemeral(input);
             }
@@ -278,6 +282,7 @@ impl Conversation {
         for input in self.search.take_all() {
             input.reply.send(&self.node, Err(self.node.unavailable()));
         }
+        self.refuse_lookups(&self.node.unavailable());
     }
 
     /// The incarnation is fenced: refuses everything that waits.

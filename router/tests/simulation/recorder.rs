@@ -27,6 +27,7 @@ pub(crate) struct ExactFaults {
     pub(crate) begin_term_ms: AtomicU64,
     pub(crate) put_inbox_ms: AtomicU64,
     pub(crate) message_ms: AtomicU64,
+    pub(crate) read_ms: AtomicU64,
     pub(crate) active_ms: AtomicU64,
     pub(crate) put_user_ms: AtomicU64,
     /// Delay after it is carried out.
@@ -122,6 +123,7 @@ impl Log for Recorder {
         limit: usize,
         bytes_max: usize,
     ) -> Result<Vec<StoredEntry>, StoreError> {
+        wait(&self.exact.read_ms).await;
         self.store.read(conversation, after, end, limit, bytes_max).await
     }
 

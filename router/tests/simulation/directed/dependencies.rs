@@ -4,9 +4,11 @@ use crate::client::Client;
 use crate::scene::{Scene, has};
 use crate::world::NODES;
 use std::sync::atomic::Ordering;
-use switchboard_protocol::client::{ConversationRef, PresenceSet, PresenceStatus, React};
+use std::time::Duration;
+use switchboard_protocol::client::{ConversationRef, EntryRef, PresenceSet, PresenceStatus, React};
 use switchboard_protocol::server::ShownStatus;
 use switchboard_protocol::{ClientFrame, ErrorCode, ProtocolError, Seq};
+use switchboard_store::{ConversationKey, Log as _};
 
 fn assert_unavailable(error: &ProtocolError) {
     assert_eq!(error.code(), ErrorCode::Unavailable);
@@ -57,9 +59,6 @@ async fn without_the_store_sends_are_unavailable_and_what_is_ephemeral_goes_on()
     let busy = ClientFrame::PresenceSet(PresenceSet { status: PresenceStatus::Busy });
     assert!(bob.call(busy).await.is_ok());
     scene.world.pass(500).await;
-    let kinds = |client: &Client| -> Vec<&'static str> {
-        client.connection.as_ref().unwrap().inbox.take().iter().map(|frame| frame.kind).collect()
-    };
     assert_eq!(kinds(&bob), ["typing_start"]);
     alice.take_frames();
     assert_eq!(alice.seen[&pair.bob.user], ShownStatus::Busy);
@@ -71,6 +70,48 @@ async fn without_the_store_sends_are_unavailable_and_what_is_ephemeral_goes_on()
     bob.take_frames();
     assert_eq!(has(&bob, &pair.conversation), 3, "live again, by the same session");
     scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_for_which_the_log_is_read_delays_nothing_else() {
+    let scene = Scene::new().await;
+    let pair = scene.pair(&scene.world.view_without(&[]), |_| true).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    let alice = scene.client(pair.owner, &pair.alice, &[]).await;
+    // The first message is of a term that is over.
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(100).await;
+    kinds(&alice);
+    bob.take_frames();
+    scene.exact().read_ms.store(1_500, Ordering::Relaxed);
+    let receipt = |seq| {
+        let entry = EntryRef { conversation_id: pair.conversation.clone(), seq: Seq::new(seq) };
+        bob.call_with(false, ClientFrame::Read(entry))
+    };
+    let typing = ClientFrame::TypingStart(ConversationRef { conversation_id: pair.conversation.clone() });
+    let (first, again, ()) = tokio::join!(receipt(1), receipt(1), async {
+        scene.world.pass(100).await;
+        let typed = tokio::time::timeout(Duration::from_millis(100), alice.call_with(false, typing)).await;
+        assert!(typed.is_ok_and(|typed| typed.is_ok()), "it does not wait for the read");
+        scene.world.pass(100).await;
+        assert_eq!(kinds(&bob), ["typing_start"]);
+        assert_eq!(scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap().seq.get(), 3);
+        scene.world.pass(100).await;
+        assert_eq!(kinds(&alice), ["message"], "the log has not been read yet");
+        scene.world.pass(1_500).await;
+    });
+    assert!(first.is_ok() && again.is_ok());
+    assert_eq!(kinds(&alice), ["read_receipt"]);
+    scene.world.pass(1_000).await;
+    let key = ConversationKey { tenant: pair.bob.tenant.clone(), conversation: pair.conversation.clone() };
+    let cursor = scene.world.store.member(&key, &pair.bob.user).await.unwrap().unwrap().cursor;
+    assert_eq!((cursor.read_seq.get(), cursor.read_messages), (1, 1));
+    scene.check();
+}
+
+/// What a client was sent since the last call.
+fn kinds(client: &Client) -> Vec<&'static str> {
+    client.connection.as_ref().unwrap().inbox.take().iter().map(|frame| frame.kind).collect()
 }
 
 #[tokio::test(start_paused = true)]
