@@ -112,6 +112,11 @@ impl Conversation {
         }
     }
 
+    /// Stops using the current term. If it owes announcements, it is handed over, like one that is released.
+    pub(super) fn leave_term(&mut self) {
+        self.stop();
+    }
+
     /// Stops using the current term, and returns it.
     fn stop(&mut self) -> Option<Parted> {
         if let Some(log) = self.log.take() {

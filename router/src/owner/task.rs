@@ -259,10 +259,14 @@ impl Conversation {
             }
             Ok(Appended::Superseded) => {
                 tracing::info!("the term is over; waiting commands are rejected");
-                self.give_up();
                 if self.node.owns(&self.key) {
+                    self.give_up();
                     // The next term announces what this one owed.
                     self.on_take_over(None, None, None).await;
+                } else {
+                    // If the store has refused something, no other node knows that the next term must announce it.
+                    self.refuse_waiting();
+                    self.leave_term();
                 }
             }
             Err(error) => {
@@ -272,10 +276,16 @@ impl Conversation {
         }
     }
 
-    /// Drops the term. What was not durable may or may not be in the log: the clients find out when they repeat it.
+    /// Drops the term.
     pub(super) fn give_up(&mut self) {
         self.log = None;
         self.announced.forget();
+        self.refuse_waiting();
+    }
+
+    /// Refuses what waits in the term, which is over. What was not durable may or may not be in the log: the clients find
+    /// out when they repeat it.
+    fn refuse_waiting(&mut self) {
         for step in self.pipeline.take_all() {
             step.refuse(&self.node);
         }

@@ -36,6 +36,8 @@ pub(crate) struct ExactFaults {
     pub(crate) put_inbox_fails: AtomicBool,
     pub(crate) begin_term_fails: AtomicBool,
     pub(crate) append_fails: AtomicBool,
+    /// It is refused for good.
+    pub(crate) append_refused: AtomicBool,
     /// It is done, but fails.
     pub(crate) begin_term_unsaid: AtomicBool,
     pub(crate) begins: Begins,
@@ -92,6 +94,9 @@ impl Log for Recorder {
         entries: Arc<[Entry]>,
     ) -> Result<Appended, StoreError> {
         fail(&self.exact.append_fails)?;
+        if self.exact.append_refused.load(Ordering::Relaxed) {
+            return Err(StoreError::Misplaced { what: "a test's will".to_owned() });
+        }
         let appended = self.store.append(conversation, term, entries.clone()).await;
         match &appended {
             Ok(Appended::Durable) => self.oracle.durable(conversation, &entries),

@@ -200,6 +200,33 @@ async fn what_was_let_go_of_and_never_begun_again_goes_back_with_what_it_owes() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_term_owes_that_the_store_refused_is_handed_over() {
+    let scene = Scene::new().await;
+    let (pair, next) = owner_to_be(&scene).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    scene.lose(pair.owner, pair.home, true);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    // The outcome of an append is unknown while the ring gives the conversation to another node, and then it is refused.
+    scene.exact().append_fails.store(true, Ordering::Relaxed);
+    let (refused, ()) = tokio::join!(scene.say(pair.owner, &pair.alice, &pair.bob, "m3"), async {
+        scene.world.pass(300).await;
+        scene.world.show(&scene.world.view_without(&[]), &EVERYONE);
+        scene.world.pass(300).await;
+        scene.exact().append_refused.store(true, Ordering::Relaxed);
+        scene.exact().append_fails.store(false, Ordering::Relaxed);
+        scene.world.pass(2_000).await;
+    });
+    assert!(is_unavailable(&refused.unwrap_err()));
+    scene.exact().append_refused.store(false, Ordering::Relaxed);
+    scene.lose(pair.owner, pair.home, false);
+    scene.world.pass(2_000).await;
+    assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    assert_eq!(scene.say(next, &pair.alice, &pair.bob, "m3").await.unwrap().seq.get(), 3);
+    assert_eq!(fenced(&scene), 0);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_term_that_nobody_remembers_is_let_go_of_too() {
     let scene = Scene::new().await;
     let (pair, next) = owner_to_be(&scene).await;
