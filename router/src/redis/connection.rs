@@ -13,8 +13,12 @@ use thiserror::Error;
 /// The longest wait between two reconnect attempts; the shortest is a fiftieth of it.
 const RECONNECT_MAX_MS: u32 = 2_000;
 
-/// Random addition to such a wait.
+/// Random addition to a shorter one.
 const RECONNECT_JITTER_MS: u32 = 100;
+
+/// Such waits per TTL of a heartbeat, at least: when Redis comes back, the nodes that reconnect last must not be missing for a
+/// whole TTL.
+const RECONNECTS_PER_TTL: u32 = 3;
 
 /// Packets that the library keeps between its socket and the bus.
 const RECEIVED_MAX: usize = 4_096;
@@ -70,9 +74,7 @@ impl Connection {
                 performance.default_command_timeout = limit;
                 performance.broadcast_channel_capacity = RECEIVED_MAX;
             });
-        let mut policy = ReconnectPolicy::new_exponential(0, RECONNECT_MAX_MS / 50, RECONNECT_MAX_MS, 2);
-        policy.set_jitter(RECONNECT_JITTER_MS);
-        builder.set_policy(policy);
+        builder.set_policy(reconnecting(options.heartbeat_ttl_ms));
         Ok(Self { commands: builder.build()?, subscriber: builder.build_subscriber_client()? })
     }
 
@@ -102,6 +104,31 @@ impl Connection {
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => std::future::pending().await,
             }
+        }
+    }
+}
+
+/// Reconnects forever.
+fn reconnecting(heartbeat_ttl_ms: u64) -> ReconnectPolicy {
+    let ttl_ms = u32::try_from(heartbeat_ttl_ms).unwrap_or(u32::MAX);
+    let max_ms = RECONNECT_MAX_MS.min(ttl_ms / RECONNECTS_PER_TTL);
+    let mut policy = ReconnectPolicy::new_exponential(0, (max_ms / 50).max(1), max_ms, 2);
+    policy.set_jitter(RECONNECT_JITTER_MS.min(max_ms / 10));
+    policy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_wait_for_a_reconnect_is_longer_than_a_third_of_the_ttl() {
+        // The lowest `cluster.heartbeat_ttl_ms`, the default, and one that is longer than any wait.
+        for (ttl_ms, longest_ms) in [(100, 33), (3_000, 1_000), (600_000, 2_000)] {
+            let mut policy = reconnecting(ttl_ms);
+            let waits: Vec<u64> = (0..100).map(|_| policy.next_delay().expect("it never gives up")).collect();
+            assert!((1..longest_ms / 4).contains(&waits[0]), "{ttl_ms}: {waits:?}");
+            assert_eq!(waits.iter().max(), Some(&longest_ms), "{ttl_ms}: {waits:?}");
         }
     }
 }
