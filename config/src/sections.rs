@@ -147,8 +147,8 @@ section! {
         /// joins all nodes with the same `redis.url` and `redis.prefix` into one gateway; it requires `store.kind`
         /// `scylla`, with the same keyspace on each node.
         kind: BusKind = BusKind::Memory;
-        /// Bytes that may wait at the sender for each other node, and at the receiver; beyond that messages are
-        /// dropped, and what they announced is repeated.
+        /// Bytes that may wait at the sender for each other node; beyond that messages are dropped, and what they
+        /// announced is repeated. What waits for Redis, and at the receiver, is bounded by `redis.queue_bytes`.
         queue_bytes: usize = 16_777_216, in 1_048_576..=1_073_741_824;
     }
 }

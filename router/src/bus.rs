@@ -49,7 +49,7 @@ pub(crate) struct PacketSender {
     room: Arc<Semaphore>,
 }
 
-/// A queue for `queue_bytes` (`bus.queue_bytes`) of packets.
+/// A queue for `queue_bytes` of packets (`bus.queue_bytes` within one process, `redis.queue_bytes` over Redis).
 pub(crate) fn packet_queue(queue_bytes: usize) -> (PacketSender, Packets) {
     // The bytes run out first, save for the last packet.
     let (sender, receiver) = mpsc::channel(queue_bytes / PACKET_BYTES_MIN + 1);

@@ -86,7 +86,7 @@ pub(super) async fn decide(
 }
 
 impl Context<'_> {
-    /// The time for a new entry. Within a conversation it never decreases.
+    /// The time for a new entry. Within a term it never decreases; the next owner may have another clock.
     pub(super) fn now(&self, log: &Log) -> Timestamp {
         let now = Timestamp::from_unix_ms(self.node.clock.wall_ms());
         log.last_at.map_or(now, |last| last.max(now))
