@@ -56,6 +56,7 @@ mod append;
 mod begin;
 mod conversations;
 mod life;
+mod once;
 mod operations;
 mod raise;
 mod term;
@@ -68,14 +69,18 @@ pub use term::BUCKET_ENTRIES;
 use crate::{ConversationKey, Incarnation, StoreError, TermNumber};
 use conversations::Conversations;
 use life::Life;
+use once::Once;
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_protocol::Seq;
 use tokio::sync::Notify;
 
 /// Fenced incarnations that are remembered, so that each is fenced once for all its conversations.
-const FENCED_MAX: usize = 1024;
+const FENCES_MAX: usize = 1024;
+
+/// An incarnation's registration; `None`: refused, because it has been fenced.
+type Registration = Once<Option<Arc<Life>>>;
 
 /// An owner's statement that it has released a term. It holds for ever, and for this term only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,9 +96,9 @@ pub struct QuorumLog<Q> {
     quorum: Q,
     conversations: Conversations,
     /// This process's incarnations: one, and one more for each time that it was fenced.
-    lives: Mutex<HashMap<Incarnation, Arc<Life>>>,
-    /// Other processes' incarnations that are known to be fenced.
-    fenced: Mutex<HashSet<Incarnation>>,
+    lives: Mutex<HashMap<Incarnation, Arc<Registration>>>,
+    /// Other processes' incarnations that have been fenced or are being fenced.
+    fences: Mutex<HashMap<Incarnation, Arc<Once<()>>>>,
     bucket_filled: Notify,
     /// The last conversation of an interrupted round of raising.
     raised_upto: Mutex<Option<ConversationKey>>,
@@ -106,7 +111,7 @@ impl<Q: Quorum> QuorumLog<Q> {
             quorum,
             conversations: Conversations::default(),
             lives: Mutex::default(),
-            fenced: Mutex::default(),
+            fences: Mutex::default(),
             bucket_filled: Notify::new(),
             raised_upto: Mutex::default(),
         }
@@ -146,35 +151,31 @@ impl<Q: Quorum> QuorumLog<Q> {
 
     /// The life of `me`, which is registered before anything else is done in its name.
     async fn life(&self, me: &Incarnation) -> Result<Arc<Life>, StoreError> {
-        let known = lock(&self.lives).get(me).cloned();
-        let life = match known {
-            Some(life) => life,
-            None if self.quorum.register(me).await? => {
-                lock(&self.lives).entry(me.clone()).or_insert_with(|| Arc::new(Life::new(me.clone()))).clone()
-            }
-            None => return Err(StoreError::Fenced { incarnation: me.clone() }),
+        let registration = lock(&self.lives).entry(me.clone()).or_default().clone();
+        let register = async {
+            let is_live = self.quorum.register(me).await?;
+            Ok(is_live.then(|| Arc::new(Life::new(me.clone()))))
         };
-        if life.is_fenced() { Err(StoreError::Fenced { incarnation: me.clone() }) } else { Ok(life) }
+        let life = registration.get(register).await?.filter(|life| !life.is_fenced());
+        life.ok_or_else(|| StoreError::Fenced { incarnation: me.clone() })
     }
 
     fn is_of_this_process(&self, owner: &Incarnation) -> bool {
-        lock(&self.lives).contains_key(owner)
+        lock(&self.lives).get(owner).is_some_and(|registration| registration.known().flatten().is_some())
     }
 
     /// Fences another process's incarnation. Only our own compare-and-set proves it: a plain read may see `fenced` when
     /// a fence has been decided but has not reached a quorum yet, and then the other process's read may still say
     /// `live`.
     async fn fence(&self, other: &Incarnation) -> Result<(), StoreError> {
-        if lock(&self.fenced).contains(other) {
-            return Ok(());
-        }
-        self.quorum.fence(other).await?;
-        let mut fenced = lock(&self.fenced);
-        if fenced.len() >= FENCED_MAX {
-            fenced.clear();
-        }
-        fenced.insert(other.clone());
-        Ok(())
+        let fence = {
+            let mut fences = lock(&self.fences);
+            if fences.len() >= FENCES_MAX && !fences.contains_key(other) {
+                fences.clear();
+            }
+            fences.entry(other.clone()).or_default().clone()
+        };
+        fence.get(self.quorum.fence(other)).await
     }
 
     /// Removes another incarnation's note from `active`, if it is for a term up to `upto`: that incarnation may be

@@ -261,6 +261,111 @@ fn appends_of_all_conversations_share_the_fence_reads() {
     assert!(reads() <= 4, "{} fence reads for {CONVERSATIONS} appends", reads());
 }
 
+/// A begin under way; `None`: it has ended, or been dropped.
+type Begin<'a> = Option<Pin<Box<dyn Future<Output = Result<Beginning, StoreError>> + 'a>>>;
+
+/// A process that takes all of a dead node's conversations over.
+struct TakeOver {
+    calm: Calm,
+    log: QuorumLog<Driver>,
+    keys: Vec<ConversationKey>,
+    me: Incarnation,
+    gone: Previous,
+}
+
+impl TakeOver {
+    const CONVERSATIONS: usize = 20;
+
+    fn new() -> Self {
+        let calm = Calm::new();
+        let dead = calm.process();
+        let keys: Vec<ConversationKey> = ('a'..).take(Self::CONVERSATIONS).map(key).collect();
+        for key in &keys {
+            calm.run(dead.begin_term(key, &node(1), &Previous::Unknown, Some(&group()))).unwrap();
+        }
+        let log = calm.process();
+        Self { calm, log, keys, me: node(2), gone: Previous::Gone(node(1)) }
+    }
+
+    /// A begin of each conversation.
+    fn begins(&self) -> Vec<Begin<'_>> {
+        let begin = |key| -> Begin<'_> { Some(Box::pin(self.log.begin_term(key, &self.me, &self.gone, None))) };
+        self.keys.iter().map(begin).collect()
+    }
+
+    /// Continues the begins until `is_reached`.
+    fn run_until(&self, begins: &mut [Begin<'_>], is_reached: impl Fn(&Store) -> bool) {
+        self.calm.run(std::future::poll_fn(|context| {
+            for begin in begins.iter_mut().flatten() {
+                assert!(begin.as_mut().poll(context).is_pending());
+            }
+            if is_reached(&self.calm.0.lock()) { Poll::Ready(()) } else { Poll::Pending }
+        }));
+    }
+
+    /// Continues the begins until all have ended.
+    fn outcomes(&self, mut begins: Vec<Begin<'_>>) -> Vec<Result<Beginning, StoreError>> {
+        let mut outcomes = Vec::new();
+        self.calm.run(std::future::poll_fn(|context| {
+            for slot in &mut begins {
+                if let Some(Poll::Ready(outcome)) = slot.as_mut().map(|begin| begin.as_mut().poll(context)) {
+                    outcomes.push(outcome);
+                    *slot = None;
+                }
+            }
+            if begins.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        outcomes
+    }
+
+    fn assert_all_begin(&self, begins: Vec<Begin<'_>>) {
+        let expected = begins.iter().flatten().count();
+        let outcomes = self.outcomes(begins);
+        let begun = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Beginning::Begun { .. }))).count();
+        assert_eq!(begun, expected, "{outcomes:?}");
+    }
+
+    /// Fences and registrations so far, without those of the dead node.
+    fn decisions(&self) -> (u64, u64) {
+        let store = self.calm.0.lock();
+        (store.fences, store.registrations - 1)
+    }
+}
+
+#[test]
+fn who_takes_many_conversations_over_registers_once_and_fences_once() {
+    let take_over = TakeOver::new();
+    take_over.assert_all_begin(take_over.begins());
+    assert_eq!(take_over.decisions(), (1, 1));
+}
+
+#[test]
+fn a_begin_that_is_dropped_while_it_registers_or_fences_holds_up_no_other() {
+    let take_over = TakeOver::new();
+    let mut begins = take_over.begins();
+    take_over.run_until(&mut begins, |store| store.registrations == 2);
+    begins[0] = None;
+    take_over.run_until(&mut begins, |store| store.fences == 1);
+    begins[1] = None;
+    take_over.assert_all_begin(begins);
+    assert_eq!(take_over.decisions(), (2, 2), "another one takes over");
+}
+
+#[test]
+fn those_who_wait_for_a_fence_fail_with_it_and_may_try_again() {
+    let take_over = TakeOver::new();
+    let mut begins = take_over.begins();
+    let only_the_fence_is_left =
+        |store: &Store| matches!(store.soon[..], [Event::Decision { decision: Decision::Fence { .. }, .. }]);
+    take_over.run_until(&mut begins, only_the_fence_is_left);
+    take_over.calm.0.lock().soon.clear();
+    let outcomes = take_over.outcomes(begins);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(StoreError::Unavailable { .. }))), "{outcomes:?}");
+    assert_eq!(take_over.decisions(), (1, 1));
+    take_over.assert_all_begin(take_over.begins());
+    assert_eq!(take_over.decisions(), (2, 1));
+}
+
 /// Polls all appends; returns whether they have all become durable.
 fn are_durable<A>(appends: &mut [Option<Pin<Box<A>>>], context: &mut Context<'_>) -> bool
 where

@@ -85,6 +85,9 @@ pub(crate) struct Store {
     pub(crate) traced: bool,
     /// The number of fence reads.
     pub(crate) fence_reads: u64,
+    /// The numbers of compare-and-sets that fence, and that register.
+    pub(crate) fences: u64,
+    pub(crate) registrations: u64,
     /// The number of written notes.
     notes: i64,
     replicas: [Replica; REPLICAS],
@@ -105,6 +108,8 @@ impl Store {
             swap_ignores_end: false,
             traced: false,
             fence_reads: 0,
+            fences: 0,
+            registrations: 0,
             notes: 0,
             replicas: Default::default(),
             heads: BTreeMap::new(),
@@ -180,6 +185,8 @@ impl Store {
 
     pub(crate) fn begin_decision(&mut self, decision: Decision) -> usize {
         let op = self.op(1, Answer::Done);
+        self.fences += u64::from(matches!(decision, Decision::Fence { .. }));
+        self.registrations += u64::from(matches!(decision, Decision::Register { .. }));
         let sets_head = matches!(decision, Decision::CreateHead { .. } | Decision::SwapHead { .. });
         let event = Event::Decision { op, decision };
         if sets_head && self.chance(self.weather.undecided) {
