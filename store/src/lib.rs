@@ -163,6 +163,11 @@ pub trait Inbox: Send + Sync {
     /// one read.
     async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError>;
 
+    /// [`InboxPage::top`], without a page.
+    async fn inbox_top(&self, user: &UserKey) -> Result<u64, StoreError> {
+        self.inbox(user, InboxRange { after: u64::MAX, below: None }, 0).await.map(|page| page.top)
+    }
+
     /// One row.
     async fn inbox_row(&self, user: &UserKey, conversation: &ConversationId) -> Result<Option<InboxRow>, StoreError>;
 }

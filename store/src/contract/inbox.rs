@@ -109,6 +109,8 @@ pub async fn pages_by_version(backend: &dyn Backend) {
     assert_eq!((ids(&all), all.more), (["c2", "c5", "c4", "c3", "c1"].map(str::to_owned).into(), false));
     assert!(all.rows.is_sorted_by(|a, b| a.version > b.version), "newest first");
     assert!(all.rows[0].version <= all.top);
+    let top = async || store.inbox_top(&user_key("alice")).await.expect("reads");
+    assert_eq!(top().await, all.top);
     let first = page(&store, ALL, 2).await;
     assert_eq!((ids(&first), first.more), (["c2", "c5"].map(str::to_owned).into(), true));
     let rest = InboxRange { after: 0, below: Some(first.rows[1].version) };
@@ -118,6 +120,7 @@ pub async fn pages_by_version(backend: &dyn Backend) {
     assert_eq!(page(&store, since, 10).await.rows.len(), 0);
     put(&store, [InboxChange { last: Some(last(2).into()), ..change("c4") }]).await;
     assert_eq!(ids(&page(&store, since, 10).await), ["c4"]);
+    assert!(top().await > all.top);
     let between = InboxRange { after: all.rows[3].version, below: Some(all.rows[0].version) };
     assert_eq!(ids(&page(&store, between, 10).await), ["c5"], "both bounds are outside");
     assert_eq!(ids(&page(&store, InboxRange { after: 9_999, below: Some(3) }, 10).await), [""; 0]);

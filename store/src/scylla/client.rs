@@ -179,23 +179,41 @@ impl Client {
         found.maybe_first_row().map_err(unreadable)
     }
 
-    /// Returns all rows of a statement, page by page; the time limit applies to each page.
+    /// Returns all rows of a statement.
     pub(super) async fn rows<R>(&self, statement: &Statement, values: impl SerializeRow) -> Result<Vec<R>, StoreError>
     where
         R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
     {
         let mut all = Vec::new();
+        let push = |row| {
+            all.push(row);
+            Ok(())
+        };
+        self.each_row(statement, values, push).await.map(|()| all)
+    }
+
+    /// Goes through all rows of a statement, page by page, holding one page at a time; the time limit applies to each
+    /// page.
+    pub(super) async fn each_row<R>(
+        &self,
+        statement: &Statement,
+        values: impl SerializeRow,
+        mut visit: impl FnMut(R) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError>
+    where
+        R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+    {
         let mut from = PagingState::start();
         loop {
             let page = Box::pin(self.session.execute_single_page(&statement.prepared, &values, from));
             let (page, next): (QueryResult, PagingStateResponse) = self.bounded(&statement.figures, page).await?;
             let page = page.into_rows_result().map_err(unreadable)?;
             for row in page.rows().map_err(unreadable)? {
-                all.push(row.map_err(unreadable)?);
+                visit(row.map_err(unreadable)?)?;
             }
             match next.into_paging_control_flow() {
                 ControlFlow::Continue(next) => from = next,
-                ControlFlow::Break(()) => return Ok(all),
+                ControlFlow::Break(()) => return Ok(()),
             }
         }
     }

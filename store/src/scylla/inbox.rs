@@ -11,7 +11,13 @@
 //! **Reading** is done when nothing newer comes up: all versions below the newest that one read saw were confirmed
 //! before that one was sent, so the next read sees them. A process that writes the inbox itself knows the newest
 //! version and needs only one read.
-//! that was sent, so the next read sees them. Who writes the inbox himself knows the newest and needs one read.
+//!
+//! **What a read costs.** A user's rows are ordered by conversation, so there is no reading a range of versions: each
+//! read goes through the whole partition, a row for each conversation that the user was ever in. It keeps only the rows
+//! that it returns, and the ids of those whose owners are asked. So a client with n conversations that pages through
+//! them, 200 at a time, makes the database read n²/200 rows. A second table, ordered by version, would save that, for
+//! one more row to write and one to delete with every change. Reads of single rows don't go through the partition, nor
+//! does [`Inbox::inbox_top`] in a process that writes the inbox.
 
 mod kept;
 
@@ -86,8 +92,12 @@ impl Inboxes {
         self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self, user: &UserKey) -> Option<Arc<Writer>> {
-        self.map().get(user).cloned()
+    /// The epoch that this process has written under, once no write is under way; `None` if it has written nothing, or
+    /// does not know what became of it.
+    async fn written(&self, user: &UserKey) -> Option<Epoch> {
+        let writer = self.map().get(user).cloned()?;
+        let epoch = *writer.lock().await;
+        epoch.filter(|epoch| epoch.newest > 0)
     }
 
     /// Returns the user's writer. If there is no room, forgets arbitrary users that are not in use; they take a new
@@ -121,21 +131,59 @@ impl Inbox for ScyllaStore {
     }
 
     async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError> {
-        let mut rows = self.core.read_inbox(user).await?;
-        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.version));
-        let top = rows.first().map_or(0, |row| row.version);
-        let mut asked: Vec<_> = rows.iter().filter(|row| row.is_asked()).map(|row| row.conversation.clone()).collect();
-        asked.sort_unstable();
-        let in_range =
-            |row: &InboxRow| row.version > range.after && range.below.is_none_or(|below| row.version < below);
-        rows.retain(in_range);
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        Ok(InboxPage { rows, top, more, asked })
+        self.core.read_inbox(user, range, limit).await
+    }
+
+    /// Needs no row if this process has written the newest one: a row that counts under another epoch was written after
+    /// that epoch was taken, and so after this process's was read.
+    async fn inbox_top(&self, user: &UserKey) -> Result<u64, StoreError> {
+        if let Some(epoch) = self.core.inboxes.written(user).await
+            && self.core.epoch_by(user, &self.core.statements.inbox.epoch).await? == Some(epoch.number)
+        {
+            return Ok(epoch.newest);
+        }
+        self.core.read_inbox(user, InboxRange { after: u64::MAX, below: None }, 0).await.map(|page| page.top)
     }
 
     async fn inbox_row(&self, user: &UserKey, conversation: &ConversationId) -> Result<Option<InboxRow>, StoreError> {
         Ok(self.core.inbox_rows_of(user, &[conversation]).await?.pop())
+    }
+}
+
+/// The rows of a page, found by going through all of a user's rows in any order. Holds one page.
+struct NewestRows {
+    range: InboxRange,
+    limit: usize,
+    rows: BTreeMap<u64, InboxRow>,
+    top: u64,
+    more: bool,
+    asked: Vec<ConversationId>,
+}
+
+impl NewestRows {
+    fn new(range: InboxRange, limit: usize) -> Self {
+        Self { range, limit, rows: BTreeMap::new(), top: 0, more: false, asked: Vec::new() }
+    }
+
+    fn extend(&mut self, row: Option<InboxRow>) {
+        let Some(row) = row else { return };
+        self.top = self.top.max(row.version);
+        if row.is_asked() {
+            self.asked.push(row.conversation.clone());
+        }
+        if row.version > self.range.after && self.range.below.is_none_or(|below| row.version < below) {
+            self.rows.insert(row.version, row);
+        }
+        if self.rows.len() > self.limit {
+            self.rows.pop_first();
+            self.more = true;
+        }
+    }
+
+    fn into_page(mut self) -> InboxPage {
+        self.asked.sort_unstable();
+        let rows = self.rows.into_values().rev().collect();
+        InboxPage { rows, top: self.top, more: self.more, asked: self.asked }
     }
 }
 
@@ -155,9 +203,25 @@ type Columns = (
 );
 
 impl Core {
-    async fn inbox_rows(&self, user: &UserKey) -> Result<Vec<InboxRow>, StoreError> {
-        let found = self.client.rows(&self.statements.inbox.rows, (user.tenant.as_str(), user.user.as_str())).await?;
-        found.into_iter().filter_map(|columns| row(columns).transpose()).collect()
+    /// Goes through all rows. Always reads whole ones: if a read of the versions repaired only these, the next read might
+    /// find a version without what belongs to it.
+    async fn each_inbox_row(
+        &self,
+        user: &UserKey,
+        visit: impl FnMut(Columns) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let values = (user.tenant.as_str(), user.user.as_str());
+        self.client.each_row(&self.statements.inbox.rows, values, visit).await
+    }
+
+    async fn newest_version(&self, user: &UserKey) -> Result<u64, StoreError> {
+        let mut newest = 0;
+        let note = |(_, version, ..): Columns| {
+            newest = newest.max(version.unwrap_or_default().cast_unsigned());
+            Ok(())
+        };
+        self.each_inbox_row(user, note).await?;
+        Ok(newest)
     }
 
     async fn inbox_rows_of(
@@ -178,25 +242,19 @@ impl Core {
         Ok(rows)
     }
 
-    /// All rows, complete: none with a version below the newest is missing.
-    async fn read_inbox(&self, user: &UserKey) -> Result<Vec<InboxRow>, StoreError> {
-        let newest = |rows: &[InboxRow]| rows.iter().map(|row| row.version).max().unwrap_or_default();
-        let writer = self.inboxes.known(user);
-        let writing = match &writer {
-            Some(writer) => Some(writer.lock().await),
-            None => None,
+    /// A page, complete: no row with a version below the newest is missing.
+    async fn read_inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError> {
+        let mut before = match self.inboxes.written(user).await {
+            Some(epoch) => epoch.newest,
+            None => self.newest_version(user).await?,
         };
-        let known = writing.and_then(|epoch| *epoch).map(|epoch| epoch.newest).filter(|newest| *newest > 0);
-        let mut rows = self.inbox_rows(user).await?;
-        if known == Some(newest(&rows)) {
-            return Ok(rows);
-        }
         for _ in 0..READ_ATTEMPTS_MAX {
-            let before = newest(&rows);
-            rows = self.inbox_rows(user).await?;
-            if newest(&rows) == before {
-                return Ok(rows);
+            let mut page = NewestRows::new(range, limit);
+            self.each_inbox_row(user, |columns| row(columns).map(|row| page.extend(row))).await?;
+            if page.top == before {
+                return Ok(page.into_page());
             }
+            before = page.top;
         }
         Err(StoreError::unavailable("the inbox changes faster than it is read"))
     }
@@ -369,4 +427,25 @@ fn row(columns: Columns) -> Result<Option<InboxRow>, StoreError> {
         row.settings = decode_at(b"inbox settings", settings.as_bytes())?;
     }
     Ok(Some(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_holds_the_newest_rows_of_its_range_and_no_more() {
+        // As the table has them: in an order that has nothing to do with their versions.
+        let versions = (1..=100).map(|n| n * 37 % 101);
+        let range = InboxRange { after: 20, below: Some(90) };
+        let mut page = NewestRows::new(range, 5);
+        for version in versions {
+            let row = InboxRow { version, ..InboxRow::new(format!("c{version}").parse().unwrap()) };
+            page.extend(Some(row));
+            assert!(page.rows.len() <= 5);
+        }
+        let page = page.into_page();
+        let versions: Vec<u64> = page.rows.iter().map(|row| row.version).collect();
+        assert_eq!((versions.as_slice(), page.top, page.more), ([89, 88, 87, 86, 85].as_slice(), 100, true));
+    }
 }

@@ -1,6 +1,6 @@
 //! Two homes write one user's inbox, as they do for a moment when the ring changes: nobody misses a change.
 
-use crate::support::{open, own_keyspace, shared_server};
+use crate::support::{Statements, open, own_keyspace, shared_server};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use switchboard_protocol::{ConversationId, Seq};
@@ -84,6 +84,27 @@ async fn what_one_has_kept_of_a_row_is_old() {
         let page = since(&other, top).await;
         assert_eq!(page.rows.len(), rows);
     }
+}
+
+#[tokio::test]
+async fn who_has_written_the_newest_row_knows_the_top() {
+    let statements = Statements::default();
+    let _counted = metrics::set_default_local_recorder(&statements);
+    let [one, other] = stores().await;
+    let user = user_key("alice");
+    let top = async |store: &ScyllaStore| {
+        let before = statements.of("inbox");
+        let top = store.inbox_top(&user).await.expect("reads");
+        (top, statements.of("inbox") - before)
+    };
+    put(&one, ends_at("c", 5)).await;
+    let page = since(&one, 0).await;
+    assert_eq!(top(&one).await, (page.top, 0));
+    assert_eq!(top(&other).await, (page.top, 2), "rows are read until nothing newer comes up");
+    put(&other, ends_at("d", 6)).await;
+    let page = since(&other, 0).await;
+    assert_eq!(top(&other).await, (page.top, 0));
+    assert_eq!(top(&one).await.0, page.top, "it finds out that another home writes");
 }
 
 #[tokio::test]
