@@ -246,7 +246,7 @@ impl Core {
     ) -> Result<Recent, StoreError> {
         let after = Seq::new(end.get().saturating_sub(window.entries_max));
         let mut recent = Recent { sends: Vec::new(), after, removed: BTreeMap::new() };
-        let mut scan = Scan::new(self, conversation, after.next(), end, Order::Descending);
+        let mut scan = Scan::of_many(self, conversation, after.next(), end, Order::Descending);
         'window: while let Some(entries) = scan.next().await? {
             for entry in &entries {
                 if !recent.note(entry, window)? {

@@ -1,12 +1,12 @@
 //! Two nodes on one keyspace take a conversation over from each other.
 
-use crate::support::{open, own_keyspace, shared_server};
+use crate::support::{Statements, open, own_keyspace, shared_server};
 use std::sync::Arc;
 use switchboard_protocol::{Seq, Timestamp};
 use switchboard_store::contract::{Conversation, conversation_key, incarnation, model};
 use switchboard_store::{
-    Appended, Begun, Claim, ConversationKey, HistoryRange, Previous, RecentWindow, ScyllaStore, Store, StoreError,
-    TermNumber,
+    Appended, Begun, Claim, ConversationKey, HistoryRange, Previous, RecentWindow, ScyllaStore, Store,
+    StoreError, TermNumber,
 };
 use tokio::task::JoinSet;
 
@@ -95,6 +95,24 @@ async fn by_fence_while_appends_are_under_way() {
     let back = begin(&one, &key, 3, Previous::Gone(incarnation(2))).await.expect("begins");
     assert_eq!((back.term, back.end, back.messages), (TermNumber(3), Seq::new(c.end), c.messages));
     assert_eq!(append(&mut c, "late").await.expect("answers"), Appended::Superseded);
+}
+
+#[tokio::test]
+async fn a_long_window_of_recent_sends_is_read_in_few_pages() {
+    const MESSAGES: u64 = 3_000;
+    let statements = Statements::default();
+    let _counted = metrics::set_default_local_recorder(&statements);
+    let [one, other] = two_stores().await;
+    let mut c = Conversation::direct(&one, "c").await;
+    let entries: Vec<_> = (0..MESSAGES).map(|_| c.message("alice", "hello")).collect();
+    for some in entries.chunks(500) {
+        assert_eq!(one.append(&c.key, c.term, some.into()).await.expect("answers"), Appended::Durable);
+    }
+    let before = statements.of("entries_last");
+    let begun = begin(&other, &c.key, 2, Previous::Gone(incarnation(1))).await.expect("begins");
+    assert!(begun.recent.iter().map(|send| send.seq.get()).eq(1..=MESSAGES), "all, once each, in order");
+    let pages = statements.of("entries_last") - before;
+    assert!(pages <= 6, "{pages} pages");
 }
 
 /// A read at a node without the term is as of one moment, whether projections are written or not.
