@@ -177,7 +177,7 @@ impl Store for ScyllaStore {
         let mut tasks = std::mem::take(&mut *self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
         // Saves the next owner work, and lets readers see where logs end. Everything is durable without it.
-        if let Err(error) = housekeeping::apply_all(&self.core, 1).await {
+        if let Err(error) = housekeeping::apply_all(&self.core).await {
             tracing::debug!(%error, "projections are left to the next owners");
         }
         self.core.client.close();

@@ -29,15 +29,14 @@ pub(super) fn start(core: &Arc<Core>, options: &ScyllaOptions, clock: &Clock) ->
 async fn apply(core: Arc<Core>, clock: Clock, interval_ms: u64) {
     let mut due_ms = clock.monotonic_ms() + interval_ms;
     loop {
-        let at_least = tokio::select! {
+        let applied = tokio::select! {
             biased;
             () = clock.sleep_until_ms(due_ms) => {
                 due_ms = clock.monotonic_ms() + interval_ms;
-                1
+                apply_all(&core).await
             }
-            () = core.terms.wait_for_many() => UNAPPLIED_MAX,
+            () = core.terms.wait_for_many() => apply_those_with(&core, UNAPPLIED_MAX).await,
         };
-        let applied = apply_all(&core, at_least).await;
         let failed = applied.is_err();
         note(applied);
         if failed {
@@ -46,13 +45,27 @@ async fn apply(core: Arc<Core>, clock: Clock, interval_ms: u64) {
     }
 }
 
-/// Writes the projections of all terms with at least `at_least` unprojected entries, up to what is durable now. A
+/// Writes the projections of all terms that run, and forgets the others: those of a fenced life, or those that another
+/// node has taken over. The next owner writes their projections.
+///
+/// # Errors
+/// See [`apply_those_with`].
+pub(super) async fn apply_all(core: &Arc<Core>) -> Result<(), StoreError> {
+    for (conversation, term) in core.terms.unapplied(0) {
+        if core.log.end_here(&conversation).is_none_or(|(running, _)| running != term.number) {
+            core.terms.forget(&conversation, term.number);
+        }
+    }
+    apply_those_with(core, 1).await
+}
+
+/// Writes the projections of all terms with at least this many unprojected entries, up to what is durable now. A
 /// failure of one does not stop the others.
 ///
 /// # Errors
 /// The first one.
-pub(super) async fn apply_all(core: &Arc<Core>, at_least: u64) -> Result<(), StoreError> {
-    let applications = core.terms.unapplied(at_least).into_iter().map(|(conversation, term)| {
+async fn apply_those_with(core: &Arc<Core>, unapplied_min: u64) -> Result<(), StoreError> {
+    let applications = core.terms.unapplied(unapplied_min).into_iter().map(|(conversation, term)| {
         let core = core.clone();
         async move { core.apply(&conversation, &term).await }
     });

@@ -1,6 +1,7 @@
 //! The terms of this process: what appends are checked against, and what is not projected yet.
 //!
-//! Owns their map. Only `crate::quorum` knows whether a term still runs.
+//! Owns their map. Only `crate::quorum` knows whether a term still runs; those that do not are forgotten in the next round of
+//! housekeeping, if not before.
 
 use crate::{ConversationKey, Entry, StoreError, TermNumber};
 use std::collections::HashMap;
@@ -59,7 +60,7 @@ impl Terms {
         }
     }
 
-    /// The terms with at least `at_least` unprojected entries.
+    /// The terms with at least `at_least` unprojected entries; 0: all.
     pub(super) fn unapplied(&self, at_least: u64) -> Vec<(ConversationKey, Arc<LocalTerm>)> {
         let unapplied = |(key, term): (&ConversationKey, &Arc<LocalTerm>)| {
             (term.unapplied() >= at_least).then(|| (key.clone(), term.clone()))

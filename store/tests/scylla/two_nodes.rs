@@ -1,11 +1,13 @@
 //! Two nodes on one keyspace take a conversation over from each other.
 
 use crate::support::{Statements, open, own_keyspace, shared_server};
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
 use std::sync::Arc;
 use switchboard_protocol::{Seq, Timestamp};
 use switchboard_store::contract::{Conversation, conversation_key, incarnation, model};
 use switchboard_store::{
-    Appended, Begun, Claim, ConversationKey, HistoryRange, Previous, RecentWindow, ScyllaStore, Store,
+    Appended, Begun, Claim, ConversationKey, HistoryRange, Previous, RecentWindow, ScyllaOptions, ScyllaStore, Store,
     StoreError, TermNumber,
 };
 use tokio::task::JoinSet;
@@ -113,6 +115,39 @@ async fn a_long_window_of_recent_sends_is_read_in_few_pages() {
     assert!(begun.recent.iter().map(|send| send.seq.get()).eq(1..=MESSAGES), "all, once each, in order");
     let pages = statements.of("entries_last") - before;
     assert!(pages <= 6, "{pages} pages");
+}
+
+/// The last entry that is in the tables of the projections.
+async fn projected(session: &Session, options: &ScyllaOptions, key: &ConversationKey) -> Option<i64> {
+    let select = format!(
+        "SELECT applied_seq FROM {}.conversation_state WHERE tenant = ? AND conversation = ?",
+        options.keyspace
+    );
+    let found = session.query_unpaged(select, (key.tenant.as_str(), key.conversation.as_str())).await.expect("reads");
+    let found = found.into_rows_result().expect("rows").maybe_first_row::<(i64,)>().expect("a number");
+    found.map(|(applied,)| applied)
+}
+
+#[tokio::test]
+async fn a_fenced_life_leaves_its_projections_to_the_next_owners() {
+    let server = shared_server().await;
+    // Only `close` writes them.
+    let options = ScyllaOptions { apply_interval_ms: 3_600_000, ..own_keyspace(server) };
+    let session = SessionBuilder::new().known_node_addr(server).build().await.expect("connects");
+    let open = async || Arc::new(open(&options).await.expect("opens"));
+    let [one, other]: [Arc<dyn Store>; 2] = [open().await, open().await];
+    let lost = Conversation::group(&one, "lost").await;
+    let mut taken = Conversation::group(&one, "taken").await;
+    let kept = Conversation::group(&one, "kept").await;
+    let (mut kept, _) = Conversation::take_over(&one, &kept.key, 3).await;
+    let end = kept.send("alice", "in the next life").await;
+    begin(&other, &taken.key, 2, Previous::Gone(incarnation(1))).await.expect("begins");
+    assert_eq!(append(&mut taken, "late").await.expect("answers"), Appended::Superseded);
+    one.close().await.expect("closes");
+    assert_eq!(projected(&session, &options, &lost.key).await, None, "forgotten");
+    assert_eq!(projected(&session, &options, &kept.key).await, Some(end.get().cast_signed()));
+    let (begun, _) = Conversation::take_over(&other, &lost.key, 2).await;
+    assert_eq!(projected(&session, &options, &lost.key).await, Some(begun.end.cast_signed()));
 }
 
 /// A read at a node without the term is as of one moment, whether projections are written or not.
