@@ -67,8 +67,11 @@ checked_text! {
     SessionId, is_id, ID_EXPECTED
 }
 checked_text! {
-    /// The store's life: if it changes, clients must discard what they cached (PROTOCOL §2).
-    StoreId, is_id, ID_EXPECTED
+    /// The store's life: if it changes, clients must discard what they cached (PROTOCOL §2). Without dots, which separate
+    /// the parts of a `sync` cursor.
+    StoreId,
+    |text| is_id(text) && !text.contains('.'),
+    "a string of 1 to 128 bytes of A-Z a-z 0-9 _ - : @"
 }
 checked_text! {
     /// An instance of a device, such as a browser tab; empty if it is missing (PROTOCOL §1, "Frames").

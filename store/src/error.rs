@@ -102,6 +102,18 @@ pub enum SetupError {
         /// The newest one known here.
         known: u32,
     },
+    /// The store's id, which operators change after a restore, is none.
+    #[error(
+        "store.scylla.keyspace {keyspace:?}: the row store_id of its table store holds {found:?}, which must be {expected}"
+    )]
+    StoreId {
+        /// Its name.
+        keyspace: String,
+        /// What the row holds.
+        found: String,
+        /// What it may hold.
+        expected: &'static str,
+    },
     /// The cluster does not let this user in.
     #[error("store.scylla.username, store.scylla.password: not let in: {why}")]
     Credentials {
@@ -131,7 +143,7 @@ impl SetupError {
         match self {
             Self::Credentials { .. } | Self::Replication { .. } => true,
             Self::DataCenters { found } => found.is_empty(),
-            Self::Keyspace { .. } | Self::NewerSchema { .. } => false,
+            Self::Keyspace { .. } | Self::NewerSchema { .. } | Self::StoreId { .. } => false,
         }
     }
 }

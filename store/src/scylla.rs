@@ -39,6 +39,7 @@ use statements::Statements;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use switchboard_clock::Clock;
+use switchboard_protocol::StoreId;
 use terms::Terms;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -97,7 +98,7 @@ impl ScyllaOptions {
 
 /// A store in a ScyllaDB cluster.
 pub struct ScyllaStore {
-    store_id: String,
+    store_id: StoreId,
     core: Arc<Core>,
     /// The tasks end when the store is dropped.
     housekeeping: Mutex<JoinSet<()>>,
@@ -164,7 +165,7 @@ fn may_pass(error: StoreError) -> StoreError {
 #[async_trait]
 impl Store for ScyllaStore {
     fn store_id(&self) -> &str {
-        &self.store_id
+        self.store_id.as_str()
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -40,7 +40,8 @@ const FORMAT_VERSION: u32 = 1;
 #[derive(Serialize, Deserialize)]
 struct Format {
     switchboard_store: u32,
-    store_id: StoreId,
+    /// A [`StoreId`], unless an operator has mistyped it.
+    store_id: String,
 }
 
 impl Folder {
@@ -136,7 +137,6 @@ fn make(root: &Path, memtable_bytes: u64, generator: &Generator) -> Result<(), S
     }
     std::fs::create_dir(&making).map_err(failed)?;
     let store_id = format!("{:016x}{:016x}", generator.u64(), generator.u64());
-    let store_id = StoreId::try_from(store_id).map_err(|error| failed(io::Error::other(error)))?;
     let format = Format { switchboard_store: FORMAT_VERSION, store_id };
     let format = serde_json::to_vec(&format).map_err(|error| failed(error.into()))?;
     write_synced(&making.join(FORMAT), &format).map_err(failed)?;
@@ -170,5 +170,7 @@ fn read_format(root: &Path) -> Result<StoreId, StoreError> {
             format.switchboard_store
         )));
     }
-    Ok(format.store_id)
+    let Format { store_id, .. } = format;
+    let checked = StoreId::try_from(store_id.as_str());
+    checked.map_err(|error| foreign(format!("store_id in {STORE}/{FORMAT} is {store_id:?}, but {error}")))
 }

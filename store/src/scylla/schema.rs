@@ -14,6 +14,7 @@ use scylla::response::query_result::QueryResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::{Consistency, Statement};
 use std::collections::BTreeSet;
+use switchboard_protocol::StoreId;
 
 /// A repeatable step of a migration.
 enum Step {
@@ -96,7 +97,7 @@ const KEYSPACE_BYTES_MAX: usize = 48;
 const NEWEST: u32 = MIGRATIONS.len() as u32;
 
 /// Creates what is missing. Returns the store's id.
-pub(super) async fn prepare(client: &Client, options: &ScyllaOptions, me: &str) -> Result<String, StoreError> {
+pub(super) async fn prepare(client: &Client, options: &ScyllaOptions, me: &str) -> Result<StoreId, StoreError> {
     let schema = Schema { client, keyspace: &options.keyspace };
     schema.check_name()?;
     let data_center = schema.data_center(options.replication_factor)?;
@@ -107,7 +108,11 @@ pub(super) async fn prepare(client: &Client, options: &ScyllaOptions, me: &str) 
     schema.migrate(me).await?;
     client.session.refresh_metadata().await.map_err(|error| StoreError::unavailable(error.to_string()))?;
     schema.put_if_missing("store_id", me).await?;
-    schema.part("store_id").await?.ok_or_else(|| unreadable("the store has lost its id"))
+    let found = schema.part("store_id").await?.ok_or_else(|| unreadable("the store has lost its id"))?;
+    found.parse::<StoreId>().map_err(|error| {
+        let keyspace = options.keyspace.clone();
+        SetupError::StoreId { keyspace, found, expected: error.expected }.into()
+    })
 }
 
 struct Schema<'a> {

@@ -89,6 +89,24 @@ async fn a_newer_format_is_named_and_left_as_it_is() {
     assert_eq!(contents(folder.path()), before);
 }
 
+/// Operators change it after a restore.
+#[tokio::test]
+async fn an_id_that_is_none_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).close().await.unwrap();
+    let format = folder.path().join("store/format.json");
+    for id in ["", "after the restore", "v1.2"] {
+        fs::write(&format, format!(r#"{{"switchboard_store":1,"store_id":"{id}"}}"#)).unwrap();
+        let refused = try_open(&options(folder.path())).err().expect("refused");
+        assert!(matches!(refused, StoreError::Foreign { .. }), "{refused}");
+        let message = refused.to_string();
+        let names_it = message.contains("store_id in store/format.json") && message.contains(&format!("{id:?}"));
+        assert!(names_it && message.contains("must be a string of 1 to 128 bytes of"), "{message}");
+    }
+    fs::write(&format, br#"{"switchboard_store":1,"store_id":"after-the-restore"}"#).unwrap();
+    assert_eq!(open(folder.path()).store_id(), "after-the-restore");
+}
+
 #[tokio::test]
 async fn a_store_that_was_being_made_when_the_process_died_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();

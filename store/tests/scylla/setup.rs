@@ -61,6 +61,25 @@ async fn a_schema_of_a_newer_version() {
     assert!(matches!(error, SetupError::NewerSchema { found: 1000, known: 2, .. }), "{error}");
 }
 
+/// Operators change it after a restore.
+#[tokio::test]
+async fn an_id_that_is_none() {
+    let server = shared_server().await;
+    let options = own_keyspace(server);
+    drop(open(&options).await.expect("opens"));
+    let session = operator(server).await;
+    for id in ["", "after the restore", "v1.2"] {
+        note(&session, &options, "store_id", id).await;
+        let error = refused(&options).await;
+        assert!(!error.may_pass() && matches!(&error, SetupError::StoreId { found, .. } if found == id), "{error}");
+        let message = error.to_string();
+        let names_it = message.contains(&options.keyspace) && message.contains("row store_id of its table store");
+        assert!(names_it && message.contains("must be a string of 1 to 128 bytes of"), "{message}");
+    }
+    note(&session, &options, "store_id", "after-the-restore").await;
+    assert_eq!(open(&options).await.expect("opens").store_id(), "after-the-restore");
+}
+
 #[tokio::test]
 async fn a_migration_that_was_broken_off_is_done_again() {
     let server = shared_server().await;
