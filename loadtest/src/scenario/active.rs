@@ -1,4 +1,6 @@
 //! `active`: the memory of an active conversation: its owner, with members, cursors and recent `client_id`s.
+//!
+//! There is no baseline: no bare program has such a thing, and the figure is memory, not a share of a processor.
 
 use std::collections::BTreeMap;
 

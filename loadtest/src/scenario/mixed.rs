@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use fastrand::Rng;
 
 use self::town::Town;
-use super::{Defaults, Param, Scenario, writes_by_frames};
+use super::{Baseline, Defaults, Param, Scenario, writes_by_frames};
+use crate::baseline;
 use crate::control::Load;
 use crate::meter::metrics_page;
 use crate::meter::recorder::Counter;
@@ -84,24 +85,38 @@ impl Scenario for Mixed {
         worker.see_off(day.town.into_crowd()).await
     }
 
-    fn figures(&self, load: &Load, round: &Round, _baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
+    /// The day's messages, at their mean rate.
+    fn baselines(&self, load: &Load, round: &Round) -> Vec<Baseline> {
+        let phase = round.phase("load").filter(|phase| phase.counted("sends") > 0.0);
+        let rate = phase.map(|phase| phase.counted("sends") / phase.seconds);
+        rate.map(|rate| Baseline { name: baseline::ECHO, load: Load { rate, ..load.clone() } }).into_iter().collect()
+    }
+
+    fn figures(&self, load: &Load, round: &Round, baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
         let Some(phase) = round.phase("load") else { return Vec::new() };
+        let echo = baselines.get(baseline::ECHO).and_then(|round| round.phase("load"));
+        let echo_us = echo.and_then(|phase| phase.server_cpu_us_per(phase.counted("sent")));
         let latency =
             |name: &str, of: &str, percentile: f64| Figure::new(name, "ms", phase.percentile_ms(of, percentile));
+        let against_echo = |name: &str, of: &str, percentile: f64| {
+            let bare = echo.and_then(|phase| phase.percentile_ms("sent", percentile));
+            latency(name, of, percentile).map(|figure| figure.against("bare echo", bare))
+        };
         let sends = phase.counted("sends");
         let per_message = |count: f64| (sends > 0.0).then(|| count / sends);
         let all = |name: &str| round.phases.iter().map(|phase| phase.counted(name)).sum::<f64>();
         let statements = metrics_page::sum(&phase.server_counters, "switchboard_store_statements_total");
         let figures = [
-            latency("message to who is here, p50", "live", 50.0),
-            latency("message to who is here, p99", "live", 99.0),
-            latency("send to `sent`, p50", "sent", 50.0),
-            latency("send to `sent`, p99", "sent", 99.0),
+            against_echo("message to who is here, p50", "live", 50.0),
+            against_echo("message to who is here, p99", "live", 99.0),
+            against_echo("send to `sent`, p50", "sent", 50.0),
+            against_echo("send to `sent`, p99", "sent", 99.0),
             latency("back and synced, p50", "resume", 50.0),
             latency("back and synced, p99", "resume", 99.0),
             Figure::new("messages", "1/s", Some(sends / phase.seconds)),
             Figure::new("deliveries per message", "", per_message(phase.counted("deliveries"))),
-            Figure::new("CPU per message, with all that belongs to it", "µs", phase.server_cpu_us_per(sends)),
+            Figure::new("CPU per message, with all that belongs to it", "µs", phase.server_cpu_us_per(sends))
+                .map(|figure| figure.against("bare echo", echo_us)),
             Figure::new("CPU per frame to a client", "µs", phase.server_cpu_us_per(phase.counted("frames"))),
             Figure::new(
                 "store statements per message",
@@ -197,6 +212,18 @@ impl Day {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::round::Phase;
+
+    #[test]
+    fn the_baseline_has_the_rate_that_the_day_had() {
+        let counters = [("sends".to_owned(), 300)].into();
+        let phase = Phase { name: "load".to_owned(), seconds: 3.0, counters, ..Phase::default() };
+        let round = Round { phases: vec![phase], ..Round::default() };
+        let baselines = Mixed.baselines(&Load { connections: 40, rate: 200.0, ..Load::default() }, &round);
+        let [Baseline { name: baseline::ECHO, load }] = baselines.as_slice() else { panic!("{baselines:?}") };
+        assert_eq!((load.connections, load.rate), (40, 100.0));
+        assert!(Mixed.baselines(load, &Round::default()).is_empty());
+    }
 
     #[test]
     fn there_is_most_at_noon_and_least_at_midnight() {

@@ -7,14 +7,15 @@ use anyhow::{Result, ensure};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Defaults, Param, Scenario};
+use super::{Baseline, Defaults, Param, Scenario};
+use crate::baseline;
 use crate::client::crowd::Crowd;
 use crate::client::reader::OnFrame;
 use crate::client::session::{Client, Who};
 use crate::control::Load;
 use crate::meter::recorder::{Counter, LatencyMeter};
 use crate::report::figure::{Bar, Figure};
-use crate::report::round::Round;
+use crate::report::round::{Phase, Round};
 use crate::worker::{PhaseWork, Worker};
 
 pub(super) struct Presence;
@@ -64,8 +65,20 @@ impl Scenario for Presence {
         worker.see_off(town.crowd).await
     }
 
-    fn figures(&self, load: &Load, round: &Round, _baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
+    fn baselines(&self, load: &Load, round: &Round) -> Vec<Baseline> {
+        let phase = round.phase("load").filter(|phase| phase.counted("presence_frames") > 0.0);
+        // As many frames to each watcher, whoever they are about.
+        let bare = |phase: &Phase| {
+            let rate = phase.counted("presence_frames") / phase.seconds / load.number("watchers").max(1.0);
+            Baseline::bare_send(&Load { rate, ..load.clone() }, phase, load.count("watchers").max(1), 1.0)
+        };
+        phase.map(bare).into_iter().collect()
+    }
+
+    fn figures(&self, load: &Load, round: &Round, baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
         let Some(phase) = round.phase("load") else { return Vec::new() };
+        let bare = baselines.get(baseline::SEND).and_then(|round| round.phase("load"));
+        let bare_us = bare.and_then(|phase| phase.server_cpu_us_per(phase.counted("deliveries")));
         let transitions = phase.counted("sends");
         let per_transition = |count: f64| (transitions > 0.0).then(|| count / transitions);
         let latency =
@@ -77,6 +90,8 @@ impl Scenario for Presence {
             latency("coming online to its watchers, p50", "online", 50.0),
             latency("going offline to its watchers, p50", "offline", 50.0),
             Figure::new("CPU per transition", "µs", phase.server_cpu_us_per(transitions)),
+            Figure::new("CPU per frame", "µs", phase.server_cpu_us_per(phase.counted("presence_frames")))
+                .map(|figure| figure.against("bare send", bare_us)),
             Figure::new("CPU per change shown", "µs", phase.server_cpu_us_per(phase.counted("changes"))),
             Figure::new("changes shown per transition", "", per_transition(phase.counted("changes"))),
             Figure::new("frames per transition", "", per_transition(phase.counted("presence_frames"))),
@@ -324,6 +339,19 @@ mod tests {
             offline: LatencyMeter::default(),
         };
         Arc::new(People { prefix: "u-".to_owned(), looks: Mutex::new(vec![(Look::Online, 0); users]), meters })
+    }
+
+    #[test]
+    fn the_baseline_sends_each_watcher_as_many_frames_of_the_same_size() {
+        let counters = [("presence_frames", 900), ("frames", 1_000), ("bytes", 150_000)];
+        let counters = counters.map(|(name, count)| (name.to_owned(), count)).into();
+        let phase = Phase { name: "load".to_owned(), seconds: 3.0, counters, ..Phase::default() };
+        let round = Round { phases: vec![phase], ..Round::default() };
+        let params = [("watchers".to_owned(), "10".to_owned())].into();
+        let baselines = Presence.baselines(&Load { connections: 40, params, ..Load::default() }, &round);
+        let [Baseline { name: baseline::SEND, load }] = baselines.as_slice() else { panic!("{baselines:?}") };
+        assert_eq!((load.connections, load.rate, load.count("frame_bytes")), (10, 30.0, 150));
+        assert!(Presence.baselines(load, &Round::default()).is_empty());
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! `push`: users who are away get messages, and the push service gets notifications: first at a rate, to show how long
 //! that takes, then once for each conversation as fast as possible.
+//!
+//! There is no baseline: most of a notification's cost is storing the message, holding it, and TLS to the push service, and
+//! no bare program does that.
 
 mod ledger;
 

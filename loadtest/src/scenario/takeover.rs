@@ -5,6 +5,8 @@
 //! Conversations owned by another node accept at once; those of the killed node once its heartbeat has expired and
 //! another node has taken over. Each send is repeated as PROTOCOL §3 requires, so sends that come too early are
 //! accepted later.
+//!
+//! There is no baseline: the bar is a time limit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -36,7 +36,7 @@ async fn durable_sends_are_held_against_the_bare_driver() {
     for under_way in [1, 20] {
         let line = format!("send --connections 4 --param under_way={under_way} --warm-up 0 --duration 1");
         let ran = ran(&line, 2).await;
-        let baseline = &ran.report["figures"][0]["baseline"];
+        let baseline = ran.baseline("durable messages");
         assert_eq!(baseline[0], "bare driver", "{baseline}");
         assert!(baseline[1]["median"].as_f64() > Some(0.0), "{baseline}");
         // Nodes that have just discovered each other may still answer `unavailable`.

@@ -163,3 +163,15 @@ async fn mixed() {
     assert!(report.counted("sends") > 0 && report.counted("comings") > 0);
     assert_eq!(report.figure("deliveries missing when all are home"), 0.0);
 }
+
+#[tokio::test]
+async fn presence_and_a_day_are_held_against_bare_programs() {
+    let presence = "presence --connections 40 --param watchers=10 --rate 40 --warm-up 0.2 --duration 1";
+    let day = "mixed --connections 40 --rate 50 --param group_members_max=30 --warm-up 0.2 --duration 1";
+    for (line, figure, bare) in [(presence, "CPU per frame", "bare send"), (day, "send to `sent`, p50", "bare echo")] {
+        let ran = Harness::new(line).spawning().run().await.expect_right();
+        let baseline = ran.baseline(figure);
+        assert_eq!(baseline[0], bare, "{baseline}");
+        assert!(baseline[1]["median"].as_f64().is_some(), "{baseline}");
+    }
+}

@@ -160,8 +160,17 @@ impl Ran {
     }
 
     pub(crate) fn figure(&self, name: &str) -> f64 {
+        self.summary(name)["value"]["median"].as_f64().unwrap()
+    }
+
+    /// The name of a figure's baseline, and its value.
+    pub(crate) fn baseline(&self, name: &str) -> &Value {
+        &self.summary(name)["baseline"]
+    }
+
+    fn summary(&self, name: &str) -> &Value {
         let figures = self.report["figures"].as_array().unwrap();
         let figure = figures.iter().find(|figure| figure["name"] == name);
-        figure.unwrap_or_else(|| panic!("there is no {name}"))["value"]["median"].as_f64().unwrap()
+        figure.unwrap_or_else(|| panic!("there is no {name}"))
     }
 }
