@@ -54,7 +54,9 @@ How much (list shows the defaults of each scenario):
 Correctness:
   --verify             Check what each client saw against what was sent and acknowledged. Clients reconnect, and catch up.
   --history FILE       Append the clients' operations to this file, one per line. Needs --verify.
-  --chaos BLOW         kill, stop or restart spawned nodes, one every 3 seconds of load. Needs --verify and --spawn.
+  --chaos BLOW         kill, stop or restart spawned nodes, or all of these in turn: one node after the other, 3 seconds
+                       after the one before is back. Stops alternate: a short one, and one of cluster.heartbeat_ttl_ms
+                       and 2 seconds, so that others take over. Needs --verify and --spawn.
 
 Output:
   --json FILE          Write everything that was measured.
@@ -332,7 +334,7 @@ mod tests {
             ("direct --spawn 1 --no-baseline=x", "no-baseline"),
             ("direct --spawn 1 --chaos kill", "--chaos requires --verify"),
             ("direct --spawn 1 --history x", "--history requires --verify"),
-            ("direct --spawn 1 --verify --chaos hit", "kill, stop or restart"),
+            ("direct --spawn 1 --verify --chaos hit", "kill, stop, restart or all"),
             ("direct --url ws://a:1 --verify --chaos kill", "--spawn"),
             ("direct --spawn 1 --fast", "--fast"),
             ("list --spawn 1", "list"),

@@ -147,7 +147,7 @@ async fn measure(run: &Run, report: &mut Report, stop: &CancellationToken) -> Re
 
 /// Runs the scenario once, against spawned nodes or the given ones.
 async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -> Result<(Round, Option<Verdict>)> {
-    let mut servers = Vec::new();
+    let (mut servers, mut chaos) = (Vec::new(), None);
     let provider = if run.spawn > 0 && run.scenario.has_provider() { Some(Reserved::new()?) } else { None };
     let tokens = if run.spawn > 0 {
         let secret = nodes::new_secret()?;
@@ -160,6 +160,7 @@ async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -
             redis_url: run.redis.clone(),
             environment: provider.as_ref().map(Reserved::environment).unwrap_or_default(),
         };
+        chaos = run.chaos.map(|blow| Chaos::new(blow, &options.settings));
         for node in 1..=run.spawn {
             servers.push(Server::node(&format!("n{node}"), &options).await?);
         }
@@ -182,7 +183,7 @@ async fn real(run: &Run, title: &str, number: usize, stop: &CancellationToken) -
     plan.is_at_home = run.is_at_home;
     plan.history = history.as_ref().map(|folder| folder.path().to_owned());
     plan.provider = provider.as_ref().map(|reserved| reserved.site.clone());
-    let played = round::play(&plan, title, &mut servers, run.chaos.map(Chaos::new), stop).await;
+    let played = round::play(&plan, title, &mut servers, chaos, stop).await;
     end(servers).await;
     let verdict = match &history {
         Some(folder) => Some(verdict(run, folder.path())?),

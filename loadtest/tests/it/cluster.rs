@@ -7,7 +7,8 @@ use tokio::task::spawn_blocking;
 
 use crate::support::{Harness, Ran};
 
-async fn cassandra() -> SocketAddr {
+/// One for all tests.
+pub(crate) async fn cassandra() -> SocketAddr {
     spawn_blocking(CassandraServer::shared).await.unwrap().unwrap()
 }
 
