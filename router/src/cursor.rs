@@ -12,7 +12,7 @@ use futures_util::stream::{self, StreamExt as _};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use switchboard_protocol::server::{Cursor, Frame as _};
-use switchboard_store::{InboxRange, UserKey};
+use switchboard_store::UserKey;
 
 /// The shortest time between two cursors of a session.
 const INTERVAL_MS: u64 = 60_000;
@@ -54,8 +54,8 @@ impl Node {
 
     /// `None`: not now, but after the next change.
     async fn read_cursor(&self, user: UserKey, at_ms: u64) -> Option<Read> {
-        let page = self.store.inbox(&user, InboxRange { after: 0, below: None }, 1).await.ok()?;
-        Some(Read { user, at_ms, cursor: cursor_after(page.top, self.store.store_id()) })
+        let top = self.store.inbox_top(&user).await.ok()?;
+        Some(Read { user, at_ms, cursor: cursor_after(top, self.store.store_id()) })
     }
 
     /// Sends the cursors that were read long enough ago.
