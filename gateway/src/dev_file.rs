@@ -90,7 +90,14 @@ mod tests {
         let secrets: std::collections::BTreeSet<_> = std::thread::scope(|scope| {
             let make = |n: usize| read_or_make(&store, ".key", 3, || Ok(format!("secret {n}"))).unwrap();
             let (start, make) = (&start, &make);
-            let makers: Vec<_> = (0..16).map(|n| scope.spawn(move || { start.wait(); make(n) })).collect();
+            let makers: Vec<_> = (0..16)
+                .map(|n| {
+                    scope.spawn(move || {
+                        start.wait();
+                        make(n)
+                    })
+                })
+                .collect();
             makers.into_iter().map(|maker| maker.join().unwrap()).collect()
         });
         assert_eq!(secrets.len(), 1);

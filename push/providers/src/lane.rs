@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_clock::Clock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, Request};
 use crate::provider::Outcome;
 
 /// See the module. Cheap to clone.
@@ -22,6 +22,7 @@ pub struct Lane {
 #[derive(Debug)]
 pub struct Pass {
     lane: Lane,
+    request: Request,
     is_used: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -49,8 +50,8 @@ impl Lane {
     pub fn begin(&self) -> Result<Pass, Busy> {
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| Busy::Full)?;
         let begun = self.breaker().begin(self.clock.monotonic_ms());
-        begun.map_err(|until_ms| Busy::Down { until_ms })?;
-        Ok(Pass { lane: self.clone(), is_used: false, _permit: permit })
+        let request = begun.map_err(|until_ms| Busy::Down { until_ms })?;
+        Ok(Pass { lane: self.clone(), request, is_used: false, _permit: permit })
     }
 
     /// Whether the provider is considered down, for the metric.
@@ -68,14 +69,14 @@ impl Pass {
     pub fn ended(&mut self, outcome: &Outcome) {
         self.is_used = true;
         let answered = !matches!(outcome, Outcome::Failed { .. });
-        self.lane.breaker().ended(answered, self.lane.clock.monotonic_ms());
+        self.lane.breaker().ended(self.request, answered, self.lane.clock.monotonic_ms());
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
         if !self.is_used {
-            self.lane.breaker().not_asked(self.lane.clock.monotonic_ms());
+            self.lane.breaker().not_sent(self.request, self.lane.clock.monotonic_ms());
         }
     }
 }

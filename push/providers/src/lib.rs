@@ -19,7 +19,6 @@ mod web_push;
 mod webhook;
 
 pub use apns::{Apns, ApnsOptions};
-pub use breaker::Breaker;
 pub use client::{Client, Roots};
 pub use fcm::Fcm;
 pub use guard::Guard;
