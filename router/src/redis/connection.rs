@@ -7,8 +7,10 @@ use fred::error::{Error as RedisClientError, ErrorKind};
 use fred::interfaces::{ClientLike as _, EventInterface as _};
 use fred::types::Builder;
 use fred::types::config::{Config, ReconnectPolicy};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::broadcast::error::RecvError;
 
 /// The longest wait between two reconnect attempts; the shortest is a fiftieth of it.
 const RECONNECT_MAX_MS: u32 = 2_000;
@@ -19,6 +21,9 @@ const RECONNECT_JITTER_MS: u32 = 100;
 /// Such waits per TTL of a heartbeat, at least: when Redis comes back, the nodes that reconnect last must not be missing for a
 /// whole TTL.
 const RECONNECTS_PER_TTL: u32 = 3;
+
+/// Different errors that are logged while Redis is away.
+const LOGGED_MAX: usize = 8;
 
 /// Packets that the library keeps between its socket and the bus.
 const RECEIVED_MAX: usize = 4_096;
@@ -87,22 +92,32 @@ impl Connection {
         }
     }
 
-    /// Logs connection errors, and returns when Redis rejects the credentials.
+    /// Logs connection errors, each once until both are connected again, and returns when Redis rejects the credentials.
     pub(super) async fn refusal(client: &Client, subscriber: &SubscriberClient) -> RedisClientError {
         let (mut commands, mut subscriptions) = (client.error_rx(), subscriber.error_rx());
+        let (mut commands_back, mut subscriptions_back) = (client.reconnect_rx(), subscriber.reconnect_rx());
+        let mut logged = BTreeSet::new();
         loop {
             let failed = tokio::select! {
-                failed = commands.recv() => failed,
-                failed = subscriptions.recv() => failed,
+                failed = commands.recv() => Some(failed),
+                failed = subscriptions.recv() => Some(failed),
+                Ok(_) = commands_back.recv() => None,
+                Ok(_) = subscriptions_back.recv() => None,
             };
             match failed {
-                Ok((error, _)) if *error.kind() == ErrorKind::Auth => return error,
-                Ok((error, server)) => {
-                    let server = server.map(|server| server.to_string());
-                    tracing::warn!(%error, server, "Redis is away; trying again");
+                None if !logged.is_empty() && client.is_connected() && subscriber.is_connected() => {
+                    logged.clear();
+                    tracing::info!("Redis is back");
                 }
-                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-                Err(tokio::sync::broadcast::error::RecvError::Closed) => std::future::pending().await,
+                Some(Ok((error, _))) if *error.kind() == ErrorKind::Auth => return error,
+                Some(Ok((error, server))) => {
+                    if logged.len() < LOGGED_MAX && logged.insert(error.to_string()) {
+                        let server = server.map(|server| server.to_string());
+                        tracing::warn!(%error, server, "Redis is away; trying again");
+                    }
+                }
+                None | Some(Err(RecvError::Lagged(_))) => {}
+                Some(Err(RecvError::Closed)) => std::future::pending().await,
             }
         }
     }
