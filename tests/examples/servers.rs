@@ -6,9 +6,9 @@
 use std::env;
 use std::error::Error;
 use std::io;
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::process::{Child, Command, ExitCode};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use switchboard_tests::{CassandraServer, RedisServer};
 
@@ -29,28 +29,36 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         .env("REDIS", redis.url())
         .env("SCYLLA", cassandra.address().to_string())
         .spawn()?;
-    while restarts_redis {
-        if ended_within(&mut command, KILLED_EVERY)?.is_some() {
-            break;
-        }
-        redis.kill()?;
-        let ended = ended_within(&mut command, GONE_FOR)?.is_some();
-        redis.start_again()?;
-        if ended {
-            break;
-        }
+    if restarts_redis {
+        keep_restarting(&mut redis, &mut command)?;
     }
     let status = command.wait()?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-fn ended_within(command: &mut Child, time: Duration) -> io::Result<Option<ExitStatus>> {
-    let until = Instant::now() + time;
+/// Kills Redis and starts it again, until the command has ended.
+fn keep_restarting(redis: &mut RedisServer, command: &mut Child) -> io::Result<()> {
     loop {
-        let status = command.try_wait()?;
-        if status.is_some() || Instant::now() >= until {
-            return Ok(status);
+        if has_ended_within(command, KILLED_EVERY)? {
+            return Ok(());
+        }
+        redis.kill()?;
+        let has_ended = has_ended_within(command, GONE_FOR)?;
+        redis.start_again()?;
+        if has_ended {
+            return Ok(());
+        }
+    }
+}
+
+fn has_ended_within(command: &mut Child, time: Duration) -> io::Result<bool> {
+    let mut waited = Duration::ZERO;
+    while command.try_wait()?.is_none() {
+        if waited >= time {
+            return Ok(false);
         }
         thread::sleep(POLL);
+        waited += POLL;
     }
+    Ok(true)
 }
