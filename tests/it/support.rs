@@ -27,8 +27,8 @@ pub(crate) fn bad_request(field: &str) -> (String, Option<String>) {
 pub(crate) const START_PATIENCE: Duration = Duration::from_mins(2);
 
 /// The result of the future, within [`PATIENCE`].
-pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    within(PATIENCE, what, future).await
+pub(crate) fn soon<T>(what: &str, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    within(PATIENCE, what, future)
 }
 
 /// The result of the future, within `patience`.
