@@ -69,7 +69,10 @@ fn read(path: &Path, bytes_min: usize) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::Barrier;
+    use std::thread;
 
     #[test]
     fn it_is_made_once_and_only_its_owner_can_read_it() {
@@ -86,18 +89,13 @@ mod tests {
     fn of_many_that_make_it_at_once_all_get_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("data");
-        let start = std::sync::Barrier::new(16);
-        let secrets: std::collections::BTreeSet<_> = std::thread::scope(|scope| {
-            let make = |n: usize| read_or_make(&store, ".key", 3, || Ok(format!("secret {n}"))).unwrap();
-            let (start, make) = (&start, &make);
-            let makers: Vec<_> = (0..16)
-                .map(|n| {
-                    scope.spawn(move || {
-                        start.wait();
-                        make(n)
-                    })
-                })
-                .collect();
+        let start = Barrier::new(16);
+        let make = &|n: usize| {
+            start.wait();
+            read_or_make(&store, ".key", 3, || Ok(format!("secret {n}"))).unwrap()
+        };
+        let secrets: BTreeSet<_> = thread::scope(|scope| {
+            let makers: Vec<_> = (0..16).map(|n| scope.spawn(move || make(n))).collect();
             makers.into_iter().map(|maker| maker.join().unwrap()).collect()
         });
         assert_eq!(secrets.len(), 1);
