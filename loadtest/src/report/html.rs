@@ -298,7 +298,7 @@ pub(super) mod tests {
         report.scenario = "fanout".to_owned();
         fs::write(&after, serde_json::to_vec(&report).unwrap()).unwrap();
         let error = compare(&[before.clone(), after], &html).unwrap_err().to_string();
-        assert!(error.contains("after.json: is of fanout") && error.contains("before.json of direct"), "{error}");
+        assert!(error.contains("after.json is a run of fanout") && error.contains("before.json of direct"), "{error}");
         assert!(compare(&[before], folder.path()).is_err(), "a page can't be a folder");
     }
 

@@ -31,10 +31,11 @@ pub(super) struct Push;
 
 /// `push.per_hour` of spawned nodes, the maximum.
 const PER_HOUR: usize = 1_000;
-/// `push.lease_ms` and `push.timeout_ms` of spawned nodes: what a node has taken when it is killed soon passes to
-/// another one.
-const LEASE_MS: usize = 2_000;
-const TIMEOUT_MS: usize = 1_000;
+/// `push.lease_ms` of spawned nodes: what a node has taken when it is killed passes to another one while the clients wait.
+const LEASE_MS: usize = 10_000;
+/// `push.timeout_ms` of spawned nodes. A request that fails twice is repeated only after 5 minutes, so it must not fail
+/// because the machine is busy.
+const TIMEOUT_MS: usize = 5_000;
 /// How long to wait for the next notification, in addition to the hold.
 const PATIENCE_S: f64 = 30.0;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -42,6 +43,10 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 const UNDER_WAY_MAX: u64 = 512;
 /// Concurrent handshakes.
 const AT_ONCE: usize = 32;
+
+/// The nodes' counter of requests to the push service, and the label of those that failed.
+const REQUESTS: &str = "switchboard_pushes_total{";
+const FAILED: &str = r#"outcome="failed""#;
 
 /// The phase that sends everything at once.
 const BURST: &str = "burst";
@@ -105,6 +110,10 @@ impl Scenario for Push {
     fn figures(&self, load: &Load, round: &Round, _baselines: &BTreeMap<String, Round>) -> Vec<Figure> {
         let (Some(phase), Some(burst)) = (round.phase("load"), round.phase(BURST)) else { return Vec::new() };
         let both = |name: &str| Some(phase.counted(name) + burst.counted(name));
+        let failed = |phase: &Phase| -> f64 {
+            let of_requests = phase.server_counters.iter().filter(|(name, _)| name.starts_with(REQUESTS));
+            of_requests.filter(|(name, _)| name.contains(FAILED)).map(|(_, count)| count).sum()
+        };
         let cpu_us = |phase: &Phase| phase.server_cpu_us_per(phase.counted("notifications"));
         // No notifications come during the first hold.
         let per_s = |phase: &Phase| {
@@ -124,6 +133,11 @@ impl Scenario for Push {
             none("doubled notifications", both("doubled")),
             Figure::new("repeated notifications, which a receiver tells by their id", "", both("repeated")),
             Figure::new("notifications behind a later one", "", both("overtaken")),
+            Figure::new(
+                "requests that failed: repeated at once, then after 5 minutes",
+                "",
+                Some(failed(phase) + failed(burst)),
+            ),
         ];
         figures.into_iter().flatten().collect()
     }
