@@ -55,7 +55,8 @@ async fn ran_on_three(blow: &str, seconds: u32) -> Ran {
     );
     let harness = Harness::new(&line).across(3, &redis.url(), cassandra).arg("--chaos").arg(blow);
     let ran = harness.run().await.expect_right();
-    assert_eq!(ran.figure("deliveries missing when all are home"), 0.0);
+    // A sender who was cut off before the answer may be shown the message too.
+    assert!(ran.figure("deliveries missing when all are home") <= 0.0, "{}", ran.stdout);
     ran
 }
 
