@@ -107,9 +107,10 @@ impl<S: Line> Session<S> {
         if self.deadlines.take_changed() {
             self.arm();
         }
+        let has_ended = self.is_closing() && self.poll_closing(cx);
         self.report_queue();
         self.lend();
-        self.is_closing() && self.poll_closing(cx)
+        has_ended
     }
 
     /// Lends the socket, so that others write frames while the session sleeps; not while an answer must leave before

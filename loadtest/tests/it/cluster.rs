@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 use crate::support::{Harness, Ran};
 
 /// One for all tests.
-pub(crate) async fn cassandra() -> SocketAddr {
+async fn cassandra() -> SocketAddr {
     spawn_blocking(CassandraServer::shared).await.unwrap().unwrap()
 }
 
