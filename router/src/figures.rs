@@ -21,6 +21,7 @@ pub(crate) struct Figures {
     pub(crate) bus_dropped_queue: Counter,
     pub(crate) bus_dropped_bus: Counter,
     pub(crate) bus_dropped_home: Counter,
+    pub(crate) relays_late: Counter,
     pub(crate) home_dirty_bytes: Gauge,
     pub(crate) newest_entries_bytes: Gauge,
     pub(crate) trace_bytes: Gauge,
@@ -60,6 +61,7 @@ impl Figures {
             bus_dropped_queue: dropped("queue"),
             bus_dropped_bus: dropped("bus"),
             bus_dropped_home: dropped("home"),
+            relays_late: shown(counter!("switchboard_relays_late_total")),
             home_dirty_bytes: gauge!("switchboard_home_dirty_bytes"),
             newest_entries_bytes: gauge!("switchboard_newest_entries_bytes"),
             trace_bytes: gauge!("switchboard_trace_bytes"),
@@ -107,6 +109,10 @@ fn describe() {
     describe_counter!(
         "switchboard_bus_dropped_total",
         "Envelopes that did not leave (queue: too much waits for the node; bus: not taken), or that a full home did not take"
+    );
+    describe_counter!(
+        "switchboard_relays_late_total",
+        "Users whose sessions were not given frames of a former home, which came after it was taken out of the view"
     );
     describe_gauge!("switchboard_home_dirty_bytes", "Inbox changes that wait to be written");
     describe_gauge!("switchboard_newest_entries_bytes", "Last entries of active conversations that are kept in memory");

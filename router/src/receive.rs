@@ -81,6 +81,11 @@ impl Node {
                 let receipt = if read { Receipt::Read } else { Receipt::Delivered };
                 self.on_push_receipt(&user, &conversation, upto, receipt);
             }
+            // Sent before this home was taken out of the view, and late: its users' sessions were told to `resync` then,
+            // and would get these entries after newer ones.
+            Envelope::Relay { users, .. } if !self.placement().view.reaches(from) => {
+                self.figures.relays_late.increment(users.len() as u64);
+            }
             Envelope::Relay { conversation, users, frames } => {
                 let mut giving = self.begin_giving(users.len());
                 self.users.relay(&conversation.tenant, &users, &frames, &mut giving);

@@ -285,3 +285,38 @@ async fn what_dead_nodes_left_is_taken_over_a_few_at_a_time_and_a_send_does_not_
     assert!(noted.iter().all(|(by, _)| *by == me), "all are taken over: {noted:?}");
     scene.check();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_former_home_relays_after_it_was_taken_for_dead_is_not_shown() {
+    let scene = Scene::new().await;
+    let all = scene.world.view_without(&[]);
+    let pair = scene.pair(&all, |_| true).await;
+    let without = scene.world.view_without(&[pair.home]);
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    // As if the home were stopped just now.
+    scene.hold(pair.home, pair.at, true);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(50).await;
+    let others: Vec<_> = EVERYONE.into_iter().filter(|index| *index != pair.home).collect();
+    scene.world.show(&without, &others);
+    scene.world.pass(2_500).await;
+    scene.follow(&mut bob).await;
+    assert_eq!(has(&bob, &pair.conversation), 2);
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
+    scene.world.pass(50).await;
+    bob.take_frames();
+    assert_eq!(has(&bob, &pair.conversation), 3);
+
+    scene.hold(pair.home, pair.at, false);
+    scene.world.pass(50).await;
+    let late = bob.connection.as_ref().unwrap().inbox.take();
+    assert!(late.iter().all(|frame| frame.position.is_none()), "{late:?}");
+    // If it lives, it is his home again.
+    scene.world.show(&all, &EVERYONE);
+    scene.world.pass(2_000).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m4").await.unwrap();
+    scene.world.pass(50).await;
+    scene.follow(&mut bob).await;
+    assert_eq!(has(&bob, &pair.conversation), 4);
+    scene.check();
+}
