@@ -10,7 +10,7 @@ use switchboard_config::{
     BusKind, Config, Redis as RedisKeys, Retention as RetentionKeys, Scylla, Secret, StoreKind, TenantDays,
 };
 use switchboard_protocol::Timestamp;
-use switchboard_router::{Bus, InProcessBus, NodeEntry, Redis, RedisBus, RedisError, RedisOptions, View};
+use switchboard_router::{Bus, Ended, InProcessBus, NodeEntry, Redis, RedisBus, RedisError, RedisOptions, View};
 use switchboard_store::{EmbeddedOptions, EmbeddedStore, Retention, ScyllaOptions, ScyllaStore, Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -164,8 +164,9 @@ pub(crate) enum Others {
         views: watch::Receiver<View>,
         leaving: CancellationToken,
         stop: CancellationToken,
-        /// The heartbeat. Ends after `stop`, or when another process has taken the node's name.
-        running: JoinSet<Result<(), RedisError>>,
+        /// The heartbeat. Ends after `stop`, when the others have taken this life of the node for dead, or when another
+        /// process has taken the node's name.
+        running: JoinSet<Result<Ended, RedisError>>,
     },
 }
 
@@ -210,14 +211,19 @@ impl Others {
         }
     }
 
-    /// Returns when this node can no longer be one of them.
-    pub(crate) async fn lost(&mut self) -> Failure {
-        match self {
-            Self::Alone { .. } => std::future::pending().await,
-            Self::Redis { running, .. } => match running.join_next().await {
-                Some(Ok(Err(error))) => failure(error),
-                ended => anyhow::anyhow!("the heartbeat ended by itself: {ended:?}").into(),
-            },
+    /// Returns when the others have taken this life of the node for dead.
+    ///
+    /// # Errors
+    /// If this node can't be one of them any more.
+    pub(crate) async fn taken_for_dead(&mut self) -> Result<(), Failure> {
+        let Self::Redis { running, .. } = self else { return std::future::pending().await };
+        match running.join_next().await {
+            Some(Ok(Ok(Ended::TakenForDead))) => {
+                tracing::warn!("this process did not run: the other nodes have taken it for dead");
+                Ok(())
+            }
+            Some(Ok(Err(error))) => Err(failure(error)),
+            ended => Err(anyhow::anyhow!("the heartbeat ended by itself: {ended:?}").into()),
         }
     }
 

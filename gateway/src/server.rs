@@ -192,9 +192,12 @@ impl Open {
     /// Keeps the node a member, if need be as another incarnation; returns when that is impossible.
     async fn stay(&mut self, config: &Config, gateway: &Gateway, clients: SocketAddr) -> Failure {
         loop {
-            tokio::select! {
-                failure = self.others.lost() => return failure,
-                () = self.router.fenced() => {}
+            let over = tokio::select! {
+                over = self.others.taken_for_dead() => over,
+                () = self.router.fenced() => Ok(()),
+            };
+            if let Err(failure) = over {
+                return failure;
             }
             if let Err(failure) = self.go_on(config, gateway, clients).await {
                 return failure;
@@ -202,7 +205,8 @@ impl Open {
         }
     }
 
-    /// Other nodes have fenced this incarnation: the node goes on as another one, with its sessions.
+    /// Other nodes have fenced this incarnation, or have taken it for dead: the node goes on as another one, with its
+    /// sessions.
     async fn go_on(&mut self, config: &Config, gateway: &Gateway, clients: SocketAddr) -> Result<(), Failure> {
         if config.bus.kind == BusKind::Memory {
             let why = "bus.kind: another process works on the same store; several nodes need redis";

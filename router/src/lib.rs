@@ -44,7 +44,7 @@ pub use api::{Actor, Answer, BlockInfo, Command, HomeNode, NewSession, OrderKey,
 pub use bus::{Bus, BusError, InProcessBus, Packets};
 pub use delivery::{Class, Delivery, LogPosition, Socket};
 pub use options::{Options, RETRY_AFTER_MS, Url};
-pub use redis::{Redis, RedisBus, RedisError, RedisOptions};
+pub use redis::{Ended, Redis, RedisBus, RedisError, RedisOptions};
 pub use router::{Connected, Life, OPEN_MAX, Router, Start};
 pub use topics::TOPICS_WATCHED_MAX;
 pub use trace::{Outcome, Trace, TraceEvent, TraceQuery, TraceStep, TracedRecipient};

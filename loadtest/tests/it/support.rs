@@ -105,6 +105,13 @@ impl Harness {
         (harness.command.spawn().unwrap(), harness.folder)
     }
 
+    /// What it prints, if it writes no report.
+    pub(crate) async fn output(mut self) -> String {
+        let output = self.command.output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Runs it to its end.
     pub(crate) async fn run(self) -> Ran {
         let (child, folder) = self.start();

@@ -5,12 +5,13 @@
 use super::beat::Beat;
 use super::connection::Connection;
 use super::membership::{Membership, Seen};
-use super::{BEATS_PER_TTL, RedisError, RedisOptions};
+use super::{BEATS_PER_TTL, Ended, RedisError, RedisOptions};
 use crate::view::{NodeEntry, View};
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::{KeysInterface as _, SetsInterface as _};
 use fred::types::Expiration;
+use metrics::{counter, describe_counter};
 use std::collections::BTreeMap;
 use switchboard_clock::Clock;
 use switchboard_protocol::NodeId;
@@ -25,9 +26,15 @@ pub(super) struct Heartbeat {
     keys: Keys,
     me: NodeEntry,
     ttl_ms: u64,
+    /// The time between two beats that only a process that did not run needs.
+    stalled_ms: u64,
     beat: Beat,
     /// The content of this node's key when it was written last.
     written: Option<String>,
+    /// When the last beat began, whether or not it succeeded.
+    began_ms: Option<u64>,
+    /// Whether this process did not run for so long, at some time since the last successful beat.
+    has_stalled: bool,
     membership: Membership,
     views: watch::Sender<View>,
     leaving: CancellationToken,
@@ -40,6 +47,8 @@ enum BeatError {
     Redis(#[from] Error),
     #[error("another life has this node's key")]
     Taken(Box<Beat>),
+    #[error("this process did not run, and the other nodes have taken it for dead")]
+    TakenForDead,
 }
 
 /// The names of the Redis keys.
@@ -59,14 +68,23 @@ impl Keys {
 
 impl Heartbeat {
     pub(super) fn new(options: &RedisOptions, connection: Connection, me: NodeEntry, clock: Clock) -> Self {
+        describe_counter!(
+            "switchboard_taken_for_dead_total",
+            "Times that this process did not run for so long that the other nodes took it for dead"
+        );
+        counter!("switchboard_taken_for_dead_total").increment(0);
         let alone = View::alone(me.incarnation.clone(), me.url.clone());
         Self {
             client: connection.commands,
             clock,
             keys: Keys { prefix: options.prefix.clone() },
             ttl_ms: options.heartbeat_ttl_ms,
+            // While Redis is away, a beat takes up to two time limits, and the next one follows an interval later.
+            stalled_ms: options.heartbeat_ttl_ms.max(3 * options.timeout_ms),
             beat: Beat::first(&me),
             written: None,
+            began_ms: None,
+            has_stalled: false,
             membership: Membership::new(me.clone(), options.heartbeat_ttl_ms),
             views: watch::Sender::new(alone),
             leaving: CancellationToken::new(),
@@ -97,18 +115,24 @@ impl Heartbeat {
                     former = Some(*other);
                 }
                 Err(BeatError::Redis(error)) => tracing::warn!(%error, "Redis does not answer; retrying"),
+                // Nobody knows this life yet.
+                Err(BeatError::TakenForDead) => self.has_stalled = false,
             }
             self.clock.sleep_ms(self.interval_ms()).await;
         }
     }
 
-    /// Beats until `stop`.
-    pub(super) async fn run(mut self, stop: &CancellationToken) -> Result<(), RedisError> {
+    /// Beats until `stop`, or until this life is over.
+    pub(super) async fn run(mut self, stop: &CancellationToken) -> Result<Ended, RedisError> {
         let mut next_ms = self.clock.monotonic_ms();
         while !stop.is_cancelled() {
             match self.beat().await {
                 Ok(()) => {}
                 Err(BeatError::Taken(other)) => return Err(self.namesake(*other)),
+                Err(BeatError::TakenForDead) => {
+                    counter!("switchboard_taken_for_dead_total").increment(1);
+                    return Ok(Ended::TakenForDead);
+                }
                 Err(BeatError::Redis(error)) => {
                     tracing::debug!(%error, "a heartbeat failed");
                     self.membership.spare(self.clock.monotonic_ms());
@@ -124,7 +148,7 @@ impl Heartbeat {
         if let Err(error) = self.remove().await {
             tracing::debug!(%error, "this node's key stays until it expires");
         }
-        Ok(())
+        Ok(Ended::AsAsked)
     }
 
     fn interval_ms(&self) -> u64 {
@@ -138,12 +162,20 @@ impl Heartbeat {
     /// One look and one beat.
     async fn beat(&mut self) -> Result<(), BeatError> {
         let asked_ms = self.clock.monotonic_ms();
+        let began_ms = self.began_ms.replace(asked_ms).unwrap_or(asked_ms);
+        self.has_stalled |= asked_ms - began_ms >= self.stalled_ms;
         let (own, names) = self.look().await?;
+        // Who takes a node out removes its name (`forget`). Without a stall, Redis has forgotten both.
+        let is_named = names.iter().any(|name| name == self.me.incarnation.node.as_str());
+        if self.has_stalled && own.is_none() && !is_named {
+            return Err(BeatError::TakenForDead);
+        }
         if let Some(other) = own.as_deref().and_then(parse).filter(|beat| beat.life != self.beat.life) {
             return Err(BeatError::Taken(Box::new(other)));
         }
         let own_stood = own.is_some() && own == self.written;
         let others = self.write(&names).await?;
+        self.has_stalled = false;
         let seen = Seen { asked_ms, answered_ms: self.clock.monotonic_ms(), own_stood, others };
         let before: Vec<NodeId> = self.membership.others().cloned().collect();
         self.membership.look(seen);

@@ -73,6 +73,16 @@ pub enum RedisError {
     },
 }
 
+/// How a node's membership ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The node was asked to leave, and has left.
+    AsAsked,
+    /// This process did not run for a TTL or longer, and the other nodes have taken it for dead. What it was sent until
+    /// then is outdated. It must go on as another incarnation ([`Router::go_on`](crate::Router::go_on)).
+    TakenForDead,
+}
+
 /// A node's membership among the others, from [`Redis::join`] until [`Redis::run`] returns.
 pub struct Redis {
     bus: RedisBus,
@@ -115,12 +125,12 @@ impl Redis {
         self.leaving.clone()
     }
 
-    /// Carries packets and keeps the node's key alive until `stop`; then removes the key.
+    /// Carries packets and keeps the node's key alive until `stop`, then removes the key; or until this life is over.
     ///
     /// # Errors
     /// [`RedisError::Namesake`] when another process has taken this node's name, which is possible if this one was
     /// suspended for longer than the TTL.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), RedisError> {
+    pub async fn run(self, stop: CancellationToken) -> Result<Ended, RedisError> {
         let Self { receiving, heartbeat, .. } = self;
         let last_beat = CancellationToken::new();
         let beating = async {

@@ -8,9 +8,13 @@ mod deployments;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 use switchboard_clock::Clock;
-use switchboard_router::{Bus as _, BusError, NodeEntry, Packets, Redis, RedisBus, RedisError, RedisOptions, View};
+use switchboard_router::{
+    Bus as _, BusError, Ended, NodeEntry, Packets, Redis, RedisBus, RedisError, RedisOptions, View,
+};
 use switchboard_store::Incarnation;
 use switchboard_tests::RedisServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -57,7 +61,7 @@ struct Node {
     views: watch::Receiver<View>,
     leaving: CancellationToken,
     stop: CancellationToken,
-    running: JoinHandle<Result<(), RedisError>>,
+    running: JoinHandle<Result<Ended, RedisError>>,
 }
 
 impl Node {
@@ -118,7 +122,7 @@ impl Node {
 
     async fn end(self) {
         self.stop.cancel();
-        self.running.await.unwrap().unwrap();
+        assert_eq!(self.running.await.unwrap().unwrap(), Ended::AsAsked);
     }
 }
 
@@ -159,6 +163,46 @@ async fn a_node_that_dies_is_taken_out_and_its_next_life_comes_in() {
     let mut b = Node::join(&options, "b", 3).await.expect("waits for the key of the former life to expire");
     a.sees(&["a~1", "b~3"]).await;
     b.sees(&["a~1", "b~3"]).await;
+}
+
+/// A node with a thread of its own, which does not run between two signals, as if the process were stopped. Returns how
+/// its membership ended.
+fn stalls(options: RedisOptions, stall: mpsc::Receiver<()>, go_on: mpsc::Receiver<()>) -> thread::JoinHandle<Ended> {
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let node = Node::join(&options, "a", 1).await.unwrap();
+            while stall.try_recv().is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            go_on.recv_timeout(STUCK).unwrap();
+            tokio::time::timeout(STUCK, node.running).await.expect("it ends").unwrap().unwrap()
+        })
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_did_not_run_finds_itself_taken_for_dead_and_stays_out() {
+    let server = RedisServer::start().unwrap();
+    // A TTL is longer than two of its time limits.
+    let options = RedisOptions { timeout_ms: TTL_MS / 4, ..options(&server) };
+    let mut b = Node::join(&options, "b", 1).await.unwrap();
+    let ((stall, stalls_now), (go_on, goes_on_now)) = (mpsc::channel(), mpsc::channel());
+    let a = stalls(options, stalls_now, goes_on_now);
+    b.sees(&["a~1", "b~1"]).await;
+    stall.send(()).unwrap();
+    b.sees(&["b~1"]).await;
+    let taken_out = async {
+        while server.command(&[b"SCARD", b"{test}:nodes"]).unwrap().trim() != ":1" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(STUCK, taken_out).await.expect("its name is removed");
+    b.views.mark_unchanged();
+    go_on.send(()).unwrap();
+    assert_eq!(a.join().unwrap(), Ended::TakenForDead);
+    assert_eq!(server.command(&[b"EXISTS", b"{test}:node:a"]).unwrap().trim(), ":0");
+    assert!(!b.views.has_changed().unwrap(), "{:?}", b.views.borrow());
 }
 
 #[tokio::test(flavor = "multi_thread")]
