@@ -77,9 +77,13 @@ async fn sync(router: &Router, session: &Connected, cursor: Option<&str>) -> (St
 
 /// Sends a message from Alice to a user.
 async fn send(router: &Router, to: &str, name: &str) {
-    let alice = Actor { user: user("alice"), session: None, awaited: true };
+    send_from(router, "alice", to, name).await;
+}
+
+async fn send_from(router: &Router, from: &str, to: &str, name: &str) {
+    let sender = Actor { user: user(from), session: None, awaited: true };
     let send = format!(r#"{{"type":"send","to":"{to}","client_id":"{name}","content":{{"text":"hi"}}}}"#);
-    router.call(alice, frame(&send)).await.unwrap();
+    router.call(sender, frame(&send)).await.unwrap();
 }
 
 fn cursor_of(frame: &str) -> String {
@@ -117,7 +121,9 @@ async fn a_long_connection_gets_a_newer_cursor_after_its_sync() {
 async fn a_cursor_covers_what_was_told_and_not_the_very_next_change() {
     let (router, clock, _views) = start();
     let (bob, frames) = connect(&router, "bob").await;
-    let (first, _) = sync(&router, &bob, None).await;
+    send_from(&router, "carol", "bob", "m1").await;
+    let (first, conversations) = sync(&router, &bob, None).await;
+    assert_eq!(conversations, 1, "there is an older one");
     clock.sleep_ms(61_000).await;
     send(&router, "bob", "m1").await;
     clock.sleep_ms(8_000).await;

@@ -39,6 +39,26 @@ async fn a_reader_who_does_not_read_is_closed_and_nobody_waits_for_him() {
 }
 
 #[tokio::test]
+async fn nothing_waits_for_a_reader_who_is_gone() {
+    let server = Config::new().set("limits.frames_per_s", 100_000).start().await;
+    let slow = Client::sign_in(&server, "bob").await;
+    let mut alice = Client::sign_in(&server, "alice").await;
+    let waiting = async || server.metric("switchboard_session_queue_bytes", "").await;
+    let mut sent = 0;
+    while waiting().await == 0.0 {
+        for _ in 0..20 {
+            sent += 1;
+            let content = json!({"text": "x".repeat(30_000)});
+            let frame = json!({"type": "send", "to": "bob", "client_id": sent.to_string(), "content": content});
+            assert_eq!(alice.ask(frame).await["type"], "sent");
+        }
+        assert!(sent < 2_000, "nothing waits");
+    }
+    drop(slow);
+    soon("an empty queue", async { while waiting().await != 0.0 {} }).await;
+}
+
+#[tokio::test]
 async fn a_client_that_asks_and_does_not_read_costs_a_bounded_queue() {
     let server = Config::new().set("limits.frames_per_s", 100_000).start().await;
     let mut alice = Client::sign_in(&server, "alice").await;

@@ -101,7 +101,7 @@ pub(crate) struct Client {
     pub(crate) others: Vec<UserId>,
     pub(crate) connection: Option<Connection>,
     pub(crate) copies: BTreeMap<ConversationId, Copy>,
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
     /// Whether an earlier `sync` has more pages.
     paging: bool,
     pub(crate) wants_sync: bool,

@@ -41,6 +41,8 @@ pub(crate) struct ExactFaults {
     /// It is done, but fails.
     pub(crate) begin_term_unsaid: AtomicBool,
     pub(crate) begins: Begins,
+    /// How often an inbox's rows were read.
+    pub(crate) inbox_reads: AtomicUsize,
 }
 
 /// How many terms are being begun at once.
@@ -186,7 +188,12 @@ impl Inbox for Recorder {
     }
 
     async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError> {
+        self.exact.inbox_reads.fetch_add(1, Ordering::Relaxed);
         self.store.inbox(user, range, limit).await
+    }
+
+    async fn inbox_top(&self, user: &UserKey) -> Result<u64, StoreError> {
+        self.store.inbox_top(user).await
     }
 
     async fn inbox_row(&self, user: &UserKey, conversation: &ConversationId) -> Result<Option<InboxRow>, StoreError> {

@@ -235,6 +235,23 @@ fn the_end_of_a_released_term_is_raised_before_its_rows_expire() {
     assert_eq!(calm.begin(&two, 2, &Previous::Gone(node(1))), begun(2, 1, true));
 }
 
+/// Otherwise each round would try to raise it, for ever.
+#[test]
+fn a_term_that_was_lost_to_a_fence_is_forgotten() {
+    let calm = Calm::new();
+    let (one, two) = (calm.process(), calm.process());
+    calm.begin(&one, 1, &Previous::Unknown);
+    calm.append(&one, 1, 1, &["x"]).unwrap();
+    assert_eq!(calm.begin(&two, 2, &Previous::Gone(node(1))), begun(2, 1, true));
+    assert_eq!(calm.append(&one, 1, 2, &["late"]).unwrap(), Appended::Superseded);
+    for _ in 0..2 {
+        assert!(one.release(&key('a'), TermNumber(1)).is_some(), "it has an end to raise");
+        calm.run(one.raise_ends(Raise::Aged)).unwrap();
+    }
+    assert_eq!(one.release(&key('a'), TermNumber(1)), None);
+    assert_eq!(calm.head(), LogHead { term: TermNumber(2), owner: Some(node(2)), end: Seq::new(1) });
+}
+
 #[test]
 fn appends_of_all_conversations_share_the_fence_reads() {
     const CONVERSATIONS: usize = 20;

@@ -1,7 +1,7 @@
 //! Two homes write one user's inbox, as they do for a moment when the ring changes: nobody misses a change.
 
 use crate::support::{Statements, open, own_keyspace, shared_server};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use switchboard_protocol::{ConversationId, Seq};
 use switchboard_store::contract::user_key;
@@ -105,6 +105,22 @@ async fn who_has_written_the_newest_row_knows_the_top() {
     let page = since(&other, 0).await;
     assert_eq!(top(&other).await, (page.top, 0));
     assert_eq!(top(&one).await.0, page.top, "it finds out that another home writes");
+}
+
+#[tokio::test]
+async fn a_long_inbox_is_read_in_parts() {
+    const ROWS: usize = 2_500;
+    let statements = Statements::default();
+    let _counted = metrics::set_default_local_recorder(&statements);
+    let [home] = stores().await;
+    let changes = (0..ROWS).map(|n| (user_key("alice"), ends_at(&format!("c{n}"), 1))).collect();
+    home.put_inbox(changes).await.expect("puts");
+    let before = statements.of("inbox");
+    let range = InboxRange { after: 0, below: None };
+    let page = home.inbox(&user_key("alice"), range, ROWS).await.expect("reads");
+    let ids: BTreeSet<_> = page.rows.iter().map(|row| row.conversation.clone()).collect();
+    assert_eq!((page.rows.len(), ids.len(), page.more), (ROWS, ROWS, false), "each row once");
+    assert_eq!(statements.of("inbox") - before, 3, "a thousand rows at a time");
 }
 
 #[tokio::test]

@@ -139,3 +139,17 @@ async fn a_sync_has_titles_and_members_from_owners_at_other_nodes() {
     let shown = &sync.conversations[0].conversation;
     assert_eq!((shown.title.clone(), shown.members_count, shown.last_seq.get()), (title, 7, 2));
 }
+
+/// Without being asked for, for each user who gets messages: rows would cost the store more than it saves the client.
+#[tokio::test(start_paused = true)]
+async fn a_newer_cursor_costs_no_rows() {
+    let (scene, pair) = at_rest().await;
+    let mut bob = scene.client(pair.home, &pair.bob, &[]).await;
+    scene.world.pass(61_000).await;
+    let (cursor, reads) = (bob.cursor.clone(), scene.exact().inbox_reads.load(Ordering::Relaxed));
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(8_000).await;
+    bob.take_frames();
+    assert!(cursor.is_some() && bob.cursor != cursor, "it has come");
+    assert_eq!(scene.exact().inbox_reads.load(Ordering::Relaxed), reads);
+}
