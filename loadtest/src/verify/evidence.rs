@@ -14,8 +14,9 @@ pub(super) struct Evidence<'a> {
     /// In the order in which they began.
     pub(super) sessions: Vec<Session<'a>>,
     pub(super) clients: BTreeMap<&'a str, Client<'a>>,
-    /// When a client last lost a session against its will: what a node had not made durable may be gone since.
-    pub(super) last_lost_ns: u64,
+    /// When a client last lost a session against its will, or was told to `resync`: a node may have died, or the others may
+    /// have taken it for dead, and what it had not made durable may be gone.
+    pub(super) last_gone_ns: u64,
     pub(super) shown: u64,
 }
 
@@ -120,7 +121,7 @@ impl<'a> Evidence<'a> {
                 }
                 What::Lost { .. } | What::Left => {
                     if let What::Lost { .. } = &operation.what {
-                        evidence.last_lost_ns = operation.at_ns;
+                        evidence.last_gone_ns = operation.at_ns;
                     }
                     if let Some(session) = now.remove(client) {
                         evidence.sessions[session].is_over = true;
@@ -160,6 +161,7 @@ impl<'a> Evidence<'a> {
                 }
             }
             What::Resync => {
+                self.last_gone_ns = at_ns;
                 if let Some(session) = session {
                     self.sessions[session].resyncs_ns.push(at_ns);
                 }

@@ -29,8 +29,8 @@ fn count(name: &str, id: &str, conversation: &Conversation<'_>, outline: &Outlin
 }
 
 /// The cursor is where the client's own reading and sends, or the entry that added the user, have put it. A node that
-/// dies may forget a `read` without an answer within a second, and the session may lose it; so nothing is known about
-/// what was read before a session was lost, or in one that is over.
+/// dies, or is taken for dead, may forget a `read` without an answer within a second, and the session may lose it; so nothing
+/// is known about what was read before a session was lost or told to `resync`, or in one that is over.
 fn cursor(
     name: &str,
     id: &str,
@@ -47,7 +47,7 @@ fn cursor(
     let added = added.map(|(seq, _)| *seq).next_back().unwrap_or(0);
     let is_sure = |read: &&Read| {
         let is_on = read.session.is_some_and(|session| !evidence.sessions[session].is_over);
-        is_on && read.at_ns > evidence.last_lost_ns
+        is_on && read.at_ns > evidence.last_gone_ns
     };
     let reads = client.reads.get(id).map(Vec::as_slice).unwrap_or_default();
     let highest = |seq: Option<u64>| seq.unwrap_or(0).min(outline.last_seq).max(own);
@@ -77,11 +77,13 @@ mod tests {
         assert!(found(&at_cursor(3, 1), "wrong unread").is_empty());
         assert_finds(&at_cursor(4, 0), "wrong unread", 4);
         assert_finds(&at_cursor(2, 2), "wrong unread", 2);
-        // What was read may be forgotten if a node died afterwards.
-        let mut died = at_cursor(2, 2);
-        died.push(at(38, "alice", lost()));
-        died.sort_by_key(|operation| operation.at_ns);
-        assert!(found(&died, "wrong unread").is_empty());
+        // What was read may be forgotten if a node died afterwards, or was taken for dead.
+        for gone in [lost(), What::Resync] {
+            let mut died = at_cursor(2, 2);
+            died.push(at(38, "alice", gone));
+            died.sort_by_key(|operation| operation.at_ns);
+            assert!(found(&died, "wrong unread").is_empty());
+        }
         // The same holds for what was read in a session that is over.
         let mut left = at_cursor(2, 2);
         left.extend([at(38, "bob", What::Left), at(39, "bob", ready())]);

@@ -32,7 +32,7 @@ pub(crate) fn check(operations: &[Operation], evidence: &Evidence<'_>, verdict: 
         if let What::Windows { topic, window, series } = &operation.what {
             looked_at.insert(topic);
             // An owner that dies loses what came since its last tick.
-            let may_lose = evidence.last_lost_ns > 0;
+            let may_lose = evidence.last_gone_ns > 0;
             if let Some(published) = topics.get(topic.as_str()) {
                 windows(&format!("{topic} {window} at {}", operation.client), published, series, may_lose, verdict);
             }
