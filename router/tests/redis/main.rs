@@ -19,7 +19,7 @@ use switchboard_store::Incarnation;
 use switchboard_tests::RedisServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -167,14 +167,12 @@ async fn a_node_that_dies_is_taken_out_and_its_next_life_comes_in() {
 
 /// A node with a thread of its own, which does not run between two signals, as if the process were stopped. Returns how
 /// its membership ended.
-fn stalls(options: RedisOptions, stall: mpsc::Receiver<()>, go_on: mpsc::Receiver<()>) -> thread::JoinHandle<Ended> {
+fn stalls(options: RedisOptions, stall: oneshot::Receiver<()>, go_on: mpsc::Receiver<()>) -> thread::JoinHandle<Ended> {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let node = Node::join(&options, "a", 1).await.unwrap();
-            while stall.try_recv().is_err() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            stall.await.unwrap();
             go_on.recv_timeout(STUCK).unwrap();
             tokio::time::timeout(STUCK, node.running).await.expect("it ends").unwrap().unwrap()
         })
@@ -187,7 +185,7 @@ async fn a_process_that_did_not_run_finds_itself_taken_for_dead_and_stays_out() 
     // A TTL is longer than two of its time limits.
     let options = RedisOptions { timeout_ms: TTL_MS / 4, ..options(&server) };
     let mut b = Node::join(&options, "b", 1).await.unwrap();
-    let ((stall, stalls_now), (go_on, goes_on_now)) = (mpsc::channel(), mpsc::channel());
+    let ((stall, stalls_now), (go_on, goes_on_now)) = (oneshot::channel(), mpsc::channel());
     let a = stalls(options, stalls_now, goes_on_now);
     b.sees(&["a~1", "b~1"]).await;
     stall.send(()).unwrap();
