@@ -31,6 +31,13 @@ pub(crate) struct Pair {
     pub(crate) conversation: ConversationId,
 }
 
+/// All nodes, by index.
+pub(crate) const EVERYONE: [usize; NODES] = [0, 1, 2, 3, 4];
+
+pub(crate) fn all_but(left_out: &[usize]) -> Vec<usize> {
+    EVERYONE.into_iter().filter(|index| !left_out.contains(index)).collect()
+}
+
 pub(crate) fn user(name: &str) -> UserKey {
     UserKey { tenant: "red".parse().unwrap(), user: name.parse().unwrap() }
 }

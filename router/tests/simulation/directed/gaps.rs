@@ -1,12 +1,9 @@
 //! What is lost between two nodes (DESIGN §4): the receiver notices, the sender repeats, sessions are told to ask.
 
-use crate::scene::{Scene, has};
-use crate::world::NODES;
+use crate::scene::{EVERYONE, Scene, has};
 use std::sync::atomic::Ordering;
 use switchboard_protocol::client::Edit;
 use switchboard_protocol::{ClientFrame, Content, Seq};
-
-const EVERYONE: [usize; NODES] = [0, 1, 2, 3, 4];
 
 #[tokio::test(start_paused = true)]
 async fn what_a_home_missed_is_told_again_before_the_next_sync_answers() {

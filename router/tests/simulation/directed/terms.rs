@@ -1,8 +1,8 @@
 //! How a conversation passes from node to node (DESIGN §3): who lives lets go, who is gone is fenced, and who was only
 //! taken for dead goes on as a new incarnation.
 
-use crate::scene::{Pair, Scene, has, user};
-use crate::world::{self, NODES};
+use crate::scene::{EVERYONE, Pair, Scene, all_but, has, user};
+use crate::world;
 use futures_util::future::join_all;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,12 +11,6 @@ use switchboard_protocol::server::ShownStatus;
 use switchboard_protocol::{ClientFrame, CloseCode, ErrorCode, ProtocolError, Seq, ServerFrame};
 use switchboard_router::{Actor, Options, View};
 use switchboard_store::{ConversationKey, Log as _};
-
-const EVERYONE: [usize; NODES] = [0, 1, 2, 3, 4];
-
-fn all_but(left_out: &[usize]) -> Vec<usize> {
-    EVERYONE.into_iter().filter(|index| !left_out.contains(index)).collect()
-}
 
 fn is_unavailable(error: &ProtocolError) -> bool {
     error.code() == ErrorCode::Unavailable && error.retry_after_ms().is_some()

@@ -1,14 +1,12 @@
 //! When the view changes (DESIGN §4): what is owed is told to new homes, who owned lets go, sessions move, and `sync`
 //! waits until all have settled.
 
-use crate::scene::{Pair, Scene, has, user};
+use crate::scene::{EVERYONE, Pair, Scene, all_but, has, user};
 use crate::world::NODES;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use switchboard_router::View;
 use switchboard_store::Log as _;
-
-const EVERYONE: [usize; NODES] = [0, 1, 2, 3, 4];
 
 #[tokio::test(start_paused = true)]
 async fn what_a_home_had_not_written_when_it_died_is_told_to_the_next_one() {
@@ -68,7 +66,7 @@ async fn a_term_that_may_have_begun_tells_what_the_one_before_had_not() {
     // While it reads what is to be taken over, a command has it begin the term, and so the note of it is its own.
     scene.exact().active_ms.store(500, Ordering::Relaxed);
     scene.exact().begin_term_unsaid.store(true, Ordering::Relaxed);
-    scene.world.show(&without, &EVERYONE.into_iter().filter(|index| *index != pair.owner).collect::<Vec<_>>());
+    scene.world.show(&without, &all_but(&[pair.owner]));
     scene.world.pass(50).await;
     assert!(scene.say(second, &pair.alice, &pair.bob, "m3").await.is_err());
     scene.exact().begin_term_unsaid.store(false, Ordering::Relaxed);
@@ -85,7 +83,7 @@ async fn what_can_t_be_taken_over_now_is_taken_over_later() {
     let mut carol = scene.client(pair.at, &user("carol"), &[]).await;
     let without = left_untold_by_the_dead(&scene, &pair).await;
     scene.exact().begin_term_fails.store(true, Ordering::Relaxed);
-    scene.world.show(&without, &EVERYONE.into_iter().filter(|index| *index != pair.owner).collect::<Vec<_>>());
+    scene.world.show(&without, &all_but(&[pair.owner]));
     scene.world.pass(1_000).await;
     assert!(!bob.sync().await);
     assert!(carol.sync().await, "she has no part in it");
@@ -108,7 +106,7 @@ async fn home_to_be(scene: &Scene) -> (Pair, usize) {
     let without: Vec<_> = EVERYONE.iter().map(|gone| scene.world.view_without(&[*gone])).collect();
     let all = scene.world.view_without(&[]);
     for next in EVERYONE {
-        scene.world.show(&without[next], &EVERYONE.into_iter().filter(|index| *index != next).collect::<Vec<_>>());
+        scene.world.show(&without[next], &all_but(&[next]));
         scene.world.pass(1_000).await;
         let wanted = |pair: &Pair| {
             pair.at != next
@@ -152,7 +150,7 @@ async fn a_former_home_delivers_what_an_owner_with_the_old_view_tells_it() {
     let (pair, next) = home_to_be(&scene).await;
     let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
     let all = scene.world.view_without(&[]);
-    let others: Vec<usize> = EVERYONE.into_iter().filter(|index| *index != pair.owner).collect();
+    let others = all_but(&[pair.owner]);
     scene.world.show(&all, &others);
     scene.world.pass(2_000).await;
     scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
@@ -166,7 +164,7 @@ async fn a_former_home_delivers_what_an_owner_with_the_old_view_tells_it() {
 async fn waits_for_the_next_owner(scene: &Scene, pair: &Pair, second: usize) {
     let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
     let without = left_untold_by_the_dead(scene, pair).await;
-    let others: Vec<usize> = EVERYONE.into_iter().filter(|index| ![pair.owner, second].contains(index)).collect();
+    let others = all_but(&[pair.owner, second]);
     scene.world.show(&without, &others);
     scene.world.pass(200).await;
     scene.exact().begin_term_ms.store(1_000, Ordering::Relaxed);
@@ -232,7 +230,7 @@ async fn who_is_home_no_more_answers_no_sync() {
     let (pair, next) = home_to_be(&scene).await;
     let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
     let all = scene.world.view_without(&[]);
-    let others: Vec<usize> = EVERYONE.into_iter().filter(|index| *index != pair.at).collect();
+    let others = all_but(&[pair.at]);
     scene.world.show(&all, &others);
     scene.world.pass(100).await;
     // What the new home is told now is not written for long, and the old one knows nothing of it.
@@ -297,7 +295,7 @@ async fn what_a_former_home_relays_after_it_was_taken_for_dead_is_not_shown() {
     scene.hold(pair.home, pair.at, true);
     scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
     scene.world.pass(50).await;
-    let others: Vec<_> = EVERYONE.into_iter().filter(|index| *index != pair.home).collect();
+    let others = all_but(&[pair.home]);
     scene.world.show(&without, &others);
     scene.world.pass(2_500).await;
     scene.follow(&mut bob).await;
