@@ -54,13 +54,17 @@ impl Node {
             self.links.send(back, Envelope::Missed { upto: 0 });
         }
         // A draining node keeps its sessions until they have moved.
-        for gone in before.view.reached(&self.me).filter(|node| !view.reaches(node)) {
-            self.on_node_gone(gone);
-        }
+        let departed = before.view.reached(&self.me).filter(|node| !view.reaches(node)).cloned().collect::<Vec<_>>();
+        departed.iter().for_each(|gone| self.on_node_gone(gone));
         self.links.forget_queues(|peer| view.reaches(peer));
         // A node that was out of the previous view may still be alive and answer.
         self.forget_requests(|peer| view.reaches(peer) || !before.view.reaches(peer));
         self.gone.forget(|node| view.reaches(node));
+        // Asked while the notes are read. A node that has drained leaves none.
+        for node in departed.into_iter().filter(|node| !before.view.leaving.contains(node)) {
+            let asking = self.clone();
+            self.spawn(async move { _ = asking.is_gone(&node).await });
+        }
         self.register_all(None);
         self.leave_homes_later();
         self.leave_pushes();

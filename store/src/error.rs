@@ -2,6 +2,7 @@
 
 use crate::{Incarnation, TermNumber};
 use std::path::PathBuf;
+use switchboard_protocol::Seq;
 use thiserror::Error;
 
 /// Errors of a backend. Their texts are for operators' logs; no client ever sees them.
@@ -45,6 +46,8 @@ pub enum StoreError {
         by: Incarnation,
         /// Its term.
         term: TermNumber,
+        /// The end that the head names.
+        end: Seq,
     },
     /// The database does not match this version or its configuration. No data in it was changed.
     #[error(transparent)]

@@ -26,7 +26,8 @@
 //! **A begin** (`begin.rs`) has numbered steps. From the head (t, X, e), read SERIAL (1), it finds the end e′ of X's
 //! term, which ends X's term for good, and then compares and sets (t, X, e) to (t+1, me, e′) (5), while the
 //! conversation is noted as active. How e′ is found depends on X:
-//! - *X is gone*: fence X by our own compare-and-set (2), read what follows e in term t (3), rewrite it (4).
+//! - *X is gone*: fence X by our own compare-and-set (2), read what follows e in term t (3), rewrite it (4). The head may
+//!   be the one that an earlier begin has read, before it was known that X is gone.
 //! - *X has released t*: X has reported e′.
 //! - *X is this process*, in this life or an earlier one: the term is stopped here, and e′ is what it has confirmed; if
 //!   there was no such term here (a begin that nobody waited for was applied after all), 3 and 4.
@@ -37,7 +38,7 @@
 //! |---|---|
 //! | 1 to 4, or the note | error; no term is handed out. What has been done has no effect, or the next begin finds it |
 //! | 5 is refused | another begin was faster, or `end` was raised: again from 1 |
-//! | 5: no answer | a SERIAL read; if the new term is `me`'s it holds, with the `end` that is in the head; else again from 1 |
+//! | 5: no answer | a SERIAL read; if the new term is `me`'s it holds, with the `end` that is in the head; else again from 1. Also again from 1 if an earlier begin had read the head: the term may be another begin's of this process |
 //!
 //! **The end** of the head is raised (`raise.rs`) to what is durable, never further: when a term ends, once per bucket,
 //! and long before rows behind it expire. Below it, expired rows are not holes; behind it they would be. The end of a

@@ -104,7 +104,7 @@ async fn append(c: &mut Conversation) -> Appended {
 async fn another_process_takes_over_what_was_released() {
     let (_, mut c, other) = shared_by_two().await;
     let owned = begin(&other, 2, Previous::Unknown).await;
-    assert!(matches!(&owned, Err(StoreError::Owned { by, term }) if *by == incarnation(1) && *term == c.term));
+    assert!(matches!(&owned, Err(StoreError::Owned { by, term, .. }) if *by == incarnation(1) && *term == c.term));
     assert_eq!(other.release(&c.key, c.term), None, "not its own");
     assert_eq!(append(&mut c).await, Appended::Durable);
     let release = c.store.release(&c.key, c.term).unwrap();

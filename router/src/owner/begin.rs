@@ -9,7 +9,7 @@ use super::{CommandInput, user_in};
 use crate::api::Command;
 use crate::blocks::blocked_of;
 use crate::node::unavailable;
-use crate::take_over::LET_GO_MS;
+use crate::take_over::{Fate, LET_GO_MS};
 use crate::view::{direct_conversation, group_conversation};
 use switchboard_protocol::client::SendTarget;
 use switchboard_protocol::server::Delivery;
@@ -164,13 +164,17 @@ impl Conversation {
             self.begin_in_doubt = matches!(begun, Err(StoreError::Unavailable { .. }));
             previous = match begun {
                 Ok(begun) => return Ok(begun),
-                Err(StoreError::Owned { by, term }) => {
+                Err(StoreError::Owned { by, term, end }) => {
                     let deadline_ms = *deadline_ms.get_or_insert(node.clock.monotonic_ms() + LET_GO_MS);
-                    let known = node.previous(&self.key, &by, term, deadline_ms).await;
-                    if known.is_err() {
+                    let fate = node.fate_of(&self.key, &by, term, deadline_ms).await;
+                    if fate.is_err() {
                         self.kept_until_ms = node.clock.monotonic_ms() + node.options().retry_after_ms;
                     }
-                    known?
+                    match fate? {
+                        Fate::Gone => Previous::GoneFrom { owner: by, term, end },
+                        Fate::Released(release) => Previous::Released(release),
+                        Fate::Ended => Previous::Unknown,
+                    }
                 }
                 Err(error) => return Err(unavailable(&node, &error)),
             };

@@ -138,7 +138,10 @@ impl Heartbeat {
                     self.membership.spare(self.clock.monotonic_ms());
                 }
             }
-            next_ms = (next_ms + self.interval_ms()).max(self.clock.monotonic_ms());
+            let now_ms = self.clock.monotonic_ms();
+            next_ms = (next_ms + self.interval_ms()).max(now_ms);
+            // A node is taken out when its time is over, and not up to an interval later.
+            next_ms = next_ms.min(self.membership.next_end_ms().unwrap_or(next_ms)).max(now_ms);
             tokio::select! {
                 () = self.clock.sleep_until_ms(next_ms) => {}
                 () = self.leaving.cancelled(), if !self.beat.leaving => {}

@@ -63,6 +63,11 @@ impl Membership {
         }
     }
 
+    /// When the next node is to be taken out, if it gives no sign until then.
+    pub(super) fn next_end_ms(&self) -> Option<u64> {
+        self.others.values().map(|other| other.changed_ms + self.ttl_ms).min()
+    }
+
     /// Redis showed nothing: every node that has not been missing for a whole TTL gets a whole one again.
     pub(super) fn spare(&mut self, now_ms: u64) {
         for other in self.others.values_mut() {
@@ -139,6 +144,18 @@ mod tests {
         assert_eq!(fixture.look(TTL_MS - 1, true, &[]), ["a~1"], "its key is gone, its time is not over");
         assert_eq!(fixture.look(1, true, &[]), [""; 0]);
         assert_eq!(fixture.look(1, true, &[beat("a", 1, 2)]), ["a~1"], "it was only slow");
+    }
+
+    #[test]
+    fn it_is_known_when_the_next_one_is_to_be_taken_out() {
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.membership.next_end_ms(), None);
+        fixture.look(0, true, &[beat("a", 1, 1)]);
+        fixture.look(100, true, &[beat("a", 1, 1), beat("b", 1, 1)]);
+        assert_eq!(fixture.membership.next_end_ms(), Some(TTL_MS));
+        fixture.look(100, true, &[beat("a", 1, 2), beat("b", 1, 1)]);
+        assert_eq!(fixture.membership.next_end_ms(), Some(100 + TTL_MS));
+        assert_eq!(fixture.look(TTL_MS - 100, true, &[]), ["a~1"], "at that time, b is taken out");
     }
 
     #[test]

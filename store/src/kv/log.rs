@@ -30,7 +30,7 @@ pub(super) fn begin_term<R: Rows>(
     };
     let untold = head.owner.is_some();
     if let (Some(process), Some(owner)) = (process, &head.owner) {
-        process.may_take(owner, head.term, &claim.previous)?;
+        process.may_take(owner, &head, &claim.previous)?;
     }
     // The note moves with the term: nothing is left to be taken over from the old owner.
     if let Some(old) = head.owner.as_ref().filter(|old| *old != by) {

@@ -74,20 +74,16 @@ impl Process {
     }
 
     /// Whether the next term of this process may end a term of `owner`, given `previous`.
-    pub(super) fn may_take(
-        &self,
-        owner: &Incarnation,
-        term: TermNumber,
-        previous: &Previous,
-    ) -> Result<(), StoreError> {
+    pub(super) fn may_take(&self, owner: &Incarnation, head: &HeadRow, previous: &Previous) -> Result<(), StoreError> {
+        let term = head.term;
         match previous {
             _ if self.owns(owner) => Ok(()),
             Previous::Released(release) if release.term == term => Ok(()),
-            Previous::Gone(gone) if gone == owner => {
-                self.lives.fence(gone);
+            previous if previous.gone() == Some(owner) => {
+                self.lives.fence(owner);
                 Ok(())
             }
-            _ => Err(StoreError::Owned { by: owner.clone(), term }),
+            _ => Err(StoreError::Owned { by: owner.clone(), term, end: head.end }),
         }
     }
 

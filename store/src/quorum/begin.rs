@@ -21,6 +21,33 @@ pub enum Previous {
     Released(Release),
     /// The heartbeat of this incarnation is gone and it does not answer: it may be fenced.
     Gone(Incarnation),
+    /// The same, with the rest of the head that named it ([`Beginning::Owned`]), which need not be read again.
+    GoneFrom {
+        /// The owner.
+        owner: Incarnation,
+        /// Its term.
+        term: TermNumber,
+        /// The head's end.
+        end: Seq,
+    },
+}
+
+impl Previous {
+    /// Who is known to be gone.
+    pub(crate) fn gone(&self) -> Option<&Incarnation> {
+        match self {
+            Self::Gone(owner) | Self::GoneFrom { owner, .. } => Some(owner),
+            Self::Unknown | Self::Released(_) => None,
+        }
+    }
+
+    /// The head to begin from, if it has been read. If it stands no more, the compare-and-set is refused.
+    fn head(&self) -> Option<LogHead> {
+        match self {
+            Self::GoneFrom { owner, term, end } => Some(LogHead { term: *term, owner: Some(owner.clone()), end: *end }),
+            _ => None,
+        }
+    }
 }
 
 /// The outcome of beginning a term.
@@ -32,8 +59,9 @@ pub enum Beginning {
         term: TermNumber,
         /// The log's end, for every reader, for ever.
         end: Seq,
-        /// Whether the previous term was not ended: some of what it made durable may be unannounced.
-        untold: bool,
+        /// Who had the previous term, if it was not ended. Some of what that made durable may be unannounced, and if it
+        /// was another incarnation, its note in `active` is still there ([`QuorumLog::forget_note`]).
+        former: Option<Incarnation>,
     },
     /// Another process has it. Ask it for its release, or fence it if it is gone.
     Owned {
@@ -41,6 +69,8 @@ pub enum Beginning {
         by: Incarnation,
         /// Its term.
         term: TermNumber,
+        /// The head's end.
+        end: Seq,
     },
     /// There is no such conversation, and it may not be created.
     Missing,
@@ -65,27 +95,32 @@ impl<Q: Quorum> QuorumLog<Q> {
         let here = self.conversations.hold(conversation);
         let _only = here.beginning.lock().await;
         let stopped = here.term().map(|term| (term.number, term.stop()));
+        let mut found = previous.head();
         for _ in 0..BEGIN_ATTEMPTS_MAX {
             // 1. The current head.
-            let (old, end) = match (self.quorum.read_head(conversation).await?, create) {
+            let is_found = found.is_some();
+            let head = match found.take() {
+                Some(head) => Some(head),
+                None => self.quorum.read_head(conversation).await?,
+            };
+            let (old, end) = match (head, create) {
                 (None, None) => return Ok(Beginning::Missing),
                 (None, Some(new)) => (Old::Nothing(new), Seq::ZERO),
                 (Some(head), _) => match self.final_end(conversation, &head, stopped, previous).await? {
                     Final::End(end) => (Old::Head(head), end),
-                    Final::OwnedBy(by) => return Ok(Beginning::Owned { by, term: head.term }),
+                    Final::OwnedBy(by) => return Ok(Beginning::Owned { by, term: head.term, end: head.end }),
                 },
             };
             // 5. Of all that have come this far, only one succeeds.
-            let Some((head, noted)) = self.take(conversation, &old, by, end).await? else { continue };
+            let (head, noted) = match self.take(conversation, &old, by, end).await? {
+                Taken::Yes { head, noted } => (head, noted),
+                // Since the head was found, another begin of this process may have begun and used that very term.
+                Taken::AfterAll { .. } if is_found => continue,
+                Taken::AfterAll { head, noted } => (head, noted),
+                Taken::No => continue,
+            };
             here.put(Term::new(head.term, life, head.end, noted));
-            let last_owner = old.owner();
-            if let Some(last) = last_owner.filter(|last| *last != by)
-                && let Err(error) = self.forget_note(conversation, last, old.term()).await
-            {
-                // The conversation is taken over once more, needlessly.
-                tracing::debug!(%error, "a note in active stays");
-            }
-            return Ok(Beginning::Begun { term: head.term, end: head.end, untold: last_owner.is_some() });
+            return Ok(Beginning::Begun { term: head.term, end: head.end, former: old.owner().cloned() });
         }
         Err(StoreError::unavailable("others keep beginning terms of this conversation"))
     }
@@ -110,7 +145,7 @@ impl<Q: Quorum> QuorumLog<Q> {
             match previous {
                 Previous::Released(release) if release.term == head.term => return Ok(Final::End(release.end)),
                 // 2. After this, nothing more of the fenced node's term becomes durable.
-                Previous::Gone(gone) if gone == owner => self.fence(gone).await?,
+                previous if previous.gone() == Some(owner) => self.fence(owner).await?,
                 _ => return Ok(Final::OwnedBy(owner.clone())),
             }
         }
@@ -138,15 +173,14 @@ impl<Q: Quorum> QuorumLog<Q> {
         }
     }
 
-    /// Sets the head to the next term and notes the conversation as active. Returns the head of the new term, if it is
-    /// `by`'s, with the note's timestamp.
+    /// Sets the head to the next term and notes the conversation as active.
     async fn take(
         &self,
         conversation: &ConversationKey,
         old: &Old<'_>,
         by: &Incarnation,
         end: Seq,
-    ) -> Result<Option<(LogHead, WriteTimestamp)>, StoreError> {
+    ) -> Result<Taken, StoreError> {
         let new = LogHead { term: TermNumber(old.term().0 + 1), owner: Some(by.clone()), end };
         let swap = async {
             match old {
@@ -156,19 +190,18 @@ impl<Q: Quorum> QuorumLog<Q> {
         };
         let note = self.quorum.note_active(by, conversation, new.term);
         let (swapped, noted) = tokio::join!(swap, note);
-        let stands = match swapped {
-            Ok(Swapped::Applied) => Some(new),
-            Ok(Swapped::Refused(_)) => None,
+        match swapped {
+            Ok(Swapped::Applied) => Ok(Taken::Yes { head: new, noted: noted? }),
+            Ok(Swapped::Refused(_)) => Ok(Taken::No),
             Err(StoreError::Unavailable { .. }) => {
                 // What is in the head holds, including the end, which may be that of an earlier attempt.
                 let head = self.quorum.read_head(conversation).await?;
-                head.filter(|head| head.term == new.term && head.owner == new.owner)
+                match head.filter(|head| head.term == new.term && head.owner == new.owner) {
+                    Some(head) => Ok(Taken::AfterAll { head, noted: noted? }),
+                    None => Ok(Taken::No),
+                }
             }
-            Err(error) => return Err(error),
-        };
-        match stands {
-            Some(head) => Ok(Some((head, noted?))),
-            None => Ok(None),
+            Err(error) => Err(error),
         }
     }
 }
@@ -193,6 +226,20 @@ impl Old<'_> {
             Self::Head(head) => head.owner.as_ref(),
         }
     }
+}
+
+/// What became of the compare-and-set of the head. With the head that stands, and the note's timestamp.
+enum Taken {
+    Yes {
+        head: LogHead,
+        noted: WriteTimestamp,
+    },
+    /// There was no answer, and then the head was `by`'s.
+    AfterAll {
+        head: LogHead,
+        noted: WriteTimestamp,
+    },
+    No,
 }
 
 enum Final {

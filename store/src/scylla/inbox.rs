@@ -329,8 +329,11 @@ impl Core {
 
     async fn next_epoch(&self, user: &UserKey) -> Result<Epoch, StoreError> {
         let (tenant, id) = (user.tenant.as_str(), user.user.as_str());
+        // The compare-and-set decides, so a plain read will do as a first guess; it misses what is being decided.
+        let mut read = &self.statements.inbox.epoch;
         for _ in 0..EPOCH_ATTEMPTS_MAX {
-            let before = self.epoch_by(user, &self.statements.inbox.epoch_serial).await?;
+            let before = self.epoch_by(user, read).await?;
+            read = &self.statements.inbox.epoch_serial;
             let number = before.unwrap_or_default() + 1;
             let applied = match before {
                 None => {

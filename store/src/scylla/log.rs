@@ -27,8 +27,8 @@ struct TermStart {
     term: TermNumber,
     /// The durable end of the log.
     end: Seq,
-    /// The previous term was not ended cleanly: its last entries may be unannounced.
-    untold: bool,
+    /// Who had the previous term, if it was not ended: its last entries may be unannounced.
+    former: Option<Incarnation>,
 }
 
 #[async_trait]
@@ -38,12 +38,11 @@ impl Log for ScyllaStore {
         let core = &self.core;
         match core.log.begin_term(conversation, &by, &previous, create.as_ref()).await? {
             Beginning::Missing => Ok(None),
-            Beginning::Owned { by, term } => Err(StoreError::Owned { by, term }),
-            Beginning::Begun { term, end, untold } => {
-                let Some(Projected { state, .. }) = core.bring_up(conversation, end).await? else { return Ok(None) };
-                core.terms.put(conversation, term, end, state.messages);
-                let start = TermStart { term, end, untold };
-                core.begun(conversation, start, state, recent).await.map(Some)
+            Beginning::Owned { by, term, end } => Err(StoreError::Owned { by, term, end }),
+            Beginning::Begun { term, end, former } => {
+                let forgotten = core.forget_former(conversation, former.as_ref().filter(|former| **former != by), term);
+                let begun = core.begun(conversation, TermStart { term, end, former: former.clone() }, recent);
+                tokio::join!(begun, forgotten).0
             }
         }
     }
@@ -178,13 +177,17 @@ impl Cursors for ScyllaStore {
         conversation: &ConversationKey,
         cursors: Vec<(UserId, Cursor)>,
     ) -> Result<(), StoreError> {
-        self.core.write_cursors(conversation, cursors).await
+        self.core.write_members(conversation, None, cursors).await
     }
 }
 
 impl Core {
     /// Removes a note, unless the head still names its writer as the owner.
     async fn remove_note(&self, dead: &Incarnation, conversation: &ConversationKey) -> Result<(), StoreError> {
+        // The term that followed has removed it, as a rule.
+        if self.quorum.read_note(dead, conversation).await?.is_none() {
+            return Ok(());
+        }
         let head = self.quorum.read_head(conversation).await?;
         if head.as_ref().is_some_and(|head| head.owner.as_ref() == Some(dead)) {
             return Ok(());
@@ -212,18 +215,31 @@ impl Core {
         }
     }
 
+    /// Removes the former owner's note, now that the conversation is in `term`.
+    async fn forget_former(&self, conversation: &ConversationKey, former: Option<&Incarnation>, term: TermNumber) {
+        let Some(former) = former else { return };
+        if let Err(error) = self.log.forget_note(conversation, former, TermNumber(term.0 - 1)).await {
+            // The conversation is taken over once more, needlessly.
+            tracing::debug!(%error, "a note in active stays");
+        }
+    }
+
+    /// Brings the projections up to the log's end, and reads what the owner needs.
     async fn begun(
         &self,
         conversation: &ConversationKey,
         start: TermStart,
-        state: State,
         window: RecentWindow,
-    ) -> Result<Begun, StoreError> {
-        let TermStart { term, end, untold } = start;
-        let Recent { sends, after, removed } = self.recent(conversation, end, window).await?;
+    ) -> Result<Option<Begun>, StoreError> {
+        let TermStart { term, end, former } = start;
+        let (projected, recent) =
+            tokio::try_join!(self.bring_up(conversation, end), self.recent(conversation, end, window))?;
+        let Some(Projected { state, .. }) = projected else { return Ok(None) };
+        self.terms.put(conversation, term, end, state.messages);
+        let Recent { sends, after, removed } = recent;
         let members = self.read_members(conversation).await?;
         let is_member = |user: &UserId| members.binary_search_by(|(member, _)| member.cmp(user)).is_ok();
-        Ok(Begun {
+        Ok(Some(Begun {
             term,
             end,
             messages: state.messages,
@@ -233,8 +249,8 @@ impl Core {
             recent: sends,
             recent_after: after,
             last_message: state.last_message,
-            untold,
-        })
+            untold: former.is_some(),
+        }))
     }
 
     /// Reads what the window covers, backwards from the end to its first entry or the first message that is too old.

@@ -4,7 +4,7 @@
 //! user who is not a member, or that date from an earlier membership, are ignored when they are read.
 
 use super::Core;
-use super::client::unreadable;
+use super::client::{Statement, unreadable};
 use super::quorum::bigint;
 use crate::kv::values::decode_at;
 use crate::quorum::WriteTimestamp;
@@ -129,28 +129,23 @@ impl Core {
         Ok(found.map(member).transpose()?.flatten().map(|(_, member)| member))
     }
 
-    pub(super) async fn write_memberships(
+    /// Writes the memberships that have changed, and cursors. A cursor's value is its own timestamp, so a late, smaller
+    /// one changes nothing.
+    pub(super) async fn write_members(
         &self,
         conversation: &ConversationKey,
-        memberships: &Memberships,
-    ) -> Result<(), StoreError> {
-        let mut writes = Vec::new();
-        for (user, timestamp) in &memberships.changed {
-            let row = memberships.all.get(user).map(serde_json::to_string).transpose().map_err(unreadable)?;
-            let values = [Some(CqlValue::BigInt(timestamp.0)), text(row.unwrap_or_else(|| NO_MEMBER.to_owned()))];
-            writes.push((&self.statements.members.put_membership, with_key(values, conversation, user)));
-        }
-        self.write_members(writes).await
-    }
-
-    /// Writes cursors. Each value is its own timestamp, so a late, smaller one changes nothing.
-    pub(super) async fn write_cursors(
-        &self,
-        conversation: &ConversationKey,
+        memberships: Option<&Memberships>,
         cursors: impl IntoIterator<Item = (UserId, Cursor)>,
     ) -> Result<(), StoreError> {
         let statements = &self.statements;
-        let mut writes = Vec::new();
+        let mut writes: Vec<(&Statement, Values)> = Vec::new();
+        if let Some(memberships) = memberships {
+            for (user, timestamp) in &memberships.changed {
+                let row = memberships.all.get(user).map(serde_json::to_string).transpose().map_err(unreadable)?;
+                let values = [Some(CqlValue::BigInt(timestamp.0)), text(row.unwrap_or_else(|| NO_MEMBER.to_owned()))];
+                writes.push((&statements.members.put_membership, with_key(values, conversation, user)));
+            }
+        }
         for (user, cursor) in cursors {
             let [delivered, read, mentioned] =
                 [cursor.delivered_seq, cursor.read_seq, cursor.mentioned_seq].map(|seq| number(seq.get()));
@@ -166,10 +161,6 @@ impl Core {
                 writes.push((&statements.members.put_mentioned, key(vec![mentioned.clone(), mentioned])));
             }
         }
-        self.write_members(writes).await
-    }
-
-    async fn write_members(&self, writes: Vec<(&super::client::Statement, Values)>) -> Result<(), StoreError> {
         for writes in writes.chunks(BATCH_STATEMENTS_MAX) {
             let statements = writes.iter().map(|(statement, _)| *statement);
             let values: Vec<&Values> = writes.iter().map(|(_, values)| values).collect();

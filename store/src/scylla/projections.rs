@@ -87,7 +87,7 @@ pub(super) struct Fold {
     timestamp: WriteTimestamp,
     cursors: BTreeMap<UserId, Cursor>,
     pub(super) parts: Parts,
-    /// Read when the first entry that changes them is folded in.
+    /// Those of a new direct conversation; others are read when the first entry that changes them is folded in.
     memberships: Option<Memberships>,
 }
 
@@ -95,7 +95,8 @@ impl Fold {
     fn new(from: Projected) -> Self {
         let Projected { state, applied: end } = from;
         let (cursors, parts) = (BTreeMap::new(), Parts::new());
-        Self { state, end, timestamp: WriteTimestamp::FIRST, cursors, parts, memberships: None }
+        let memberships = if end == Seq::ZERO { first_members(&state) } else { None };
+        Self { state, end, timestamp: WriteTimestamp::FIRST, cursors, parts, memberships }
     }
 
     async fn apply(&mut self, core: &Core, conversation: &ConversationKey, row: &Row) -> Result<(), StoreError> {
@@ -229,8 +230,8 @@ impl Core {
         end: Seq,
     ) -> Result<Option<Projected>, StoreError> {
         let Some(mut projected) = self.read_state(conversation).await? else { return Ok(None) };
-        if projected.applied == Seq::ZERO {
-            self.write_first_members(conversation, &projected.state).await?;
+        if end == Seq::ZERO {
+            self.write_members(conversation, first_members(&projected.state).as_ref(), []).await?;
         }
         while projected.applied < end {
             let upto = end.min(Seq::new(projected.applied.get() + FOLD_ENTRIES_MAX));
@@ -241,23 +242,9 @@ impl Core {
         Ok(Some(projected))
     }
 
-    /// A direct conversation has its members from the start. They are written again until an entry is applied: before
-    /// that, nothing shows that it has been done.
-    async fn write_first_members(&self, conversation: &ConversationKey, state: &State) -> Result<(), StoreError> {
-        let Kind::Direct(one, other) = &state.meta.kind else { return Ok(()) };
-        let mut memberships = Memberships::default();
-        for user in [one, other] {
-            memberships.add_first(user, state.meta.created_at);
-        }
-        self.write_memberships(conversation, &memberships).await
-    }
-
     async fn write(&self, conversation: &ConversationKey, fold: &Fold) -> Result<(), StoreError> {
-        self.write_cursors(conversation, fold.cursors.clone()).await?;
-        if let Some(memberships) = &fold.memberships {
-            self.write_memberships(conversation, memberships).await?;
-        }
-        self.write_parts(conversation, &fold.parts).await?;
+        let members = self.write_members(conversation, fold.memberships.as_ref(), fold.cursors.clone());
+        tokio::try_join!(members, self.write_parts(conversation, &fold.parts))?;
         let (tenant, id) = (conversation.tenant.as_str(), conversation.conversation.as_str());
         let state = serde_json::to_string(&fold.state).map_err(unreadable)?;
         let values = (tenant, id, bigint(fold.end.get()), state, fold.timestamp.0);
@@ -303,6 +290,17 @@ impl Core {
         }
         Ok(parts)
     }
+}
+
+/// A direct conversation has its members from the start. They are written again until an entry is applied: before that,
+/// nothing shows that it has been done.
+fn first_members(state: &State) -> Option<Memberships> {
+    let Kind::Direct(one, other) = &state.meta.kind else { return None };
+    let mut memberships = Memberships::default();
+    for user in [one, other] {
+        memberships.add_first(user, state.meta.created_at);
+    }
+    Some(memberships)
 }
 
 fn parse_part(part: &str, emoji: String, user: String) -> Result<Part, StoreError> {

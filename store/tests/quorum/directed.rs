@@ -76,8 +76,8 @@ fn group() -> NewConversation {
     NewConversation { kind: Kind::Group, title: None, custom: None, created_at: Timestamp::from_unix_ms(0) }
 }
 
-fn begun(term: u64, end: u64, untold: bool) -> Beginning {
-    Beginning::Begun { term: TermNumber(term), end: Seq::new(end), untold }
+fn begun(term: u64, end: u64, former: Option<u64>) -> Beginning {
+    Beginning::Begun { term: TermNumber(term), end: Seq::new(end), former: former.map(node) }
 }
 
 #[test]
@@ -85,34 +85,34 @@ fn a_conversation_passes_from_owner_to_owner() {
     let calm = Calm::new();
     let (one, two) = (calm.process(), calm.process());
     assert_eq!(calm.run(one.begin_term(&key('a'), &node(1), &Previous::Unknown, None)).unwrap(), Beginning::Missing);
-    assert_eq!(calm.begin(&one, 1, &Previous::Unknown), begun(1, 0, false));
+    assert_eq!(calm.begin(&one, 1, &Previous::Unknown), begun(1, 0, None));
     assert_eq!(calm.append(&one, 1, 1, &["x", "y"]).unwrap(), Appended::Durable);
     assert_eq!(one.end_here(&key('a')), Some((TermNumber(1), Seq::new(2))));
     assert_eq!(calm.head().end, Seq::ZERO, "the end is raised later");
 
     // Its owner is alive: the other process has to ask it.
-    let owned = Beginning::Owned { by: node(1), term: TermNumber(1) };
+    let owned = Beginning::Owned { by: node(1), term: TermNumber(1), end: Seq::ZERO };
     assert_eq!(calm.begin(&two, 2, &Previous::Unknown), owned);
     let release = one.release(&key('a'), TermNumber(1)).unwrap();
     assert_eq!(release, Release { term: TermNumber(1), end: Seq::new(2) });
     assert_eq!(calm.append(&one, 1, 3, &["late"]).unwrap(), Appended::Superseded);
     assert_eq!(one.end_here(&key('a')), None);
-    assert_eq!(calm.begin(&two, 2, &Previous::Released(release)), begun(2, 2, true));
+    assert_eq!(calm.begin(&two, 2, &Previous::Released(release)), begun(2, 2, Some(1)));
     assert_eq!(calm.append(&two, 2, 3, &["z"]).unwrap(), Appended::Durable);
 
     // A release applies only to its term.
-    let owned = Beginning::Owned { by: node(2), term: TermNumber(2) };
+    let owned = Beginning::Owned { by: node(2), term: TermNumber(2), end: Seq::new(2) };
     assert_eq!(calm.begin(&one, 1, &Previous::Released(release)), owned);
 
     // The owner is gone: it is fenced, and its entries stay.
     assert_eq!(calm.begin(&one, 1, &Previous::Gone(node(3))), owned, "only who is said to be gone is fenced");
     assert_eq!(calm.append(&two, 2, 4, &[]).unwrap(), Appended::Durable, "the term runs");
-    assert_eq!(calm.begin(&one, 1, &Previous::Gone(node(2))), begun(3, 3, true));
+    assert_eq!(calm.begin(&one, 1, &Previous::Gone(node(2))), begun(3, 3, Some(2)));
     assert_eq!(calm.append(&two, 2, 4, &[]).unwrap(), Appended::Superseded, "he finds out without writing anything");
     assert_eq!(calm.append(&two, 2, 4, &["late"]).unwrap(), Appended::Superseded);
     let refused = calm.run(two.begin_term(&key('b'), &node(2), &Previous::Unknown, Some(&group())));
     assert!(matches!(refused, Err(StoreError::Fenced { incarnation }) if incarnation == node(2)));
-    assert_eq!(calm.begin(&two, 4, &Previous::Gone(node(1))), begun(4, 3, true), "in a new life it may");
+    assert_eq!(calm.begin(&two, 4, &Previous::Gone(node(1))), begun(4, 3, Some(1)), "in a new life it may");
     assert_eq!(calm.rows(&one), ["x", "y", "z"]);
 }
 
@@ -129,7 +129,7 @@ fn a_term_that_has_ended_leaves_nothing_to_find_out() {
     assert_eq!(calm.head(), LogHead { term: TermNumber(1), owner: None, end: Seq::new(1) });
     assert!(!calm.0.lock().is_noted(0, 1));
     assert_eq!(calm.append(&one, 1, 2, &["late"]).unwrap(), Appended::Superseded);
-    assert_eq!(calm.begin(&two, 2, &Previous::Unknown), begun(2, 1, false));
+    assert_eq!(calm.begin(&two, 2, &Previous::Unknown), begun(2, 1, None));
     calm.run(one.end_term(&key('a'), TermNumber(1))).unwrap();
     assert_eq!(calm.append(&two, 2, 2, &["y"]).unwrap(), Appended::Durable);
 }
@@ -140,8 +140,9 @@ fn a_process_takes_over_from_itself() {
     let log = calm.process();
     calm.begin(&log, 1, &Previous::Unknown);
     calm.append(&log, 1, 1, &["x"]).unwrap();
-    assert_eq!(calm.begin(&log, 1, &Previous::Unknown), begun(2, 1, true));
-    assert_eq!(calm.begin(&log, 7, &Previous::Unknown), begun(3, 1, true), "in its next life too");
+    assert_eq!(calm.begin(&log, 1, &Previous::Unknown), begun(2, 1, Some(1)));
+    assert_eq!(calm.begin(&log, 7, &Previous::Unknown), begun(3, 1, Some(1)), "in its next life too");
+    calm.run(log.forget_note(&key('a'), &node(1), TermNumber(2))).unwrap();
     assert_eq!(calm.append(&log, 2, 2, &["late"]).unwrap(), Appended::Superseded);
     assert!(!calm.0.lock().is_noted(0, 1) && calm.0.lock().is_noted(0, 7));
 }
@@ -156,7 +157,7 @@ fn what_is_refused_for_good_is_forgotten() {
     assert!(matches!(calm.append(&log, 1, 2, &["too large"]), Err(StoreError::Unreadable { .. })));
     assert_eq!(calm.append(&log, 1, 2, &["y"]).unwrap(), Appended::Superseded, "the term is over");
     calm.0.lock().weather.refused = 0;
-    assert_eq!(calm.begin(&log, 1, &Previous::Unknown), begun(2, 1, true));
+    assert_eq!(calm.begin(&log, 1, &Previous::Unknown), begun(2, 1, Some(1)));
     assert_eq!(calm.append(&log, 2, 2, &["y"]).unwrap(), Appended::Durable);
 }
 
@@ -196,9 +197,9 @@ fn a_long_tail_is_found_whole() {
     let texts: Vec<String> = (0..768).map(|number| number.to_string()).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     calm.append(&one, 1, 1, &texts[..700]).unwrap();
-    assert_eq!(calm.begin(&two, 2, &Previous::Gone(node(1))), begun(2, 700, true));
+    assert_eq!(calm.begin(&two, 2, &Previous::Gone(node(1))), begun(2, 700, Some(1)));
     calm.append(&two, 2, 701, &texts[700..]).unwrap();
-    assert_eq!(calm.begin(&one, 3, &Previous::Gone(node(2))), begun(3, 768, true));
+    assert_eq!(calm.begin(&one, 3, &Previous::Gone(node(2))), begun(3, 768, Some(2)));
     assert_eq!(calm.rows(&one), texts);
 }
 
@@ -232,7 +233,7 @@ fn the_end_of_a_released_term_is_raised_before_its_rows_expire() {
     assert_eq!(calm.head(), LogHead { term: TermNumber(1), owner: Some(node(1)), end: Seq::new(1) });
     assert_eq!(one.release(&key('a'), TermNumber(1)), None, "it is forgotten");
     calm.0.lock().epoch += 10;
-    assert_eq!(calm.begin(&two, 2, &Previous::Gone(node(1))), begun(2, 1, true));
+    assert_eq!(calm.begin(&two, 2, &Previous::Gone(node(1))), begun(2, 1, Some(1)));
 }
 
 /// Otherwise each round would try to raise it, for ever.
@@ -242,7 +243,7 @@ fn a_term_that_was_lost_to_a_fence_is_forgotten() {
     let (one, two) = (calm.process(), calm.process());
     calm.begin(&one, 1, &Previous::Unknown);
     calm.append(&one, 1, 1, &["x"]).unwrap();
-    assert_eq!(calm.begin(&two, 2, &Previous::Gone(node(1))), begun(2, 1, true));
+    assert_eq!(calm.begin(&two, 2, &Previous::Gone(node(1))), begun(2, 1, Some(1)));
     assert_eq!(calm.append(&one, 1, 2, &["late"]).unwrap(), Appended::Superseded);
     for _ in 0..2 {
         assert!(one.release(&key('a'), TermNumber(1)).is_some(), "it has an end to raise");

@@ -224,21 +224,26 @@ impl Node {
             let begun = self.log.begin_term(&key(conversation), &self.me(), &previous, create.as_ref()).await;
             self.trace(conversation, || format!("{reason:?} with {previous:?}: {begun:?}"));
             match begun {
-                Ok(Beginning::Begun { term, end, .. }) => {
+                Ok(Beginning::Begun { term, end, former }) => {
+                    if let Some(former) = former.filter(|former| *former != self.me()) {
+                        // If this fails, the conversation is taken over once more.
+                        let upto = TermNumber(term.0 - 1);
+                        drop(self.log.forget_note(&key(conversation), &former, upto).await);
+                    }
                     let read = self.log.read(&key(conversation), Seq::ZERO, end, u64::MAX >> 1).await.ok()?;
                     let store = &mut *self.store.lock();
                     store.oracle.shown(conversation, 0, end.get(), &read, store.epoch);
                     let clients = read.iter().map(|row| (parse(&row.payload).1, row.seq.get())).collect();
                     return Some(Owned { term, end: end.get(), clients });
                 }
-                Ok(Beginning::Owned { by, term }) => {
+                Ok(Beginning::Owned { by, term, end }) => {
                     let released = self.released[conversation].get();
                     previous = match released {
                         Some(release) if self.rule == Some(Rule::TermOfRelease) => {
                             Previous::Released(Release { term, ..release })
                         }
                         Some(release) if release.term == term => Previous::Released(release),
-                        _ if self.seems_gone(&by) => Previous::Gone(by),
+                        _ if self.seems_gone(&by) => Previous::GoneFrom { owner: by, term, end },
                         _ if matches!(reason, Command::LetGo { .. }) => return None,
                         _ => {
                             let (of, asked_by) = (node_of(by.life), self.index);

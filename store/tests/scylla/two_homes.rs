@@ -108,6 +108,18 @@ async fn who_has_written_the_newest_row_knows_the_top() {
 }
 
 #[tokio::test]
+async fn an_epoch_takes_one_compare_and_set() {
+    let statements = Statements::default();
+    let _counted = metrics::set_default_local_recorder(&statements);
+    let [one, other] = stores().await;
+    let costs = || ["inbox_epoch_serial", "first_inbox_epoch", "next_inbox_epoch"].map(|op| statements.of(op));
+    put(&one, ends_at("c", 5)).await;
+    assert_eq!(costs(), [0, 1, 0]);
+    put(&other, ends_at("c", 6)).await;
+    assert_eq!(costs(), [0, 1, 1]);
+}
+
+#[tokio::test]
 async fn a_long_inbox_is_read_in_parts() {
     const ROWS: usize = 2_500;
     let statements = Statements::default();

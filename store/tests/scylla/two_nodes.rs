@@ -48,7 +48,7 @@ async fn by_release() {
     c.send("alice", "one").await;
     let owned = begin(&other, &c.key, 2, Previous::Unknown).await;
     assert!(
-        matches!(&owned, Err(StoreError::Owned { by, term }) if *by == incarnation(1) && *term == c.term),
+        matches!(&owned, Err(StoreError::Owned { by, term, .. }) if *by == incarnation(1) && *term == c.term),
         "{owned:?}"
     );
     c.send("alice", "two").await;
@@ -115,6 +115,47 @@ async fn a_long_window_of_recent_sends_is_read_in_few_pages() {
     assert!(begun.recent.iter().map(|send| send.seq.get()).eq(1..=MESSAGES), "all, once each, in order");
     let pages = statements.of("entries_last") - before;
     assert!(pages <= 6, "{pages} pages");
+}
+
+/// A node may leave thousands of conversations: what each costs is what their clients wait for.
+#[tokio::test]
+async fn a_take_over_takes_few_statements() {
+    const OPS: [&str; 17] = [
+        // Linearizable: three round trips each, or more.
+        "head",
+        "fence",
+        "swap_head",
+        "create_head",
+        "entries",
+        "insert_entry",
+        "insert_entries",
+        "note_active",
+        "note",
+        "remove_active",
+        "conversation_state",
+        "created",
+        "put_members",
+        "put_conversation_state",
+        "entries_last",
+        "members",
+        "is_live",
+    ];
+    let statements = Statements::default();
+    let _counted = metrics::set_default_local_recorder(&statements);
+    let [one, other] = two_stores().await;
+    let mut c = Conversation::direct(&one, "c").await;
+    c.send("alice", "hello").await;
+    let before = OPS.map(|op| statements.of(op));
+    let owned = begin(&other, &c.key, 2, Previous::Unknown).await;
+    let Err(StoreError::Owned { by: owner, term, end }) = owned else { panic!("{owned:?}") };
+    begin(&other, &c.key, 2, Previous::GoneFrom { owner, term, end }).await.expect("begins");
+    other.forget_active(&incarnation(1), std::slice::from_ref(&c.key)).await.expect("forgets");
+    let mut costs = OPS.map(|op| (op, statements.of(op)));
+    costs.iter_mut().zip(before).for_each(|((_, count), before)| *count -= before);
+    let twice = ["entries", "note"];
+    let never = ["create_head", "insert_entries", "is_live"];
+    let wanted = OPS.map(|op| (op, if twice.contains(&op) { 2 } else { u64::from(!never.contains(&op)) }));
+    assert_eq!(costs, wanted);
 }
 
 /// The last entry that is in the tables of the projections.
