@@ -112,13 +112,7 @@ impl<Q: Quorum> QuorumLog<Q> {
                 },
             };
             // 5. Of all that have come this far, only one succeeds.
-            let (head, noted) = match self.take(conversation, &old, by, end).await? {
-                Taken::Yes { head, noted } => (head, noted),
-                // Since the head was found, another begin of this process may have begun and used that very term.
-                Taken::AfterAll { .. } if is_found => continue,
-                Taken::AfterAll { head, noted } => (head, noted),
-                Taken::No => continue,
-            };
+            let Some((head, noted)) = self.take(conversation, &old, by, end, is_found).await? else { continue };
             here.put(Term::new(head.term, life, head.end, noted));
             return Ok(Beginning::Begun { term: head.term, end: head.end, former: old.owner().cloned() });
         }
@@ -173,14 +167,16 @@ impl<Q: Quorum> QuorumLog<Q> {
         }
     }
 
-    /// Sets the head to the next term and notes the conversation as active.
+    /// Sets the head to the next term and notes the conversation as active. Returns the head of the new term, if it is
+    /// `by`'s, with the note's timestamp. With `is_found`, an earlier begin has read the old head.
     async fn take(
         &self,
         conversation: &ConversationKey,
         old: &Old<'_>,
         by: &Incarnation,
         end: Seq,
-    ) -> Result<Taken, StoreError> {
+        is_found: bool,
+    ) -> Result<Option<(LogHead, WriteTimestamp)>, StoreError> {
         let new = LogHead { term: TermNumber(old.term().0 + 1), owner: Some(by.clone()), end };
         let swap = async {
             match old {
@@ -190,18 +186,21 @@ impl<Q: Quorum> QuorumLog<Q> {
         };
         let note = self.quorum.note_active(by, conversation, new.term);
         let (swapped, noted) = tokio::join!(swap, note);
-        match swapped {
-            Ok(Swapped::Applied) => Ok(Taken::Yes { head: new, noted: noted? }),
-            Ok(Swapped::Refused(_)) => Ok(Taken::No),
+        let stands = match swapped {
+            Ok(Swapped::Applied) => Some(new),
+            Ok(Swapped::Refused(_)) => None,
+            // Since the head was found, another begin of this process may have begun and used that very term.
+            Err(StoreError::Unavailable { .. }) if is_found => None,
             Err(StoreError::Unavailable { .. }) => {
                 // What is in the head holds, including the end, which may be that of an earlier attempt.
                 let head = self.quorum.read_head(conversation).await?;
-                match head.filter(|head| head.term == new.term && head.owner == new.owner) {
-                    Some(head) => Ok(Taken::AfterAll { head, noted: noted? }),
-                    None => Ok(Taken::No),
-                }
+                head.filter(|head| head.term == new.term && head.owner == new.owner)
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
+        };
+        match stands {
+            Some(head) => Ok(Some((head, noted?))),
+            None => Ok(None),
         }
     }
 }
@@ -226,20 +225,6 @@ impl Old<'_> {
             Self::Head(head) => head.owner.as_ref(),
         }
     }
-}
-
-/// What became of the compare-and-set of the head. With the head that stands, and the note's timestamp.
-enum Taken {
-    Yes {
-        head: LogHead,
-        noted: WriteTimestamp,
-    },
-    /// There was no answer, and then the head was `by`'s.
-    AfterAll {
-        head: LogHead,
-        noted: WriteTimestamp,
-    },
-    No,
 }
 
 enum Final {

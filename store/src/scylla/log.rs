@@ -27,8 +27,8 @@ struct TermStart {
     term: TermNumber,
     /// The durable end of the log.
     end: Seq,
-    /// Who had the previous term, if it was not ended: its last entries may be unannounced.
-    former: Option<Incarnation>,
+    /// The previous term was not ended cleanly: its last entries may be unannounced.
+    untold: bool,
 }
 
 #[async_trait]
@@ -41,7 +41,7 @@ impl Log for ScyllaStore {
             Beginning::Owned { by, term, end } => Err(StoreError::Owned { by, term, end }),
             Beginning::Begun { term, end, former } => {
                 let forgotten = core.forget_former(conversation, former.as_ref().filter(|former| **former != by), term);
-                let begun = core.begun(conversation, TermStart { term, end, former: former.clone() }, recent);
+                let begun = core.begun(conversation, TermStart { term, end, untold: former.is_some() }, recent);
                 tokio::join!(begun, forgotten).0
             }
         }
@@ -231,7 +231,7 @@ impl Core {
         start: TermStart,
         window: RecentWindow,
     ) -> Result<Option<Begun>, StoreError> {
-        let TermStart { term, end, former } = start;
+        let TermStart { term, end, untold } = start;
         let (projected, recent) =
             tokio::try_join!(self.bring_up(conversation, end), self.recent(conversation, end, window))?;
         let Some(Projected { state, .. }) = projected else { return Ok(None) };
@@ -249,7 +249,7 @@ impl Core {
             recent: sends,
             recent_after: after,
             last_message: state.last_message,
-            untold: former.is_some(),
+            untold,
         }))
     }
 
