@@ -242,7 +242,6 @@ impl PhaseWork<'_> {
     ///
     /// # Errors
     /// The timer's.
-    /// The timer's.
     pub(crate) async fn pace(&mut self, rate: f64, duration_s: f64, mut send: impl FnMut(u64, u64)) -> Result<u64> {
         let sends = self.sends;
         let mut turns = self.turns(rate, duration_s);

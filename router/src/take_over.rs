@@ -26,7 +26,7 @@ const ASK_AGAIN_MS: u64 = 25;
 const ASK_AGAIN_MS_MAX: u64 = 200;
 
 /// How long a node whose heartbeat is gone may take to answer. Every conversation that it owned waits for this.
-const LAST_WORD_MS: u64 = 250;
+const LAST_WORD_MS: u64 = 100;
 
 /// Incarnations that are remembered as gone, at most.
 const GONE_MAX: usize = 1_024;

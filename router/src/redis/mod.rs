@@ -30,8 +30,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Heartbeats per TTL. A dead node is detected after the TTL plus two intervals at most.
-const BEATS_PER_TTL: u64 = 10;
+/// Heartbeats per TTL. A dead node is detected at most one interval later than a TTL after its last heartbeat.
+const BEATS_PER_TTL: u64 = 20;
 
 /// How to connect to Redis; the keys' meanings are in `docs/configuration.md`.
 #[derive(Clone, Debug)]

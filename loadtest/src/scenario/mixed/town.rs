@@ -43,6 +43,8 @@ pub(super) struct Town {
     away: Vec<usize>,
     here: Vec<usize>,
     due: Counter,
+    /// Deliveries that are due when all are home.
+    missing: Counter,
     comings: Counter,
     meters: Meters,
 }
@@ -122,6 +124,7 @@ impl Town {
             said: 0,
             away: Vec::new(),
             due: worker.recorder.counter("due"),
+            missing: worker.recorder.counter("missing"),
             comings: worker.recorder.counter("comings"),
             meters: worker.network.meters.clone(),
         })
@@ -214,6 +217,7 @@ impl Town {
         }
         let (deliveries, due) = (&self.meters.deliveries, &self.due);
         phase.until(HOME_MAX_S, || deliveries.total() >= due.total()).await;
+        self.missing.add(due.total().saturating_sub(deliveries.total()));
         Ok(())
     }
 
