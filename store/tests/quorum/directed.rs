@@ -147,6 +147,34 @@ fn a_process_takes_over_from_itself() {
     assert!(!calm.0.lock().is_noted(0, 1) && calm.0.lock().is_noted(0, 7));
 }
 
+/// Since it read the head, another begin of this process may have used the very term that it would begin.
+#[test]
+fn an_unanswered_begin_from_an_older_head_takes_no_other_term_for_its_own() {
+    let calm = Calm::new();
+    let (one, two) = (calm.process(), calm.process());
+    calm.begin(&one, 1, &Previous::Unknown);
+    calm.append(&one, 1, 1, &["x"]).unwrap();
+    let older = Previous::GoneFrom { owner: node(1), term: TermNumber(1), end: Seq::ZERO };
+    assert_eq!(calm.begin(&two, 2, &older), begun(2, 1, Some(1)));
+    assert_eq!(calm.append(&two, 2, 2, &["y"]).unwrap(), Appended::Durable);
+
+    calm.0.lock().weather.undecided = 100;
+    let (key, me) = (key('a'), node(2));
+    let mut begin = pin!(two.begin_term(&key, &me, &older, None));
+    let outcome = calm.run(std::future::poll_fn(|context| {
+        let outcome = begin.as_mut().poll(context);
+        let store = &mut *calm.0.lock();
+        // Only its first compare-and-set has no answer.
+        if !store.late.is_empty() {
+            store.weather = Weather::default();
+        }
+        outcome
+    }));
+    assert_eq!(outcome.unwrap(), begun(3, 2, Some(2)));
+    assert_eq!(calm.append(&two, 3, 3, &["z"]).unwrap(), Appended::Durable);
+    assert_eq!(calm.rows(&two), ["x", "y"], "z is behind the head's end");
+}
+
 #[test]
 fn what_is_refused_for_good_is_forgotten() {
     let calm = Calm::new();
