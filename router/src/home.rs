@@ -17,9 +17,6 @@ use switchboard_store::{ConversationKey, InboxChange, Incarnation, Settings, Sto
 /// Users whose last-seen times are read at once.
 const LAST_SEEN_AT_ONCE: usize = 16;
 
-/// Inbox changes in one write at most.
-const FLUSH_CHANGES_MAX: usize = 8_192;
-
 /// How long other nodes may not know of a view change: for this long a user with a new home stays known here, as the
 /// new home may not know all of their sessions yet.
 pub(crate) const HOME_MOVES_MS: u64 = 10_000;
@@ -30,50 +27,6 @@ impl Node {
     /// Whether the limit of waiting inbox changes is reached.
     pub(crate) fn is_home_full(&self) -> bool {
         self.users.dirty_bytes() >= self.options().home_dirty_bytes
-    }
-
-    /// Writes the waiting inbox changes, and confirms the announcements that made them.
-    pub(crate) async fn flush_inboxes(&self) -> Result<(), StoreError> {
-        let readers_wait = self.inbox_flush.write().await;
-        let covered = self.links.before_flush();
-        let dirty = self.users.take_dirty();
-        for part in dirty.chunks(FLUSH_CHANGES_MAX) {
-            if let Err(error) = self.store.put_inbox(part.to_vec()).await {
-                // Changes that were written already are written again; each field only grows.
-                dirty.iter().for_each(|(user, change)| self.users.note(user, change));
-                return Err(error);
-            }
-        }
-        self.links.flushed(covered);
-        drop(readers_wait);
-        self.read_cursors(dirty.iter().map(|(user, _)| user)).await;
-        Ok(())
-    }
-
-    /// Makes a user's inbox in the store as new as what this home knows.
-    pub(crate) async fn flush_inbox_of(&self, user: &UserKey) -> Result<(), StoreError> {
-        let _flush_waits = self.inbox_flush.read().await;
-        // They stay noted until the next flush confirms them to their owners.
-        let dirty = self.users.dirty_of(user);
-        if dirty.is_empty() { Ok(()) } else { self.store.put_inbox(dirty).await }
-    }
-
-    /// Writes the users' last-seen times.
-    pub(crate) async fn flush_last_seen(&self) -> Result<(), StoreError> {
-        // They stay noted until the store has them, for presence requests meanwhile.
-        let seen: Vec<_> = lock(&self.last_seen).iter().map(|(user, at)| (user.clone(), *at)).collect();
-        if seen.is_empty() {
-            return Ok(());
-        }
-        self.store.put_last_seen(seen.clone()).await?;
-        let mut waiting = lock(&self.last_seen);
-        for (user, at) in seen {
-            // The user may have been seen again since.
-            if waiting.get(&user) == Some(&at) {
-                waiting.remove(&user);
-            }
-        }
-        Ok(())
     }
 
     // Settings

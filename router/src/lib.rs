@@ -15,6 +15,7 @@ mod dirty;
 mod envelope;
 mod fan_out;
 mod figures;
+mod flush;
 mod home;
 mod link;
 mod node;

@@ -320,7 +320,9 @@ mod tests {
         users.remove(&first);
         assert_eq!(waiting(), (1, 2));
         assert!(users.dirty_bytes() > 0);
-        assert_eq!(users.take_dirty(), [(alice(), change("g:b")), (alice(), change("g:a"))]);
+        let shard = shard_of(&alice().tenant, &alice().user);
+        assert_eq!(users.take_dirty(|other| other != shard), []);
+        assert_eq!(users.take_dirty(|own| own == shard), [(alice(), change("g:b")), (alice(), change("g:a"))]);
         assert_eq!((waiting(), users.dirty_bytes()), ((0, 0), 0));
         assert!(users.of(&alice()).users.is_empty());
     }

@@ -186,23 +186,6 @@ impl Node {
 
     // Time
 
-    /// Writes pending changes at the configured interval, and earlier when there are many.
-    pub(crate) async fn keep_flushed(self: Arc<Self>) {
-        let (mut flush_ms, mut failed) = (0, false);
-        loop {
-            self.clock.sleep_to_next_ms(crate::node::TICK_MS).await;
-            let now_ms = self.clock.monotonic_ms();
-            // Early if there are many changes, unless the store has just failed.
-            let options = self.options();
-            let many = self.users.dirty_users() >= options.home_dirty_max;
-            let early = !failed && (many || self.users.dirty_bytes() >= options.home_dirty_bytes / 2);
-            if now_ms >= flush_ms || early {
-                flush_ms = now_ms + self.options().inbox_flush_ms;
-                failed = !self.flush().await;
-            }
-        }
-    }
-
     /// Turns the wheel and sends the heartbeats. Never waits for the store: ephemeral traffic goes on without it.
     pub(crate) async fn keep_time(self: Arc<Self>) {
         let mut beat_ms = 0;
@@ -241,16 +224,6 @@ impl Node {
         if self.owners.say_if_active(&key, Input::Tick).is_err() && self.owners.is_active(&key) {
             self.wake_at(now_ms + crate::node::TICK_MS, Wake::Conversation(key));
         }
-    }
-
-    /// Writes inboxes and last-seen times. What fails is retried with the next flush. Returns whether everything was
-    /// written.
-    pub(crate) async fn flush(&self) -> bool {
-        let flushed = [self.flush_inboxes().await, self.flush_last_seen().await];
-        for error in flushed.iter().filter_map(|flushed| flushed.as_ref().err()) {
-            tracing::debug!(%error, "a flush failed");
-        }
-        flushed.iter().all(Result::is_ok)
     }
 }
 

@@ -109,12 +109,12 @@ impl Users {
         }
     }
 
-    /// Takes all changes that wait to be written; each user's are in the order in which their conversations last
-    /// changed.
-    pub(crate) fn take_dirty(&self) -> Vec<(UserKey, InboxChange)> {
+    /// Takes the changes that wait to be written, of the shards that are `wanted`; each user's are in the order in which
+    /// their conversations last changed.
+    pub(crate) fn take_dirty(&self, wanted: impl Fn(usize) -> bool) -> Vec<(UserKey, InboxChange)> {
         let mut taken = Vec::new();
-        for mut shard in self.all() {
-            let Shard { users, dirty, .. } = &mut *shard;
+        for shard in (0..SHARDS).filter(|shard| wanted(*shard)) {
+            let Shard { users, dirty, .. } = &mut *self.shard(shard);
             for (key, changes) in dirty.take() {
                 if let Some(user) = users.get_mut(&key) {
                     user.dirty = None;
