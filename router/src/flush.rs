@@ -127,3 +127,14 @@ impl Node {
 fn parts(flush_ms: u64) -> usize {
     usize::try_from(flush_ms / TICK_MS).map_or(SHARDS, |ticks| ticks.clamp(1, SHARDS))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_part_for_each_tick_as_far_as_there_are_shards() {
+        let flushes_ms = [1, TICK_MS, 10 * TICK_MS + 1, u64::MAX];
+        assert_eq!(flushes_ms.map(parts), [1, 1, 10, SHARDS]);
+    }
+}

@@ -103,8 +103,8 @@ async fn a_flush_confirms_nothing_that_came_after_it_began() {
     assert_eq!(has(&bob, &pair.conversation), 2);
     bob.connection = None;
     scene.say(pair.owner, &pair.alice, &pair.bob, "m3").await.unwrap();
-    // The first flush ends, the next one does not.
-    scene.world.pass(800).await;
+    // The first flush ends, with the parts of other users, and the next one of bob's does not.
+    scene.world.pass(1_000).await;
     shown_after_the_home_dies(&scene, &pair, bob, 3).await;
 }
 
