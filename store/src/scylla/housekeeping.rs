@@ -1,10 +1,10 @@
 //! Background work: writes projections and raises ends. Correctness never depends on when it happens; after an error,
 //! the next round makes up for it.
 
-use super::terms::UNAPPLIED_MAX;
+use super::terms::{LocalTerm, UNAPPLIED_MAX};
 use super::{Core, ScyllaOptions};
-use crate::StoreError;
 use crate::quorum::Raise;
+use crate::{ConversationKey, StoreError};
 use std::sync::Arc;
 use switchboard_clock::Clock;
 use tokio::task::JoinSet;
@@ -12,7 +12,10 @@ use tokio::task::JoinSet;
 /// Conversations whose projections are written concurrently.
 const APPLIED_AT_ONCE: usize = 16;
 
-/// Delay before the next round after a failed one.
+/// Time between two parts of a round.
+const PART_MS: u64 = 100;
+
+/// Pause after a failure.
 const AGAIN_MS: u64 = 1_000;
 
 /// Starts the tasks; they end when the set is dropped.
@@ -24,49 +27,67 @@ pub(super) fn start(core: &Arc<Core>, options: &ScyllaOptions, clock: &Clock) ->
     tasks
 }
 
-/// Writes projections: periodically for all conversations, and immediately for those that have accumulated many
-/// unprojected entries.
+/// Writes projections: of each conversation once per interval, and immediately of those that have accumulated many
+/// unprojected entries. The conversations are spread over the interval: the statements of all at once would be a burst, and
+/// live appends would wait behind it.
 async fn apply(core: Arc<Core>, clock: Clock, interval_ms: u64) {
-    let mut due_ms = clock.monotonic_ms() + interval_ms;
+    let mut round_ms = clock.monotonic_ms();
     loop {
-        let applied = tokio::select! {
-            biased;
-            () = clock.sleep_until_ms(due_ms) => {
-                due_ms = clock.monotonic_ms() + interval_ms;
-                apply_all(&core).await
-            }
-            () = core.terms.wait_for_many() => apply_those_with(&core, UNAPPLIED_MAX).await,
-        };
-        let failed = applied.is_err();
-        note(applied);
-        if failed {
-            clock.sleep_ms(AGAIN_MS).await;
+        let terms = core.terms.unapplied(0);
+        let parts = usize::try_from(interval_ms / PART_MS).map_or(1, |parts| parts.max(1));
+        let part_ms = interval_ms / parts as u64;
+        for (number, part) in (1..).zip(terms.chunks(terms.len().div_ceil(parts).max(1))) {
+            apply_many_until(&core, &clock, round_ms + number * part_ms).await;
+            let applied = apply_those(&core, part).await;
+            note_and_pause(applied, &clock).await;
         }
+        round_ms = (round_ms + interval_ms).max(clock.monotonic_ms());
+        apply_many_until(&core, &clock, round_ms).await;
     }
 }
 
-/// Writes the projections of all terms that run, and forgets the others: those of a fenced life, or those that another
-/// node has taken over. The next owner writes their projections.
+/// Until then, writes the projections of those that have accumulated many unprojected entries.
+async fn apply_many_until(core: &Arc<Core>, clock: &Clock, until_ms: u64) {
+    loop {
+        tokio::select! {
+            biased;
+            () = clock.sleep_until_ms(until_ms) => return,
+            () = core.terms.wait_for_many() => {}
+        }
+        let applied = apply_those(core, &core.terms.unapplied(UNAPPLIED_MAX)).await;
+        note_and_pause(applied, clock).await;
+    }
+}
+
+async fn note_and_pause(applied: Result<(), StoreError>, clock: &Clock) {
+    let has_failed = applied.is_err();
+    note(applied);
+    if has_failed {
+        clock.sleep_ms(AGAIN_MS).await;
+    }
+}
+
+/// Writes the projections of all terms that run.
 ///
 /// # Errors
-/// See [`apply_those_with`].
+/// See [`apply_those`].
 pub(super) async fn apply_all(core: &Arc<Core>) -> Result<(), StoreError> {
-    for (conversation, term) in core.terms.unapplied(0) {
-        if core.log.end_here(&conversation).is_none_or(|(running, _)| running != term.number) {
-            core.terms.forget(&conversation, term.number);
-        }
-    }
-    apply_those_with(core, 1).await
+    apply_those(core, &core.terms.unapplied(0)).await
 }
 
-/// Writes the projections of all terms with at least this many unprojected entries, up to what is durable now. A
-/// failure of one does not stop the others.
+/// Writes the projections of those that run, up to what is durable now. A failure of one does not stop the others.
+/// Forgets the rest: terms of a fenced life, or that another node has taken over. The next owner writes their projections.
 ///
 /// # Errors
 /// The first one.
-async fn apply_those_with(core: &Arc<Core>, unapplied_min: u64) -> Result<(), StoreError> {
-    let applications = core.terms.unapplied(unapplied_min).into_iter().map(|(conversation, term)| {
-        let core = core.clone();
+async fn apply_those(core: &Arc<Core>, terms: &[(ConversationKey, Arc<LocalTerm>)]) -> Result<(), StoreError> {
+    let (running, over): (Vec<_>, Vec<_>) = terms.iter().partition(|(conversation, term)| {
+        core.log.end_here(conversation).is_some_and(|(running, _)| running == term.number)
+    });
+    over.iter().for_each(|(conversation, term)| core.terms.forget(conversation, term.number));
+    let unapplied = running.into_iter().filter(|(_, term)| term.unapplied() > 0);
+    let applications = unapplied.map(|(conversation, term)| {
+        let (core, conversation, term) = (core.clone(), conversation.clone(), term.clone());
         async move { core.apply(&conversation, &term).await }
     });
     all_of(applications, APPLIED_AT_ONCE).await

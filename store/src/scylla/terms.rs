@@ -98,7 +98,7 @@ impl LocalTerm {
         self.progress().end
     }
 
-    fn unapplied(&self) -> u64 {
+    pub(super) fn unapplied(&self) -> u64 {
         let progress = self.progress();
         progress.end.get() - progress.applied.get()
     }
