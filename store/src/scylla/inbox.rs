@@ -47,8 +47,11 @@ const READ_ATTEMPTS_MAX: u32 = 8;
 /// The fraction of the remembered users that is forgotten when there is no room: one in this many.
 const FORGOTTEN_PART: usize = 16;
 
-/// Users whose changes are written concurrently.
+/// Users whose changes are written concurrently, at most.
 const USERS_AT_ONCE: usize = 64;
+
+/// Up to that many, one in this many users: nobody waits for these writes, and live appends must not wait behind them.
+const USERS_IN_TURN: usize = 8;
 
 /// Rows in one statement.
 const BATCH_ROWS_MAX: usize = 50;
@@ -123,11 +126,12 @@ impl Inbox for ScyllaStore {
         for (user, change) in changes {
             of_users.entry(user).or_default().push(change);
         }
+        let at_once = of_users.len().div_ceil(USERS_IN_TURN).min(USERS_AT_ONCE);
         let writes = of_users.into_iter().map(|(user, changes)| {
             let core = self.core.clone();
             async move { core.put_inbox(&user, &changes).await }
         });
-        all_of(writes, USERS_AT_ONCE).await
+        all_of(writes, at_once).await
     }
 
     async fn inbox(&self, user: &UserKey, range: InboxRange, limit: usize) -> Result<InboxPage, StoreError> {
