@@ -51,7 +51,7 @@ const FORGOTTEN_PART: usize = 16;
 const USERS_AT_ONCE: usize = 64;
 
 /// Up to that many, one in this many users: nobody waits for these writes, and live appends must not wait behind them.
-const USERS_IN_TURN: usize = 8;
+const USERS_IN_TURN: usize = 4;
 
 /// Rows in one statement.
 const BATCH_ROWS_MAX: usize = 50;
