@@ -418,7 +418,7 @@ section! {
         /// Bytes of inbox changes that wait to be written; beyond that, requests that would add to them are answered
         /// with `overloaded`, and announcements of other nodes are dropped and repeated.
         home_dirty_bytes: usize = 134_217_728, in 1_048_576..=1_099_511_627_776;
-        /// Time between two writes of a home's inbox changes.
+        /// Time between two writes of a user's inbox changes at their home, where users take turns.
         inbox_flush_ms: u64 = 1_000, in 1..=60_000;
         /// Memory for the last entries of active conversations, at most 8 KiB of each: a client that missed no more
         /// than these gets them without a read of the store.
