@@ -36,7 +36,7 @@ impl Pace {
 struct Round {
     /// What to confirm at the end: announcements whose changes were all noted before the first part was taken.
     covered: Vec<(Incarnation, u64)>,
-    /// The parts that are still to be written.
+    /// The parts that are still to be written, of `parts`.
     left: Range<usize>,
     parts: usize,
     has_failed: bool,

@@ -50,7 +50,7 @@ const FORGOTTEN_PART: usize = 16;
 /// Users whose changes are written concurrently, at most.
 const USERS_AT_ONCE: usize = 64;
 
-/// Up to that many, one in this many users: nobody waits for these writes, and live appends must not wait behind them.
+/// Up to that many, one in this many users of a flush at a time, so that live appends do not wait behind a burst.
 const USERS_IN_TURN: usize = 4;
 
 /// Rows in one statement.
