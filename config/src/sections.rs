@@ -119,7 +119,8 @@ section! {
         /// credentials: it may still be forming. After that it refuses to start.
         forming_timeout_ms: u64 = 60_000, in 0..=86_400_000;
         /// Time limit of each statement, including the wait for its turn; after it, the request is answered with
-        /// `unavailable` or retried.
+        /// `unavailable` or retried. A connection to a server that does not answer for two thirds of it, and at least
+        /// 2 s, is taken for dead.
         request_timeout_ms: u64 = 3_000, in 10..=600_000;
         /// Time after which an unanswered read is sent to another server as well. 0: never.
         speculate_after_ms: u64 = 100, in 0..=600_000;

@@ -35,11 +35,17 @@ use switchboard_clock::Clock;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-/// The interval and the timeout of the driver's keepalive on idle connections.
+/// The interval of the driver's keepalive on idle connections, and the shortest timeout.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 
 /// Page size for reads of whole partitions.
 const PAGE_ROWS: i32 = 1_000;
+
+/// When a connection that does not answer counts as dead: not before a slow server may have answered, and early enough
+/// that what was sent on it can be retried on another server within the time limit of a statement.
+fn keepalive_timeout(time_limit: Duration) -> Duration {
+    KEEPALIVE.max(time_limit * 2 / 3)
+}
 
 /// A prepared statement and its metrics.
 pub(super) struct Statement {
@@ -91,7 +97,7 @@ impl Client {
             .default_execution_profile_handle(once)
             .connection_timeout(time_limit)
             .keepalive_interval(KEEPALIVE)
-            .keepalive_timeout(KEEPALIVE)
+            .keepalive_timeout(keepalive_timeout(time_limit))
             .metadata_request_clientside_timeout(time_limit)
             .metadata_request_serverside_timeout(time_limit)
             .keyspaces_to_fetch([&options.keyspace])

@@ -5,13 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use switchboard_protocol::Seq;
 use switchboard_store::contract::Conversation;
-use switchboard_store::{Appended, Entry, Store, StoreError};
+use switchboard_store::{Appended, Entry, ScyllaOptions, Store, StoreError};
 use switchboard_tests::CassandraServer;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
 const CONVERSATIONS: u64 = 8;
 const MESSAGES: u64 = 50;
+
+/// Longer than what a connection is given at least to answer, shorter than the tests' time limit of a statement.
+const SHORT_PAUSE: Duration = Duration::from_secs(6);
+
+/// A time limit of a statement that passes soon.
+const SHORT_LIMIT_MS: u64 = 1_000;
 
 /// The delay before an append with an open outcome is repeated.
 const REPEAT_AFTER: Duration = Duration::from_millis(50);
@@ -20,8 +26,6 @@ async fn own_server() -> CassandraServer {
     spawn_blocking(CassandraServer::start).await.expect("no panic").expect("Cassandra starts")
 }
 
-/// Unanswered statements fail when the connection counts as dead, long before the statements' time limit, which a
-/// server that has just started may need.
 async fn store_of(server: &CassandraServer) -> Arc<dyn Store> {
     Arc::new(open(&own_keyspace(server.address())).await.expect("opens"))
 }
@@ -87,9 +91,23 @@ async fn killed_under_appends() {
 #[tokio::test]
 async fn paused() {
     let server = own_server().await;
-    let store = store_of(&server).await;
-    let mut c = Conversation::direct(&store, "c").await;
-    c.send("alice", "before").await;
+    let options = own_keyspace(server.address());
+    let patient: Arc<dyn Store> = Arc::new(open(&options).await.expect("opens"));
+    let mut c = Conversation::direct(&patient, "c").await;
+
+    // For less than the time limit of a statement: it is answered, and on the same connection.
+    server.pause().expect("stops");
+    let entry = c.message("alice", "before");
+    let appended = tokio::join!(append(&c, &entry), async {
+        tokio::time::sleep(SHORT_PAUSE).await;
+        server.resume().expect("goes on");
+    });
+    assert!(matches!(appended, (Ok(Appended::Durable), ())), "{appended:?}");
+
+    // For longer. The server has proved that it is ready; from now on it need not be given that long.
+    let impatient = ScyllaOptions { request_timeout_ms: SHORT_LIMIT_MS, ..options };
+    let store: Arc<dyn Store> = Arc::new(open(&impatient).await.expect("opens"));
+    let (mut c, _) = Conversation::take_over(&store, &c.key, 2).await;
     server.pause().expect("stops");
     let entry = c.message("alice", "meanwhile");
     let unanswered = append(&c, &entry).await;
