@@ -24,20 +24,20 @@ pub(crate) fn start() -> Result<PrometheusHandle, BuildError> {
         .install_recorder()?;
     describe_gauge!("switchboard_connections", "Open connections with a session");
     describe_counter!("switchboard_connects_total", "Connections that asked for a session");
-    describe_counter!("switchboard_disconnects_total", "Sockets that were closed, by close code");
+    describe_counter!("switchboard_disconnects_total", "Closed sockets, by close code");
     describe_counter!("switchboard_sends_total", "Sends, by result");
-    describe_histogram!("switchboard_send_duration_seconds", "From a send's frame to its answer");
+    describe_histogram!("switchboard_send_duration_seconds", "Time from a send's frame to its answer");
     describe_counter!("switchboard_frames_sent_total", "Frames written to sockets");
-    describe_counter!("switchboard_writes_total", "Writes to sockets, by their number of frames: this many or more");
-    describe_counter!("switchboard_frames_dropped_total", "Ephemeral frames that slow readers did not get");
-    describe_gauge!("switchboard_session_queue_bytes", "Bytes of frames waiting for sockets that accept no more");
+    describe_counter!("switchboard_writes_total", "Writes to sockets, by the number of frames in each (lower bound)");
+    describe_counter!("switchboard_frames_dropped_total", "Ephemeral frames dropped because their reader was slow");
+    describe_gauge!("switchboard_session_queue_bytes", "Bytes of frames queued for sockets that are not writable");
     describe_gauge!("switchboard_push_queue_oldest_seconds", "How long the oldest notification has been due");
     describe_gauge!("switchboard_push_provider_down", "1 while requests to a provider are paused after failures");
     describe_counter!("switchboard_pushes_total", "Requests to providers, by outcome");
-    describe_counter!("switchboard_push_dead_letters_total", "Notifications that were given up");
+    describe_counter!("switchboard_push_dead_letters_total", "Notifications given up");
     describe_counter!(
         "switchboard_push_told_forgotten_total",
-        "Notifications for which it was forgotten, before their retry, which devices already have them"
+        "Notifications whose record of the devices already reached was dropped before the retry"
     );
     counter!("switchboard_push_told_forgotten_total").increment(0);
     describe_gauge!("switchboard_build_info", "Always 1");

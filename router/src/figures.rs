@@ -86,52 +86,58 @@ impl Figures {
 fn describe() {
     describe_histogram!(
         "switchboard_delivery_duration_seconds",
-        "From an entry's decision at its owner, through its durability, to its hand-over to the homes"
+        "Time from an entry's decision at its owner until it is durable and handed over to the homes"
     );
     describe_gauge!("switchboard_conversations_active", "Conversations whose owner is active on this node");
     describe_gauge!(
         "switchboard_conversations_untold",
-        "Conversations that this node is to take over or hand over, and whose part of the store does not answer"
+        "Conversations to take over or hand over whose part of the store does not answer"
     );
     describe_gauge!(
         "switchboard_take_overs_waiting",
-        "Conversations of dead or draining nodes that this node is to take over and that wait for their turn"
+        "Conversations of dead or draining nodes waiting for this node to take them over"
     );
     describe_gauge!("switchboard_view_members", "Nodes in this node's view");
-    describe_gauge!("switchboard_owed_announcements", "Announcements that homes have not confirmed as flushed");
-    describe_counter!("switchboard_bus_publishes_total", "Packets given to the bus");
-    describe_counter!("switchboard_bus_gaps_total", "Holes noticed in the numbers of another node's envelopes");
+    describe_gauge!(
+        "switchboard_owed_announcements",
+        "Announcements that homes have not yet confirmed as written to their inboxes"
+    );
+    describe_counter!("switchboard_bus_publishes_total", "Packets published on the bus");
+    describe_counter!("switchboard_bus_gaps_total", "Gaps noticed in the numbering of another node's envelopes");
     describe_counter!(
         "switchboard_bus_gaps_seen_to_total",
-        "Times that what was in such holes was asked for again: at most once per node and heartbeat"
+        "Recoveries after such gaps, at most one per node and heartbeat"
     );
-    describe_counter!("switchboard_bus_refused_total", "Packets that were none, or of another version");
+    describe_counter!(
+        "switchboard_bus_refused_total",
+        "Packets refused because they were unreadable or of another version"
+    );
     describe_counter!(
         "switchboard_bus_dropped_total",
-        "Envelopes that did not leave (queue: too much waits for the node; bus: not taken), or that a full home did not take"
+        "Envelopes dropped (queue: full for that node; bus: not accepted; home: a full home refused them)"
     );
     describe_counter!(
         "switchboard_relays_late_total",
-        "Users whose sessions were not given frames of a former home, which came after it was taken out of the view"
+        "Users whose sessions were not given a former home's frames because it had left the view"
     );
-    describe_gauge!("switchboard_home_dirty_bytes", "Inbox changes that wait to be written");
-    describe_gauge!("switchboard_newest_entries_bytes", "Last entries of active conversations that are kept in memory");
-    describe_gauge!("switchboard_trace_bytes", "What is kept in memory of what became of messages");
-    describe_counter!(
-        "switchboard_trace_events_left_out_total",
-        "Events that traces were asked for and had no room for"
+    describe_gauge!("switchboard_home_dirty_bytes", "Bytes of inbox changes waiting to be written");
+    describe_gauge!(
+        "switchboard_newest_entries_bytes",
+        "Bytes of the newest entries of active conversations kept in memory"
     );
-    describe_counter!("switchboard_last_seen_dropped_total", "Last-seen times that were left out as too many wait");
+    describe_gauge!("switchboard_trace_bytes", "Bytes of message traces kept in memory");
+    describe_counter!("switchboard_trace_events_left_out_total", "Trace events left out because there was no room");
+    describe_counter!("switchboard_last_seen_dropped_total", "Last-seen times dropped because too many were waiting");
     describe_counter!(
         "switchboard_receipts_dropped_total",
-        "Receipts that nobody waits for and their owner did not hear, beyond limits.home_dirty_max"
+        "Receipts dropped because their owner did not answer and limits.home_dirty_max was reached"
     );
-    describe_counter!("switchboard_overloaded_total", "What was refused with overloaded, by what had no room");
-    describe_counter!("switchboard_resyncs_total", "Sessions told to sync because events may have been lost");
-    describe_counter!("switchboard_terms_total", "Terms begun, by whether the one before had been ended");
+    describe_counter!("switchboard_overloaded_total", "Requests refused with overloaded, by the queue that was full");
+    describe_counter!("switchboard_resyncs_total", "Sessions sent resync because events may have been lost");
+    describe_counter!("switchboard_terms_total", "Terms begun (idle: the one before had ended; takeover: it had not)");
     describe_counter!(
         "switchboard_fenced_total",
-        "Times that this process was taken for dead by others, and had to go on as a new incarnation"
+        "Times this process was taken for dead and continued as a new incarnation"
     );
 }
 

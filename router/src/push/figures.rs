@@ -123,13 +123,13 @@ fn word(why: Why) -> &'static str {
 fn describe() {
     describe_counter!(
         "switchboard_push_decisions_total",
-        "What users' homes decided about messages to them (held, arrived, or why nobody is told) and notifications"
+        "Decisions about messages to users (held, arrived, or why nobody is notified) and about notifications"
     );
     describe_counter!(
         "switchboard_push_dropped_total",
-        "What push did not take: of too many users, of one who waits to be read, a withdrawal as too much is to be written"
+        "Messages without a notification (users, waiting) and withdrawals (writes) dropped because a queue was full"
     );
-    describe_gauge!("switchboard_push_users", "Users with a device whose pushes this node decides about");
-    describe_gauge!("switchboard_push_undecided", "Messages to them that wait for a receipt, or to be decided");
-    describe_gauge!("switchboard_push_writes_waiting", "Decisions about pushes that wait to be written");
+    describe_gauge!("switchboard_push_users", "Users with a device for whom this node decides about notifications");
+    describe_gauge!("switchboard_push_undecided", "Messages to them waiting for a receipt or a decision");
+    describe_gauge!("switchboard_push_writes_waiting", "Decisions about notifications waiting to be written");
 }

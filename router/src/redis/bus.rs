@@ -109,15 +109,12 @@ struct Figures {
 
 impl Figures {
     fn new() -> Self {
-        describe_gauge!(
-            "switchboard_redis_connected",
-            "1 while Redis can be reached and what is published to this node comes"
-        );
+        describe_gauge!("switchboard_redis_connected", "1 while Redis is reachable and this node's subscription works");
+        describe_counter!("switchboard_redis_publish_failures_total", "Packets that Redis did not accept in time");
         describe_counter!(
-            "switchboard_redis_publish_failures_total",
-            "Packets that Redis did not take, or not in time"
+            "switchboard_redis_received_dropped_total",
+            "Packets from Redis dropped because the receive queue was full"
         );
-        describe_counter!("switchboard_redis_received_dropped_total", "Packets from Redis for which there was no room");
         Self {
             connected: gauge!("switchboard_redis_connected"),
             publish_failures: counter!("switchboard_redis_publish_failures_total"),

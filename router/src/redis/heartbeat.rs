@@ -70,7 +70,7 @@ impl Heartbeat {
     pub(super) fn new(options: &RedisOptions, connection: Connection, me: NodeEntry, clock: Clock) -> Self {
         describe_counter!(
             "switchboard_taken_for_dead_total",
-            "Times that this process did not run for so long that the other nodes took it for dead"
+            "Times this process was stopped for so long that the other nodes took it for dead"
         );
         counter!("switchboard_taken_for_dead_total").increment(0);
         let alone = View::alone(me.incarnation.clone(), me.url.clone());

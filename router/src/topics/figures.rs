@@ -20,18 +20,18 @@ pub(crate) struct TopicFigures {
 
 impl Default for TopicFigures {
     fn default() -> Self {
-        describe_gauge!("switchboard_topics_active", "Dashboard topics that this node owns");
-        describe_gauge!("switchboard_topics_copies", "Copies of dashboard topics that other nodes own");
+        describe_gauge!("switchboard_topics_active", "Dashboard topics owned by this node");
+        describe_gauge!("switchboard_topics_copies", "Copies of dashboard topics owned by other nodes");
         describe_counter!(
             "switchboard_topic_copies_refused_total",
-            "Pieces of such copies that were not kept, as topics.memory_bytes or a tenant's share of it is used up"
+            "Parts of such copies not kept because topics.memory_bytes, or a tenant's share of it, was used up"
         );
-        describe_gauge!("switchboard_topics_bytes", "Memory that all these topics take, about");
+        describe_gauge!("switchboard_topics_bytes", "Approximate memory of all these topics, in bytes");
         describe_counter!(
             "switchboard_topic_events_total",
-            "Events for dashboards, by what came of them; those refused (ahead, no_series) with all of their batch"
+            "Dashboard events by outcome; a refused event (ahead, no_series) counts with its whole batch"
         );
-        describe_counter!("switchboard_topic_updates_total", "Updates of dashboards, one per watching node");
+        describe_counter!("switchboard_topic_updates_total", "Dashboard updates, one per watching node");
         let events = |outcome| shown(counter!("switchboard_topic_events_total", "outcome" => outcome));
         Self {
             active: gauge!("switchboard_topics_active"),
