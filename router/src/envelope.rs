@@ -114,9 +114,9 @@ pub(crate) enum Envelope {
     TopicUnknown { topic: TopicKey },
     /// Node → home: a device of the user has everything in the conversation up to `upto` or, with `read`, the user has read it.
     Receipt { user: UserKey, conversation: ConversationId, upto: Seq, read: bool },
-    /// Envelopes up to this number were lost, or some of them.
+    /// Envelopes up to this number were lost, or some of them; 0: the receiver was out of the view.
     Missed { upto: u64 },
-    /// Everything owed from envelopes up to this number has been announced again.
+    /// Everything owed from envelopes up to this number has been announced again; 0: all that a node owes that was out.
     Repeated { upto: u64 },
 }
 

@@ -156,7 +156,20 @@ impl Links {
         self.with(peer, |link| link.handled(number));
     }
 
-    /// Records that the peer has repeated what it owed from its envelopes up to `upto`.
+    /// Asks a peer that was out of the view for everything it owes: what it said before has been forgotten.
+    pub(crate) fn ask_everything(&self, peer: &Incarnation) {
+        self.lock().entry(peer.clone()).or_default().ask_everything();
+        self.send(peer, Envelope::Missed { upto: 0 });
+    }
+
+    /// The peer has missed something, perhaps that question: asks once more if it has not answered.
+    pub(crate) fn ask_everything_again(&self, peer: &Incarnation) {
+        if self.with(peer, |link| link.asks_everything()) == Some(true) {
+            self.send(peer, Envelope::Missed { upto: 0 });
+        }
+    }
+
+    /// Records that the peer has repeated what it owed from its envelopes up to `upto`; 0: everything.
     pub(crate) fn repeated(&self, peer: &Incarnation, upto: u64) {
         self.with(peer, |link| link.repeated(upto));
     }
@@ -376,8 +389,10 @@ mod tests {
         assert!(!missed(3, false) && !missed(2, false), "covered by the one that runs");
         assert!(!missed(5, false) && !missed(0, true) && !missed(4, false));
         assert_eq!(pair.a.next_repeat(&b), Some(Repeat { upto: 5, was_out: true }));
-        assert!(!missed(5, true));
+        assert!(!missed(5, false));
         assert_eq!(pair.a.next_repeat(&b), None);
-        assert!(missed(5, false), "asked for again");
+        assert!(missed(5, true), "asked for again");
+        assert!(!missed(0, true));
+        assert_eq!(pair.a.next_repeat(&b), Some(Repeat { upto: 0, was_out: true }), "it was out once more");
     }
 }

@@ -151,6 +151,8 @@ impl Node {
         if was_out {
             // That node has sent this one no blocks and no revocations meanwhile.
             self.user_changes_missed.notify_one();
+        } else {
+            self.links.ask_everything_again(from);
         }
         let first = Repeat { upto, was_out };
         if self.links.begin_repeat(from, first) {
@@ -177,6 +179,9 @@ impl Node {
         while all_done.recv().await.is_some() {}
         self.resync_sessions_of(to);
         self.links.send(to, Envelope::Repeated { upto });
+        if was_out && upto > 0 {
+            self.links.send(to, Envelope::Repeated { upto: 0 });
+        }
     }
 
     fn on_request(self: &Arc<Self>, from: &Incarnation, request: u64, ask: Ask) {

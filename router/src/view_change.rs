@@ -51,7 +51,7 @@ impl Node {
 
         // A node that this one took for dead, and that is alive, must announce again what was forgotten.
         for back in view.reached(&self.me).filter(|node| !before.view.reaches(node)) {
-            self.links.send(back, Envelope::Missed { upto: 0 });
+            self.links.ask_everything(back);
         }
         // A draining node keeps its sessions until they have moved.
         let departed = before.view.reached(&self.me).filter(|node| !view.reaches(node)).cloned().collect::<Vec<_>>();

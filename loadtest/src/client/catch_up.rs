@@ -34,6 +34,7 @@ pub(super) async fn catch_up(client: &Client, network: &Arc<Network>) -> Result<
         let behind = follow.lock().take_behind();
         if let Some((conversation_id, known)) = behind {
             changes(client, network, &conversation_id, known).await?;
+            follow.lock().has_changes();
             continue;
         }
         let (again, after_ms) = {

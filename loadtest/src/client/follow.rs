@@ -25,6 +25,8 @@ pub(crate) struct Follow {
     forgotten: HashSet<String>,
     /// Conversations that need `changes`.
     behind: BTreeSet<String>,
+    /// The one whose `changes` are being asked for.
+    asking: Option<String>,
     /// A `sync` is due.
     pub(super) is_sync_due: bool,
     /// Sends without an answer, by `client_id`.
@@ -64,6 +66,7 @@ impl Follow {
             known: HashMap::new(),
             forgotten: HashSet::new(),
             behind: BTreeSet::new(),
+            asking: None,
             is_sync_due: false,
             unanswered: HashMap::new(),
             sends: 0,
@@ -242,11 +245,19 @@ impl Follow {
         Ok(new)
     }
 
-    /// A conversation that is behind, and its last known `seq`.
+    /// A conversation that is behind, and its last known `seq`. It stays behind until [`Follow::has_changes`]: the session may
+    /// end before, and the next `sync` does not name it again.
     pub(super) fn take_behind(&mut self) -> Option<(String, u64)> {
+        self.behind.extend(self.asking.take());
         let conversation_id = self.behind.pop_first()?;
         let known = self.known.get(&conversation_id).copied().unwrap_or(0);
+        self.asking = Some(conversation_id.clone());
         Some((conversation_id, known))
+    }
+
+    /// All `changes` of that conversation have come.
+    pub(super) fn has_changes(&mut self) {
+        self.asking = None;
     }
 
     /// All known conversations, and whether the client was told to read their history.
@@ -260,7 +271,7 @@ impl Follow {
     }
 
     pub(super) fn has_work(&self) -> bool {
-        self.is_sync_due || !self.behind.is_empty() || !self.again.is_empty()
+        self.is_sync_due || !self.behind.is_empty() || self.asking.is_some() || !self.again.is_empty()
     }
 
     /// The sends to be repeated in this session, in order.
@@ -319,6 +330,8 @@ mod tests {
             json!({"type": "changes", "conversation_id": "d:1", "entries": entries, "last_seq": 4, "more": false});
         let new = follow.on_answer(&changes, Asked::after(1, 0)).unwrap();
         assert_eq!(new.iter().map(|seen| seen.seq).collect::<Vec<_>>(), [2]);
+        follow.has_changes();
+        assert!(!follow.has_work());
         assert!(!follow.on_entry("message", &entry(4)));
         assert!(follow.on_entry("message", &entry(5)));
     }
@@ -339,7 +352,10 @@ mod tests {
         let sync = json!({"type": "sync", "cursor": "c1", "conversations": [
             {"conversation_id": "d:1", "last_seq": 1}, {"conversation_id": "d:2", "last_seq": 7}]});
         follow.on_answer(&sync, Asked::after(0, 0)).unwrap();
-        assert_eq!((follow.take_behind(), follow.cursor.as_deref()), (Some(("d:2".to_owned(), 0)), Some("c1")));
+        let behind = Some(("d:2".to_owned(), 0));
+        assert_eq!((follow.take_behind(), follow.cursor.as_deref()), (behind.clone(), Some("c1")));
+        assert_eq!(follow.take_behind(), behind, "its session ended before the answer");
+        follow.has_changes();
         assert_eq!(follow.take_behind(), None);
     }
 

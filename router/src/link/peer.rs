@@ -32,6 +32,8 @@ pub(super) struct Link {
     repeating: Option<Repeat>,
     /// What the peer has missed besides, to be repeated after that.
     repeat_next: Option<Repeat>,
+    /// The peer was out of the view, has been asked for everything, and has not answered yet.
+    asks_everything: bool,
     /// Inbox changes from the peer's envelopes up to here are durable.
     flushed: u64,
     /// A packet must be sent even if it is empty: to confirm, or to show the next number.
@@ -60,8 +62,10 @@ pub(crate) struct Repeat {
 }
 
 impl Repeat {
+    /// Whether a repeat that is running is one for `other` too. A peer that asks for everything has forgotten what was
+    /// repeated before it asked.
     fn covers(self, other: Self) -> bool {
-        self.upto >= other.upto && (self.was_out || !other.was_out)
+        self.upto >= other.upto && !other.was_out
     }
 
     fn and(self, other: Self) -> Self {
@@ -83,6 +87,7 @@ impl Default for Link {
             seeing_to: SeeingTo::Nothing,
             repeating: None,
             repeat_next: None,
+            asks_everything: false,
             flushed: 0,
             speak: false,
         }
@@ -171,6 +176,7 @@ impl Link {
     pub(super) fn give_up(&mut self) {
         self.queue = Queue::default();
         self.owed = VecDeque::new();
+        self.asks_everything = false;
     }
 
     // What the peer has missed
@@ -267,8 +273,21 @@ impl Link {
         self.seeing_to = SeeingTo::Done;
     }
 
-    /// Records that the peer has repeated what it owed from its envelopes up to `upto`.
+    /// Asks the peer for everything, which `repeated(0)` answers.
+    pub(super) fn ask_everything(&mut self) {
+        self.asks_everything = true;
+    }
+
+    /// Whether that has no answer yet.
+    pub(super) fn asks_everything(&self) -> bool {
+        self.asks_everything
+    }
+
+    /// Records that the peer has repeated what it owed from its envelopes up to `upto`; 0: everything.
     pub(super) fn repeated(&mut self, upto: u64) {
+        if upto == 0 {
+            self.asks_everything = false;
+        }
         if self.gap.is_some_and(|(_, last)| last <= upto) {
             self.gap = None;
         }

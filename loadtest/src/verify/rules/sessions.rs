@@ -5,6 +5,10 @@ use std::collections::BTreeSet;
 use crate::verify::evidence::{Conversation, Evidence, Session, Stream};
 use crate::verify::verdict::{Rule, Verdict};
 
+/// A send that has no answer after half of `limits.send_timeout_ms`, here of its default, may be shown to its own session: the
+/// answer may come too late.
+const LATE_NS: u64 = 2_500_000_000;
+
 pub(crate) fn check(evidence: &Evidence<'_>, verdict: &mut Verdict) {
     for (number, session) in evidence.sessions.iter().enumerate() {
         for (id, stream) in &session.streams {
@@ -38,8 +42,8 @@ fn order(id: &str, session: &Session<'_>, stream: &Stream, verdict: &mut Verdict
     }
 }
 
-/// For the sending session, `sent` is the entry: a `message` in addition shows it twice. After a repeat, the server may
-/// no longer have known the session as the sender.
+/// For the sending session, `sent` is the entry: a `message` in addition shows it twice, unless the answer was late. After a
+/// repeat, the server may no longer have known the session as the sender.
 fn own(
     id: &str,
     number: usize,
@@ -53,8 +57,10 @@ fn own(
         let entry = conversation.entries.get(seq).filter(|entry| entry.from.as_deref() == Some(session.client));
         let Some(client_id) = entry.and_then(|entry| entry.client_id.as_deref()) else { continue };
         let Some(send) = evidence.sends.get(&(session.client, client_id)) else { continue };
-        let is_answered = send.acknowledged.iter().any(|one| one.session == Some(number));
-        if is_answered && matches!(send.attempts.as_slice(), [(_, Some(at))] if *at == number) {
+        let [(said_ns, Some(at))] = send.attempts[..] else { continue };
+        let in_time = |at_ns: u64| at_ns.saturating_sub(said_ns) < LATE_NS;
+        let is_answered = send.acknowledged.iter().any(|one| one.session == Some(number) && in_time(one.at_ns));
+        if is_answered && at == number {
             verdict.add(Rule::Duplicate, id, *seq, || {
                 format!("{} was shown its own {client_id}, besides `sent`", session.client)
             });
@@ -144,6 +150,9 @@ mod tests {
         // After a repeat it may be shown to its sender.
         history.push(at(61, "alice", invoke("a2")));
         assert!(found(&history, "duplicate").is_empty());
+        history.pop();
+        history.iter_mut().filter(|one| one.at_ns > 10).for_each(|one| one.at_ns += super::LATE_NS);
+        assert!(found(&history, "duplicate").is_empty(), "the answer was late");
     }
 
     #[test]

@@ -110,3 +110,27 @@ async fn a_node_that_was_taken_for_dead_by_a_home_registers_again_and_its_sessio
     assert_eq!(has(&bob, &pair.conversation), 3, "live again");
     scene.check();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_does_not_hear_that_a_home_took_it_for_dead_registers_again_too() {
+    let scene = Scene::new().await;
+    let all = scene.world.view_without(&[]);
+    scene.world.show(&all, &EVERYONE);
+    let pair = scene.pair(&all, |_| true).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    let without = scene.world.view_without(&[pair.at]);
+    scene.world.show(&without, &[pair.home]);
+    scene.world.pass(1_000).await;
+    // What the home then asks for is lost.
+    scene.lose(pair.home, pair.at, true);
+    scene.world.show(&scene.world.view_without(&[]), &[pair.home]);
+    scene.world.pass(50).await;
+    scene.lose(pair.home, pair.at, false);
+    scene.world.pass(2_500).await;
+    scene.follow(&mut bob).await;
+    scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
+    scene.world.pass(100).await;
+    bob.take_frames();
+    assert_eq!(has(&bob, &pair.conversation), 2, "live again");
+    scene.check();
+}
