@@ -1,6 +1,7 @@
 //! What is lost between two nodes (DESIGN §4): the receiver notices, the sender repeats, sessions are told to ask.
 
-use crate::scene::{EVERYONE, Scene, has};
+use crate::client::Client;
+use crate::scene::{EVERYONE, Pair, Scene, has};
 use std::sync::atomic::Ordering;
 use switchboard_protocol::client::Edit;
 use switchboard_protocol::{ClientFrame, Content, Seq};
@@ -86,17 +87,21 @@ async fn sessions_behind_a_lost_relay_are_told_to_sync() {
     assert_eq!(has(&bob, &pair.conversation), 2);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_node_that_was_taken_for_dead_by_a_home_registers_again_and_its_sessions_sync() {
-    let scene = Scene::new().await;
+/// Bob's home takes the node of his session for dead; it stays his home.
+async fn taken_for_dead_by_a_home(scene: &Scene) -> (Pair, Client) {
     let all = scene.world.view_without(&[]);
     scene.world.show(&all, &EVERYONE);
     let pair = scene.pair(&all, |_| true).await;
-    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
-    let without = scene.world.view_without(&[pair.at]);
-    // Where bob's home would not change.
-    scene.world.show(&without, &[pair.home]);
+    let bob = scene.client(pair.at, &pair.bob, &[]).await;
+    scene.world.show(&scene.world.view_without(&[pair.at]), &[pair.home]);
     scene.world.pass(100).await;
+    (pair, bob)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_taken_for_dead_by_a_home_registers_again_and_its_sessions_sync() {
+    let scene = Scene::new().await;
+    let (pair, mut bob) = taken_for_dead_by_a_home(&scene).await;
     scene.say(pair.owner, &pair.alice, &pair.bob, "m2").await.unwrap();
     scene.world.pass(1_000).await;
     scene.world.show(&scene.world.view_without(&[]), &[pair.home]);
@@ -114,12 +119,7 @@ async fn a_node_that_was_taken_for_dead_by_a_home_registers_again_and_its_sessio
 #[tokio::test(start_paused = true)]
 async fn a_node_that_does_not_hear_that_a_home_took_it_for_dead_registers_again_too() {
     let scene = Scene::new().await;
-    let all = scene.world.view_without(&[]);
-    scene.world.show(&all, &EVERYONE);
-    let pair = scene.pair(&all, |_| true).await;
-    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
-    let without = scene.world.view_without(&[pair.at]);
-    scene.world.show(&without, &[pair.home]);
+    let (pair, mut bob) = taken_for_dead_by_a_home(&scene).await;
     scene.world.pass(1_000).await;
     // What the home then asks for is lost.
     scene.lose(pair.home, pair.at, true);
