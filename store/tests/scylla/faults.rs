@@ -95,7 +95,7 @@ async fn paused() {
     let patient: Arc<dyn Store> = Arc::new(open(&options).await.expect("opens"));
     let mut c = Conversation::direct(&patient, "c").await;
 
-    // For less than the time limit of a statement: it is answered, and on the same connection.
+    // For less than the time limit of a statement: it is answered.
     server.pause().expect("stops");
     let entry = c.message("alice", "before");
     let appended = tokio::join!(append(&c, &entry), async {
