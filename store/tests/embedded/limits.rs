@@ -1,6 +1,7 @@
 //! What exceeds a limit gets its typed answer, and nothing of it is stored.
 
 use super::{options, try_open};
+use futures_util::FutureExt;
 use std::sync::Arc;
 use switchboard_protocol::Seq;
 use switchboard_store::contract::{Conversation, model};
@@ -43,13 +44,22 @@ async fn a_full_queue_refuses_writes_and_keeps_what_it_took() {
     assert!(refused_in_all > 0, "the queue was full at times");
 }
 
-#[tokio::test]
-async fn too_many_waiting_reads_are_refused() {
+#[test]
+fn too_many_waiting_reads_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let options = EmbeddedOptions { reads_max: 1, reads_waiting_max: 0, ..options(folder.path()) };
     let store: Arc<dyn Store> = try_open(&options).unwrap();
-    // The first one's slot is free when it is polled again, after the second.
-    let (taken, refused) = tokio::join!(store.active(&[]), store.active(&[]));
-    assert!(taken.is_ok(), "who need not wait needs no room to wait in: {taken:?}");
-    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        // The only thread that reads is held, so that the first read is not done before the second asks.
+        drop(tokio::task::spawn_blocking(move || held.recv()));
+        let mut first = store.active(&[]);
+        assert!((&mut first).now_or_never().is_none(), "it waits for the thread");
+        let second = store.active(&[]).now_or_never();
+        assert!(matches!(second, Some(Err(StoreError::Unavailable { .. }))), "{second:?}");
+        drop(let_go);
+        let first = first.await;
+        assert!(first.is_ok(), "who need not wait needs no room to wait in: {first:?}");
+    });
 }
