@@ -170,12 +170,17 @@ impl World {
 
     /// Starts a node as a new incarnation. The others see it a little later; the former life is gone at once.
     pub(crate) fn start(&self, index: usize) {
+        self.start_with(index, self.options);
+    }
+
+    /// The same, but this life has its own options.
+    pub(crate) fn start_with(&self, index: usize, options: Options) {
         let mut inner = self.inner.lock().unwrap();
         let Life { me, bus, views } = self.next_life(&mut inner, index);
         let slot = &mut inner.slots[index];
         let router = Router::start(Start {
             me: me.clone(),
-            options: self.options,
+            options,
             clock: Clock::simulated(
                 ORIGIN_MS + i64::try_from(self.clock.monotonic_ms()).unwrap(),
                 slot.skew_ms.clone(),

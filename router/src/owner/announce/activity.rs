@@ -30,35 +30,30 @@ impl Conversation {
         self.announced.activity_due_ms = None;
         self.announced.activity_sent_ms = Some(now_ms);
         let Some(log) = &self.log else { return };
-        let users = log.everyone.clone();
-        self.tell_activity(&users, true);
+        for (users, mut frame) in self.activity_for(&log.everyone) {
+            // Sessions that have it open get the entries instead.
+            frame.skip.open = Some(self.key.conversation.clone());
+            // An empty note changes nothing, but the home confirms it, so a lost announcement is repeated.
+            self.tell_homes(&users, &[frame], Some(&Note::default()));
+        }
     }
 
-    /// Sends `conversation_activity` to these users. It is encoded once for all users with the same `mentioned_seq`.
-    pub(super) fn tell_activity(&mut self, users: &Arc<[UserId]>, owed: bool) {
-        let Some(log) = &self.log else { return };
+    /// The `conversation_activity` for those of these users who are members. It is encoded once for all users with the
+    /// same `mentioned_seq`.
+    pub(super) fn activity_for(&self, users: &Arc<[UserId]>) -> Vec<(Arc<[UserId]>, Outgoing)> {
+        let Some(log) = &self.log else { return Vec::new() };
         let mut by_mention: BTreeMap<Seq, Vec<&UserId>> = BTreeMap::new();
         let known = users.iter().filter_map(|user| log.members.get_key_value(user));
         for (user, member) in known.filter(|(_, member)| member.joined_seq <= log.durable) {
             by_mention.entry(member.cursor.mentioned_seq).or_default().push(user);
         }
-        let all_alike = by_mention.len() == 1 && by_mention.values().all(|alike| alike.len() == users.len());
-        let mut tellings = Vec::new();
-        for (mentioned_seq, alike) in by_mention {
+        let all_alike = by_mention.values().any(|alike| alike.len() == users.len());
+        let for_alike = |(mentioned_seq, alike): (Seq, Vec<&UserId>)| {
             let conversation_id = self.key.conversation.clone();
             let frame = ConversationActivity { conversation_id, last_seq: log.durable, mentioned_seq };
-            let mut frame = Outgoing::new(undroppable("conversation_activity", frame.encode(None)));
-            if owed {
-                // Sessions that have it open get the entries instead. When the log's end is announced they get it as
-                // well, since earlier entries may have been lost on the way to them.
-                frame.skip.open = Some(self.key.conversation.clone());
-            }
             let alike = if all_alike { users.clone() } else { fan_out_order(&self.key.tenant, alike.into_iter()) };
-            tellings.push((alike, frame));
-        }
-        for (users, frame) in tellings {
-            // An empty note changes nothing, but the home confirms it, so a lost announcement is repeated.
-            self.tell_homes(&users, &[frame], owed.then(Note::default).as_ref());
-        }
+            (alike, Outgoing::new(undroppable("conversation_activity", frame.encode(None))))
+        };
+        by_mention.into_iter().map(for_alike).collect()
     }
 }

@@ -28,14 +28,22 @@ impl Conversation {
         let gone = fan_out_order(&self.key.tenant, log.durably_removed().filter(concerns));
         let last = Some(Arc::new(log.last(self.node.options().push_members_max)));
         let activity = log.delivery(self.node.options().push_members_max) == Delivery::Activity;
-        let users = members.iter().filter_map(|user| member_note(log, user)).collect();
-        let of_members = Note { last, users, news: newest(log, activity) };
+        let news = newest(log, activity);
+        let note_of = |users: &[UserId]| {
+            let users = users.iter().filter_map(|user| member_note(log, user)).collect();
+            Note { last: last.clone(), users, news: news.clone() }
+        };
+        // Frame and note go together, so that neither is lost without the other. Sessions that have it open get the
+        // frame as well, since earlier entries may have been lost on the way to them.
+        let told = self.activity_for(&members).into_iter();
+        let of_members: Vec<_> = told.map(|(users, frame)| (note_of(&users), users, frame)).collect();
         // Removed members learn nothing of what came after their removal.
         let users = gone.iter().filter_map(|user| removed_note(log, user)).collect();
         let of_gone = Note { last: None, users, news: None };
-        self.tell_homes(&members, &[], Some(&of_members));
+        for (note, users, frame) in of_members {
+            self.tell_homes(&users, &[frame], Some(&note));
+        }
         self.tell_homes(&gone, &[], Some(&of_gone));
-        self.tell_activity(&members, false);
     }
 
     /// A node has missed something: repeats what it is owed, if anything. `done` is dropped when that is sent.

@@ -2,10 +2,10 @@
 //! waits until all have settled.
 
 use crate::scene::{EVERYONE, Pair, Scene, all_but, has, user};
-use crate::world::NODES;
+use crate::world::{self, NODES};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use switchboard_router::View;
+use switchboard_router::{Options, View};
 use switchboard_store::Log as _;
 
 #[tokio::test(start_paused = true)]
@@ -89,6 +89,22 @@ async fn what_can_t_be_taken_over_now_is_taken_over_later() {
     assert!(carol.sync().await, "she has no part in it");
     scene.exact().begin_term_fails.store(false, Ordering::Relaxed);
     assert_eq!(scene.synced(&mut bob, &pair.conversation).await, 2);
+    scene.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_term_that_takes_over_tells_who_is_connected_though_no_second_envelope_gets_through() {
+    let scene = Scene::new().await;
+    let (pair, second) = two_owners(&scene, |pair, second| second != pair.home).await;
+    scene.world.crash(second).await;
+    scene.world.start_with(second, Options { bus_queue_bytes: 1, ..world::options() });
+    scene.world.pass(5_000).await;
+    let mut bob = scene.client(pair.at, &pair.bob, &[]).await;
+    let without = left_untold_by_the_dead(&scene, &pair).await;
+    scene.world.show(&without, &all_but(&[pair.owner]));
+    scene.world.pass(2_500).await;
+    bob.take_frames();
+    assert_eq!(bob.copies[&pair.conversation].heard, 2, "without a `sync`");
     scene.check();
 }
 
