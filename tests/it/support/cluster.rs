@@ -46,7 +46,9 @@ impl Cluster {
             .set("presence.batch_ms", 1)
             .set("drain.spread_ms", 0)
             // Clients that retry without waiting must not be slowed down.
-            .set("limits.frames_per_s", 1_000_000);
+            .set("limits.frames_per_s", 1_000_000)
+            // Nobody reads from the clients while a server starts, which can take minutes on a busy machine.
+            .set("limits.heartbeat_ms", 3_600_000);
         Self { redis, config, _place: place }
     }
 
