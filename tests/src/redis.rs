@@ -57,16 +57,16 @@ impl RedisServer {
         Self::run(folder, &[&["--port", "0", "--tls-port", PORT, "--save", ""], &files[..]].concat())
     }
 
-    /// Starts a sentinel that watches `master` under this name, and promotes a replica when it has been gone for half a
-    /// second.
+    /// Starts a sentinel that watches `master` under this name, and promotes a replica when it has been gone for five
+    /// seconds.
     ///
     /// # Errors
     /// See [`RedisServer::start`].
     pub fn start_sentinel(name: &str, master: &Self) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         let watched = format!(
-            "sentinel monitor {name} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {name} 500\n\
-             sentinel failover-timeout {name} 2000\n",
+            "sentinel monitor {name} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {name} 5000\n\
+             sentinel failover-timeout {name} 10000\n",
             master.port
         );
         fs::write(folder.path().join("sentinel.conf"), watched)?;

@@ -31,6 +31,8 @@ pub(super) struct Heartbeat {
     beat: Beat,
     /// The content of this node's key when it was written last.
     written: Option<String>,
+    /// Before that, the key as written last does not expire.
+    expires_ms: u64,
     /// When the last beat began, whether or not it succeeded.
     began_ms: Option<u64>,
     /// Whether this process did not run for so long, at some time since the last successful beat.
@@ -79,10 +81,12 @@ impl Heartbeat {
             clock,
             keys: Keys { prefix: options.prefix.clone() },
             ttl_ms: options.heartbeat_ttl_ms,
-            // While Redis is away, a beat takes up to two time limits, and the next one follows an interval later.
-            stalled_ms: options.heartbeat_ttl_ms.max(3 * options.timeout_ms),
+            // While Redis is away, a beat takes up to two time limits, the next one follows an interval later, and its look
+            // takes one.
+            stalled_ms: options.heartbeat_ttl_ms.max(4 * options.timeout_ms),
             beat: Beat::first(&me),
             written: None,
+            expires_ms: u64::MAX,
             began_ms: None,
             has_stalled: false,
             membership: Membership::new(me.clone(), options.heartbeat_ttl_ms),
@@ -165,9 +169,8 @@ impl Heartbeat {
     /// One look and one beat.
     async fn beat(&mut self) -> Result<(), BeatError> {
         let asked_ms = self.clock.monotonic_ms();
-        let began_ms = self.began_ms.replace(asked_ms).unwrap_or(asked_ms);
-        self.has_stalled |= asked_ms - began_ms >= self.stalled_ms;
-        let (own, names) = self.look().await?;
+        let last_ms = self.began_ms.replace(asked_ms).unwrap_or(asked_ms);
+        let (own, names) = self.look_in_time(last_ms).await?;
         // Who takes a node out removes its name (`forget`). Without a stall, Redis has forgotten both.
         let is_named = names.iter().any(|name| name == self.me.incarnation.node.as_str());
         if self.has_stalled && own.is_none() && !is_named {
@@ -184,6 +187,19 @@ impl Heartbeat {
         self.membership.look(seen);
         self.tell_view();
         self.forget(before).await
+    }
+
+    /// A look that tells whether this node's key has expired: an answer that was not read before it may have expired
+    /// tells nothing. The last beat began at `last_ms`.
+    async fn look_in_time(&mut self, last_ms: u64) -> Result<(Option<String>, Vec<String>), Error> {
+        loop {
+            let asked_ms = self.clock.monotonic_ms();
+            self.has_stalled |= asked_ms - last_ms >= self.stalled_ms;
+            let looked = self.look().await?;
+            if self.clock.monotonic_ms() < self.expires_ms || asked_ms >= self.expires_ms {
+                return Ok(looked);
+            }
+        }
     }
 
     /// This node's key, and the nodes that may be alive.
@@ -206,12 +222,14 @@ impl Heartbeat {
         let keys: Vec<String> =
             std::iter::once(own_key.clone()).chain(others.iter().map(|node| self.keys.node(node.as_str()))).collect();
         let ttl = Expiration::PX(i64::try_from(self.ttl_ms).unwrap_or(i64::MAX));
+        let asked_ms = self.clock.monotonic_ms();
         let pipeline = self.client.pipeline();
         let () = pipeline.set(own_key, value.clone(), Some(ttl), None, false).await?;
         let () = pipeline.sadd(self.keys.nodes(), me).await?;
         let () = pipeline.mget(keys).await?;
         self.written = Some(value);
         let ((), (), values): ((), (), Vec<Option<String>>) = pipeline.all().await?;
+        self.expires_ms = asked_ms + self.ttl_ms;
         let beats = values.into_iter().skip(1).map(|value| value.as_deref().and_then(parse));
         Ok(others.into_iter().zip(beats).filter_map(|(node, beat)| Some((node, beat?))).collect())
     }

@@ -12,7 +12,7 @@ async fn until_answered(server: &RedisServer, command: &[&[u8]], part: &str) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(STUCK, asking).await.unwrap_or_else(|_| panic!("{part}: {:?}", server.command(command)));
+    tokio::time::timeout(STUCK * 4, asking).await.unwrap_or_else(|_| panic!("{part}: {:?}", server.command(command)));
 }
 
 /// Two nodes that see each other, and receive each other's packets.

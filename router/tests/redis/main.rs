@@ -6,9 +6,8 @@
 mod deployments;
 
 use bytes::Bytes;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 use switchboard_clock::Clock;
@@ -23,8 +22,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Short, for fast tests; long compared with a round trip on a busy machine.
-const TTL_MS: u64 = 1_000;
+/// For tests that wait for it: long compared with a round trip on a busy machine.
+const SHORT_TTL_MS: u64 = 1_000;
 
 /// Longer than anything here takes, unless it is stuck.
 const STUCK: Duration = Duration::from_secs(30);
@@ -39,10 +38,15 @@ fn options_at(url: String) -> RedisOptions {
         username: None,
         password: None,
         prefix: "test".into(),
-        timeout_ms: 500,
+        timeout_ms: 5_000,
         queue_bytes: 1_000_000,
-        heartbeat_ttl_ms: TTL_MS,
+        heartbeat_ttl_ms: 10_000,
     }
+}
+
+/// A TTL is longer than two of its time limits.
+fn short(options: RedisOptions) -> RedisOptions {
+    RedisOptions { timeout_ms: SHORT_TTL_MS / 4, heartbeat_ttl_ms: SHORT_TTL_MS, ..options }
 }
 
 fn entry(name: &str, life: u64) -> NodeEntry {
@@ -150,7 +154,7 @@ async fn nodes_see_each_other_and_packets_come_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_dies_is_taken_out_and_its_next_life_comes_in() {
     let server = RedisServer::start().unwrap();
-    let options = options(&server);
+    let options = short(options(&server));
     let mut a = Node::join(&options, "a", 1).await.unwrap();
     let b = Node::join(&options, "b", 1).await.unwrap();
     a.sees(&["a~1", "b~1"]).await;
@@ -165,30 +169,54 @@ async fn a_node_that_dies_is_taken_out_and_its_next_life_comes_in() {
     b.sees(&["a~1", "b~3"]).await;
 }
 
-/// A node with a thread of its own, which does not run between two signals, as if the process were stopped. Returns how
-/// its membership ended.
-fn stalls(options: RedisOptions, stall: oneshot::Receiver<()>, go_on: mpsc::Receiver<()>) -> thread::JoinHandle<Ended> {
-    thread::spawn(move || {
+/// Has a node stall.
+struct Stall {
+    now: oneshot::Sender<()>,
+    /// It does.
+    done: oneshot::Receiver<()>,
+}
+
+/// A node with a thread of its own, which does not run from one signal to another, as if the process were stopped.
+/// Returns how its membership ended.
+fn stalls(options: RedisOptions, go_on: mpsc::Receiver<()>) -> (Stall, thread::JoinHandle<Ended>) {
+    let ((now, stall), (stalled, done)) = (oneshot::channel(), oneshot::channel());
+    let node = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let node = Node::join(&options, "a", 1).await.unwrap();
             stall.await.unwrap();
+            stalled.send(()).unwrap();
             go_on.recv_timeout(STUCK).unwrap();
             tokio::time::timeout(STUCK, node.running).await.expect("it ends").unwrap().unwrap()
         })
-    })
+    });
+    (Stall { now, done }, node)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_did_not_run_finds_itself_taken_for_dead_and_stays_out() {
+    taken_for_dead(async |_, stall| {
+        stall.now.send(()).unwrap();
+        stall.done.await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_process_asked_before_it_did_not_run_does_not_bring_it_back() {
+    taken_for_dead(async |proxy, stall| *proxy.at_look.lock().unwrap() = Some(stall)).await;
+}
+
+/// A node stalls as `begin` says, and goes on when the other one has taken it out.
+async fn taken_for_dead(begin: impl AsyncFnOnce(&Proxy, Stall)) {
     let server = RedisServer::start().unwrap();
-    // A TTL is longer than two of its time limits.
-    let options = RedisOptions { timeout_ms: TTL_MS / 4, ..options(&server) };
-    let mut b = Node::join(&options, "b", 1).await.unwrap();
-    let ((stall, stalls_now), (go_on, goes_on_now)) = (oneshot::channel(), mpsc::channel());
-    let a = stalls(options, stalls_now, goes_on_now);
+    let proxy = Proxy::default();
+    let through = format!("redis://127.0.0.1:{}", proxy.start(server.port()).await);
+    let mut b = Node::join(&short(options(&server)), "b", 1).await.unwrap();
+    let (go_on, goes_on_now) = mpsc::channel();
+    let (stall, a) = stalls(short(options_at(through)), goes_on_now);
     b.sees(&["a~1", "b~1"]).await;
-    stall.send(()).unwrap();
+    begin(&proxy, stall).await;
     b.sees(&["b~1"]).await;
     let taken_out = async {
         while server.command(&[b"SCARD", b"{test}:nodes"]).unwrap().trim() != ":1" {
@@ -263,11 +291,13 @@ async fn nobody_is_taken_out_while_redis_is_away_and_all_comes_back_by_itself() 
     b.sees(&["b~1"]).await;
 }
 
-/// Between a node and Redis: accepts connections, and silently blocks those that subscribe from now on, without closing
-/// them.
+/// Between a node and Redis.
 #[derive(Clone, Default)]
 struct Proxy {
+    /// Silently blocks connections that subscribe, without closing them.
     swallows: Arc<AtomicBool>,
+    /// Has the node stall when it next looks who is there: the answer comes while it does.
+    at_look: Arc<Mutex<Option<Stall>>>,
 }
 
 impl Proxy {
@@ -289,11 +319,17 @@ impl Proxy {
         let ((mut from_client, mut to_client), (mut from_redis, mut to_redis)) =
             (client.into_split(), redis.into_split());
         let subscribes = Arc::new(AtomicBool::new(false));
-        let (asked, swallows) = (subscribes.clone(), self.swallows.clone());
+        let (asked, swallows) = (subscribes.clone(), self.swallows);
         let asking = async move {
             let mut buffer = [0; 4_096];
             while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
-                asked.fetch_or(buffer[..length].windows(9).any(|part| part == b"SUBSCRIBE"), Ordering::Relaxed);
+                let asks = |command: &[u8]| buffer[..length].windows(command.len()).any(|part| part == command);
+                asked.fetch_or(asks(b"SUBSCRIBE"), Ordering::Relaxed);
+                let stall = if asks(b"SMEMBERS") { self.at_look.lock().unwrap().take() } else { None };
+                if let Some(stall) = stall {
+                    stall.now.send(()).unwrap();
+                    stall.done.await.unwrap();
+                }
                 if to_redis.write_all(&buffer[..length]).await.is_err() {
                     return;
                 }
@@ -323,11 +359,11 @@ async fn a_node_whose_channel_has_gone_silent_says_so_and_subscribes_anew() {
     let server = RedisServer::start().unwrap();
     let proxy = Proxy::default();
     let through = format!("redis://127.0.0.1:{}", proxy.start(server.port()).await);
-    let mut a = Node::join(&RedisOptions { url: through, ..options(&server) }, "a", 1).await.unwrap();
-    let b = Node::join(&options(&server), "b", 1).await.unwrap();
+    let mut a = Node::join(&short(options_at(through)), "a", 1).await.unwrap();
+    let b = Node::join(&short(options(&server)), "b", 1).await.unwrap();
     a.sees(&["a~1", "b~1"]).await;
     b.says_at_last(&mut a, b"hello").await;
-    assert!(a.bus.is_connected());
+    a.is_connected(true).await;
 
     proxy.swallows.store(true, Ordering::Relaxed);
     a.is_connected(false).await;
