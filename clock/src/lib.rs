@@ -31,6 +31,7 @@ pub struct Clock {
 enum Wall {
     System,
     Simulated { origin_ms: i64, skew_ms: Arc<AtomicI64> },
+    Set(Arc<AtomicI64>),
 }
 
 impl Clock {
@@ -45,6 +46,12 @@ impl Clock {
         Self { origin: tokio::time::Instant::now(), wall: Wall::Simulated { origin_ms, skew_ms } }
     }
 
+    /// A clock whose wall time is what the test sets (Unix milliseconds), and nothing else, while monotonic time goes on:
+    /// for what is signed or expires by wall time, in tests that run in real time.
+    pub fn set_by(wall_ms: Arc<AtomicI64>) -> Self {
+        Self { origin: tokio::time::Instant::now(), wall: Wall::Set(wall_ms) }
+    }
+
     /// Wall time in Unix milliseconds. May jump in either direction.
     pub fn wall_ms(&self) -> i64 {
         match &self.wall {
@@ -53,6 +60,7 @@ impl Clock {
                 let elapsed = i64::try_from(self.monotonic_ms()).unwrap_or(i64::MAX);
                 origin_ms.saturating_add(elapsed).saturating_add(skew_ms.load(Ordering::Relaxed))
             }
+            Wall::Set(wall_ms) => wall_ms.load(Ordering::Relaxed),
         }
     }
 
@@ -102,6 +110,16 @@ fn system_wall_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_time_that_is_set_does_not_go_on() {
+        let wall_ms = Arc::new(AtomicI64::new(5));
+        let clock = Clock::set_by(wall_ms.clone());
+        clock.sleep_ms(1_000).await;
+        assert_eq!((clock.wall_ms(), clock.monotonic_ms()), (5, 1_000));
+        wall_ms.store(7, Ordering::Relaxed);
+        assert_eq!(clock.wall_ms(), 7);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_simulated_clock_follows_paused_time_and_its_skew() {

@@ -1,6 +1,6 @@
 //! The heartbeat: refreshes this node's key, reads the keys of the others, and publishes the resulting view.
 //!
-//! Owns the node's key. Reading and refreshing are two round trips, ten times per TTL.
+//! Owns the node's key. Reading and refreshing are two round trips, `BEATS_PER_TTL` times per TTL.
 
 use super::beat::Beat;
 use super::connection::Connection;

@@ -51,6 +51,18 @@ pub struct Conversation {
     pub messages: u64,
 }
 
+/// Begins a term of a conversation that exists or is made. An owner in another process is taken for dead.
+async fn begin(store: &Arc<dyn Store>, key: &ConversationKey, mut claim: Claim) -> Begun {
+    loop {
+        match store.begin_term(key, claim.clone()).await {
+            Err(StoreError::Owned { by, .. }) => claim.previous = Previous::Gone(by),
+            // A server is down or slow: an owner retries.
+            Err(StoreError::Unavailable { .. }) => {}
+            begun => return begun.expect("begins").expect("exists"),
+        }
+    }
+}
+
 impl Conversation {
     /// A new direct conversation of alice and bob.
     pub async fn direct(store: &Arc<dyn Store>, id: &str) -> Self {
@@ -69,7 +81,7 @@ impl Conversation {
     pub(super) async fn create(store: &Arc<dyn Store>, key: ConversationKey, kind: Kind) -> Self {
         let create = NewConversation { kind, title: None, custom: None, created_at: time_of(0) };
         let claim = Claim { by: incarnation(1), create: Some(create), recent: EVERYTHING, previous: Previous::Unknown };
-        let begun = store.begin_term(&key, claim).await.expect("begins").expect("made");
+        let begun = begin(store, &key, claim).await;
         Self::of(store, &key, &begun)
     }
 
@@ -80,16 +92,8 @@ impl Conversation {
 
     /// The next term of a conversation, for the node `n{node}`. An owner in another process is taken for dead.
     pub async fn take_over(store: &Arc<dyn Store>, key: &ConversationKey, node: u64) -> (Self, Begun) {
-        let mut claim = Claim { by: incarnation(node), create: None, recent: EVERYTHING, previous: Previous::Unknown };
-        let begun = loop {
-            match store.begin_term(key, claim.clone()).await {
-                Err(StoreError::Owned { by, .. }) => claim.previous = Previous::Gone(by),
-                // A server is down: an owner retries.
-                Err(StoreError::Unavailable { .. }) => {}
-                begun => break begun,
-            }
-        };
-        let begun = begun.expect("begins").expect("exists");
+        let claim = Claim { by: incarnation(node), create: None, recent: EVERYTHING, previous: Previous::Unknown };
+        let begun = begin(store, key, claim).await;
         (Self::of(store, key, &begun), begun)
     }
 

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
 const CONVERSATIONS: u64 = 8;
-const MESSAGES: u64 = 50;
+
+/// Appends in total before the kill, and after it.
+const MESSAGES: u64 = 100;
 
 /// Longer than what a connection is given at least to answer, shorter than the tests' time limit of a statement.
 const SHORT_PAUSE: Duration = Duration::from_secs(6);
@@ -34,16 +36,12 @@ async fn append(c: &Conversation, entry: &Entry) -> Result<Appended, StoreError>
     c.store.append(&c.key, c.term, Arc::from([entry.clone()])).await
 }
 
-/// Repeats one append unchanged until its outcome is known; returns how often it was not.
-async fn append_until_known(c: &Conversation, entry: &Entry) -> u64 {
-    let mut unknown = 0;
+/// Repeats one append unchanged until its outcome is known; counts how often it was not.
+async fn append_until_known(c: &Conversation, entry: &Entry, open: &watch::Sender<u64>) {
     loop {
         match append(c, entry).await {
-            Ok(appended) => {
-                assert_eq!(appended, Appended::Durable);
-                return unknown;
-            }
-            Err(StoreError::Unavailable { .. }) => unknown += 1,
+            Ok(appended) => return assert_eq!(appended, Appended::Durable),
+            Err(StoreError::Unavailable { .. }) => open.send_modify(|open| *open += 1),
             Err(other) => panic!("{other}"),
         }
         tokio::time::sleep(REPEAT_AFTER).await;
@@ -55,37 +53,37 @@ async fn killed_under_appends() {
     let mut server = own_server().await;
     let store = store_of(&server).await;
     let (durable, mut so_far) = watch::channel(0);
+    let (open, mut left_open) = watch::channel(0);
+    let (enough, go_on) = watch::channel(false);
     let mut appending = JoinSet::new();
     for number in 0..CONVERSATIONS {
         let mut c = Conversation::direct(&store, &format!("c{number}")).await;
-        let durable = durable.clone();
+        let (durable, open, go_on) = (durable.clone(), open.clone(), go_on.clone());
         appending.spawn(async move {
-            let mut unknown = 0;
             let mut sent = Vec::new();
-            for _ in 0..MESSAGES {
+            while !*go_on.borrow() {
                 let entry = c.message("alice", "hello");
-                unknown += append_until_known(&c, &entry).await;
+                append_until_known(&c, &entry, &open).await;
                 durable.send_modify(|durable| *durable += 1);
                 sent.push(entry.json);
             }
-            (c, sent, unknown)
+            (c, sent)
         });
     }
-    so_far.wait_for(|durable| *durable >= CONVERSATIONS * MESSAGES / 4).await.expect("appends");
-    let restarted = spawn_blocking(move || {
-        server.kill();
-        server.start_again().map(|()| server)
-    });
+    so_far.wait_for(|durable| *durable >= MESSAGES).await.expect("they append");
+    server.kill();
+    left_open.wait_for(|open| *open > 0).await.expect("they append");
+    let restarted = spawn_blocking(move || server.start_again().map(|()| server));
     let _server = restarted.await.expect("no panic").expect("Cassandra starts again");
-    let mut unknown = 0;
-    for (c, sent, open) in appending.join_all().await {
-        unknown += open;
+    let killed_at = *so_far.borrow_and_update();
+    so_far.wait_for(|durable| *durable >= killed_at + MESSAGES).await.expect("they append");
+    enough.send_replace(true);
+    for (c, sent) in appending.join_all().await {
         let (next, begun) = Conversation::take_over(&store, &c.key, 2).await;
-        assert_eq!(begun.end, Seq::new(MESSAGES));
+        assert_eq!(begun.end, Seq::new(sent.len() as u64));
         let log = store.read(&next.key, Seq::ZERO, begun.end, usize::MAX, usize::MAX).await.expect("reads");
         assert_eq!(log.into_iter().map(|entry| entry.json).collect::<Vec<_>>(), sent, "each once, in its place");
     }
-    assert!(unknown > 0, "the kill came in between");
 }
 
 #[tokio::test]
@@ -115,12 +113,12 @@ async fn paused() {
     assert!(matches!(store.check().await, Err(StoreError::Unavailable { .. })));
     assert!(matches!(store.head(&c.key).await, Err(StoreError::Unavailable { .. })));
     server.resume().expect("goes on");
-    append_until_known(&c, &entry).await;
+    append_until_known(&c, &entry, &watch::Sender::default()).await;
     let entry = c.message("alice", "after");
-    append_until_known(&c, &entry).await;
+    append_until_known(&c, &entry, &watch::Sender::default()).await;
     while store.check().await.is_err() {
         tokio::time::sleep(REPEAT_AFTER).await;
     }
-    let log = store.read(&c.key, Seq::ZERO, Seq::new(c.end), usize::MAX, usize::MAX).await.expect("reads");
+    let log = patient.read(&c.key, Seq::ZERO, Seq::new(c.end), usize::MAX, usize::MAX).await.expect("reads");
     assert_eq!(log.len(), 3, "the one whose outcome was open is there once");
 }

@@ -11,7 +11,7 @@ use switchboard_store::{ScyllaOptions, ScyllaStore, StoreError};
 use switchboard_tests::CassandraServer;
 
 /// A server under load is slow.
-const REQUEST_TIMEOUT_MS: u64 = 20_000;
+const REQUEST_TIMEOUT_MS: u64 = 60_000;
 
 /// The delay before opening a store is retried.
 const OPEN_AGAIN: Duration = Duration::from_millis(100);
@@ -31,8 +31,9 @@ pub(crate) fn own_keyspace(server: SocketAddr) -> ScyllaOptions {
 
 /// Opens a store as soon as the server is ready.
 pub(crate) async fn open(options: &ScyllaOptions) -> Result<ScyllaStore, StoreError> {
+    let opener = Generator::from_entropy().u64();
     loop {
-        match ScyllaStore::open(options, Clock::system(), Generator::from_entropy().u64()).await {
+        match ScyllaStore::open(options, Clock::system(), opener).await {
             Err(StoreError::Unavailable { .. }) => tokio::time::sleep(OPEN_AGAIN).await,
             opened => return opened,
         }

@@ -17,6 +17,10 @@ const MEANWHILE: u64 = 200;
 
 /// For a statement whose server has been paused or killed, and for the delay before it is repeated.
 const REQUEST_TIMEOUT_MS: u64 = 1_000;
+
+/// For one that is not repeated.
+const PATIENT_TIMEOUT_MS: u64 = 60_000;
+
 const REPEAT_AFTER: Duration = Duration::from_millis(20);
 
 /// Appends entries sequentially until `enough`; returns their number.
@@ -66,6 +70,8 @@ async fn one_of_three_is_paused_and_one_is_killed() {
         ..own_keyspace(servers[0].address())
     };
     let store = open_when_formed(&options).await;
+    let patient = ScyllaOptions { request_timeout_ms: PATIENT_TIMEOUT_MS, ..options };
+    let patient = open_when_formed(&patient).await;
     let (durable, mut so_far) = watch::channel(0);
     let (enough, go_on) = watch::channel(false);
     let mut appending = JoinSet::new();
@@ -85,9 +91,9 @@ async fn one_of_three_is_paused_and_one_is_killed() {
     // Others begin terms and read, with two of three.
     enough.send_replace(true);
     for c in appending.join_all().await {
-        let (next, begun) = Conversation::take_over(&store, &c.key, 2).await;
+        let (next, begun) = Conversation::take_over(&patient, &c.key, 2).await;
         assert_eq!(begun.end, Seq::new(c.end));
-        let log = store.read(&next.key, Seq::ZERO, begun.end, usize::MAX, usize::MAX).await.expect("reads");
+        let log = patient.read(&next.key, Seq::ZERO, begun.end, usize::MAX, usize::MAX).await.expect("reads");
         assert_eq!(log.len() as u64, c.end, "each once");
     }
 }

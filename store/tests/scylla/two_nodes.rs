@@ -13,7 +13,10 @@ use switchboard_store::{
 use tokio::task::JoinSet;
 
 async fn two_stores() -> [Arc<dyn Store>; 2] {
-    let options = own_keyspace(shared_server().await);
+    two_stores_with(own_keyspace(shared_server().await)).await
+}
+
+async fn two_stores_with(options: ScyllaOptions) -> [Arc<dyn Store>; 2] {
     let open = async || -> Arc<ScyllaStore> { Arc::new(open(&options).await.expect("opens")) };
     let (one, other) = (open().await, open().await);
     assert_eq!(one.store_id(), other.store_id());
@@ -142,7 +145,11 @@ async fn a_take_over_takes_few_statements() {
     ];
     let statements = Statements::default();
     let _counted = metrics::set_default_local_recorder(&statements);
-    let [one, other] = two_stores().await;
+    // No housekeeping comes in between.
+    let never = 3_600_000;
+    let options = own_keyspace(shared_server().await);
+    let options = ScyllaOptions { apply_interval_ms: never, raise_interval_ms: never, ..options };
+    let [one, other] = two_stores_with(options).await;
     let mut c = Conversation::direct(&one, "c").await;
     c.send("alice", "hello").await;
     let before = OPS.map(|op| statements.of(op));

@@ -19,14 +19,14 @@ use crate::{NOW_S, alert, client, clock, summary, withdrawal};
 const DEVICE: &str = "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0";
 
 fn apns(server: &ProviderServer) -> (Apns, Arc<AtomicI64>) {
-    let (clock, skew_ms) = clock();
+    let (clock, wall_ms) = clock();
     let options = ApnsOptions {
         url: server.url(""),
         topic: "com.example.chat".to_owned(),
         key_id: "ABC123DEFG".to_owned(),
         team_id: "DEF123GHIJ".to_owned(),
     };
-    (Apns::new(client(&clock), KEY, options).unwrap(), skew_ms)
+    (Apns::new(client(&clock), KEY, options).unwrap(), wall_ms)
 }
 
 async fn ok(_: Seen) -> Answer {
@@ -91,9 +91,9 @@ async fn however_many_at_once_share_one_connection() {
 #[tokio::test]
 async fn a_token_is_kept_for_forty_minutes() {
     let server = ProviderServer::start(ok).await;
-    let (apns, skew_ms) = apns(&server);
+    let (apns, wall_ms) = apns(&server);
     for minutes in [0, 39, 41] {
-        skew_ms.store(minutes * 60_000, Ordering::Relaxed);
+        wall_ms.store((NOW_S + minutes * 60) * 1_000, Ordering::Relaxed);
         apns.send(DEVICE, &alert()).await;
     }
     let issued: Vec<_> = server.seen().iter().map(|seen| token(seen).1["iat"].as_i64().unwrap() - NOW_S).collect();

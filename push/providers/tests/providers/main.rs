@@ -26,10 +26,10 @@ use tokio_util::task::TaskTracker;
 
 const NOW_S: i64 = 1_767_323_045;
 
-/// A clock, and the skew of its wall time in milliseconds, which can be set.
+/// A clock, and its wall time in milliseconds, which stands still unless it is set.
 fn clock() -> (Clock, Arc<AtomicI64>) {
-    let skew_ms = Arc::new(AtomicI64::new(0));
-    (Clock::simulated(NOW_S * 1_000, skew_ms.clone()), skew_ms)
+    let wall_ms = Arc::new(AtomicI64::new(NOW_S * 1_000));
+    (Clock::set_by(wall_ms.clone()), wall_ms)
 }
 
 /// A client that trusts the tests' certificate, and may connect to this machine.

@@ -89,11 +89,11 @@ async fn a_text_that_is_too_long_is_cut_to_what_a_push_service_takes() {
 #[tokio::test]
 async fn a_token_is_kept_until_its_last_hour() {
     let server = ProviderServer::start(created).await;
-    let (clock, skew_ms) = clock();
+    let (clock, wall_ms) = clock();
     let push = web_push(client(&clock));
     let subscription = subscribed(&Browser::new(7), &server.url("/x"));
     for hours in [0, 10, 12] {
-        skew_ms.store(hours * 3_600_000, Ordering::Relaxed);
+        wall_ms.store((NOW_S + hours * 3_600) * 1_000, Ordering::Relaxed);
         assert_eq!(push.send(&subscription, &alert()).await, Outcome::Sent);
     }
     let key = push.application_server_key();

@@ -179,11 +179,11 @@ impl Core {
             async move { core.put_hint(&hint).await }
         });
         all_of(writes, HINTS_AT_ONCE).await?;
-        let lists = listed.into_iter().map(|(channel, priority, bucket)| {
-            let core = self.clone();
-            async move { core.list(channel, priority, bucket).await }
-        });
-        all_of(lists, HINTS_AT_ONCE).await
+        // The minutes of a channel are one partition, where concurrent changes would only be in each other's way.
+        for (channel, priority, bucket) in listed {
+            self.list(channel, priority, bucket).await?;
+        }
+        Ok(())
     }
 
     async fn put_hint(&self, hint: &Hint) -> Result<(), StoreError> {
