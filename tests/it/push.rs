@@ -47,22 +47,35 @@ async fn after_carol(server: &Server, service: &PushService, from: &mut Client) 
 }
 
 #[tokio::test]
-async fn who_is_away_gets_one_notification_and_none_of_what_arrived() {
+async fn who_is_away_gets_one_notification() {
     let (service, server) = (PushService::start().await, with_web_push().set("push.hold_ms", 200).start().await);
     let browser = browser_of("bob", &server, &service).await;
     let mut alice = alice(&server).await;
     let sent = send(&mut alice, "bob", "hi").await;
     service.asked(1).await;
     assert_eq!(service.told("/bob", &browser), [told_of(&sent, "hi")]);
+    after_carol(&server, &service, &mut alice).await;
+    assert_eq!(service.paths(), ["/bob", "/carol"]);
+}
 
+#[tokio::test]
+async fn what_arrived_is_notified_to_no_device() {
+    // The hold outlasts the test, so only the receipt can decide.
+    let (service, server) = (PushService::start().await, with_web_push().set("push.hold_ms", 600_000).start().await);
     // Dave has a device that is notified, and another one that confirms the message.
     browser_of("dave", &server, &service).await;
     let mut dave = Client::sign_in(&server, "dave").await;
+    let mut alice = alice(&server).await;
     send(&mut alice, "dave", "hi dave").await;
     let message = dave.expect("message").await;
     dave.ask(json!({"type": "delivered", "conversation_id": message["conversation_id"], "seq": message["seq"]})).await;
-    after_carol(&server, &service, &mut alice).await;
-    assert_eq!(service.paths(), ["/bob", "/carol"]);
+    let decisions = async |decision: &str| server.metric("switchboard_push_decisions_total", decision).await;
+    soon("the decision", async { while decisions("arrived").await < 1.0 {} }).await;
+    // Nothing is held any more.
+    let none_held = async { while server.metric("switchboard_push_undecided", "").await > 0.0 {} };
+    soon("all to be decided", none_held).await;
+    assert_eq!(decisions("enqueued").await, 0.0);
+    assert!(service.paths().is_empty(), "{:?}", service.paths());
 }
 
 #[tokio::test]
@@ -235,7 +248,8 @@ async fn a_provider_that_does_not_answer_delays_no_other() {
     silent.answers(SILENT);
     let config = with_web_push().set("push.hold_ms", 100).set("push.in_flight_max", 1);
     let config = config.set("push.webhook.url", silent.url("/hook")).set("push.webhook.secret", SECRET);
-    let server = config.start().await;
+    // The silent one's only slot stays taken.
+    let server = config.set("push.timeout_ms", 60_000).set("push.lease_ms", 120_000).start().await;
     put(&server, "bob", "phone", &json!({ "provider": "webhook" })).await.data(200);
     let mut alice = alice(&server).await;
     send(&mut alice, "bob", "hi").await;
