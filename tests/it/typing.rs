@@ -1,9 +1,15 @@
 //! Typing (PROTOCOL §4): who is told, how often, and what ends it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::tokens::token;
 use crate::support::{Client, Config, soon};
+
+/// After this time typing ends by itself, unless it is started again.
+const EXPIRY: Duration = Duration::from_secs(5);
 
 fn typing(kind: &str, conversation: &Value) -> Value {
     json!({"type": kind, "conversation_id": conversation})
@@ -19,11 +25,57 @@ async fn group(owner: &mut Client, name: &str, members: &[&str]) -> Value {
     owner.ask(create).await["conversation_id"].clone()
 }
 
-/// Both start typing, the witness first: typing that merely expires ends for the witness first.
-async fn begin(witness: &mut Client, typist: &mut Client, reader: &mut Client, conversation: &Value) {
+/// The frames that have come by now.
+async fn seen_by(reader: &mut Client) -> Vec<Value> {
+    reader.send(&json!({"type": "ping", "id": "seen"})).await;
+    let mut seen = Vec::new();
+    loop {
+        let frame = reader.recv().await;
+        if frame == json!({"type": "pong", "id": "seen"}) {
+            return seen;
+        }
+        seen.push(frame);
+    }
+}
+
+/// Whether this may tell that typing which began after `begun` has expired: on a slow machine a test takes that long.
+fn may_be_expiry(frame: &Value, begun: Instant) -> bool {
+    frame["type"] == "typing_stop" && begun.elapsed() >= EXPIRY
+}
+
+/// As [`Client::expect_quiet`], where typing began after `begun`.
+async fn expect_no_other(reader: &mut Client, begun: Instant) {
+    let seen = seen_by(reader).await;
+    assert!(seen.iter().all(|frame| may_be_expiry(frame, begun)), "{seen:?}");
+}
+
+/// As [`Client::expect`], where typing began after `begun`.
+async fn expect_start(reader: &mut Client, begun: Instant) -> Value {
+    loop {
+        let frame = reader.recv().await;
+        if frame["type"] == "typing_start" {
+            return frame;
+        }
+        assert!(may_be_expiry(&frame, begun), "{frame}");
+    }
+}
+
+/// Waits for the user's `typing_stop`. Nobody else stops before, except who began after `begun` and may have expired.
+async fn until_stopped(reader: &mut Client, conversation: &Value, user: &str, begun: Instant) {
+    loop {
+        let frame = reader.until("typing_stop").await;
+        if frame == shown("typing_stop", conversation, user) {
+            return;
+        }
+        assert!(may_be_expiry(&frame, begun), "{frame}");
+    }
+}
+
+/// Both start typing after `begun`, the witness first: typing that merely expires ends for the witness first.
+async fn begin(witness: &mut Client, typist: &mut Client, reader: &mut Client, conversation: &Value, begun: Instant) {
     for client in [witness, typist] {
         client.ask(typing("typing_start", conversation)).await;
-        reader.expect("typing_start").await;
+        expect_start(reader, begun).await;
     }
 }
 
@@ -55,28 +107,33 @@ async fn a_start_goes_out_once_in_two_seconds_for_each_user_and_conversation() {
     let (mut laptop, _) = Client::sign_in_as(&server, "alice", "laptop").await;
     let other = group(&mut alice, "g", &["bob"]).await;
     bob.expect("membership").await;
+    let begun = Instant::now();
     for _ in 0..3 {
         for client in [&mut alice, &mut laptop] {
             client.ask(typing("typing_start", &id)).await;
         }
     }
-    assert_eq!(bob.recv().await, shown("typing_start", &id, "alice"));
-    bob.expect_quiet().await;
+    let start = shown("typing_start", &id, "alice");
+    assert_eq!(bob.recv().await, start);
+    let seen = seen_by(&mut bob).await;
+    assert!(seen.iter().all(|frame| *frame == start || may_be_expiry(frame, begun)), "{seen:?}");
+    // Once more for each two seconds that all this took; the server counts whole milliseconds.
+    let more = seen.iter().filter(|frame| **frame == start).count() as u128;
+    assert!(more <= (begun.elapsed().as_millis() + 1) / 2_000, "{more} more within {:?}", begun.elapsed());
     alice.ask(typing("typing_start", &other)).await;
-    assert_eq!(bob.recv().await, shown("typing_start", &other, "alice"));
+    assert_eq!(expect_start(&mut bob, begun).await, shown("typing_start", &other, "alice"));
 
     // Then it is sent again while he is shown as typing, for those who have come since.
     let again = async {
         loop {
             alice.ask(typing("typing_start", &id)).await;
-            bob.send(&json!({"type": "ping"})).await;
-            let frame = bob.recv().await;
-            if frame["type"] != "pong" {
+            let seen = seen_by(&mut bob).await;
+            if let Some(frame) = seen.into_iter().find(|frame| !may_be_expiry(frame, begun)) {
                 return frame;
             }
         }
     };
-    assert_eq!(soon("the next start", again).await, shown("typing_start", &id, "alice"));
+    assert_eq!(soon("the next start", again).await, start);
 }
 
 #[tokio::test]
@@ -85,10 +142,11 @@ async fn typing_ends_with_a_message_and_with_the_session() {
     let (mut alice, mut bob) = (Client::sign_in(&server, "alice").await, Client::sign_in(&server, "bob").await);
     let mut reader = Client::sign_in(&server, "carol").await;
     let send = json!({"client_id": "c1", "content": {"text": "x"}});
+    let begun = Instant::now();
     for how in ["message", "message over HTTP", "session"] {
         let group = group(&mut alice, how, &["bob", "carol"]).await;
         reader.until("membership").await;
-        begin(&mut bob, &mut alice, &mut reader, &group).await;
+        begin(&mut bob, &mut alice, &mut reader, &group, begun).await;
         match how {
             "message" => {
                 let mut frame = send.clone();
@@ -101,7 +159,7 @@ async fn typing_ends_with_a_message_and_with_the_session() {
             }
             _ => drop(std::mem::replace(&mut alice, Client::sign_in(&server, "alice").await)),
         }
-        assert_eq!(reader.until("typing_stop").await, shown("typing_stop", &group, "alice"), "{how}");
+        until_stopped(&mut reader, &group, "alice", begun).await;
     }
 }
 
@@ -110,16 +168,20 @@ async fn he_types_while_one_of_his_sessions_does() {
     let server = Config::new().start().await;
     let (mut alice, mut bob, id) = Client::pair(&server).await;
     let (mut laptop, _) = Client::sign_in_as(&server, "alice", "laptop").await;
+    let begun = Instant::now();
     for client in [&mut alice, &mut laptop] {
         client.ask(typing("typing_start", &id)).await;
     }
-    bob.expect("typing_start").await;
     alice.close().await;
     let gone = async { while server.metric("switchboard_connections", "websocket").await > 2.0 {} };
     soon("the session's end", gone).await;
-    bob.expect_quiet().await;
+    let [start, stop] = ["typing_start", "typing_stop"].map(|kind| shown(kind, &id, "alice"));
+    let mut seen = seen_by(&mut bob).await;
+    assert_eq!(seen[0], start);
+    assert!(seen.iter().all(|frame| *frame == start || may_be_expiry(frame, begun)), "{seen:?}");
     laptop.ask(typing("typing_stop", &id)).await;
-    assert_eq!(bob.recv().await, shown("typing_stop", &id, "alice"));
+    seen.extend(seen_by(&mut bob).await);
+    assert_eq!(seen.last(), Some(&stop));
 }
 
 /// After five seconds, as the state machine's own tests check.
@@ -141,15 +203,16 @@ async fn who_is_removed_types_no_more_and_sees_nobody_type() {
     for client in [&mut bob, &mut carol] {
         client.expect("membership").await;
     }
-    begin(&mut alice, &mut bob, &mut carol, &group).await;
+    let begun = Instant::now();
+    begin(&mut alice, &mut bob, &mut carol, &group, begun).await;
     alice.ask(json!({"type": "member_remove", "conversation_id": group, "user_ids": ["bob"]})).await;
-    assert_eq!(carol.until("typing_stop").await, shown("typing_stop", &group, "bob"));
+    until_stopped(&mut carol, &group, "bob", begun).await;
     bob.until("membership").await;
 
     for kind in ["typing_start", "typing_stop"] {
         assert_eq!(bob.ask_in_vain(typing(kind, &group)).await.0, "not_found");
     }
-    carol.expect_quiet().await;
+    expect_no_other(&mut carol, begun).await;
     carol.ask(typing("typing_start", &group)).await;
     assert_eq!(alice.until("typing_start").await["user_id"], "carol");
     bob.expect_quiet().await;
@@ -177,6 +240,7 @@ async fn typing_is_not_kept() {
     let server = Config::new().start().await;
     let (mut alice, mut bob, id) = Client::pair(&server).await;
     let cursor = bob.ask(json!({"type": "sync"})).await["cursor"].clone();
+    let begun = Instant::now();
     alice.ask(typing("typing_start", &id)).await;
     bob.expect("typing_start").await;
     let changed = bob.ask(json!({"type": "sync", "cursor": cursor})).await;
@@ -184,7 +248,7 @@ async fn typing_is_not_kept() {
     let changes = bob.ask(json!({"type": "changes", "conversation_id": id, "after": 0})).await;
     assert_eq!((changes["entries"].as_array().map(Vec::len), &changes["last_seq"]), (Some(1), &json!(1)));
     let (mut tablet, _) = Client::sign_in_as(&server, "bob", "tablet").await;
-    tablet.expect_quiet().await;
+    expect_no_other(&mut tablet, begun).await;
 }
 
 #[tokio::test]
