@@ -212,7 +212,7 @@ async fn of_several_devices_the_last_status_counts_until_the_last_one_has_gone()
 
 #[tokio::test]
 async fn changes_come_in_batches_with_the_latest_of_each() {
-    let server = Config::new().set("presence.batch_ms", 3_000).start().await;
+    let server = Config::new().set("presence.batch_ms", 10_000).start().await;
     let mut alice = Client::sign_in(&server, "alice").await;
     let (mut bob, mut carol) = (Client::sign_in(&server, "bob").await, Client::sign_in(&server, "carol").await);
     alice.ask(watch(&["bob", "carol"])).await;
