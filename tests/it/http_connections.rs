@@ -25,7 +25,7 @@ async fn until_closed(mut stream: TcpStream) -> String {
 
 #[tokio::test]
 async fn a_head_that_does_not_come_in_time_ends_the_connection() {
-    let server = Config::new().set("limits.http_head_timeout_ms", 1_000).start().await;
+    let server = Config::new().set("limits.http_head_timeout_ms", 6_000).start().await;
     let mut ends = Vec::new();
     let whole = "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
     for sent in ["", "GET /healthz HTT", "GET /healthz HTTP/1.1\r\nhost: a\r\n", whole] {
