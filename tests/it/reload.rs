@@ -71,6 +71,7 @@ async fn sighup_changes_limits_and_keys_and_nothing_else() {
     write("[auth]\nhs256_secret = \"short\"\n".to_owned());
     server.signal(Signal::HUP);
     server.http().get("/v1/blocks").token(&signed(new)).send().await.data(200);
+    client.close().await;
     let ended = server.stop().await;
     assert_eq!(ended.code, Some(0));
     assert!(ended.log.contains("drain.spread_ms"), "a key that has to wait is named: {}", ended.log);
