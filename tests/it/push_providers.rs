@@ -11,12 +11,13 @@ use ring::signature::{
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use switchboard_tests::provider::{Seen, verified, webhook_is_genuine};
+use switchboard_tests::provider::{self, ProviderServer, Seen, verified, webhook_is_genuine};
+use tokio::sync::watch;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::push::{alice, send, traced};
-use crate::support::push::{ACCESS_TOKEN, PushService, SILENT, key, put, with_apns, with_fcm, with_webhook};
+use crate::support::push::{ACCESS_TOKEN, PushService, key, put, with_apns, with_fcm, with_webhook};
 use crate::support::tokens::{now_s, token};
 use crate::support::{Client, Config, SECRET, Server, soon};
 
@@ -155,10 +156,45 @@ async fn the_applications_server_is_told_signed_and_says_itself_who_has_no_devic
     service.asked(4).await;
 }
 
+/// An application's server that is down: when it is let go, its first answers are failures, and then no more.
+struct Failing {
+    server: ProviderServer,
+    go: watch::Sender<bool>,
+    count: watch::Receiver<usize>,
+}
+
+impl Failing {
+    /// As many as open the breaker.
+    const FAILURES: usize = 5;
+
+    async fn start() -> Self {
+        let (go, may_go) = watch::channel(false);
+        let (counted, count) = watch::channel(0);
+        let answers = move |_: Seen| {
+            counted.send_modify(|count| *count += 1);
+            let status = if *counted.borrow() <= Self::FAILURES { 503 } else { 200 };
+            let mut may_go = may_go.clone();
+            async move {
+                let _ = may_go.wait_for(|may_go| *may_go).await;
+                provider::answer(status, "")
+            }
+        };
+        Self { server: ProviderServer::start(answers).await, go, count }
+    }
+
+    /// Waits until there have been this many requests in total.
+    async fn asked(&self, times: usize) {
+        let mut count = self.count.clone();
+        let there = count.wait_for(|count| *count >= times);
+        soon("the server to be asked", there).await.expect("the server runs");
+    }
+}
+
 #[tokio::test]
 async fn a_provider_that_is_down_delays_no_other_and_what_it_missed_is_told_when_it_is_back() {
-    let (hook, apple) = (PushService::start().await, PushService::start().await);
-    let config = with_apns(with_webhook(Config::new(), &hook), &apple, &key("tls-a.key.pem"));
+    let (hook, apple) = (Failing::start().await, PushService::start().await);
+    let config = with_apns(Config::new(), &apple, &key("tls-a.key.pem"));
+    let config = config.set("push.webhook.url", hook.server.url("/hook")).set("push.webhook.secret", SECRET);
     // Sequentially: the fifth failure opens the breaker before any notification has failed twice.
     let server = config.set("push.in_flight_max", 1).start().await;
     let users: BTreeSet<String> = (0..8).map(|n| format!("user{n}")).collect();
@@ -167,7 +203,6 @@ async fn a_provider_that_is_down_delays_no_other_and_what_it_missed_is_told_when
     }
     register(&server, "carol", json!({ "provider": "apns", "token": CAROLS_IPHONE })).await;
     let mut alice = alice(&server).await;
-    hook.answers(SILENT);
     for user in &users {
         send(&mut alice, user, "hi").await;
     }
@@ -177,24 +212,14 @@ async fn a_provider_that_is_down_delays_no_other_and_what_it_missed_is_told_when
         {}
     };
     soon("all to be in the queue", queued).await;
-    hook.answers(503);
-    hook.asked(5).await;
+    hook.go.send_replace(true);
+    hook.asked(Failing::FAILURES).await;
     send(&mut alice, "carol", "hi carol").await;
     apple.asked(1).await;
 
-    let failed = hook.pushes().len();
-    hook.answers(200);
-    let told = async {
-        loop {
-            let told = hook.pushes().split_off(failed).into_iter().map(|push| push.json()["user_id"].clone());
-            let told: Vec<Value> = told.collect();
-            if told.len() >= users.len() {
-                return told;
-            }
-            hook.asked(failed + told.len() + 1).await;
-        }
-    };
-    let told = soon("all who were to be told", told).await;
+    hook.asked(Failing::FAILURES + users.len()).await;
+    let told = hook.server.seen().split_off(Failing::FAILURES);
+    let told: Vec<Value> = told.into_iter().map(|push| push.json()["user_id"].clone()).collect();
     let told_users: BTreeSet<String> = told.iter().map(|user| user.as_str().unwrap().to_owned()).collect();
     assert_eq!((told_users, told.len()), (users.clone(), users.len()), "each once");
 }
