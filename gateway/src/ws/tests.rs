@@ -27,8 +27,12 @@ const SECRET: &[u8] = b"a secret of more than thirty-two bytes";
 
 /// An open node, and the switch for its store's faults.
 pub(super) fn node() -> (Arc<Gateway>, Faults) {
-    let config = Config::default();
-    let (clock, generator) = (Clock::system(), Generator::from_entropy());
+    node_by(Clock::system())
+}
+
+/// As [`node`], with this clock.
+fn node_by(clock: Clock) -> (Arc<Gateway>, Faults) {
+    let (config, generator) = (Config::default(), Generator::from_entropy());
     let (mut settings, _) = Settings::from_config(&config, Capacity::of_process(), &clock).unwrap();
     settings.keys = Arc::new(Keys::development(SECRET));
     let gateway = Gateway::new(&config, "n1".parse().unwrap(), settings, None, clock.clone(), generator.clone());
@@ -75,9 +79,9 @@ async fn said(session: Session<DuplexStream>, mut client: DuplexStream) -> (Stri
 }
 
 /// Reads from the server until what was received ends with `ends`.
-async fn hears(session: &mut Session<DuplexStream>, client: &mut DuplexStream, ends: &str) -> String {
+async fn hears(session: &mut Session<DuplexStream>, client: &mut DuplexStream, ends: &[u8]) -> String {
     let mut received = Vec::new();
-    while !received.ends_with(ends.as_bytes()) {
+    while !received.ends_with(ends) {
         tokio::select! {
             () = &mut *session => panic!("the session has ended"),
             read = client.read_buf(&mut received) => assert_ne!(read.unwrap(), 0),
@@ -86,11 +90,19 @@ async fn hears(session: &mut Session<DuplexStream>, client: &mut DuplexStream, e
     String::from_utf8_lossy(&received).into_owned()
 }
 
+/// The result of `future`, while the node wakes sessions at their deadlines.
+async fn with_timers<T>(gateway: &Gateway, future: impl Future<Output = T>) -> T {
+    tokio::select! {
+        result = future => result,
+        () = gateway.timers.run(gateway.closing.clone()) => panic!("the timers have stopped"),
+    }
+}
+
 #[tokio::test]
 async fn an_answer_leaves_between_the_entries_that_it_is_between_in_the_log() {
     let (gateway, _) = node();
     let (mut session, mut client) = session(&gateway);
-    hears(&mut session, &mut client, "}").await;
+    hears(&mut session, &mut client, b"}").await;
     let (ours, other) = ("g:1".parse().unwrap(), "g:2".parse().unwrap());
     let entry = |json: &'static str, conversation: &ConversationId, seq: u64| {
         let position = Some(LogPosition::new(conversation, Seq::new(seq)));
@@ -105,7 +117,7 @@ async fn an_answer_leaves_between_the_entries_that_it_is_between_in_the_log() {
     requests.push(Some(ours.clone()), false, Box::pin(ready(Some(sent))));
     entry("[ours 7]", &ours, 7);
     session.requests = Some(Box::new(requests));
-    let heard = hears(&mut session, &mut client, "[ours 7]").await;
+    let heard = hears(&mut session, &mut client, b"[ours 7]").await;
     let at = |text: &str| heard.find(text).unwrap();
     assert!(at("[ours 5]") < at("[sent 6]"), "{heard}");
     assert!(at("[sent 6]") < at("[other 1]"), "other conversations' frames leave after it: {heard}");
@@ -129,4 +141,40 @@ async fn who_is_let_in_while_the_drain_begins_moves_at_once() {
     gateway.draining.cancel();
     let (said, code) = said(session, client).await;
     assert_eq!((said.as_str(), code), ("", CloseCode::GoingAway.as_u16()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_answers_pings_stays_and_who_no_longer_does_is_closed_after_two_and_a_half_heartbeats() {
+    const PING: &[u8] = &[0x89, 0];
+    const PONG: &[u8] = &[0x8a, 0x80, 0, 0, 0, 0];
+    let (gateway, _) = node();
+    let heartbeat_ms = gateway.settings().limits.heartbeat_ms;
+    let (mut session, mut client) = session(&gateway);
+    let talk = async {
+        hears(&mut session, &mut client, b"}").await;
+        for _ in 0..10 {
+            hears(&mut session, &mut client, PING).await;
+            client.write_all(PONG).await.unwrap();
+        }
+        let answered_ms = gateway.clock.monotonic_ms();
+        assert!(answered_ms >= 10 * heartbeat_ms, "{answered_ms}");
+        let (said, code) = said(session, client).await;
+        assert!(said.contains(r#""code":"silent""#), "{said}");
+        (code, gateway.clock.monotonic_ms() - answered_ms)
+    };
+    let (code, silent_ms) = with_timers(&gateway, talk).await;
+    assert_eq!(code, CloseCode::Silent.as_u16());
+    let limit_ms = heartbeat_ms * 5 / 2;
+    assert!((limit_ms..limit_ms + 1_000).contains(&silent_ms), "{silent_ms}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_within_a_second_of_its_token() {
+    let (gateway, _) = node_by(Clock::simulated(1_700_000_000_000, Arc::default()));
+    let (session, client) = session(&gateway);
+    let (said, code) = with_timers(&gateway, said(session, client)).await;
+    assert!(said.contains(r#""code":"unauthorized""#), "{said}");
+    assert_eq!(code, CloseCode::Unauthorized.as_u16());
+    let ended_ms = gateway.clock.monotonic_ms();
+    assert!((60_000..61_000).contains(&ended_ms), "{ended_ms}");
 }
