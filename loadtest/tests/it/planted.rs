@@ -72,21 +72,37 @@ async fn a_message_that_is_gone_from_the_log() {
     assert_found(&ran(lose).await, "lost");
 }
 
-/// In the place after the sender's last message.
+/// In the place after the sender's first message. A sender's further ones are held back until that one is acknowledged.
 #[tokio::test]
 async fn a_message_that_is_acknowledged_and_never_stored() {
-    let (mut last, mut is_done) = (HashMap::new(), false);
+    let (mut held, mut last, mut is_done) = (HashMap::<_, Vec<Value>>::new(), HashMap::new(), false);
     let lie: Fault = Box::new(move |passing| {
-        let frame = passing.frame;
+        let (frame, connection) = (passing.frame, passing.connection);
+        let mut passed = Passed::default();
         if passing.is("sent") {
-            last.insert(passing.connection, (frame["conversation_id"].clone(), frame["seq"].as_u64().unwrap()));
+            last.insert(connection, (frame["conversation_id"].clone(), frame["seq"].as_u64().unwrap()));
+            passed.to_client.push(frame.clone());
+        } else if !passing.is_from_node && frame["type"] == "send" {
+            let Some(held) = held.get_mut(&connection) else {
+                held.insert(connection, Vec::new());
+                return passing.on();
+            };
+            held.push(frame.clone());
+        } else {
+            return passing.on();
         }
-        let is_it = !is_done && !passing.is_from_node && frame["type"] == "send";
-        let Some((conversation_id, seq)) = last.get(&passing.connection).filter(|_| is_it) else { return passing.on() };
-        is_done = true;
-        let sent = json!({"type": "sent", "client_id": frame["client_id"], "conversation_id": conversation_id,
-            "seq": seq + 1, "message_id": "1", "timestamp": "2026-01-01T00:00:00.000Z", "duplicate": false});
-        Passed { to_client: vec![sent], ..Passed::default() }
+        let Some((conversation_id, seq)) = last.get(&connection) else { return passed };
+        for send in held.get_mut(&connection).into_iter().flat_map(|held| held.drain(..)) {
+            if is_done {
+                passed.to_node.push(send);
+                continue;
+            }
+            is_done = true;
+            passed.to_client.push(json!({"type": "sent", "client_id": send["client_id"],
+                "conversation_id": conversation_id, "seq": seq + 1, "message_id": "1",
+                "timestamp": "2026-01-01T00:00:00.000Z", "duplicate": false}));
+        }
+        passed
     });
     assert_found(&ran(lie).await, "lost");
 }
