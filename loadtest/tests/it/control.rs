@@ -32,10 +32,13 @@ async fn a_node_that_signs_its_own_tokens_asks_for_its_secret() {
 
 #[tokio::test]
 async fn nobody_there_is_said() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let ran = Harness::new(&format!("direct --url ws://{free} --connections 2 --duration 1")).run().await;
+    // Bound, so that nobody else gets the port, and not listening.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let silent = socket.local_addr().unwrap();
+    let ran = Harness::new(&format!("direct --url ws://{silent} --connections 2 --duration 1")).run().await;
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains(&free.to_string()), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&silent.to_string()), "{}", ran.stderr);
 }
 
 #[tokio::test]
@@ -47,13 +50,20 @@ async fn what_goes_beyond_the_bounds_is_refused() {
     }
 }
 
+/// Whether this progress line is of the load, of its second 2 or later, and shows sends.
+fn is_under_way(line: &str) -> bool {
+    let at_s = line.split_once("] load ").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+    let sends = line.split_once(" sends ").and_then(|(_, rest)| rest.split_once("/s")?.0.parse().ok());
+    at_s >= Some(2) && sends > Some(0)
+}
+
 /// Ctrl-C during the load: it ends in order, and shows what was measured so far.
 #[tokio::test]
 async fn ctrl_c_ends_with_what_was_measured_so_far() {
     let line = "direct --connections 6 --rate 60 --warm-up 0 --duration 600 --repeat 3 --verify";
     let (mut child, folder) = Harness::new(line).spawning().start();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    while !lines.next_line().await.unwrap().unwrap().contains("load   2 s") {}
+    while !is_under_way(&lines.next_line().await.unwrap().unwrap()) {}
     let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).unwrap();
     kill_process(pid, Signal::INT).unwrap();
     let mut rest = String::new();
@@ -63,7 +73,8 @@ async fn ctrl_c_ends_with_what_was_measured_so_far() {
     assert_eq!(ran.report["is_interrupted"], true);
     assert_eq!(ran.report["repeats"].as_array().unwrap().len(), 1);
     let sends = ran.counted("sends");
-    assert!((60..36_000).contains(&sends) && ran.counted("deliveries") == sends, "{sends}");
+    // However late the clients began to write; of the whole load there would be 36,000.
+    assert!((1..36_000).contains(&sends) && ran.counted("deliveries") == sends, "{sends}");
 }
 
 const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/it/keys/tls-a.cert.pem");
