@@ -23,9 +23,11 @@ test("typing is shown while it lasts", () =>
     await alice.chatWith("bob");
     await alice.say("Hello");
     await bob.open("alice");
-    await bob.composer.pressSequentially("I am");
-    await alice.page.getByText("bob is typing").waitFor();
-    await alice.row("bob").getByText("typing…").waitFor();
+    let isShown = false;
+    const places = [alice.page.getByText("bob is typing"), alice.row("bob").getByText("typing…")];
+    const shown = Promise.all(places.map((place) => place.waitFor())).finally(() => (isShown = true));
+    while (!isShown) await bob.composer.pressSequentially("I am ");
+    await shown;
     await bob.composer.fill("");
     await alice.page.locator(".typing-line:not(.on)").waitFor({ state: "attached" });
   }));

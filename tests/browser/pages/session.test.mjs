@@ -9,10 +9,10 @@ test("a token is renewed before it runs out, without a gap", () =>
     const alice = await world.person("alice", {
       wire,
       prepare: (context) =>
-        context.route("**/v1/dev/token", async (route) => {
-          const token = await world.server.token("alice", "4s");
-          await route.fulfill({ json: { data: { token, user_id: "alice" } } });
-        }),
+        context.route("**/v1/dev/token", (route) =>
+          // A quarter of it is left when it is renewed.
+          route.fulfill({ json: { data: { token: world.server.mint("alice", 20), user_id: "alice" } } }),
+        ),
     });
     await alice.chatWith("bob");
     // The second renewal comes after the first token has expired.
@@ -47,7 +47,7 @@ test("a server that falls silent is left, and what was written meanwhile arrives
       wire.lose = () => wire.opened === silent;
       await alice.write("into the void");
       await alice.acknowledged("into the void");
-      assert.equal(wire.opened, silent + 1, "a new socket replaced it");
+      assert.ok(wire.opened > silent, "a new socket replaced it");
       await alice.shows(["before", "into the void"]);
     },
     ["limits.heartbeat_ms=1000"],
