@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { shoot, Wire, withWorld } from "./support.mjs";
+import { QUICK_BACK, shoot, Wire, withWorld } from "./support.mjs";
 
 const BURST = 15;
 
@@ -40,7 +40,7 @@ test("kill -9 in the middle of traffic: nothing lost, nothing twice, one order, 
     assert.deepEqual(await alice.texts(), await bob.texts());
     await bob.say("and on it goes");
     await alice.sees("and on it goes");
-  }));
+  }, QUICK_BACK));
 
 test("messages, edits and deletions made while one was cut off are there when he is back", () =>
   withWorld(async (world) => {
@@ -138,7 +138,7 @@ test("what was unsent when its tab was closed is sent by the next one", () =>
     await bob.shows(["before", "after"]);
     await again.open("bob");
     await again.shows(["before", "after"]);
-  }));
+  }, QUICK_BACK));
 
 test("a drained server says so, and the page comes back to the next one", () =>
   withWorld(async (world) => {
@@ -151,7 +151,7 @@ test("a drained server says so, and the page comes back to the next one", () =>
     await alice.acknowledged("meanwhile");
     await bob.open("alice");
     await bob.shows(["before", "meanwhile"]);
-  }));
+  }, QUICK_BACK));
 
 test("another store is another life: what was kept of the old one is forgotten", () =>
   withWorld(async (world) => {
@@ -172,4 +172,4 @@ test("another store is another life: what was kept of the old one is forgotten",
     await alice.shows(["of the new life"]);
     await alice.say("and on it goes");
     await bob.shows(["of the new life", "and on it goes"]);
-  }));
+  }, QUICK_BACK));
