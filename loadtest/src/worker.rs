@@ -326,7 +326,12 @@ impl PhaseWork<'_> {
 
     /// Waits until `is_drained`, within a limit: what is missing then shows in the counters.
     pub(crate) async fn drain(&mut self, is_drained: impl Fn() -> bool) {
-        let until_ns = now_ns() + u64::try_from(DRAIN_MAX.as_nanos()).unwrap_or(u64::MAX);
+        self.drain_within(DRAIN_MAX, is_drained).await;
+    }
+
+    /// Like [`PhaseWork::drain`], with another limit.
+    pub(crate) async fn drain_within(&mut self, most: Duration, is_drained: impl Fn() -> bool) {
+        let until_ns = now_ns() + u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
         while !is_drained() && now_ns() < until_ns {
             tokio::time::sleep(DRAIN_STEP).await;
         }

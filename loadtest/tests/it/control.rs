@@ -1,9 +1,6 @@
 //! Where the harness connects, and when it ends.
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-
-use crate::support::{Harness, Node, Ran};
+use crate::support::{Harness, Node};
 
 /// A node in development mode gives anyone a token.
 #[tokio::test]
@@ -61,15 +58,9 @@ fn is_under_way(line: &str) -> bool {
 #[tokio::test]
 async fn ctrl_c_ends_with_what_was_measured_so_far() {
     let line = "direct --connections 6 --rate 60 --warm-up 0 --duration 600 --repeat 3 --verify";
-    let (mut child, folder) = Harness::new(line).spawning().start();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    while !is_under_way(&lines.next_line().await.unwrap().unwrap()) {}
-    let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).unwrap();
-    kill_process(pid, Signal::INT).unwrap();
-    let mut rest = String::new();
-    lines.into_inner().read_to_string(&mut rest).await.unwrap();
-    let ran = Ran::of(&child.wait_with_output().await.unwrap(), folder.path()).expect_right();
-    assert!(rest.contains("ending early") && ran.stdout.contains("ended early"), "{rest}\n{}", ran.stdout);
+    let ran = Harness::new(line).spawning().run_until(is_under_way).await.expect_right();
+    let is_said = ran.stderr.contains("ending early") && ran.stdout.contains("ended early");
+    assert!(is_said, "{}\n{}", ran.stderr, ran.stdout);
     assert_eq!(ran.report["is_interrupted"], true);
     assert_eq!(ran.report["repeats"].as_array().unwrap().len(), 1);
     let sends = ran.counted("sends");

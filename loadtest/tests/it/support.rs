@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -110,6 +111,24 @@ impl Harness {
         let output = self.command.output().await.unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs it until `is_enough` of a line on standard error, and ends it with Ctrl-C.
+    pub(crate) async fn run_until(self, mut is_enough: impl FnMut(&str) -> bool) -> Ran {
+        let (mut child, folder) = self.start();
+        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (mut stderr, mut is_ending) = (String::new(), false);
+        while let Some(line) = lines.next_line().await.unwrap() {
+            stderr += &format!("{line}\n");
+            if !is_ending && is_enough(&line) {
+                kill_process(pid, Signal::INT).unwrap();
+                is_ending = true;
+            }
+        }
+        let ran = Ran::of(&child.wait_with_output().await.unwrap(), folder.path());
+        assert!(is_ending, "{stderr}\n{}", ran.stdout);
+        Ran { stderr, ..ran }
     }
 
     /// Runs it to its end.

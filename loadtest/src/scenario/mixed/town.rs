@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
@@ -26,7 +27,7 @@ const ATTEMPTS: usize = 4;
 /// Smallest group.
 const GROUP_MEMBERS_MIN: usize = 3;
 /// How long everyone may take to come home.
-const HOME_MAX_S: f64 = 60.0;
+const HOME_MAX: Duration = Duration::from_secs(60);
 
 pub(super) struct Town {
     crowd: Crowd,
@@ -209,14 +210,14 @@ impl Town {
         }
     }
 
-    /// Everyone comes, and gets what they missed.
+    /// Everyone comes, and gets what they missed, even if the load has ended early: nothing is missing for that.
     pub(super) async fn come_home(&mut self, phase: &mut PhaseWork<'_>) -> Result<()> {
         for user in self.away.drain(..) {
             self.users[user].client.come_back(now_ns());
             self.here.push(user);
         }
         let (deliveries, due) = (&self.meters.deliveries, &self.due);
-        phase.until(HOME_MAX_S, || deliveries.total() >= due.total()).await;
+        phase.drain_within(HOME_MAX, || deliveries.total() >= due.total()).await;
         self.missing.add(due.total().saturating_sub(deliveries.total()));
         Ok(())
     }
