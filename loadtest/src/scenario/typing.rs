@@ -106,14 +106,14 @@ impl Typists {
         let users = groups.len() * members;
         let intended = Arc::new(Intended {
             prefix: format!("{}-{}-", plan.run, plan.worker),
-            at_ns: (0..users).map(|_| AtomicU64::new(0)).collect(),
+            typists: (0..users).map(|_| Typist::new(members)).collect(),
             frames: worker.recorder.counter("typing_frames"),
             latency: worker.recorder.latency("typing"),
         });
         let user = |number: usize| format!("{}{number}", intended.prefix);
         let people = (0..users).map(|number| {
             let node = groups[number / members];
-            (Who { user: user(number), number: number as u64, node }, Some(intended.on_frame()))
+            (Who { user: user(number), number: number as u64, node }, Some(intended.on_frame(number % members)))
         });
         let mut crowd = Crowd::new(worker.network.clone());
         let clients = crowd.connect(people, 32).await?;
@@ -144,7 +144,7 @@ impl Typists {
                     let number = usize::try_from(first + number).unwrap_or(0);
                     let (client, conversation) = &self.typists[number % users];
                     let kind = if (number / users) % 2 == 0 { "typing_start" } else { "typing_stop" };
-                    self.intended.at_ns[number % users].store(intended_ns, Ordering::Relaxed);
+                    self.intended.say(number % users, intended_ns);
                     client.say(&format!(r#"{{"type":"{kind}","conversation_id":"{conversation}"}}"#));
                 })
                 .await?;
@@ -156,27 +156,88 @@ impl Typists {
     }
 }
 
-/// When each user was last intended to start or stop.
+/// What each user was intended to say, and what the others in the group have been shown of it.
 struct Intended {
     /// The prefix of user names before the number.
     prefix: String,
-    at_ns: Vec<AtomicU64>,
+    typists: Vec<Typist>,
     frames: Counter,
     latency: LatencyMeter,
 }
 
+struct Typist {
+    /// When the user was last intended to start or stop.
+    at_ns: AtomicU64,
+    /// The number of starts and stops.
+    said: AtomicU64,
+    /// The number of them that each member of the group was shown. A stop of the server (PROTOCOL §4), which comes
+    /// before the user's own one, stands for that: the server passes on one stop for a start.
+    shown: Vec<AtomicU64>,
+}
+
+impl Typist {
+    fn new(members: usize) -> Self {
+        let shown = (0..members).map(|_| AtomicU64::new(0)).collect();
+        Self { at_ns: AtomicU64::new(0), said: AtomicU64::new(0), shown }
+    }
+}
+
 impl Intended {
-    fn on_frame(self: &Arc<Self>) -> OnFrame {
+    fn say(&self, user: usize, intended_ns: u64) {
+        let typist = &self.typists[user];
+        typist.at_ns.store(intended_ns, Ordering::Relaxed);
+        let said = typist.said.fetch_add(1, Ordering::Relaxed) + 1;
+        let early = typist.shown.iter().filter(|shown| shown.load(Ordering::Relaxed) >= said);
+        self.frames.add(early.count() as u64);
+    }
+
+    /// For the member at this place of a group.
+    fn on_frame(self: &Arc<Self>, member: usize) -> OnFrame {
         let own = self.clone();
         Box::new(move |kind, json, read_ns| {
             if !matches!(kind, "typing_start" | "typing_stop") {
                 return;
             }
             let number = scan::text(json, "user_id").and_then(|user| user.strip_prefix(&own.prefix)?.parse().ok());
-            if let Some(intended_ns) = number.and_then(|number: usize| own.at_ns.get(number)) {
+            let Some(typist) = number.and_then(|number: usize| own.typists.get(number)) else { return };
+            let shown = typist.shown[member].fetch_add(1, Ordering::Relaxed) + 1;
+            // Otherwise the user has not said it yet, and then it counts.
+            if shown <= typist.said.load(Ordering::Relaxed) {
                 own.frames.add(1);
-                own.latency.record_ns(read_ns.saturating_sub(intended_ns.load(Ordering::Relaxed)));
+                own.latency.record_ns(read_ns.saturating_sub(typist.at_ns.load(Ordering::Relaxed)));
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_of_the_server_counts_once_the_user_has_stopped() {
+        let frames = Counter::default();
+        let intended = Arc::new(Intended {
+            prefix: "u-".to_owned(),
+            typists: (0..3).map(|_| Typist::new(3)).collect(),
+            frames: frames.clone(),
+            latency: LatencyMeter::default(),
+        });
+        let mut others: Vec<OnFrame> = [0, 2].map(|member| intended.on_frame(member)).into();
+        let mut shown = |kind: &str| {
+            for other in &mut others {
+                other(kind, br#"{"user_id":"u-1"}"#, 7);
+            }
+            frames.total()
+        };
+        intended.say(1, 1);
+        assert_eq!(shown("typing_start"), 2);
+        assert_eq!(shown("typing_stop"), 2);
+        intended.say(1, 2);
+        assert_eq!(frames.total(), 4);
+        intended.say(1, 3);
+        assert_eq!(shown("typing_start"), 6);
+        intended.say(1, 4);
+        assert_eq!(shown("typing_stop"), 8);
     }
 }
