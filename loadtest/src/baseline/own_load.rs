@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,6 +12,9 @@ use tokio::task::JoinSet;
 use super::listen;
 use crate::client::dial;
 use crate::worker::{PhaseWork, Worker};
+
+/// How often the harness asks for the first durable message, if that is late.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// Writers that run until they are stopped, and the number of messages that they have made durable.
 #[derive(Default)]
@@ -50,20 +54,31 @@ pub(super) async fn load(worker: &mut Worker) -> Result<()> {
     Ok(())
 }
 
-/// Counts what becomes durable like the real load counts answers.
+/// Counts what becomes durable like the real load counts answers: for `duration_s`, and until there is anything, as
+/// nothing makes no rate.
 async fn watch(socket: &mut Option<TcpStream>, phase: &mut PhaseWork<'_>, duration_s: f64) -> Result<()> {
     let Some(socket) = socket else { return Ok(()) };
-    let mut before = ask(socket).await?;
-    let mut turns = phase.turns(10.0, duration_s);
-    loop {
-        let more = turns.next().await?.is_some();
-        let now = ask(socket).await?;
-        turns.meters().sent.add(now - before);
-        before = now;
-        if !more {
-            return Ok(());
+    let first = ask(socket).await?;
+    let mut before = first;
+    {
+        let mut turns = phase.turns(10.0, duration_s);
+        loop {
+            let more = turns.next().await?.is_some();
+            let now = ask(socket).await?;
+            turns.meters().sent.add(now - before);
+            before = now;
+            if !more {
+                break;
+            }
         }
     }
+    while before == first && !phase.is_stopped() {
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        let now = ask(socket).await?;
+        phase.meters().sent.add(now - before);
+        before = now;
+    }
+    Ok(())
 }
 
 async fn ask(socket: &mut TcpStream) -> Result<u64> {
