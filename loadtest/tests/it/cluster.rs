@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use switchboard_tests::{CassandraServer, RedisServer};
 use tokio::task::spawn_blocking;
 
-use crate::support::{Harness, Ran};
+use crate::support::Harness;
 
 /// Each scenario, small.
 const SCENARIOS: &[&str] = &[
@@ -30,14 +30,11 @@ pub(crate) async fn cassandra() -> SocketAddr {
     spawn_blocking(CassandraServer::shared).await.unwrap().unwrap()
 }
 
-async fn ran(line: &str, nodes: usize) -> Ran {
-    let (redis, cassandra) = (RedisServer::start().unwrap(), cassandra().await);
-    Harness::new(line).across(nodes, &redis.url(), cassandra).run().await.expect_right()
-}
-
 #[tokio::test]
 async fn conversations_of_a_killed_node_are_taken_over() {
-    let ran = ran("takeover --connections 30 --verify", 3).await;
+    let (redis, cassandra) = (RedisServer::start().unwrap(), cassandra().await);
+    let harness = Harness::new("takeover --connections 30 --verify").across(3, &redis.url(), cassandra);
+    let ran = harness.run().await.expect_right();
     assert!(ran.figure("conversations taken over") > 0.0);
     assert_eq!(ran.figure("conversations that accepted none"), 0.0);
 }
@@ -52,9 +49,11 @@ async fn where_no_other_node_is_nothing_is_taken_over() {
 /// With single sends in a conversation, and with batches.
 #[tokio::test]
 async fn durable_sends_are_held_against_the_bare_driver() {
+    let (redis, cassandra) = (RedisServer::start().unwrap(), cassandra().await);
     for under_way in [1, 20] {
         let line = format!("send --connections 4 --param under_way={under_way} --warm-up 0 --duration 1");
-        let ran = ran(&line, 2).await;
+        let harness = Harness::new(&line).across(2, &redis.url(), cassandra).patient();
+        let ran = harness.run().await.expect_right();
         let baseline = ran.baseline("durable messages");
         assert_eq!(baseline[0], "bare driver", "{baseline}");
         assert!(baseline[1]["median"].as_f64() > Some(0.0), "{baseline}");
@@ -75,6 +74,8 @@ async fn every_scenario_runs_on_three_nodes() {
     assert!(listed.eq(named), "{list}");
     for line in SCENARIOS {
         let harness = Harness::new(line).across(3, &redis.url(), cassandra);
+        // Where a node is killed, the others have to find out.
+        let harness = if line.starts_with("takeover") { harness } else { harness.patient() };
         let ran = harness.arg("--verify").arg("--no-baseline").arg("--warm-up").arg("0.2").run().await.expect_right();
         assert_eq!(ran.report["nodes"], 3);
         assert!(ran.verdict()["operations"].as_u64() > Some(0), "{line}");

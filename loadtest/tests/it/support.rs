@@ -85,6 +85,17 @@ impl Harness {
         line.split(' ').fold(self, Self::arg).arg("--binary").arg(node_binary())
     }
 
+    /// With nodes none of which is taken for dead, or for unreachable, because it stood still for some seconds.
+    pub(crate) fn patient(self) -> Self {
+        let settings = [
+            "store.scylla.request_timeout_ms=20000",
+            "redis.timeout_ms=10000",
+            "cluster.heartbeat_ttl_ms=30000",
+            "limits.send_timeout_ms=20000",
+        ];
+        settings.iter().fold(self, |harness, setting| harness.arg("--set").arg(setting))
+    }
+
     /// Against nodes that accept tokens signed with [`SECRET`].
     pub(crate) fn signing(self) -> Self {
         let path = self.folder.path().join("secret");
