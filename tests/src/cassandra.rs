@@ -2,17 +2,18 @@
 
 mod config;
 
+use crate::{ReservedPort, until_stopped};
 use config::ServerAddress;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tempfile::TempDir;
 
-/// Another process may take a free port before the server does.
-const START_ATTEMPTS: usize = 3;
+/// On a machine that is too busy one server of a cluster may fail to join.
+const CLUSTER_ATTEMPTS: usize = 3;
 
 /// Logged once it accepts connections. (`Starting listening for CQL clients` comes earlier.)
 const READY: &str = "Startup complete";
@@ -38,6 +39,7 @@ pub struct CassandraOptions {
 pub struct CassandraServer {
     folder: TempDir,
     place: ServerAddress,
+    ports: Ports,
     options: CassandraOptions,
     running: Option<Running>,
 }
@@ -59,14 +61,8 @@ impl CassandraServer {
     /// # Errors
     /// See [`CassandraServer::start`].
     pub fn start_with(options: CassandraOptions) -> io::Result<Self> {
-        let mut failed = None;
-        for _ in 0..START_ATTEMPTS {
-            match Self::start_at(ServerAddress::alone()?, options) {
-                Ok(server) => return Ok(server),
-                Err(error) => failed = Some(error),
-            }
-        }
-        Err(failed.unwrap_or_else(|| io::Error::other("no free port")))
+        let ports = Ports::reserve()?;
+        Self::start_at(ports.alone(), ports, options)
     }
 
     /// Starts a cluster of [`CLUSTER_NODES`], one after the other, which takes most of a minute. They are at 127.0.0.1
@@ -75,27 +71,26 @@ impl CassandraServer {
     /// # Errors
     /// See [`CassandraServer::start`].
     pub fn start_cluster() -> io::Result<Vec<Self>> {
-        // On a machine that is too busy one may fail to join.
-        (1..START_ATTEMPTS).find_map(|_| Self::try_start_cluster().ok()).map_or_else(Self::try_start_cluster, Ok)
+        (1..CLUSTER_ATTEMPTS).find_map(|_| Self::try_start_cluster().ok()).map_or_else(Self::try_start_cluster, Ok)
     }
 
     fn try_start_cluster() -> io::Result<Vec<Self>> {
         let first = Self::start()?;
-        let seed = first.place;
+        let (seed, ports) = (first.place, first.ports.clone());
         let mut nodes = vec![first];
         for n in 2..=CLUSTER_NODES {
             let place = ServerAddress { address: Ipv4Addr::new(127, 0, 0, n), ..seed };
-            nodes.push(Self::start_at(place, CassandraOptions::default())?);
+            nodes.push(Self::start_at(place, ports.clone(), CassandraOptions::default())?);
         }
         Ok(nodes)
     }
 
-    fn start_at(place: ServerAddress, options: CassandraOptions) -> io::Result<Self> {
+    fn start_at(place: ServerAddress, ports: Ports, options: CassandraOptions) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         config::write(folder.path(), place, options)?;
         let awaited = if options.passwords { &[READY, USER_MADE][..] } else { &[READY] };
         let running = Running::start(folder.path(), place, options, awaited)?;
-        Ok(Self { folder, place, options, running: Some(running) })
+        Ok(Self { folder, place, ports, options, running: Some(running) })
     }
 
     /// The address of a server that all tests of this process share, each in its own keyspaces. It ends with the
@@ -136,12 +131,14 @@ impl CassandraServer {
         Ok(())
     }
 
-    /// Suspends it (SIGSTOP): connections stay, nothing is answered.
+    /// Suspends it (SIGSTOP): connections stay, and nothing is answered once this returns.
     ///
     /// # Errors
     /// If it is not running.
     pub fn pause(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)
+        let java = self.java()?;
+        kill_process(java, Signal::STOP)?;
+        until_stopped(java)
     }
 
     /// Resumes it (SIGCONT).
@@ -149,20 +146,32 @@ impl CassandraServer {
     /// # Errors
     /// If it is not running.
     pub fn resume(&self) -> io::Result<()> {
-        self.signal(Signal::CONT)
+        Ok(kill_process(self.java()?, Signal::CONT)?)
     }
 
-    fn signal(&self, signal: Signal) -> io::Result<()> {
+    fn java(&self) -> io::Result<Pid> {
         let running = self.running.as_ref().ok_or_else(|| io::Error::other("Cassandra is not running"))?;
-        Ok(kill_process(running.java, signal)?)
+        Ok(running.java)
     }
 }
 
-impl ServerAddress {
+/// The ports of all servers of a cluster.
+#[derive(Clone)]
+struct Ports {
+    cql: Arc<ReservedPort>,
+    storage: Arc<ReservedPort>,
+}
+
+impl Ports {
+    fn reserve() -> io::Result<Self> {
+        Ok(Self { cql: Arc::new(ReservedPort::new()?), storage: Arc::new(ReservedPort::new()?) })
+    }
+
     /// The address of a single-node cluster.
-    fn alone() -> io::Result<Self> {
+    fn alone(&self) -> ServerAddress {
         let address = Ipv4Addr::LOCALHOST;
-        Ok(Self { address, seed: address, cql_port: crate::free_port()?, storage_port: crate::free_port()? })
+        let (cql_port, storage_port) = (self.cql.number(), self.storage.number());
+        ServerAddress { address, seed: address, cql_port, storage_port }
     }
 }
 

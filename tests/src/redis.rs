@@ -1,9 +1,10 @@
 //! A real redis-server.
 
+use crate::{ReservedPort, until_stopped};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
@@ -13,16 +14,13 @@ const PORT: &str = "{port}";
 /// Maximum bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 4_096;
 
-/// Another process may take a free port before the server does.
-const PORT_ATTEMPTS: usize = 10;
-
 /// Logged by a Redis or a sentinel once it accepts connections.
 const READY: [&str; 2] = ["Ready to accept connections", "Sentinel ID is"];
 
 /// A redis-server without persistence, until it is dropped.
 pub struct RedisServer {
     folder: TempDir,
-    port: u16,
+    port: ReservedPort,
     arguments: Vec<String>,
     child: Child,
 }
@@ -67,24 +65,18 @@ impl RedisServer {
         let watched = format!(
             "sentinel monitor {name} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {name} 5000\n\
              sentinel failover-timeout {name} 10000\n",
-            master.port
+            master.port()
         );
         fs::write(folder.path().join("sentinel.conf"), watched)?;
         Self::run(folder, &["sentinel.conf", "--sentinel", "--port", PORT])
     }
 
     fn run(folder: TempDir, arguments: &[&str]) -> io::Result<Self> {
-        let mut failed = None;
-        for _ in 0..PORT_ATTEMPTS {
-            let port = crate::free_port()?;
-            let arguments: Vec<String> =
-                arguments.iter().map(|argument| argument.replace(PORT, &port.to_string())).collect();
-            match spawn(&folder, &arguments) {
-                Ok(child) => return Ok(Self { folder, port, arguments, child }),
-                Err(error) => failed = Some(error),
-            }
-        }
-        Err(failed.unwrap_or_else(|| io::Error::other("no free port")))
+        let port = ReservedPort::new()?;
+        let arguments: Vec<String> =
+            arguments.iter().map(|argument| argument.replace(PORT, &port.number().to_string())).collect();
+        let child = spawn(&folder, &arguments)?;
+        Ok(Self { folder, port, arguments, child })
     }
 
     /// Runs a command; returns the raw answer.
@@ -92,7 +84,7 @@ impl RedisServer {
     /// # Errors
     /// If it does not answer, or speaks TLS.
     pub fn command(&self, parts: &[&[u8]]) -> io::Result<String> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        let mut stream = TcpStream::connect(self.port.address())?;
         let mut said = format!("*{}\r\n", parts.len()).into_bytes();
         for part in parts {
             said.extend(format!("${}\r\n", part.len()).bytes().chain(part.iter().copied()).chain(*b"\r\n"));
@@ -105,12 +97,12 @@ impl RedisServer {
 
     /// Its URL, without a password.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.port.address())
     }
 
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Kills it: everything in its memory is lost.
@@ -131,12 +123,13 @@ impl RedisServer {
         Ok(())
     }
 
-    /// Suspends it (SIGSTOP): connections stay, nothing is answered.
+    /// Suspends it (SIGSTOP): connections stay, and nothing is answered once this returns.
     ///
     /// # Errors
     /// If it is not running.
     pub fn pause(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        until_stopped(Pid::from_child(&self.child))
     }
 
     /// Resumes it (SIGCONT).
