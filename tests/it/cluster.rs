@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::cluster::{Cluster, log_of, message, until_sent, until_view};
+use crate::support::cluster::{Cluster, log_of, message, until_answered, until_sent, until_view};
 use crate::support::{Client, Server, soon};
 
 #[tokio::test]
@@ -30,16 +30,16 @@ async fn users_at_three_nodes_share_everything() {
     assert_eq!((log.len(), &log_of(&mut alice, &group).await), (10, &log));
 
     for client in [&mut alice, &mut bob] {
-        client.ask(json!({"type": "conversation_open", "conversation_id": group})).await;
+        until_answered(client, &json!({"type": "conversation_open", "conversation_id": group})).await;
     }
-    alice.ask(json!({"type": "typing_start", "conversation_id": group})).await;
+    until_answered(&mut alice, &json!({"type": "typing_start", "conversation_id": group})).await;
     assert_eq!(bob.until("typing_start").await["user_id"], "alice");
-    alice.ask(json!({"type": "read", "conversation_id": group, "seq": 10})).await;
-    let watched = bob.ask(json!({"type": "presence_watch", "user_ids": ["alice", "nobody"]})).await;
+    until_answered(&mut alice, &json!({"type": "read", "conversation_id": group, "seq": 10})).await;
+    let watched = until_answered(&mut bob, &json!({"type": "presence_watch", "user_ids": ["alice", "nobody"]})).await;
     assert_eq!(watched["users"][0]["status"], "online", "{watched}");
-    alice.ask(json!({"type": "presence_set", "status": "busy"})).await;
+    until_answered(&mut alice, &json!({"type": "presence_set", "status": "busy"})).await;
     assert_eq!(bob.until("presence").await["users"][0]["status"], "busy");
-    let sync = carol.ask(json!({"type": "sync"})).await;
+    let sync = until_answered(&mut carol, &json!({"type": "sync"})).await;
     assert_eq!(sync["conversations"][0]["last_seq"], 10, "{sync}");
 }
 

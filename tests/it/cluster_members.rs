@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::support::cluster::{Cluster, log_of, message, until_sent, until_view};
+use crate::support::cluster::{Cluster, log_of, message, until_answered, until_made, until_sent, until_view};
 use crate::support::{Client, Server, soon};
 
 /// Conversations with traffic: enough for every node to own one.
@@ -51,8 +51,8 @@ impl Talker {
 /// Groups of these members, enough for each node to own some.
 async fn make_groups(client: &mut Client, members: &[&str]) -> Vec<Value> {
     let mut groups = Vec::new();
-    for _ in 0..CONVERSATIONS {
-        groups.push(client.make_group(members).await);
+    for number in 0..CONVERSATIONS {
+        groups.push(until_made(client, &format!("group-{number}"), members).await);
     }
     groups
 }
@@ -103,7 +103,7 @@ async fn nodes_join_and_are_drained_and_no_client_can_tell() {
     let (mut alice, said) = talker.stop().await;
     assert!(said.len() > groups.len());
     let mut bob = Client::sign_in(&first, "bob").await;
-    let sync = bob.ask(json!({"type": "sync"})).await;
+    let sync = until_answered(&mut bob, &json!({"type": "sync"})).await;
     assert_eq!(sync["conversations"].as_array().map(Vec::len), Some(groups.len()), "{sync}");
     check(&mut bob, &groups, &[&said]).await;
     check(&mut alice, &groups, &[&said]).await;
@@ -118,7 +118,7 @@ async fn owns_some(node: &Server) {
 
 #[tokio::test]
 async fn a_killed_nodes_conversations_go_on_and_nothing_is_missed() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::new().await.burying_soon();
     let [first, second, third] = cluster.start_three().await;
     let mut alice = Client::sign_in(&first, "alice").await;
     let groups = make_groups(&mut alice, &["bob", "carol"]).await;
@@ -126,7 +126,7 @@ async fn a_killed_nodes_conversations_go_on_and_nothing_is_missed() {
     let talkers = [Talker::start(alice, "alice", groups.clone()), Talker::start(carol, "carol", groups.clone())];
     let mut bob = Client::sign_in(&third, "bob").await;
     owns_some(&third).await;
-    let cursor = bob.ask(json!({"type": "sync"})).await["cursor"].clone();
+    let cursor = until_answered(&mut bob, &json!({"type": "sync"})).await["cursor"].clone();
     bob.until("message").await;
 
     third.signal(Signal::KILL);
@@ -143,7 +143,7 @@ async fn a_killed_nodes_conversations_go_on_and_nothing_is_missed() {
     }
 
     let mut bob = Client::sign_in(&first, "bob").await;
-    let sync = bob.ask(json!({"type": "sync", "cursor": cursor})).await;
+    let sync = until_answered(&mut bob, &json!({"type": "sync", "cursor": cursor})).await;
     assert_eq!(sync["conversations"].as_array().map(Vec::len), Some(groups.len()), "{sync}");
     for conversation in sync["conversations"].as_array().unwrap() {
         let log = log_of(&mut bob, &conversation["conversation_id"]).await;
@@ -154,7 +154,7 @@ async fn a_killed_nodes_conversations_go_on_and_nothing_is_missed() {
 
 #[tokio::test]
 async fn a_node_that_was_stopped_for_an_age_goes_on_with_its_sessions_in_another_life() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::new().await.burying_soon();
     let [first, second, third] = cluster.start_three().await;
     let mut alice = Client::sign_in(&first, "alice").await;
     let groups = make_groups(&mut alice, &["bob"]).await;

@@ -8,7 +8,8 @@ use switchboard_tests::{CassandraServer, RedisServer};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 
-use super::{Client, Config, Server, soon};
+use super::tokens::token;
+use super::{Client, Config, Connect, Server, soon};
 
 /// Concurrent clusters: each is several processes.
 static PLACES: Semaphore = Semaphore::const_new(2);
@@ -41,6 +42,10 @@ impl Cluster {
             .set("store.scylla.nodes", format!("['{cassandra}']"))
             .set("store.scylla.keyspace", format!("test_{}", MADE.fetch_add(1, Ordering::Relaxed)))
             .set("store.scylla.replication_factor", 1)
+            // Longer than a process may stand still on a busy machine.
+            .set("store.scylla.request_timeout_ms", 20_000)
+            .set("redis.timeout_ms", 10_000)
+            .set("cluster.heartbeat_ttl_ms", 30_000)
             .set("bus.kind", "redis")
             .set("redis.url", redis.url())
             .set("presence.batch_ms", 1)
@@ -55,6 +60,19 @@ impl Cluster {
     /// The configuration of each node.
     pub(crate) fn config(&self, node: &str) -> Config {
         self.config.clone().set("node.id", node)
+    }
+
+    /// Nodes take each other for dead after the default time, so that a test can wait for it.
+    pub(crate) fn burying_soon(self) -> Self {
+        // A process counts as stopped after the longer of the TTL and three of these.
+        self.set("cluster.heartbeat_ttl_ms", 3_000).set("redis.timeout_ms", 1_000)
+    }
+
+    /// As nodes are by default, and with sends that are rejected soon: for tests of what is unavailable.
+    pub(crate) fn impatient(self) -> Self {
+        self.set("store.scylla.request_timeout_ms", 3_000)
+            .set("redis.timeout_ms", 1_000)
+            .set("limits.send_timeout_ms", 1_000)
     }
 
     pub(crate) fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
@@ -96,19 +114,50 @@ pub(crate) fn message(conversation: &Value, client_id: &str) -> Value {
     json!({"type": "send", "conversation_id": conversation, "client_id": client_id, "content": {"text": client_id}})
 }
 
-/// Repeats a send until it is accepted, as a client does; returns its `seq`.
-pub(crate) async fn until_sent(client: &mut Client, frame: &Value) -> u64 {
-    let sent = async {
+/// Repeats a request while it is answered with `unavailable`, as a client does; returns the answer.
+pub(crate) async fn until_answered(client: &mut Client, frame: &Value) -> Value {
+    let answered = async {
         loop {
             let answer = client.ask(frame.clone()).await;
-            if answer["type"] == "sent" {
-                return answer["seq"].as_u64().expect("a number");
+            if answer["type"] != "error" {
+                return answer;
             }
             assert_eq!(answer["code"], "unavailable", "{answer}");
             assert!(answer["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0), "{answer}");
         }
     };
-    soon("a send that is taken", sent).await
+    soon("an answer", answered).await
+}
+
+/// Repeats a send until it is accepted; returns its `seq`.
+pub(crate) async fn until_sent(client: &mut Client, frame: &Value) -> u64 {
+    let sent = until_answered(client, frame).await;
+    assert_eq!(sent["type"], "sent", "{sent}");
+    sent["seq"].as_u64().expect("a number")
+}
+
+/// Signs in, and again while the server asks to come back later; reads `ready`.
+pub(crate) async fn until_signed_in(server: &Server, user: &str) -> Client {
+    let signed_in = async {
+        loop {
+            let connect = Connect::to(server).token(&token(user)).query("device_id", &format!("{user}-device"));
+            let mut client = connect.open().await;
+            let frame = client.recv().await;
+            if frame["type"] == "ready" {
+                return client;
+            }
+            assert_eq!((&frame["code"], client.expect_close().await), (&json!("overloaded"), Some(4503)), "{frame}");
+        }
+    };
+    soon("a sign-in", signed_in).await
+}
+
+/// Creates a group with these other members; returns its id.
+pub(crate) async fn until_made(client: &mut Client, name: &str, members: &[&str]) -> Value {
+    let create = json!({"type": "conversation_create", "kind": "group", "client_id": name, "members": members});
+    let made = until_answered(client, &create).await;
+    assert_eq!(made["type"], "conversation", "{made}");
+    made["conversation_id"].clone()
 }
 
 /// The `client_id` of every entry of a conversation, ordered by `seq`, which must have no gaps.
@@ -116,7 +165,7 @@ pub(crate) async fn log_of(client: &mut Client, conversation: &Value) -> Vec<Val
     let mut log: Vec<Value> = Vec::new();
     loop {
         let ask = json!({"type": "changes", "conversation_id": conversation, "after": log.len()});
-        let page = client.ask(ask).await;
+        let page = until_answered(client, &ask).await;
         for entry in page["entries"].as_array().unwrap_or_else(|| panic!("no entries: {page}")) {
             assert_eq!(entry["seq"], json!(log.len() + 1), "{entry}");
             log.push(entry["client_id"].clone());

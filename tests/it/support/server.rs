@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::watch;
 
-use super::{Http, PATIENCE, SECRET, START_PATIENCE, soon, within};
+use super::{Http, SECRET, SEND_TIMEOUT, START_PATIENCE, soon, within};
 
 /// The mount point of a server's own disk, in its folder.
 const DISK: &str = "disk";
@@ -125,8 +125,9 @@ impl Config {
             "metrics.listen=127.0.0.1:0".to_owned(),
             "log.level=debug".to_owned(),
             "store.path=store".to_owned(),
-            // On a machine that is busy with other tests a write may take longer than a client would wait.
-            format!("limits.send_timeout_ms={}", PATIENCE.as_millis()),
+            format!("limits.send_timeout_ms={}", SEND_TIMEOUT.as_millis()),
+            // A test may do other things before it signs in.
+            "limits.auth_timeout_ms=600000".to_owned(),
         ];
         if !self.development {
             sets.push(format!("auth.hs256_secret={SECRET}"));
@@ -139,7 +140,8 @@ impl Config {
     /// Runs it until it ends by itself; returns the exit code and its last line on stderr.
     pub(crate) async fn refused(self) -> (Option<i32>, String) {
         let folder = TempDir::new().expect("a folder");
-        let output = soon("the end", command(folder.path()).args(self.args()).output()).await.expect("the binary runs");
+        let output = command(folder.path()).args(self.args()).output();
+        let output = within(START_PATIENCE, "the end", output).await.expect("the binary runs");
         let said = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned();
         (output.status.code(), said)
     }
@@ -267,7 +269,7 @@ impl Starting {
     /// Waits until the log contains this text.
     pub(crate) async fn logged(&mut self, text: &str) {
         let there = self.log.wait_for(|log| log.contains(text));
-        soon(text, there).await.unwrap_or_else(|_| panic!("the server ended without {text}"));
+        within(START_PATIENCE, text, there).await.unwrap_or_else(|_| panic!("the server ended without {text}"));
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
