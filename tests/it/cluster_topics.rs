@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::cluster::{Cluster, message, until_sent, until_view};
+use crate::support::cluster::{Cluster, message, until_answered, until_made, until_sent, until_view};
 use crate::support::tokens::token;
-use crate::support::{Client, Connect, Server, Token, soon};
+use crate::support::{Client, Connect, START_PATIENCE, Server, Token, soon, within};
 
 /// Enough topics for each of three nodes to own some.
 const TOPICS: usize = 12;
@@ -72,7 +72,8 @@ impl Watcher {
     async fn sign_in(server: &Server, user: &str) -> Self {
         let mut client = Client::sign_in(server, user).await;
         for topic in topics() {
-            client.ask(json!({"type": "topic_watch", "topic": topic, "window": "1m", "range_s": 3_600})).await;
+            let watch = json!({"type": "topic_watch", "topic": topic, "window": "1m", "range_s": 3_600});
+            until_answered(&mut client, &watch).await;
         }
         Self { client, windows: BTreeMap::new(), replaced: BTreeSet::new() }
     }
@@ -128,7 +129,7 @@ async fn until_copied(nodes: &[&Server]) {
 
 #[tokio::test]
 async fn topics_outlive_a_node_that_is_killed_and_one_that_is_drained() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::new().await.burying_soon();
     let [first, second, third] = cluster.start_three().await;
     let mut watcher = Watcher::sign_in(&first, "alice").await;
     publish_to_all(&second).await;
@@ -157,12 +158,12 @@ async fn topics_outlive_a_node_that_is_killed_and_one_that_is_drained() {
 
 #[tokio::test]
 async fn a_fenced_nodes_watchers_go_on_and_what_was_published_meanwhile_is_there() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::new().await.burying_soon();
     let [first, second, third] = cluster.start_three().await;
     let mut alice = Client::sign_in(&first, "alice").await;
     let mut groups = Vec::new();
-    for _ in 0..TOPICS {
-        groups.push(alice.make_group(&["bob"]).await);
+    for number in 0..TOPICS {
+        groups.push(until_made(&mut alice, &format!("group-{number}"), &["bob"]).await);
     }
     let mut watcher = Watcher::sign_in(&third, "carol").await;
     publish_to_all(&first).await;
@@ -203,23 +204,26 @@ async fn an_operator_sees_the_figures_of_all_nodes_at_any_node() {
         let operator = Token::of("op").scope("operator").claim("tenant", "operations").sign();
         let mut operator = Connect::to(node).token(&operator).open().await;
         operator.expect("ready").await;
-        operator.ask(json!({"type": "topic_watch", "topic": "$node", "window": "1s", "range_s": 60})).await;
-        let mut seen = BTreeSet::new();
-        let all = async {
-            let mut sent = 0;
-            while SERIES.iter().any(|series| ["n1", "n2", "n3"].iter().any(|node| !seen.contains(&(*series, *node)))) {
-                // Something to count at each node.
+        let watch = json!({"type": "topic_watch", "topic": "$node", "window": "1s", "range_s": 60});
+        until_answered(&mut operator, &watch).await;
+        // Something to count at each node, while the updates are read.
+        let traffic = async {
+            for sent in 0.. {
                 for node in &nodes {
                     // Different users each time, so that each node eventually owns a conversation.
                     let (from, to) = (format!("a-{number}-{sent}"), format!("b-{number}-{sent}"));
                     let mut reader = Client::sign_in(node, &to).await;
                     let mut writer = Client::sign_in(node, &from).await;
-                    sent += 1;
                     let send =
                         json!({"type": "send", "to": to, "client_id": format!("m-{sent}"), "content": {"text": "x"}});
                     until_sent(&mut writer, &send).await;
                     reader.until("message").await;
                 }
+            }
+        };
+        let mut seen = BTreeSet::new();
+        let all = async {
+            while SERIES.iter().any(|series| ["n1", "n2", "n3"].iter().any(|node| !seen.contains(&(*series, *node)))) {
                 let update = operator.until("topic_update").await;
                 for series in update["series"].as_array().unwrap() {
                     let name = SERIES.into_iter().find(|name| series["series"] == *name);
@@ -228,6 +232,12 @@ async fn an_operator_sees_the_figures_of_all_nodes_at_any_node() {
                 }
             }
         };
-        soon("each figure of each node", all).await;
+        let seen_in_traffic = async {
+            tokio::select! {
+                () = all => {}
+                () = traffic => {}
+            }
+        };
+        within(START_PATIENCE, "each figure of each node", seen_in_traffic).await;
     }
 }
