@@ -1,54 +1,64 @@
 //! Starting a node of a cluster: it waits for dependencies that are not there yet, and reports what can't work
 //! (OPERATING, "Start", "Exit codes").
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use rustix::process::Signal;
 use scylla::client::session_builder::SessionBuilder;
-use serde_json::json;
-use switchboard_tests::{CassandraOptions, CassandraServer, RedisServer, free_port};
+use serde_json::{Value, json};
+use switchboard_tests::{CassandraOptions, CassandraServer, RedisServer, ReservedPort};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use crate::support::cluster::{Cluster, message, until_sent, until_view};
-use crate::support::{Client, Config, Http, soon};
+use crate::support::{Client, Config, Http, START_PATIENCE, soon, within};
 
 const CERTIFICATE: &str = include_str!("keys/tls-a.cert.pem");
 
-/// Waits until somebody listens there; returns the answer of `/readyz`.
-async fn readiness(address: &str) -> (u16, serde_json::Value) {
-    let listens = async { while tokio::net::TcpStream::connect(address).await.is_err() {} };
+/// Waits until somebody listens there, and `/readyz` reports these dependencies; each of its answers has this status and
+/// state, and no other but the store's changes meanwhile: its check has a short time limit.
+async fn until_readyz(address: SocketAddr, (status, state): (u16, &str), dependencies: Value) {
+    let listens = async { while TcpStream::connect(address).await.is_err() {} };
     soon("the port", listens).await;
-    let ready = Http::new(address).get("/readyz").send().await;
-    (ready.status, ready.json()["data"].clone())
-}
-
-fn free_address() -> String {
-    format!("127.0.0.1:{}", free_port().unwrap())
+    let told = async {
+        loop {
+            let ready = Http::new(&address.to_string()).get("/readyz").send().await;
+            let told = &ready.json()["data"];
+            assert_eq!((ready.status, &told["status"]), (status, &json!(state)), "{told}");
+            assert_eq!(told["dependencies"]["redis"], dependencies["redis"], "{told}");
+            if told["dependencies"] == dependencies {
+                return;
+            }
+        }
+    };
+    within(START_PATIENCE, "the dependencies", told).await;
 }
 
 #[tokio::test]
 async fn redis_is_waited_for() {
     let mut cluster = Cluster::new().await;
     cluster.redis.kill().unwrap();
-    let address = free_address();
-    let config = cluster.config("n1").set("node.listen", &address);
+    let port = ReservedPort::new().unwrap();
+    let config = cluster.config("n1").set("node.listen", port.address());
     let mut starting = config.start_in(TempDir::new().unwrap());
     starting.logged("Redis is away; trying again").await;
-    let waiting = json!({"status": "starting", "dependencies": {"store": "ok", "redis": "opening"}});
-    assert_eq!(readiness(&address).await, (503, waiting));
+    until_readyz(port.address(), (503, "starting"), json!({"store": "ok", "redis": "opening"})).await;
 
     cluster.redis.start_again().unwrap();
     let server = starting.ready().await;
-    let state = readiness(&address).await;
-    assert_eq!(state, (200, json!({"status": "ready", "dependencies": {"store": "ok", "redis": "ok"}})));
+    until_readyz(port.address(), (200, "ready"), json!({"store": "ok", "redis": "ok"})).await;
     Client::sign_in(&server, "alice").await;
 }
 
 #[tokio::test]
 async fn the_store_is_waited_for_and_a_node_that_waits_can_be_stopped() {
-    let nobody = free_address();
-    let address = free_address();
-    let config = Config::new().set("store.kind", "scylla").set("store.scylla.nodes", format!("['{nobody}']"));
-    let mut waiting = config.set("node.listen", &address).start_in(TempDir::new().unwrap());
-    assert_eq!(readiness(&address).await, (503, json!({"status": "starting", "dependencies": {"store": "opening"}})));
+    let (nobody, port) = (ReservedPort::new().unwrap(), ReservedPort::new().unwrap());
+    let config =
+        Config::new().set("store.kind", "scylla").set("store.scylla.nodes", format!("['{}']", nobody.address()));
+    let mut waiting = config.set("node.listen", port.address()).start_in(TempDir::new().unwrap());
+    until_readyz(port.address(), (503, "starting"), json!({"store": "opening"})).await;
+    assert_eq!(Http::new(&port.address().to_string()).get("/healthz").send().await.status, 200);
     waiting.logged("waiting for the store").await;
     waiting.signal(Signal::TERM);
     assert_eq!(waiting.ended().await, Some(0));
@@ -62,13 +72,21 @@ async fn a_store_that_is_still_forming_is_waited_for() {
         .set("store.kind", "scylla")
         .set("store.scylla.nodes", format!("['{}']", store.address()))
         .set("store.scylla.replication_factor", 1)
+        .set("store.scylla.request_timeout_ms", 20_000)
         .set("store.scylla.username", "switchboard")
         .set("store.scylla.password", "sesame")
         .set("store.scylla.forming_timeout_ms", 600_000);
     let mut starting = config.start_in(TempDir::new().unwrap());
     starting.logged("waiting for the store, which may still be forming").await;
 
-    let operator = SessionBuilder::new().known_node_addr(store.address()).user("cassandra", "cassandra");
+    // Longer than anything takes on a busy machine.
+    let limit = Duration::from_mins(1);
+    let operator = SessionBuilder::new()
+        .known_node_addr(store.address())
+        .user("cassandra", "cassandra")
+        .connection_timeout(limit)
+        .metadata_request_clientside_timeout(limit)
+        .metadata_request_serverside_timeout(limit);
     let operator = operator.build().await.unwrap();
     let user = "CREATE ROLE switchboard WITH PASSWORD = 'sesame' AND LOGIN = true AND SUPERUSER = true";
     operator.query_unpaged(user, ()).await.unwrap();
