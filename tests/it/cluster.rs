@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::cluster::{Cluster, log_of, message, until_answered, until_sent, until_view};
-use crate::support::{Client, Server, soon};
+use crate::support::cluster::{Cluster, log_of, message, until_answered, until_at_home, until_sent, until_view};
+use crate::support::{Client, Server};
 
 #[tokio::test]
 async fn users_at_three_nodes_share_everything() {
@@ -50,10 +50,8 @@ async fn a_user_is_known_with_his_sessions_at_all_nodes() {
     until_view(&nodes, 3).await;
     let (mut phone, _) = Client::sign_in_as(&nodes[0], "alice", "phone").await;
     let (mut laptop, _) = Client::sign_in_as(&nodes[1], "alice", "laptop").await;
-    // Alice's home answers, so it knows both sessions.
     for client in [&mut phone, &mut laptop] {
-        let synced = async { while client.ask(json!({"type": "sync"})).await["type"] != "sync" {} };
-        soon("a sync", synced).await;
+        until_at_home(client).await;
     }
     // The limit counts both; a session that replaces another one does not exceed it.
     let (mut tablet, _) = Client::sign_in_as(&nodes[2], "alice", "tablet").await;
@@ -69,7 +67,9 @@ async fn a_user_is_known_with_his_sessions_at_all_nodes() {
 async fn sign_in<const N: usize>(nodes: &[Server], users: [&str; N]) -> [Client; N] {
     let mut clients = Vec::new();
     for (user, node) in users.iter().zip(nodes.iter().cycle()) {
-        clients.push(Client::sign_in(node, user).await);
+        let mut client = Client::sign_in(node, user).await;
+        until_at_home(&mut client).await;
+        clients.push(client);
     }
     clients.try_into().unwrap_or_else(|_| unreachable!("as many as there are users"))
 }

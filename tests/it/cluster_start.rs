@@ -11,7 +11,7 @@ use switchboard_tests::{CassandraOptions, CassandraServer, RedisServer, Reserved
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::support::cluster::{Cluster, message, until_sent, until_view};
+use crate::support::cluster::{Cluster, message, until_at_home, until_sent, until_view};
 use crate::support::{Client, Config, Http, START_PATIENCE, soon, within};
 
 const CERTIFICATE: &str = include_str!("keys/tls-a.cert.pem");
@@ -111,6 +111,7 @@ async fn redis_speaks_tls_and_must_have_a_certificate_that_is_trusted() {
     until_view([&first, &second], 2).await;
     let mut alice = Client::sign_in(&first, "alice").await;
     let mut bob = Client::sign_in(&second, "bob").await;
+    until_at_home(&mut bob).await;
     let group = alice.make_group(&["bob"]).await;
     bob.until("membership").await;
     until_sent(&mut alice, &message(&group, "hello")).await;

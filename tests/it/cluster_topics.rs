@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::cluster::{Cluster, message, until_answered, until_made, until_sent, until_view};
+use crate::support::cluster::{Cluster, message, until_answered, until_at_home, until_made, until_sent, until_view};
 use crate::support::tokens::token;
 use crate::support::{Client, Connect, START_PATIENCE, Server, Token, soon, within};
 
@@ -208,17 +208,15 @@ async fn an_operator_sees_the_figures_of_all_nodes_at_any_node() {
         until_answered(&mut operator, &watch).await;
         // Something to count at each node, while the updates are read.
         let traffic = async {
-            for sent in 0.. {
-                for node in &nodes {
-                    // Different users each time, so that each node eventually owns a conversation.
-                    let (from, to) = (format!("a-{number}-{sent}"), format!("b-{number}-{sent}"));
-                    let mut reader = Client::sign_in(node, &to).await;
-                    let mut writer = Client::sign_in(node, &from).await;
-                    let send =
-                        json!({"type": "send", "to": to, "client_id": format!("m-{sent}"), "content": {"text": "x"}});
-                    until_sent(&mut writer, &send).await;
-                    reader.until("message").await;
-                }
+            for (sent, node) in nodes.iter().cycle().enumerate() {
+                // Different users each time, so that each node eventually owns a conversation.
+                let (from, to) = (format!("a-{number}-{sent}"), format!("b-{number}-{sent}"));
+                let mut reader = Client::sign_in(node, &to).await;
+                until_at_home(&mut reader).await;
+                let mut writer = Client::sign_in(node, &from).await;
+                let send = json!({"type": "send", "to": to, "client_id": "m", "content": {"text": "x"}});
+                until_sent(&mut writer, &send).await;
+                reader.until("message").await;
             }
         };
         let mut seen = BTreeSet::new();
@@ -238,6 +236,6 @@ async fn an_operator_sees_the_figures_of_all_nodes_at_any_node() {
                 () = traffic => {}
             }
         };
-        within(START_PATIENCE, "each figure of each node", seen_in_traffic).await;
+        Box::pin(within(START_PATIENCE, "each figure of each node", seen_in_traffic)).await;
     }
 }

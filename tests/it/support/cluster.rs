@@ -152,6 +152,11 @@ pub(crate) async fn until_signed_in(server: &Server, user: &str) -> Client {
     soon("a sign-in", signed_in).await
 }
 
+/// Waits until the user's home answers, so it knows this session: what comes from now on is delivered to it.
+pub(crate) async fn until_at_home(client: &mut Client) {
+    until_answered(client, &json!({"type": "sync"})).await;
+}
+
 /// Creates a group with these other members; returns its id.
 pub(crate) async fn until_made(client: &mut Client, name: &str, members: &[&str]) -> Value {
     let create = json!({"type": "conversation_create", "kind": "group", "client_id": name, "members": members});
