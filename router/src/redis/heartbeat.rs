@@ -81,9 +81,8 @@ impl Heartbeat {
             clock,
             keys: Keys { prefix: options.prefix.clone() },
             ttl_ms: options.heartbeat_ttl_ms,
-            // While Redis is away, a beat takes up to two time limits, the next one follows an interval later, and its look
-            // takes one.
-            stalled_ms: options.heartbeat_ttl_ms.max(4 * options.timeout_ms),
+            // While Redis is away, a beat takes up to two time limits, and the next one follows an interval later.
+            stalled_ms: options.heartbeat_ttl_ms.max(3 * options.timeout_ms),
             beat: Beat::first(&me),
             written: None,
             expires_ms: u64::MAX,
