@@ -9,21 +9,13 @@ pub use cassandra::{CLUSTER_NODES, CassandraOptions, CassandraServer};
 pub use redis::RedisServer;
 
 use rustix::process::Pid;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use std::{fs, io, thread};
 use tokio::net::TcpSocket;
 
 /// Longest wait for a process to stand still: this many looks, a millisecond apart.
 const LOOKS_MAX: u32 = 60_000;
-
-/// A free port of 127.0.0.1.
-///
-/// # Errors
-/// If there is none.
-pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
 
 /// A port that nobody else is given while this exists. Servers can listen on it as often as they like: like them, this
 /// allows others to use its address (`SO_REUSEADDR`), and it never listens itself.

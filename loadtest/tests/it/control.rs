@@ -1,5 +1,7 @@
 //! Where the harness connects, and when it ends.
 
+use switchboard_tests::ReservedPort;
+
 use crate::support::{Harness, Node};
 
 /// A node in development mode gives anyone a token.
@@ -29,13 +31,10 @@ async fn a_node_that_signs_its_own_tokens_asks_for_its_secret() {
 
 #[tokio::test]
 async fn nobody_there_is_said() {
-    // Bound, so that nobody else gets the port, and not listening.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let silent = socket.local_addr().unwrap();
-    let ran = Harness::new(&format!("direct --url ws://{silent} --connections 2 --duration 1")).run().await;
+    let nobody = ReservedPort::new().unwrap();
+    let ran = Harness::new(&format!("direct --url ws://{} --connections 2 --duration 1", nobody.address())).run().await;
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains(&silent.to_string()), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&nobody.address().to_string()), "{}", ran.stderr);
 }
 
 #[tokio::test]

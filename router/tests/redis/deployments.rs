@@ -3,7 +3,7 @@
 use crate::{Node, STUCK, options_at};
 use std::time::Duration;
 use switchboard_router::RedisOptions;
-use switchboard_tests::RedisServer;
+use switchboard_tests::{RedisServer, ReservedPort};
 
 /// Repeats the command until its answer contains this.
 async fn until_answered(server: &RedisServer, command: &[&[u8]], part: &str) {
@@ -44,12 +44,12 @@ async fn when_sentinels_have_a_replica_take_over_nodes_follow_and_nobody_is_take
     assert_eq!((a.views.borrow().number, b.views.borrow().number), (seen_by_a, seen_by_b), "the last view stayed");
 }
 
-/// Three servers that share the keys.
-async fn redis_cluster() -> [RedisServer; 3] {
-    let servers = [0, 1, 2].map(|_| {
-        // By default the bus port is the server's plus 10,000, which may not exist.
-        let for_the_others = switchboard_tests::free_port().unwrap().to_string();
-        RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-port", &for_the_others]).unwrap()
+/// Three servers that share the keys. By default the port at which they meet is a server's plus 10,000, which may not
+/// exist.
+async fn redis_cluster(meet_at: &[ReservedPort; 3]) -> [RedisServer; 3] {
+    let servers = [0, 1, 2].map(|n: usize| {
+        let port = meet_at[n].number().to_string();
+        RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-port", &port]).unwrap()
     });
     let [first, others @ ..] = &servers;
     for other in others {
@@ -73,7 +73,8 @@ async fn redis_cluster() -> [RedisServer; 3] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_on_a_redis_cluster_see_and_hear_each_other() {
-    let servers = redis_cluster().await;
+    let meet_at = [0, 1, 2].map(|_| ReservedPort::new().unwrap());
+    let servers = redis_cluster(&meet_at).await;
     let [first, second, _] = &servers;
     let url = format!("redis-cluster://127.0.0.1:{}?node=127.0.0.1:{}", first.port(), second.port());
     let (mut a, b) = two_nodes(&options_at(url)).await;

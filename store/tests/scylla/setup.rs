@@ -116,8 +116,8 @@ async fn statements_that_need_not_wait_need_no_room_to_wait_in() {
 
 #[tokio::test]
 async fn nobody_there_is_no_mistake() {
-    let port = switchboard_tests::free_port().expect("a port");
-    let options = ScyllaOptions::new(format!("127.0.0.1:{port}"), "nobody");
+    let port = switchboard_tests::ReservedPort::new().expect("a port");
+    let options = ScyllaOptions::new(port.address().to_string(), "nobody");
     let opened = ScyllaStore::open(&options, Clock::system(), Generator::from_entropy().u64()).await;
     assert!(matches!(opened, Err(StoreError::Unavailable { .. })));
 }
