@@ -22,24 +22,40 @@ use tokio_util::sync::CancellationToken;
 /// See the file's comment.
 pub(super) struct Heartbeat {
     client: Client,
-    clock: Clock,
     keys: Keys,
     me: NodeEntry,
     ttl_ms: u64,
-    /// The time between two beats that only a process that did not run needs.
-    stalled_ms: u64,
     beat: Beat,
     /// The content of this node's key when it was written last.
     written: Option<String>,
-    /// Before that, the key as written last does not expire.
-    expires_ms: u64,
-    /// When the last beat began, whether or not it succeeded.
-    began_ms: Option<u64>,
-    /// Whether this process did not run for so long, at some time since the last successful beat.
-    has_stalled: bool,
+    /// When this node's key was renewed last: when Redis was asked to, which it did.
+    renewed_ms: Option<u64>,
+    stalls: Stalls,
     membership: Membership,
     views: watch::Sender<View>,
     leaving: CancellationToken,
+}
+
+/// A clock that notices when this process did not run for a while: it has to be read before and after each wait.
+struct Stalls {
+    clock: Clock,
+    /// Longer than any wait: the time between two readings that only a process that did not run needs.
+    min_ms: u64,
+    /// The last reading.
+    read_ms: Option<u64>,
+    /// The reading that ended the last such time.
+    ended_ms: Option<u64>,
+}
+
+impl Stalls {
+    /// Reads the monotonic clock.
+    fn now_ms(&mut self) -> u64 {
+        let now_ms = self.clock.monotonic_ms();
+        if self.read_ms.replace(now_ms).is_some_and(|read_ms| now_ms - read_ms >= self.min_ms) {
+            self.ended_ms = Some(now_ms);
+        }
+        now_ms
+    }
 }
 
 /// Why a beat failed.
@@ -78,16 +94,19 @@ impl Heartbeat {
         let alone = View::alone(me.incarnation.clone(), me.url.clone());
         Self {
             client: connection.commands,
-            clock,
             keys: Keys { prefix: options.prefix.clone() },
             ttl_ms: options.heartbeat_ttl_ms,
-            // While Redis is away, a beat takes up to two time limits, and the next one follows an interval later.
-            stalled_ms: options.heartbeat_ttl_ms.max(3 * options.timeout_ms),
             beat: Beat::first(&me),
             written: None,
-            expires_ms: u64::MAX,
-            began_ms: None,
-            has_stalled: false,
+            renewed_ms: None,
+            stalls: Stalls {
+                clock,
+                // A beat waits for an interval, or for an answer, which has a time limit. What Redis missed before and after a
+                // stall counts too when a node is taken for dead, so a stall need not last for a whole TTL.
+                min_ms: (options.heartbeat_ttl_ms / 2).max(2 * options.timeout_ms),
+                read_ms: None,
+                ended_ms: None,
+            },
             membership: Membership::new(me.clone(), options.heartbeat_ttl_ms),
             views: watch::Sender::new(alone),
             leaving: CancellationToken::new(),
@@ -118,16 +137,16 @@ impl Heartbeat {
                     former = Some(*other);
                 }
                 Err(BeatError::Redis(error)) => tracing::warn!(%error, "Redis does not answer; retrying"),
-                // Nobody knows this life yet.
-                Err(BeatError::TakenForDead) => self.has_stalled = false,
+                // Nothing depends on this life yet.
+                Err(BeatError::TakenForDead) => self.renewed_ms = None,
             }
-            self.clock.sleep_ms(self.interval_ms()).await;
+            self.stalls.clock.sleep_ms(self.interval_ms()).await;
         }
     }
 
     /// Beats until `stop`, or until this life is over.
     pub(super) async fn run(mut self, stop: &CancellationToken) -> Result<Ended, RedisError> {
-        let mut next_ms = self.clock.monotonic_ms();
+        let mut next_ms = self.stalls.now_ms();
         while !stop.is_cancelled() {
             match self.beat().await {
                 Ok(()) => {}
@@ -138,15 +157,15 @@ impl Heartbeat {
                 }
                 Err(BeatError::Redis(error)) => {
                     tracing::debug!(%error, "a heartbeat failed");
-                    self.membership.spare(self.clock.monotonic_ms());
+                    self.membership.spare(self.stalls.now_ms());
                 }
             }
-            let now_ms = self.clock.monotonic_ms();
+            let now_ms = self.stalls.now_ms();
             next_ms = (next_ms + self.interval_ms()).max(now_ms);
             // A node is taken out when its time is over, and not up to an interval later.
             next_ms = next_ms.min(self.membership.next_end_ms().unwrap_or(next_ms)).max(now_ms);
             tokio::select! {
-                () = self.clock.sleep_until_ms(next_ms) => {}
+                () = self.stalls.clock.sleep_until_ms(next_ms) => {}
                 () = self.leaving.cancelled(), if !self.beat.leaving => {}
                 () = stop.cancelled() => {}
             }
@@ -167,12 +186,11 @@ impl Heartbeat {
 
     /// One look and one beat.
     async fn beat(&mut self) -> Result<(), BeatError> {
-        let asked_ms = self.clock.monotonic_ms();
-        let last_ms = self.began_ms.replace(asked_ms).unwrap_or(asked_ms);
-        let (own, names) = self.look_in_time(last_ms).await?;
+        let asked_ms = self.stalls.now_ms();
+        let (own, names) = self.look_in_time().await?;
         // Who takes a node out removes its name (`forget`). Without a stall, Redis has forgotten both.
         let is_named = names.iter().any(|name| name == self.me.incarnation.node.as_str());
-        if self.has_stalled && own.is_none() && !is_named {
+        if self.has_stalled() && own.is_none() && !is_named {
             return Err(BeatError::TakenForDead);
         }
         if let Some(other) = own.as_deref().and_then(parse).filter(|beat| beat.life != self.beat.life) {
@@ -180,8 +198,7 @@ impl Heartbeat {
         }
         let own_stood = own.is_some() && own == self.written;
         let others = self.write(&names).await?;
-        self.has_stalled = false;
-        let seen = Seen { asked_ms, answered_ms: self.clock.monotonic_ms(), own_stood, others };
+        let seen = Seen { asked_ms, answered_ms: self.stalls.now_ms(), own_stood, others };
         let before: Vec<NodeId> = self.membership.others().cloned().collect();
         self.membership.look(seen);
         self.tell_view();
@@ -189,16 +206,21 @@ impl Heartbeat {
     }
 
     /// A look that tells whether this node's key has expired: an answer that was not read before it may have expired
-    /// tells nothing. The last beat began at `last_ms`.
-    async fn look_in_time(&mut self, last_ms: u64) -> Result<(Option<String>, Vec<String>), Error> {
+    /// tells nothing.
+    async fn look_in_time(&mut self) -> Result<(Option<String>, Vec<String>), Error> {
         loop {
-            let asked_ms = self.clock.monotonic_ms();
-            self.has_stalled |= asked_ms - last_ms >= self.stalled_ms;
+            let asked_ms = self.stalls.now_ms();
             let looked = self.look().await?;
-            if self.clock.monotonic_ms() < self.expires_ms || asked_ms >= self.expires_ms {
+            let expires_ms = self.renewed_ms.map_or(u64::MAX, |renewed_ms| renewed_ms + self.ttl_ms);
+            if self.stalls.now_ms() < expires_ms || asked_ms >= expires_ms {
                 return Ok(looked);
             }
         }
+    }
+
+    /// Whether this process did not run for a while since it renewed its key.
+    fn has_stalled(&self) -> bool {
+        self.renewed_ms.is_some() && self.stalls.ended_ms > self.renewed_ms
     }
 
     /// This node's key, and the nodes that may be alive.
@@ -221,14 +243,14 @@ impl Heartbeat {
         let keys: Vec<String> =
             std::iter::once(own_key.clone()).chain(others.iter().map(|node| self.keys.node(node.as_str()))).collect();
         let ttl = Expiration::PX(i64::try_from(self.ttl_ms).unwrap_or(i64::MAX));
-        let asked_ms = self.clock.monotonic_ms();
+        let asked_ms = self.stalls.now_ms();
         let pipeline = self.client.pipeline();
         let () = pipeline.set(own_key, value.clone(), Some(ttl), None, false).await?;
         let () = pipeline.sadd(self.keys.nodes(), me).await?;
         let () = pipeline.mget(keys).await?;
         self.written = Some(value);
         let ((), (), values): ((), (), Vec<Option<String>>) = pipeline.all().await?;
-        self.expires_ms = asked_ms + self.ttl_ms;
+        self.renewed_ms = Some(asked_ms);
         let beats = values.into_iter().skip(1).map(|value| value.as_deref().and_then(parse));
         Ok(others.into_iter().zip(beats).filter_map(|(node, beat)| Some((node, beat?))).collect())
     }

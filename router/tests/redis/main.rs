@@ -6,6 +6,7 @@
 mod deployments;
 
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -176,6 +177,22 @@ struct Stall {
     done: oneshot::Receiver<()>,
 }
 
+impl Stall {
+    /// Returns when the node stalls, or if it has ended.
+    async fn begin(self) {
+        let _ = self.now.send(());
+        drop(self.done.await);
+    }
+}
+
+/// What happens to a node's look at who is there.
+enum AtLook {
+    /// It gets no answer within its time limit, and loses its connection.
+    Fails,
+    /// The answer comes while the node stalls.
+    Stalls(Stall),
+}
+
 /// A node with a thread of its own, which does not run from one signal to another, as if the process were stopped.
 /// Returns how its membership ended.
 fn stalls(options: RedisOptions, go_on: mpsc::Receiver<()>) -> (Stall, thread::JoinHandle<Ended>) {
@@ -183,9 +200,15 @@ fn stalls(options: RedisOptions, go_on: mpsc::Receiver<()>) -> (Stall, thread::J
     let node = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let node = Node::join(&options, "a", 1).await.unwrap();
-            stall.await.unwrap();
+            let mut node = Node::join(&options, "a", 1).await.unwrap();
+            tokio::select! {
+                stall = stall => stall.unwrap(),
+                // The machine was so slow that it has stalled already.
+                ended = &mut node.running => return ended.unwrap().unwrap(),
+            }
             stalled.send(()).unwrap();
+            // A shorter stall counts as a silence of Redis.
+            thread::sleep(Duration::from_millis(SHORT_TTL_MS / 2));
             go_on.recv_timeout(STUCK).unwrap();
             tokio::time::timeout(STUCK, node.running).await.expect("it ends").unwrap().unwrap()
         })
@@ -195,16 +218,18 @@ fn stalls(options: RedisOptions, go_on: mpsc::Receiver<()>) -> (Stall, thread::J
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_did_not_run_finds_itself_taken_for_dead_and_stays_out() {
-    taken_for_dead(async |_, stall| {
-        stall.now.send(()).unwrap();
-        stall.done.await.unwrap();
-    })
-    .await;
+    taken_for_dead(async |_, stall| stall.begin().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_process_asked_before_it_did_not_run_does_not_bring_it_back() {
-    taken_for_dead(async |proxy, stall| *proxy.at_look.lock().unwrap() = Some(stall)).await;
+    taken_for_dead(async |proxy, stall| proxy.next_looks([AtLook::Stalls(stall)])).await;
+}
+
+/// Its stall is shorter than a TTL then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_did_not_run_after_it_could_not_beat_finds_itself_taken_for_dead() {
+    taken_for_dead(async |proxy, stall| proxy.next_looks([AtLook::Fails, AtLook::Stalls(stall)])).await;
 }
 
 /// A node stalls as `begin` says, and goes on when the other one has taken it out.
@@ -225,7 +250,7 @@ async fn taken_for_dead(begin: impl AsyncFnOnce(&Proxy, Stall)) {
     };
     tokio::time::timeout(STUCK, taken_out).await.expect("its name is removed");
     b.views.mark_unchanged();
-    go_on.send(()).unwrap();
+    let _ = go_on.send(());
     assert_eq!(a.join().unwrap(), Ended::TakenForDead);
     assert_eq!(server.command(&[b"EXISTS", b"{test}:node:a"]).unwrap().trim(), ":0");
     assert!(!b.views.has_changed().unwrap(), "{:?}", b.views.borrow());
@@ -296,11 +321,15 @@ async fn nobody_is_taken_out_while_redis_is_away_and_all_comes_back_by_itself() 
 struct Proxy {
     /// Silently blocks connections that subscribe, without closing them.
     swallows: Arc<AtomicBool>,
-    /// Has the node stall when it next looks who is there: the answer comes while it does.
-    at_look: Arc<Mutex<Option<Stall>>>,
+    /// What happens when the node next looks who is there, and then.
+    at_looks: Arc<Mutex<VecDeque<AtLook>>>,
 }
 
 impl Proxy {
+    fn next_looks(&self, looks: impl IntoIterator<Item = AtLook>) {
+        self.at_looks.lock().unwrap().extend(looks);
+    }
+
     /// Returns where it listens.
     async fn start(&self, redis_port: u16) -> u16 {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -325,10 +354,11 @@ impl Proxy {
             while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
                 let asks = |command: &[u8]| buffer[..length].windows(command.len()).any(|part| part == command);
                 asked.fetch_or(asks(b"SUBSCRIBE"), Ordering::Relaxed);
-                let stall = if asks(b"SMEMBERS") { self.at_look.lock().unwrap().take() } else { None };
-                if let Some(stall) = stall {
-                    stall.now.send(()).unwrap();
-                    stall.done.await.unwrap();
+                let at_look = if asks(b"SMEMBERS") { self.at_looks.lock().unwrap().pop_front() } else { None };
+                match at_look {
+                    Some(AtLook::Fails) => return tokio::time::sleep(Duration::from_millis(SHORT_TTL_MS / 4)).await,
+                    Some(AtLook::Stalls(stall)) => stall.begin().await,
+                    None => {}
                 }
                 if to_redis.write_all(&buffer[..length]).await.is_err() {
                     return;
