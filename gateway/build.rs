@@ -23,7 +23,8 @@ const WEB: &[&str] = &[
 ];
 
 fn main() -> io::Result<()> {
-    let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web").canonicalize()?;
+    // Cargo runs it in the package's folder.
+    let web = Path::new("../web").canonicalize()?;
     println!("cargo::rerun-if-changed={}", web.display());
     let mut paths = Vec::new();
     for name in WEB {
